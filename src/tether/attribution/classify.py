@@ -1,0 +1,93 @@
+"""The judgement: a case in, a verdict out. Pure, total, and independent of the order of the facts.
+
+Law: nothing here decides; `rules.py` does. This file finds the first rule that matches and gathers
+what the rule does not choose: actor, exit status, and one line of detail for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tether.attribution import evidence as ev
+from tether.attribution.causes import CATALOGUE
+from tether.attribution.disconnect import Disconnect
+from tether.attribution.evidence import Evidence
+from tether.attribution.rules import RULES, Case, Rule
+from tether.attribution.vocabulary import ConnectType
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided, and by which rule."""
+
+    disconnect: Disconnect
+    rule: str
+    because: str
+
+
+def classify(
+    connect_type: ConnectType, facts: Iterable[Evidence], rules: tuple[Rule, ...] = RULES
+) -> Verdict:
+    """Judge one end of one connection.
+
+    Args:
+        connect_type: which parties the connection joined.
+        facts: the facts of all vantages, without the symptoms.
+        rules: the table; its last rule must take anything.
+    """
+    case = Case(connect_type, tuple(facts))
+    rule = next(rule for rule in rules if rule.when(case))
+    cause = rule.decide(case)
+    session = case.all(ev.SessionEnded)[-1:]
+    disconnect = Disconnect(
+        connect_type=connect_type,
+        cause=cause,
+        basis=rule.basis,
+        actor=_actor(case, cause),
+        detail=_detail(case, rule, cause),
+        exit_code=session[0].exit_code if session else None,
+        exit_signal=session[0].exit_signal if session else None,
+    )
+    return Verdict(disconnect, rule.name, rule.because)
+
+
+def _actor(case: Case, cause: str) -> str:
+    """Who is behind the initiator, where a party said so or the kernel told us."""
+    for goodbye in case.all(ev.GoodbyeSaid):
+        if goodbye.cause == cause and goodbye.actor:
+            return goodbye.actor
+    for signal in case.all(ev.SignalReceived):
+        if cause.startswith(f"{signal.party}."):
+            return signal_actor(signal.signal, signal.sender)
+    return ""
+
+
+def _detail(case: Case, rule: Rule, cause: str) -> str:
+    said = [fact.detail for fact in case.all(ev.GoodbyeSaid) if fact.cause == cause]
+    if said and said[0]:
+        return said[0]
+    for violated in case.all(ev.ProtocolViolated):
+        return violated.what
+    for refused in case.all(ev.AccessRefused):
+        if refused.detail and cause.startswith("auth."):
+            return refused.detail
+    if cause not in CATALOGUE:
+        return f"a cause that this version does not know: {cause}"
+    for ended in case.all(ev.StreamEnded):
+        return f"{rule.because} ({ended.vantage} saw {ended.peer}: {_how(ended)})"
+    return rule.because
+
+
+def _how(ended: ev.StreamEnded) -> str:
+    parts = [str(ended.how)]
+    if ended.errno:
+        parts.append(ended.errno)
+    if ended.silence_s is not None:
+        parts.append(f"silent for {ended.silence_s:.0f} s")
+    return ", ".join(parts)
+
+
+def signal_actor(number: int, sender: str) -> str:
+    """The actor's words for a signal: `signal:15 from pid 1 uid 0`."""
+    return f"signal:{number} from {sender}" if sender else f"signal:{number}"

@@ -1,0 +1,167 @@
+"""The words for the end of a connection: one vocabulary on the wire, in logs, SQL and UI.
+
+Law: only closed sets of words and total tables over them. A reason says *what* happened, never
+who did it or where it was seen; an initiator says *who*; a basis says *how we know*. Words are
+closed at home and open on the wire: `Reason.read` turns a word of a newer peer into the honest
+`unknown` instead of failing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class ConnectType(StrEnum):
+    """Which two parties a connection joins (a contract with readers of the logs)."""
+
+    SERVER_TO_AGENT = "server_to_agent"
+    AGENT_TO_CLIENT = "agent_to_client"
+    CLIENT_TO_SERVER = "client_to_server"
+
+
+class Reason(StrEnum):
+    """What happened. The first eight are the public words that old readers know."""
+
+    GRACEFUL = "graceful"
+    CLIENT_CLOSED = "client_closed"
+    SERVER_SHUTDOWN = "server_shutdown"
+    NETWORK_ERROR = "network_error"
+    PROTOCOL_ERROR = "protocol_error"
+    WORKSPACE_STOPPED = "workspace_stopped"
+    CONTROL_PLANE_LOST = "control_plane_lost"
+    UNKNOWN = "unknown"
+    IDLE_TIMEOUT = "idle_timeout"
+    SESSION_EXPIRED = "session_expired"
+    ACCESS_REVOKED = "access_revoked"
+    SUPERSEDED = "superseded"
+    RESOURCE_EXHAUSTED = "resource_exhausted"
+    PROCESS_CRASHED = "process_crashed"
+    PEER_UNRESPONSIVE = "peer_unresponsive"
+    CLIENT_SUSPENDED = "client_suspended"
+    PATH_CHANGED = "path_changed"
+
+    @classmethod
+    def read(cls, word: str) -> Reason:
+        """The reason that `word` names; `UNKNOWN` for a word of a newer peer."""
+        return cls(word) if word in cls._value2member_map_ else cls.UNKNOWN
+
+
+class Initiator(StrEnum):
+    """Who began the end. `UNTOLD` is printed as the empty string: it could not be told."""
+
+    CLIENT = "client"
+    AGENT = "agent"
+    SERVER = "server"
+    NETWORK = "network"
+    UNTOLD = ""
+
+
+class Basis(StrEnum):
+    """How we know. Strongest first."""
+
+    DECLARED = "declared"
+    OBSERVED = "observed"
+    INFERRED = "inferred"
+
+
+class Vantage(StrEnum):
+    """Who saw a fact."""
+
+    CLIENT = "client"
+    RELAY = "relay"
+    SERVER = "server"
+    AGENT = "agent"
+
+
+class Party(StrEnum):
+    """A program at one end of a stream, or the relay between two of them."""
+
+    CLIENT = "client"
+    RELAY = "relay"
+    SERVER = "server"
+    AGENT = "agent"
+
+
+class ConnectionType(StrEnum):
+    """What ran over a connection, as users name it."""
+
+    SSH = "ssh"
+    VSCODE = "vscode"
+    JETBRAINS = "jetbrains"
+    RECONNECTING_PTY = "reconnecting_pty"
+    PORT_FORWARD = "port_forward"
+    SFTP = "sftp"
+    TUNNEL = "tunnel"
+    CONTROL = "control"
+
+
+class ConnectionMethod(StrEnum):
+    """How tunnel bytes travelled. `NONE` where a connection has no carrier of its own."""
+
+    DIRECT = "direct"
+    DERP = "derp"
+    NONE = ""
+
+
+class StreamEnd(StrEnum):
+    """How a byte stream stopped, as its reader saw it. None of these is a goodbye."""
+
+    CLOSED = "closed"  # a WebSocket close frame arrived, with or without a code
+    EOF = "eof"  # FIN without a close frame: a process ended, or a middlebox closed
+    RESET = "reset"  # RST
+    TIMED_OUT = "timed_out"  # the kernel gave up (errno ETIMEDOUT and its kin)
+    UNREACHABLE = "unreachable"  # EHOSTUNREACH, ENETUNREACH
+    SILENT = "silent"  # we gave up: nothing was heard for longer than our patience
+    ABORTED = "aborted"  # our own side was cut below us (ECONNABORTED)
+    OTHER = "other"
+
+
+class AccessRefusal(StrEnum):
+    """Why an SSH key or a token was not let in."""
+
+    UNKNOWN_KEY = "unknown_key"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
+    WRONG_WORKSPACE = "wrong_workspace"
+    WRONG_USER = "wrong_user"
+    USER_REVOKED = "user_revoked"
+
+
+PUBLIC_REASONS: frozenset[Reason] = frozenset(list(Reason)[:8])
+"""The vocabulary of the original system; everything else degrades to one of these."""
+
+COARSE: Mapping[Reason, Reason] = {
+    **{reason: reason for reason in PUBLIC_REASONS},
+    Reason.IDLE_TIMEOUT: Reason.SERVER_SHUTDOWN,
+    Reason.SESSION_EXPIRED: Reason.SERVER_SHUTDOWN,
+    Reason.ACCESS_REVOKED: Reason.SERVER_SHUTDOWN,
+    Reason.SUPERSEDED: Reason.SERVER_SHUTDOWN,
+    Reason.RESOURCE_EXHAUSTED: Reason.NETWORK_ERROR,
+    Reason.PROCESS_CRASHED: Reason.NETWORK_ERROR,
+    Reason.PEER_UNRESPONSIVE: Reason.NETWORK_ERROR,
+    Reason.CLIENT_SUSPENDED: Reason.NETWORK_ERROR,
+    Reason.PATH_CHANGED: Reason.NETWORK_ERROR,
+}
+"""The word an old reader gets for each reason. Total over `Reason`."""
+
+TITLES: Mapping[Reason, str] = {
+    Reason.GRACEFUL: "Ended normally",
+    Reason.CLIENT_CLOSED: "Closed by the client",
+    Reason.SERVER_SHUTDOWN: "A planned shutdown",
+    Reason.NETWORK_ERROR: "The network failed",
+    Reason.PROTOCOL_ERROR: "A peer broke the protocol",
+    Reason.WORKSPACE_STOPPED: "The workspace was stopped",
+    Reason.CONTROL_PLANE_LOST: "The control plane was lost",
+    Reason.UNKNOWN: "Not known",
+    Reason.IDLE_TIMEOUT: "Idle for too long",
+    Reason.SESSION_EXPIRED: "The session or its credentials expired",
+    Reason.ACCESS_REVOKED: "Access was refused or withdrawn",
+    Reason.SUPERSEDED: "Replaced by a newer connection",
+    Reason.RESOURCE_EXHAUSTED: "A resource ran out",
+    Reason.PROCESS_CRASHED: "A process crashed or was killed",
+    Reason.PEER_UNRESPONSIVE: "A peer stopped answering",
+    Reason.CLIENT_SUSPENDED: "The client was suspended",
+    Reason.PATH_CHANGED: "The network path changed",
+}
+"""A heading for people. Total over `Reason`."""

@@ -1,0 +1,242 @@
+"""The thin part: carries messages, data and time between a `Link` and a `MessageStream`.
+
+Law: performs the machine's commands and re-arms one timer after every step (a goodbye must not wait
+for an old keepalive deadline). Decides nothing; translates `StreamLost` into facts once, here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from tether.attribution import evidence as ev
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.net.clock import Clock
+from tether.net.streams import MessageStream, StreamLost
+from tether.net.tasks import Tasks
+from tether.net.tcp_info import counters_fact
+from tether.protocol.link import CloseStream, Command, Deliver, Ended, Link, Send, State
+from tether.protocol.messages import Garbage, Message
+
+HIGH_WATER = 512 << 10
+"""Bytes queued for sending above which `drain` waits."""
+
+OVERFLOW = 16 << 20
+"""Bytes queued for sending above which a peer that does not read is given up."""
+
+FLUSH_S = 1.0
+"""How long what is queued may take to leave before an orderly close."""
+
+Unpack = Callable[[bytes], Message | memoryview]
+
+
+class LinkDriver:
+    """Runs one link over one stream. Call `run` once; it returns the cell with the cause."""
+
+    def __init__(
+        self,
+        *,
+        stream: MessageStream,
+        link: Link,
+        clock: Clock,
+        pack: Callable[[Message], bytes],
+        unpack: Unpack,
+        deliver: Callable[[Message], Awaitable[None] | None],
+        on_data: Callable[[memoryview], Awaitable[None] | None] | None = None,
+        on_text: Callable[[str], None] | None = None,
+        lost_peer: Party | None = None,
+    ) -> None:
+        """`lost_peer` is who is at the other end of the stream itself (a relay, for tunnels)."""
+        self.link = link
+        self._stream, self._clock = stream, clock
+        self._pack, self._unpack = pack, unpack
+        self._deliver, self._on_data, self._on_text = deliver, on_data, on_text
+        self._lost_peer = lost_peer or link.peer
+        self._vantage = Vantage(str(link.me))
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._outbox: deque[bytes] = deque()
+        self._queued = 0
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._over = asyncio.Event()
+        self._close: CloseStream | None = None
+        self._tasks = Tasks(f"link-{link.me}-{link.peer}")
+        self._inbox: deque[Message] = deque()
+
+    @property
+    def cell(self) -> CloseCell:
+        """What is known about the end of this link."""
+        return self.link.cell
+
+    def send(self, message: Message) -> None:
+        """Queue a message; nothing is sent once the link is ending."""
+        if self.link.state is State.OPEN:
+            self._queue(self._pack(message))
+
+    def write(self, frame: bytes) -> None:
+        """Queue a ready-made data frame; follow with `drain` where much is written."""
+        if self.link.state is State.OPEN:
+            self._queue(frame)
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._queued
+
+    async def drain(self) -> None:
+        """Wait until there is room to send more, or the link is over."""
+        await self._room.wait()
+
+    def leave(
+        self, cause: str, *, actor: str = "", detail: str = "", retry_after_s: float = 0.0
+    ) -> None:
+        """Say goodbye with a declared cause."""
+        self._perform(
+            self.link.leave(
+                cause, self._clock.now(), actor=actor, detail=detail, retry_after_s=retry_after_s
+            )
+        )
+
+    def leave_because(self, fact: Evidence, cause: str = "") -> None:
+        """Say goodbye because of `fact`, with a declared cause where there is one."""
+        self._perform(self.link.say_goodbye(fact, self._clock.now(), cause=cause))
+
+    def violated(self, what: str) -> None:
+        """The peer broke the protocol."""
+        self._perform(self.link.violated(what, self._clock.now()))
+
+    def cut(self, fact: Evidence, *context: Evidence) -> None:
+        """The stream is of no more use, because of `fact`."""
+        self._perform(self.link.cut(fact, *context))
+
+    async def run(self) -> CloseCell:
+        """Pump until the link is over; cancelled, it still closes the stream."""
+        reader = self._tasks.spawn(self._read(), "read")
+        self._tasks.spawn(self._write(), "write")
+        self._perform([])
+        try:
+            await self._over.wait()
+            if self._queued and self._close is not None and self._close.code == 1000:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._idle.wait(), FLUSH_S)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            close = self._close or CloseStream(1001, "going away")
+            reader.cancel()
+            await self._tasks.cancel()
+            await self._stream.close(close.code, close.reason)
+        return self.cell
+
+    async def _read(self) -> None:
+        while not self._over.is_set():
+            try:
+                raw = await self._stream.recv()
+            except StreamLost as lost:
+                self._lost(lost)
+                return
+            now = self._clock.now()
+            try:
+                if isinstance(raw, str):
+                    if self._on_text is None:
+                        raise Garbage("a text message")
+                    self._on_text(raw)
+                    continue
+                item = self._unpack(raw)
+                if isinstance(item, memoryview) and self._on_data is None:
+                    raise Garbage("data on a control link")
+            except Garbage as garbage:
+                if self.link.state is State.OPEN:  # a peer that is being left may rave on
+                    self._perform(self.link.violated(str(garbage), now))
+                continue
+            if isinstance(item, memoryview):
+                self.link.heard(now)
+                if self._on_data and (waiting := self._on_data(item)) is not None:
+                    await waiting
+            else:
+                self._perform(self.link.receive(item, now))
+                while self._inbox:
+                    if (handling := self._deliver(self._inbox.popleft())) is not None:
+                        await handling
+
+    async def _write(self) -> None:
+        while True:
+            while self._outbox:
+                frame = self._outbox.popleft()
+                try:
+                    await self._stream.send(frame)
+                except StreamLost as lost:
+                    self._lost(lost)
+                    return
+                self._queued -= len(frame)
+                if self._queued <= HIGH_WATER:
+                    self._room.set()
+            self._wake.clear()
+            self._idle.set()
+            await self._wake.wait()
+
+    def _queue(self, frame: bytes) -> None:
+        self._outbox.append(frame)
+        self._queued += len(frame)
+        if self._queued > HIGH_WATER:
+            self._room.clear()
+        self._idle.clear()
+        self._wake.set()
+        if self._queued > OVERFLOW:
+            self._lost(StreamLost(StreamEnd.SILENT, errno_name="ENOBUFS"))
+
+    def _lost(self, lost: StreamLost) -> None:
+        at = self._clock.now().wall
+        if lost.violation:
+            fact: Evidence = ev.ProtocolViolated(
+                vantage=self._vantage, at=at, by=self.link.peer, what=lost.violation
+            )
+        else:
+            fact = ev.StreamEnded(
+                vantage=self._vantage,
+                at=at,
+                peer=self._lost_peer,
+                how=lost.how,
+                errno=lost.errno_name,
+                close_code=lost.close_code,
+                silence_s=lost.silence_s,
+            )
+        counters = counters_fact(lost.counters, vantage=self._vantage, peer=self._lost_peer, at=at)
+        self.cut(fact, *([counters] if counters else []))
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        if self.link.patience_over(now):
+            counters = counters_fact(
+                self._stream.counters(), vantage=self._vantage, peer=self._lost_peer, at=now.wall
+            )
+            if counters is not None:
+                self.cell.note(counters)
+        self._perform(self.link.tick(now))
+
+    def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Send(message=message):
+                    self._queue(self._pack(message))
+                case Deliver(message=message):
+                    self._inbox.append(message)
+                case CloseStream():
+                    self._close = command
+                case Ended():
+                    self._over.set()
+                    self._room.set()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.link.deadline()
+        if deadline is not None and not self._over.is_set():
+            wait = max(0.0, deadline - self._clock.now().mono)
+            self._timer = self._loop.call_later(wait, self._tick)

@@ -1,0 +1,103 @@
+"""Message streams: what links run over, and the one table from platform errors to words of ours.
+
+Law: nothing above this package sees an `OSError` or a WebSocket exception of a library. A stream that
+stops raises `StreamLost`, which says how; a stream that never came up raises `DialFailed`, which is
+not a disconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+from collections.abc import Sequence
+from typing import Protocol
+
+from tether.attribution.vocabulary import StreamEnd
+
+
+class StreamLost(Exception):
+    """A stream stopped. `violation` is set where the peer broke the WebSocket protocol."""
+
+    def __init__(
+        self,
+        how: StreamEnd,
+        *,
+        errno_name: str = "",
+        close_code: int | None = None,
+        close_reason: str = "",
+        counters: dict[str, int] | None = None,
+        violation: str = "",
+        silence_s: float | None = None,
+    ) -> None:
+        super().__init__(f"{how}{f' ({errno_name})' if errno_name else ''}")
+        self.how, self.errno_name = how, errno_name
+        self.close_code, self.close_reason = close_code, close_reason
+        self.counters, self.violation, self.silence_s = counters, violation, silence_s
+
+
+class DialFailed(Exception):
+    """A connection could not be made; its text is one sentence for people.
+
+    `status` is the HTTP status of a refusal, 0 where none arrived; `cause` the server's code for it;
+    `fatal` means that dialling again without a change cannot help.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, cause: str = "", fatal: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.status, self.cause, self.fatal = status, cause, fatal
+
+
+class MessageStream(Protocol):
+    """An ordered stream of binary (and, from relays, text) messages."""
+
+    async def send(self, message: bytes | str) -> None:
+        """Send one message, waiting for room. Raises `StreamLost`."""
+
+    async def recv(self) -> bytes | str:
+        """The next message. Raises `StreamLost`."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close with a WebSocket close code and reason; never raises."""
+
+    def counters(self) -> dict[str, int] | None:
+        """TCP_INFO of the stream right now."""
+
+
+Table = Sequence[tuple[type[BaseException], StreamEnd]]
+
+_BY_ERRNO = {
+    errno.ECONNRESET: StreamEnd.RESET,
+    errno.EPIPE: StreamEnd.RESET,
+    errno.ECONNABORTED: StreamEnd.ABORTED,
+    errno.ETIMEDOUT: StreamEnd.TIMED_OUT,
+    errno.EHOSTUNREACH: StreamEnd.UNREACHABLE,
+    errno.ENETUNREACH: StreamEnd.UNREACHABLE,
+    errno.ENETDOWN: StreamEnd.UNREACHABLE,
+}
+_BY_TYPE: Table = (
+    (asyncio.IncompleteReadError, StreamEnd.EOF),
+    (EOFError, StreamEnd.EOF),
+    (ConnectionResetError, StreamEnd.RESET),
+    (BrokenPipeError, StreamEnd.RESET),
+    (ConnectionAbortedError, StreamEnd.ABORTED),
+    (ssl.SSLEOFError, StreamEnd.EOF),
+    (OSError, StreamEnd.OTHER),
+)
+
+
+def translate(exc: BaseException | None) -> tuple[StreamEnd, str]:
+    """How a stream ended and the errno's name, from what the platform raised (None: a FIN).
+
+    By errno first: a kernel ETIMEDOUT and an asyncio timeout are the same class since Python 3.11,
+    and only the kernel's carries an errno.
+    """
+    if exc is None:
+        return StreamEnd.EOF, ""
+    number = getattr(exc, "errno", None)
+    if isinstance(number, int) and number in errno.errorcode:
+        return _BY_ERRNO.get(number, StreamEnd.OTHER), errno.errorcode[number]
+    how = next((how for kind, how in _BY_TYPE if isinstance(exc, kind)), StreamEnd.OTHER)
+    return how, "" if how is StreamEnd.EOF else type(exc).__name__

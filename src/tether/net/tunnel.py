@@ -1,0 +1,169 @@
+"""One end of a tunnel over a DERP relay: dial with a ticket, wait for the other leg, then run a link.
+
+Law: both client and agent use exactly this. The relay's words become facts here; tunnel bytes are
+handed over as they come. A tunnel has no application keepalive: a client that is stopped by Ctrl-Z
+or whose terminal is paused stays attached, and a dead leg is noticed by the relay's kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tether.attribution import evidence as ev
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.net.clock import Clock
+from tether.net.driver import LinkDriver
+from tether.net.streams import DialFailed, MessageStream, StreamLost
+from tether.net.ws_client import dial
+from tether.protocol.frames import control_frame, data_frames, parse_frame
+from tether.protocol.link import Link
+from tether.protocol.messages import (
+    MAX_TUNNEL_FRAME,
+    PROTOCOL,
+    HalfClose,
+    Message,
+    TunnelHello,
+)
+from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, decode_word
+
+PAIRING_TIMEOUT_S = 20.0
+"""How long the other leg may take; a little longer than the relay itself waits."""
+
+
+class TunnelEnd:
+    """Bytes in and out, half-close, control messages, and one cell that says why it ended."""
+
+    def __init__(
+        self,
+        stream: MessageStream,
+        *,
+        me: Party,
+        peer: Party,
+        clock: Clock,
+        version: str,
+        on_data: Callable[[memoryview], Awaitable[None] | None],
+        on_half_close: Callable[[], None],
+        on_message: Callable[[Message], None],
+    ) -> None:
+        """`on_data` may return an awaitable: nothing more is read until it is done."""
+        self._me, self._version, self._clock = me, version, clock
+        self._peer = peer
+        self._on_half_close, self._on_message = on_half_close, on_message
+        self.rx_bytes = self.tx_bytes = 0
+        self._sink = on_data
+        self.driver = LinkDriver(
+            stream=stream,
+            link=Link(me=me, peer=peer, now=clock.now()),
+            clock=clock,
+            pack=control_frame,
+            unpack=parse_frame,
+            deliver=self._deliver,
+            on_data=self._data,
+            on_text=self._relay_said,
+            lost_peer=Party.RELAY,
+        )
+
+    @property
+    def cell(self) -> CloseCell:
+        """What is known about this tunnel's end."""
+        return self.driver.cell
+
+    async def run(self) -> CloseCell:
+        """Run until the tunnel is over."""
+        self.driver.send(TunnelHello(protocol=PROTOCOL, party=str(self._me), version=self._version))
+        return await self.driver.run()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes; follow with `drain` where much is written."""
+        self.tx_bytes += len(data)
+        for frame in data_frames(data):
+            self.driver.write(frame)
+
+    async def drain(self) -> None:
+        """Wait until there is room to send more."""
+        await self.driver.drain()
+
+    def half_close(self) -> None:
+        """Say that no more bytes follow in this direction."""
+        self.driver.send(HalfClose())
+
+    def send(self, message: Message) -> None:
+        """Send a control message to the other end."""
+        self.driver.send(message)
+
+    def _data(self, data: memoryview) -> Awaitable[None] | None:
+        self.rx_bytes += len(data)
+        return self._sink(data)
+
+    def _deliver(self, message: Message) -> None:
+        match message:
+            case TunnelHello(protocol=(major, _)) if major != PROTOCOL[0]:
+                self.driver.violated(f"tunnel protocol {major}, this version speaks {PROTOCOL[0]}")
+            case TunnelHello():
+                pass
+            case HalfClose():
+                self._on_half_close()
+            case _:
+                self._on_message(message)
+
+    def _relay_said(self, text: str) -> None:
+        at = self._clock.now().wall
+        match decode_word(text):
+            case PeerGone(how=how, errno=name, close_code=code, silence_s=silence):
+                known = how in StreamEnd._value2member_map_
+                self.driver.cut(
+                    ev.StreamEnded(
+                        vantage=Vantage.RELAY,
+                        at=at,
+                        peer=self._peer,
+                        how=StreamEnd(how) if known else StreamEnd.OTHER,
+                        errno=name,
+                        close_code=code,
+                        silence_s=silence,
+                    )
+                )
+            case RelayGoodbye(cause=cause, actor=actor, detail=detail):
+                self.driver.cut(
+                    ev.GoodbyeSaid(
+                        vantage=Vantage.RELAY,
+                        at=at,
+                        by=Party.RELAY,
+                        cause=cause,
+                        actor=actor,
+                        detail=detail,
+                    )
+                )
+            case _:
+                pass
+
+
+async def dial_relay(url: str, ticket: str) -> MessageStream:
+    """Dial one leg and wait until the other leg is there.
+
+    Raises:
+        DialFailed: the relay could not be reached, refused the ticket, or the other leg did not come.
+    """
+    stream = await dial(url, token=ticket, max_size=MAX_TUNNEL_FRAME)
+    try:
+        async with asyncio.timeout(PAIRING_TIMEOUT_S):
+            while True:
+                raw = await stream.recv()
+                if not isinstance(raw, str):
+                    raise DialFailed("the relay sent data before it had paired the tunnel")
+                match decode_word(raw):
+                    case Paired():
+                        return stream
+                    case RelayGoodbye(detail=detail, cause=cause):
+                        raise DialFailed(detail or "the relay refused the tunnel", cause=cause)
+                    case PeerGone():
+                        raise DialFailed("the other end of the tunnel left before it was joined")
+    except TimeoutError:
+        await stream.close(1001, "not paired in time")
+        raise DialFailed("the other end of the tunnel did not come to the relay in time") from None
+    except StreamLost as lost:
+        raise DialFailed(f"the relay ended the tunnel before it was joined: {lost}") from lost
+    except BaseException:
+        await stream.close(1001, "not joined")
+        raise

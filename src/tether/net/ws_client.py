@@ -1,0 +1,174 @@
+"""The dialling side of control links and carriers: a WebSocket through proxies, with its true end.
+
+Law: the only user of the `websockets` client. Keeps TCP_INFO at the moment of loss (the library
+forgets the socket), and turns every failure to dial into one sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    InvalidURI,
+    PayloadTooBig,
+    ProtocolError,
+    ProxyError,
+)
+
+from tether.attribution.vocabulary import StreamEnd
+from tether.net.streams import DialFailed, StreamLost, translate
+from tether.net.tcp_info import read_tcp_info, set_keepalive
+
+DIAL_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+
+
+class _Connection(ClientConnection):
+    """Keeps the kernel's counters and error at the moment the socket is lost."""
+
+    last_counters: dict[str, int] | None = None
+    last_error: BaseException | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        set_keepalive(transport.get_extra_info("socket"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.last_counters = read_tcp_info(self.transport.get_extra_info("socket"))
+        self.last_error = exc
+        super().connection_lost(exc)
+
+
+class ClientStream:
+    """A `MessageStream` that we dialled."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._ws = connection
+
+    async def send(self, message: bytes | str) -> None:
+        try:
+            await self._ws.send(message)
+        except ConnectionClosed as closed:
+            raise self._lost(closed) from closed
+
+    async def recv(self) -> bytes | str:
+        try:
+            return await self._ws.recv()
+        except ConnectionClosed as closed:
+            raise self._lost(closed) from closed
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._ws.close(code, reason[:120])
+
+    def counters(self) -> dict[str, int] | None:
+        if self._ws.last_counters is not None:
+            return self._ws.last_counters
+        return read_tcp_info(self._ws.transport.get_extra_info("socket"))
+
+    def _lost(self, closed: ConnectionClosed) -> StreamLost:
+        counters = self._ws.last_counters
+        if closed.rcvd is not None:
+            return StreamLost(
+                StreamEnd.CLOSED,
+                close_code=closed.rcvd.code,
+                close_reason=closed.rcvd.reason,
+                counters=counters,
+            )
+        wrong = self._ws.protocol.parser_exc
+        if isinstance(wrong, (ProtocolError, PayloadTooBig, UnicodeDecodeError)):
+            return StreamLost(StreamEnd.OTHER, violation=str(wrong)[:200], counters=counters)
+        if closed.sent is not None and self._ws.last_error is None:
+            return StreamLost(StreamEnd.CLOSED, close_code=closed.sent.code, counters=counters)
+        how, name = translate(self._ws.last_error)
+        return StreamLost(how, errno_name=name, counters=counters)
+
+
+async def dial(
+    url: str,
+    *,
+    token: str,
+    headers: Mapping[str, str] | None = None,
+    max_size: int,
+    timeout: float = DIAL_TIMEOUT_S,
+) -> ClientStream:
+    """Open a WebSocket to `url` (ws or wss), through the environment's proxies.
+
+    Args:
+        url: where to.
+        token: bearer token or relay ticket, sent in the Authorization header.
+        headers: more request headers.
+        max_size: largest message to accept, in bytes.
+        timeout: seconds until the attempt is given up.
+
+    Raises:
+        DialFailed: no connection came up; the text says why and what to do.
+    """
+    host = urlsplit(url).netloc
+    try:
+        connection = await connect(
+            url,
+            create_connection=_Connection,
+            additional_headers={"Authorization": f"Bearer {token}", **(headers or {})},
+            user_agent_header="tether",
+            compression=None,
+            ping_interval=None,
+            open_timeout=timeout,
+            close_timeout=CLOSE_TIMEOUT_S,
+            max_size=max_size,
+            max_queue=4,
+        )
+    except Exception as wrong:
+        raise dial_failed(wrong, host) from wrong
+    assert isinstance(connection, _Connection), "create_connection decides the type"
+    return ClientStream(connection)
+
+
+def dial_failed(wrong: Exception, host: str) -> DialFailed:
+    """The sentence for a failed dial, by table. Anything that is no dialling error is re-raised."""
+    match wrong:
+        case InvalidStatus():
+            return _refused(wrong, host)
+        case InvalidURI():
+            return DialFailed(f"{host or 'the address'} is not a valid URL", fatal=True)
+        case ProxyError():
+            return DialFailed(f"the proxy refused to connect to {host}: {wrong}")
+        case ssl.SSLCertVerificationError():
+            return DialFailed(
+                f"the TLS certificate of {host} was not accepted: {wrong.verify_message}",
+                fatal=True,
+            )
+        case ssl.SSLError():
+            return DialFailed(f"TLS with {host} failed: {wrong.reason or wrong}")
+        case InvalidHandshake() | EOFError():
+            return DialFailed(f"{host} does not answer as a Tether server")
+        case socket.gaierror():
+            return DialFailed(f"the name {host} could not be resolved")
+        case ConnectionRefusedError():
+            return DialFailed(f"nothing listens at {host}: is the server running?")
+        case TimeoutError() if wrong.errno is None:
+            return DialFailed(f"{host} did not answer in time")
+        case OSError():
+            how, name = translate(wrong)
+            return DialFailed(f"{host} could not be reached: {name or how}")
+        case _:
+            raise wrong
+
+
+def _refused(wrong: InvalidStatus, host: str) -> DialFailed:
+    status = wrong.response.status_code
+    cause, message = "", f"{host} refused the connection with HTTP status {status}"
+    try:
+        body = json.loads(wrong.response.body or b"{}")
+        cause, message = str(body["error"]["code"]), str(body["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    return DialFailed(message, status=status, cause=cause, fatal=400 <= status < 500)

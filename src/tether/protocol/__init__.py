@@ -1,0 +1,1 @@
+"""Sans-IO machines: (message | bytes | time) in, commands out. Imports attribution only."""

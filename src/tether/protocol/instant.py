@@ -1,0 +1,13 @@
+"""One moment, on two clocks. Machines are handed it; they never read a clock themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """`mono` (seconds, never steps) is for deadlines; `wall` (unix seconds) is for people."""
+
+    mono: float
+    wall: float

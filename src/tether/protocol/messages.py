@@ -1,0 +1,305 @@
+"""The messages of the control link and of the tunnel, and their one codec.
+
+Law: types and bytes only. A message is an envelope `[type, body]` in MessagePack: the type is read
+first, so that a message of a newer peer decodes to `Unrecognized` instead of failing; unknown keys
+of a known message are ignored, missing ones take their defaults (peers of different versions talk).
+Malformed bytes raise `Garbage`, which its reader turns into a protocol error of the peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+PROTOCOL = (1, 0)
+"""Major, minor. Another major is refused; a newer minor only adds messages and keys."""
+
+MAX_CONTROL_MESSAGE = 1 << 20
+"""Bytes. A larger control message is garbage, whoever sends it."""
+
+MAX_TUNNEL_FRAME = 256 << 10
+"""Bytes. A larger tunnel frame is garbage."""
+
+TUNNEL_CHUNK = 64 << 10
+"""Bytes of data per frame that we send: the relay's best size (measurements C2)."""
+
+
+class Garbage(Exception):
+    """Bytes that are not a message. Its text is one line for people."""
+
+
+class FactRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A fact in the form of `attribution.evidence.to_record`."""
+
+    kind: str
+    vantage: str
+    at: float
+    values: dict[str, Any] = {}
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of every message; its wire type is the class name in snake case."""
+
+
+# -- both directions, control link and tunnel -----------------------------------------
+
+
+class Ping(Message, frozen=True, kw_only=True):
+    n: int
+
+
+class Pong(Message, frozen=True, kw_only=True):
+    n: int
+
+
+class Goodbye(Message, frozen=True, kw_only=True):
+    """I am leaving, and this is why.
+
+    `cause` is a catalogue code; "" where the sender only knows `facts` (a client that saw its local
+    ssh go away). `retry_after_s` says when dialling again makes sense; negative means never.
+    """
+
+    cause: str = ""
+    actor: str = ""
+    detail: str = ""
+    retry_after_s: float = 0.0
+    facts: list[FactRecord] = []
+
+
+class GoodbyeAck(Message, frozen=True, kw_only=True):
+    """Heard; you may close."""
+
+
+class Unsupported(Message, frozen=True, kw_only=True):
+    """You sent a message type that this version does not know; it was ignored."""
+
+    message_type: str
+
+
+# -- control link: opening ------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First message of the dialling party."""
+
+    protocol: tuple[int, int]
+    role: str
+    """"agent" or "client"."""
+    version: str
+    instance_id: str
+    """Made anew by every run of a program."""
+    boot_id: str = ""
+    hostname: str = ""
+    capabilities: list[str] = []
+    ssh_host_key: str = ""
+    """Agents: public host key, one OpenSSH line."""
+    journal_id: str = ""
+    """Agents: made once with the journal; the reports that follow carry it."""
+    open_connections: list[str] = []
+    """Agents: connections that live or whose end is still in the journal."""
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """The server's answer to `Hello`."""
+
+    protocol: tuple[int, int]
+    connection_id: str
+    """This control link's own row in the connection log."""
+    server_instance: str
+    version: str
+    capabilities: list[str] = []
+    ping_every_s: float = 15.0
+    patience_s: float = 45.0
+    workspace_id: str = ""
+    workspace: str = ""
+    workspace_running: bool = True
+    user_ca_key: str = ""
+    """Agents: the server's SSH user CA, one OpenSSH line."""
+    user: str = ""
+    """Clients: who the token belongs to."""
+
+
+# -- control link: tunnels ------------------------------------------------------------
+
+
+class TunnelRequest(Message, frozen=True, kw_only=True):
+    """Client: join me to this workspace's agent."""
+
+    request_id: int
+    workspace: str
+    public_key: str
+    """The device's SSH public key, one OpenSSH line."""
+
+
+class TunnelGrant(Message, frozen=True, kw_only=True):
+    """Server to client: dial the relay with this ticket."""
+
+    request_id: int
+    connection_id: str
+    relay_url: str
+    ticket: str
+    workspace_id: str
+    workspace: str
+    host_key: str
+    certificate: str = ""
+    """A short-lived user certificate for the device's key, one OpenSSH line."""
+
+
+class TunnelDenied(Message, frozen=True, kw_only=True):
+    """Server to client: no. `message` is one sentence for the user."""
+
+    request_id: int
+    code: str
+    message: str
+
+
+class TunnelOffer(Message, frozen=True, kw_only=True):
+    """Server to agent: a client wants you; dial the relay with this ticket."""
+
+    connection_id: str
+    relay_url: str
+    ticket: str
+    user: str
+    public_key: str
+    client_ip: str = ""
+
+
+class OfferDeclined(Message, frozen=True, kw_only=True):
+    """Agent to server: I cannot take this tunnel. `message` is one sentence for the user."""
+
+    connection_id: str
+    message: str
+
+
+class WorkspaceStop(Message, frozen=True, kw_only=True):
+    """Server to agent: end every session with this cause, then leave."""
+
+    cause: str
+    actor: str = ""
+    detail: str = ""
+
+
+class EndConnections(Message, frozen=True, kw_only=True):
+    """Server to agent: end these connections with this cause (a user's access was withdrawn)."""
+
+    connection_ids: list[str]
+    cause: str
+    actor: str = ""
+    detail: str = ""
+
+
+# -- control link: reports ------------------------------------------------------------
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened", omit_defaults=True):
+    """A connection came up."""
+
+    connection_id: str
+    at: float
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="session", omit_defaults=True):
+    """A session within a connection: sent at its start (`ended_at` absent) and at its end."""
+
+    connection_id: str
+    session_id: str
+    session_type: str
+    """A `ConnectionType` word."""
+    started_at: float
+    pty: bool = False
+    subsystem: str = ""
+    ended_at: float | None = None
+    exit_code: int | None = None
+    exit_signal: str | None = None
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended", omit_defaults=True):
+    """A connection ended, with everything this party knows about why."""
+
+    connection_id: str
+    at: float
+    facts: list[FactRecord]
+    symptoms: list[FactRecord] = []
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+
+
+ReportItem: TypeAlias = Opened | SessionRecord | Ended
+
+
+class Report(Message, frozen=True, kw_only=True):
+    """Items of a journal, in order. `first_seq` is the journal's number of the first of them."""
+
+    journal_id: str
+    first_seq: int
+    items: list[ReportItem]
+
+
+class ReportAck(Message, frozen=True, kw_only=True):
+    """Everything up to and including `seq` is committed; forget it."""
+
+    journal_id: str
+    seq: int
+
+
+# -- tunnel (end to end; the relay does not look inside) -------------------------------
+
+
+class TunnelHello(Message, frozen=True, kw_only=True):
+    """First control frame of both ends."""
+
+    protocol: tuple[int, int]
+    party: str
+    version: str
+    capabilities: list[str] = []
+
+
+class HalfClose(Message, frozen=True, kw_only=True):
+    """No more data will follow in this direction."""
+
+
+class SessionResult(Message, frozen=True, kw_only=True):
+    """Agent to client: how the last session's process ended. `ssh` cannot tell its caller."""
+
+    exit_code: int | None = None
+    exit_signal: str | None = None
+
+
+class Unrecognized(Message, frozen=True, kw_only=True):
+    """A message type that this version does not know. Never sent."""
+
+    message_type: str
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+TYPES: Mapping[str, type[Message]] = {
+    _snake(cls.__name__): cls for cls in Message.__subclasses__() if cls is not Unrecognized
+}
+_NAMES = {cls: name for name, cls in TYPES.items()}
+_ENVELOPE = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
+_BODIES = {name: msgspec.msgpack.Decoder(cls) for name, cls in TYPES.items()}
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """The wire form of `message`."""
+    return _ENCODER.encode((_NAMES[type(message)], message))
+
+
+def decode(data: bytes | memoryview) -> Message:
+    """The message in `data`; `Unrecognized` for a type of a newer peer.
+
+    Raises:
+        Garbage: `data` is no message.
+    """
+    try:
+        name, body = _ENVELOPE.decode(data)
+        decoder = _BODIES.get(name)
+        return Unrecognized(message_type=name[:64]) if decoder is None else decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise Garbage(f"not a message: {str(wrong)[:200]}") from wrong
