@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes import CATALOGUE, PROTOCOL_ERRORS
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.rules import RULES, Case, Rule
@@ -68,7 +68,11 @@ def _detail(case: Case, rule: Rule, cause: str) -> str:
     if said and said[0]:
         return said[0]
     for violated in case.all(ev.ProtocolViolated):
-        return violated.what
+        if cause in PROTOCOL_ERRORS.values():
+            return violated.what
+    for failed in case.all(ev.InternalFailure):
+        if cause == f"{failed.party}.internal_error":
+            return failed.what
     for refused in case.all(ev.AccessRefused):
         if refused.detail and cause.startswith("auth."):
             return refused.detail

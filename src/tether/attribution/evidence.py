@@ -9,6 +9,7 @@ peer survives the round trip as `UnknownFact`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -245,23 +246,46 @@ def from_record(record: Mapping[str, Any]) -> Evidence:
         ValueError: `record` has no known vantage or no time: it is not a fact at all.
     """
     try:
-        vantage, at = Vantage(record["vantage"]), float(record["at"])
+        vantage, at = Vantage(record["vantage"]), _finite(float(record["at"]))
         kind, values = str(record["kind"]), dict(record.get("values") or {})
-    except (KeyError, TypeError, ValueError) as wrong:
+    except (KeyError, TypeError, ValueError, OverflowError) as wrong:
         raise ValueError(f"not a fact: {wrong!r}") from wrong
     cls = KINDS.get(kind)
     if cls is not None:
         try:
             return cast(Evidence, _build(cls, vantage, at, values))
-        except (KeyError, TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     return UnknownFact(
-        vantage=vantage, at=at, original_kind=kind, values=tuple(sorted(values.items()))
+        vantage=vantage,
+        at=at,
+        original_kind=kind,
+        values=tuple(sorted(_storable(values).items())),
     )
 
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, StrEnum) else value
+
+
+def _finite(number: float) -> float:
+    """`number`, unless it is none: infinity and NaN have no place in JSON and no order."""
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no time or measure")
+    return number
+
+
+def _storable(value: Any) -> Any:
+    """`value` as JSON can hold it: what a newer peer sends must not break a log line or a row."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _storable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(inner) for inner in value]
+    return repr(value)
 
 
 def _build(cls: type[Fact], vantage: Vantage, at: float, values: Mapping[str, Any]) -> Fact:
@@ -277,8 +301,8 @@ def _checked(hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint(value)
     options = getattr(hint, "__args__", (hint,))
-    if float in options and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if float in options and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(float(value))
     if not isinstance(value, options) or (isinstance(value, bool) and bool not in options):
         raise TypeError(f"expected {hint}, got {type(value).__name__}")
     return value

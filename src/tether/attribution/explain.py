@@ -36,7 +36,7 @@ def people(actor: str) -> str:
     kind, _, rest = actor.partition(":")
     match kind:
         case "":
-            return "nobody that we know of"
+            return "somebody unknown"
         case "user" | "admin":
             return rest or kind
         case "policy":

@@ -140,8 +140,9 @@ anything = _named(_anything, "anything")
 
 
 def declared(case: Case) -> str:
-    """The cause that the most trusted goodbye named."""
-    return case.all(ev.GoodbyeSaid)[0].cause
+    """The cause that the most trusted goodbye named; a client's only where nobody else said one."""
+    goodbyes = case.all(ev.GoodbyeSaid)
+    return next((said for said in goodbyes if said.by in _NOT_CLIENT), goodbyes[0]).cause
 
 
 def by_offender(case: Case) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes import CATALOGUE
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
@@ -21,6 +23,8 @@ from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact
 from tether.protocol.link import CloseStream, Command, Deliver, Ended, Link, Send, State
 from tether.protocol.messages import Garbage, Message
+
+_log = logging.getLogger("tether.link")
 
 HIGH_WATER = 512 << 10
 """Bytes queued for sending above which `drain` waits."""
@@ -67,6 +71,8 @@ class LinkDriver:
         self._room.set()
         self._over = asyncio.Event()
         self._close: CloseStream | None = None
+        self._stream_lost = False
+        self._handling = False
         self._tasks = Tasks(f"link-{link.me}-{link.peer}")
         self._inbox: deque[Message] = deque()
 
@@ -123,7 +129,8 @@ class LinkDriver:
         self._perform([])
         try:
             await self._over.wait()
-            if self._queued and self._close is not None and self._close.code == 1000:
+            orderly = self._close is not None and self._close.code == 1000
+            if self._queued and orderly and not self._stream_lost:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._idle.wait(), FLUSH_S)
         finally:
@@ -142,29 +149,41 @@ class LinkDriver:
             except StreamLost as lost:
                 self._lost(lost)
                 return
-            now = self._clock.now()
             try:
-                if isinstance(raw, str):
-                    if self._on_text is None:
-                        raise Garbage("a text message")
-                    self._on_text(raw)
-                    continue
-                item = self._unpack(raw)
-                if isinstance(item, memoryview) and self._on_data is None:
-                    raise Garbage("data on a control link")
+                await self._take(raw)
             except Garbage as garbage:
                 if self.link.state is State.OPEN:  # a peer that is being left may rave on
-                    self._perform(self.link.violated(str(garbage), now))
-                continue
-            if isinstance(item, memoryview):
-                self.link.heard(now)
-                if self._on_data and (waiting := self._on_data(item)) is not None:
-                    await waiting
-            else:
-                self._perform(self.link.receive(item, now))
-                while self._inbox:
-                    if (handling := self._deliver(self._inbox.popleft())) is not None:
-                        await handling
+                    self.violated(str(garbage))
+            except Exception as wrong:  # a bug in a handler must not leave a link that nobody reads
+                _log.exception("a handler failed: link %s to %s", self.link.me, self.link.peer)
+                self._failed(wrong)
+
+    async def _take(self, raw: bytes | str) -> None:
+        now = self._clock.now()
+        if isinstance(raw, str):
+            if self._on_text is None:
+                raise Garbage("a text message")
+            self._on_text(raw)
+            return
+        item = self._unpack(raw)
+        if isinstance(item, memoryview):
+            if self._on_data is None:
+                raise Garbage("data on a control link")
+            self.link.heard(now)
+            if (waiting := self._on_data(item)) is not None:
+                await self._handle(waiting)
+            return
+        self._perform(self.link.receive(item, now))
+        while self._inbox:
+            if (waiting := self._deliver(self._inbox.popleft())) is not None:
+                await self._handle(waiting)
+
+    async def _handle(self, waiting: Awaitable[None]) -> None:
+        self._handling = True
+        try:
+            await waiting
+        finally:
+            self._handling = False
 
     async def _write(self) -> None:
         while True:
@@ -192,11 +211,20 @@ class LinkDriver:
         if self._queued > OVERFLOW:
             self._lost(StreamLost(StreamEnd.SILENT, errno_name="ENOBUFS"))
 
+    def _failed(self, wrong: Exception) -> None:
+        what = f"{type(wrong).__name__}: {wrong}"[:200]
+        failure = ev.InternalFailure(
+            vantage=self._vantage, at=self._clock.now().wall, party=self.link.me, what=what
+        )
+        code = f"{self.link.me}.internal_error"
+        self.leave_because(failure, cause=code if code in CATALOGUE else "")
+
     def _lost(self, lost: StreamLost) -> None:
+        self._stream_lost = True
         at = self._clock.now().wall
         if lost.violation:
             fact: Evidence = ev.ProtocolViolated(
-                vantage=self._vantage, at=at, by=self.link.peer, what=lost.violation
+                vantage=self._vantage, at=at, by=self._lost_peer, what=lost.violation
             )
         else:
             fact = ev.StreamEnded(
@@ -213,6 +241,8 @@ class LinkDriver:
 
     def _tick(self) -> None:
         now = self._clock.now()
+        if self._handling:  # we do not listen, so a silence would be our own
+            self.link.heard(now)
         if self.link.patience_over(now):
             counters = counters_fact(
                 self._stream.counters(), vantage=self._vantage, peer=self._lost_peer, at=now.wall

@@ -66,6 +66,11 @@ class MessageStream(Protocol):
         """TCP_INFO of the stream right now."""
 
 
+def close_reason(text: str) -> str:
+    """As much of `text` as a close frame holds (RFC 6455 section 5.5: 125 bytes with the code)."""
+    return text.encode()[:120].decode(errors="ignore")
+
+
 Table = Sequence[tuple[type[BaseException], StreamEnd]]
 
 _BY_ERRNO = {
@@ -83,7 +88,6 @@ _BY_TYPE: Table = (
     (ConnectionResetError, StreamEnd.RESET),
     (BrokenPipeError, StreamEnd.RESET),
     (ConnectionAbortedError, StreamEnd.ABORTED),
-    (ssl.SSLEOFError, StreamEnd.EOF),
     (OSError, StreamEnd.OTHER),
 )
 
@@ -96,6 +100,9 @@ def translate(exc: BaseException | None) -> tuple[StreamEnd, str]:
     """
     if exc is None:
         return StreamEnd.EOF, ""
+    if isinstance(exc, ssl.SSLError):  # its errno is OpenSSL's, not the kernel's
+        how = StreamEnd.EOF if isinstance(exc, ssl.SSLEOFError) else StreamEnd.OTHER
+        return how, type(exc).__name__
     number = getattr(exc, "errno", None)
     if isinstance(number, int) and number in errno.errorcode:
         return _BY_ERRNO.get(number, StreamEnd.OTHER), errno.errorcode[number]

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes import PROTOCOL_ERRORS
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
@@ -22,6 +23,7 @@ from tether.protocol.link import Link
 from tether.protocol.messages import (
     MAX_TUNNEL_FRAME,
     PROTOCOL,
+    Garbage,
     HalfClose,
     Message,
     TunnelHello,
@@ -110,7 +112,15 @@ class TunnelEnd:
 
     def _relay_said(self, text: str) -> None:
         at = self._clock.now().wall
-        match decode_word(text):
+        try:
+            word = decode_word(text)
+        except Garbage as garbage:  # the relay's, not the other end's: that one never sends text
+            raving = ev.ProtocolViolated(
+                vantage=Vantage(str(self._me)), at=at, by=Party.RELAY, what=str(garbage)
+            )
+            self.driver.leave_because(raving, cause=PROTOCOL_ERRORS[Party.RELAY])
+            return
+        match word:
             case PeerGone(how=how, errno=name, close_code=code, silence_s=silence):
                 known = how in StreamEnd._value2member_map_
                 self.driver.cut(

@@ -25,7 +25,7 @@ from websockets.exceptions import (
 )
 
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.streams import DialFailed, StreamLost, translate
+from tether.net.streams import DialFailed, StreamLost, close_reason, translate
 from tether.net.tcp_info import read_tcp_info, set_keepalive
 
 DIAL_TIMEOUT_S = 10.0
@@ -67,7 +67,7 @@ class ClientStream:
             raise self._lost(closed) from closed
 
     async def close(self, code: int, reason: str) -> None:
-        await self._ws.close(code, reason[:120])
+        await self._ws.close(code, close_reason(reason))
 
     def counters(self) -> dict[str, int] | None:
         if self._ws.last_counters is not None:

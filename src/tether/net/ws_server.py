@@ -7,22 +7,31 @@ contract). Stock ASGI servers report a killed, a reset and a frozen peer all as 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.streams import StreamLost, translate
+from tether.net.streams import StreamLost, close_reason, translate
 from tether.net.tcp_info import read_tcp_info, set_keepalive
 
 CLOSE_TIMEOUT_S = 1.0
+"""How long a close frame may wait for room, and then for its answer."""
+
+FLUSH_LIMIT_S = 60.0
+"""How long a closed socket may take to send what was queued; a frozen peer would keep it for ever."""
+
+SILENT_CODE = 4408
+"""The close code of a link that fell silent: nothing is left to flush."""
 
 
 class CauseProtocol(WebSocketsSansIOProtocol):
     """Keeps the first reason for which the stream stopped, in `lost`."""
 
     lost: StreamLost | None = None
+    flush_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -45,6 +54,11 @@ class CauseProtocol(WebSocketsSansIOProtocol):
         """Drop the socket at once."""
         self.transport.abort()
 
+    def flush_then_drop(self) -> None:
+        """Give what is queued some time to leave, then drop the socket."""
+        if self.flush_timer is None and not self.disconnected:
+            self.flush_timer = self.loop.call_later(FLUSH_LIMIT_S, self.abort)
+
     def eof_received(self) -> None:
         self._keep(StreamEnd.EOF)
         super().eof_received()
@@ -64,6 +78,8 @@ class CauseProtocol(WebSocketsSansIOProtocol):
         super().handle_parser_exception()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.flush_timer is not None:
+            self.flush_timer.cancel()
         how, name = translate(exc)
         self._keep(StreamEnd.CLOSED if exc is None else how, errno_name=name)
         super().connection_lost(exc)
@@ -109,10 +125,18 @@ class ServerStream:
         return message
 
     async def close(self, code: int, reason: str) -> None:
+        closing = {"type": "websocket.close", "code": code, "reason": close_reason(reason)}
         try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):  # a peer that does not read blocks sends
+                await self._send(closing)
+        except TimeoutError:
+            self.abort()
         except (ClientDisconnected, RuntimeError):
             pass  # it is gone already, which is what was asked for
+        if code == SILENT_CODE:
+            self.abort()
+        else:
+            self._protocol.flush_then_drop()
 
     def abort(self) -> None:
         """Drop the socket at once, without a close frame."""

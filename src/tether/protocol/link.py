@@ -241,7 +241,8 @@ class Link:
         return []
 
     def _peer_leaves(self, goodbye: Goodbye, now: Instant) -> list[Command]:
-        facts = facts_of(goodbye.facts)
+        theirs = Vantage(str(self.peer))  # nobody testifies for another party
+        facts = [fact for fact in facts_of(goodbye.facts) if _own(fact, theirs)]
         for fact in facts[:-1] if not goodbye.cause else facts:
             self.cell.note(fact)
         if facts and not goodbye.cause:  # the last of a leaver's own facts is what made it leave

@@ -41,7 +41,7 @@ class OtherWord(msgspec.Struct, frozen=True, kw_only=True):
 RelayWord: TypeAlias = Paired | PeerGone | RelayGoodbye
 
 _DECODER: msgspec.json.Decoder[RelayWord] = msgspec.json.Decoder(RelayWord)
-_TAG = msgspec.json.Decoder(dict[str, object])
+_OBJECT = msgspec.json.Decoder(dict[str, object])
 
 
 def encode_word(word: RelayWord) -> str:
@@ -57,11 +57,9 @@ def decode_word(text: str) -> RelayWord | OtherWord:
     """
     try:
         return _DECODER.decode(text)
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, RecursionError):
         try:
-            _TAG.decode(text)
-        except msgspec.DecodeError as wrong:
-            raise Garbage(f"not a relay's word: {wrong}") from wrong
+            _OBJECT.decode(text)
+        except (msgspec.DecodeError, RecursionError) as wrong:
+            raise Garbage(f"not a relay's word: {str(wrong)[:200]}") from wrong
         return OtherWord()
-    except msgspec.DecodeError as wrong:
-        raise Garbage(f"not a relay's word: {wrong}") from wrong

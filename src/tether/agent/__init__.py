@@ -1,0 +1,1 @@
+"""The agent: runs inside a workspace, ends SSH there, and knows why every connection ended."""

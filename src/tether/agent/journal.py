@@ -1,0 +1,302 @@
+"""The agent's journal: what it has to report, safe on the disk before anybody relies on it.
+
+Law: all file work is done by `JournalFile` in one worker thread; this file queues, groups commits,
+and survives the disk. Order is the order of `post`. An item that the disk refuses is kept in a
+bounded memory and tried again; session records are dropped first, an end never. The agent lives on,
+whatever the disk does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from tether.agent.journal_file import (
+    ENDING,
+    Entry,
+    JournalFailed,
+    JournalFile,
+    PostMortem,
+    entry_of,
+    move_aside,
+    open_entry,
+)
+from tether.agent.post_mortem import PreviousRun, RunMarker
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.tasks import Tasks
+from tether.protocol.messages import ReportItem, SessionRecord
+
+T = TypeVar("T")
+
+KEPT_IN_MEMORY = 10_000
+"""Entries that wait for a disk that refuses them."""
+
+BATCH = 512
+"""Entries per commit."""
+
+RETRY_S = 2.0
+CLOSE_S = 1.0
+
+_log = get_logger("journal")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: Entry
+    written: asyncio.Future[int | None] = field(repr=False)
+
+
+class Journal:
+    """Use `open`. `journal_id` names the file's numbering, and changes with a new file."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        """Private; use `open`."""
+        self.path = path
+        self.journal_id = ""
+        self.last_seq = 0
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._tasks = Tasks("journal")
+        self._file: JournalFile
+        self._begin: tuple[RunMarker, PostMortem] | None = None
+        self._queue: deque[_Waiting] = deque()
+        self._writing: list[_Waiting] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._refused = False
+        self._dropped = 0
+        self._grown = asyncio.Event()
+
+    @classmethod
+    async def open(
+        cls, path: Path, run: RunMarker, *, clock: Clock, owed: PostMortem
+    ) -> tuple[Journal, PreviousRun | None]:
+        """Open or make the journal at `path` and begin `run` in it.
+
+        Args:
+            path: the file.
+            run: this run.
+            clock: where time comes from.
+            owed: the ends that the previous run owes; they are written with `run`, atomically.
+
+        Returns:
+            The journal, and the run before this one where there was one.
+
+        Raises:
+            JournalFailed: there can be no journal here; the text is one sentence.
+        """
+        journal = cls(path, clock)
+        try:
+            try:
+                await journal._in_thread(journal._open_file)
+            except JournalFailed as failed:
+                if not failed.corrupt:
+                    raise
+                await journal._begin_anew(failed)
+            previous = await journal._in_thread(lambda: journal._file.previous())
+            journal._begin = (run, owed)
+            await journal._flush()
+        except BaseException:
+            journal._worker.shutdown(wait=False)
+            raise
+        return journal, previous
+
+    def post(self, item: ReportItem) -> asyncio.Future[int | None]:
+        """Queue `item` now, in order; the future is its number once it is on the disk, or None
+        when the disk refused it and it waits in memory."""
+        return self._enqueue(entry_of(item))
+
+    async def append(self, item: ReportItem) -> int | None:
+        """`post`, and wait."""
+        return await self.post(item)
+
+    def mark_open(self, connection_id: str) -> None:
+        """A connection is open that the server knows of (our control link): if this run dies, the
+        next one reports its end."""
+        self._enqueue(open_entry(connection_id, self._clock.now().wall))
+
+    async def pending(self, after_seq: int, limit: int) -> list[tuple[int, ReportItem]]:
+        """The oldest items on the disk with a number above `after_seq`; none when it fails."""
+        return await self._or(lambda file: file.read(after_seq, limit), [])
+
+    async def acknowledge(self, seq: int) -> None:
+        """The server has committed everything up to `seq`: forget it."""
+        await self._or(lambda file: file.forget(seq), None)
+
+    async def unsettled(self) -> set[str]:
+        """Connections that are open, or whose items still wait here."""
+        waiting = {w.entry.connection_id for w in (*self._writing, *self._queue)}
+        none: set[str] = set()
+        return waiting | await self._or(lambda file: file.unsettled(), none)
+
+    async def grown_beyond(self, seq: int) -> None:
+        """Wait until an item with a number above `seq` is on the disk."""
+        while self.last_seq <= seq:
+            self._grown.clear()
+            await self._grown.wait()
+
+    async def alive(self) -> None:
+        """Note that this run is alive; call every few seconds."""
+        at = self._clock.now().wall
+        await self._or(lambda file: file.alive(at), None)
+
+    async def stopped_cleanly(self) -> None:
+        """Note that this run stops in order. Call last, after every `append`."""
+        at = self._clock.now().wall
+        await self._or(lambda file: file.stopped_cleanly(at), None)
+
+    async def close(self) -> bool:
+        """Close the file; False when the disk hangs and the worker thread with it."""
+        if self._retry is not None:
+            self._retry.cancel()
+        await self._tasks.wait(CLOSE_S)
+        closing = self._loop.run_in_executor(self._worker, lambda: self._file.close())
+        self._worker.shutdown(wait=False)
+        done, _ = await asyncio.wait({closing}, timeout=CLOSE_S)
+        return bool(done)
+
+    # -- the queue ---------------------------------------------------------------------
+
+    def _enqueue(self, entry: Entry) -> asyncio.Future[int | None]:
+        waiting = _Waiting(entry, self._loop.create_future())
+        self._queue.append(waiting)
+        if self._refused:
+            waiting.written.set_result(None)
+            self._make_room()
+        elif self._flushing is None:
+            self._flush_soon()
+        return waiting.written
+
+    def _flush_soon(self) -> None:
+        self._retry = None
+        if self._flushing is None:
+            self._flushing = self._tasks.spawn(self._flush(), "flush")
+            self._flushing.add_done_callback(self._flushed)
+
+    def _flushed(self, _: asyncio.Task[None]) -> None:
+        self._flushing = None
+        if self._queue and not self._refused:  # posted while the task was ending
+            self._flush_soon()
+
+    async def _flush(self) -> None:
+        """Write until nothing waits: whatever was posted during one commit shares the next."""
+        try:
+            if self._begin is not None:
+                run, owed = self._begin
+                await self._file_work(lambda file: file.begin(run, owed))
+                self._begin = None
+                self._grow(await self._file_work(lambda file: file.last_seq()))
+            while self._queue:
+                self._writing = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                entries = [waiting.entry for waiting in self._writing]
+                numbers = await self._file_work(lambda file, e=entries: file.write(e))
+                written, self._writing = self._writing, []
+                for waiting, number in zip(written, numbers, strict=True):
+                    if not waiting.written.done():
+                        waiting.written.set_result(number)
+                self._grow(max(numbers))
+        except JournalFailed as failed:
+            self._keep_for_later(failed)
+        else:
+            self._recovered()
+
+    def _grow(self, seq: int) -> None:
+        if seq > self.last_seq:
+            self.last_seq = seq
+            self._grown.set()
+
+    # -- a disk that refuses -----------------------------------------------------------
+
+    def _keep_for_later(self, failed: JournalFailed) -> None:
+        self._queue.extendleft(reversed(self._writing))
+        self._writing = []
+        for waiting in self._queue:
+            if not waiting.written.done():
+                waiting.written.set_result(None)
+        if not self._refused:
+            self._refused = True
+            _log.error(
+                "journal cannot be written",
+                path=str(self.path),
+                error=str(failed),
+                advice="free space or repair the disk: until then reports wait in memory, and are "
+                "lost if this agent is killed",
+            )
+        self._make_room()
+        self._retry = self._loop.call_later(RETRY_S, self._flush_soon)
+
+    def _recovered(self) -> None:
+        if self._refused:
+            _log.info("journal can be written again", path=str(self.path), dropped=self._dropped)
+        self._refused, self._dropped = False, 0
+
+    def _make_room(self) -> None:
+        """Drop the oldest session record, or else the oldest opening; never an end."""
+        while len(self._queue) > KEPT_IN_MEMORY:
+            kinds = (SessionRecord.__name__, None)
+            victim = next(
+                (
+                    w
+                    for kind in kinds
+                    for w in self._queue
+                    if (w.entry.kind == kind if kind else w.entry.kind != ENDING)
+                ),
+                None,
+            )
+            if victim is None:
+                return
+            self._queue.remove(victim)
+            self._dropped += 1
+            if self._dropped == 1:
+                _log.error(
+                    "journal memory full",
+                    advice="free space on the disk: the oldest session records are being dropped",
+                )
+
+    # -- the worker thread -------------------------------------------------------------
+
+    def _open_file(self) -> None:
+        self._file = JournalFile(self.path)
+        self.journal_id = self._file.journal_id
+
+    async def _begin_anew(self, failed: JournalFailed) -> None:
+        """The file is beyond use: keep it for a look, and start another."""
+        aside = await self._in_thread(lambda: move_aside(self.path))
+        await self._in_thread(self._open_file)
+        self.last_seq = 0
+        _log.error(
+            "journal was damaged",
+            path=str(self.path),
+            error=str(failed),
+            moved_to=str(aside),
+            advice="a new one was begun; what it still had to report is lost unless somebody reads "
+            "the old one. Look for a failing disk.",
+        )
+
+    async def _file_work(self, work: Callable[[JournalFile], T]) -> T:
+        """`work` on the file; once more on a new file where this one turns out to be damaged."""
+        try:
+            return await self._in_thread(lambda: work(self._file))
+        except JournalFailed as failed:
+            if not failed.corrupt:
+                raise
+            await self._in_thread(lambda: self._file.close())
+            await self._begin_anew(failed)
+            return await self._in_thread(lambda: work(self._file))
+
+    async def _or(self, work: Callable[[JournalFile], T], otherwise: T) -> T:
+        try:
+            return await self._in_thread(lambda: work(self._file))
+        except JournalFailed as failed:
+            _log.debug("journal refused", error=str(failed))
+            return otherwise
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._worker, work)

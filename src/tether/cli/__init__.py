@@ -1,0 +1,1 @@
+"""The client's commands. Every command is imported only when it runs."""

@@ -1,0 +1,175 @@
+"""The client's configuration: which server, which token, and where a user's files are.
+
+Law: a leaf that every program may read. Values are parsed once and frozen; an error is one sentence
+that names the key or the file and says what to do. A token never reaches an error or a `repr`, and a
+saved token is never sent to another server than the one it was saved for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFiles:
+    """Where the client keeps its files, below one directory."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "config.json"
+
+    @property
+    def ssh(self) -> Path:
+        return self.directory / "ssh"
+
+    @property
+    def device_key(self) -> Path:
+        return self.ssh / "id_ed25519"
+
+    @property
+    def certificate(self) -> Path:
+        return self.ssh / "id_ed25519-cert.pub"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.ssh / "known_hosts"
+
+    @property
+    def pins(self) -> Path:
+        return self.ssh / "known_hosts.json"
+
+    @property
+    def ssh_config(self) -> Path:
+        return self.ssh / "config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """Who to talk to, and as whom."""
+
+    url: str
+    token: str = field(repr=False)
+
+    @property
+    def control_url(self) -> str:
+        """Where control links are dialled."""
+        return f"ws{self.url.removeprefix('http')}/api/v1/control"
+
+
+def client_files(env: Mapping[str, str]) -> ClientFiles:
+    """The user's directory for this client; `TETHER_CONFIG_DIR` moves it."""
+    if given := env.get("TETHER_CONFIG_DIR"):
+        return ClientFiles(Path(given).expanduser().absolute())
+    import platformdirs  # not needed, and not paid for, where the directory is given
+
+    return ClientFiles(Path(platformdirs.user_config_dir("tether", appauthor=False)))
+
+
+def load(env: Mapping[str, str]) -> ClientConfig:
+    """The configuration in force: `TETHER_URL` and `TETHER_TOKEN` over the saved file.
+
+    Raises:
+        ConfigError: no server or no token is known, or a value makes no sense.
+    """
+    saved = load_saved(client_files(env))
+    url = server_url(env["TETHER_URL"], "TETHER_URL") if env.get("TETHER_URL") else ""
+    token = env.get("TETHER_TOKEN", "").strip()
+    if url and not token and saved is not None and saved.url != url:
+        raise ConfigError(
+            f"TETHER_URL is {url}, but the saved token belongs to {saved.url}: "
+            f"set TETHER_TOKEN too, or run `tether login {url}`"
+        )
+    url = url or (saved.url if saved else "")
+    token = token or (saved.token if saved else "")
+    if not url:
+        raise ConfigError("no server is configured: run `tether login URL`, or `tether up` for one")
+    if not token:
+        raise ConfigError(f"no token for {url}: run `tether login {url}`")
+    if any(not " " < character < "\x7f" for character in token):
+        raise ConfigError("the token holds characters that no token has: run `tether login` again")
+    return ClientConfig(url=url, token=token)
+
+
+def load_saved(files: ClientFiles) -> ClientConfig | None:
+    """What `tether login` saved; None if nothing.
+
+    Raises:
+        ConfigError: the file cannot be read or is not what we wrote.
+    """
+    path = files.config
+    try:
+        saved = json.loads(path.read_bytes())
+        return ClientConfig(url=server_url(saved["url"], "url"), token=str(saved["token"]))
+    except FileNotFoundError:
+        return None
+    except OSError as wrong:
+        raise ConfigError(f"{path} cannot be read: {wrong.strerror}") from wrong
+    except (ValueError, KeyError, TypeError, ConfigError) as wrong:
+        raise ConfigError(
+            f"{path} is damaged ({wrong}): run `tether login URL` to write it anew"
+        ) from wrong
+
+
+def save(files: ClientFiles, config: ClientConfig) -> None:
+    """Keep `config` for later commands, readable by the user alone."""
+    text = json.dumps({"url": config.url, "token": config.token}, indent=2) + "\n"
+    write_atomically(files.config, text)
+
+
+def forget(files: ClientFiles) -> bool:
+    """Delete what `tether login` saved; False if there was nothing."""
+    try:
+        files.config.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def server_url(text: str, key: str = "the server's URL") -> str:
+    """`text` as the base URL of a server, without a slash at its end.
+
+    Raises:
+        ConfigError: it is no http or https URL.
+    """
+    url = text.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        valid = valid and not (parts.query or parts.fragment or parts.username)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError(
+            f"{key} must be an http:// or https:// URL, such as https://tether.example.com, "
+            f"not {text[:80]!r}"
+        )
+    return url
+
+
+def write_atomically(path: Path, text: str | bytes, mode: int = 0o600) -> None:
+    """Replace `path` by `text`: readers see the old file or the new one, never a part.
+
+    Directories that are missing are made for the user alone.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text.encode() if isinstance(text, str) else text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

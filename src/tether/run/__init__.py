@@ -1,0 +1,1 @@
+"""Composition roots: read settings, build, wire, run, stop. No decisions of the domain."""

@@ -1,0 +1,1 @@
+"""The control plane: identities, coordination, relay, and the record of every disconnect."""

@@ -1,0 +1,36 @@
+"""Why a request cannot be done, as exceptions that carry a code and one sentence for people.
+
+Law: no HTTP here, only the words; `api.py` gives each class its status. A message is safe to show to
+whoever asked: it holds no secrets and nothing about what they may not see.
+"""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """Base of what is the asker's to change. `code` is for programs, `message` for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class NotFound(Refused):
+    """There is no such thing, or the asker may not know of it."""
+
+
+class Ambiguous(Refused):
+    """A prefix names more than one thing."""
+
+
+class Conflict(Refused):
+    """It contradicts what is already so."""
+
+
+class Forbidden(Refused):
+    """The asker may not do it."""
+
+
+class Invalid(Refused):
+    """The request's words make no sense."""

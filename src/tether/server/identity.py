@@ -1,0 +1,52 @@
+"""Who is asking: what a valid token says, or why a token is not valid.
+
+Law: values only; `accounts.py` makes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RefusalCode = Literal[
+    "token_unknown", "token_revoked", "token_expired", "workspace_deleted", "user_revoked"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whoever a valid token speaks for: a user, or the agent of a workspace.
+
+    Of an agent, `user` is the workspace's owner and `role` is "member"; of a user, `workspace_id` and
+    `workspace` are empty.
+    """
+
+    kind: Literal["user", "agent"]
+    user: str
+    role: Literal["admin", "member"]
+    workspace_id: str = ""
+    workspace: str = ""
+    token_id: str = ""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this is a user who may see and do everything."""
+        return self.kind == "user" and self.role == "admin"
+
+    def actor(self, owner: str | None = None) -> str:
+        """The actor's code: `admin:NAME` for an administrator acting on what is another's.
+
+        Args:
+            owner: whose thing it is; None for what belongs to the installation itself (users).
+        """
+        if self.kind == "agent":
+            return f"agent:{self.workspace}"
+        return f"admin:{self.user}" if self.is_admin and owner != self.user else f"user:{self.user}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a token is not accepted. `message` is one sentence that says what to do."""
+
+    code: RefusalCode
+    message: str

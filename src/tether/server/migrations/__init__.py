@@ -1,0 +1,1 @@
+"""Alembic's scripts, packaged with the server and run by `store.py` at its start."""

@@ -1,0 +1,135 @@
+"""The catalogue: every row is whole, agrees with the contract, and is produced by somebody."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import tether
+from tether.attribution.causes import (
+    CATALOGUE,
+    PROTOCOL_ERRORS,
+    UNKNOWN,
+    WORKSPACE_STOPS,
+    Cause,
+    cause_of,
+)
+from tether.attribution.classify import classify
+from tether.attribution.rules import EXAMPLES, REFUSALS
+from tether.attribution.vocabulary import AccessRefusal, Initiator, Party, Reason
+
+ROWS = list(CATALOGUE.values())
+PLACEHOLDERS = {"exit_code", "exit_signal", "actor", "workspace"}
+
+
+def ids(row: Cause) -> str:
+    return row.code
+
+
+def test_every_code_is_one_word_of_a_party_or_a_place_then_what_happened() -> None:
+    heads = Counter(code.partition(".")[0] for code in CATALOGUE if code != UNKNOWN)
+    assert set(heads) == {
+        "session",
+        "client",
+        "agent",
+        "server",
+        "relay",
+        "workspace",
+        "auth",
+    }
+    assert all(code == row.code for code, row in CATALOGUE.items())
+    assert all(set(code) <= {*string.ascii_lowercase, ".", "_"} for code in CATALOGUE)
+
+
+def test_unknown_is_never_expected_and_blames_nobody() -> None:
+    row = CATALOGUE[UNKNOWN]
+    assert (row.reason, row.initiator, row.expected) == (Reason.UNKNOWN, Initiator.UNTOLD, False)
+    assert [other.code for other in ROWS if other.reason is Reason.UNKNOWN] == [UNKNOWN]
+
+
+def test_a_stopped_workspace_was_stopped_by_the_server() -> None:
+    stopped = [row for row in ROWS if row.reason is Reason.WORKSPACE_STOPPED]
+    assert {row.code for row in stopped} == set(WORKSPACE_STOPS.values())
+    assert {(row.initiator, row.expected) for row in stopped} == {(Initiator.SERVER, True)}
+
+
+def test_only_unknown_leaves_the_initiator_untold() -> None:
+    assert [row.code for row in ROWS if row.initiator is Initiator.UNTOLD] == [UNKNOWN]
+
+
+def test_a_failing_network_is_never_expected() -> None:
+    by_network = [row for row in ROWS if row.initiator is Initiator.NETWORK]
+    assert by_network
+    assert not any(row.expected for row in by_network)
+
+
+NEVER_EXPECTED = {
+    Reason.NETWORK_ERROR,
+    Reason.PROTOCOL_ERROR,
+    Reason.CONTROL_PLANE_LOST,
+    Reason.UNKNOWN,
+    Reason.RESOURCE_EXHAUSTED,
+    Reason.PROCESS_CRASHED,
+    Reason.PEER_UNRESPONSIVE,
+}
+ALWAYS_EXPECTED = {Reason.GRACEFUL, Reason.CLIENT_CLOSED, Reason.WORKSPACE_STOPPED}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ids)
+def test_expected_agrees_with_the_reason(row: Cause) -> None:
+    assert not (row.expected and row.reason in NEVER_EXPECTED)
+    assert not (not row.expected and row.reason in ALWAYS_EXPECTED)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ids)
+def test_its_words_are_sentences_with_known_placeholders(row: Cause) -> None:
+    for text in (row.sentence, row.advice):
+        names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        assert names <= PLACEHOLDERS
+        assert text.endswith(".")
+        assert text[0].isupper()
+        assert text == " ".join(text.split())
+    assert row.sentence.count(". ") == 0, "one sentence, so that it fits on one line of a terminal"
+    assert not row.title.endswith(".")
+    assert not set("{}") & set(row.title)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ids)
+def test_its_public_word_follows_from_its_reason(row: Cause) -> None:
+    public = row.coarse_reason
+    assert public in {row.reason, Reason.SERVER_SHUTDOWN, Reason.NETWORK_ERROR}
+
+
+def test_titles_are_distinct() -> None:
+    assert [title for title, n in Counter(row.title for row in ROWS).items() if n > 1] == []
+
+
+def test_an_unknown_code_reads_as_the_unknown_row() -> None:
+    assert cause_of("network.gremlins") is CATALOGUE[UNKNOWN]
+    assert cause_of("session.exit") is CATALOGUE["session.exit"]
+
+
+def test_the_tables_over_causes_are_total() -> None:
+    assert set(PROTOCOL_ERRORS) == set(Party)
+    assert set(REFUSALS) == set(AccessRefusal)
+    assert set(WORKSPACE_STOPS) == {"user", "autostop", "deleted", "evicted"}
+    named = {*PROTOCOL_ERRORS.values(), *REFUSALS.values(), *WORKSPACE_STOPS.values()}
+    assert named <= set(CATALOGUE)
+
+
+def test_every_cause_is_concluded_by_a_rule_or_declared_by_an_emitter() -> None:
+    by_rule = {classify(case.connect_type, case.facts).disconnect.cause for case in EXAMPLES}
+    by_pick = {*PROTOCOL_ERRORS.values(), *REFUSALS.values()}
+    source = Path(tether.__file__).parent
+    emitters = "\n".join(
+        path.read_text()
+        for path in sorted(source.rglob("*.py"))
+        if path.parent.name != "attribution"
+    )
+    declared = {code for code in CATALOGUE if f'"{code}"' in emitters}
+    if "WORKSPACE_STOPS" in emitters:
+        declared |= set(WORKSPACE_STOPS.values())
+    assert set(CATALOGUE) - by_rule - by_pick - declared == set()

@@ -1,0 +1,1 @@
+"""What tests stand on: a clock that jumps, cables that fail, and builders of facts."""
