@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +110,7 @@ def load_saved(files: ClientFiles) -> ClientConfig | None:
     path = files.config
     try:
         saved = json.loads(path.read_bytes())
-        return ClientConfig(url=server_url(saved["url"], "url"), token=str(saved["token"]))
+        return ClientConfig(url=server_url(str(saved["url"]), "url"), token=str(saved["token"]))
     except FileNotFoundError:
         return None
     except OSError as wrong:
@@ -164,7 +163,9 @@ def write_atomically(path: Path, text: str | bytes, mode: int = 0o600) -> None:
     Directories that are missing are made for the user alone.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # By hand, not with tempfile: its imports would cost every `ssh` some milliseconds.
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)

@@ -11,6 +11,7 @@ import pytest
 import tether
 from tether.attribution.causes import (
     CATALOGUE,
+    POLICY_REFUSALS,
     PROTOCOL_ERRORS,
     UNKNOWN,
     WORKSPACE_STOPS,
@@ -19,7 +20,7 @@ from tether.attribution.causes import (
 )
 from tether.attribution.classify import classify
 from tether.attribution.rules import EXAMPLES, REFUSALS
-from tether.attribution.vocabulary import AccessRefusal, Initiator, Party, Reason
+from tether.attribution.vocabulary import AccessRefusal, Initiator, Party, Policy, Reason
 
 ROWS = list(CATALOGUE.values())
 PLACEHOLDERS = {"exit_code", "exit_signal", "actor", "workspace"}
@@ -39,6 +40,8 @@ def test_every_code_is_one_word_of_a_party_or_a_place_then_what_happened() -> No
         "relay",
         "workspace",
         "auth",
+        "policy",
+        "ide",
     }
     assert all(code == row.code for code, row in CATALOGUE.items())
     assert all(set(code) <= {*string.ascii_lowercase, ".", "_"} for code in CATALOGUE)
@@ -116,13 +119,15 @@ def test_the_tables_over_causes_are_total() -> None:
     assert set(PROTOCOL_ERRORS) == set(Party)
     assert set(REFUSALS) == set(AccessRefusal)
     assert set(WORKSPACE_STOPS) == {"user", "autostop", "deleted", "evicted"}
+    assert set(POLICY_REFUSALS) == set(Policy)
     named = {*PROTOCOL_ERRORS.values(), *REFUSALS.values(), *WORKSPACE_STOPS.values()}
+    named |= set(POLICY_REFUSALS.values())
     assert named <= set(CATALOGUE)
 
 
 def test_every_cause_is_concluded_by_a_rule_or_declared_by_an_emitter() -> None:
     by_rule = {classify(case.connect_type, case.facts).disconnect.cause for case in EXAMPLES}
-    by_pick = {*PROTOCOL_ERRORS.values(), *REFUSALS.values()}
+    by_pick = {*PROTOCOL_ERRORS.values(), *REFUSALS.values(), *POLICY_REFUSALS.values()}
     source = Path(tether.__file__).parent
     emitters = "\n".join(
         path.read_text()

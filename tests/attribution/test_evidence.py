@@ -162,7 +162,7 @@ def test_an_int_is_read_as_a_float_and_a_bool_is_no_int() -> None:
     ids=str,
 )
 def test_what_has_no_observer_or_no_time_is_no_fact(record: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="^not a fact: "):
+    with pytest.raises(ValueError, match=r"^not a fact: "):
         from_record(record)
 
 

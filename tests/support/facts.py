@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import AccessRefusal, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import AccessRefusal, Party, Policy, StreamEnd, Vantage
 
 ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
     ev.GoodbyeSaid(
@@ -66,6 +66,15 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
     ev.Superseded(vantage=Vantage.SERVER, at=14.0, by_instance="i-2"),
     ev.InternalFailure(vantage=Vantage.AGENT, at=15.0, party=Party.AGENT, what="KeyError: 'x'"),
     ev.ReportMissing(vantage=Vantage.SERVER, at=16.0, party=Party.AGENT),
+    ev.TerminalDetached(vantage=Vantage.AGENT, at=16.5, by=Party.CLIENT, open_sessions=0),
+    ev.PolicyRefused(
+        vantage=Vantage.AGENT, at=16.6, policy=Policy.BLOCK_FILE_TRANSFER, what="scp"
+    ),
+    ev.ForwardServed(vantage=Vantage.AGENT, at=16.7, what="direct_tcpip"),
+    ev.IdeChannelsClosed(vantage=Vantage.AGENT, at=16.8, by=Party.CLIENT, backend_running=True),
+    ev.IdeBackendGone(
+        vantage=Vantage.AGENT, at=16.9, pid=42, exit_code=None, exit_signal="KILL", oom_kills=1
+    ),
     ev.UnknownFact(
         vantage=Vantage.CLIENT, at=17.0, original_kind="quantum_flip", values=(("qubits", 3),)
     ),

@@ -16,15 +16,17 @@ MAX_COMMAND = 64 << 10
 _MAX_DEPTH = 4
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _TOKEN = re.compile(
-    r"""(?P<blank>[ \t\r]+)
+    r"""(?P<blank>[^\S\n]+)
     | (?P<end>[;&|<>()\n])
     | (?P<comment>\#[^\n]*)
     | (?P<part>'[^']*' | "(?:[^"\\]|\\.)*" | \\. | [^\s;&|<>()'"\\\#][^\s;&|<>()'"\\]*)
-    | (?P<rest>\#)""",
+    """,
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPED = re.compile(r'\\([\\"$`])')
-_TRANSPARENT = frozenset({"exec", "command", "builtin", "nohup", "setsid", "time", "env"})
+_TRANSPARENT = frozenset(
+    {"exec", "command", "builtin", "nohup", "setsid", "time", "env", "busybox"}
+)
 """Wrappers whose first word that is neither an option nor an assignment is the program."""
 
 _TAKES_VALUE: dict[str, frozenset[str]] = {
@@ -40,7 +42,7 @@ _TAKES_VALUE: dict[str, frozenset[str]] = {
 """Wrappers' options that are followed by a value of their own."""
 
 _WRAPPERS = _TRANSPARENT | _TAKES_VALUE.keys()
-SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "busybox", "fish"})
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
 
 
 def basename(word: str) -> str:
@@ -64,8 +66,10 @@ def words(command: str) -> list[str]:
             continue
         at = token.end()
         kind, part = token.lastgroup, token.group()
-        if kind == "comment" and word is None:
-            continue
+        if kind == "comment":
+            if word is None:
+                continue
+            at, part = token.start() + 1, "#"  # within a word it is an ordinary character
         if kind == "end":
             break
         if kind == "blank":
@@ -90,9 +94,7 @@ def program(command: str) -> list[str]:
 
 def is_shell(command: str) -> bool:
     """Whether `command` only starts a shell that will read its script from standard input."""
-    found = words(command)
-    while found and basename(found[0]) in ("exec", "env"):
-        found = found[1:]
+    found = program(command)
     return bool(found) and basename(found[0]) in SHELLS and script_of(found) is None
 
 

@@ -13,11 +13,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from tether.agent.journal_file import (
     ENDING,
+    OPENING,
     Entry,
     JournalFailed,
     JournalFile,
@@ -65,14 +67,18 @@ class Journal:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._tasks = Tasks("journal")
         self._file: JournalFile
-        self._begin: tuple[RunMarker, PostMortem] | None = None
+        self._replacing = asyncio.Lock()
+        self._run: RunMarker | None = None
+        self._owed: PostMortem | None = None
+        self._open: dict[str, float] = {}
         self._queue: deque[_Waiting] = deque()
         self._writing: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._refused = False
         self._dropped = 0
-        self._grown = asyncio.Event()
+        self._closed = False
+        self._changed = asyncio.Event()
 
     @classmethod
     async def open(
@@ -100,8 +106,8 @@ class Journal:
                 if not failed.corrupt:
                     raise
                 await journal._begin_anew(failed)
-            previous = await journal._in_thread(lambda: journal._file.previous())
-            journal._begin = (run, owed)
+            previous = await journal._file_work(JournalFile.previous)
+            journal._run, journal._owed = run, owed
             await journal._flush()
         except BaseException:
             journal._worker.shutdown(wait=False)
@@ -122,9 +128,10 @@ class Journal:
         next one reports its end."""
         self._enqueue(open_entry(connection_id, self._clock.now().wall))
 
-    async def pending(self, after_seq: int, limit: int) -> list[tuple[int, ReportItem]]:
-        """The oldest items on the disk with a number above `after_seq`; none when it fails."""
-        return await self._or(lambda file: file.read(after_seq, limit), [])
+    async def pending(self, after_seq: int, limit: int) -> list[tuple[int, ReportItem]] | None:
+        """The oldest items on the disk with a number above `after_seq`; None if it fails."""
+        nothing: list[tuple[int, ReportItem]] | None = None
+        return await self._or(lambda file: file.read(after_seq, limit), nothing)
 
     async def acknowledge(self, seq: int) -> None:
         """The server has committed everything up to `seq`: forget it."""
@@ -136,11 +143,11 @@ class Journal:
         none: set[str] = set()
         return waiting | await self._or(lambda file: file.unsettled(), none)
 
-    async def grown_beyond(self, seq: int) -> None:
-        """Wait until an item with a number above `seq` is on the disk."""
-        while self.last_seq <= seq:
-            self._grown.clear()
-            await self._grown.wait()
+    async def grown_beyond(self, journal_id: str, seq: int) -> None:
+        """Wait until an item with a number above `seq` is on the disk, or a new file was begun."""
+        while self.journal_id == journal_id and self.last_seq <= seq:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def alive(self) -> None:
         """Note that this run is alive; call every few seconds."""
@@ -148,15 +155,17 @@ class Journal:
         await self._or(lambda file: file.alive(at), None)
 
     async def stopped_cleanly(self) -> None:
-        """Note that this run stops in order. Call last, after every `append`."""
+        """Note that this run stops in order. Call last; what was posted is written first."""
+        await self._tasks.wait(CLOSE_S)
         at = self._clock.now().wall
         await self._or(lambda file: file.stopped_cleanly(at), None)
 
     async def close(self) -> bool:
         """Close the file; False when the disk hangs and the worker thread with it."""
+        await self._tasks.wait(CLOSE_S)
+        self._closed = True
         if self._retry is not None:
             self._retry.cancel()
-        await self._tasks.wait(CLOSE_S)
         closing = self._loop.run_in_executor(self._worker, lambda: self._file.close())
         self._worker.shutdown(wait=False)
         done, _ = await asyncio.wait({closing}, timeout=CLOSE_S)
@@ -167,7 +176,11 @@ class Journal:
     def _enqueue(self, entry: Entry) -> asyncio.Future[int | None]:
         waiting = _Waiting(entry, self._loop.create_future())
         self._queue.append(waiting)
-        if self._refused:
+        if entry.kind in OPENING:
+            self._open[entry.connection_id] = entry.at
+        elif entry.kind == ENDING:
+            self._open.pop(entry.connection_id, None)
+        if self._refused or self._closed:
             waiting.written.set_result(None)
             self._make_room()
         elif self._flushing is None:
@@ -176,7 +189,7 @@ class Journal:
 
     def _flush_soon(self) -> None:
         self._retry = None
-        if self._flushing is None:
+        if self._flushing is None and not self._closed:
             self._flushing = self._tasks.spawn(self._flush(), "flush")
             self._flushing.add_done_callback(self._flushed)
 
@@ -188,15 +201,14 @@ class Journal:
     async def _flush(self) -> None:
         """Write until nothing waits: whatever was posted during one commit shares the next."""
         try:
-            if self._begin is not None:
-                run, owed = self._begin
-                await self._file_work(lambda file: file.begin(run, owed))
-                self._begin = None
-                self._grow(await self._file_work(lambda file: file.last_seq()))
+            if self._owed is not None and self._run is not None:
+                await self._file_work(partial(_begin, run=self._run, owed=self._owed))
+                self._owed = None
+                self._grow(await self._file_work(JournalFile.last_seq))
             while self._queue:
                 self._writing = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 entries = [waiting.entry for waiting in self._writing]
-                numbers = await self._file_work(lambda file, e=entries: file.write(e))
+                numbers = await self._file_work(partial(_write, entries=entries))
                 written, self._writing = self._writing, []
                 for waiting, number in zip(written, numbers, strict=True):
                     if not waiting.written.done():
@@ -210,7 +222,7 @@ class Journal:
     def _grow(self, seq: int) -> None:
         if seq > self.last_seq:
             self.last_seq = seq
-            self._grown.set()
+            self._changed.set()
 
     # -- a disk that refuses -----------------------------------------------------------
 
@@ -267,36 +279,52 @@ class Journal:
         self.journal_id = self._file.journal_id
 
     async def _begin_anew(self, failed: JournalFailed) -> None:
-        """The file is beyond use: keep it for a look, and start another."""
+        """The file is beyond use: keep it for a look, and start another in the same run."""
         aside = await self._in_thread(lambda: move_aside(self.path))
         await self._in_thread(self._open_file)
+        if self._run is not None:
+            await self._in_thread(partial(_begin, self._file, run=self._run, owed=lambda _: ()))
+            still_open = [open_entry(connection_id, at) for connection_id, at in self._open.items()]
+            await self._in_thread(partial(_write, self._file, entries=still_open))
         self.last_seq = 0
+        self._changed.set()
         _log.error(
             "journal was damaged",
             path=str(self.path),
             error=str(failed),
             moved_to=str(aside),
-            advice="a new one was begun; what it still had to report is lost unless somebody reads "
-            "the old one. Look for a failing disk.",
+            advice="a new one was begun; what the old one still had to report is lost. "
+            "Look for a failing disk.",
         )
 
     async def _file_work(self, work: Callable[[JournalFile], T]) -> T:
         """`work` on the file; once more on a new file where this one turns out to be damaged."""
+        file = self._file
         try:
-            return await self._in_thread(lambda: work(self._file))
+            return await self._in_thread(lambda: work(file))
         except JournalFailed as failed:
-            if not failed.corrupt:
+            if not failed.corrupt or self._closed:
                 raise
-            await self._in_thread(lambda: self._file.close())
-            await self._begin_anew(failed)
+            async with self._replacing:
+                if self._file is file:
+                    await self._in_thread(file.close)
+                    await self._begin_anew(failed)
             return await self._in_thread(lambda: work(self._file))
 
     async def _or(self, work: Callable[[JournalFile], T], otherwise: T) -> T:
         try:
-            return await self._in_thread(lambda: work(self._file))
+            return await self._file_work(work)
         except JournalFailed as failed:
             _log.debug("journal refused", error=str(failed))
             return otherwise
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._worker, work)
+
+
+def _begin(file: JournalFile, *, run: RunMarker, owed: PostMortem) -> None:
+    file.begin(run, owed)
+
+
+def _write(file: JournalFile, *, entries: list[Entry]) -> list[int]:
+    return file.write(entries)

@@ -97,7 +97,7 @@ class JournalFile:
             JournalFailed: it cannot be opened.
         """
         self.path = path
-        with _translated():
+        with _translated(f"the journal {path} cannot be used: "):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
             try:
@@ -141,9 +141,7 @@ class JournalFile:
                 "SELECT connection_id FROM open_connections ORDER BY opened_at, connection_id"
             )
             return PreviousRun(
-                marker=RunMarker(
-                    instance_id=row[0], boot_id=row[1], pid=row[2], started_at=row[3]
-                ),
+                marker=RunMarker(instance_id=row[0], boot_id=row[1], pid=row[2], started_at=row[3]),
                 last_alive_at=row[4],
                 stopped_cleanly_at=row[5],
                 open_connections=tuple(connection_id for (connection_id,) in left_open),
@@ -208,7 +206,9 @@ class JournalFile:
     def last_seq(self) -> int:
         """The highest number ever given."""
         with _translated():
-            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
+            row = self._db.execute(
+                "SELECT seq FROM sqlite_sequence WHERE name = 'items'"
+            ).fetchone()
         return int(row[0]) if row else 0
 
     def unsettled(self) -> set[str]:
@@ -267,11 +267,11 @@ def move_aside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(prefix: str = "") -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as wrong:
         code = getattr(wrong, "sqlite_errorcode", 0) or 0
-        raise JournalFailed(str(wrong), corrupt=(code & 0xFF) in _CORRUPT) from wrong
+        raise JournalFailed(f"{prefix}{wrong}", corrupt=(code & 0xFF) in _CORRUPT) from wrong
     except OSError as wrong:
-        raise JournalFailed(wrong.strerror or str(wrong)) from wrong
+        raise JournalFailed(f"{prefix}{wrong.strerror or wrong}") from wrong

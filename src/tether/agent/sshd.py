@@ -1,23 +1,43 @@
-"""SKELETON for A2 to code against; signatures are meant to stay (A1)."""
+"""The agent's SSH server: every tunnel that is served, and everything that they started.
+
+Law: this package's door to the rest of the agent. Nothing outside it and its session modules sees a
+type of asyncssh but the host key. `serve` answers with a `ConnectionEnd` whatever happens, and writes
+the one log line of each end.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tether.agent import auth
+from tether.agent.connection import Connection
+from tether.agent.environment import Account, current_account
 from tether.agent.hostkey import HostKey
+from tether.agent.process import Processes
+from tether.agent.ssh_connection import server_options
+from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
+from tether.attribution.explain import explain
+from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, Vantage
+from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.streams import MessageStream
 from tether.protocol.instant import Instant
 from tether.protocol.messages import SessionRecord, TunnelOffer
 
+_A2C = ConnectType.AGENT_TO_CLIENT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshSettings:
-    """What the SSH server needs to know; a new value may be assigned to `SshServer.settings` at any
-    time (after a Welcome), and holds for tunnels served from then on."""
+    """What the SSH server needs to know. A new value may be assigned to `SshServer.settings` at any
+    time (after a Welcome) and holds for the tunnels that are served from then on; the host key of
+    the first one stays."""
 
     host_key: HostKey
     user_ca_key: str = ""
@@ -26,7 +46,9 @@ class SshSettings:
     workspace_id: str = ""
     login_timeout_s: float = 30.0
     env: Mapping[str, str] = field(default_factory=dict)
-    """More variables for every session."""
+    """What every session's environment starts from: `environment.inherited(os.environ)`."""
+    account: Account | None = None
+    """Who commands run as; None for the agent's own user, looked up for each connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +66,8 @@ class ConnectionEnd:
 
 
 class SshServer:
+    """See the module's law. Make it in a running loop; call `close` last."""
+
     def __init__(
         self,
         settings: SshSettings,
@@ -51,12 +75,44 @@ class SshServer:
         clock: Clock,
         on_session: Callable[[SessionRecord], None] = lambda record: None,
     ) -> None:
+        """`on_session` is called at each session's start and end, before `serve` returns."""
         self.settings = settings
+        self._clock, self._on_session = clock, on_session
+        self._options = server_options(settings.host_key)
+        self._processes = Processes()
+        self._connections: dict[str, Connection] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+        self._log = get_logger("ssh")
+
+    @property
+    def live(self) -> Mapping[str, TunnelOffer]:
+        """The connections being served now, by connection id."""
+        return {key: connection.offer for key, connection in self._connections.items()}
 
     async def serve(self, stream: MessageStream, offer: TunnelOffer) -> ConnectionEnd:
-        """Run one tunnel and its SSH connection to their end. Raises nothing but CancelledError
-        (cancelled, it still cleans up; offer a cause with `end` before you cancel)."""
-        raise NotImplementedError
+        """Run one tunnel and its SSH connection to their end.
+
+        Raises nothing but CancelledError; cancelled, it still cleans up. Offer a cause with `end`
+        before you cancel: a cancellation without one counts as a failure of the agent.
+        """
+        connected_at = self._clock.now()
+        connection = self._connection(stream, offer)
+        self._connections[offer.connection_id] = connection
+        self._idle.clear()
+        try:
+            if self._closing:
+                connection.tunnel.driver.leave("agent.shutdown", detail="the agent is stopping")
+            await connection.run()
+        except Exception as wrong:
+            connection.failed(wrong)
+        finally:
+            del self._connections[offer.connection_id]
+            if not self._connections:
+                self._idle.set()
+            end = self._ended(connection, connected_at)
+        return end
 
     def end(
         self,
@@ -68,16 +124,101 @@ class SshServer:
         detail: str = "",
         announcement: str = "",
     ) -> None:
-        """End these connections (None: all) because of `fact`: it goes into each cell FIRST, then
-        terminals are shown `announcement`, then the tunnel says goodbye with `cause`."""
-        raise NotImplementedError
+        """End these connections, or all of them.
 
-    @property
-    def live(self) -> Mapping[str, TunnelOffer]:
-        """The connections being served now, by connection id."""
-        raise NotImplementedError
+        The fact goes into each cell first; then terminals are shown `announcement`, ssh is told in a
+        disconnect message, and the tunnel says goodbye. Each `serve` returns soon after.
+
+        Args:
+            connection_ids: which; None for all, unknown ones are ignored.
+            fact: what ends them.
+            cause: the catalogue code to declare.
+            actor: who is behind it.
+            detail: one line for people.
+            announcement: one line for terminals; "" takes the cause's own sentence.
+        """
+        said = ev.GoodbyeSaid(
+            vantage=Vantage.AGENT,
+            at=self._clock.now().wall,
+            by=Party.AGENT,
+            cause=cause,
+            actor=actor,
+            detail=detail,
+        )
+        words = explain(classify(_A2C, (said,)).disconnect, self.settings.workspace).sentence
+        wanted = self._connections if connection_ids is None else set(connection_ids)
+        for connection_id, connection in list(self._connections.items()):
+            if connection_id in wanted:
+                connection.end(
+                    fact,
+                    cause=cause,
+                    actor=actor,
+                    detail=detail,
+                    announcement=announcement or f"tether: {words}",
+                    words=words,
+                )
 
     async def close(self, timeout: float) -> None:
-        """Wait for every `serve` to return (call `end(None, …)` first), at most `timeout` seconds;
-        then hang up (SIGHUP, later SIGKILL) on every process that is left."""
-        raise NotImplementedError
+        """Take no more tunnels, wait for every `serve` to return, then hang up what is left.
+
+        Call `end(None, …)` first. Processes that sessions left running get SIGHUP, and SIGKILL if
+        they stay.
+        """
+        self._closing = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        except TimeoutError:
+            self._log.warning("ssh connections did not end in time", left=len(self._connections))
+        await self._processes.end_all()
+
+    async def hang_up(self) -> None:
+        """End the processes that sessions left running: a workspace that is stopped has none."""
+        await self._processes.end_all()
+
+    def _connection(self, stream: MessageStream, offer: TunnelOffer) -> Connection:
+        settings = self.settings
+        return Connection(
+            stream,
+            offer,
+            trust=auth.Trust(
+                announced=auth.wire_form(offer.public_key),
+                ca=auth.wire_form(settings.user_ca_key),
+                user=offer.user,
+                workspace=settings.workspace,
+                workspace_id=settings.workspace_id,
+                client_ip=offer.client_ip,
+            ),
+            account=settings.account or current_account(os.environ),
+            options=self._options,
+            variables=settings.env,
+            login_timeout_s=settings.login_timeout_s,
+            processes=self._processes,
+            clock=self._clock,
+            on_session=self._on_session,
+        )
+
+    def _ended(self, connection: Connection, connected_at: Instant) -> ConnectionEnd:
+        offer, tunnel, now = connection.offer, connection.tunnel, self._clock.now()
+        end = ConnectionEnd(
+            connection_id=offer.connection_id,
+            cell=connection.cell,
+            connected_at=connected_at,
+            ended_at=now,
+            rx_bytes=tunnel.rx_bytes,
+            tx_bytes=tunnel.tx_bytes,
+            user=offer.user,
+            client_ip=offer.client_ip,
+        )
+        disconnected(
+            self._log,
+            "ssh connection closed",
+            classify(_A2C, end.cell.facts).disconnect,
+            connection_id=end.connection_id,
+            connection_method=str(ConnectionMethod.DERP),
+            duration_s=round(now.mono - connected_at.mono, 3),
+            rx_bytes=end.rx_bytes,
+            tx_bytes=end.tx_bytes,
+            user=end.user,
+            client_ip=end.client_ip,
+        )
+        return end

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tether.attribution.vocabulary import COARSE, Initiator, Party, Reason
+from tether.attribution.vocabulary import COARSE, Initiator, Party, Policy, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,42 @@ _ROWS: tuple[Cause, ...] = (
         "The remote command was ended by a signal",
         "The remote command was ended by signal {exit_signal}; the connection itself was fine.",
         "If nobody meant to end it, look at what sent the signal inside the workspace.",
+    ),
+    Cause(
+        "session.detached",
+        Reason.CLIENT_CLOSED,
+        _CLIENT,
+        True,
+        "Detached from a terminal that lives on",
+        "The client detached from the terminal, which lives on in the workspace.",
+        "Attach to it again with `tether attach {workspace}`.",
+    ),
+    Cause(
+        "session.idle_expired",
+        Reason.IDLE_TIMEOUT,
+        _AGENT,
+        True,
+        "A terminal that nobody looked at was ended",
+        "The terminal had no viewer for longer than the workspace allows, so the agent ended it.",
+        "Start a new one; raise the agent's idle time for terminals if it is too short.",
+    ),
+    Cause(
+        "session.killed",
+        Reason.CLIENT_CLOSED,
+        _CLIENT,
+        True,
+        "A terminal was ended on request",
+        "The terminal was ended on request by {actor}.",
+        _NOTHING,
+    ),
+    Cause(
+        "session.refused",
+        Reason.RESOURCE_EXHAUSTED,
+        _AGENT,
+        False,
+        "No terminal could be had",
+        "The agent could not give a terminal: a limit was reached or the machine had none left.",
+        "End terminals that nobody needs with `tether attach {workspace} --kill ID`, then try again.",
     ),
     # -- the client ------------------------------------------------------------------------------
     Cause(
@@ -338,6 +374,106 @@ _ROWS: tuple[Cause, ...] = (
         "The user's access was withdrawn by {actor}.",
         "Ask an administrator if this was not meant.",
     ),
+    Cause(
+        "auth.token_revoked",
+        Reason.ACCESS_REVOKED,
+        _SERVER,
+        True,
+        "The token was withdrawn",
+        "The token that opened this connection was withdrawn or replaced.",
+        "Use the new token; ask an administrator if this was not meant.",
+    ),
+    Cause(
+        "policy.file_transfer_blocked",
+        Reason.ACCESS_REVOKED,
+        _AGENT,
+        True,
+        "File transfer is switched off here",
+        "The agent refused a file transfer, because the workspace does not allow any.",
+        "Ask whoever runs the workspace; move text through the terminal or a repository meanwhile.",
+    ),
+    Cause(
+        "policy.local_forwarding_blocked",
+        Reason.ACCESS_REVOKED,
+        _AGENT,
+        True,
+        "Forwarding into the workspace is switched off here",
+        "The agent refused to forward a connection into the workspace, which does not allow it.",
+        "Ask whoever runs the workspace if you need to reach a port or a socket in it.",
+    ),
+    Cause(
+        "policy.remote_forwarding_blocked",
+        Reason.ACCESS_REVOKED,
+        _AGENT,
+        True,
+        "Forwarding out of the workspace is switched off here",
+        "The agent refused to listen in the workspace for the client, which is not allowed there.",
+        "Ask whoever runs the workspace if programs in it need to reach your machine.",
+    ),
+    # -- an IDE and its backend in the workspace ------------------------------------------------
+    Cause(
+        "ide.closed",
+        Reason.CLIENT_CLOSED,
+        _CLIENT,
+        True,
+        "The IDE was closed",
+        "The IDE closed its connections to its backend in the workspace.",
+        _NOTHING,
+    ),
+    Cause(
+        "ide.backend_closed",
+        Reason.GRACEFUL,
+        _AGENT,
+        True,
+        "The IDE's backend closed its connections",
+        "The IDE's backend in the workspace closed its connections to the IDE and runs on.",
+        "If nobody meant to, look in the backend's log: another client may have taken its place.",
+    ),
+    Cause(
+        "ide.backend_exited",
+        Reason.GRACEFUL,
+        _AGENT,
+        True,
+        "The IDE's backend ended",
+        "The IDE's backend in the workspace ended normally.",
+        "It starts again when the IDE connects again.",
+    ),
+    Cause(
+        "ide.backend_failed",
+        Reason.PROCESS_CRASHED,
+        _AGENT,
+        False,
+        "The IDE's backend failed",
+        "The IDE's backend in the workspace failed with exit code {exit_code}.",
+        "Look in the backend's log (idea.log); connecting again starts a new one.",
+    ),
+    Cause(
+        "ide.backend_killed",
+        Reason.PROCESS_CRASHED,
+        _AGENT,
+        False,
+        "The IDE's backend was killed",
+        "The IDE's backend in the workspace was killed or crashed (signal {exit_signal}).",
+        "If nobody meant to kill it, look for its crash report (java_error_in_*.log).",
+    ),
+    Cause(
+        "ide.backend_oom_killed",
+        Reason.RESOURCE_EXHAUSTED,
+        _AGENT,
+        False,
+        "The IDE's backend ran out of memory",
+        "The kernel killed the IDE's backend because the workspace ran out of memory.",
+        "Give the workspace more memory, or lower the backend's heap (-Xmx) and close projects.",
+    ),
+    Cause(
+        "ide.backend_gone",
+        Reason.PROCESS_CRASHED,
+        _AGENT,
+        False,
+        "The IDE's backend disappeared",
+        "The IDE's backend in the workspace is gone, and the system did not tell how it ended.",
+        "Look in the backend's log (idea.log); connecting again starts a new one.",
+    ),
     # -- honesty -------------------------------------------------------------------------------------
     Cause(
         UNKNOWN,
@@ -360,6 +496,13 @@ WORKSPACE_STOPS: Mapping[str, str] = {
     "evicted": "workspace.evicted",
 }
 """`tether workspace stop --reason WORD` -> cause."""
+
+POLICY_REFUSALS: Mapping[Policy, str] = {
+    Policy.BLOCK_FILE_TRANSFER: "policy.file_transfer_blocked",
+    Policy.BLOCK_LOCAL_FORWARDING: "policy.local_forwarding_blocked",
+    Policy.BLOCK_REMOTE_FORWARDING: "policy.remote_forwarding_blocked",
+}
+"""Which switch refused -> cause, most telling first."""
 
 PROTOCOL_ERRORS: Mapping[Party, str] = {
     Party.CLIENT: "client.protocol_error",

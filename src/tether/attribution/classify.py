@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE, PROTOCOL_ERRORS
+from tether.attribution.causes import CATALOGUE, POLICY_REFUSALS, PROTOCOL_ERRORS
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.rules import RULES, Case, Rule
@@ -39,15 +39,18 @@ def classify(
     case = Case(connect_type, tuple(facts))
     rule = next(rule for rule in rules if rule.when(case))
     cause = rule.decide(case)
-    session = case.all(ev.SessionEnded)[-1:]
+    ended: list[ev.SessionEnded | ev.IdeBackendGone] = [
+        *case.all(ev.SessionEnded)[-1:],
+        *case.all(ev.IdeBackendGone)[-1:],
+    ]
     disconnect = Disconnect(
         connect_type=connect_type,
         cause=cause,
         basis=rule.basis,
         actor=_actor(case, cause),
         detail=_detail(case, rule, cause),
-        exit_code=session[0].exit_code if session else None,
-        exit_signal=session[0].exit_signal if session else None,
+        exit_code=ended[0].exit_code if ended else None,
+        exit_signal=ended[0].exit_signal if ended else None,
     )
     return Verdict(disconnect, rule.name, rule.because)
 
@@ -60,7 +63,10 @@ def _actor(case: Case, cause: str) -> str:
     for signal in case.all(ev.SignalReceived):
         if cause.startswith(f"{signal.party}."):
             return signal_actor(signal.signal, signal.sender)
-    return ""
+    for refused in case.all(ev.PolicyRefused):
+        if cause == POLICY_REFUSALS[refused.policy]:
+            return f"policy:{refused.policy}"
+    return "kernel:oom" if cause == "ide.backend_oom_killed" else ""
 
 
 def _detail(case: Case, rule: Rule, cause: str) -> str:
@@ -76,6 +82,9 @@ def _detail(case: Case, rule: Rule, cause: str) -> str:
     for refused in case.all(ev.AccessRefused):
         if refused.detail and cause.startswith("auth."):
             return refused.detail
+    for gone in case.all(ev.IdeBackendGone):
+        if cause.startswith("ide."):
+            return f"{rule.because} (pid {gone.pid}{_exit_of(gone)})"
     if cause not in CATALOGUE:
         return f"a cause that this version does not know: {cause}"
     for ended in case.all(ev.StreamEnded):
@@ -90,6 +99,17 @@ def _how(ended: ev.StreamEnded) -> str:
     if ended.silence_s is not None:
         parts.append(f"silent for {ended.silence_s:.0f} s")
     return ", ".join(parts)
+
+
+def _exit_of(gone: ev.IdeBackendGone) -> str:
+    parts = []
+    if gone.exit_code is not None:
+        parts.append(f", exit code {gone.exit_code}")
+    if gone.exit_signal is not None:
+        parts.append(f", signal {gone.exit_signal}")
+    if gone.oom_kills:
+        parts.append(f", {gone.oom_kills} out-of-memory kills in its memory cgroup")
+    return "".join(parts)
 
 
 def signal_actor(number: int, sender: str) -> str:

@@ -95,7 +95,12 @@ class CloseCell:
         (self._symptoms if self._ended else self._facts).append(fact)
 
     def offer(self, fact: Evidence) -> bool:
-        """Keep a fact that ends the connection; True if it is the first such fact."""
+        """Keep a fact that ends the connection; True if it is the first such fact.
+
+        The same fact may be offered by everyone on its way down: it is kept once.
+        """
+        if any(known is fact for known in (*self._facts, *self._symptoms)):
+            return False
         self.note(fact)
         first, self._ended = not self._ended, True
         return first

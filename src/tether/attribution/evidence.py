@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar, cast, get_type_hints
 
-from tether.attribution.vocabulary import AccessRefusal, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import AccessRefusal, Party, Policy, StreamEnd, Vantage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +189,57 @@ class ReportMissing(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalDetached(Fact):
+    """The client let go of a terminal that lives on; `open_sessions` are left on its connection."""
+
+    kind: ClassVar[str] = "terminal_detached"
+    by: Party
+    open_sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRefused(Fact):
+    """The agent refused what a client asked for (`what`), because the workspace's owner said so."""
+
+    kind: ClassVar[str] = "policy_refused"
+    policy: Policy
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardServed(Fact):
+    """The connection carried a forwarded connection; noted for the first one. `what` is its kind."""
+
+    kind: ClassVar[str] = "forward_served"
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdeChannelsClosed(Fact):
+    """All connections of an IDE to its backend are closed, the last one by `by` (the agent stands
+    for the backend), while the SSH connection lived on."""
+
+    kind: ClassVar[str] = "ide_channels_closed"
+    by: Party
+    backend_running: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdeBackendGone(Fact):
+    """An IDE's backend process ended while the IDE was attached to it.
+
+    Status and signal are None where the system does not tell. `oom_kills` is by how much the
+    `oom_kill` counter of its memory cgroup rose just before; None where there is none to read.
+    """
+
+    kind: ClassVar[str] = "ide_backend_gone"
+    pid: int
+    exit_code: int | None = None
+    exit_signal: str | None = None
+    oom_kills: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownFact(Fact):
     """A fact of a newer peer, kept whole. No rule reads it."""
 
@@ -214,6 +265,11 @@ Evidence = (
     | Superseded
     | InternalFailure
     | ReportMissing
+    | TerminalDetached
+    | PolicyRefused
+    | ForwardServed
+    | IdeChannelsClosed
+    | IdeBackendGone
     | UnknownFact
 )
 

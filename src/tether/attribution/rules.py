@@ -13,16 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import PROTOCOL_ERRORS, UNKNOWN
+from tether.attribution.causes import POLICY_REFUSALS, PROTOCOL_ERRORS, UNKNOWN
 from tether.attribution.evidence import Evidence, F
 from tether.attribution.vocabulary import (
     AccessRefusal,
     Basis,
     ConnectType,
     Party,
+    Policy,
     StreamEnd,
     Vantage,
 )
+
+BLOCKED_EXIT_CODE = 65
+"""What a session that policy refused exits with."""
 
 LIVELY_ACK_MS = 20_000
 """A peer's kernel that acknowledged within this time is alive (agent keepalive 15 s + 5 s probe)."""
@@ -42,6 +46,9 @@ class Case:
             key=lambda fact: (_TRUST.index(fact.vantage), fact.at, repr(fact)),
         )
 
+
+_EXIT_BY_SIGNAL = (129, 130, 137, 143)
+"""What a JVM or a shell exits with after SIGHUP, SIGINT, SIGKILL (of its child), SIGTERM."""
 
 _TRUST = (Vantage.AGENT, Vantage.SERVER, Vantage.RELAY, Vantage.CLIENT)
 
@@ -120,6 +127,43 @@ def _no_session_open(case: Case) -> bool:
     return bool(ended) and left == 0
 
 
+def _detached_last(case: Case) -> bool:
+    detached, ended = case.all(ev.TerminalDetached), case.all(ev.SessionEnded)
+    if not detached or detached[-1].open_sessions:
+        return False
+    return not ended or detached[-1].at >= ended[-1].at
+
+
+def _only_refused(case: Case) -> bool:
+    """The client left, and all that it got was a refusal by policy."""
+    said = [fact for fact in case.all(ev.SshDisconnected) if fact.by is Party.CLIENT]
+    if not case.all(ev.PolicyRefused) or case.all(ev.ForwardServed):
+        return False
+    if not said and not case.all(ev.LocalSideClosed):
+        return False
+    ended = case.all(ev.SessionEnded)
+    left = said[-1].open_sessions if said else ended[-1].open_sessions if ended else 0
+    return left == 0 and all(fact.exit_code == BLOCKED_EXIT_CODE for fact in ended)
+
+
+def _backend_signalled(case: Case) -> bool:
+    return any(
+        fact.exit_signal is not None or fact.exit_code in _EXIT_BY_SIGNAL
+        for fact in case.all(ev.IdeBackendGone)
+    )
+
+
+def _backend_out_of_memory(case: Case) -> bool:
+    return any(
+        fact.exit_code is None and fact.exit_signal in (None, "KILL") and (fact.oom_kills or 0) > 0
+        for fact in case.all(ev.IdeBackendGone)
+    )
+
+
+def _backend_status_known(case: Case) -> bool:
+    return any(fact.exit_code is not None for fact in case.all(ev.IdeBackendGone))
+
+
 def _anything(case: Case) -> bool:
     return True
 
@@ -134,6 +178,11 @@ def _word(value: object) -> str:
 
 
 no_session_open = _named(_no_session_open, "no session left open")
+detached_last = _named(_detached_last, "the last session was detached, none left open")
+only_refused = _named(_only_refused, "the client left, and policy had refused all it asked for")
+backend_signalled = _named(_backend_signalled, "the backend was ended by a signal")
+backend_out_of_memory = _named(_backend_out_of_memory, "the backend was killed as memory ran out")
+backend_status_known = _named(_backend_status_known, "the backend ended with a status")
 anything = _named(_anything, "anything")
 
 # -- picks --------------------------------
@@ -148,6 +197,12 @@ def declared(case: Case) -> str:
 def by_offender(case: Case) -> str:
     """Who broke the protocol."""
     return PROTOCOL_ERRORS[case.all(ev.ProtocolViolated)[0].by]
+
+
+def by_policy(case: Case) -> str:
+    """Which switch refused. The most telling refusal of several wins."""
+    refused = {fact.policy for fact in case.all(ev.PolicyRefused)}
+    return next(code for policy, code in POLICY_REFUSALS.items() if policy in refused)
 
 
 REFUSALS = {
@@ -228,6 +283,62 @@ RULES: tuple[Rule, ...] = (
         "The client connected and did not finish its handshake in time.",
     ),
     Rule(
+        "refused-by-policy",
+        only_refused,
+        by_policy,
+        Basis.OBSERVED,
+        "The workspace's policy refused what the client had come for.",
+    ),
+    Rule(
+        "ide-backend-oom-killed",
+        backend_out_of_memory,
+        "ide.backend_oom_killed",
+        Basis.INFERRED,
+        "The backend was killed just as its memory cgroup counted an out-of-memory kill.",
+    ),
+    Rule(
+        "ide-backend-killed",
+        backend_signalled,
+        "ide.backend_killed",
+        Basis.OBSERVED,
+        "The backend's process was ended by a signal.",
+    ),
+    Rule(
+        "ide-backend-exited",
+        saw(ev.IdeBackendGone, exit_code=0),
+        "ide.backend_exited",
+        Basis.OBSERVED,
+        "The backend's process ended with exit code 0.",
+    ),
+    Rule(
+        "ide-backend-failed",
+        backend_status_known,
+        "ide.backend_failed",
+        Basis.OBSERVED,
+        "The backend's process ended with a failing exit code.",
+    ),
+    Rule(
+        "ide-backend-gone",
+        saw(ev.IdeBackendGone),
+        "ide.backend_gone",
+        Basis.INFERRED,
+        "The backend's process is gone, and its exit status could not be had.",
+    ),
+    Rule(
+        "ide-closed",
+        saw(ev.IdeChannelsClosed, by=Party.CLIENT),
+        "ide.closed",
+        Basis.OBSERVED,
+        "The client closed the last connection to the backend.",
+    ),
+    Rule(
+        "ide-backend-closed",
+        saw(ev.IdeChannelsClosed),
+        "ide.backend_closed",
+        Basis.OBSERVED,
+        "The backend closed the last connection and runs on.",
+    ),
+    Rule(
         "client-ssh-aborted",
         both(
             saw(ev.SshDisconnected, by=Party.CLIENT),
@@ -236,6 +347,13 @@ RULES: tuple[Rule, ...] = (
         "client.protocol_error",
         Basis.DECLARED,
         "The client's ssh disconnected with an error code of its own.",
+    ),
+    Rule(
+        "terminal-detached",
+        both(saw(ev.SshDisconnected, by=Party.CLIENT, code=11, open_sessions=0), detached_last),
+        "session.detached",
+        Basis.OBSERVED,
+        "The client let go of a terminal that lives on, then disconnected.",
     ),
     Rule(
         "session-signalled",
@@ -436,6 +554,23 @@ def _said(by: Party, cause: str) -> ev.GoodbyeSaid:
     return ev.GoodbyeSaid(vantage=Vantage(str(by)), at=3.0, by=by, cause=cause)
 
 
+def _backend(
+    code: int | None = None, signal: str | None = None, oom_kills: int | None = 0
+) -> ev.IdeBackendGone:
+    return ev.IdeBackendGone(
+        vantage=Vantage.AGENT,
+        at=2.0,
+        pid=4242,
+        exit_code=code,
+        exit_signal=signal,
+        oom_kills=oom_kills,
+    )
+
+
+def _ide_closed(by: Party) -> ev.IdeChannelsClosed:
+    return ev.IdeChannelsClosed(vantage=Vantage.AGENT, at=2.0, by=by, backend_running=True)
+
+
 EXAMPLES: tuple[Case, ...] = (
     Case(
         _A2C,
@@ -476,7 +611,33 @@ EXAMPLES: tuple[Case, ...] = (
             _CLOSED,
         ),
     ),
+    Case(
+        _A2C,
+        (
+            _IN,
+            ev.PolicyRefused(
+                vantage=Vantage.AGENT, at=1.5, policy=Policy.BLOCK_FILE_TRANSFER, what="scp"
+            ),
+            _exited(BLOCKED_EXIT_CODE),
+            _ssh_bye(0),
+        ),
+    ),
+    Case(_A2C, (_backend(signal="KILL", oom_kills=1),)),
+    Case(_A2C, (_backend(signal="TERM"),)),
+    Case(_A2C, (_backend(0),)),
+    Case(_A2C, (_backend(3),)),
+    Case(_A2C, (_backend(oom_kills=None),)),
+    Case(_A2C, (_ide_closed(Party.CLIENT),)),
+    Case(_A2C, (_ide_closed(Party.AGENT),)),
     Case(_A2C, (_IN, _ssh_bye(1, code=2))),
+    Case(
+        _A2C,
+        (
+            _IN,
+            ev.TerminalDetached(vantage=Vantage.AGENT, at=2.0, by=Party.CLIENT, open_sessions=0),
+            _ssh_bye(0),
+        ),
+    ),
     Case(_A2C, (_IN, _exited(None, "TERM"), _ssh_bye(0))),
     Case(_A2C, (_IN, _exited(3), _ssh_bye(0))),
     Case(_A2C, (_IN, _ssh_bye(1))),

@@ -128,6 +128,14 @@ class AccessRefusal(StrEnum):
     USER_REVOKED = "user_revoked"
 
 
+class Policy(StrEnum):
+    """A switch of the workspace's owner that refuses something to every client."""
+
+    BLOCK_FILE_TRANSFER = "block_file_transfer"
+    BLOCK_LOCAL_FORWARDING = "block_local_forwarding"
+    BLOCK_REMOTE_FORWARDING = "block_remote_forwarding"
+
+
 PUBLIC_REASONS: frozenset[Reason] = frozenset(list(Reason)[:8])
 """The vocabulary of the original system; everything else degrades to one of these."""
 

@@ -1,10 +1,12 @@
 """What a command says when it cannot do its job: one line, and an exit code.
 
-Law: a leaf without imports, so that the fast paths may use it. The text is for people, ends without a
-full stop unless it is a whole sentence of the catalogue, and says what to do.
+Law: a leaf, so that the fast paths may use it. The text is for people and says what to do. Tracebacks
+and the log lines of libraries are for developers: TETHER_DEBUG shows them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -20,3 +22,13 @@ class Failure(Exception):
     def __init__(self, message: str, code: int = EXIT_ERROR) -> None:
         super().__init__(message)
         self.code = code
+
+
+def set_up_logging(env: Mapping[str, str]) -> None:
+    """Keep log lines away from users; with TETHER_DEBUG they go to stderr."""
+    import logging  # 10 ms that most commands need not pay
+
+    if env.get("TETHER_DEBUG"):
+        logging.basicConfig(level=logging.DEBUG)
+    else:
+        logging.getLogger().addHandler(logging.NullHandler())

@@ -110,9 +110,26 @@ class LinkDriver:
             )
         )
 
-    def leave_because(self, fact: Evidence, cause: str = "") -> None:
+    def leave_because(
+        self,
+        fact: Evidence,
+        cause: str = "",
+        *,
+        actor: str = "",
+        detail: str = "",
+        retry_after_s: float = 0.0,
+    ) -> None:
         """Say goodbye because of `fact`, with a declared cause where there is one."""
-        self._perform(self.link.say_goodbye(fact, self._clock.now(), cause=cause))
+        self._perform(
+            self.link.say_goodbye(
+                fact,
+                self._clock.now(),
+                cause=cause,
+                actor=actor,
+                detail=detail,
+                retry_after_s=retry_after_s,
+            )
+        )
 
     def violated(self, what: str) -> None:
         """The peer broke the protocol."""

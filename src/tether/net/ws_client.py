@@ -6,6 +6,7 @@ forgets the socket), and turns every failure to dial into one sentence that says
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import ssl
@@ -37,12 +38,21 @@ class _Connection(ClientConnection):
 
     last_counters: dict[str, int] | None = None
     last_error: BaseException | None = None
+    close_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         set_keepalive(transport.get_extra_info("socket"))
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.close_timer is None and self.protocol.close_expected():
+            # The library waits for ever for a peer that says goodbye, or garbage, and stays.
+            self.close_timer = self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.close_timer is not None:
+            self.close_timer.cancel()
         self.last_counters = read_tcp_info(self.transport.get_extra_info("socket"))
         self.last_error = exc
         super().connection_lost(exc)
@@ -67,7 +77,13 @@ class ClientStream:
             raise self._lost(closed) from closed
 
     async def close(self, code: int, reason: str) -> None:
-        await self._ws.close(code, close_reason(reason))
+        try:
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):  # a peer that does not read
+                await self._ws.close(code, close_reason(reason))
+        except TimeoutError:
+            self._ws.transport.abort()
+        except ConnectionClosed:
+            pass  # it is gone already, which is what was asked for
 
     def counters(self) -> dict[str, int] | None:
         if self._ws.last_counters is not None:

@@ -23,8 +23,8 @@ CLOSE_TIMEOUT_S = 1.0
 FLUSH_LIMIT_S = 60.0
 """How long a closed socket may take to send what was queued; a frozen peer would keep it for ever."""
 
-SILENT_CODE = 4408
-"""The close code of a link that fell silent: nothing is left to flush."""
+SILENT_CODE, SILENT_FLUSH_S = 4408, 3.0
+"""The close code of a link that fell silent, and how long its socket is kept for that frame."""
 
 
 class CauseProtocol(WebSocketsSansIOProtocol):
@@ -54,10 +54,10 @@ class CauseProtocol(WebSocketsSansIOProtocol):
         """Drop the socket at once."""
         self.transport.abort()
 
-    def flush_then_drop(self) -> None:
+    def flush_then_drop(self, seconds: float) -> None:
         """Give what is queued some time to leave, then drop the socket."""
         if self.flush_timer is None and not self.disconnected:
-            self.flush_timer = self.loop.call_later(FLUSH_LIMIT_S, self.abort)
+            self.flush_timer = self.loop.call_later(seconds, self.abort)
 
     def eof_received(self) -> None:
         self._keep(StreamEnd.EOF)
@@ -74,7 +74,7 @@ class CauseProtocol(WebSocketsSansIOProtocol):
         if isinstance(wrong, EOFError):
             self._keep(StreamEnd.EOF)
         else:
-            self._keep(StreamEnd.OTHER, violation=str(wrong)[:200])
+            self._keep(StreamEnd.OTHER, violation=str(wrong or "text that is not UTF-8")[:200])
         super().handle_parser_exception()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,18 +97,23 @@ class ServerStream:
         self._protocol: CauseProtocol = scope["extensions"]["tether"]
 
     async def accept(self) -> None:
-        """Complete the upgrade. Call once, first; or `refuse`."""
+        """Complete the upgrade. Call once, first; or `refuse`. Raises `StreamLost`."""
         await self._receive()
-        await self._send({"type": "websocket.accept"})
+        try:
+            await self._send({"type": "websocket.accept"})
+        except (ClientDisconnected, RuntimeError) as gone:
+            raise self._lost() from gone
 
     async def refuse(self, status: int, body: bytes) -> None:
         """Answer the upgrade with an HTTP error and a JSON body."""
         await self._receive()
         headers = [(b"content-type", b"application/json")]
-        await self._send(
-            {"type": "websocket.http.response.start", "status": status, "headers": headers}
-        )
-        await self._send({"type": "websocket.http.response.body", "body": body})
+        start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
+        try:
+            await self._send(start)
+            await self._send({"type": "websocket.http.response.body", "body": body})
+        except (ClientDisconnected, RuntimeError):
+            pass  # nobody is left to hear it
 
     async def send(self, message: bytes | str) -> None:
         key = "text" if isinstance(message, str) else "bytes"
@@ -133,10 +138,7 @@ class ServerStream:
             self.abort()
         except (ClientDisconnected, RuntimeError):
             pass  # it is gone already, which is what was asked for
-        if code == SILENT_CODE:
-            self.abort()
-        else:
-            self._protocol.flush_then_drop()
+        self._protocol.flush_then_drop(SILENT_FLUSH_S if code == SILENT_CODE else FLUSH_LIMIT_S)
 
     def abort(self) -> None:
         """Drop the socket at once, without a close frame."""

@@ -181,6 +181,12 @@ class WorkspaceStop(Message, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class WorkspaceStart(Message, frozen=True, kw_only=True):
+    """Server to agent: the workspace runs again; take tunnels."""
+
+    actor: str = ""
+
+
 class EndConnections(Message, frozen=True, kw_only=True):
     """Server to agent: end these connections with this cause (a user's access was withdrawn)."""
 

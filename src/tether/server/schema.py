@@ -301,10 +301,11 @@ report_cursors = Table(
     "report_cursors",
     metadata,
     Column("journal_id", String, primary_key=True),
-    Column("reporter", String, nullable=False),  # an agent's workspace_id, or a user
+    Column("reporter", String, primary_key=True),  # an agent's workspace_id, or `user:NAME`
     Column("seq", BigInteger, nullable=False),  # applied up to and including this item
     Column("updated_at", Double, nullable=False),
 )
+"""Keyed by both, so that nobody can move another's cursor by naming another's journal."""
 
 runs = Table(
     "runs",

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from enum import StrEnum
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
 
 TICKET_LIFE_S = 60.0
@@ -22,18 +22,8 @@ MAX_SPENT = 200_000
 """Spent tickets remembered at most; beyond it new ones are refused until old ones expire."""
 
 _AUDIENCE, _ALGORITHM = "relay", "EdDSA"
+_LEGS = (Party.CLIENT, Party.AGENT)
 _REQUIRED = ["aud", "cid", "leg", "jti", "exp", "iat"]
-
-
-class Leg(StrEnum):
-    """The two ends of a relayed tunnel."""
-
-    CLIENT = "client"
-    AGENT = "agent"
-
-    @property
-    def other(self) -> Leg:
-        return Leg.AGENT if self is Leg.CLIENT else Leg.CLIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +31,7 @@ class Ticket:
     """What a verified ticket allows."""
 
     connection_id: str
-    leg: Leg
+    leg: Party
 
 
 class TicketRefused(Exception):
@@ -60,7 +50,7 @@ class Tickets:
         self._clock = clock
         self._spent: dict[str, float] = {}  # jti -> expiry, in the order of spending
 
-    def mint(self, connection_id: str, leg: Leg) -> str:
+    def mint(self, connection_id: str, leg: Party) -> str:
         """A fresh ticket for one leg of `connection_id`."""
         now = self._clock.now().wall
         claims = {
@@ -91,8 +81,10 @@ class Tickets:
                 # our own clock decides about time, not the library's
                 options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False},
             )
-            ticket = Ticket(str(claims["cid"]), Leg(claims["leg"]))
+            ticket = Ticket(str(claims["cid"]), Party(claims["leg"]))
             jti, expires = str(claims["jti"]), float(claims["exp"])
+            if ticket.leg not in _LEGS:
+                raise ValueError(f"no leg of a tunnel: {ticket.leg}")
         except (jwt.InvalidTokenError, ValueError, TypeError) as wrong:
             raise TicketRefused(
                 "ticket_invalid", "this is no ticket of this server's relay"

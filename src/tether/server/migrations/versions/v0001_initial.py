@@ -15,76 +15,101 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
 
 def upgrade() -> None:
+    """Make every table, those that others refer to first."""
+    _create_health()
+    _create_report_cursors()
+    _create_runs()
+    _create_users()
+    _create_workspaces()
+    _create_connections()
+    _create_intents()
+    _create_tokens()
+    _create_evidence()
+    _create_revisions()
+    _create_sessions()
+
+
+def downgrade() -> None:
+    """Drop every table, those that refer to others first."""
+    for table in (
+        "sessions",
+        "revisions",
+        "evidence",
+        "tokens",
+        "intents",
+        "connections",
+        "workspaces",
+        "users",
+        "runs",
+        "report_cursors",
+        "health",
+    ):
+        op.drop_table(table)
+
+
+def _create_health() -> None:
     op.create_table(
         "health",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("checked_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_health")),
     )
+
+
+def _create_report_cursors() -> None:
     op.create_table(
         "report_cursors",
         sa.Column("journal_id", sa.String(), nullable=False),
-        sa.Column(
-            "reporter", sa.String(), nullable=False, comment="an agent's workspace_id, or a user"
-        ),
-        sa.Column(
-            "seq", sa.BigInteger(), nullable=False, comment="applied up to and including this item"
-        ),
+        sa.Column("reporter", sa.String(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("journal_id", name=op.f("pk_report_cursors")),
+        sa.PrimaryKeyConstraint("journal_id", "reporter", name=op.f("pk_report_cursors")),
     )
+
+
+def _create_runs() -> None:
     op.create_table(
         "runs",
-        sa.Column("run_id", sa.String(), nullable=False, comment="the server's instance id"),
+        sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=False),
         sa.Column("last_alive_at", sa.Double(), nullable=False),
-        sa.Column(
-            "stopped_cleanly_at",
-            sa.Double(),
-            nullable=True,
-            comment="NULL: it died, or it still runs",
-        ),
+        sa.Column("stopped_cleanly_at", sa.Double()),
         sa.PrimaryKeyConstraint("run_id", name=op.f("pk_runs")),
     )
+
+
+def _create_users() -> None:
     op.create_table(
         "users",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("role", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column(
-            "revoked_at", sa.Double(), nullable=True, comment="NULL while the user has access"
-        ),
-        sa.Column("revoked_by", sa.String(), nullable=True, comment="an actor, `admin:NAME`"),
+        sa.Column("revoked_at", sa.Double()),
+        sa.Column("revoked_by", sa.String()),
         sa.CheckConstraint("\"role\" IN ('admin', 'member')", name=op.f("ck_users_role_word")),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_users")),
     )
+
+
+def _create_workspaces() -> None:
     op.create_table(
         "workspaces",
         sa.Column("workspace_id", sa.String(), nullable=False),
-        sa.Column(
-            "name", sa.String(), nullable=False, comment="unique among those that are not deleted"
-        ),
+        sa.Column("name", sa.String(), nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("deleted_at", sa.Double(), nullable=True),
-        sa.Column(
-            "host_key",
-            sa.String(),
-            nullable=True,
-            comment="public SSH host key that its agent announced",
-        ),
-        sa.Column("agent_version", sa.String(), nullable=True),
-        sa.Column("agent_hostname", sa.String(), nullable=True),
-        sa.Column(
-            "agent_first_seen_at",
-            sa.Double(),
-            nullable=True,
-            comment="NULL: no agent has ever connected",
-        ),
-        sa.Column("agent_last_seen_at", sa.Double(), nullable=True),
+        sa.Column("deleted_at", sa.Double()),
+        sa.Column("host_key", sa.String()),
+        sa.Column("agent_version", sa.String()),
+        sa.Column("agent_hostname", sa.String()),
+        sa.Column("agent_first_seen_at", sa.Double()),
+        sa.Column("agent_last_seen_at", sa.Double()),
         sa.CheckConstraint(
             "\"state\" IN ('running', 'stopped')", name=op.f("ck_workspaces_state_word")
         ),
@@ -100,68 +125,48 @@ def upgrade() -> None:
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
+
+
+def _create_connections() -> None:
     op.create_table(
         "connections",
-        sa.Column(
-            "seq",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-            comment="order of creation: paging",
-        ),
-        sa.Column("connection_id", sa.String(), nullable=False, comment="uuid4, hexadecimal"),
+        sa.Column("seq", _SEQ, autoincrement=True, nullable=False),
+        sa.Column("connection_id", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("connect_type", sa.String(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
-        sa.Column("workspace_id", sa.String(), nullable=True),
-        sa.Column("workspace", sa.String(), nullable=True, comment="its name at that time"),
-        sa.Column("agent", sa.String(), nullable=True, comment="the agent's host name"),
-        sa.Column("user", sa.String(), nullable=True),
-        sa.Column("client_ip", sa.String(), nullable=True),
+        sa.Column("workspace_id", sa.String()),
+        sa.Column("workspace", sa.String()),
+        sa.Column("agent", sa.String()),
+        sa.Column("user", sa.String()),
+        sa.Column("client_ip", sa.String()),
         sa.Column("connection_method", sa.String(), server_default="", nullable=False),
-        sa.Column("client_session_id", sa.String(), nullable=True),
-        sa.Column(
-            "journal_id",
-            sa.String(),
-            nullable=True,
-            comment="the agent's journal that answers for this row",
-        ),
-        sa.Column(
-            "agent_instance",
-            sa.String(),
-            nullable=True,
-            comment="the agent's run that was offered it",
-        ),
+        sa.Column("client_session_id", sa.String()),
+        sa.Column("journal_id", sa.String()),
+        sa.Column("agent_instance", sa.String()),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("connected_at", sa.Double(), nullable=True),
-        sa.Column("disconnected_at", sa.Double(), nullable=True),
+        sa.Column("connected_at", sa.Double()),
+        sa.Column("disconnected_at", sa.Double()),
         sa.Column("rx_bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("tx_bytes", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("disconnect_reason", sa.String(), nullable=True),
-        sa.Column("disconnect_expected", sa.Boolean(), nullable=True),
-        sa.Column("disconnect_initiator", sa.String(), nullable=True),
-        sa.Column("disconnect_detail", sa.String(), nullable=True),
-        sa.Column(
-            "disconnect_cause", sa.String(), nullable=True, comment="a code of attribution.causes"
-        ),
-        sa.Column("disconnect_basis", sa.String(), nullable=True),
-        sa.Column("disconnect_actor", sa.String(), nullable=True),
-        sa.Column(
-            "coarse_reason", sa.String(), nullable=True, comment="the word of the public vocabulary"
-        ),
-        sa.Column("exit_code", sa.Integer(), nullable=True),
-        sa.Column("exit_signal", sa.String(), nullable=True),
-        sa.Column(
-            "rule", sa.String(), nullable=True, comment="the rule of attribution.rules that decided"
-        ),
-        sa.Column("incident_id", sa.String(), nullable=True),
+        sa.Column("disconnect_reason", sa.String()),
+        sa.Column("disconnect_expected", sa.Boolean()),
+        sa.Column("disconnect_initiator", sa.String()),
+        sa.Column("disconnect_detail", sa.String()),
+        sa.Column("disconnect_cause", sa.String()),
+        sa.Column("disconnect_basis", sa.String()),
+        sa.Column("disconnect_actor", sa.String()),
+        sa.Column("coarse_reason", sa.String()),
+        sa.Column("exit_code", sa.Integer()),
+        sa.Column("exit_signal", sa.String()),
+        sa.Column("rule", sa.String()),
+        sa.Column("incident_id", sa.String()),
         sa.Column("revision", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint(
-            "status <> 'closed' OR (disconnected_at IS NOT NULL AND "
-            "disconnect_reason IS NOT NULL AND disconnect_expected IS NOT NULL AND "
-            "disconnect_initiator IS NOT NULL AND disconnect_cause IS NOT NULL AND "
-            "disconnect_basis IS NOT NULL AND coarse_reason IS NOT NULL AND rule IS"
-            " NOT NULL)",
+            "status <> 'closed' OR (disconnected_at IS NOT NULL AND disconnect_reason IS"
+            " NOT NULL AND disconnect_expected IS NOT NULL AND disconnect_initiator IS "
+            "NOT NULL AND disconnect_cause IS NOT NULL AND disconnect_basis IS NOT NULL "
+            "AND coarse_reason IS NOT NULL AND rule IS NOT NULL)",
             name=op.f("ck_connections_closed_is_attributed"),
         ),
         sa.CheckConstraint(
@@ -191,12 +196,11 @@ def upgrade() -> None:
             name=op.f("ck_connections_disconnect_initiator_word"),
         ),
         sa.CheckConstraint(
-            "\"disconnect_reason\" IN ('graceful', 'client_closed', "
-            "'server_shutdown', 'network_error', 'protocol_error', "
-            "'workspace_stopped', 'control_plane_lost', 'unknown', 'idle_timeout', "
-            "'session_expired', 'access_revoked', 'superseded', "
-            "'resource_exhausted', 'process_crashed', 'peer_unresponsive', "
-            "'client_suspended', 'path_changed')",
+            "\"disconnect_reason\" IN ('graceful', 'client_closed', 'server_shutdown', "
+            "'network_error', 'protocol_error', 'workspace_stopped', "
+            "'control_plane_lost', 'unknown', 'idle_timeout', 'session_expired', "
+            "'access_revoked', 'superseded', 'resource_exhausted', 'process_crashed', "
+            "'peer_unresponsive', 'client_suspended', 'path_changed')",
             name=op.f("ck_connections_disconnect_reason_word"),
         ),
         sa.CheckConstraint(
@@ -213,7 +217,6 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_connections")),
         sa.UniqueConstraint("connection_id", name=op.f("uq_connections_connection_id")),
-        sqlite_autoincrement=True,
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_connections_created_at"), "connections", ["created_at"], unique=False)
@@ -266,38 +269,22 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_connections_workspace_seq"), "connections", ["workspace", "seq"], unique=False
     )
+
+
+def _create_intents() -> None:
     op.create_table(
         "intents",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
+        sa.Column("id", _SEQ, autoincrement=True, nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("workspace_id", sa.String(), nullable=True),
-        sa.Column(
-            "subject",
-            sa.String(),
-            nullable=False,
-            comment="name of the workspace or user at that time",
-        ),
-        sa.Column(
-            "cause", sa.String(), nullable=False, comment="catalogue code, or '' where nothing ends"
-        ),
-        sa.Column(
-            "actor",
-            sa.String(),
-            nullable=False,
-            comment="on whose behalf: what the record will show",
-        ),
-        sa.Column(
-            "requested_by", sa.String(), nullable=False, comment="who really asked: user:, admin:"
-        ),
+        sa.Column("workspace_id", sa.String()),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("requested_by", sa.String(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.CheckConstraint(
-            "\"kind\" IN ('create', 'start', 'stop', 'evict', 'delete', "
-            "'rotate_token', 'create_user', 'revoke_user')",
+            "\"kind\" IN ('create', 'start', 'stop', 'evict', 'delete', 'rotate_token', "
+            "'create_user', 'revoke_user')",
             name=op.f("ck_intents_kind_word"),
         ),
         sa.ForeignKeyConstraint(
@@ -305,32 +292,29 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_intents")),
         sqlite_autoincrement=True,
-        sqlite_autoincrement=True,
     )
     op.create_index(
         op.f("ix_intents_workspace_id_at"), "intents", ["workspace_id", "at"], unique=False
     )
+
+
+def _create_tokens() -> None:
     op.create_table(
         "tokens",
         sa.Column("token_id", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("token_hash", sa.String(), nullable=False, comment="SHA-256, hexadecimal"),
-        sa.Column("user", sa.String(), nullable=True, comment="of a user token"),
-        sa.Column("workspace_id", sa.String(), nullable=True, comment="of an agent token"),
+        sa.Column("token_hash", sa.String(), nullable=False),
+        sa.Column("user", sa.String()),
+        sa.Column("workspace_id", sa.String()),
         sa.Column("label", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("expires_at", sa.Double(), nullable=True, comment="NULL: never"),
-        sa.Column("revoked_at", sa.Double(), nullable=True),
-        sa.Column(
-            "last_used_at",
-            sa.Double(),
-            nullable=True,
-            comment="written in batches; may lag by a minute",
-        ),
+        sa.Column("expires_at", sa.Double()),
+        sa.Column("revoked_at", sa.Double()),
+        sa.Column("last_used_at", sa.Double()),
         sa.CheckConstraint("\"kind\" IN ('user', 'agent')", name=op.f("ck_tokens_kind_word")),
         sa.CheckConstraint(
-            "(kind = 'user' AND \"user\" IS NOT NULL AND workspace_id IS NULL) OR "
-            "(kind = 'agent' AND \"user\" IS NULL AND workspace_id IS NOT NULL)",
+            "(kind = 'user' AND \"user\" IS NOT NULL AND workspace_id IS NULL) OR (kind = "
+            "'agent' AND \"user\" IS NULL AND workspace_id IS NOT NULL)",
             name=op.f("ck_tokens_speaks_for_one"),
         ),
         sa.ForeignKeyConstraint(["user"], ["users.name"], name=op.f("fk_tokens_user")),
@@ -342,29 +326,17 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_tokens_user"), "tokens", ["user"], unique=False)
     op.create_index(op.f("ix_tokens_workspace_id"), "tokens", ["workspace_id"], unique=False)
+
+
+def _create_evidence() -> None:
     op.create_table(
         "evidence",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
+        sa.Column("id", _SEQ, autoincrement=True, nullable=False),
         sa.Column("connection_id", sa.String(), nullable=False),
-        sa.Column("reporter", sa.String(), nullable=False, comment="the vantage that sent it"),
-        sa.Column("received_at", sa.Double(), nullable=False, comment="the server's clock"),
-        sa.Column(
-            "facts",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"),
-            nullable=False,
-            comment="a list of evidence.to_record",
-        ),
-        sa.Column(
-            "symptoms",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"),
-            nullable=False,
-            comment="a list of evidence.to_record",
-        ),
+        sa.Column("reporter", sa.String(), nullable=False),
+        sa.Column("received_at", sa.Double(), nullable=False),
+        sa.Column("facts", _JSON, nullable=False),
+        sa.Column("symptoms", _JSON, nullable=False),
         sa.CheckConstraint(
             "\"reporter\" IN ('client', 'relay', 'server', 'agent')",
             name=op.f("ck_evidence_reporter_word"),
@@ -374,9 +346,11 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evidence")),
         sqlite_autoincrement=True,
-        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_evidence_connection_id"), "evidence", ["connection_id"], unique=False)
+
+
+def _create_revisions() -> None:
     op.create_table(
         "revisions",
         sa.Column("connection_id", sa.String(), nullable=False),
@@ -384,12 +358,7 @@ def upgrade() -> None:
         sa.Column("as_of", sa.Double(), nullable=False),
         sa.Column("rule", sa.String(), nullable=False),
         sa.Column("because", sa.String(), nullable=False),
-        sa.Column(
-            "fields",
-            sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"),
-            nullable=False,
-            comment="the disconnect fields of this judgement",
-        ),
+        sa.Column("fields", _JSON, nullable=False),
         sa.ForeignKeyConstraint(
             ["connection_id"],
             ["connections.connection_id"],
@@ -397,17 +366,20 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("connection_id", "revision", name=op.f("pk_revisions")),
     )
+
+
+def _create_sessions() -> None:
     op.create_table(
         "sessions",
         sa.Column("connection_id", sa.String(), nullable=False),
-        sa.Column("session_id", sa.String(), nullable=False, comment="chosen by the agent"),
+        sa.Column("session_id", sa.String(), nullable=False),
         sa.Column("session_type", sa.String(), nullable=False),
         sa.Column("pty", sa.Boolean(), nullable=False),
         sa.Column("subsystem", sa.String(), server_default="", nullable=False),
         sa.Column("started_at", sa.Double(), nullable=False),
-        sa.Column("ended_at", sa.Double(), nullable=True),
-        sa.Column("exit_code", sa.Integer(), nullable=True),
-        sa.Column("exit_signal", sa.String(), nullable=True),
+        sa.Column("ended_at", sa.Double()),
+        sa.Column("exit_code", sa.Integer()),
+        sa.Column("exit_signal", sa.String()),
         sa.CheckConstraint(
             "\"session_type\" IN ('ssh', 'vscode', 'jetbrains', 'reconnecting_pty', "
             "'port_forward', 'sftp', 'tunnel', 'control')",
@@ -418,45 +390,3 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("connection_id", "session_id", name=op.f("pk_sessions")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("sessions")
-    op.drop_table("revisions")
-    op.drop_index(op.f("ix_evidence_connection_id"), table_name="evidence")
-    op.drop_table("evidence")
-    op.drop_index(op.f("ix_tokens_workspace_id"), table_name="tokens")
-    op.drop_index(op.f("ix_tokens_user"), table_name="tokens")
-    op.drop_table("tokens")
-    op.drop_index(op.f("ix_intents_workspace_id_at"), table_name="intents")
-    op.drop_table("intents")
-    op.drop_index(op.f("ix_connections_workspace_seq"), table_name="connections")
-    op.drop_index(op.f("ix_connections_workspace_id_seq"), table_name="connections")
-    op.drop_index(op.f("ix_connections_user_seq"), table_name="connections")
-    op.drop_index(op.f("ix_connections_type_seq"), table_name="connections")
-    op.drop_index(
-        "ix_connections_open",
-        table_name="connections",
-        sqlite_where=sa.text("status <> 'closed'"),
-        postgresql_where=sa.text("status <> 'closed'"),
-    )
-    op.drop_index(op.f("ix_connections_incident_id"), table_name="connections")
-    op.drop_index(op.f("ix_connections_disconnected_at"), table_name="connections")
-    op.drop_index(op.f("ix_connections_disconnect_reason_seq"), table_name="connections")
-    op.drop_index(op.f("ix_connections_disconnect_initiator_seq"), table_name="connections")
-    op.drop_index(op.f("ix_connections_disconnect_expected_seq"), table_name="connections")
-    op.drop_index(op.f("ix_connections_disconnect_cause_seq"), table_name="connections")
-    op.drop_index(op.f("ix_connections_created_at"), table_name="connections")
-    op.drop_table("connections")
-    op.drop_index(
-        "uq_workspaces_live_name",
-        table_name="workspaces",
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
-    )
-    op.drop_index(op.f("ix_workspaces_owner"), table_name="workspaces")
-    op.drop_table("workspaces")
-    op.drop_table("users")
-    op.drop_table("runs")
-    op.drop_table("report_cursors")
-    op.drop_table("health")

@@ -1,0 +1,357 @@
+"""One tunnel and the SSH connection in it, from the first byte to the one cause of its end.
+
+Law: a fact is offered to the tunnel's cell before asyncssh or the tunnel is closed, by whichever of
+the ways below ends them; everything later is a symptom. Exceptions of asyncssh become facts here, by
+one table. When SSH ends, the tunnel says goodbye with the cause, so that the client's side hears it;
+when the tunnel ends, SSH is told and its sessions are cleaned up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import asyncssh
+
+from tether.agent import auth
+from tether.agent.environment import Account, session_environment
+from tether.agent.forwarding import Forwarding
+from tether.agent.process import ExitStatus, Processes
+from tether.agent.session import Session
+from tether.agent.ssh_connection import SshConnection
+from tether.agent.ssh_transport import TunnelTransport
+from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.streams import MessageStream
+from tether.net.tasks import Tasks
+from tether.net.tunnel import TunnelEnd
+from tether.protocol.messages import (
+    Goodbye,
+    Message,
+    SessionRecord,
+    SessionResult,
+    TunnelOffer,
+)
+from tether.version import VERSION
+
+MAX_SESSIONS = 64
+"""Sessions open at once on one SSH connection."""
+
+HALF_CLOSED_S = 3.0
+"""How long a client that sends no more may take to say why."""
+
+_A2C = ConnectType.AGENT_TO_CLIENT
+_BY_APPLICATION = 11  # RFC 4253 section 11.1
+
+
+class Connection:
+    """See the module's law. Call `run` once; `cell` then says why it ended."""
+
+    def __init__(
+        self,
+        stream: MessageStream,
+        offer: TunnelOffer,
+        *,
+        trust: auth.Trust,
+        account: Account,
+        options: asyncssh.SSHServerConnectionOptions,
+        variables: Mapping[str, str],
+        login_timeout_s: float,
+        processes: Processes,
+        clock: Clock,
+        on_session: Callable[[SessionRecord], None],
+    ) -> None:
+        self.offer, self.account, self.processes = offer, account, processes
+        self._trust, self._variables, self._clock = trust, variables, clock
+        self._login_timeout_s, self._on_session = login_timeout_s, on_session
+        self._log = get_logger("ssh", connection_id=offer.connection_id, user=offer.user)
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks(f"ssh-{offer.connection_id[:8]}")
+        self.tunnel = TunnelEnd(
+            stream,
+            me=Party.AGENT,
+            peer=Party.CLIENT,
+            clock=clock,
+            version=VERSION,
+            on_data=self._receive,
+            on_half_close=self._half_closed,
+            on_message=self._heard,
+        )
+        self._transport = TunnelTransport(self.tunnel, self._tasks, client_ip=offer.client_ip)
+        self._ssh = SshConnection(options, self, _Handler(self))
+        self._transport.attach(self._ssh)
+        self._sessions: set[Session] = set()
+        self._begun = False
+        self._login_timer: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
+        self._refused: list[str] = []
+        self._method = ""
+
+    @property
+    def cell(self) -> CloseCell:
+        """What is known about the end."""
+        return self.tunnel.cell
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions that were started and have not ended."""
+        return sum(bool(session.started_at) and not session.over for session in self._sessions)
+
+    async def run(self) -> None:
+        """Serve until the tunnel is over."""
+        tunnel = self._tasks.spawn(self.tunnel.run(), "tunnel")
+        begin = self._loop.call_soon(self._begin)  # after the tunnel's hello
+        try:
+            await tunnel
+        except asyncio.CancelledError:
+            if not self.cell.ended:
+                self.cell.offer(self._failure("cancelled without a cause"))
+            raise
+        finally:
+            begin.cancel()
+            for timer in (self._login_timer, self._silence_timer):
+                if timer is not None:
+                    timer.cancel()
+            await self._tasks.cancel()
+            self._close_ssh()
+            if self._begun:
+                await self._ssh.wait_closed()
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._login_timer = self._loop.call_later(self._login_timeout_s, self._login_timed_out)
+        self._ssh.connection_made(self._transport)
+
+    # -- ways to end -------------------------------------------------------------------------
+
+    def end(
+        self, fact: Evidence, *, cause: str, actor: str, detail: str, announcement: str, words: str
+    ) -> None:
+        """End because of `fact`: show `announcement` to terminals, `words` to ssh, say goodbye."""
+        self.cell.offer(fact)
+        self._ssh.resume_writing()  # nothing of what is still to be said may wait for room
+        for session in self._sessions:
+            session.announce(announcement)
+        self._leave(fact, words, cause=cause, actor=actor, detail=detail)
+
+    def failed(self, exc: Exception) -> None:
+        """A bug of ours was hit while this connection was handled."""
+        self._log.error("ssh connection failed", exc_info=exc)
+        self._leave(self._failure(f"{type(exc).__name__}: {exc}"), "the agent failed internally")
+
+    def said_disconnect(self, code: int, text: str) -> None:
+        """SSH_MSG_DISCONNECT arrived."""
+        self._part(
+            ev.SshDisconnected(
+                vantage=Vantage.AGENT,
+                at=self._now(),
+                by=Party.CLIENT,
+                code=code,
+                text=text[:200],
+                open_sessions=self.open_sessions,
+            )
+        )
+
+    def closing(self, exc: Exception | None) -> None:
+        """asyncssh is about to close: what it knows becomes a fact, by this table."""
+        match exc:
+            case None | asyncssh.ConnectionLost():
+                pass  # we closed, or the tunnel did: the cell knows
+            case asyncssh.DisconnectError() | UnicodeDecodeError():
+                what = exc.reason if isinstance(exc, asyncssh.DisconnectError) else str(exc)
+                self._part(
+                    ev.ProtocolViolated(
+                        vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, what=what[:200]
+                    )
+                )
+            case _:
+                self._log.error("ssh connection failed", exc_info=exc)
+                self._part(self._failure(f"{type(exc).__name__}: {exc}"))
+
+    def _login_timed_out(self) -> None:
+        after = self._login_timeout_s
+        self._leave(
+            ev.HandshakeTimedOut(
+                vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, after_s=after
+            ),
+            f"the login was not finished within {after:g} s",
+        )
+
+    def _half_closed(self) -> None:
+        """The client sends no more. It is about to say why, or it has vanished."""
+        self._silence_timer = self._loop.call_later(HALF_CLOSED_S, self._said_nothing)
+
+    def _said_nothing(self) -> None:
+        self._leave(
+            ev.StreamEnded(
+                vantage=Vantage.AGENT, at=self._now(), peer=Party.CLIENT, how=StreamEnd.EOF
+            ),
+            "no more was heard",
+        )
+
+    def _heard(self, message: Message) -> None:
+        if isinstance(message, Goodbye):  # the tunnel has offered it and keeps the rest
+            self._close_ssh()
+
+    def _leave(
+        self, fact: Evidence, words: str, *, cause: str = "", actor: str = "", detail: str = ""
+    ) -> None:
+        """End from our side: the fact first, then words for ssh, then the tunnel's goodbye."""
+        if not self.cell.ended:
+            self.cell.offer(fact)
+        if not self._ssh.over:
+            self._ssh.disconnect(_BY_APPLICATION, words)
+        self._part(fact, cause=cause, actor=actor, detail=detail)
+
+    def _part(self, fact: Evidence, *, cause: str = "", actor: str = "", detail: str = "") -> None:
+        """Offer the fact, and have the tunnel say goodbye after everything that was written."""
+        known = self.cell.facts if self.cell.ended else (*self.cell.facts, fact)
+        verdict = classify(_A2C, known).disconnect
+        self._transport.flush()
+        self.tunnel.driver.leave_because(
+            fact, cause=cause or verdict.cause, actor=actor or verdict.actor, detail=detail
+        )
+
+    def _close_ssh(self) -> None:
+        if not self._ssh.over:
+            self._ssh.connection_lost(None)
+
+    def _failure(self, what: str) -> Evidence:
+        return ev.InternalFailure(
+            vantage=Vantage.AGENT, at=self._now(), party=Party.AGENT, what=what[:200]
+        )
+
+    # -- bytes -------------------------------------------------------------------------------
+
+    def _receive(self, data: memoryview) -> None:
+        if not self._ssh.over:
+            self._ssh.data_received(data)  # type: ignore[arg-type]  # it only appends
+
+    # -- who may in --------------------------------------------------------------------------
+
+    def admits(self, credential: auth.Credential, proven: bool | None) -> bool:
+        """Judge a credential; refusals are kept, told to the user, and counted."""
+        now = self._now()
+        decision = auth.decide(credential, self._trust, now)
+        if isinstance(decision, auth.Accepted) and proven is False:
+            decision = auth.UNPROVEN
+        if isinstance(decision, auth.Accepted):
+            self._method = decision.method
+            return True
+        fact = ev.AccessRefused(
+            vantage=Vantage.AGENT, at=now, why=decision.why, detail=decision.detail
+        )
+        self._refused.append(decision.sentence)
+        if self._refused.count(decision.sentence) == 1:  # an ssh-agent may offer many keys
+            self._ssh.refuse_with(decision.sentence)
+        if len(self._refused) < auth.MAX_REFUSALS:
+            self.cell.note(fact)
+        else:
+            self._leave(fact, "too many keys were refused")
+        return False
+
+    def logged_in(self) -> None:
+        """The client has proved who it is."""
+        if self._login_timer is not None:
+            self._login_timer.cancel()
+        self.cell.note(
+            ev.Authenticated(
+                vantage=Vantage.AGENT, at=self._now(), user=self.offer.user, method=self._method
+            )
+        )
+
+    # -- sessions ----------------------------------------------------------------------------
+
+    def new_session(self) -> Session:
+        """A session for a channel that the client opens."""
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE,
+                f"tether: this connection has {MAX_SESSIONS} sessions already",
+            )
+        session = Session(self)
+        self._sessions.add(session)
+        return session
+
+    def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+        ip = self.offer.client_ip or "0.0.0.0"
+        return session_environment(
+            self.account,
+            settings=self._variables,
+            client=client,
+            connection={
+                "TETHER_WORKSPACE": self._trust.workspace,
+                "TETHER_WORKSPACE_ID": self._trust.workspace_id,
+                "TETHER_CONNECTION_ID": self.offer.connection_id,
+                "SSH_CLIENT": f"{ip} 0 22",
+                "SSH_CONNECTION": f"{ip} 0 0.0.0.0 22",
+                **more,
+            },
+        )
+
+    def session_started(self, session: Session) -> None:
+        session.started_at = self._now()
+        self._on_session(self._record(session))
+
+    def session_ended(self, session: Session, status: ExitStatus) -> None:
+        now = self._now()
+        self.cell.note(
+            ev.SessionEnded(
+                vantage=Vantage.AGENT,
+                at=now,
+                exit_code=status.code,
+                exit_signal=status.signal,
+                open_sessions=self.open_sessions,
+            )
+        )
+        self.tunnel.send(SessionResult(exit_code=status.code, exit_signal=status.signal))
+        self._on_session(self._record(session, now, status))
+
+    def session_lost(self, session: Session) -> None:
+        self._sessions.discard(session)
+        if session.started_at and not session.over:  # its channel closed before its process ended
+            session.over = True
+            self._on_session(self._record(session, self._now()))
+
+    def _record(
+        self, session: Session, ended_at: float | None = None, status: ExitStatus | None = None
+    ) -> SessionRecord:
+        return SessionRecord(
+            connection_id=self.offer.connection_id,
+            session_id=session.session_id,
+            session_type=str(session.session_type),
+            started_at=session.started_at,
+            pty=session.pty,
+            subsystem=session.subsystem,
+            ended_at=ended_at,
+            exit_code=status.code if status else None,
+            exit_signal=status.signal if status else None,
+        )
+
+    def _now(self) -> float:
+        return self._clock.now().wall
+
+
+class _Handler(Forwarding):
+    """asyncssh's callbacks, handed to the connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def auth_completed(self) -> None:
+        self._connection.logged_in()
+
+    def session_requested(self) -> Session:
+        return self._connection.new_session()

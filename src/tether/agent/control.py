@@ -1,0 +1,287 @@
+"""The control link, seen from the agent: dial, greet, run, and dial again.
+
+Law: a dial that fails is not a disconnect and carries none of its fields; a link that was welcomed
+ends exactly once, with one log line and one journal item of its own. Nothing here touches a tunnel:
+sessions live on while the server is away. The backoff forgets only after a useful link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from tether.agent.greeting import TurnedAway, greet
+from tether.agent.journal import Journal
+from tether.agent.reports import ReportPump
+from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.log import disconnected, get_logger
+from tether.net.clock import Clock
+from tether.net.driver import LinkDriver
+from tether.net.streams import DialFailed, MessageStream
+from tether.net.tasks import Tasks
+from tether.protocol.instant import Instant
+from tether.protocol.link import Link, records_of
+from tether.protocol.messages import (
+    EndConnections,
+    Ended,
+    Goodbye,
+    Hello,
+    Message,
+    ReportAck,
+    TunnelOffer,
+    Unrecognized,
+    Unsupported,
+    Welcome,
+    WorkspaceStart,
+    WorkspaceStop,
+    decode,
+    encode,
+)
+from tether.protocol.retry import Backoff
+
+LINGER_S = 1.5
+"""How long our goodbye waits for its acknowledgement: a part of the shutdown's eight seconds."""
+
+REFUSALS = frozenset(
+    {"token_unknown", "token_revoked", "token_expired", "workspace_deleted", "user_revoked"}
+)
+"""Words of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
+
+_log = get_logger("control")
+
+Dial = Callable[[], Awaitable[MessageStream]]
+ServerCommand: TypeAlias = TunnelOffer | WorkspaceStop | WorkspaceStart | EndConnections
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """We were asked to dial no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server does not know this agent. `message` is its sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissed:
+    """The server said goodbye for ever."""
+
+    goodbye: Goodbye
+
+
+Outcome: TypeAlias = Quit | Refused | Dismissed
+
+
+class Owner(Protocol):
+    """Whoever acts on what the server says. Its methods must not block."""
+
+    async def hello(self) -> Hello: ...
+
+    def welcomed(self, welcome: Welcome) -> None: ...
+
+    def commanded(self, command: ServerCommand) -> None: ...
+
+
+@dataclass(slots=True)
+class _Live:
+    """The link that is up."""
+
+    welcome: Welcome
+    opened: Instant
+    driver: LinkDriver
+    pump: ReportPump
+    goodbye: Goodbye | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Control:
+    """Keeps one link to the server for as long as `run` runs."""
+
+    def __init__(
+        self,
+        *,
+        dial: Dial,
+        journal: Journal,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`dial` opens a stream to the server or raises `DialFailed`."""
+        self._dial, self._journal, self._clock, self._jitter = dial, journal, clock, jitter
+        self._backoff = Backoff()
+        self._wait_s = 0.0
+        self._tasks = Tasks("control")
+        self._live: _Live | None = None
+        self._seeking: asyncio.Task[_Live | Outcome] | None = None
+        self._farewell: ev.GoodbyeSaid | None = None
+        self._owner: Owner
+
+    async def run(self, owner: Owner) -> Outcome:
+        """Dial, live, dial again, until one of the outcomes."""
+        self._owner = owner
+        try:
+            while self._farewell is None:
+                self._seeking = self._tasks.spawn(self._seek(), "dial")
+                await asyncio.wait({self._seeking})
+                if self._seeking.cancelled():
+                    break
+                found = self._seeking.result()
+                if not isinstance(found, _Live):
+                    return found
+                await self._live_on(found)
+                if found.goodbye is not None and found.goodbye.retry_after_s < 0:
+                    return Dismissed(found.goodbye)
+                self._backoff.lived(self._clock.now().mono - found.opened.mono)
+                hint_s = found.goodbye.retry_after_s if found.goodbye is not None else 0.0
+                self._wait_s = self._backoff.delay(self._jitter(), hint_s)
+            return Quit()
+        finally:
+            await self._tasks.cancel()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a link is up."""
+        return self._live is not None
+
+    def send(self, message: Message) -> None:
+        """Tell the server something that is only worth telling now; lost without a link."""
+        if self._live is not None:
+            self._live.driver.send(message)
+
+    async def flush(self) -> bool:
+        """Wait until every report on the disk is acknowledged; False when the link is away."""
+        return self._live is not None and await self._live.pump.flushed()
+
+    def leave(self, said: ev.GoodbyeSaid) -> None:
+        """Leave the link that is up, if any, with this cause; `run` then dials again."""
+        if self._live is not None:
+            self._live.driver.leave_because(
+                said, cause=said.cause, actor=said.actor, detail=said.detail
+            )
+
+    def quit(self, said: ev.GoodbyeSaid) -> None:
+        """Leave with this cause, and dial no more: `run` returns once the link is over."""
+        self._farewell = said
+        self.leave(said)
+        if self._seeking is not None:
+            self._seeking.cancel()
+
+    async def over(self) -> None:
+        """Wait until the link that is up now, if any, is over."""
+        if self._live is not None:
+            await self._live.over.wait()
+
+    # -- dialling ----------------------------------------------------------------------
+
+    async def _seek(self) -> _Live | Outcome:
+        await asyncio.sleep(self._wait_s)
+        while True:
+            try:
+                stream = await self._dial()
+                return self._begin(stream, await greet(stream, self._owner.hello))
+            except TurnedAway as away:
+                if away.goodbye.retry_after_s < 0:
+                    return Dismissed(away.goodbye)
+                failed: DialFailed = away
+                hint_s = away.goodbye.retry_after_s
+            except DialFailed as wrong:
+                if wrong.status == 401 and wrong.cause in REFUSALS:
+                    return Refused(str(wrong))
+                failed, hint_s = wrong, 0.0
+            self._backoff.lived(0.0)
+            wait_s = self._backoff.delay(self._jitter(), hint_s)
+            _log.warning("failed to dial server", error=str(failed), retry_in_s=round(wait_s, 2))
+            await asyncio.sleep(wait_s)
+
+    def _begin(self, stream: MessageStream, welcome: Welcome) -> _Live:
+        opened = self._clock.now()
+        driver = LinkDriver(
+            stream=stream,
+            link=Link(
+                me=Party.AGENT,
+                peer=Party.SERVER,
+                now=opened,
+                ping_every=welcome.ping_every_s,
+                patience=welcome.patience_s,
+                linger=LINGER_S,
+            ),
+            clock=self._clock,
+            pack=encode,
+            unpack=decode,
+            deliver=self._deliver,
+        )
+        return _Live(welcome, opened, driver, ReportPump(self._journal, driver.send))
+
+    # -- one link ----------------------------------------------------------------------
+
+    async def _live_on(self, live: _Live) -> None:
+        """Run the link to its end, and record that."""
+        self._live, connection_id = live, live.welcome.connection_id
+        self._journal.mark_open(connection_id)
+        _log.info(
+            "connected to server",
+            connection_id=connection_id,
+            server_version=live.welcome.version,
+        )
+        self._owner.welcomed(live.welcome)
+        pumping = self._tasks.spawn(live.pump.run(), "reports")
+        if self._farewell is not None:  # asked to quit while we were dialling
+            self.leave(self._farewell)
+        try:
+            await live.driver.run()
+        finally:
+            self._live = None
+            live.pump.close()
+            pumping.cancel()
+            self._record(live)
+            live.over.set()
+
+    def _deliver(self, message: Message) -> None:
+        live = self._live
+        if live is None:
+            return
+        match message:
+            case ReportAck():
+                live.pump.acknowledged(message)
+            case Goodbye():
+                live.goodbye = message
+            case TunnelOffer() | WorkspaceStop() | WorkspaceStart() | EndConnections():
+                self._owner.commanded(message)
+            case Unrecognized() | Unsupported():
+                _log.debug("a message of another version", message_type=message.message_type)
+            case _:
+                live.driver.violated(f"a {type(message).__name__} message")
+
+    def _record(self, live: _Live) -> None:
+        now, cell = self._clock.now(), live.driver.cell
+        if not cell.ended:  # only a cancelled task gets here: whoever cancelled it gave no cause
+            cell.offer(
+                ev.InternalFailure(
+                    vantage=Vantage.AGENT,
+                    at=now.wall,
+                    party=Party.AGENT,
+                    what="the control link was dropped without a cause",
+                )
+            )
+        disconnected(
+            _log,
+            "disconnected from server",
+            classify(ConnectType.SERVER_TO_AGENT, cell.facts).disconnect,
+            connection_id=live.welcome.connection_id,
+            duration_s=round(now.mono - live.opened.mono, 3),
+        )
+        self._journal.post(
+            Ended(
+                connection_id=live.welcome.connection_id,
+                at=now.wall,
+                facts=records_of(cell.facts),
+                symptoms=records_of(cell.symptoms),
+            )
+        )

@@ -1,0 +1,106 @@
+"""What a session's process finds in its environment, and who put it there.
+
+Law: the base set is built here, from the account and the settings, never by copying the agent's own
+environment: the agent's token and its variables stay with the agent. A client may only add names
+that the base set lacks, and only so many.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_VARIABLES = 256
+MAX_BYTES = 64 << 10
+"""How much a client may set per session, names and values together."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_FORBIDDEN = re.compile(r"(LD_|DYLD_|GCONV_PATH\Z|BASH_FUNC_|SSH_)")
+_OURS = re.compile(
+    r"(TETHER|SSH_|LISTEN_|PYTHON|UV_|XDG_SESSION|GCONV_PATH\Z|LD_)"
+    r"|(NOTIFY_SOCKET|INVOCATION_ID|JOURNAL_STREAM|WATCHDOG_PID|WATCHDOG_USEC|MAINPID"
+    r"|CREDENTIALS_DIRECTORY|VIRTUAL_ENV|TERM|SHLVL|PWD|OLDPWD|_)\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who commands run as."""
+
+    name: str
+    home: str
+    shell: str
+
+
+def current_account(environ: Mapping[str, str]) -> Account:
+    """The agent's own account. A user without an entry (a bare uid in a container) gets /bin/sh."""
+    uid = os.geteuid()
+    try:
+        entry = pwd.getpwuid(uid)
+        name, home, shell = entry.pw_name, entry.pw_dir, entry.pw_shell
+    except KeyError:
+        name, home, shell = environ.get("USER", str(uid)), "/", environ.get("SHELL", "")
+    return Account(name, environ.get("HOME") or home or "/", shell or "/bin/sh")
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of a machine's environment that sessions should see.
+
+    What an image or a service manager sets for everybody (PATH, LANG, JAVA_HOME …) passes; what
+    concerns the agent's own process does not.
+    """
+    return {name: value for name, value in environ.items() if not _OURS.match(name)}
+
+
+class ClientVariables:
+    """What a client sets for one session, within bounds."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self._bytes = 0
+
+    def accept(self, name: bytes, value: bytes) -> bool:
+        """Take one variable; False where it is not allowed or there is too much already."""
+        word, text = os.fsdecode(name), os.fsdecode(value)
+        if not _NAME.match(word) or _FORBIDDEN.match(word) or "\0" in text:
+            return False
+        if word not in self.values and len(self.values) >= MAX_VARIABLES:
+            return False
+        if self._bytes + len(name) + len(value) > MAX_BYTES:
+            return False
+        self._bytes += len(name) + len(value)
+        self.values[word] = text
+        return True
+
+
+def session_environment(
+    account: Account,
+    *,
+    settings: Mapping[str, str],
+    client: Mapping[str, str],
+    connection: Mapping[str, str],
+) -> dict[str, str]:
+    """The whole environment of one session's process.
+
+    Args:
+        account: who it runs as.
+        settings: what the workspace sets for every session.
+        client: what the client set; fills names that nobody else has set.
+        connection: what this connection and this session are (TETHER_…, SSH_…, TERM).
+    """
+    return {
+        **client,
+        "PATH": DEFAULT_PATH,
+        **settings,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": account.shell,
+        "TETHER": "true",
+        **connection,
+    }

@@ -1,0 +1,299 @@
+"""One SSH session: a command, a shell or a subsystem, with or without a terminal.
+
+Law: a session ends once. Its end is told to the host when its process has ended *and* its output has
+been delivered, before the exit status is sent; or when its channel is lost, whichever is first.
+
+As OpenSSH does: without a terminal the output counts as delivered at the end of both pipes, so a
+process left in the background that kept them open keeps the session open, and a client that leaves
+closes the pipes but kills nothing. With a terminal its shell's end is the end, and a client that
+leaves hangs up. Unlike OpenSSH the exit status comes after the output, not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+import asyncssh
+
+from tether.agent import sftp
+from tether.agent.environment import Account
+from tether.agent.flows import Inflow, Outflow
+from tether.agent.process import ExitStatus, Process, Processes
+from tether.agent.pty import Terminal
+from tether.agent.ssh_connection import SessionChannel
+from tether.attribution.vocabulary import ConnectionType
+
+HANGUP_WAIT_S = 0.3
+"""How long after a shell's end its terminal may take to say so. It says nothing while a process that
+ignored the hang-up still has it open; what was written before is long there by then."""
+
+_NOT_STARTED = 127
+
+# RFC 4254 section 6.10: the signals that have names there; others are named with an @.
+_SIGNALS: Mapping[str, int] = {
+    number.name.removeprefix("SIG"): number
+    for number in (
+        *(signal.SIGABRT, signal.SIGALRM, signal.SIGFPE, signal.SIGHUP, signal.SIGILL),
+        *(signal.SIGINT, signal.SIGKILL, signal.SIGPIPE, signal.SIGQUIT, signal.SIGSEGV),
+        *(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
+    )
+}
+
+
+class Host(Protocol):
+    """The connection that a session belongs to."""
+
+    @property
+    def processes(self) -> Processes: ...
+    @property
+    def account(self) -> Account: ...
+
+    def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+        """The environment of a session; `more` is what only this session has."""
+
+    def session_started(self, session: Session) -> None:
+        """It runs, or is about to say why not."""
+
+    def session_ended(self, session: Session, status: ExitStatus) -> None:
+        """Its process has ended and its output is out; the exit status is sent after this."""
+
+    def session_lost(self, session: Session) -> None:
+        """Its channel is gone; comes once, last, after `session_ended` where there was one."""
+
+    def failed(self, exc: Exception) -> None:
+        """A bug of ours."""
+
+
+class Session(asyncssh.SSHServerSession[bytes]):
+    """See the module's law. asyncssh calls the public methods."""
+
+    def __init__(self, host: Host) -> None:
+        self.session_id = uuid.uuid4().hex
+        self.session_type = ConnectionType.SSH
+        self.subsystem = ""
+        self.started_at = 0.0
+        self.over = False
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._channel: SessionChannel | None = None
+        self._terminal: Terminal | None = None
+        self._term = ""
+        self._argv: list[str] = []
+        self._process: Process | None = None
+        self._inflow: Inflow | None = None
+        self._outflows: list[Outflow] = []
+        self._paused = False
+        self._status: ExitStatus | None = None
+        self._hangup_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def pty(self) -> bool:
+        """Whether the client asked for a terminal and got one."""
+        return self._terminal is not None
+
+    # -- what the client asks for --------------------------------------------------------
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        self._channel = cast(SessionChannel, chan)
+
+    def pty_requested(
+        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
+    ) -> bool:
+        try:
+            self._terminal = Terminal(term_size, term_modes)
+        except OSError:  # ssh says "PTY allocation request failed" and goes on without
+            return False
+        self._term = term_type
+        return True
+
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        if self._terminal is not None:
+            self._terminal.resize(width, height, pixwidth, pixheight)
+
+    def shell_requested(self) -> bool:
+        self._argv = [self._host.account.shell, "-l"]
+        return True
+
+    def exec_requested(self, command: str) -> bool:
+        if sftp.is_sftp(command):
+            self.session_type = ConnectionType.SFTP
+        self._argv = [self._host.account.shell, "-c", command]
+        return "\0" not in command
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        if subsystem != "sftp":
+            return False
+        self.session_type, self.subsystem = ConnectionType.SFTP, subsystem
+        self._argv = sftp.command()
+        return True
+
+    def signal_received(self, signal: str) -> None:
+        if self._process is not None and signal in _SIGNALS:
+            self._process.signal(_SIGNALS[signal])
+
+    def break_received(self, msec: int) -> bool:
+        return False
+
+    # -- running -------------------------------------------------------------------------
+
+    def session_started(self) -> None:
+        self._host.session_started(self)
+        try:
+            self._start()
+        except OSError as wrong:
+            self._say(f"tether: {self._argv[0]} could not be started: {wrong.strerror or wrong}")
+            self._exited(ExitStatus(code=_NOT_STARTED))
+
+    def _start(self) -> None:
+        channel = self._open_channel()
+        more: dict[str, str] = {}
+        if self._terminal is not None:
+            more |= {"TERM": self._term, "SSH_TTY": self._terminal.path}
+        if (agent := channel.get_agent_path()) is not None:
+            more["SSH_AUTH_SOCK"] = agent
+        env = self._host.environment(channel.variables.values, more)
+        directory, spawner = self._host.account.home, self._host.processes
+        if self._terminal is not None:
+            self._process = spawner.spawn_on_terminal(
+                self._argv,
+                self._terminal.path,
+                env=env,
+                directory=directory,
+                on_exit=self._guarded(self._exited),
+            )
+            read, write = self._terminal.taken_over()
+            self._carry(write, (read, self._write))
+        else:
+            self._process, pipes = spawner.spawn(
+                self._argv, env=env, directory=directory, on_exit=self._guarded(self._exited)
+            )
+            self._carry(pipes.stdin, (pipes.stdout, self._write), (pipes.stderr, self._write_error))
+
+    def _carry(self, write: int, *reads: tuple[int, Callable[[bytes], None]]) -> None:
+        channel = self._open_channel()
+        self._inflow = Inflow(
+            write,
+            on_full=channel.pause_reading,
+            on_room=channel.resume_reading,
+            on_broken=channel.refuse_input,
+        )
+        self._outflows = [
+            Outflow(descriptor, self._guarded(sink), self._guarded(self._end_if_delivered))
+            for descriptor, sink in reads
+        ]
+        if self._paused:
+            self.pause_writing()
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        if self._inflow is not None:
+            self._inflow.write(data)
+
+    def eof_received(self) -> bool:
+        # A terminal has no end of input of its own: the user types it (OpenSSH does the same).
+        if self._inflow is not None and self._terminal is None:
+            self._inflow.end()
+        return True  # keep the channel open for the output
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        for flow in self._outflows:
+            flow.pause()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        for flow in self._outflows:
+            flow.resume()
+        self._end_if_delivered()
+
+    def announce(self, text: str) -> None:
+        """Show a line to whoever sits at the terminal; sessions without one are left alone."""
+        if self._terminal is not None:
+            self._write(f"\r\n{text}\r\n".encode())
+
+    # -- ending --------------------------------------------------------------------------
+
+    def _exited(self, status: ExitStatus) -> None:
+        """The process has been reaped; its last words may still be on the way."""
+        self._status = status
+        if self._terminal is not None and any(flow.open for flow in self._outflows):
+            self._hangup_timer = self._loop.call_later(
+                HANGUP_WAIT_S, self._guarded(self._stop_listening)
+            )
+        self._end_if_delivered()
+
+    def _stop_listening(self) -> None:
+        for flow in self._outflows:
+            flow.finish()
+
+    def _end_if_delivered(self) -> None:
+        channel, status = self._channel, self._status
+        if self.over or status is None or channel is None or channel.is_closing():
+            return
+        if any(flow.open for flow in self._outflows):
+            return
+        if channel.get_write_buffer_size():
+            channel.set_write_buffer_limits(high=0, low=0)  # resume_writing when it is empty
+            return
+        self._end(channel, status)
+
+    def _end(self, channel: SessionChannel, status: ExitStatus) -> None:
+        self.over = True
+        self._host.session_ended(self, status)
+        if status.signal is not None:
+            name = status.signal
+            channel.exit_with_signal(
+                name if name in _SIGNALS else f"{name}@tether", status.core_dumped
+            )
+        else:
+            channel.exit(_NOT_STARTED if status.code is None else status.code)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        try:
+            self._let_go()
+            self._host.session_lost(self)
+        except Exception as wrong:  # asyncssh would swallow it
+            self._host.failed(wrong)
+
+    def _let_go(self) -> None:
+        self._channel = None
+        if self._hangup_timer is not None:
+            self._hangup_timer.cancel()
+        for flow in (*self._outflows, *((self._inflow,) if self._inflow else ())):
+            flow.close()
+        if self._terminal is not None:
+            self._terminal.close()
+
+    # -- helpers ---------------------------------------------------------------------------
+
+    def _open_channel(self) -> SessionChannel:
+        assert self._channel is not None, "asyncssh starts a session on an open channel"
+        return self._channel
+
+    def _write(self, data: bytes) -> None:
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write(data)
+
+    def _write_error(self, data: bytes) -> None:
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write_stderr(data)
+
+    def _say(self, text: str) -> None:
+        if self._terminal is not None:
+            self._write(f"{text}\r\n".encode())
+        else:
+            self._write_error(f"{text}\n".encode())
+
+    def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
+        """`function` for the loop to call: a bug in it ends the connection and is told."""
+
+        def call(*arguments: object) -> None:
+            try:
+                function(*arguments)
+            except Exception as wrong:
+                self._host.failed(wrong)
+
+        return call

@@ -1,0 +1,308 @@
+"""The agent's life: ready, standing by, stopping; and the order in which it ends.
+
+Law: the data plane never depends on the control link. Ending goes top-down and each step has a
+deadline: no new tunnels, a cause to every tunnel before anything is closed, their ends in the
+journal, the journal to the server, a goodbye on the control link, the clean-stop mark. A second
+signal shortens the waits, never the causes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from tether.agent.control import Control, Dismissed, Outcome, Quit, Refused, ServerCommand
+from tether.agent.journal import Journal
+from tether.agent.post_mortem import RunMarker
+from tether.agent.sshd import SshSettings
+from tether.agent.tunnels import EndOrder, SshServing, Tunnels
+from tether.attribution import evidence as ev
+from tether.attribution.causes import WORKSPACE_STOPS, cause_of
+from tether.attribution.classify import classify, signal_actor
+from tether.attribution.explain import explain
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.signals import Received
+from tether.net.tasks import Tasks
+from tether.protocol.messages import (
+    PROTOCOL,
+    EndConnections,
+    Hello,
+    TunnelOffer,
+    Welcome,
+    WorkspaceStart,
+    WorkspaceStop,
+)
+from tether.version import VERSION
+
+ALIVE_EVERY_S = 5.0
+WHOLE_S = 7.8
+"""All of the shutdown: containers are killed after ten seconds."""
+
+SERVES_S, DROP_S = 3.5, 0.3
+"""How long tunnels may take to end in order; and then, to be dropped."""
+
+FLUSH_S = 2.0
+LEAVE_S = 1.8
+SERVER_LEAVES_S = 3.0
+"""How long a stopped agent waits for the server to end the control link, before it does so itself."""
+
+HURRIED_S = 0.3
+"""What is left of each wait after a second signal."""
+
+HELLO_IDS = 20_000
+"""As many connection ids fit a hello (MAX_CONTROL_MESSAGE)."""
+
+_log = get_logger("agent")
+
+
+class Ssh(SshServing, Protocol):
+    """What is needed of `agent.sshd.SshServer`."""
+
+    settings: SshSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who this agent is."""
+
+    run: RunMarker
+    hostname: str
+    ssh_host_key: str
+    hangup_stops: bool = False
+    """Whether SIGHUP means that our terminal is gone, and we should be too."""
+
+
+class Supervisor:
+    """Runs one agent. `run` returns the process's exit code."""
+
+    def __init__(
+        self,
+        *,
+        me: Identity,
+        control: Control,
+        tunnels: Tunnels,
+        ssh: Ssh,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._me, self._control, self._tunnels = me, control, tunnels
+        self._ssh, self._journal, self._clock = ssh, journal, clock
+        self._tasks = Tasks("agent")
+        self._signalled = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._first_signal: Received | None = None
+        self._welcomed = False
+        self._standby = False
+        self._stopping: asyncio.Task[None] | None = None
+        self._stop: ev.GoodbyeSaid | None = None
+        """Why the control link that is up now is going to end, where the server has said so."""
+
+    def signalled(self, received: Received) -> None:
+        """A signal arrived. The first one stops the agent, the second one hurries it."""
+        actor = signal_actor(received.number, received.sender)
+        if received.number == signal.SIGHUP and not self._me.hangup_stops:
+            _log.info("hangup ignored", actor=actor)
+        elif self._first_signal is None:
+            self._first_signal = received
+            self._signalled.set()
+        else:
+            _log.info("agent hurried", actor=actor)
+            self._hurry.set()
+
+    async def run(self) -> int:
+        """Live until a signal, a refusal or the end of the workspace; the exit code."""
+        controlling = self._tasks.spawn(self._control.run(self), "control")
+        alive = self._tasks.spawn(self._keep_alive(), "alive")
+        signalled = self._tasks.spawn(self._signalled.wait(), "signal")
+        try:
+            await asyncio.wait({controlling, signalled}, return_when=asyncio.FIRST_COMPLETED)
+            code, said = self._reason_to_stop(controlling)
+            await self._shut_down(self._order(said), controlling)
+            alive.cancel()
+            await self._journal.stopped_cleanly()
+            _log.info("agent stopped", exit_code=code)
+            return code
+        finally:
+            await self._tasks.cancel()
+
+    # -- what the server says (control.Owner) --------------------------------------------
+
+    async def hello(self) -> Hello:
+        """Our first message on every link."""
+        live = self._tunnels.ids
+        waiting = await self._journal.unsettled() - live
+        return Hello(
+            protocol=PROTOCOL,
+            role="agent",
+            version=VERSION,
+            instance_id=self._me.run.instance_id,
+            boot_id=self._me.run.boot_id,
+            hostname=self._me.hostname,
+            ssh_host_key=self._me.ssh_host_key,
+            journal_id=self._journal.journal_id,
+            open_connections=[*sorted(live), *sorted(waiting)][:HELLO_IDS],
+        )
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """A link is up."""
+        self._ssh.settings = replace(
+            self._ssh.settings,
+            user_ca_key=welcome.user_ca_key,
+            workspace=welcome.workspace,
+            workspace_id=welcome.workspace_id,
+        )
+        if not self._welcomed:
+            self._welcomed = True
+            _log.info(
+                "agent ready",
+                workspace=welcome.workspace,
+                workspace_id=welcome.workspace_id,
+                connection_id=welcome.connection_id,
+            )
+        if welcome.workspace_running:
+            self._started(actor="")
+        else:
+            self._stand_by()
+            _log.info("workspace is stopped; standing by", workspace=welcome.workspace)
+
+    def commanded(self, command: ServerCommand) -> None:
+        """The server wants something done."""
+        match command:
+            case TunnelOffer():
+                self._tunnels.offered(command, self._control.send)
+            case EndConnections(connection_ids=ids):
+                self._tunnels.end(ids, self._ordered(command))
+            case WorkspaceStop():
+                self._workspace_stops(command)
+            case WorkspaceStart(actor=actor):
+                self._started(actor)
+
+    # -- standing by -----------------------------------------------------------------------
+
+    def _workspace_stops(self, command: WorkspaceStop) -> None:
+        if self._first_signal is not None or self._stopping is not None:
+            return  # ending already, with an earlier cause
+        order = self._ordered(command)
+        self._stop = order.said
+        _log.info("workspace is stopping", cause=command.cause, actor=command.actor)
+        self._stand_by()
+        self._tunnels.end(None, order)
+        self._stopping = self._tasks.spawn(self._stop_workspace(order), "workspace-stop")
+
+    async def _stop_workspace(self, order: EndOrder) -> None:
+        for_ever = order.said.cause == WORKSPACE_STOPS["deleted"]
+        try:
+            await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
+            self._tasks.spawn(self._ssh.hang_up(), "hang-up")
+            await self._within(self._control.flush(), FLUSH_S)
+            await self._within(self._control.over(), SERVER_LEAVES_S)
+            (self._control.quit if for_ever else self._control.leave)(order.said)
+            await self._within(self._control.over(), LEAVE_S)
+        finally:
+            self._stopping = self._stop = None
+
+    def _stand_by(self) -> None:
+        self._standby = True
+        if self._first_signal is None:
+            self._tunnels.refuse(
+                "the workspace is stopped: start it with `tether workspace start "
+                f"{self._ssh.settings.workspace}`"
+            )
+
+    def _started(self, actor: str) -> None:
+        if self._standby and self._first_signal is None:
+            self._standby = False
+            self._tunnels.refuse("")
+            _log.info("workspace started", workspace=self._ssh.settings.workspace, actor=actor)
+
+    # -- stopping --------------------------------------------------------------------------
+
+    def _reason_to_stop(self, controlling: asyncio.Task[Outcome]) -> tuple[int, ev.GoodbyeSaid]:
+        """The exit code, and what every tunnel is told."""
+        said = ev.GoodbyeSaid(
+            vantage=Vantage.AGENT,
+            at=self._clock.now().wall,
+            by=Party.AGENT,
+            cause="agent.shutdown",
+        )
+        received = self._first_signal
+        if received is not None:
+            return 0, replace(said, actor=signal_actor(received.number, received.sender))
+        if (wrong := controlling.exception()) is not None:
+            return 1, replace(said, cause="agent.internal_error", detail=repr(wrong)[:200])
+        match controlling.result():
+            case Quit():
+                return 0, said
+            case Refused(message=message):
+                _log.error("server refused this agent", error=message)
+                return 1, replace(said, detail=f"the server refused the agent: {message}")
+            case Dismissed(goodbye=goodbye):
+                expected = cause_of(goodbye.cause).expected
+                said = replace(
+                    said,
+                    by=Party.SERVER,
+                    cause=goodbye.cause,
+                    actor=goodbye.actor,
+                    detail=goodbye.detail,
+                )
+                (_log.info if expected else _log.error)(
+                    "server dismissed this agent", reason=self._order(said).announcement
+                )
+                return (0 if expected else 1), said
+
+    async def _shut_down(self, order: EndOrder, controlling: asyncio.Task[Outcome]) -> None:
+        began = self._clock.now().mono
+        _log.info("agent stopping", actor=order.said.actor, connections=len(self._tunnels.ids))
+        self._tunnels.refuse("the agent of this workspace is shutting down")
+        self._tunnels.end(None, order)
+        if self._stopping is not None:
+            self._stopping.cancel()
+        on_link = self._stop or order.said  # a stop that was under way came first
+        await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
+        hanging_up = self._tasks.spawn(self._ssh.hang_up(), "hang-up")
+        await self._within(self._control.flush(), FLUSH_S)
+        self._control.quit(on_link)
+        await self._within(asyncio.wait({controlling}), LEAVE_S)
+        await self._within(asyncio.wait({hanging_up}), began + WHOLE_S - self._clock.now().mono)
+
+    async def _within(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
+        """Give `work` so many seconds, or a last moment once we are hurried."""
+        working = self._tasks.spawn(work, "wait")
+        hurried = self._tasks.spawn(self._hurry.wait(), "hurry")
+        try:
+            await asyncio.wait(
+                {working, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not working.done() and hurried.done():
+                await asyncio.wait({working}, timeout=HURRIED_S)
+        finally:
+            hurried.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+
+    def _ordered(self, command: WorkspaceStop | EndConnections) -> EndOrder:
+        return self._order(
+            ev.GoodbyeSaid(
+                vantage=Vantage.AGENT,
+                at=self._clock.now().wall,
+                by=Party.SERVER,
+                cause=command.cause,
+                actor=command.actor,
+                detail=command.detail,
+            )
+        )
+
+    def _order(self, said: ev.GoodbyeSaid) -> EndOrder:
+        judged = classify(ConnectType.AGENT_TO_CLIENT, (said,)).disconnect
+        return EndOrder(said, explain(judged, self._ssh.settings.workspace).sentence)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(ALIVE_EVERY_S)
+            await self._journal.alive()

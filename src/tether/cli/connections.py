@@ -1,0 +1,99 @@
+"""`tether connections`: the connection log as a table, or as JSON for scripts.
+
+Law: shows what the server recorded and decides nothing. Words come from the record; the local
+catalogue only supplies the title of a cause.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from tether.attribution.causes import CATALOGUE
+from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
+from tether.cli.api import Api
+from tether.cli.output import (
+    add_row,
+    clean,
+    json_option,
+    local_time,
+    print_json,
+    print_table,
+    span,
+    table,
+)
+from tether.config import load
+
+_INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
+
+
+@click.command()
+@click.option("--workspace", metavar="W", help="Only this workspace.")
+@click.option("--user", metavar="U", help="Only this user.")
+@click.option("--type", "kind", type=click.Choice([str(t) for t in ConnectionType]))
+@click.option("--reason", type=click.Choice([str(r) for r in Reason]), metavar="R")
+@click.option("--cause", metavar="C", help="Only this cause, such as agent.crashed.")
+@click.option("--initiator", type=click.Choice(_INITIATORS), help="Who began the end.")
+@click.option("--expected", type=click.Choice(["true", "false"]), help="false: investigate.")
+@click.option("--status", type=click.Choice(["ongoing", "closed"]))
+@click.option("--since", metavar="T", help="15m, 2h, 3d, or 2026-11-23T03:57:12Z.")
+@click.option("--until", metavar="T", help="As --since.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), metavar="N", help="At most N; 100 if not told."
+)
+@json_option
+def connections(as_json: bool, kind: str | None, initiator: str | None, **filters: Any) -> None:
+    """List connections, newest first, and why they ended.
+
+    The last column is empty while a connection lives, `ok` for an end that is part of normal
+    operation, and `!` for one to look into: `tether explain ID` tells more.
+
+    \b
+    Examples:
+      tether connections --workspace dev
+      tether connections --expected false --since 24h
+      tether connections --json --status ongoing | jq length
+    """
+    if initiator is not None:
+        filters["initiator"] = "" if initiator == "unknown" else initiator
+    rows = Api(load(os.environ)).get("/connections", {**filters, "type": kind})
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo("No such connections.", err=True)
+        return
+    drawn = table("ID", "TIME", "WORKSPACE", "TYPE", "USER", "LASTED", "WHY", "")
+    for row in rows:
+        add_row(
+            drawn, *cells(row), style="yellow" if row.get("disconnect_expected") is False else ""
+        )
+    print_table(drawn)
+
+
+def cells(row: dict[str, Any]) -> tuple[object, ...]:
+    """One connection as the cells of the table."""
+    ongoing = not row.get("disconnected_at")
+    return (
+        str(row["id"])[:8],
+        local_time(row.get("connected_at") or row.get("created_at")),
+        row.get("workspace"),
+        row["type"],
+        row.get("user"),
+        "ongoing" if ongoing else span(row.get("duration_s")),
+        "" if ongoing else why(row),
+        "" if ongoing else "ok" if row.get("disconnect_expected") else "!",
+    )
+
+
+def why(row: dict[str, Any]) -> str:
+    """The title of the cause, with the exit status where a command had one to tell."""
+    cause = str(row.get("disconnect_cause") or "")
+    title = CATALOGUE[cause].title if cause in CATALOGUE else cause or "Not known"
+    if row.get("exit_signal"):
+        return f"{title} (signal {clean(row['exit_signal'])})"
+    if row.get("exit_code"):
+        return f"{title} (exit code {row['exit_code']})"
+    return title

@@ -1,0 +1,127 @@
+"""`tether explain ID`: one end told to a person, with everything it was concluded from.
+
+Law: as `connections`: shows the record, decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from tether.cli.api import Api, segment
+from tether.cli.output import clean, json_option, local_time, moment, print_json, size, span
+from tether.config import load
+
+
+@click.command()
+@click.argument("connection_id", metavar="ID")
+@json_option
+def explain(connection_id: str, as_json: bool) -> None:
+    """Explain why one connection ended, with its evidence.
+
+    ID is the first column of `tether connections`; the first characters suffice.
+
+    \b
+    Examples:
+      tether explain 3f2a9c01
+      tether explain 3f2a9c01 --json | jq .evidence
+    """
+    told = Api(load(os.environ)).get(f"/connections/{segment(connection_id)}")
+    if as_json:
+        print_json(told)
+        return
+    for line in paragraphs(told):
+        click.echo(line)
+
+
+def paragraphs(told: dict[str, Any]) -> Iterator[str]:
+    """The explanation, line by line."""
+    if told.get("sentence"):
+        yield clean(told["sentence"])
+    if told.get("advice"):
+        yield clean(told["advice"])
+    yield ""
+    for label, value in facts(told):
+        if value not in (None, ""):
+            yield f"  {label:<12}{clean(value)}"
+    yield from _sessions(told.get("sessions") or [])
+    yield from _timeline("Evidence", told.get("evidence") or [])
+    yield from _timeline("What followed from it", told.get("symptoms") or [])
+    yield from _revisions(told.get("revisions") or [])
+
+
+def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """The fields of the record that a person wants first."""
+    yield "connection", told.get("id") or told.get("connection_id")
+    yield "workspace", told.get("workspace")
+    yield "user", told.get("user")
+    address = f" from {told['client_ip']}" if told.get("client_ip") else ""
+    method = f" over {told['connection_method']}" if told.get("connection_method") else ""
+    yield "type", f"{told.get('type', '')}{method}{address}"
+    yield "began", local_time(told.get("connected_at"))
+    if not told.get("disconnected_at"):
+        yield "ended", "not yet: it is ongoing"
+        return
+    lasted = span(told.get("duration_s"))
+    yield "ended", local_time(told["disconnected_at"]) + (f", after {lasted}" if lasted else "")
+    yield "reason", told.get("disconnect_reason")
+    yield "cause", told.get("disconnect_cause")
+    yield "begun by", told.get("disconnect_initiator") or "nobody can tell"
+    yield "actor", told.get("disconnect_actor")
+    yield "expected", "yes" if told.get("disconnect_expected") else "no: look into it"
+    yield "known as", told.get("disconnect_basis")
+    yield "rule", told.get("rule")
+    yield "because", told.get("because")
+    yield "detail", told.get("disconnect_detail")
+    yield "exit code", told.get("exit_code")
+    yield "exit signal", told.get("exit_signal")
+    if told.get("rx_bytes") is not None and told.get("tx_bytes") is not None:
+        yield "bytes", f"{size(told['rx_bytes'])} to the agent, {size(told['tx_bytes'])} back"
+    yield "incident", told.get("incident_id")
+
+
+def _sessions(sessions: list[dict[str, Any]]) -> Iterator[str]:
+    if sessions:
+        yield ""
+        yield "Sessions"
+    for session in sessions:
+        ended = local_time(session.get("ended_at")) or "still open"
+        words = [
+            clean(session.get("session_type") or session.get("type")),
+            "with a terminal" if session.get("pty") else "",
+            f"{local_time(session.get('started_at'))} to {ended}",
+            f"exit code {session['exit_code']}" if session.get("exit_code") is not None else "",
+            f"signal {clean(session['exit_signal'])}" if session.get("exit_signal") else "",
+        ]
+        yield "  " + ", ".join(word for word in words if word)
+
+
+def _timeline(heading: str, records: list[dict[str, Any]]) -> Iterator[str]:
+    if records:
+        yield ""
+        yield f"{heading} (each by its observer's own clock)"
+    for record in records:
+        values = ", ".join(
+            f"{key}={clean(value)}"
+            for key, value in (record.get("values") or {}).items()
+            if value not in (None, "")
+        )
+        at = moment(record.get("at") or record.get("time"))
+        time = at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else " " * 12
+        kind = clean(record.get("kind")).replace("_", " ")
+        yield f"  {time}  {clean(record.get('vantage')):<7} {kind}{f': {values}' if values else ''}"
+
+
+def _revisions(revisions: list[dict[str, Any]]) -> Iterator[str]:
+    if len(revisions) < 2:
+        return  # the first judgement alone is no revision
+    yield ""
+    yield "Judgements, latest last"
+    for revision in revisions:
+        number = revision.get("revision", "")
+        cause = clean(revision.get("disconnect_cause") or revision.get("cause"))
+        at = local_time(revision.get("at") or revision.get("revised_at"))
+        yield f"  {number}  {at}  {cause}  (rule {clean(revision.get('rule'))})"

@@ -1,0 +1,213 @@
+"""`tether ssh --stdio NAME`: the ProxyCommand that joins a local `ssh` to a workspace's agent.
+
+Law: imports only what a tunnel needs, for every `git fetch` waits for it (no click, no rich, no
+HTTP). stdout carries tunnel bytes and nothing else. The host key is checked before the first of them.
+When the other side ends the connection, one sentence on stderr says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tether.attribution.classify import classify
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.explain import explain
+from tether.attribution.vocabulary import ConnectType, Initiator
+from tether.cli.bridge import Bridge
+from tether.cli.control import ControlLink
+from tether.cli.device_key import ensure_device_key
+from tether.cli.failure import EXIT_CONNECTION_FAILED, EXIT_USAGE, Failure, set_up_logging
+from tether.cli.host_keys import Judgement, Pin, check, workspace_name
+from tether.cli.pipes import NonBlocking
+from tether.config import ClientFiles, ConfigError, client_files, load, write_atomically
+from tether.net.clock import Clock, SystemClock
+from tether.net.signals import Received, SignalWatcher, block
+from tether.net.streams import DialFailed, MessageStream
+from tether.net.tunnel import dial_relay
+from tether.net.ws_client import dial
+from tether.protocol.messages import MAX_CONTROL_MESSAGE, SessionResult, TunnelGrant
+
+RESULT_FILE = "TETHER_RESULT_FILE"
+"""Names a file for `tether ssh`: how the remote command ended, and why the connection did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to tell the user, and the exit code."""
+
+    by: str
+    """"local", "remote" or "failed": who ended the connection, or that none came up."""
+    cause: str = ""
+    sentence: str = ""
+    code: int = 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the ProxyCommand; the exit code."""
+    block()
+    set_up_logging(os.environ)
+    names = [argument for argument in arguments if argument != "--"]
+    if len(names) != 1 or names[0].startswith("-"):
+        say("`tether ssh --stdio` takes the name of one workspace")
+        return EXIT_USAGE
+    proxy = Proxy(workspace_name(names[0]), os.environ)
+    try:
+        return asyncio.run(proxy.run())
+    except Exception as wrong:
+        if os.environ.get("TETHER_DEBUG"):
+            raise
+        say(f"internal error: {type(wrong).__name__}: {wrong}; TETHER_DEBUG=1 tells more")
+        return EXIT_CONNECTION_FAILED
+
+
+class Proxy:
+    """One run: from the configuration to the goodbye."""
+
+    def __init__(self, workspace: str, env: Mapping[str, str]) -> None:
+        self._workspace, self._env = workspace, env
+        self._clock: Clock = SystemClock()
+        self._parent = os.getppid()
+        self._bridge: Bridge | None = None
+        self._connecting: asyncio.Task[Any] | None = None
+        self._result = ResultFile(env.get(RESULT_FILE, ""))
+
+    async def run(self) -> int:
+        """Connect, carry bytes, and say why it ended; the exit code."""
+        self._connecting = asyncio.current_task()
+        watcher = SignalWatcher(self._signalled)
+        try:
+            outcome = await self._connect()
+        except (Failure, ConfigError, DialFailed) as wrong:
+            outcome = Outcome("failed", sentence=str(wrong), code=EXIT_CONNECTION_FAILED)
+            self._tell(outcome)
+            self._end_ssh()
+        except asyncio.CancelledError:  # ssh gave up, or was told to, before there was a tunnel
+            outcome = Outcome("local", cause="client.closed", code=EXIT_CONNECTION_FAILED)
+        finally:
+            watcher.stop()
+        return outcome.code
+
+    async def _connect(self) -> Outcome:
+        config, files = load(self._env), client_files(self._env)
+        public_key = ensure_device_key(files)
+        stream = await dial(config.control_url, token=config.token, max_size=MAX_CONTROL_MESSAGE)
+        control = ControlLink(stream, self._clock)
+        try:
+            grant = await control.request_tunnel(self._workspace, public_key)
+            self._result.update(connection_id=grant.connection_id)
+            self._trust(files, grant)
+            carrier = await dial_relay(grant.relay_url, grant.ticket)
+            bridge = self._open(carrier)
+            with NonBlocking(0, 1):
+                cell = await bridge.run()
+            outcome = judge(cell, bridge.left_for, self._workspace)
+            self._tell(outcome)
+            await control.report(grant.connection_id, bridge.tunnel)
+            return outcome
+        finally:
+            self._connecting = None
+            await control.leave()
+
+    def _open(self, carrier: MessageStream) -> Bridge:
+        self._bridge = Bridge(
+            carrier,
+            stdin=0,
+            stdout=1,
+            clock=self._clock,
+            on_result=self._session_ended,
+            parent=self._parent,
+        )
+        return self._bridge
+
+    def _trust(self, files: ClientFiles, grant: TunnelGrant) -> None:
+        judged = check(files, self._workspace, Pin(grant.workspace_id, grant.host_key))
+        if judged is Judgement.OTHER_WORKSPACE:
+            say(
+                f"{self._workspace} is another workspace than the one of that name used before; "
+                "its host key is pinned anew"
+            )
+        if grant.certificate:
+            write_atomically(files.certificate, f"{grant.certificate.strip()}\n", mode=0o644)
+
+    def _signalled(self, received: Received) -> None:
+        if self._bridge is not None:
+            self._bridge.signalled(received)
+        elif self._connecting is not None:
+            self._connecting.cancel()
+
+    def _session_ended(self, result: SessionResult) -> None:
+        # Before ssh has read what follows: `tether ssh` looks when ssh has exited.
+        self._result.update(exit_code=result.exit_code, exit_signal=result.exit_signal)
+
+    def _end_ssh(self) -> None:
+        """Spare the user the second-hand error of an ssh whose `tether ssh` knows the true one."""
+        if self._result.wanted and os.getppid() == self._parent:
+            os.kill(self._parent, signal.SIGTERM)
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._result.update(by=outcome.by, cause=outcome.cause, sentence=outcome.sentence)
+        if outcome.sentence:
+            say(outcome.sentence, in_session=self._bridge is not None)
+
+
+def judge(cell: CloseCell, left_for: str, workspace: str) -> Outcome:
+    """What the end of a tunnel means for the user of the local `ssh`.
+
+    Args:
+        cell: what is known of the end.
+        left_for: the actor, if we left while ssh was still there.
+        workspace: the name to use in sentences.
+    """
+    disconnect = classify(ConnectType.AGENT_TO_CLIENT, cell.facts).disconnect
+    sentence = explain(disconnect, workspace).sentence
+    if left_for:
+        return Outcome("local", disconnect.cause, sentence, EXIT_CONNECTION_FAILED)
+    if disconnect.initiator is Initiator.CLIENT and disconnect.expected:
+        return Outcome("local", disconnect.cause)
+    return Outcome("remote", disconnect.cause, sentence, EXIT_CONNECTION_FAILED)
+
+
+_RESULT_KEYS = ("connection_id", "exit_code", "exit_signal", "cause", "sentence", "by")
+
+
+class ResultFile:
+    """Where `tether ssh` reads what the exit code of `ssh` cannot tell."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path) if path else None
+        self._fields: dict[str, Any] = dict.fromkeys(_RESULT_KEYS)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody reads it."""
+        return self._path is not None
+
+    def update(self, **fields: Any) -> None:
+        """Write what is known by now; a file that cannot be written is done without."""
+        self._fields.update(fields)
+        if self._path is None:
+            return
+        try:
+            write_atomically(self._path, json.dumps(self._fields))
+        except OSError:
+            self._path = None
+
+
+def say(sentence: str, *, in_session: bool = False) -> None:
+    """One line on stderr, also where ssh holds the terminal in raw mode."""
+    terminal = os.isatty(2)
+    start, end = ("\r\n" if in_session and terminal else ""), ("\r\n" if terminal else "\n")
+    line = "".join(c if c.isprintable() else " " for c in sentence)
+    try:
+        sys.stderr.write(f"{start}tether: {line}{end}")
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody is left to read it

@@ -1,0 +1,31 @@
+"""Following a parent: a program that another one of ours started ends when that one is gone.
+
+Law: Linux only (prctl(2)); elsewhere a no-op. Call it first thing in the main thread. The variable is
+taken out of the environment, so that what this program starts does not follow the same parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import MutableMapping
+
+PARENT_VARIABLE = "TETHER_PARENT_PID"
+_PR_SET_PDEATHSIG = 1
+
+
+def follow_parent(environ: MutableMapping[str, str] = os.environ) -> bool:
+    """Ask for SIGTERM when the parent named by `TETHER_PARENT_PID` dies, however it dies.
+
+    Returns:
+        False if that parent is gone already: end now. True without such a variable.
+    """
+    named = environ.pop(PARENT_VARIABLE, "")
+    if not named.isdecimal():
+        return True
+    if sys.platform.startswith("linux"):
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    return os.getppid() == int(named)  # asked for first: a parent that dies in between is seen

@@ -1,0 +1,229 @@
+"""`tether agent`: read the settings, build the parts, run them, stop.
+
+Law: the only place that constructs an agent. Signals are blocked before any thread starts. What
+keeps the agent from starting is one line on stderr and exit code 1; what happens later is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import sys
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tether import config, log
+from tether.agent import host
+from tether.agent.control import Control
+from tether.agent.environment import inherited
+from tether.agent.hostkey import HostKey, HostKeyUnusable, load_or_create
+from tether.agent.journal import Journal
+from tether.agent.journal_file import JournalFailed
+from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
+from tether.agent.sshd import SshServer, SshSettings
+from tether.agent.supervisor import Identity, Supervisor
+from tether.agent.tunnels import Tunnels
+from tether.net import signals
+from tether.net.clock import Clock, SystemClock
+from tether.net.parent import follow_parent
+from tether.net.streams import DialFailed, MessageStream
+from tether.net.tunnel import dial_relay
+from tether.net.ws_client import dial
+from tether.protocol.messages import MAX_CONTROL_MESSAGE, SessionRecord
+from tether.version import VERSION
+
+JOURNAL_FILE = "journal.db"
+
+_log = log.get_logger("agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What `tether agent` is told."""
+
+    server_url: str
+    token_file: Path
+    data_dir: Path
+    log_format: str = "text"
+    log_level: str = "info"
+    login_timeout_s: float = 30.0
+
+
+class CannotStart(Exception):
+    """The agent cannot start; the text is one sentence that says what to do."""
+
+
+def main(settings: AgentSettings) -> int:
+    """Run an agent until it is told to stop; the exit code."""
+    signals.block()
+    log.configure(settings.log_format, settings.log_level, program="agent")
+    if not follow_parent():
+        return 1
+    data_dir: host.DataDir | None = None
+    try:
+        control_url = _control_url(settings.server_url)
+        _read_token(settings.token_file, warn=True)
+        data_dir = host.DataDir(settings.data_dir)
+        host_key = _host_key(settings.data_dir)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            code, journal_closed = runner.run(_run(settings, control_url, host_key))
+    except (CannotStart, host.DataDirUnusable, JournalFailed) as wrong:
+        print(f"tether: {wrong}", file=sys.stderr)
+        return 1
+    except Exception:
+        _log.exception("agent crashed")
+        return 1
+    finally:
+        if data_dir is not None:
+            data_dir.release()
+    if not journal_closed:  # its thread hangs in a disk that does not answer, and would hold us
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+async def _run(settings: AgentSettings, control_url: str, host_key: HostKey) -> tuple[int, bool]:
+    clock = SystemClock()
+    me = RunMarker(
+        instance_id=uuid.uuid4().hex,
+        boot_id=host.boot_id(),
+        pid=os.getpid(),
+        started_at=clock.now().wall,
+    )
+    journal, previous = await Journal.open(
+        settings.data_dir / JOURNAL_FILE,
+        me,
+        clock=clock,
+        owed=lambda previous: post_mortem(previous, boot_id=me.boot_id, at=clock.now().wall),
+    )
+    _log.info("agent starting", version=VERSION, pid=me.pid, server=settings.server_url)
+    if previous is not None and previous.died:
+        _tell_of_death(previous, me)
+    try:
+        supervisor = _build(settings, control_url, host_key, journal, me, clock)
+        watcher = signals.SignalWatcher(supervisor.signalled)
+        try:
+            code = await supervisor.run()
+        finally:
+            watcher.stop()
+    finally:
+        closed = await journal.close()
+    return code, closed
+
+
+def _build(
+    settings: AgentSettings,
+    control_url: str,
+    host_key: HostKey,
+    journal: Journal,
+    me: RunMarker,
+    clock: Clock,
+) -> Supervisor:
+    def journal_session(record: SessionRecord) -> None:
+        journal.post(record)
+
+    ssh = SshServer(
+        SshSettings(
+            host_key=host_key,
+            login_timeout_s=settings.login_timeout_s,
+            env=inherited(os.environ),
+        ),
+        clock=clock,
+        on_session=journal_session,
+    )
+    return Supervisor(
+        me=Identity(
+            run=me,
+            hostname=host.hostname(),
+            ssh_host_key=host_key.public_line,
+            hangup_stops=_hangup_stops(),
+        ),
+        control=Control(
+            dial=_dialler(control_url, settings.token_file), journal=journal, clock=clock
+        ),
+        tunnels=Tunnels(ssh=ssh, journal=journal, clock=clock, dial=dial_relay),
+        ssh=ssh,
+        journal=journal,
+        clock=clock,
+    )
+
+
+def _tell_of_death(previous: PreviousRun, me: RunMarker) -> None:
+    _log.warning(
+        "previous run died",
+        previous_pid=previous.marker.pid,
+        started_at=previous.marker.started_at,
+        last_alive_at=previous.last_alive_at,
+        host_rebooted=previous.host_rebooted(me.boot_id),
+        open_connections=len(previous.open_connections),
+    )
+
+
+def _dialler(control_url: str, token_file: Path) -> Callable[[], Awaitable[MessageStream]]:
+    async def dial_control() -> MessageStream:
+        try:
+            token = _read_token(token_file)  # each time anew: a token may be rotated under us
+        except CannotStart as wrong:
+            raise DialFailed(str(wrong)) from wrong
+        return await dial(control_url, token=token, max_size=MAX_CONTROL_MESSAGE)
+
+    return dial_control
+
+
+def _read_token(path: Path, *, warn: bool = False) -> str:
+    try:
+        token = path.read_text().strip()
+        mode = path.stat().st_mode
+    except OSError as wrong:
+        raise CannotStart(f"the token file {path} cannot be read: {wrong.strerror}") from wrong
+    except ValueError as wrong:
+        raise CannotStart(f"the token file {path} holds no token") from wrong
+    if not token or any(not " " < character < "\x7f" for character in token):
+        raise CannotStart(
+            f"the token file {path} holds no token: write into it the agent_token that "
+            f"`tether workspace create` printed"
+        )
+    if warn and mode & (stat.S_IRGRP | stat.S_IROTH):
+        _log.warning("token file can be read by others", path=str(path), advice=f"chmod 600 {path}")
+    return token
+
+
+def _host_key(data_dir: Path) -> HostKey:
+    try:
+        return load_or_create(data_dir)
+    except HostKeyUnusable as wrong:
+        raise CannotStart(str(wrong)) from wrong
+    except OSError as wrong:
+        raise CannotStart(f"the SSH host key cannot be kept in {data_dir}: {wrong}") from wrong
+
+
+def _control_url(server_url: str) -> str:
+    try:
+        return config.ClientConfig(
+            url=config.server_url(server_url, "--server"), token=""
+        ).control_url
+    except config.ConfigError as wrong:
+        raise CannotStart(str(wrong)) from wrong
+
+
+def _hangup_stops() -> bool:
+    """Whether SIGHUP should end this agent: it has a terminal, and was not started by nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    with contextlib.suppress(OSError):
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        return not ignored
+    return False
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,84 @@
+"""`tether up`, `tether server`, `tether agent`: from the command line to settings.
+
+Law: options in, a settings value out; a program's own modules are imported only when it runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FORMATS = click.Choice(["json", "text"])
+_LEVELS = click.Choice(["debug", "info", "warning", "error"])
+_PATH = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", default="", help="Default: 127.0.0.1:7080 if free.")
+@click.option("--data-dir", type=_PATH, help="Default: in your user data directory.")
+@click.option("--log-format", type=_FORMATS, default="json", show_default=True)
+@click.option("--verbose", is_flag=True, help="Show the logs of server and agent, too.")
+def up(listen: str, data_dir: Path | None, log_format: str, verbose: bool) -> int:
+    """Run everything on this machine: server, relay, agent.
+
+    Creates the workspace `local`, which is this machine, and points your client to it.
+
+    \b
+    Examples:
+      tether up
+      tether up --listen 127.0.0.1:8080 --data-dir ./tether-data
+    """
+    from tether.run.up import UpSettings, main
+
+    if data_dir is None:
+        import platformdirs
+
+        data_dir = Path(platformdirs.user_data_dir("tether", appauthor=False)) / "up"
+    return main(
+        UpSettings(
+            listen=listen, data_dir=data_dir.absolute(), log_format=log_format, verbose=verbose
+        )
+    )
+
+
+@click.command()
+@click.option("--server", required=True, metavar="URL", help="The server's URL.")
+@click.option(
+    "--token-file",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Holds the agent_token of `tether workspace create`; only you should be able to read it.",
+)
+@click.option("--data-dir", required=True, type=_PATH, help="Host key and journal are kept here.")
+@click.option("--log-format", type=_FORMATS, default="text", show_default=True)
+@click.option("--log-level", type=_LEVELS, default="info", show_default=True)
+@click.option(
+    "--login-timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="S"
+)
+def agent(
+    server: str,
+    token_file: Path,
+    data_dir: Path,
+    log_format: str,
+    log_level: str,
+    login_timeout: float,
+) -> int:
+    """Run the agent inside a workspace.
+
+    \b
+    Example:
+      tether agent --server https://tether.example.com --token-file token --data-dir ~/.tether-agent
+    """
+    from tether.run.agent import AgentSettings, main
+
+    return main(
+        AgentSettings(
+            server_url=server,
+            token_file=token_file,
+            data_dir=data_dir,
+            log_format=log_format,
+            log_level=log_level,
+            login_timeout_s=login_timeout,
+        )
+    )

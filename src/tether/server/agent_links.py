@@ -1,0 +1,242 @@
+"""The control links of agents: who serves which workspace now.
+
+Law: a workspace has one current agent link. A second agent takes its place, and the older link is told
+who did; the same agent coming back replaces what is left of its own dead link, and that is no rival.
+Presence is told by journal: an agent that was superseded still answers for its own tunnels.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import ConnectionType, Party, StreamEnd, Vantage
+from tether.log import get_logger
+from tether.net.driver import LinkDriver
+from tether.protocol.messages import (
+    Goodbye,
+    Message,
+    OfferDeclined,
+    Report,
+    ReportAck,
+    TunnelOffer,
+    Unrecognized,
+    Unsupported,
+)
+from tether.server.connlog import NewConnection
+from tether.server.directory import Directory, WorkspaceEntry
+from tether.server.handshake import Opening
+from tether.server.ingest import Reporter
+from tether.server.links import (
+    CONNECT_TYPES,
+    ControlLink,
+    Lines,
+    Parting,
+    StrangeWords,
+    misplaced,
+)
+from tether.server.store import StoreUnavailable
+
+SUPERSEDED_RETRY_S = 60.0
+"""When an agent that lost its place may try again: two of them must not chase each other."""
+
+MAX_OFFERS = 1024
+MAX_SENTENCE = 500
+
+_log = get_logger("control")
+
+
+class Presence(Protocol):
+    """Who is told which agents are there."""
+
+    def agent_here(self, journal_id: str) -> None: ...
+
+    def agent_gone(self, journal_id: str) -> None: ...
+
+
+class AgentLink(ControlLink):
+    """One agent."""
+
+    def __init__(
+        self, opening: Opening, connection_id: str, driver: LinkDriver, workspace: WorkspaceEntry
+    ) -> None:
+        super().__init__(opening, connection_id, driver)
+        self.workspace_id, self.workspace = workspace.workspace_id, workspace.name
+        self.hostname = opening.hello.hostname
+        self._offers: dict[str, None] = {}
+
+    def offer(self, offer: TunnelOffer) -> None:
+        """Tell the agent that a client wants it."""
+        while len(self._offers) >= MAX_OFFERS:
+            del self._offers[next(iter(self._offers))]
+        self._offers[offer.connection_id] = None
+        self.driver.send(offer)
+
+    def withdraw(self, connection_id: str) -> bool:
+        """Forget an offer; False if there was none."""
+        return self._offers.pop(connection_id, self) is not self
+
+
+class AgentLinks:
+    """See the module's law."""
+
+    def __init__(
+        self,
+        *,
+        lines: Lines,
+        directory: Directory,
+        presence: Presence,
+        user_ca_key: str,
+        decline: Callable[[str, str], None],
+        lives: Callable[[str], bool],
+    ) -> None:
+        """`decline` tells the relay of an offer that an agent cannot take; `lives` asks it whether a
+        tunnel is joined."""
+        self._lines, self._directory, self._presence = lines, directory, presence
+        self._user_ca_key, self._decline, self._lives = user_ca_key, decline, lives
+        self._current: dict[str, AgentLink] = {}
+        self._all: set[AgentLink] = set()
+
+    def current(self, workspace_id: str) -> AgentLink | None:
+        """The link of the workspace's agent, if it is there."""
+        return self._current.get(workspace_id)
+
+    def all(self) -> list[AgentLink]:
+        """Every link, those that are ending included."""
+        return list(self._all)
+
+    async def serve(self, opening: Opening) -> None:
+        """Serve an agent from its hello to the end of its link."""
+        workspace = await self._directory.by_id(opening.identity.workspace_id)
+        if workspace is None:  # deleted while the handshake went on
+            await opening.stream.close(1008, "the workspace was deleted")
+            return
+        link = await self._open(opening, workspace)
+        self._all.add(link)
+        try:
+            await self._lines.run(link, lambda: self._welcome(link))
+        finally:
+            self._all.discard(link)
+            await self._left(link)
+
+    async def _open(self, opening: Opening, workspace: WorkspaceEntry) -> AgentLink:
+        connection_id = uuid.uuid4().hex
+        reporter = Reporter(
+            vantage=Vantage.AGENT,
+            since=self._lines.clock.now().wall,
+            workspace_id=workspace.workspace_id,
+        )
+        words = StrangeWords(_log, connection_id)
+
+        async def deliver(message: Message) -> None:
+            await self._deliver(link, reporter, words, message)
+
+        await self._lines.log.open(
+            NewConnection(
+                connection_id=connection_id,
+                connect_type=CONNECT_TYPES[Party.AGENT],
+                type=ConnectionType.CONTROL,
+                workspace_id=workspace.workspace_id,
+                workspace=workspace.name,
+                agent=opening.hello.hostname,
+                client_ip=opening.client_ip,
+                journal_id=opening.hello.journal_id,
+                agent_instance=opening.hello.instance_id,
+            )
+        )
+        link = AgentLink(opening, connection_id, self._lines.driver(opening, deliver), workspace)
+        return link
+
+    async def _welcome(self, link: AgentLink) -> None:
+        older = self._current.get(link.workspace_id)
+        self._current[link.workspace_id] = link
+        if older is not None:
+            self._replace(older, link)
+        hello, now = link.opening.hello, self._lines.clock.now().wall
+        await self._directory.agent_came(
+            link.workspace_id,
+            version=hello.version,
+            hostname=hello.hostname,
+            host_key=hello.ssh_host_key.strip(),
+            at=now,
+        )
+        await self._lines.log.reconcile(
+            link.workspace_id, hello.journal_id, set(hello.open_connections), self._lives
+        )
+        self._presence.agent_here(hello.journal_id)
+        # read after the link is known: a stop from now on finds it and tells it
+        workspace = await self._directory.by_id(link.workspace_id)
+        link.driver.send(
+            self._lines.welcome(
+                link.connection_id,
+                workspace_id=link.workspace_id,
+                workspace=link.workspace,
+                workspace_running=workspace is not None and workspace.running,
+                user_ca_key=self._user_ca_key,
+            )
+        )
+        _log.info(
+            "control link connected",
+            role="agent",
+            connection_id=link.connection_id,
+            workspace=link.workspace,
+            client_ip=link.opening.client_ip,
+            instance_id=link.instance_id,
+            hostname=link.hostname,
+            version=hello.version,
+        )
+
+    def _replace(self, older: AgentLink, newer: AgentLink) -> None:
+        at = self._lines.clock.now().wall
+        if older.instance_id == newer.instance_id:
+            older.cut(
+                ev.StreamEnded(
+                    vantage=Vantage.SERVER,
+                    at=at,
+                    peer=Party.AGENT,
+                    how=StreamEnd.SILENT,
+                    silence_s=None,
+                )
+            )
+            return
+        older.leave(
+            Parting(
+                "agent.superseded",
+                detail=f"an agent on {newer.hostname or 'another machine'} connected with the token of"
+                f" workspace {newer.workspace}",
+                retry_after_s=SUPERSEDED_RETRY_S,
+            ),
+            at,
+            because=ev.Superseded(
+                vantage=Vantage.SERVER, at=at, by_instance=newer.instance_id
+            ),
+        )
+
+    async def _left(self, link: AgentLink) -> None:
+        if self._current.get(link.workspace_id) is link:
+            del self._current[link.workspace_id]
+        if all(other.journal_id != link.journal_id for other in self._all):
+            self._presence.agent_gone(link.journal_id)
+        try:
+            await self._directory.agent_left(link.workspace_id, self._lines.clock.now().wall)
+        except StoreUnavailable as wrong:
+            _log.warning("when the agent was last seen is not written", error=str(wrong))
+
+    async def _deliver(
+        self, link: AgentLink, reporter: Reporter, words: StrangeWords, message: Message
+    ) -> None:
+        match message:
+            case Report():
+                acked = await self._lines.log.apply(reporter, message)
+                link.driver.send(ReportAck(journal_id=message.journal_id, seq=acked))
+            case OfferDeclined(connection_id=connection_id, message=sentence):
+                if link.withdraw(connection_id):
+                    self._decline(connection_id, sentence[:MAX_SENTENCE])
+            case Unrecognized() | Unsupported():
+                words.heard(message)
+            case Goodbye():
+                pass  # the link has offered it, and its end writes the row
+            case _:
+                raise misplaced(message, Party.AGENT)

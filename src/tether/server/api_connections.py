@@ -1,0 +1,96 @@
+"""`/api/v1/connections`: the record of every disconnect.
+
+Law: translation only: words of the query become a `ConnectionFilter`; the connection log answers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query
+
+from tether.attribution.causes import CATALOGUE
+from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
+from tether.server.api_models import Connection, Explained
+from tether.server.api_parts import PartsOf, User, may_fail
+from tether.server.errors import Invalid
+from tether.server.ports import DEFAULT_LIMIT, MAX_LIMIT, ConnectionFilter
+from tether.server.schema import ConnectionStatus
+from tether.server.times import parse_when
+
+router = APIRouter(prefix="/connections", tags=["connections"])
+
+_WHEN = "RFC 3339, or a span back from now: `15m`, `2h`, `3d`."
+
+
+@router.get("", response_model=list[Connection], summary="List connections, newest first")
+async def list_(
+    parts: PartsOf,
+    user: User,
+    workspace: Annotated[str | None, Query(description="Its name.", max_length=64)] = None,
+    user_name: Annotated[
+        str | None, Query(alias="user", description="Who connected.", max_length=64)
+    ] = None,
+    type_: Annotated[ConnectionType | None, Query(alias="type")] = None,
+    reason: Annotated[Reason | None, Query(description="What happened.")] = None,
+    cause: Annotated[
+        str | None, Query(description="A code of the cause catalogue.", examples=["agent.crashed"])
+    ] = None,
+    initiator: Annotated[
+        Initiator | None, Query(description="Who began it; empty: it could not be told.")
+    ] = None,
+    expected: Annotated[
+        Literal["true", "false"] | None, Query(description="`false`: those to investigate.")
+    ] = None,
+    status: Annotated[ConnectionStatus | None, Query()] = None,
+    since: Annotated[
+        str | None, Query(description=f"Open at this time or later. {_WHEN}", examples=["2h"])
+    ] = None,
+    until: Annotated[
+        str | None, Query(description=f"Begun before this time. {_WHEN}", examples=["15m"])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+) -> list[Connection]:
+    """Those of the caller and of the caller's workspaces; an administrator sees all."""
+    if cause is not None and cause not in CATALOGUE:
+        raise Invalid("invalid_request", f"query parameter cause: there is no cause {cause[:64]!r}")
+    now = parts.clock.now().wall
+    filters = ConnectionFilter(
+        workspace=workspace,
+        user=user_name,
+        type=type_,
+        reason=reason,
+        cause=cause,
+        initiator=initiator,
+        expected=None if expected is None else expected == "true",
+        status=status,
+        since=_moment("since", since, now),
+        until=_moment("until", until, now),
+        limit=limit,
+    )
+    rows = await parts.connlog.list(filters, user)
+    return [Connection.model_validate(row) for row in rows]
+
+
+@router.get(
+    "/{connection_id}",
+    response_model=Explained,
+    responses=may_fail(404, 409),
+    summary="Explain one connection",
+)
+async def explain(
+    connection_id: Annotated[str, Path(description="Its id, or as much of it as is unique.")],
+    parts: PartsOf,
+    user: User,
+) -> Explained:
+    """Why it ended, in words, with the rule that decided and the evidence it decided from."""
+    return Explained.model_validate(await parts.connlog.explain(connection_id, user))
+
+
+def _moment(name: str, text: str | None, now: float) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_when(text, now)
+    except ValueError as wrong:
+        raise Invalid("invalid_request", f"query parameter {name}: {wrong}") from wrong

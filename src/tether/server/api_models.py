@@ -1,0 +1,285 @@
+"""The JSON of the REST API: what goes in, what comes out, and how it is described in OpenAPI.
+
+Law: shapes, descriptions and examples only. The names are a contract with scripts (design 1.1, 2.1):
+they are added to, never renamed. Times are ISO-8601 in UTC, `2026-11-23T03:57:12.345Z`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from tether.attribution.vocabulary import (
+    Basis,
+    ConnectionMethod,
+    ConnectionType,
+    ConnectType,
+    Initiator,
+    Reason,
+    Vantage,
+)
+from tether.server.schema import ConnectionStatus, Role, WorkspaceState
+from tether.server.workspaces import AgentStatus, StopReason
+
+Time = Annotated[str, Field(examples=["2026-11-23T03:57:12.345Z"])]
+
+
+class Model(BaseModel):
+    """Base: unknown keys of a request are refused, so that a typing error is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Answer(BaseModel):
+    """Base of what the server sends."""
+
+    model_config = ConfigDict(extra="ignore", from_attributes=True, use_attribute_docstrings=True)
+
+
+# -- errors and health ------------------------------------------------------------------------
+
+
+class ErrorBody(Answer):
+    code: Annotated[str, Field(examples=["token_revoked"])]
+    """One word for programs."""
+    message: Annotated[str, Field(examples=["this token was revoked: use a new one"])]
+    """One sentence for people."""
+
+
+class Error(Answer):
+    """Every answer that is not a success has this shape."""
+
+    error: ErrorBody
+
+
+class Health(Answer):
+    status: Literal["ok"] = "ok"
+
+
+class Whoami(Answer):
+    user: Annotated[str, Field(examples=["alice"])]
+    role: Role
+    server_version: Annotated[str, Field(examples=["0.1.0"])]
+
+
+# -- workspaces -------------------------------------------------------------------------------
+
+
+class NewWorkspace(Model):
+    name: Annotated[str, Field(examples=["dev"])]
+    """1 to 32 of a-z, 0-9 and '-'; a letter or a digit at both ends."""
+
+
+class CreatedWorkspace(Answer):
+    workspace_id: str
+    name: Annotated[str, Field(examples=["dev"])]
+    agent_token: Annotated[str, Field(examples=["tether_agent_…"])]
+    """Shown once: give it to the workspace's agent."""
+
+
+class Agent(Answer):
+    status: AgentStatus
+    version: str | None
+    hostname: str | None
+    last_seen_at: Time | None
+
+
+class Workspace(Answer):
+    workspace_id: str
+    name: Annotated[str, Field(examples=["dev"])]
+    owner: Annotated[str, Field(examples=["alice"])]
+    state: WorkspaceState
+    agent: Agent
+    host_key: str | None
+    """The agent's public SSH host key, one OpenSSH line; null until it has connected."""
+    created_at: Time
+
+
+class StopRequest(Model):
+    reason: StopReason = StopReason.USER
+    """Becomes the cause that everybody cut off by the stop will see."""
+
+
+class AgentToken(Answer):
+    agent_token: Annotated[str, Field(examples=["tether_agent_…"])]
+    """Shown once; the tokens before it are dead."""
+
+
+class Deleted(Answer):
+    name: Annotated[str, Field(examples=["dev"])]
+    deleted: Literal[True] = True
+
+
+# -- users and tokens -------------------------------------------------------------------------
+
+
+class NewUser(Model):
+    name: Annotated[str, Field(examples=["alice"])]
+    """1 to 32 of a-z, 0-9, '.', '_' and '-'; a letter or a digit at both ends. Never used twice."""
+    role: Role = Role.MEMBER
+
+
+class CreatedUser(Answer):
+    name: str
+    role: Role
+    token: Annotated[str, Field(examples=["tether_user_…"])]
+    """Shown once."""
+
+
+class User(Answer):
+    name: str
+    role: Role
+    created_at: Time
+    revoked_at: Time | None
+    revoked_by: Annotated[str, Field(examples=["admin:bob"])] | None
+
+
+class NewToken(Model):
+    name: Annotated[str, Field(examples=["laptop"])]
+    """1 to 64 characters: what the token is for."""
+    expires_in_s: float | None = None
+    """Seconds, at most ten years; without it, the token lives until it is revoked."""
+
+
+class CreatedToken(Answer):
+    token_id: str
+    token: Annotated[str, Field(examples=["tether_user_…"])]
+    """Shown once."""
+
+
+class Token(Answer):
+    token_id: str
+    name: str
+    created_at: Time
+    expires_at: Time | None
+    last_used_at: Time | None
+    """May lag by a minute."""
+
+
+class RevokedToken(Answer):
+    token_id: str
+    revoked: Literal[True] = True
+
+
+class RevokedUser(Answer):
+    name: str
+    revoked: Literal[True] = True
+
+
+# -- connections ------------------------------------------------------------------------------
+
+
+class Connection(Answer):
+    """One connection. The `disconnect_…` fields are null while it is open."""
+
+    connection_id: str
+    status: ConnectionStatus
+    connect_type: ConnectType
+    type: ConnectionType
+    workspace_id: str | None = None
+    workspace: str | None = None
+    agent: str | None = None
+    """The agent's name within its workspace."""
+    user: str | None = None
+    client_ip: str | None = None
+    connection_method: ConnectionMethod = ConnectionMethod.NONE
+    client_session_id: str | None = None
+    created_at: Time | None = None
+    """When it was asked for."""
+    connected_at: Time | None = None
+    disconnected_at: Time | None = None
+    duration_s: float | None = None
+    rx_bytes: int = 0
+    """Towards the agent."""
+    tx_bytes: int = 0
+    """From the agent."""
+    disconnect_reason: Reason | None = None
+    disconnect_expected: bool | None = None
+    """true: part of normal operation; false: investigate."""
+    disconnect_initiator: Initiator | None = None
+    """The empty word: it could not be told."""
+    disconnect_detail: str | None = None
+    """For people; never parsed."""
+    disconnect_cause: Annotated[str, Field(examples=["agent.crashed"])] | None = None
+    disconnect_basis: Basis | None = None
+    disconnect_actor: Annotated[str, Field(examples=["policy:autostop"])] | None = None
+    coarse_reason: Reason | None = None
+    """`disconnect_reason` in the eight words that old readers know."""
+    exit_code: int | None = None
+    exit_signal: str | None = None
+    rule: Annotated[str, Field(examples=["agent-came-back"])] | None = None
+    """Which rule decided."""
+    incident_id: str | None = None
+    """Shared by the ends of one incident."""
+    revision: int = 0
+    """How many times it was judged; above 1, later evidence changed the record."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def id(self) -> str:
+        """The same as `connection_id`."""
+        return self.connection_id
+
+
+class Evidence(Answer):
+    """What one party saw or said, never what it concluded."""
+
+    vantage: Vantage
+    """Who saw it."""
+    reporter: Vantage | None = None
+    """Who handed it in."""
+    at: Time
+    """By the observer's own clock."""
+    time: Time
+    """The same as `at`."""
+    received_at: Time | None = None
+    """By the server's clock."""
+    kind: Annotated[str, Field(examples=["stream_ended"])]
+    values: dict[str, Any] = {}
+
+
+class Session(Answer):
+    session_id: str
+    session_type: ConnectionType
+    pty: bool = False
+    subsystem: str = ""
+    started_at: Time
+    ended_at: Time | None = None
+    exit_code: int | None = None
+    exit_signal: str | None = None
+
+
+class Revision(Answer):
+    """One judgement of the end. The last one is what the connection shows."""
+
+    revision: int
+    at: Time
+    rule: str
+    because: str
+    disconnect_reason: Reason
+    disconnect_expected: bool
+    disconnect_initiator: Initiator
+    disconnect_cause: str
+    disconnect_basis: Basis
+    disconnect_actor: str = ""
+    disconnect_detail: str = ""
+    exit_code: int | None = None
+    exit_signal: str | None = None
+
+
+class Explained(Connection):
+    """One connection, why it ended, and what that was concluded from."""
+
+    title: str = ""
+    sentence: str = ""
+    """What happened, for the user."""
+    advice: str = ""
+    """What to do about it."""
+    because: str = ""
+    """Why the rule decided as it did."""
+    evidence: list[Evidence] = []
+    symptoms: list[Evidence] = []
+    """Later ends that this one explains."""
+    sessions: list[Session] = []
+    revisions: list[Revision] = []

@@ -1,0 +1,248 @@
+"""Reading the connection log: the list, one connection explained, and a word about an agent's end.
+
+Law: reads only, and shows a viewer what is theirs to see: an administrator everything, others the
+connections of their own workspaces and their own connections. Rows become the API's plain data here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, or_, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether.attribution.disconnect import Disconnect
+from tether.attribution.evidence import Evidence, to_record
+from tether.attribution.explain import Explanation, explain
+from tether.attribution.vocabulary import Basis, ConnectType
+from tether.server import rows
+from tether.server.errors import Ambiguous, NotFound
+from tether.server.identity import Identity
+from tether.server.judge import Testimony
+from tether.server.ports import MAX_LIMIT, ConnectionFilter
+from tether.server.schema import ConnectionStatus, connections, revisions, sessions, workspaces
+from tether.server.times import iso, iso_or_none
+
+MAIN_AGENT = "main"
+"""A workspace has one agent; the name leaves room for more."""
+
+_ID = re.compile(r"[0-9a-f]{1,32}")
+_STILL_OPEN = Explanation(
+    "Still connected", "The connection is open: there is no disconnect to explain.", ""
+)
+_NOT_YET_OPEN = Explanation(
+    "Not connected yet", "The connection was granted, and its two ends have not met yet.", ""
+)
+
+_AS_STORED = (
+    "connection_id",
+    "status",
+    "connect_type",
+    "type",
+    "workspace_id",
+    "workspace",
+    "user",
+    "client_ip",
+    "connection_method",
+    "client_session_id",
+    "rx_bytes",
+    "tx_bytes",
+    "disconnect_reason",
+    "disconnect_expected",
+    "disconnect_initiator",
+    "disconnect_detail",
+    "disconnect_cause",
+    "disconnect_basis",
+    "disconnect_actor",
+    "coarse_reason",
+    "exit_code",
+    "exit_signal",
+    "rule",
+    "incident_id",
+    "revision",
+)
+
+
+async def listing(
+    tx: AsyncConnection, filters: ConnectionFilter, viewer: Identity, now: float
+) -> list[dict[str, Any]]:
+    """Rows that match, newest first."""
+    limit = min(max(filters.limit, 0), MAX_LIMIT)
+    found = await tx.execute(
+        select(connections)
+        .where(_visible_to(viewer), *_matching(filters))
+        .order_by(connections.c.seq.desc())
+        .limit(limit)
+    )
+    return [_plain(row, now) for row in found.mappings()]
+
+
+async def explained(
+    tx: AsyncConnection, prefix: str, viewer: Identity, now: float
+) -> dict[str, Any]:
+    """One connection with everything on file about it.
+
+    Raises:
+        NotFound, Ambiguous: the prefix names none, or several, that the viewer may see.
+    """
+    row = await _the_one(tx, prefix.strip().lower(), viewer)
+    connection_id = row["connection_id"]
+    words = _words(row)
+    history = (
+        await tx.execute(
+            select(revisions)
+            .where(revisions.c.connection_id == connection_id)
+            .order_by(revisions.c.revision)
+        )
+    ).mappings()
+    versions = [
+        {
+            **one["fields"],
+            "revision": one["revision"],
+            "at": iso(one["as_of"]),
+            "as_of": iso(one["as_of"]),
+            "rule": one["rule"],
+            "because": one["because"],
+        }
+        for one in history
+    ]
+    said = await rows.testimonies(tx, connection_id)
+    return {
+        **_plain(row, now),
+        "title": words.title,
+        "sentence": words.sentence,
+        "advice": words.advice,
+        "because": versions[-1]["because"] if versions else "",
+        "evidence": [_fact(one, fact) for one in said for fact in one.facts],
+        "symptoms": [_fact(one, fact) for one in said for fact in one.symptoms],
+        "sessions": await _sessions(tx, connection_id),
+        "revisions": versions,
+    }
+
+
+async def last_agent_end(tx: AsyncConnection, workspace_id: str) -> str:
+    """How the last control link of the workspace's agent ended, in one sentence; "" for none."""
+    found = await tx.execute(
+        select(connections)
+        .where(
+            connections.c.workspace_id == workspace_id,
+            connections.c.connect_type == ConnectType.SERVER_TO_AGENT,
+            connections.c.status == ConnectionStatus.CLOSED,
+        )
+        .order_by(connections.c.seq.desc())
+        .limit(1)
+    )
+    row = found.mappings().one_or_none()
+    return "" if row is None else _words(row).sentence
+
+
+def _visible_to(viewer: Identity) -> ColumnElement[bool]:
+    if viewer.is_admin:
+        return true()
+    own = select(workspaces.c.workspace_id).where(workspaces.c.owner == viewer.user)
+    return or_(connections.c.user == viewer.user, connections.c.workspace_id.in_(own))
+
+
+def _matching(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
+    c = connections.c
+    exact = {
+        c.workspace: filters.workspace,
+        c.user: filters.user,
+        c.type: filters.type,
+        c.disconnect_reason: filters.reason,
+        c.disconnect_cause: filters.cause,
+        c.disconnect_initiator: filters.initiator,
+        c.status: filters.status,
+    }
+    wanted = [column == str(value) for column, value in exact.items() if value is not None]
+    if filters.status is None:  # a grant is no connection yet
+        wanted.append(c.status != ConnectionStatus.PENDING)
+    if filters.expected is not None:
+        wanted.append(c.disconnect_expected.is_(filters.expected))
+    if filters.until is not None:
+        wanted.append(c.created_at < filters.until)
+    if filters.since is not None:
+        wanted.append(or_(c.disconnected_at.is_(None), c.disconnected_at >= filters.since))
+    return wanted
+
+
+async def _the_one(tx: AsyncConnection, prefix: str, viewer: Identity) -> RowMapping:
+    found = []
+    if _ID.fullmatch(prefix):
+        c = connections.c.connection_id
+        query = select(connections).where(c >= prefix, c < prefix + "g", _visible_to(viewer))
+        found = list((await tx.execute(query.order_by(c).limit(2))).mappings())
+    if not found:
+        raise NotFound("connection_not_found", f"there is no connection {prefix[:40]!r}")
+    if len(found) > 1 and found[0]["connection_id"] != prefix:
+        raise Ambiguous(
+            "connection_ambiguous", f"several connections begin with {prefix!r}: give more of it"
+        )
+    return found[0]
+
+
+def _plain(row: RowMapping, now: float) -> dict[str, Any]:
+    connected_at, disconnected_at = row["connected_at"], row["disconnected_at"]
+    until = now if disconnected_at is None else disconnected_at
+    return {
+        "id": row["connection_id"],
+        **{name: row[name] for name in _AS_STORED},
+        "agent": None if row["workspace_id"] is None else MAIN_AGENT,
+        "created_at": iso(row["created_at"]),
+        "connected_at": iso_or_none(connected_at),
+        "disconnected_at": iso_or_none(disconnected_at),
+        "duration_s": None if connected_at is None else round(max(0.0, until - connected_at), 3),
+    }
+
+
+def _words(row: RowMapping) -> Explanation:
+    match row["status"]:
+        case ConnectionStatus.PENDING:
+            return _NOT_YET_OPEN
+        case ConnectionStatus.ONGOING:
+            return _STILL_OPEN
+    disconnect = Disconnect(
+        connect_type=ConnectType(row["connect_type"]),
+        cause=row["disconnect_cause"],
+        basis=Basis(row["disconnect_basis"]),
+        actor=row["disconnect_actor"] or "",
+        detail=row["disconnect_detail"] or "",
+        exit_code=row["exit_code"],
+        exit_signal=row["exit_signal"],
+    )
+    return explain(disconnect, row["workspace"] or "")
+
+
+def _fact(testimony: Testimony, fact: Evidence) -> dict[str, Any]:
+    record = to_record(fact)
+    return {
+        "vantage": record["vantage"],
+        "reporter": str(testimony.reporter),
+        "time": iso(fact.at),
+        "at": iso(fact.at),
+        "received_at": iso(testimony.received_at),
+        "kind": record["kind"],
+        "values": record["values"],
+    }
+
+
+async def _sessions(tx: AsyncConnection, connection_id: str) -> list[dict[str, Any]]:
+    found = await tx.execute(
+        select(sessions)
+        .where(sessions.c.connection_id == connection_id)
+        .order_by(sessions.c.started_at, sessions.c.session_id)
+    )
+    return [
+        {
+            "session_id": row["session_id"],
+            "session_type": row["session_type"],
+            "pty": row["pty"],
+            "subsystem": row["subsystem"],
+            "started_at": iso(row["started_at"]),
+            "ended_at": iso_or_none(row["ended_at"]),
+            "exit_code": row["exit_code"],
+            "exit_signal": row["exit_signal"],
+        }
+        for row in found.mappings()
+    ]

@@ -1,0 +1,274 @@
+"""The control links of clients: requests for tunnels, answered with a grant or one sentence.
+
+Law: a grant is written before anybody hears of it, names one user, one workspace, one agent and one
+key, and comes with tickets for exactly two legs. A refusal says what to do about it. Requests of one
+link are answered in turn, and the grants that wait to be used are bounded.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from tether.attribution.vocabulary import (
+    ConnectionMethod,
+    ConnectionType,
+    ConnectType,
+    Party,
+    Vantage,
+)
+from tether.log import get_logger
+from tether.protocol.messages import (
+    Goodbye,
+    Message,
+    Report,
+    ReportAck,
+    TunnelDenied,
+    TunnelGrant,
+    TunnelOffer,
+    TunnelRequest,
+    Unrecognized,
+    Unsupported,
+)
+from tether.server.agent_links import AgentLinks
+from tether.server.ca import BadPublicKey, UserCa, key_line, read_public_key
+from tether.server.connlog import NewConnection
+from tether.server.directory import Directory, WorkspaceEntry
+from tether.server.handshake import Opening
+from tether.server.ingest import Reporter
+from tether.server.links import CONNECT_TYPES, ControlLink, Lines, StrangeWords, misplaced
+from tether.server.tickets import TICKET_LIFE_S, Tickets
+from tether.server.workspaces import NAME
+
+MAX_WAITING_GRANTS = 64
+"""Grants of one link that nobody has used yet."""
+
+_log = get_logger("control")
+
+
+class Denied(Exception):
+    """No tunnel. `code` is for programs, the text one sentence for the user."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ClientLink(ControlLink):
+    """One client program."""
+
+    @property
+    def user(self) -> str:
+        return self.opening.identity.user
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    workspace: WorkspaceEntry
+    key: str
+    certificate: str
+
+
+class ClientLinks:
+    """See the module's law."""
+
+    def __init__(
+        self,
+        *,
+        lines: Lines,
+        directory: Directory,
+        agents: AgentLinks,
+        tickets: Tickets,
+        ca: UserCa,
+        relay_url: str,
+    ) -> None:
+        self._lines, self._directory, self._agents = lines, directory, agents
+        self._tickets, self._ca, self._relay_url = tickets, ca, relay_url
+        self._all: set[ClientLink] = set()
+        self._waiting: dict[ClientLink, dict[str, float]] = {}
+        self.refusing = False
+
+    def all(self) -> list[ClientLink]:
+        """Every link, those that are ending included."""
+        return list(self._all)
+
+    def used(self, connection_id: str) -> None:
+        """A grant was used."""
+        for grants in self._waiting.values():
+            grants.pop(connection_id, None)
+
+    async def serve(self, opening: Opening) -> None:
+        """Serve a client from its hello to the end of its link."""
+        link = await self._open(opening)
+        self._all.add(link)
+        self._waiting[link] = {}
+        try:
+            await self._lines.run(link, lambda: self._welcome(link))
+        finally:
+            self._all.discard(link)
+            del self._waiting[link]
+
+    async def _open(self, opening: Opening) -> ClientLink:
+        connection_id, user = uuid.uuid4().hex, opening.identity.user
+        reporter = Reporter(vantage=Vantage.CLIENT, since=self._lines.clock.now().wall, user=user)
+        words = StrangeWords(_log, connection_id)
+
+        async def deliver(message: Message) -> None:
+            await self._deliver(link, reporter, words, message)
+
+        await self._lines.log.open(
+            NewConnection(
+                connection_id=connection_id,
+                connect_type=CONNECT_TYPES[Party.CLIENT],
+                type=ConnectionType.CONTROL,
+                user=user,
+                client_ip=opening.client_ip,
+            )
+        )
+        link = ClientLink(opening, connection_id, self._lines.driver(opening, deliver))
+        return link
+
+    async def _welcome(self, link: ClientLink) -> None:
+        link.driver.send(self._lines.welcome(link.connection_id, user=link.user))
+        _log.info(
+            "control link connected",
+            role="client",
+            connection_id=link.connection_id,
+            user=link.user,
+            client_ip=link.opening.client_ip,
+            instance_id=link.instance_id,
+            version=link.opening.hello.version,
+        )
+
+    async def _deliver(
+        self, link: ClientLink, reporter: Reporter, words: StrangeWords, message: Message
+    ) -> None:
+        match message:
+            case TunnelRequest():
+                link.driver.send(await self._answer(link, message))
+            case Report():
+                acked = await self._lines.log.apply(reporter, message)
+                link.driver.send(ReportAck(journal_id=message.journal_id, seq=acked))
+            case Unrecognized() | Unsupported():
+                words.heard(message)
+            case Goodbye():
+                pass  # the link has offered it, and its end writes the row
+            case _:
+                raise misplaced(message, Party.CLIENT)
+
+    async def _answer(
+        self, link: ClientLink, request: TunnelRequest
+    ) -> TunnelGrant | TunnelDenied:
+        try:
+            return await self._grant(link, request)
+        except Denied as denied:
+            _log.info(
+                "tunnel denied",
+                code=denied.code,
+                user=link.user,
+                workspace=request.workspace[:40],
+                client_ip=link.opening.client_ip,
+            )
+            return TunnelDenied(
+                request_id=request.request_id, code=denied.code, message=str(denied)
+            )
+
+    async def _grant(self, link: ClientLink, request: TunnelRequest) -> TunnelGrant:
+        self._make_room(link)
+        wanted = await self._check(link, request)
+        connection_id = uuid.uuid4().hex
+        agent = self._agents.current(wanted.workspace.workspace_id)
+        assert agent is not None, "checked, and nothing was awaited since"
+        new = NewConnection(
+            connection_id=connection_id,
+            connect_type=ConnectType.AGENT_TO_CLIENT,
+            type=ConnectionType.TUNNEL,
+            workspace_id=wanted.workspace.workspace_id,
+            workspace=wanted.workspace.name,
+            agent=agent.hostname,
+            user=link.user,
+            client_ip=link.opening.client_ip,
+            journal_id=agent.journal_id,
+            agent_instance=agent.instance_id,
+            method=ConnectionMethod.DERP,
+        )
+        self._waiting[link][connection_id] = self._lines.clock.now().mono
+        await self._lines.log.grant(new)
+        if self._agents.current(wanted.workspace.workspace_id) is not agent:
+            raise Denied("agent_not_connected", await self._why_absent(wanted.workspace))
+        agent.offer(
+            TunnelOffer(
+                connection_id=connection_id,
+                relay_url=self._relay_url,
+                ticket=self._tickets.mint(connection_id, Party.AGENT),
+                user=link.user,
+                public_key=wanted.key,
+                client_ip=link.opening.client_ip,
+            )
+        )
+        return TunnelGrant(
+            request_id=request.request_id,
+            connection_id=connection_id,
+            relay_url=self._relay_url,
+            ticket=self._tickets.mint(connection_id, Party.CLIENT),
+            workspace_id=wanted.workspace.workspace_id,
+            workspace=wanted.workspace.name,
+            host_key=wanted.workspace.host_key,
+            certificate=wanted.certificate,
+        )
+
+    def _make_room(self, link: ClientLink) -> None:
+        if self.refusing:
+            raise Denied("server_stopping", "the server is stopping: try again in a moment")
+        grants, now = self._waiting[link], self._lines.clock.now().mono
+        for connection_id in [c for c, at in grants.items() if now - at > TICKET_LIFE_S]:
+            del grants[connection_id]
+        if len(grants) >= MAX_WAITING_GRANTS:
+            raise Denied(
+                "too_many_requests",
+                f"{len(grants)} tunnels of this client are still being set up: wait a moment",
+            )
+
+    async def _check(self, link: ClientLink, request: TunnelRequest) -> _Wanted:
+        try:
+            key = read_public_key(request.public_key)
+        except BadPublicKey as wrong:
+            raise Denied("bad_public_key", f"{wrong}: make a new device key") from wrong
+        name, identity = request.workspace, link.opening.identity
+        found = await self._directory.by_name(name, identity) if NAME.fullmatch(name) else None
+        if found is None:
+            raise Denied("workspace_not_found", f"there is no workspace {name[:40]!r} of yours")
+        if not found.running:
+            raise Denied(
+                "workspace_stopped",
+                f"workspace {name} is stopped: start it with `tether workspace start {name}`",
+            )
+        if self._agents.current(found.workspace_id) is None:
+            raise Denied("agent_not_connected", await self._why_absent(found))
+        if not found.host_key:
+            raise Denied("no_host_key", f"the agent of workspace {name} has announced no host key")
+        certificate = self._ca.certify(
+            key,
+            user=link.user,
+            workspace_id=found.workspace_id,
+            now=self._lines.clock.now().wall,
+        )
+        return _Wanted(found, key_line(key), certificate)
+
+    async def _why_absent(self, workspace: WorkspaceEntry) -> str:
+        name, seen_at = workspace.name, workspace.agent_last_seen_at
+        if seen_at is None:
+            return (
+                f"the agent of workspace {name} has never connected: start it there with"
+                " `tether agent` and the workspace's token"
+            )
+        seen = _ago(self._lines.clock.now().wall - seen_at)
+        ended = await self._lines.log.last_agent_end(workspace.workspace_id)
+        return f"the agent of workspace {name} is not connected (last seen {seen}{ended and ': '}{ended})"
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return f"{max(0.0, seconds):.0f} s ago"

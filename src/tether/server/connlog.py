@@ -1,0 +1,486 @@
+"""The connection log: every connection from its grant to its attributed end, and every revision.
+
+Law: the one writer of the tables `connections`, `evidence`, `revisions`, `sessions` and `runs`. A log
+line, a metric and a waiter learn of a change only after it is committed, and of each change once.
+Times are the server's receipt times; what others say of time is evidence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether import log as logs
+from tether.attribution import evidence as ev
+from tether.attribution.explain import explain
+from tether.attribution.vocabulary import (
+    ConnectionMethod,
+    ConnectionType,
+    ConnectType,
+    Party,
+    Vantage,
+)
+from tether.net.clock import Clock
+from tether.protocol.messages import Report
+from tether.server import browse, ingest, rows
+from tether.server.identity import Identity
+from tether.server.judge import Testimony
+from tether.server.metrics import Metrics
+from tether.server.ports import ConnectionFilter
+from tether.server.relay import TunnelEnding
+from tether.server.schema import ConnectionStatus, connections, evidence, revisions, runs, sessions
+from tether.server.store import Store, StoreUnavailable
+
+PENDING_LIFE_S = 120.0
+"""A grant that nobody used is forgotten after this: a failed dial is not a disconnect."""
+
+RETRY_S, RETRY_AT_MOST_S = 0.5, 30.0
+
+T = TypeVar("T")
+_log = logs.get_logger("connections")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewConnection:
+    """What is known of a connection when it begins."""
+
+    connection_id: str
+    connect_type: ConnectType
+    type: ConnectionType
+    workspace_id: str | None = None
+    workspace: str | None = None
+    agent: str | None = None
+    user: str | None = None
+    client_ip: str | None = None
+    client_session_id: str | None = None
+    journal_id: str | None = None
+    agent_instance: str | None = None
+    method: ConnectionMethod = ConnectionMethod.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTunnel:
+    """A tunnel whose row is not closed."""
+
+    connection_id: str
+    status: ConnectionStatus
+    workspace_id: str
+    journal_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousRun:
+    """What the start of this run found. `tunnels` are the rows that still wait for their end."""
+
+    died: bool
+    last_alive_at: float | None
+    tunnels: tuple[OpenTunnel, ...]
+
+
+class ConnectionLog:
+    """See the module's law. Fulfils `ConnectionLogPort` and the relay's `TunnelLog`."""
+
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
+        self._store, self._clock, self._metrics = store, clock, metrics
+        self._waiters: list[tuple[set[str], asyncio.Event]] = []
+        self.on_opened: Callable[[str], None] = lambda _connection_id: None
+        self.on_closed: Callable[[str], None] = lambda _connection_id: None
+        self.on_tunnel_over: Callable[[str, str], None] = lambda _connection_id, _journal_id: None
+
+    # -- runs of the server -----------------------------------------------------------------
+
+    async def start_run(self, run_id: str, *, booted_at: float | None) -> PreviousRun:
+        """Begin this run; say of the last one's connections what can be said now.
+
+        Args:
+            run_id: this run's instance id.
+            booted_at: when the host booted, None where that cannot be told.
+        """
+        now = self._clock.now().wall
+
+        async def work(tx: AsyncConnection) -> tuple[PreviousRun, list[rows.Event]]:
+            last = await tx.execute(select(runs).order_by(runs.c.started_at.desc()).limit(1))
+            previous = last.mappings().one_or_none()
+            died = previous is not None and previous["stopped_cleanly_at"] is None
+            alive_at = None if previous is None else previous["last_alive_at"]
+            await tx.execute(insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now))
+            facts: tuple[ev.Evidence, ...] = ()
+            if died and alive_at is not None:
+                rebooted = booted_at is not None and booted_at > alive_at
+                facts = (
+                    ev.PreviousRunDied(
+                        vantage=Vantage.SERVER,
+                        at=now,
+                        party=Party.SERVER,
+                        host_rebooted=rebooted,
+                        last_alive_at=alive_at,
+                    ),
+                )
+            events: list[rows.Event] = []
+            ended_at = now if alive_at is None else alive_at
+            for row in await _open_rows(tx, connections.c.status == ConnectionStatus.ONGOING):
+                if facts:
+                    testimony = Testimony(Vantage.SERVER, now, facts)
+                    await rows.add_testimony(tx, row["connection_id"], testimony)
+                if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
+                    settled = await rows.settle(tx, row, ended_at=ended_at, now=now)
+                    events += [settled] if settled else []
+            left = [_open_tunnel(row) for row in await _open_rows(tx, _IS_TUNNEL, _IS_OPEN)]
+            tunnels = tuple(one for one in left if one.status is ConnectionStatus.ONGOING)
+            self._metrics.connections_open.set(len(left) + len(events))
+            return PreviousRun(died, alive_at, tunnels), events
+
+        found, events = await self._store.write(work)
+        self._announce(events)
+        return found
+
+    async def beat(self, run_id: str) -> None:
+        """Note that this run lives."""
+        await self._store.write(
+            lambda tx: tx.execute(
+                update(runs)
+                .where(runs.c.run_id == run_id)
+                .values(last_alive_at=self._clock.now().wall)
+            )
+        )
+
+    async def end_run(self, run_id: str) -> None:
+        """Note that this run stopped in order. Call last, when every row is settled."""
+        now = self._clock.now().wall
+        await self._store.write(
+            lambda tx: tx.execute(
+                update(runs)
+                .where(runs.c.run_id == run_id)
+                .values(last_alive_at=now, stopped_cleanly_at=now)
+            )
+        )
+
+    # -- beginnings -------------------------------------------------------------------------
+
+    async def grant(self, new: NewConnection) -> None:
+        """A tunnel was granted: its row is pending until the tunnel is joined."""
+        await self._insert(new, ConnectionStatus.PENDING)
+
+    async def open(self, new: NewConnection) -> None:
+        """A connection is up from the start (control links)."""
+        await self._insert(new, ConnectionStatus.ONGOING)
+
+    async def _insert(self, new: NewConnection, status: ConnectionStatus) -> None:
+        now = self._clock.now().wall
+        ongoing = status is ConnectionStatus.ONGOING
+
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            await tx.execute(
+                insert(connections).values(
+                    connection_id=new.connection_id,
+                    status=str(status),
+                    connect_type=str(new.connect_type),
+                    type=str(new.type),
+                    workspace_id=new.workspace_id,
+                    workspace=new.workspace,
+                    agent=new.agent,
+                    user=new.user,
+                    client_ip=new.client_ip,
+                    client_session_id=new.client_session_id,
+                    journal_id=new.journal_id,
+                    agent_instance=new.agent_instance,
+                    connection_method=str(new.method),
+                    created_at=now,
+                    connected_at=now if ongoing else None,
+                )
+            )
+            row = await rows.find(tx, new.connection_id)
+            return [rows.Opened(row)] if ongoing and row is not None else []
+
+        events = await self._store.write(work)
+        self._metrics.connections_open.inc()
+        self._announce(events)
+
+    async def tunnel_paired(self, connection_id: str) -> None:
+        """The relay has joined both legs."""
+        now = self._clock.now().wall
+
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            opened = await rows.mark_open(tx, connection_id, now)
+            return [opened] if opened else []
+
+        self._announce(await self._surely(work))
+
+    async def forget_unused(self, lives: Callable[[str], bool]) -> int:
+        """Delete the grants that nobody used in time; how many there were."""
+        before = self._clock.now().wall - PENDING_LIFE_S
+
+        async def work(tx: AsyncConnection) -> int:
+            found = await _open_rows(tx, _IS_PENDING, connections.c.created_at < before)
+            unused = [row["connection_id"] for row in found if not lives(row["connection_id"])]
+            for table in (evidence, revisions, sessions, connections):
+                await tx.execute(delete(table).where(table.c.connection_id.in_(unused)))
+            return len(unused)
+
+        forgotten = await self._store.write(work)
+        self._metrics.connections_open.dec(forgotten)
+        return forgotten
+
+    # -- ends -------------------------------------------------------------------------------
+
+    async def close_control(
+        self, connection_id: str, facts: Iterable[ev.Evidence], symptoms: Iterable[ev.Evidence]
+    ) -> None:
+        """A control link is over, and its own cell says why."""
+        now = self._clock.now().wall
+        testimony = Testimony(Vantage.SERVER, now, tuple(facts), tuple(symptoms))
+        await self._testify(connection_id, testimony, close_at=now)
+
+    async def tunnel_ended(self, connection_id: str, ending: TunnelEnding) -> None:
+        """The relay's tunnel is over: keep what it saw, and give the agent time to report."""
+        now = self._clock.now().wall
+        testimony = Testimony(Vantage.RELAY, now, ending.facts, ending.symptoms)
+
+        async def work(tx: AsyncConnection) -> tuple[RowMapping | None, list[rows.Event]]:
+            row = await rows.find(tx, connection_id)
+            if row is None:
+                return None, []
+            await rows.add_testimony(tx, connection_id, testimony)
+            if not (row["rx_bytes"] or row["tx_bytes"]):  # the agent's own numbers are better
+                await tx.execute(
+                    update(connections)
+                    .where(connections.c.connection_id == connection_id)
+                    .values(rx_bytes=ending.rx_bytes, tx_bytes=ending.tx_bytes)
+                )
+            if row["status"] != ConnectionStatus.CLOSED:
+                return row, []
+            settled = await rows.settle(tx, row, ended_at=now, now=now)
+            return row, [settled] if settled else []
+
+        row, events = await self._surely(work)
+        self._announce(events)
+        if row is not None and row["status"] != ConnectionStatus.CLOSED:
+            self.on_tunnel_over(connection_id, row["journal_id"] or "")
+
+    async def close_tunnel(
+        self, connection_id: str, facts: Iterable[ev.Evidence], *, ended_at: float | None = None
+    ) -> None:
+        """Close a tunnel that its agent does not report, with `facts` of the server's own."""
+        now = self._clock.now().wall
+        testimony = Testimony(Vantage.SERVER, now, tuple(facts))
+
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            row = await rows.find(tx, connection_id)
+            if row is None or row["status"] == ConnectionStatus.CLOSED:
+                return []
+            if testimony.facts:
+                await rows.add_testimony(tx, connection_id, testimony)
+            heard = await rows.relay_heard_end_at(tx, connection_id)
+            at = next((t for t in (heard, ended_at) if t is not None), now)
+            settled = await rows.settle(tx, row, ended_at=at, now=now)
+            return [settled] if settled else []
+
+        self._announce(await self._store.write(work))
+
+    async def _testify(self, connection_id: str, testimony: Testimony, *, close_at: float) -> None:
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            row = await rows.find(tx, connection_id)
+            if row is None:
+                return []
+            await rows.add_testimony(tx, connection_id, testimony)
+            settled = await rows.settle(tx, row, ended_at=close_at, now=testimony.received_at)
+            return [settled] if settled else []
+
+        self._announce(await self._surely(work))
+
+    async def _surely(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """What only this run knows is written as soon as the database works again."""
+        delay = RETRY_S
+        while True:
+            try:
+                return await self._store.write(work)
+            except StoreUnavailable as wrong:
+                _log.error("the connection log cannot be written", error=str(wrong), retry_s=delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_AT_MOST_S)
+
+    # -- reports ----------------------------------------------------------------------------
+
+    async def apply(self, reporter: ingest.Reporter, report: Report) -> int:
+        """Apply a report; committed when this returns.
+
+        Returns:
+            The number up to which the journal may forget.
+
+        Raises:
+            Garbage: the report makes no sense.
+            StoreUnavailable: nothing was applied; the reporter is to send it again.
+        """
+        now = self._clock.now().wall
+        applied = await self._store.write(lambda tx: ingest.apply(tx, reporter, report, now))
+        self._announce(applied.events)
+        for outcome, items in applied.outcomes().items():
+            self._metrics.reported(outcome, items)
+        if applied.refused:
+            _log.warning(
+                "report items refused",
+                reporter=reporter.key,
+                vantage=str(reporter.vantage),
+                connection_ids=applied.refused[:10],
+                count=len(applied.refused),
+            )
+        return applied.acked
+
+    async def reconcile(
+        self,
+        workspace_id: str,
+        journal_id: str,
+        known: Collection[str],
+        lives: Callable[[str], bool],
+    ) -> None:
+        """An agent is back: close what its journal should know of and does not."""
+        now = self._clock.now().wall
+        missing = ev.ReportMissing(vantage=Vantage.SERVER, at=now, party=Party.AGENT)
+
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            events: list[rows.Event] = []
+            mine = connections.c.workspace_id == workspace_id
+            its = connections.c.journal_id == journal_id
+            for row in await _open_rows(tx, _IS_TUNNEL, _IS_ONGOING, mine, its):
+                connection_id = row["connection_id"]
+                if connection_id in known or lives(connection_id):
+                    continue
+                await rows.add_testimony(
+                    tx, connection_id, Testimony(Vantage.SERVER, now, (missing,))
+                )
+                heard = await rows.relay_heard_end_at(tx, connection_id)
+                settled = await rows.settle(tx, row, ended_at=heard or now, now=now)
+                events += [settled] if settled else []
+            return events
+
+        self._announce(await self._store.write(work))
+
+    # -- looking ----------------------------------------------------------------------------
+
+    async def open_tunnels(
+        self, *, workspace_id: str | None = None, user: str | None = None
+    ) -> Sequence[OpenTunnel]:
+        """The tunnels of a workspace or of a user that are not closed, the pending ones included."""
+        where = [_IS_TUNNEL, _IS_OPEN]
+        if workspace_id is not None:
+            where.append(connections.c.workspace_id == workspace_id)
+        if user is not None:
+            where.append(connections.c.user == user)
+        found = await self._store.read(lambda tx: _open_rows(tx, *where))
+        return [_open_tunnel(row) for row in found]
+
+    async def last_agent_end(self, workspace_id: str) -> str:
+        """One sentence about how the workspace's last control link ended; "" if there was none."""
+        return await self._store.read(lambda tx: browse.last_agent_end(tx, workspace_id))
+
+    async def list(self, filters: ConnectionFilter, viewer: Identity) -> list[dict[str, Any]]:
+        """See `ConnectionLogPort`."""
+        now = self._clock.now().wall
+        return await self._store.read(lambda tx: browse.listing(tx, filters, viewer, now))
+
+    async def explain(self, connection_id_or_prefix: str, viewer: Identity) -> dict[str, Any]:
+        """See `ConnectionLogPort`."""
+        now = self._clock.now().wall
+        return await self._store.read(
+            lambda tx: browse.explained(tx, connection_id_or_prefix, viewer, now)
+        )
+
+    async def wait_closed(self, connection_ids: Collection[str], timeout: float) -> set[str]:
+        """Wait until all these rows are closed, at most `timeout` seconds; those that are not."""
+        left, done = set(connection_ids), asyncio.Event()
+        waiter = (left, done)
+        self._waiters.append(waiter)
+        try:
+            wanted = select(connections.c.connection_id).where(
+                connections.c.connection_id.in_(list(left)),
+                connections.c.status == ConnectionStatus.ONGOING,
+            )
+
+            async def ongoing(tx: AsyncConnection) -> set[str]:
+                return set((await tx.execute(wanted)).scalars())
+
+            left.intersection_update(await self._store.read(ongoing))
+            if left:
+                async with asyncio.timeout(timeout):
+                    await done.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiters.remove(waiter)
+        return left
+
+    # -- after the commit -------------------------------------------------------------------
+
+    def _announce(self, events: Iterable[rows.Event]) -> None:
+        for event in events:
+            row = event.row
+            about = {
+                "connection_id": row["connection_id"],
+                "type": row["type"],
+                "workspace": row["workspace"],
+                "user": row["user"],
+                "client_ip": row["client_ip"],
+                "connection_method": row["connection_method"],
+            }
+            match event:
+                case rows.Opened():
+                    _log.info("connection opened", connect_type=row["connect_type"], **about)
+                    self.on_opened(row["connection_id"])
+                case rows.Closed(judgement=judgement):
+                    disconnect = judgement.verdict.disconnect
+                    self._metrics.disconnected(disconnect)
+                    self._metrics.connections_open.dec()
+                    logs.disconnected(
+                        _log,
+                        "connection closed",
+                        disconnect,
+                        **about,
+                        duration_s=round(row["disconnected_at"] - row["connected_at"], 3),
+                        rx_bytes=row["rx_bytes"],
+                        tx_bytes=row["tx_bytes"],
+                        rule=judgement.verdict.rule,
+                        sentence=explain(disconnect, row["workspace"] or "").sentence,
+                    )
+                    self._settled(row["connection_id"])
+                case rows.Revised(was=was):
+                    self._metrics.revised()
+                    _log.info(
+                        "connection revised",
+                        connection_id=row["connection_id"],
+                        revision=row["revision"],
+                        was=was,
+                        now=row["disconnect_cause"],
+                        rule=row["rule"],
+                    )
+
+    def _settled(self, connection_id: str) -> None:
+        self.on_closed(connection_id)
+        for left, done in self._waiters:
+            left.discard(connection_id)
+            if not left:
+                done.set()
+
+
+_IS_TUNNEL = connections.c.connect_type == ConnectType.AGENT_TO_CLIENT
+_IS_OPEN = connections.c.status != ConnectionStatus.CLOSED
+_IS_ONGOING = connections.c.status == ConnectionStatus.ONGOING
+_IS_PENDING = connections.c.status == ConnectionStatus.PENDING
+
+
+async def _open_rows(tx: AsyncConnection, *where: Any) -> list[RowMapping]:
+    found = await tx.execute(select(connections).where(*where).order_by(connections.c.seq))
+    return list(found.mappings())
+
+
+def _open_tunnel(row: RowMapping) -> OpenTunnel:
+    return OpenTunnel(
+        row["connection_id"],
+        ConnectionStatus(row["status"]),
+        row["workspace_id"] or "",
+        row["journal_id"] or "",
+    )

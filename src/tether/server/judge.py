@@ -1,0 +1,91 @@
+"""From the testimonies on file to what a row says: filter, join, classify, flatten.
+
+Law: pure. A reporter is heard only about vantages that it may claim; the facts of all reporters are
+judged together, their symptoms never; a change of words alone is no new judgement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from tether.attribution.classify import Verdict, classify
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import ConnectType, Vantage
+
+MAY_CLAIM: Mapping[Vantage, frozenset[Vantage]] = {
+    # an agent hears its client's goodbyes and its relay's words, and passes them on
+    Vantage.AGENT: frozenset({Vantage.AGENT, Vantage.RELAY, Vantage.CLIENT}),
+    Vantage.CLIENT: frozenset({Vantage.CLIENT, Vantage.RELAY}),
+    Vantage.RELAY: frozenset({Vantage.RELAY}),
+    Vantage.SERVER: frozenset(Vantage),
+}
+"""Reporter -> the vantages whose facts it may hand in. Total over `Vantage`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What one reporter handed in at one time."""
+
+    reporter: Vantage
+    received_at: float
+    facts: tuple[Evidence, ...]
+    symptoms: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and the columns of `connections` that follow from it."""
+
+    verdict: Verdict
+    columns: Mapping[str, Any]
+
+    def differs_from(self, row: RowMapping | Mapping[str, Any]) -> bool:
+        """Whether this says something else about the end than `row` does.
+
+        `disconnect_detail` is left out: which vantage reported first must not make a revision.
+        """
+        return any(self.columns[name] != row[name] for name in MATERIAL)
+
+
+MATERIAL = (
+    "disconnect_cause",
+    "disconnect_basis",
+    "disconnect_actor",
+    "exit_code",
+    "exit_signal",
+)
+"""What makes a judgement a new one; reason, initiator and expected follow from the cause."""
+
+
+def admissible(reporter: Vantage, facts: Iterable[Evidence]) -> tuple[Evidence, ...]:
+    """Those of `facts` that `reporter` may testify to."""
+    return tuple(fact for fact in facts if fact.vantage in MAY_CLAIM[reporter])
+
+
+def judge(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> Judgement:
+    """Judge one end from everything on file about it."""
+    facts = [
+        fact
+        for testimony in testimonies
+        for fact in admissible(testimony.reporter, testimony.facts)
+    ]
+    verdict = classify(connect_type, facts)
+    disconnect = verdict.disconnect
+    columns = {
+        "disconnect_reason": str(disconnect.reason),
+        "disconnect_expected": disconnect.expected,
+        "disconnect_initiator": str(disconnect.initiator),
+        "disconnect_detail": disconnect.detail,
+        "disconnect_cause": disconnect.cause,
+        "disconnect_basis": str(disconnect.basis),
+        "disconnect_actor": disconnect.actor,
+        "coarse_reason": str(disconnect.row.coarse_reason),
+        "exit_code": disconnect.exit_code,
+        "exit_signal": disconnect.exit_signal,
+        "rule": verdict.rule,
+    }
+    return Judgement(verdict, columns)

@@ -1,0 +1,224 @@
+"""What the control links of agents and of clients have in common: one driver, one row, one end.
+
+Law: the row is opened before the peer is welcomed and closed by the link's own cell, whatever ends
+the link; a peer whose first message made no sense gets a row, too, because its token says who it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.log import Logger
+from tether.net.clock import Clock
+from tether.net.driver import LinkDriver
+from tether.protocol.link import Link
+from tether.protocol.messages import (
+    PROTOCOL,
+    Garbage,
+    Message,
+    Unrecognized,
+    Unsupported,
+    Welcome,
+    encode,
+)
+from tether.server.connlog import ConnectionLog
+from tether.server.handshake import Opening, unpack_control
+from tether.server.metrics import Metrics
+from tether.server.settings import LinkTimes
+from tether.server.store import StoreUnavailable
+from tether.version import VERSION
+
+LINGER_S = 1.5
+"""How long our goodbye waits for its acknowledgement: a part of the shutdown's eight seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Why the server ends a link, and when the peer should dial again (negative: never)."""
+
+    cause: str
+    actor: str = ""
+    detail: str = ""
+    retry_after_s: float = 0.0
+
+
+class ControlLink:
+    """One welcomed control link. `closed` is set when its row is closed."""
+
+    def __init__(self, opening: Opening, connection_id: str, driver: LinkDriver) -> None:
+        self.opening, self.connection_id, self.driver = opening, connection_id, driver
+        self.closed = asyncio.Event()
+
+    @property
+    def token_id(self) -> str:
+        return self.opening.identity.token_id
+
+    @property
+    def instance_id(self) -> str:
+        return self.opening.hello.instance_id
+
+    @property
+    def journal_id(self) -> str:
+        return self.opening.hello.journal_id
+
+    def declare(self, parting: Parting, at: float) -> None:
+        """Settle the cause now; the goodbye may follow later."""
+        if not self.driver.cell.ended:
+            self.driver.cell.offer(_said(parting, at))
+
+    def leave(self, parting: Parting, at: float, because: ev.Evidence | None = None) -> None:
+        """Say goodbye."""
+        self.driver.leave_because(
+            because or _said(parting, at),
+            cause=parting.cause,
+            actor=parting.actor,
+            detail=parting.detail,
+            retry_after_s=parting.retry_after_s,
+        )
+
+    def cut(self, fact: ev.Evidence) -> None:
+        """Wait no longer for the peer."""
+        self.driver.cut(fact)
+
+
+def _said(parting: Parting, at: float) -> ev.GoodbyeSaid:
+    return ev.GoodbyeSaid(
+        vantage=Vantage.SERVER,
+        at=at,
+        by=Party.SERVER,
+        cause=parting.cause,
+        actor=parting.actor,
+        detail=parting.detail,
+    )
+
+
+class Lines:
+    """Makes the drivers of control links and runs them to their rows' end."""
+
+    def __init__(
+        self,
+        *,
+        log: ConnectionLog,
+        clock: Clock,
+        metrics: Metrics,
+        times: LinkTimes,
+        server_instance: str,
+    ) -> None:
+        self.log, self.clock, self.metrics = log, clock, metrics
+        self._times, self.server_instance = times, server_instance
+
+    def driver(
+        self, opening: Opening, deliver: Callable[[Message], Awaitable[None] | None]
+    ) -> LinkDriver:
+        """The driver of an opened stream; nothing is sent before `run`."""
+        return LinkDriver(
+            stream=opening.stream,
+            link=Link(
+                me=Party.SERVER,
+                peer=opening.party,
+                now=self.clock.now(),
+                ping_every=self._times.ping_every_s,
+                patience=self._times.patience_s,
+                linger=LINGER_S,
+            ),
+            clock=self.clock,
+            pack=encode,
+            unpack=unpack_control,
+            deliver=deliver,
+        )
+
+    def welcome(
+        self,
+        connection_id: str,
+        *,
+        workspace_id: str = "",
+        workspace: str = "",
+        workspace_running: bool = True,
+        user_ca_key: str = "",
+        user: str = "",
+    ) -> Welcome:
+        """The answer to a good `Hello`."""
+        return Welcome(
+            protocol=PROTOCOL,
+            connection_id=connection_id,
+            server_instance=self.server_instance,
+            version=VERSION,
+            ping_every_s=self._times.ping_every_s,
+            patience_s=self._times.patience_s,
+            workspace_id=workspace_id,
+            workspace=workspace,
+            workspace_running=workspace_running,
+            user_ca_key=user_ca_key,
+            user=user,
+        )
+
+    async def run(self, link: ControlLink, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Run `link`, whose row is open, to its end, and close its row.
+
+        Args:
+            link: the link.
+            prepare: what is to be done first, for a peer that is welcome.
+        """
+        driver = link.driver
+        gauge = self.metrics.control_links.labels(str(link.opening.party))
+        gauge.inc()
+        try:
+            if link.opening.violation:
+                driver.violated(link.opening.violation)
+            else:
+                await prepare()
+            await driver.run()
+        except StoreUnavailable as wrong:
+            self._failed(link, str(wrong))
+            await link.opening.stream.close(1011, str(wrong))
+        finally:
+            gauge.dec()
+            if not driver.cell.ended:
+                self._failed(link, "the control link was dropped without a cause")
+            await self.log.close_control(
+                link.connection_id, driver.cell.facts, driver.cell.symptoms
+            )
+            link.closed.set()
+
+    def _failed(self, link: ControlLink, what: str) -> None:
+        fact = ev.InternalFailure(
+            vantage=Vantage.SERVER, at=self.clock.now().wall, party=Party.SERVER, what=what
+        )
+        link.driver.cell.offer(fact)
+
+
+class StrangeWords:
+    """What a link says of messages that it does not know: one warning a type."""
+
+    def __init__(self, logger: Logger, connection_id: str) -> None:
+        self._logger, self._connection_id = logger, connection_id
+        self._seen: set[str] = set()
+
+    def heard(self, message: Unrecognized | Unsupported) -> None:
+        """A peer of another version sent it, or did not know what we sent."""
+        kind = type(message).__name__
+        word = f"{kind}:{message.message_type}"
+        if word not in self._seen and len(self._seen) < 100:
+            self._seen.add(word)
+            self._logger.warning(
+                "message of another version",
+                connection_id=self._connection_id,
+                message_type=message.message_type,
+                known_by_us=kind == "Unsupported",
+            )
+
+
+def misplaced(message: Message, party: Party) -> Garbage:
+    """A message that this party may not send here."""
+    return Garbage(f"a {type(message).__name__} message from the {party}")
+
+
+CONNECT_TYPES = {
+    Party.AGENT: ConnectType.SERVER_TO_AGENT,
+    Party.CLIENT: ConnectType.CLIENT_TO_SERVER,
+}
+

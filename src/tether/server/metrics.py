@@ -1,0 +1,142 @@
+"""What Prometheus reads at `/metrics`.
+
+Law: counts only; decides nothing. One registry per server, never the global one, so that two servers
+in one test process do not share numbers. Every label takes its values from a closed set, and series
+that may occur start at 0, so that the first disconnect of a kind is seen as an increase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import get_args
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge
+from prometheus_client.exposition import generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from tether.attribution.causes import CATALOGUE, Cause
+from tether.attribution.disconnect import Disconnect
+from tether.attribution.vocabulary import ConnectType, Party
+from tether.server.identity import RefusalCode
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+OTHER = "other"
+
+
+class ReportOutcome(StrEnum):
+    """What became of a reported item."""
+
+    APPLIED = "applied"
+    REPEATED = "repeated"
+    REFUSED = "refused"
+
+
+LINK_ROLES = (Party.AGENT, Party.CLIENT)
+
+_ALL = tuple(ConnectType)
+_TUNNEL = (ConnectType.AGENT_TO_CLIENT,)
+_WITH_AGENT = (ConnectType.SERVER_TO_AGENT, ConnectType.AGENT_TO_CLIENT)
+_WITH_CLIENT = (ConnectType.AGENT_TO_CLIENT, ConnectType.CLIENT_TO_SERVER)
+_WHERE: Mapping[str, tuple[ConnectType, ...]] = {
+    "session": _TUNNEL,
+    "client": _WITH_CLIENT,
+    "agent": _WITH_AGENT,
+    "server": _ALL,
+    "relay": _TUNNEL,
+    "workspace": _WITH_AGENT,
+    "auth": _WITH_CLIENT,
+}
+"""First part of a cause's code -> the connections that it can end. What is missing: any."""
+
+
+class Metrics:
+    """The server's numbers."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._disconnects = Counter(
+            "tether_disconnects_total",
+            "Connections that ended, by what happened, who began it, and whether it was expected.",
+            ["connect_type", "reason", "initiator", "expected"],
+            registry=self.registry,
+        )
+        self._revisions = Counter(
+            "tether_attribution_revisions_total",
+            "Closed connections that later evidence made us judge otherwise.",
+            registry=self.registry,
+        )
+        self.connections_open = Gauge(
+            "tether_connections_open",
+            "Connections that are granted or ongoing now, control links included.",
+            registry=self.registry,
+        )
+        self.control_links = Gauge(
+            "tether_control_links", "Control links now.", ["role"], registry=self.registry
+        )
+        self.relay_legs = Gauge(
+            "tether_relay_legs", "Legs at the embedded relay now.", registry=self.registry
+        )
+        self.relay_bytes = Counter(
+            "tether_relay_bytes_total",
+            "Bytes that the embedded relay copied, both ways.",
+            registry=self.registry,
+        )
+        self._reports = Counter(
+            "tether_reports_total",
+            "Items of agents' and clients' journals, by what became of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "tether_handshakes_refused_total",
+            "Requests and control links that were turned away, by the code they were told.",
+            ["code"],
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
+        self._start_at_zero()
+
+    def disconnected(self, disconnect: Disconnect) -> None:
+        """Count the end of one connection. Call once for each row that closes."""
+        self._disconnects.labels(*_labels(disconnect.connect_type, disconnect.row)).inc()
+
+    def revised(self) -> None:
+        """Count one closed row that was judged anew; `disconnected` is not called again for it."""
+        self._revisions.inc()
+
+    def reported(self, outcome: ReportOutcome, items: int = 1) -> None:
+        """Count items of a journal."""
+        self._reports.labels(str(outcome)).inc(items)
+
+    def refused(self, code: str) -> None:
+        """Count one refused handshake; a code that is not known here counts as `other`."""
+        self._refused.labels(code if code in REFUSED_CODES else OTHER).inc()
+
+    def render(self) -> bytes:
+        """Everything, in the text format of Prometheus."""
+        return generate_latest(self.registry)
+
+    def _start_at_zero(self) -> None:
+        for cause in CATALOGUE.values():
+            for connect_type in _WHERE.get(cause.code.partition(".")[0], _ALL):
+                self._disconnects.labels(*_labels(connect_type, cause))
+        for role in LINK_ROLES:
+            self.control_links.labels(str(role))
+        for outcome in ReportOutcome:
+            self._reports.labels(str(outcome))
+        for code in (*sorted(REFUSED_CODES), OTHER):
+            self._refused.labels(code)
+
+
+REFUSED_CODES = frozenset(get_args(RefusalCode)) | {"too_many_failures"}
+
+
+def _labels(connect_type: ConnectType, cause: Cause) -> tuple[str, str, str, str]:
+    return (
+        str(connect_type),
+        str(cause.reason),
+        str(cause.initiator),
+        "true" if cause.expected else "false",
+    )

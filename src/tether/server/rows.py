@@ -1,0 +1,192 @@
+"""Rows of the connection log, inside one transaction: evidence goes in, a judgement comes out.
+
+Law: a row is judged from all that is on file about it, here and nowhere else; it is closed once, and
+what is found out later becomes a revision. What a reporter may store is bounded. Nothing is logged or
+announced here: the transaction may yet be undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether.attribution.evidence import Evidence, from_record, to_record
+from tether.attribution.vocabulary import ConnectType, Vantage
+from tether.server.judge import Judgement, Testimony, admissible, judge
+from tether.server.schema import ConnectionStatus, connections, evidence, revisions
+
+MAX_FACTS = 64
+"""Facts kept of one testimony; a connection's real end has a dozen."""
+
+MAX_FACT_BYTES = 4096
+MAX_TESTIMONIES = 16
+"""Testimonies kept of one reporter about one connection."""
+
+_LATEST_TIME = 253_402_300_799.0
+"""9999-12-31: what lies beyond cannot be printed, and is nobody's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A connection came up."""
+
+    row: RowMapping
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A connection was closed, for the first time. `row` is what it says now."""
+
+    row: RowMapping
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Revised:
+    """A closed connection is judged otherwise now."""
+
+    row: RowMapping
+    judgement: Judgement
+    was: str
+
+
+Event = Opened | Closed | Revised
+
+
+async def find(tx: AsyncConnection, connection_id: str) -> RowMapping | None:
+    """The row, or None."""
+    found = await tx.execute(
+        select(connections).where(connections.c.connection_id == connection_id)
+    )
+    return found.mappings().one_or_none()
+
+
+async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> Opened | None:
+    """Make a pending row ongoing; None if it was not pending."""
+    changed = await tx.execute(
+        update(connections)
+        .where(
+            connections.c.connection_id == connection_id,
+            connections.c.status == ConnectionStatus.PENDING,
+        )
+        .values(status=str(ConnectionStatus.ONGOING), connected_at=at)
+    )
+    if not changed.rowcount:
+        return None
+    row = await find(tx, connection_id)
+    assert row is not None, "it was just changed"
+    return Opened(row)
+
+
+async def add_testimony(tx: AsyncConnection, connection_id: str, testimony: Testimony) -> None:
+    """Keep what a reporter says about a connection, as far as it may and fits."""
+    said = await tx.scalar(
+        select(func.count())
+        .select_from(evidence)
+        .where(
+            evidence.c.connection_id == connection_id,
+            evidence.c.reporter == str(testimony.reporter),
+        )
+    )
+    if (said or 0) >= MAX_TESTIMONIES:
+        return
+    await tx.execute(
+        insert(evidence).values(
+            connection_id=connection_id,
+            reporter=str(testimony.reporter),
+            received_at=testimony.received_at,
+            facts=_storable(testimony.reporter, testimony.facts),
+            symptoms=_storable(testimony.reporter, testimony.symptoms),
+        )
+    )
+
+
+async def testimonies(tx: AsyncConnection, connection_id: str) -> list[Testimony]:
+    """Everything on file about a connection, in the order in which it came."""
+    found = await tx.execute(
+        select(evidence).where(evidence.c.connection_id == connection_id).order_by(evidence.c.id)
+    )
+    return [
+        Testimony(
+            reporter=Vantage(row["reporter"]),
+            received_at=row["received_at"],
+            facts=_read(row["facts"]),
+            symptoms=_read(row["symptoms"]),
+        )
+        for row in found.mappings()
+    ]
+
+
+async def settle(
+    tx: AsyncConnection, row: RowMapping, *, ended_at: float, now: float
+) -> Closed | Revised | None:
+    """Judge a connection that is over: close its row, or revise it where that changes its words.
+
+    Args:
+        tx: the transaction.
+        row: the connection as it is stored now.
+        ended_at: when it ended, as far as is known; used only for the first close.
+        now: the server's clock.
+    """
+    connection_id = row["connection_id"]
+    judgement = judge(ConnectType(row["connect_type"]), await testimonies(tx, connection_id))
+    first = row["status"] != ConnectionStatus.CLOSED
+    if not first and not judgement.differs_from(row):
+        return None
+    revision = row["revision"] + 1
+    changes: dict[str, Any] = {**judgement.columns, "revision": revision}
+    if first:
+        connected_at = row["connected_at"] if row["connected_at"] is not None else ended_at
+        changes |= {
+            "status": str(ConnectionStatus.CLOSED),
+            "connected_at": connected_at,
+            "disconnected_at": min(max(ended_at, connected_at), max(now, connected_at)),
+        }
+    await tx.execute(
+        update(connections).where(connections.c.connection_id == connection_id).values(changes)
+    )
+    await tx.execute(
+        insert(revisions).values(
+            connection_id=connection_id,
+            revision=revision,
+            as_of=now,
+            rule=judgement.verdict.rule,
+            because=judgement.verdict.because,
+            fields=judgement.verdict.disconnect.fields(),
+        )
+    )
+    settled = await find(tx, connection_id)
+    assert settled is not None, "it was just changed"
+    if first:
+        return Closed(settled, judgement)
+    return Revised(settled, judgement, was=row["disconnect_cause"])
+
+
+async def relay_heard_end_at(tx: AsyncConnection, connection_id: str) -> float | None:
+    """When this server's relay saw the tunnel end, by the server's own clock."""
+    at: float | None = await tx.scalar(
+        select(func.min(evidence.c.received_at)).where(
+            evidence.c.connection_id == connection_id,
+            evidence.c.reporter == str(Vantage.RELAY),
+        )
+    )
+    return at
+
+
+def _storable(reporter: Vantage, facts: Iterable[Evidence]) -> list[dict[str, Any]]:
+    kept = []
+    for fact in admissible(reporter, facts):
+        record = to_record(fact)
+        if 0 <= fact.at <= _LATEST_TIME and len(msgspec.json.encode(record)) <= MAX_FACT_BYTES:
+            kept.append(record)
+    # the first fact of a cell may say how it began, the last one is the cause: keep both ends
+    return kept if len(kept) <= MAX_FACTS else kept[: MAX_FACTS // 2] + kept[-MAX_FACTS // 2 :]
+
+
+def _read(records: list[dict[str, Any]]) -> tuple[Evidence, ...]:
+    return tuple(from_record(record) for record in records)

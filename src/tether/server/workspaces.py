@@ -1,0 +1,304 @@
+"""Workspaces: made, stopped, started and deleted, and who asked for it.
+
+Law: the database first, the agent second: what a person asked for is committed, with its intent,
+before the hub ends anything, so no new tunnel slips in and a crash in between loses nothing. What a
+viewer may not see does not exist for them. One change of one workspace at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from weakref import WeakValueDictionary
+
+from sqlalchemy import RowMapping, Select, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether.attribution.causes import WORKSPACE_STOPS
+from tether.net.clock import Clock
+from tether.server.accounts import Accounts, Rotated
+from tether.server.errors import Conflict, Invalid, NotFound
+from tether.server.identity import Identity
+from tether.server.ports import HubPort
+from tether.server.schema import IntentKind, WorkspaceState, intents, workspaces
+from tether.server.store import Store
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+class StopReason(StrEnum):
+    """`tether workspace stop --reason WORD`: the keys of `causes.WORKSPACE_STOPS`."""
+
+    USER = "user"
+    AUTOSTOP = "autostop"
+    DELETED = "deleted"
+    EVICTED = "evicted"
+
+
+class AgentStatus(StrEnum):
+    """How a workspace's agent is known to the server now."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    NEVER_CONNECTED = "never_connected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceInfo:
+    """A workspace as its viewers see it. Times are unix seconds."""
+
+    workspace_id: str
+    name: str
+    owner: str
+    state: WorkspaceState
+    created_at: float
+    host_key: str | None
+    agent_status: AgentStatus
+    agent_version: str | None
+    agent_hostname: str | None
+    agent_last_seen_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """A new workspace; its agent's token can be read only now."""
+
+    workspace_id: str
+    name: str
+    agent_token: str
+
+
+class Workspaces:
+    """Every workspace, and the only way to change one."""
+
+    def __init__(self, store: Store, accounts: Accounts, hub: HubPort, clock: Clock) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._hub = hub
+        self._clock = clock
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def create(self, name: str, by: Identity) -> Created:
+        """A new, running workspace of `by`, which waits for its agent.
+
+        Raises:
+            Invalid, Conflict: the name is no name, or is taken.
+        """
+        if NAME.fullmatch(name) is None:
+            raise Invalid(
+                "bad_name",
+                f"{name[:40]!r} cannot be a workspace's name: use 1 to 32 of a-z, 0-9 and '-', with a"
+                " letter or a digit at both ends",
+            )
+        workspace_id = uuid.uuid4().hex
+
+        async def make(connection: AsyncConnection) -> Rotated:
+            if (await connection.execute(_live(name))).first() is not None:
+                raise Conflict(
+                    "workspace_exists", f"the name {name} is taken by another workspace: choose one"
+                )
+            await connection.execute(
+                insert(workspaces).values(
+                    workspace_id=workspace_id,
+                    name=name,
+                    owner=by.user,
+                    state=WorkspaceState.RUNNING,
+                    created_at=self._clock.now().wall,
+                )
+            )
+            await self._intend(connection, IntentKind.CREATE, workspace_id, name, by, by.user)
+            return await self._accounts.rotate_agent_token(connection, workspace_id)
+
+        rotated = await self._store.write(make)
+        return Created(workspace_id=workspace_id, name=name, agent_token=rotated.issued.token)
+
+    async def list(self, viewer: Identity) -> list[WorkspaceInfo]:
+        """The workspaces that `viewer` may see, by name."""
+        wanted = select(workspaces).where(workspaces.c.deleted_at.is_(None))
+        if not viewer.is_admin:
+            wanted = wanted.where(workspaces.c.owner == viewer.user)
+
+        async def fetch(connection: AsyncConnection) -> list[WorkspaceInfo]:
+            rows = (await connection.execute(wanted.order_by(workspaces.c.name))).mappings()
+            return [self._info(row) for row in rows]
+
+        return await self._store.read(fetch)
+
+    async def get(self, name: str, viewer: Identity) -> WorkspaceInfo:
+        """One workspace.
+
+        Raises:
+            NotFound: there is none of this name that `viewer` may see.
+        """
+        row = await self._store.read(lambda connection: _visible(connection, name, viewer))
+        return self._info(row)
+
+    async def stop(self, name: str, reason: StopReason, by: Identity) -> WorkspaceInfo:
+        """Refuse new tunnels and end the sessions; returns when the agent has left, or soon after.
+
+        Raises:
+            NotFound: there is none of this name that `by` may see.
+        """
+        kind = IntentKind.EVICT if reason is StopReason.EVICTED else IntentKind.STOP
+        cause = WORKSPACE_STOPS[reason]
+        row = await self._find(name, by)
+        asked_by = by.actor(row["owner"])
+        actor = _ON_BEHALF_OF.get(reason, asked_by)
+        detail = "" if actor == asked_by else f"asked for by {asked_by}"
+        async with self._change(row["workspace_id"]):
+            await self._set(
+                row, by, kind, {"state": WorkspaceState.STOPPED}, cause=cause, actor=actor
+            )
+            await self._hub.stop_workspace(row["workspace_id"], cause, actor, detail)
+        return await self.get(name, by)
+
+    async def start(self, name: str, by: Identity) -> WorkspaceInfo:
+        """Let the agent serve again.
+
+        Raises:
+            NotFound: there is none of this name that `by` may see.
+        """
+        row = await self._find(name, by)
+        async with self._change(row["workspace_id"]):
+            await self._set(row, by, IntentKind.START, {"state": WorkspaceState.RUNNING})
+            await self._hub.start_workspace(row["workspace_id"])
+        return await self.get(name, by)
+
+    async def delete(self, name: str, by: Identity) -> None:
+        """End the sessions and forget the workspace; its agent's token is refused from now on.
+
+        Raises:
+            NotFound: there is none of this name that `by` may see.
+        """
+        row = await self._find(name, by)
+        cause, actor = WORKSPACE_STOPS[StopReason.DELETED], by.actor(row["owner"])
+        async with self._change(row["workspace_id"]):
+            gone = {"state": WorkspaceState.STOPPED, "deleted_at": self._clock.now().wall}
+            await self._set(row, by, IntentKind.DELETE, gone, cause=cause, actor=actor)
+            await self._hub.delete_workspace(row["workspace_id"], cause, actor)
+
+    async def rotate_token(self, name: str, by: Identity) -> str:
+        """A new token for the agent; the old one dies, and with it the link that it opened.
+
+        Raises:
+            NotFound: there is none of this name that `by` may see.
+        """
+
+        async def rotate(connection: AsyncConnection) -> Rotated:
+            row = await _visible(connection, name, by)
+            await self._intend(
+                connection, IntentKind.ROTATE_TOKEN, row["workspace_id"], name, by, row["owner"]
+            )
+            return await self._accounts.rotate_agent_token(connection, row["workspace_id"])
+
+        rotated = await self._store.write(rotate)
+        for token_id in rotated.replaced:
+            await self._hub.revoke_token(token_id)
+        return rotated.issued.token
+
+    def _change(self, workspace_id: str) -> asyncio.Lock:
+        """The lock under which a workspace is changed and its agent told, in the same order."""
+        return self._changing.setdefault(workspace_id, asyncio.Lock())
+
+    async def _find(self, name: str, viewer: Identity) -> RowMapping:
+        return await self._store.read(lambda connection: _visible(connection, name, viewer))
+
+    async def _set(
+        self,
+        row: RowMapping,
+        by: Identity,
+        kind: IntentKind,
+        values: dict[str, Any],
+        *,
+        cause: str = "",
+        actor: str | None = None,
+    ) -> None:
+        """Change a workspace and write down who asked for it, in one transaction."""
+
+        async def change(connection: AsyncConnection) -> None:
+            done = await connection.execute(
+                update(workspaces)
+                .where(
+                    workspaces.c.workspace_id == row["workspace_id"],
+                    workspaces.c.deleted_at.is_(None),
+                )
+                .values(values)
+            )
+            if done.rowcount == 0:
+                raise _no_such(row["name"])
+            await self._intend(
+                connection, kind, row["workspace_id"], row["name"], by, row["owner"], cause, actor
+            )
+
+        await self._store.write(change)
+
+    async def _intend(
+        self,
+        connection: AsyncConnection,
+        kind: IntentKind,
+        workspace_id: str,
+        name: str,
+        by: Identity,
+        owner: str,
+        cause: str = "",
+        actor: str | None = None,
+    ) -> None:
+        asked_by = by.actor(owner)
+        await connection.execute(
+            insert(intents).values(
+                kind=kind,
+                workspace_id=workspace_id,
+                subject=name,
+                cause=cause,
+                actor=asked_by if actor is None else actor,
+                requested_by=asked_by,
+                at=self._clock.now().wall,
+            )
+        )
+
+    def _info(self, row: RowMapping) -> WorkspaceInfo:
+        connected = self._hub.agent_connected(row["workspace_id"])
+        if connected:
+            status = AgentStatus.CONNECTED
+        elif row["agent_first_seen_at"] is None:
+            status = AgentStatus.NEVER_CONNECTED
+        else:
+            status = AgentStatus.DISCONNECTED
+        return WorkspaceInfo(
+            workspace_id=row["workspace_id"],
+            name=row["name"],
+            owner=row["owner"],
+            state=WorkspaceState(row["state"]),
+            created_at=row["created_at"],
+            host_key=row["host_key"],
+            agent_status=status,
+            agent_version=row["agent_version"],
+            agent_hostname=row["agent_hostname"],
+            agent_last_seen_at=self._clock.now().wall if connected else row["agent_last_seen_at"],
+        )
+
+
+_ON_BEHALF_OF = {StopReason.AUTOSTOP: "policy:autostop", StopReason.EVICTED: "platform"}
+"""Stops that are not the asker's own wish: whom the record names as the actor."""
+
+
+def _live(name: str) -> Select[Any]:
+    return select(workspaces).where(workspaces.c.name == name, workspaces.c.deleted_at.is_(None))
+
+
+async def _visible(connection: AsyncConnection, name: str, viewer: Identity) -> RowMapping:
+    wanted = _live(name)
+    if not viewer.is_admin:
+        wanted = wanted.where(workspaces.c.owner == viewer.user)
+    row: RowMapping | None = (await connection.execute(wanted)).mappings().one_or_none()
+    if row is None:
+        raise _no_such(name)
+    return row
+
+
+def _no_such(name: str) -> NotFound:
+    return NotFound("workspace_not_found", f"there is no workspace {name[:40]!r} of yours")

@@ -1,0 +1,32 @@
+"""The agent runs on uvloop where it can, on asyncio elsewhere: its tests run on both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from tests.agent.support import World, world
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[World]:
+    """An agent's SSH server with its loopback port."""
+    async with world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def client(agent: World) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """asyncssh's client, logged in."""
+    async with await agent.connect() as connection, asyncio.timeout(30):
+        yield connection

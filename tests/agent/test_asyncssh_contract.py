@@ -1,0 +1,135 @@
+"""What we lean on inside asyncssh, pinned to one version.
+
+asyncssh is pinned exactly. When the pin moves, this module says which of the private methods that
+`agent/ssh_connection.py` overrides have changed, and they must be read again.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import asyncssh
+import pytest
+from asyncssh.channel import SSHChannel, SSHServerChannel
+from asyncssh.connection import SSHConnection, SSHServerConnection
+from asyncssh.constants import MSG_DISCONNECT
+from asyncssh.sftp import run_sftp_server
+
+from tether.agent.ssh_connection import SessionChannel, SshConnection
+
+PIN = "2.24.1"
+
+
+def test_asyncssh_is_the_version_that_was_read() -> None:
+    assert asyncssh.__version__ == PIN
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        (SSHConnection._force_close, ["exc"]),
+        (SSHConnection._process_disconnect, ["_pkttype", "_pktid", "packet"]),
+        (SSHConnection._cleanup, ["exc"]),
+        (SSHConnection.connection_made, ["transport"]),
+        (SSHConnection.connection_lost, ["exc"]),
+        (SSHConnection.data_received, ["data", "datatype"]),
+        (SSHConnection.pause_writing, []),
+        (SSHConnection.resume_writing, []),
+        (SSHConnection._update_recv_pktlen, ["max_pktsize"]),
+        (SSHServerConnection.__init__, ["loop", "options", "acceptor", "error_handler", "wait"]),
+        (SSHServerConnection.reload_config, []),
+        (
+            SSHServerConnection.validate_public_key,
+            ["username", "key_data", "msg", "signature"],
+        ),
+        (SSHServerConnection.send_auth_banner, ["msg", "lang"]),
+        (
+            SSHServerConnection.create_server_channel,
+            ["encoding", "errors", "window", "max_pktsize"],
+        ),
+        (SSHConnection.create_tcp_channel, ["encoding", "errors", "window", "max_pktsize"]),
+        (SSHConnection.create_unix_channel, ["encoding", "errors", "window", "max_pktsize"]),
+        (SSHConnection.create_agent_channel, ["window", "max_pktsize"]),
+        (SSHChannel._flush_send_buf, []),
+        (SSHChannel._pause_resume_writing, []),
+        (SSHChannel._send_request, ["request", "args", "want_reply"]),
+        (SSHServerChannel._process_env_request, ["packet"]),
+        (SSHServerChannel._process_exec_request, ["packet"]),
+        (SSHServerChannel._start_session, ["command", "subsystem"]),
+        (run_sftp_server, ["sftp_server", "reader", "writer", "sftp_version"]),
+    ],
+)
+def test_what_we_call_or_override_has_its_parameters(
+    method: Callable[..., Any], parameters: list[str]
+) -> None:
+    assert [p for p in inspect.signature(method).parameters if p != "self"] == parameters
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("_protocol_factory", "_transport", "_channels", "_session_id", "_auth_complete"),
+        *("_key_options", "_cert_options", "_window", "_max_pktsize", "_allow_pty"),
+        *("_line_editor", "_line_echo", "_line_history", "_max_line_length", "_loop"),
+    ],
+)
+def test_the_attributes_that_we_touch_exist(name: str) -> None:
+    made = inspect.getsource(SSHConnection.__init__) + inspect.getsource(
+        SSHServerConnection.__init__
+    )
+    assert f"self.{name}" in made
+
+
+def test_every_close_passes_the_one_method_that_we_watch() -> None:
+    """Only `_force_close` lets go of the transport, so only there must the cause be known."""
+    tree = ast.parse(inspect.getsource(SSHConnection) + inspect.getsource(SSHServerConnection))
+    letting_go = {
+        function.name
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "self._transport"
+        and ast.unparse(node.value) == "None"
+    }
+    assert letting_go == {"_force_close"}
+
+
+def test_messages_are_dispatched_by_the_table_that_we_replace() -> None:
+    assert "_packet_handlers" in inspect.getsource(SSHConnection.process_packet)
+    ours = SshConnection._packet_handlers
+    stock = SSHServerConnection._packet_handlers
+    changed = {number for number, handler in ours.items() if handler is not stock.get(number)}
+    assert changed == {MSG_DISCONNECT}
+
+
+def test_channel_requests_are_dispatched_by_name() -> None:
+    source = inspect.getsource(SSHChannel._service_next_request)
+    assert "getattr(self, name, None)" in source
+    assert SessionChannel._process_env_request is not SSHServerChannel._process_env_request
+
+
+def test_a_full_transport_still_stops_nothing_in_stock_asyncssh() -> None:
+    """The day this fails, our corks may go."""
+    body = ast.parse(inspect.getsource(SSHConnection.pause_writing).strip()).body[0]
+    assert isinstance(body, ast.FunctionDef)
+    assert all(isinstance(line, ast.Expr) for line in body.body), "a docstring and nothing else"
+
+
+def test_a_lost_connection_is_still_one_of_the_disconnect_errors() -> None:
+    """`Connection.closing` tells them apart in this order."""
+    assert issubclass(asyncssh.ConnectionLost, asyncssh.DisconnectError)
+    for error in (
+        asyncssh.ProtocolError,
+        asyncssh.ProtocolNotSupported,
+        asyncssh.MACError,
+        asyncssh.KeyExchangeFailed,
+        asyncssh.CompressionError,
+        asyncssh.ServiceNotAvailable,
+        asyncssh.IllegalUserName,
+    ):
+        assert issubclass(error, asyncssh.DisconnectError)
+        assert not issubclass(error, asyncssh.ConnectionLost)

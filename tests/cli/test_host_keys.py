@@ -1,0 +1,121 @@
+"""Pins: trust on first use, by workspace id; a changed key is refused."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from tether.cli.failure import Failure
+from tether.cli.host_keys import (
+    Judgement,
+    Pin,
+    accept,
+    check,
+    judge,
+    known_hosts_text,
+    normal_key,
+    read_pins,
+    workspace_name,
+)
+from tether.config import ClientFiles
+
+ONE = Pin("w-1", "ssh-ed25519 AAAAone")
+OTHER_KEY = Pin("w-1", "ssh-ed25519 AAAAtwo")
+OTHER_WORKSPACE = Pin("w-2", "ssh-ed25519 AAAAtwo")
+
+
+@pytest.mark.parametrize(
+    ("pinned", "offered", "want"),
+    [
+        (None, ONE, Judgement.FIRST_USE),
+        (ONE, ONE, Judgement.KNOWN),
+        (ONE, OTHER_WORKSPACE, Judgement.OTHER_WORKSPACE),
+        (ONE, Pin("w-2", ONE.host_key), Judgement.OTHER_WORKSPACE),
+        (ONE, OTHER_KEY, Judgement.CHANGED_KEY),
+    ],
+)
+def test_what_is_offered_is_judged_by_what_is_pinned(
+    pinned: Pin | None, offered: Pin, want: Judgement
+) -> None:
+    assert judge({"dev": pinned} if pinned else {}, "dev", offered) is want
+
+
+def test_first_use_writes_what_ssh_reads(tmp_path: Path) -> None:
+    files = ClientFiles(tmp_path)
+    check(files, "dev", Pin("w-1", "ssh-ed25519 AAAAone agent@host\n"))
+    check(files, "a", OTHER_WORKSPACE)
+    assert files.known_hosts.read_text().splitlines()[1:] == [
+        "a.tether ssh-ed25519 AAAAtwo",
+        "dev.tether ssh-ed25519 AAAAone",
+    ]
+    assert stat.S_IMODE(files.known_hosts.stat().st_mode) == 0o600
+    assert read_pins(files) == {"dev": ONE, "a": OTHER_WORKSPACE}
+
+
+def test_a_changed_key_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    files = ClientFiles(tmp_path)
+    check(files, "dev", ONE)
+    before = files.known_hosts.read_bytes()
+    with pytest.raises(Failure) as refused:
+        check(files, "dev", OTHER_KEY)
+    assert str(files.known_hosts) in str(refused.value)
+    assert "`tether config-ssh --accept-new-host-key dev`" in str(refused.value)
+    assert (refused.value.code, files.known_hosts.read_bytes()) == (255, before)
+
+
+def test_the_user_may_accept_a_changed_key(tmp_path: Path) -> None:
+    files = ClientFiles(tmp_path)
+    check(files, "dev", ONE)
+    accept(files, "dev", OTHER_KEY)
+    assert check(files, "dev", OTHER_KEY) is Judgement.KNOWN
+    assert files.known_hosts.read_text() == known_hosts_text({"dev": OTHER_KEY})
+
+
+def test_a_new_workspace_of_an_old_name_is_pinned_anew(tmp_path: Path) -> None:
+    files = ClientFiles(tmp_path)
+    check(files, "dev", ONE)
+    assert check(files, "dev", OTHER_WORKSPACE) is Judgement.OTHER_WORKSPACE
+    assert read_pins(files) == {"dev": OTHER_WORKSPACE}
+
+
+def test_known_hosts_that_was_changed_by_hand_is_written_anew(tmp_path: Path) -> None:
+    files = ClientFiles(tmp_path)
+    check(files, "dev", ONE)
+    files.known_hosts.write_text("dev.tether ssh-ed25519 AAAAevil\n")
+    check(files, "dev", ONE)
+    assert files.known_hosts.read_text() == known_hosts_text({"dev": ONE})
+
+
+def test_an_agent_without_a_host_key_is_not_trusted(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="has told no host key yet"):
+        check(ClientFiles(tmp_path), "dev", Pin("w-1", ""))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"dev": {}}', '{"dev": 1}'])
+def test_damaged_pins_are_never_silently_forgotten(tmp_path: Path, text: str) -> None:
+    files = ClientFiles(tmp_path)
+    files.ssh.mkdir()
+    files.pins.write_text(text)
+    with pytest.raises(Failure, match="is damaged"):
+        check(files, "dev", ONE)
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("ssh-ed25519 AAAA me@here\n", "ssh-ed25519 AAAA"),
+        ("  ssh-ed25519   AAAA", "ssh-ed25519 AAAA"),
+        ("ecdsa-sha2-nistp256 AAAA", "ecdsa-sha2-nistp256 AAAA"),
+        ("ssh-ed25519", ""),
+        ("@cert-authority * x", ""),
+        ("", ""),
+    ],
+)
+def test_a_key_is_compared_without_its_comment(line: str, key: str) -> None:
+    assert normal_key(line) == key
+
+
+def test_a_host_name_is_a_workspace_name_with_a_suffix() -> None:
+    assert [workspace_name(host) for host in ("dev", "dev.tether")] == ["dev", "dev"]

@@ -1,0 +1,110 @@
+"""The migrations make the schema, can be undone, and travel with the package."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from tether.server.migrate import migrate, unmigrate
+from tether.server.schema import metadata
+from tether.server.store import Store, StoreUnavailable
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/migrated.db")
+    with engine.begin() as opened:
+        yield opened
+    engine.dispose()
+
+
+def _statements(connection: sa.Connection) -> dict[str, str]:
+    """What the database was told to make, without what Alembic keeps for itself."""
+    found = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%'"
+    )
+    made = {name: " ".join(sql.split()) for name, sql in found}
+    made.pop("alembic_version", None)
+    return made
+
+
+def _parts(statement: str) -> list[str]:
+    """The columns and constraints of a statement in no order: two makers may order them apart."""
+    return sorted(part.strip(" ,()") for part in statement.replace(", CONSTRAINT", "\n").split("\n"))
+
+
+def test_the_migrated_schema_equals_the_metadata(
+    connection: sa.Connection, tmp_path: Path
+) -> None:
+    migrate(connection)
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    assert compare_metadata(context, metadata) == []
+
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/made.db")
+    with engine.begin() as made:
+        metadata.create_all(made)
+        wanted = _statements(made)
+    engine.dispose()
+    migrated = _statements(connection)
+    # CHECKs and AUTOINCREMENT are not compared by Alembic, so the statements themselves are.
+    assert {name: _parts(sql) for name, sql in migrated.items()} == {
+        name: _parts(sql) for name, sql in wanted.items()
+    }
+
+
+def test_migrating_twice_changes_nothing(connection: sa.Connection) -> None:
+    migrate(connection)
+    before = _statements(connection)
+    migrate(connection)
+    assert _statements(connection) == before
+
+
+def test_the_migrations_can_be_undone(connection: sa.Connection) -> None:
+    migrate(connection)
+    unmigrate(connection)
+    assert _statements(connection) == {}
+    migrate(connection)
+    assert "connections" in _statements(connection)
+
+
+@pytest.mark.anyio
+async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "server.db"
+    await (await Store.open(path)).close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    raw.close()
+    with pytest.raises(StoreUnavailable) as refused:
+        await Store.open(path)
+    assert str(refused.value) == (
+        "the server's database was written by a newer version of Tether; run that version"
+    )
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+    raw.close()
+
+
+def test_the_scripts_travel_with_the_package() -> None:
+    folder = resources.files("tether.server") / "migrations"
+    assert (folder / "env.py").is_file()
+    assert (folder / "versions" / "v0001_initial.py").is_file()
+
+
+def test_the_schema_compiles_for_postgresql() -> None:
+    dialect = postgresql.dialect()
+    for table in metadata.sorted_tables:
+        assert str(CreateTable(table).compile(dialect=dialect))
+        for index in table.indexes:
+            assert str(CreateIndex(index).compile(dialect=dialect))
+    made = str(CreateTable(metadata.tables["connections"]).compile(dialect=dialect))
+    assert "seq BIGSERIAL NOT NULL" in made
+    assert "JSONB" in str(CreateTable(metadata.tables["evidence"]).compile(dialect=dialect))
