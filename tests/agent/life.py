@@ -24,7 +24,6 @@ from tether.net.tasks import Tasks
 from tether.protocol.link import Link
 from tether.protocol.messages import (
     PROTOCOL,
-    Goodbye,
     Hello,
     Message,
     Report,
@@ -109,7 +108,7 @@ class PlayedServer:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.welcome: dict[str, Any] = {}
-        self.answers: list[DialFailed | Goodbye | Message | bytes | None] = []
+        self.answers: list[DialFailed | Message | bytes | None] = []
         self.dialled_at: list[float] = []
         self.links: list[ServerLink] = []
         self.acknowledging = False
@@ -120,14 +119,17 @@ class PlayedServer:
         """What the agent dials with."""
         self.dialled_at.append(self._clock.now().mono)
         self._changed.set()
-        answer = self.answers.pop(0) if self.answers else self._welcome()
+        answer = self.next_answer()
         if isinstance(answer, DialFailed):
             raise answer
         cable = Cable()
         self._tasks.spawn(self.serve(cable.right, answer, cable), "serve")
         return cable.left
 
-    def _welcome(self) -> Welcome:
+    def next_answer(self) -> DialFailed | Message | bytes | None:
+        """What the next dial meets: a welcome, unless the test wishes otherwise."""
+        if self.answers:
+            return self.answers.pop(0)
         return Welcome(
             **{
                 "protocol": PROTOCOL,
@@ -144,7 +146,7 @@ class PlayedServer:
     async def serve(
         self,
         stream: MessageStream,
-        answer: Message | bytes | None = None,
+        answer: DialFailed | Message | bytes | None,
         cable: Cable | None = None,
     ) -> None:
         """One link from the first message on. `None` as an answer hangs up, bytes are sent raw."""
@@ -153,7 +155,7 @@ class PlayedServer:
             assert isinstance(raw, bytes)
             hello = decode(raw)
             assert isinstance(hello, Hello), hello
-            if answer is None:
+            if answer is None or isinstance(answer, DialFailed):
                 await stream.close(1011, "")
                 return
             await stream.send(answer if isinstance(answer, bytes) else encode(answer))

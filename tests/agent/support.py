@@ -28,7 +28,7 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.messages import Goodbye, Message, SessionRecord, TunnelOffer
+from tether.protocol.messages import Message, SessionRecord, TunnelOffer
 
 WAIT_S = 20.0
 WORKSPACE_ID = "ws-1"
@@ -70,7 +70,7 @@ class ClientEnd:
     def __init__(self, end: CableEnd, clock: Clock, tasks: Tasks) -> None:
         self.cable_end = end
         self.heard: list[Message] = []
-        self.data = bytearray()
+        self.data, self.sent = bytearray(), bytearray()
         self.on_data: Callable[[bytes], None] = lambda data: None
         self._changed = asyncio.Event()
         self.tunnel = TunnelEnd(
@@ -100,10 +100,15 @@ class ClientEnd:
             self._changed.clear()
             await self._changed.wait()
 
-    async def goodbye(self) -> Goodbye:
-        """The agent's goodbye."""
-        await self.until(lambda: any(isinstance(m, Goodbye) for m in self.heard))
-        return next(m for m in self.heard if isinstance(m, Goodbye))
+    async def goodbye(self) -> ev.GoodbyeSaid:
+        """What the agent said when it left; whether it was first is not asked."""
+        cell = await self.ended
+        (said,) = (
+            fact
+            for fact in (*cell.facts, *cell.symptoms)
+            if isinstance(fact, ev.GoodbyeSaid) and fact.by is Party.AGENT
+        )
+        return said
 
     def vanish_politely(self) -> None:
         """What a client's process says when its ssh closes the pipe."""
@@ -171,6 +176,7 @@ class World:
     async def _pump(self, reader: asyncio.StreamReader, client: ClientEnd) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
+                client.sent += data
                 client.tunnel.write(data)
                 await client.tunnel.drain()
         client.vanish_politely()

@@ -61,7 +61,7 @@ def fed(*parts: bytes, rows: int = ROWS, cols: int = COLS) -> Emulator:
 
 
 @given(before=output, after=output)
-@settings(max_examples=1500)
+@settings(max_examples=400)
 def test_whoever_attaches_anywhere_sees_what_a_viewer_from_the_start_sees(
     before: list[bytes], after: list[bytes]
 ) -> None:

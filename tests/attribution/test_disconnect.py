@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.facts import facts
+from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
-from tether.attribution.disconnect import CloseCell, Disconnect
+from tether.attribution.disconnect import KEPT_OF_A_KIND, CloseCell, Disconnect
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import Basis, ConnectType, Initiator, Reason
+from tether.attribution.vocabulary import Basis, ConnectType, Initiator, Party, Reason, Vantage
 
 A2C = ConnectType.AGENT_TO_CLIENT
 
@@ -119,3 +120,21 @@ def test_the_first_cause_wins_and_everything_later_is_a_symptom(
     assert cell.symptoms == tuple(fact for _, fact in told[first + 1 :])
     assert answers == [i == 0 for i in range(len(answers))]
     assert cell.ended == bool(answers)
+
+
+def test_a_long_life_does_not_outgrow_one_message() -> None:
+    """Of thousands of sessions on one connection the cell keeps the latest, and all else."""
+    cell = CloseCell()
+    login = ev.Authenticated(vantage=Vantage.AGENT, at=0.0, user="alice", method="publickey")
+    cell.note(login)
+    ends = [
+        ev.SessionEnded(vantage=Vantage.AGENT, at=float(n), exit_code=n % 256, open_sessions=0)
+        for n in range(5000)
+    ]
+    for end in ends:
+        cell.note(end)
+    bye = ev.SshDisconnected(
+        vantage=Vantage.AGENT, at=6000.0, by=Party.CLIENT, code=11, open_sessions=0
+    )
+    cell.offer(bye)
+    assert cell.facts == (login, *ends[-KEPT_OF_A_KIND:], bye)

@@ -70,7 +70,15 @@ def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path, text: str) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tether.example.com", "ftp://x", "http://", "http://x:99999", "http://u:p@x", "https://x?q"],
+    [
+        "",
+        "tether.example.com",
+        "ftp://x",
+        "http://",
+        "http://x:99999",
+        "http://u:p@x",
+        "https://x?q",
+    ],
 )
 def test_what_is_no_server_url_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="must be an http:// or https:// URL"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -83,9 +85,17 @@ RUNNER = (
 )
 
 
-def runner(script: str) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def runner(script: str) -> Iterator[subprocess.Popen[bytes]]:
     argv = [sys.executable, "-c", RUNNER, sys.executable, "-u", "-c", script]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_the_types_by_their_wire_names() -> None:
         "tunnel_offer",
         "offer_declined",
         "workspace_stop",
+        "workspace_start",
         "end_connections",
         "report",
         "report_ack",

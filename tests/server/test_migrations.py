@@ -39,12 +39,12 @@ def _statements(connection: sa.Connection) -> dict[str, str]:
 
 def _parts(statement: str) -> list[str]:
     """The columns and constraints of a statement in no order: two makers may order them apart."""
-    return sorted(part.strip(" ,()") for part in statement.replace(", CONSTRAINT", "\n").split("\n"))
+    return sorted(
+        part.strip(" ,()") for part in statement.replace(", CONSTRAINT", "\n").split("\n")
+    )
 
 
-def test_the_migrated_schema_equals_the_metadata(
-    connection: sa.Connection, tmp_path: Path
-) -> None:
+def test_the_migrated_schema_equals_the_metadata(connection: sa.Connection, tmp_path: Path) -> None:
     migrate(connection)
     context = MigrationContext.configure(connection, opts={"compare_type": True})
     assert compare_metadata(context, metadata) == []
@@ -100,7 +100,7 @@ def test_the_scripts_travel_with_the_package() -> None:
 
 
 def test_the_schema_compiles_for_postgresql() -> None:
-    dialect = postgresql.dialect()
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     for table in metadata.sorted_tables:
         assert str(CreateTable(table).compile(dialect=dialect))
         for index in table.indexes:

@@ -38,9 +38,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Parts]:
 async def _intents(server: Parts) -> list[tuple[object, ...]]:
     async def fetch(connection: AsyncConnection) -> list[tuple[object, ...]]:
         c = intents.c
-        wanted = select(c.kind, c.cause, c.actor, c.requested_by).where(
-            c.workspace_id.is_not(None)
-        )
+        wanted = select(c.kind, c.cause, c.actor, c.requested_by).where(c.workspace_id.is_not(None))
         return [tuple(row) for row in (await connection.execute(wanted.order_by(c.id))).all()]
 
     return await server.store.read(fetch)

@@ -67,9 +67,7 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
     ev.InternalFailure(vantage=Vantage.AGENT, at=15.0, party=Party.AGENT, what="KeyError: 'x'"),
     ev.ReportMissing(vantage=Vantage.SERVER, at=16.0, party=Party.AGENT),
     ev.TerminalDetached(vantage=Vantage.AGENT, at=16.5, by=Party.CLIENT, open_sessions=0),
-    ev.PolicyRefused(
-        vantage=Vantage.AGENT, at=16.6, policy=Policy.BLOCK_FILE_TRANSFER, what="scp"
-    ),
+    ev.PolicyRefused(vantage=Vantage.AGENT, at=16.6, policy=Policy.BLOCK_FILE_TRANSFER, what="scp"),
     ev.ForwardServed(vantage=Vantage.AGENT, at=16.7, what="direct_tcpip"),
     ev.IdeChannelsClosed(vantage=Vantage.AGENT, at=16.8, by=Party.CLIENT, backend_running=True),
     ev.IdeBackendGone(

@@ -46,7 +46,7 @@ class Cable:
         """Packets pass again, the lost ones first: TCP repeats them."""
         for wire in self._wires:
             wire.silent = False
-            wire.deliver()
+            wire.deliver_what_is_due()
 
     def reset(self) -> None:
         """RST to both ends, at once; what was under way is lost."""
@@ -113,7 +113,8 @@ class _Wire:
         self._unread = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._flying: deque[tuple[float, bytes | str | StreamLost]] = deque()
+        self._due = 0
+        self._flying: deque[bytes | str | StreamLost] = deque()
         self._arrived: deque[bytes | str | StreamLost] = deque()
         self._something = asyncio.Event()
         self._ended: StreamLost | None = None
@@ -129,12 +130,17 @@ class _Wire:
 
     def put(self, item: bytes | str | StreamLost) -> None:
         self._count(item, +1)
-        self._flying.append((self._loop.time() + self._delay, item))
-        self._loop.call_later(self._delay, self.deliver)
+        self._flying.append(item)
+        self._loop.call_later(self._delay, self._arrive)
 
-    def deliver(self) -> None:
-        while self._flying and not self.silent and self._flying[0][0] <= self._loop.time():
-            self._arrived.append(self._flying.popleft()[1])
+    def _arrive(self) -> None:
+        self._due += 1
+        self.deliver_what_is_due()
+
+    def deliver_what_is_due(self) -> None:
+        while self._due and not self.silent:
+            self._due -= 1
+            self._arrived.append(self._flying.popleft())
             self._something.set()
 
     async def get(self) -> bytes | str | StreamLost:

@@ -8,10 +8,9 @@ from typing import Any
 from tether.agent.ghostty import Emulator
 
 _MODES = (1, 5, 6, 7, 9, 25, 45, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031)
-
-
-_COLOURS = re.compile(rb"\x1b\[[\d;:]*m|\x1b\]8;[^\x1b]*\x1b\\")
-_SEEN_ON_A_BLANK = ("underline", "strikethrough", "overline", "inverse")
+_COLOUR = re.compile(rb"\x1b\[([\d;:]*)m|\x1b\]8;[^\x1b]*\x1b\\")
+_WORD = re.compile(rb"[34]8;5;\d+|[34]8;2;\d+;\d+;\d+|[\d:]+")
+_SEEN_ON_A_BLANK = re.compile(rb"48;|4\d$|10\d$|4$|4:|7$|9$|53$|58:")
 
 
 def screen_cells(emulator: Emulator) -> list[list[Any]]:
@@ -20,23 +19,23 @@ def screen_cells(emulator: Emulator) -> list[list[Any]]:
     return [[_cell(emulator, row, col) for col in range(cols)] for row in range(rows)]
 
 
-def _cell(emulator: Emulator, row: int, col: int) -> Any:
-    character = _COLOURS.sub(b"", emulator.text((row, col), (row, col)))
-    style = emulator._terminal.style(col, row)
-    if character in (b"", b" "):
-        seen = any(style[name] for name in _SEEN_ON_A_BLANK)
-        style = style if seen else {"bg": style["bg"]}
-        character = b" "
-    return character if style == {"bg": None} else (character, style)
+def _cell(emulator: Emulator, row: int, col: int) -> bytes | tuple[bytes, ...]:
+    text = emulator.line(row, col, col)
+    character = _COLOUR.sub(b"", text) or b" "
+    style = [word for words in _COLOUR.findall(text) for word in _WORD.findall(words)]
+    style = [word for word in style if word != b"0"]
+    if character == b" ":
+        style = [words for words in style if _SEEN_ON_A_BLANK.match(words)]
+    return (character, *style) if style else character
 
 
 def history_lines(emulator: Emulator) -> list[bytes]:
-    """The scrollback, a line each; blank ones at its ends do not count."""
-    kept = emulator.history_rows
-    if not kept:
-        return []
-    text = emulator.text((0, 0), (kept - 1, emulator.size[1] - 1), history=True, unwrap=True)
-    return [line.rstrip() for line in _COLOURS.sub(b"", text).strip(b"\r\n").split(b"\r\n")]
+    """The scrollback, a line each, without colours; blank ones at its ends do not count."""
+    text = b""
+    for row in range(emulator.history_rows):
+        text += emulator.line(row, 0, emulator.size[1] - 1, history=True)
+        text += b"" if emulator.wraps(row, history=True) else b"\n"
+    return [line.rstrip() for line in _COLOUR.sub(b"", text).strip(b"\n").split(b"\n")]
 
 
 def observed(emulator: Emulator) -> dict[str, Any]:

@@ -137,11 +137,12 @@ class RawServer:
         return await asyncio.wait_for(self._connected.get(), 5)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
         if self._answer is not None:
+            await reader.read(1 << 16)
             writer.write(self._answer)
             writer.close()
             return
+        head = await reader.readuntil(b"\r\n\r\n")
         lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n") if b": " in line)
         key = lines[b"Sec-WebSocket-Key"]
         accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())

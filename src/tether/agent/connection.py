@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 import asyncssh
+from asyncssh.packet import PacketDecodeError
 
 from tether.agent import auth
 from tether.agent.environment import Account, session_environment
@@ -100,7 +101,7 @@ class Connection:
     @property
     def open_sessions(self) -> int:
         """Sessions that were started and have not ended."""
-        return sum(bool(session.started_at) and not session.over for session in self._sessions)
+        return sum(s.started_at is not None and not s.over for s in self._sessions)
 
     async def run(self) -> None:
         """Serve until the tunnel is over."""
@@ -162,16 +163,22 @@ class Connection:
         match exc:
             case None | asyncssh.ConnectionLost():
                 pass  # we closed, or the tunnel did: the cell knows
-            case asyncssh.DisconnectError() | UnicodeDecodeError():
-                what = exc.reason if isinstance(exc, asyncssh.DisconnectError) else str(exc)
-                self._part(
-                    ev.ProtocolViolated(
-                        vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, what=what[:200]
-                    )
-                )
+            case asyncssh.DisconnectError(reason=what):
+                self._violated(what)
+            case PacketDecodeError():
+                self._violated(str(exc))
+            case UnicodeDecodeError():
+                self._violated("bytes that are no text where text should be")
             case _:
                 self._log.error("ssh connection failed", exc_info=exc)
                 self._part(self._failure(f"{type(exc).__name__}: {exc}"))
+
+    def _violated(self, what: str) -> None:
+        self._part(
+            ev.ProtocolViolated(
+                vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, what=what[:200]
+            )
+        )
 
     def _login_timed_out(self) -> None:
         after = self._login_timeout_s
@@ -314,13 +321,16 @@ class Connection:
 
     def session_lost(self, session: Session) -> None:
         self._sessions.discard(session)
-        if session.started_at and not session.over:  # its channel closed before its process ended
+        if (
+            session.started_at is not None and not session.over
+        ):  # its channel closed before its process ended
             session.over = True
             self._on_session(self._record(session, self._now()))
 
     def _record(
         self, session: Session, ended_at: float | None = None, status: ExitStatus | None = None
     ) -> SessionRecord:
+        assert session.started_at is not None, "what never started is not recorded"
         return SessionRecord(
             connection_id=self.offer.connection_id,
             session_id=session.session_id,

@@ -146,9 +146,9 @@ class Control:
             await self._tasks.cancel()
 
     @property
-    def connected(self) -> bool:
-        """Whether a link is up."""
-        return self._live is not None
+    def connection_id(self) -> str:
+        """The link that is up; "" without one."""
+        return self._live.welcome.connection_id if self._live is not None else ""
 
     def send(self, message: Message) -> None:
         """Tell the server something that is only worth telling now; lost without a link."""
@@ -232,6 +232,7 @@ class Control:
         )
         self._owner.welcomed(live.welcome)
         pumping = self._tasks.spawn(live.pump.run(), "reports")
+        pumping.add_done_callback(lambda task: self._pump_ended(live, task))
         if self._farewell is not None:  # asked to quit while we were dialling
             self.leave(self._farewell)
         try:
@@ -259,17 +260,21 @@ class Control:
             case _:
                 live.driver.violated(f"a {type(message).__name__} message")
 
+    def _pump_ended(self, live: _Live, task: asyncio.Task[None]) -> None:
+        """A link that reports nothing any more is of no use: the next one gets a new pump."""
+        if not task.cancelled() and (wrong := task.exception()) is not None:
+            failure = self._failure(f"the reports pump failed: {wrong!r}"[:200])
+            live.driver.leave_because(failure, "agent.internal_error", detail=failure.what)
+
+    def _failure(self, what: str) -> ev.InternalFailure:
+        return ev.InternalFailure(
+            vantage=Vantage.AGENT, at=self._clock.now().wall, party=Party.AGENT, what=what
+        )
+
     def _record(self, live: _Live) -> None:
         now, cell = self._clock.now(), live.driver.cell
         if not cell.ended:  # only a cancelled task gets here: whoever cancelled it gave no cause
-            cell.offer(
-                ev.InternalFailure(
-                    vantage=Vantage.AGENT,
-                    at=now.wall,
-                    party=Party.AGENT,
-                    what="the control link was dropped without a cause",
-                )
-            )
+            cell.offer(self._failure("the control link was dropped without a cause"))
         disconnected(
             _log,
             "disconnected from server",

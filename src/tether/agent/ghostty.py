@@ -7,10 +7,12 @@ Nothing here is thread-safe.
 
 from __future__ import annotations
 
+import functools
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
-from pyghostty._ffi import check, ffi, lib  # type: ignore[import-untyped]
+from pyghostty._ffi import GhosttyError, check, ffi, lib  # type: ignore[import-untyped]
 from pyghostty.core import Terminal, init_sized  # type: ignore[import-untyped]
 
 _HISTORY_BYTES = 8 << 20
@@ -65,6 +67,17 @@ class Emulator:
         return bool(self._get("vt_ground", "bool"))
 
     @property
+    def half_read(self) -> bytes:
+        """The control sequence or character that is half read; b"" at rest, or if it is endless."""
+        if self.at_rest:
+            return b""
+        handle, take = self._terminal._t[0], lib.ghostty_terminal_continuation_alloc
+        try:
+            return _owned(lambda at, n: take(handle, ffi.NULL, at, n))
+        except GhosttyError:
+            return b""
+
+    @property
     def history_rows(self) -> int:
         """Rows that have left the screen at its top and are kept."""
         return int(self._get("scrollback_rows", "size_t"))
@@ -89,49 +102,68 @@ class Emulator:
         """Change the size; lines of the primary screen are laid out anew."""
         self._terminal.resize(cols, rows, *_CELL_PX)
 
-    def wraps(self, row: int) -> bool:
-        """Whether the text of screen row `row` goes on in the next."""
+    def wraps(self, row: int, *, history: bool = False) -> bool:
+        """Whether the text of row `row` goes on in the next."""
         found, wraps = ffi.new("GhosttyRow*"), ffi.new("bool*")
-        check(lib.ghostty_grid_ref_row(self._terminal.ref(0, row), found), "row")
+        ref = self._terminal.ref(0, row, "history" if history else "active")
+        check(lib.ghostty_grid_ref_row(ref, found), "row")
         check(lib.ghostty_row_get(found[0], lib.GHOSTTY_ROW_DATA_WRAP, wraps), "wrap")
         return bool(wraps[0])
 
-    def text(
-        self,
-        first: tuple[int, int],
-        last: tuple[int, int],
-        *,
-        history: bool = False,
-        unwrap: bool = False,
-        pen: bool = False,
-    ) -> bytes:
-        """The rectangle from `first` to `last` (row, column) with its colours, rows joined by CR LF.
+    def line(self, row: int, first: int, last: int, *, history: bool = False) -> bytes:
+        """Columns `first` to `last` of one row with their looks, from a plain pen back to a plain pen.
+
+        The library's own formatter is not used for this: it lends a blank cell the look of the text
+        before it, and leaves out rows that are nothing but background.
 
         Args:
-            first: its first cell.
-            last: its last cell.
-            history: rows count from the oldest that is kept, not from the screen's top.
-            unwrap: join the rows of one line; the rectangle must be as wide as the screen.
-            pen: append what sets the pen (colours, link, character sets, keyboard protocol).
+            row: from the top of the screen, or of the history (then 0 is the oldest that is kept).
+            first: the first column.
+            last: the last column.
+            history: which of the two.
         """
+        ref, raw = self._terminal.ref(first, row, "history" if history else "active"), _CELL
+        parts: list[bytes] = []
+        blanks, look_now = 0, b""
+        for col in range(first, last + 1):
+            ref.x = col
+            check(lib.ghostty_grid_ref_cell(ref, raw), "cell")
+            if not raw[0]:
+                blanks += 1
+                continue
+            cell = _decoded(int(raw[0]))
+            if cell.spacer and col > first:
+                continue
+            look = cell.background + (_look(ref) if cell.styled else b"")
+            if cell.linked:
+                look += b"\x1b]8;;%b\x1b\\" % _link(ref)
+            if blanks:
+                parts += [_plain_again(look_now), b" " * blanks]
+                blanks, look_now = 0, b""
+            if look != look_now:
+                parts += [_plain_again(look_now), look]
+                look_now = look
+            parts.append(_graphemes(ref) if cell.cluster else cell.text)
+        return b"".join([*parts, _plain_again(look_now)])
+
+    def pen(self) -> bytes:
+        """What sets colours, link, protection, character sets and keyboard protocol as they are."""
+        return self._formatted(pen=True)[len(self._formatted()) :]
+
+    def _formatted(self, *, pen: bool = False) -> bytes:
+        """The corner of the screen, and after it the pen if asked for."""
         selection = init_sized("GhosttySelection")
-        tag = "history" if history else "active"
-        selection.start = self._terminal.ref(first[1], first[0], tag)[0]
-        selection.end = self._terminal.ref(last[1], last[0], tag)[0]
-        selection.rectangle = not unwrap
+        selection.start = selection.end = self._terminal.ref(0, 0)[0]
         options = init_sized("GhosttyFormatterTerminalOptions")[0]
-        options.emit = lib.GHOSTTY_FORMATTER_FORMAT_VT
-        options.unwrap, options.trim, options.selection = unwrap, True, selection
+        options.emit, options.selection = lib.GHOSTTY_FORMATTER_FORMAT_VT, selection
         if pen:
             for name in ("style", "hyperlink", "protection", "charsets", "kitty_keyboard"):
                 setattr(options.extra.screen, name, True)
         formatter = ffi.new("GhosttyFormatter*")
-        create = lib.ghostty_formatter_terminal_new
+        create, fill = lib.ghostty_formatter_terminal_new, lib.ghostty_formatter_format_alloc
         check(create(ffi.NULL, formatter, self._terminal._t[0], options), "formatter")
         try:
-            return _owned(
-                lambda at, n: lib.ghostty_formatter_format_alloc(formatter[0], ffi.NULL, at, n)
-            )
+            return _owned(lambda at, n: fill(formatter[0], ffi.NULL, at, n))
         finally:
             lib.ghostty_formatter_free(formatter[0])
 
@@ -173,3 +205,95 @@ def _owned(call: Any) -> bytes:
         return bytes(ffi.buffer(at[0], n[0]))
     finally:
         lib.ghostty_free(ffi.NULL, at[0], n[0])
+
+
+# -- one cell -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    text: bytes
+    background: bytes
+    spacer: bool
+    """The second half of a wide character, or the gap before one that went to the next row."""
+    cluster: bool
+    styled: bool
+    linked: bool
+
+
+_CELL = ffi.new("GhosttyCell*")
+_FLAGS = (("bold", 1), ("faint", 2), ("italic", 3), ("blink", 5), ("inverse", 7), ("invisible", 8))
+_MORE_FLAGS = (("strikethrough", 9), ("overline", 53))
+
+
+def _plain_again(look: bytes) -> bytes:
+    return (b"\x1b[0m" if look else b"") + (b"\x1b]8;;\x1b\\" if b"\x1b]8;" in look else b"")
+
+
+@functools.lru_cache(4096)
+def _decoded(raw: int) -> _Cell:
+    """What a cell's packed value says; the same value always says the same."""
+    tag = _of_cell(raw, "CONTENT_TAG", "GhosttyCellContentTag")
+    background = b""
+    if tag == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_PALETTE:
+        index = _of_cell(raw, "COLOR_PALETTE", "GhosttyColorPaletteIndex")
+        background = b"\x1b[%bm" % _palette(40, index)
+    elif tag == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_RGB:
+        rgb = _of_cell(raw, "COLOR_RGB", "GhosttyColorRgb")
+        background = b"\x1b[48;2;%d;%d;%dm" % (rgb.r, rgb.g, rgb.b)
+    code = 0 if background else _of_cell(raw, "CODEPOINT", "uint32_t")
+    return _Cell(
+        text=chr(code).encode("utf-8", "replace") if code >= 0x20 else b" ",
+        background=background,
+        spacer=_of_cell(raw, "WIDE", "GhosttyCellWide") >= lib.GHOSTTY_CELL_WIDE_SPACER_TAIL,
+        cluster=tag == lib.GHOSTTY_CELL_CONTENT_CODEPOINT_GRAPHEME,
+        styled=bool(_of_cell(raw, "STYLE_ID", "GhosttyStyleId")),
+        linked=bool(_of_cell(raw, "HAS_HYPERLINK", "bool")),
+    )
+
+
+def _of_cell(raw: int, what: str, ctype: str) -> Any:
+    out = ffi.new(f"{ctype}*")
+    check(lib.ghostty_cell_get(raw, getattr(lib, f"GHOSTTY_CELL_DATA_{what}"), out), what)
+    return out[0]
+
+
+def _look(ref: Any) -> bytes:
+    """What sets the style of a cell, after a plain pen."""
+    style = init_sized("GhosttyStyle")
+    check(lib.ghostty_grid_ref_style(ref, style), "style")
+    words = [b"%d" % code for name, code in _FLAGS + _MORE_FLAGS if getattr(style, name)]
+    if style.underline:
+        words.append(b"4" if style.underline == 1 else b"4:%d" % style.underline)
+    words += _colour(30, style.fg_color) + _colour(40, style.bg_color)
+    words += [word.replace(b";", b":") for word in _colour(50, style.underline_color)]
+    return b"\x1b[%bm" % b";".join(words) if words else b""
+
+
+def _colour(base: int, colour: Any) -> list[bytes]:
+    if colour.tag == lib.GHOSTTY_STYLE_COLOR_PALETTE:
+        return [_palette(base, colour.value.palette)]
+    if colour.tag == lib.GHOSTTY_STYLE_COLOR_RGB:
+        rgb = colour.value.rgb
+        return [b"%d;2;%d;%d;%d" % (base + 8, rgb.r, rgb.g, rgb.b)]
+    return []
+
+
+def _palette(base: int, index: int) -> bytes:
+    if index >= 16 or base == 50:  # underlines have no short forms
+        return b"%d;5;%d" % (base + 8, index)
+    return b"%d" % (base + index if index < 8 else base + 60 + index - 8)
+
+
+def _graphemes(ref: Any) -> bytes:
+    codes, n = ffi.new("uint32_t[]", 64), ffi.new("size_t*")
+    if lib.ghostty_grid_ref_graphemes(ref, codes, len(codes), n):
+        return b" "  # a cluster of more than 64 code points
+    return "".join(map(chr, codes[0 : n[0]])).encode("utf-8", "replace")
+
+
+def _link(ref: Any) -> bytes:
+    uri, n = ffi.new("uint8_t[]", 2048), ffi.new("size_t*")
+    if lib.ghostty_grid_ref_hyperlink_uri(ref, uri, len(uri), n):
+        return b""
+    return bytes(ffi.buffer(uri, n[0]))

@@ -38,8 +38,12 @@ from tether.net.sock_diag import (
 FORGET_HIDDEN_S = 30.0
 """How long a socket whose process could not be seen is not searched for again."""
 
+WARM_S = 300.0
 STUCK_AFTER_S = 2.0
 """How long a command line is waited for."""
+
+MAX_COMMANDS = 128
+"""Command lines that are remembered; an IDE's may be tens of kilobytes long."""
 
 _SLICE_S = 0.001
 
@@ -110,6 +114,8 @@ class PortInspector:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="port-inspection")
         self._searching = asyncio.Lock()
         self._hidden: dict[int, float] = {}
+        self._commands: dict[tuple[Holder, int], tuple[str, ...]] = {}
+        self._warm_until = float("-inf")
         self._netlink = True
         self._told = False
 
@@ -136,9 +142,12 @@ class PortInspector:
         return Found(found) if found else CannotSee(sockets[0].uid)
 
     async def warm(self) -> None:
-        """Meet every process now, so that later searches find an answer among what is new."""
-        if not self._platform.startswith("linux"):
+        """Meet every process now, so that later searches find an answer among what is new. Called
+        again soon after, it does nothing."""
+        now = self._clock.now().mono
+        if not self._platform.startswith("linux") or now < self._warm_until:
             return
+        self._warm_until = now + WARM_S
         async with self._searching:
             with contextlib.suppress(DiagUnavailable):  # `inspect` tells
                 await _in_slices(self._holders.search((), also=listening_inodes()))
@@ -186,15 +195,25 @@ class PortInspector:
         started = None if pid is None else started_at(pid, self._proc)
         if pid is None or started is None:
             return None
+        process = Holder(pid, started)
+        command = await self._command(process, listening.inode)
+        return Listener(process, command, listening.address, listening.port, listening.uid)
+
+    async def _command(self, process: Holder, inode: int) -> tuple[str, ...]:
+        """The arguments of the process, read once for each socket that it listens on."""
+        command = self._commands.get((process, inode))
+        if command is not None:
+            return command
         loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._threads, command_line, pid, self._proc)
+        reading = loop.run_in_executor(self._threads, command_line, process.pid, self._proc)
         try:
             command = await asyncio.wait_for(reading, STUCK_AFTER_S)
         except TimeoutError:
-            command = ()
-        return Listener(
-            Holder(pid, started), command, listening.address, listening.port, listening.uid
-        )
+            return ()
+        while len(self._commands) >= MAX_COMMANDS:
+            self._commands.pop(next(iter(self._commands)))
+        self._commands[process, inode] = command
+        return command
 
     def _cannot(self, why: str) -> CannotInspect:
         if not self._told:

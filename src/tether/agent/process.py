@@ -156,12 +156,19 @@ class Processes:
         return self._start(argv, env, directory, actions, on_exit)
 
     async def end_all(self, grace: float = _HANG_UP_GRACE_S) -> None:
-        """Hang up on every group that is left; kill what has not gone after `grace` seconds."""
-        for number, patience in ((signal.SIGHUP, grace), (signal.SIGKILL, grace)):
-            for process in list(self._live.values()):
-                process.signal(number)
+        """Hang up on every group that is left; kill what has not gone after `grace` seconds, or at
+        once when cancelled. What is started meanwhile is left alone."""
+        left = list(self._live.values())
+        try:
+            for process in left:
+                process.signal(signal.SIGHUP)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), patience)
+                await asyncio.wait_for(self._quiet.wait(), grace)
+        finally:
+            for process in left:
+                process.signal(signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), grace)
 
     def _start(
         self,

@@ -75,7 +75,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.session_id = uuid.uuid4().hex
         self.session_type = ConnectionType.SSH
         self.subsystem = ""
-        self.started_at = 0.0
+        self.started_at: float | None = None
         self.over = False
         self._host = host
         self._loop = asyncio.get_running_loop()
@@ -152,7 +152,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         channel = self._open_channel()
         more: dict[str, str] = {}
         if self._terminal is not None:
-            more |= {"TERM": self._term, "SSH_TTY": self._terminal.path}
+            more["SSH_TTY"] = self._terminal.path
+            if self._term:
+                more["TERM"] = self._term
         if (agent := channel.get_agent_path()) is not None:
             more["SSH_AUTH_SOCK"] = agent
         env = self._host.environment(channel.variables.values, more)

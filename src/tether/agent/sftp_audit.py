@@ -25,8 +25,7 @@ MAX_PATH = 1024
 """Characters of a path in a record."""
 
 _U32 = struct.Struct(">I")
-_INIT, _WRITE = 1, 6
-_OPEN, _SYMLINK, _EXTENDED = 3, 20, 200
+_INIT, _OPEN, _RENAME, _SYMLINK, _EXTENDED = 1, 3, 18, 20, 200
 _FLAG_WRITE, _FLAG_CREATE = 0x02, 0x08
 
 _ONE_PATH = {
@@ -40,7 +39,6 @@ _EXTENSIONS = {
     b"hardlink@openssh.com": FileAct.HARD_LINK,
     b"lsetstat@openssh.com": FileAct.SET_ATTRIBUTES,
 }
-_RENAME = 18
 _KEPT_TYPES = frozenset({_OPEN, _RENAME, _SYMLINK, _EXTENDED, *_ONE_PATH})
 _KNOWN_TYPES = frozenset({_INIT, *range(3, 24), _EXTENDED})
 
@@ -147,17 +145,14 @@ def _read(packet: bytes) -> _Key | None:
         name, at = _string(packet, at)
         return _read_extension(name, packet, at)
     path, at = _string(packet, at)
-    match kind:
-        case 3:
-            return _Key(_opened(_number(packet, at)), _text(path))
-        case 18:
-            target, at = _string(packet, at)
-            return _Key(FileAct.RENAME, _text(path), _text(target))
-        case 20:  # OpenSSH's order, which nearly everybody follows: what it leads to comes first
-            link, at = _string(packet, at)
-            return _Key(FileAct.SYMLINK, _text(link), _text(path))
-        case _:
-            return _Key(_ONE_PATH[kind], _text(path))
+    if kind == _OPEN:
+        return _Key(_opened(_number(packet, at)), _text(path))
+    if kind in _ONE_PATH:
+        return _Key(_ONE_PATH[kind], _text(path))
+    second, at = _string(packet, at)
+    if kind == _SYMLINK:  # OpenSSH's order, which nearly everybody follows: first what it leads to
+        return _Key(FileAct.SYMLINK, _text(second), _text(path))
+    return _Key(FileAct.RENAME, _text(path), _text(second))
 
 
 def _read_extension(name: bytes, packet: bytes, at: int) -> _Key | None:

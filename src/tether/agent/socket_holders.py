@@ -133,8 +133,11 @@ class Search:
         for pid in self._holders.likely_first():
             if not self._missing and not self._whole:
                 return
+            if pid is None:
+                yield
+                continue
             try:
-                for inode in () if pid is None else self._holders.look_into(pid, self._interesting):
+                for inode in self._holders.look_into(pid, self._interesting):
                     if inode in self._missing:
                         self._missing.discard(inode)
                         self.found[inode] = pid

@@ -99,8 +99,8 @@ class Supervisor:
         self._welcomed = False
         self._standby = False
         self._stopping: asyncio.Task[None] | None = None
-        self._stop: ev.GoodbyeSaid | None = None
-        """Why the control link that is up now is going to end, where the server has said so."""
+        self._stop: tuple[str, ev.GoodbyeSaid] | None = None
+        """The control link that the server is going to end, and why."""
 
     def signalled(self, received: Received) -> None:
         """A signal arrived. The first one stops the agent, the second one hurries it."""
@@ -188,21 +188,23 @@ class Supervisor:
         if self._first_signal is not None or self._stopping is not None:
             return  # ending already, with an earlier cause
         order = self._ordered(command)
-        self._stop = order.said
+        self._stop = (self._control.connection_id, order.said)
         _log.info("workspace is stopping", cause=command.cause, actor=command.actor)
         self._stand_by()
         self._tunnels.end(None, order)
-        self._stopping = self._tasks.spawn(self._stop_workspace(order), "workspace-stop")
+        self._stopping = self._tasks.spawn(self._stop_workspace(*self._stop), "workspace-stop")
 
-    async def _stop_workspace(self, order: EndOrder) -> None:
-        for_ever = order.said.cause == WORKSPACE_STOPS["deleted"]
+    async def _stop_workspace(self, link: str, said: ev.GoodbyeSaid) -> None:
+        for_ever = said.cause == WORKSPACE_STOPS["deleted"]
         try:
             await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
             self._tasks.spawn(self._ssh.hang_up(), "hang-up")
             await self._within(self._control.flush(), FLUSH_S)
-            await self._within(self._control.over(), SERVER_LEAVES_S)
-            (self._control.quit if for_ever else self._control.leave)(order.said)
-            await self._within(self._control.over(), LEAVE_S)
+            if self._control.connection_id == link:
+                await self._within(self._control.over(), SERVER_LEAVES_S)
+            if self._control.connection_id == link:
+                (self._control.quit if for_ever else self._control.leave)(said)
+                await self._within(self._control.over(), LEAVE_S)
         finally:
             self._stopping = self._stop = None
 
@@ -262,12 +264,16 @@ class Supervisor:
         self._tunnels.end(None, order)
         if self._stopping is not None:
             self._stopping.cancel()
-        on_link = self._stop or order.said  # a stop that was under way came first
+        link, earlier = self._stop or ("", order.said)
         await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
         hanging_up = self._tasks.spawn(self._ssh.hang_up(), "hang-up")
         await self._within(self._control.flush(), FLUSH_S)
+        # A stop that was under way came first, on the link that it came by.
+        on_link = earlier if self._control.connection_id == link else order.said
         self._control.quit(on_link)
         await self._within(asyncio.wait({controlling}), LEAVE_S)
+        controlling.cancel()
+        await asyncio.wait({controlling})
         await self._within(asyncio.wait({hanging_up}), began + WHOLE_S - self._clock.now().mono)
 
     async def _within(self, work: Coroutine[Any, Any, object], seconds: float) -> None:

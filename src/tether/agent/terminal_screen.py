@@ -23,7 +23,7 @@ _RESET = (
 )
 _SHOWN = b"\x1b[?2026l"
 
-_MODES = (1, 5, 9, 45, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031)
+_MODES = (1, 5, 9, 45, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031)
 """DEC private modes that are restored; off by default. Left out on purpose: 3 and 40 (132 columns
 would resize the window), 8 (auto-repeat), 1007 (terminals differ in its default), 2026 (a half-drawn
 frame), 2027 and 2048 (how a viewer's terminal measures text and reports its size is its own affair)."""
@@ -77,11 +77,12 @@ class TerminalScreen:
         Args:
             history: lines of scrollback to write before the screen.
         """
-        if not self._emulator.at_rest and not self._copyable():
-            self._emulator.feed(b"\x18")  # an endless sequence: no terminal is in the middle of it
+        half_read = self._emulator.half_read
+        if not half_read and not self._emulator.at_rest:
+            self._emulator.feed(b"\x18")  # an endless sequence is given up
         copy = self._emulator.copy()
         try:
-            return _whole(copy, history)
+            return _whole(copy, history) + half_read
         finally:
             copy.close()
 
@@ -95,19 +96,12 @@ class TerminalScreen:
         bottom, right = min(high, top + rows), min(wide, left + cols)
         parts = [_RESET, b"\x1b[?1049h"]
         for row in range(top, bottom):
-            text = screen.text((row, left), (row, right - 1))
+            text = screen.line(row, left, right - 1)
             parts += [_goto(row - top, 0), text]
         shape = _shape(screen) if screen.at_rest else b""
         parts += [_modes(screen), shape, _title(screen.title)]
         parts += [_goto(at_row - top, at_col - left), _SHOWN]
         return b"".join(parts)
-
-    def _copyable(self) -> bool:
-        try:
-            self._emulator.copy().close()
-        except RuntimeError:
-            return False
-        return True
 
 
 def _whole(copy: Emulator, history: int) -> bytes:
@@ -137,8 +131,13 @@ def _past(screen: Emulator, history: int) -> bytes:
     count = min(kept, history)
     if not count:
         return b""
-    text = screen.text((kept - count, 0), (kept - 1, cols - 1), history=True, unwrap=True)
-    return b"".join([text, b"\x1b[0m", _goto(rows - 1, 0), b"\n" * min(count, rows), _goto(0, 0)])
+    parts = []
+    for row in range(kept - count, kept):
+        line = screen.line(row, 0, cols - 1, history=True)
+        parts += [line, b"" if line and screen.wraps(row, history=True) else b"\r\n"]
+    if parts[-1]:
+        parts.pop()
+    return b"".join([*parts, _goto(rows - 1, 0), b"\n" * min(count, rows), _goto(0, 0)])
 
 
 def _painted(screen: Emulator) -> bytes:
@@ -148,7 +147,7 @@ def _painted(screen: Emulator) -> bytes:
     line: it then copies them as one and lays them out anew together.
     """
     rows, cols = screen.size
-    lines = screen.text((0, 0), (rows - 1, cols - 1)).split(b"\r\n")
+    lines = [screen.line(row, 0, cols - 1) for row in range(rows)]
     parts = [b"\x1b[0m"]
     runs_over = False
     for row, line in enumerate(lines):
@@ -164,25 +163,24 @@ def _cursor(screen: Emulator, region: bytes = b"") -> bytes:
     """What puts cursor and pen where they are; `region` is the scroll region if rows count from it."""
     row, col = screen.cursor
     first = int(region.partition(b";")[0]) - 1 if region else 0
-    cell = screen.text((0, 0), (0, 0))
-    pen = screen.text((0, 0), (0, 0), pen=True)[len(cell) :]
     origin = b"\x1b[?6h" if region else b""
     last = b""
     if screen.wrap_pending:
         # Only writing in the last column brings a terminal to where the next character wraps.
-        last = screen.text((row, col), (row, col))
+        last = screen.line(row, col, col)
         if not last and col:  # the second half of a wide character
             col -= 1
-            last = screen.text((row, col), (row, col + 1))
+            last = screen.line(row, col, col + 1)
         last = last or b" "
-    return b"".join([origin, _goto(row - first, col), b"\x1b[0m", last, b"\x1b[0m", pen])
+    return b"".join([origin, _goto(row - first, col), b"\x1b[0m", last, b"\x1b[0m", screen.pen()])
 
 
 def _modes(screen: Emulator) -> bytes:
     on = [b"\x1b[?%dh" % mode for mode in _MODES if screen.mode(mode)]
     off = [b"\x1b[?%dl" % mode for mode in _ON_BY_DEFAULT if not screen.mode(mode)]
     ansi = [b"\x1b[%dh" % mode for mode in _ANSI_MODES if screen.mode(mode, ansi=True)]
-    return b"".join(on + off + ansi)
+    keypad = [b"\x1b="] if screen.mode(66) else []  # not every terminal knows it as a mode
+    return b"".join(on + off + ansi + keypad)
 
 
 def _shape(screen: Emulator) -> bytes:

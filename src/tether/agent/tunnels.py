@@ -25,7 +25,6 @@ from tether.protocol.messages import Ended, OfferDeclined, Opened, TunnelOffer
 
 MAX_TUNNELS = 256
 
-
 _log = get_logger("tunnels")
 
 DialRelay = Callable[[str, str], Awaitable[MessageStream]]
@@ -65,6 +64,7 @@ class _Taking:
 
     offer: TunnelOffer
     decline: Decline
+    task: asyncio.Task[None] | None = None
     joining: bool = True
     order: EndOrder | None = None
 
@@ -105,7 +105,7 @@ class Tunnels:
             decline(OfferDeclined(connection_id=offer.connection_id, message=refusal))
         elif offer.connection_id not in self._taken:
             taking = self._taken[offer.connection_id] = _Taking(offer, decline)
-            self._tasks.spawn(self._take(taking), offer.connection_id)
+            taking.task = self._tasks.spawn(self._take(taking), offer.connection_id)
 
     def end(self, connection_ids: Iterable[str] | None, order: EndOrder) -> None:
         """End these tunnels (None: all) with `order`."""
@@ -121,12 +121,16 @@ class Tunnels:
         self._end_served(served, order)
 
     async def close(self, timeout: float) -> None:
-        """Wait for every tunnel to end (call `end` first), at most `timeout` seconds; then drop
-        what is left. Every opened tunnel has its end posted when this returns."""
+        """Wait for every tunnel that was told to `end`, at most `timeout` seconds; then drop what
+        is left of them. Every one that was opened has its end posted when this returns."""
+        ending = {t.task for t in self._taken.values() if t.order is not None and t.task}
         try:
-            await self._tasks.wait(timeout)
+            if ending:
+                await asyncio.wait(ending, timeout=timeout)
         finally:
-            await self._tasks.cancel()
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
 
     # -- one tunnel --------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from tether.attribution.causes import CATALOGUE, POLICY_REFUSALS, PROTOCOL_ERROR
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.rules import RULES, Case, Rule
-from tether.attribution.vocabulary import ConnectType
+from tether.attribution.vocabulary import Basis, ConnectType
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ def _detail(case: Case, rule: Rule, cause: str) -> str:
             return f"{rule.because} (pid {gone.pid}{_exit_of(gone)})"
     if cause not in CATALOGUE:
         return f"a cause that this version does not know: {cause}"
-    for ended in case.all(ev.StreamEnded):
+    inferred = case.all(ev.StreamEnded) if rule.basis is Basis.INFERRED else []
+    for ended in inferred:  # elsewhere it is what followed, not what it was concluded from
         return f"{rule.because} ({ended.vantage} saw {ended.peer}: {_how(ended)})"
     return rule.because
 

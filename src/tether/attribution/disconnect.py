@@ -63,6 +63,9 @@ class Disconnect:
         return fields
 
 
+KEPT_OF_A_KIND = 64
+
+
 class CloseCell:
     """What one party knows about the end of one connection.
 
@@ -91,8 +94,16 @@ class CloseCell:
         return tuple(self._symptoms)
 
     def note(self, fact: Evidence) -> None:
-        """Keep a fact that does not end the connection."""
-        (self._symptoms if self._ended else self._facts).append(fact)
+        """Keep a fact that does not end the connection.
+
+        Of one kind only the latest `KEPT_OF_A_KIND` are kept: thousands of sessions may end on one
+        connection, and what is known must still fit one message.
+        """
+        kept = self._symptoms if self._ended else self._facts
+        alike = [known for known in kept if type(known) is type(fact)]
+        if len(alike) >= KEPT_OF_A_KIND:
+            kept.remove(alike[0])
+        kept.append(fact)
 
     def offer(self, fact: Evidence) -> bool:
         """Keep a fact that ends the connection; True if it is the first such fact.

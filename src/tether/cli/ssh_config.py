@@ -38,9 +38,10 @@ _SECTION = re.compile(rb"^\s*(host|match)\b", re.IGNORECASE | re.MULTILINE)
 def config_ssh(
     ssh_config_file: Path | None, accept_new_host_key: str | None, remove: bool, dry_run: bool
 ) -> None:
-    """Make `ssh NAME.tether` work with any ssh program: OpenSSH, scp, rsync, git, VS Code.
+    """Make `ssh NAME.tether` work with any ssh program.
 
-    Adds one Include line at the top of ~/.ssh/config, and pins the workspaces' host keys.
+    And so scp, sftp, rsync, git, VS Code and JetBrains Gateway, which use it. Adds one Include line
+    at the top of ~/.ssh/config, and pins the workspaces' host keys.
 
     \b
     Examples:

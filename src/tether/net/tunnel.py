@@ -174,6 +174,9 @@ async def dial_relay(url: str, ticket: str) -> MessageStream:
         raise DialFailed("the other end of the tunnel did not come to the relay in time") from None
     except StreamLost as lost:
         raise DialFailed(f"the relay ended the tunnel before it was joined: {lost}") from lost
+    except Garbage as garbage:
+        await stream.close(1002, "not a relay's word")
+        raise DialFailed(f"the relay does not speak this protocol: {garbage}") from garbage
     except BaseException:
         await stream.close(1001, "not joined")
         raise

@@ -163,7 +163,8 @@ def dial_failed(wrong: Exception, host: str) -> DialFailed:
                 fatal=True,
             )
         case ssl.SSLError():
-            return DialFailed(f"TLS with {host} failed: {wrong.reason or wrong}")
+            why = getattr(wrong, "reason", "") or wrong
+            return DialFailed(f"TLS with {host} failed: {why}")
         case InvalidHandshake() | EOFError():
             return DialFailed(f"{host} does not answer as a Tether server")
         case socket.gaierror():

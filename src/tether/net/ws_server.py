@@ -125,7 +125,7 @@ class ServerStream:
     async def recv(self) -> bytes | str:
         event = await self._receive()
         if event["type"] == "websocket.disconnect":
-            raise self._lost()
+            raise self._lost(event.get("code"))
         message: bytes | str = event["text"] if event.get("text") is not None else event["bytes"]
         return message
 
@@ -147,6 +147,6 @@ class ServerStream:
     def counters(self) -> dict[str, int] | None:
         return self._protocol.counters()
 
-    def _lost(self) -> StreamLost:
+    def _lost(self, own_code: int | None = None) -> StreamLost:
         lost = self._protocol.lost
-        return lost if lost is not None else StreamLost(StreamEnd.CLOSED)
+        return lost if lost is not None else StreamLost(StreamEnd.CLOSED, close_code=own_code)

@@ -1,7 +1,7 @@
 """Who waits for whom at a relay: a table of tunnels that have one leg so far, or a refusal on file.
 
 Law: no I/O and no clock. A leg arrives once; the second one joins the first; a leg that waits too
-long is told so; a refusal by the agent's side reaches the client's leg whichever comes first. The
+long is told so; a refusal reaches the legs whichever comes first. The
 table is bounded, and nothing stays in it for longer than its own deadline.
 """
 
@@ -69,9 +69,8 @@ class PairingTable:
     def arrive(self, connection_id: str, leg: Party, now: Instant) -> Answer:
         """A leg with a good ticket is here. Re-arm the timer from `deadline()`."""
         self._forget(now)
-        declined = self._declined.pop(connection_id, None)
-        if declined is not None:
-            return Refuse(declined[0])
+        if connection_id in self._declined:
+            return Refuse(self._declined[connection_id][0])
         first = self._waiting.get(connection_id)
         if first is None:
             if len(self._waiting) >= self._capacity:
@@ -89,14 +88,11 @@ class PairingTable:
             del self._waiting[connection_id]
 
     def decline(self, connection_id: str, message: str, now: Instant) -> bool:
-        """The agent does not want this tunnel; True if the client's leg waits and is to be told."""
+        """This tunnel is not to be; True if a leg waits for it, which is to be told."""
         self._forget(now)
-        if self._waiting.get(connection_id, (None,))[0] is Party.CLIENT:
-            del self._waiting[connection_id]
-            return True
         if len(self._declined) < self._capacity:
             self._declined[connection_id] = message, now.mono + DECLINE_KEPT_S
-        return False
+        return self._waiting.pop(connection_id, None) is not None
 
     def expire(self, now: Instant) -> list[GiveUp]:
         """Time has passed: who has waited too long. Re-arm the timer from `deadline()`."""

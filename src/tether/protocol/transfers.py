@@ -24,7 +24,6 @@ class FileAct(StrEnum):
     RENAME = "rename"
     SYMLINK = "symlink"
     HARD_LINK = "hard_link"
-    COPY = "copy"
 
 
 class FileOperation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -63,6 +63,7 @@ def main(settings: AgentSettings) -> int:
     signals.block()
     log.configure(settings.log_format, settings.log_level, program="agent")
     if not follow_parent():
+        print("tether: the process that started this is gone", file=sys.stderr)
         return 1
     data_dir: host.DataDir | None = None
     try:

@@ -6,11 +6,13 @@ Law: options in, a settings value out; a program's own modules are imported only
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 _FORMATS = click.Choice(["json", "text"])
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
+_SECONDS = click.FloatRange(0.0, min_open=True)
 _PATH = click.Path(path_type=Path, file_okay=False)
 
 
@@ -40,6 +42,68 @@ def up(listen: str, data_dir: Path | None, log_format: str, verbose: bool) -> in
             listen=listen, data_dir=data_dir.absolute(), log_format=log_format, verbose=verbose
         )
     )
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:7080", show_default=True)
+@click.option("--data-dir", required=True, type=_PATH, help="Database, keys and the admin token.")
+@click.option("--external-url", metavar="URL", default="", help="Where others reach this server.")
+@click.option(
+    "--database", metavar="URL", default="", help="Default: SQLite in the data directory."
+)
+@click.option("--log-format", type=_FORMATS, default="text", show_default=True)
+@click.option("--log-level", type=_LEVELS, default="info", show_default=True)
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="NET",
+    help="A proxy whose X-Forwarded-For is believed; may be repeated.",
+)
+@click.option("--ping-every", type=_SECONDS, default=15.0, show_default=True, metavar="S")
+@click.option("--patience", type=_SECONDS, default=45.0, show_default=True, metavar="S")
+@click.option(
+    "--agent-grace",
+    type=_SECONDS,
+    default=15.0,
+    show_default=True,
+    metavar="S",
+    help="How long an agent that was lost may take to come back.",
+)
+def server(
+    listen: str,
+    data_dir: Path,
+    ping_every: float,
+    patience: float,
+    agent_grace: float,
+    **more: Any,
+) -> int:
+    """Run the server: control plane, relay and API.
+
+    At its first start it writes the administrator's token to DIR/admin-token.
+
+    \b
+    Examples:
+      tether server --data-dir /var/lib/tether
+      tether server --listen 0.0.0.0:7080 --data-dir ./data --external-url https://t.example.com
+    """
+    from tether.server.settings import BadSetting, Graces, LinkTimes, ServerSettings, parse_listen
+
+    try:
+        host, port = parse_listen(listen)
+        settings = ServerSettings(
+            host=host,
+            port=port,
+            data_dir=data_dir.absolute(),
+            link_times=LinkTimes(ping_every_s=ping_every, patience_s=patience),
+            graces=Graces(agent_s=agent_grace, report_s=agent_grace),
+            **more,
+        )
+    except BadSetting as wrong:
+        raise click.UsageError(str(wrong)) from wrong
+    from tether.run.server import main
+
+    return main(settings)
 
 
 @click.command()

@@ -25,7 +25,6 @@ from tether.protocol.messages import (
     Unrecognized,
     Unsupported,
 )
-from tether.server.connlog import NewConnection
 from tether.server.directory import Directory, WorkspaceEntry
 from tether.server.handshake import Opening
 from tether.server.ingest import Reporter
@@ -37,6 +36,7 @@ from tether.server.links import (
     StrangeWords,
     misplaced,
 )
+from tether.server.records import NewConnection
 from tether.server.store import StoreUnavailable
 
 SUPERSEDED_RETRY_S = 60.0
@@ -209,9 +209,7 @@ class AgentLinks:
                 retry_after_s=SUPERSEDED_RETRY_S,
             ),
             at,
-            because=ev.Superseded(
-                vantage=Vantage.SERVER, at=at, by_instance=newer.instance_id
-            ),
+            because=ev.Superseded(vantage=Vantage.SERVER, at=at, by_instance=newer.instance_id),
         )
 
     async def _left(self, link: AgentLink) -> None:

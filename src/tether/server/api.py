@@ -18,7 +18,7 @@ from tether.server import (
     api_workspaces,
 )
 from tether.server.accounts import Accounts
-from tether.server.api_parts import Parts, may_fail
+from tether.server.api_parts import ClientIp, Parts, may_fail, peer_ip
 from tether.server.metrics import Metrics
 from tether.server.ports import ConnectionLogPort, HubPort
 from tether.server.readiness import Readiness
@@ -54,8 +54,15 @@ def create_api(
     metrics: Metrics,
     clock: Clock,
     version: str,
+    throttle: FailureThrottle | None = None,
+    client_ip: ClientIp = peer_ip,
 ) -> FastAPI:
-    """The application, ready to be served."""
+    """The application, ready to be served.
+
+    Args:
+        throttle: shared with the control links' handshakes, so that one address has one budget.
+        client_ip: who is at the other end of an ASGI scope, through the proxies that are trusted.
+    """
     app = FastAPI(
         title="Tether",
         version=version,
@@ -75,7 +82,8 @@ def create_api(
         metrics=metrics,
         clock=clock,
         readiness=Readiness(store, clock),
-        throttle=FailureThrottle(clock),
+        throttle=FailureThrottle(clock) if throttle is None else throttle,
+        client_ip=client_ip,
         version=version,
     )
     for module in (api_connections, api_workspaces, api_accounts):

@@ -87,8 +87,9 @@ class Guard:
         try:
             await self._app(scope, receive, watched)
         except Exception:
-            # the path may hold what a user typed, never a token: those travel in a header
-            _log.error("request failed", method=scope["method"], path=scope["path"], exc_info=True)
+            # the route, not the path: what a user typed there may be anything, a token even
+            route = getattr(scope.get("route"), "path", "")
+            _log.error("request failed", method=scope["method"], route=route, exc_info=True)
             if started:
                 raise
             failed = error(500, "internal_error", "the server failed: its log says more")
@@ -152,9 +153,9 @@ async def _invalid(_request: Request, wrong: Exception) -> Response:
     assert isinstance(wrong, RequestValidationError)
     first = wrong.errors()[0]
     if first["type"] == "json_invalid":
-        return error(400, "bad_json", "the request's body is not JSON")
+        return _bad_json()
     place, *rest = (str(part) for part in first["loc"])
-    field = ".".join(rest)
+    field = ".".join(rest)[:100]
     where = f"{_PLACES.get(place, place)} {field}".strip()
     return error(422, "invalid_request", f"{where}: {_sentence(first)}")
 
@@ -175,11 +176,17 @@ def _sentence(wrong: Mapping[str, Any]) -> str:
             return message[:1].lower() + message[1:]
 
 
+def _bad_json() -> Response:
+    return error(400, "bad_json", "the request's body is not JSON")
+
+
 async def _http(request: Request, wrong: Exception) -> Response:
     assert isinstance(wrong, HTTPException)
     status = wrong.status_code
     code = HTTPStatus(status).name.lower()
     match status:
+        case 400:
+            return _bad_json()  # the only 400 that FastAPI raises: a body that cannot be read
         case 404:
             message = f"there is nothing at {request.url.path[:200]}"
         case 405:

@@ -6,11 +6,13 @@ one process may run several servers. Whoever cannot be identified is told why, o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
 
 from tether.net.clock import Clock
 from tether.server.accounts import Accounts
@@ -22,6 +24,15 @@ from tether.server.ports import ConnectionLogPort, HubPort
 from tether.server.readiness import Readiness
 from tether.server.throttle import FailureThrottle
 from tether.server.workspaces import Workspaces
+
+ClientIp = Callable[[Scope], str]
+"""Who is at the other end of an ASGI scope."""
+
+
+def peer_ip(scope: Scope) -> str:
+    """The address that the connection came from, whatever its headers say."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,7 @@ class Parts:
     clock: Clock
     readiness: Readiness
     throttle: FailureThrottle
+    client_ip: ClientIp
     version: str
 
 
@@ -67,8 +79,7 @@ async def _user(request: Request, credentials: _Credentials) -> Identity:
     token = credentials.credentials if credentials is not None else ""
     identity = await parts.accounts.authenticate(token)
     if isinstance(identity, Refusal):
-        address = request.client.host if request.client is not None else ""
-        wait = parts.throttle.failed(address)
+        wait = parts.throttle.failed(parts.client_ip(request.scope))
         parts.metrics.refused("too_many_failures" if wait else identity.code)
         raise Unauthenticated(identity, wait)
     if identity.kind != "user":

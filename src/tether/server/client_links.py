@@ -8,6 +8,7 @@ link are answered in turn, and the grants that wait to be used are bounded.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tether.attribution.vocabulary import (
@@ -32,11 +33,11 @@ from tether.protocol.messages import (
 )
 from tether.server.agent_links import AgentLinks
 from tether.server.ca import BadPublicKey, UserCa, key_line, read_public_key
-from tether.server.connlog import NewConnection
 from tether.server.directory import Directory, WorkspaceEntry
 from tether.server.handshake import Opening
 from tether.server.ingest import Reporter
 from tether.server.links import CONNECT_TYPES, ControlLink, Lines, StrangeWords, misplaced
+from tether.server.records import NewConnection
 from tether.server.tickets import TICKET_LIFE_S, Tickets
 from tether.server.workspaces import NAME
 
@@ -80,8 +81,9 @@ class ClientLinks:
         agents: AgentLinks,
         tickets: Tickets,
         ca: UserCa,
-        relay_url: str,
+        relay_url: Callable[[Opening], str],
     ) -> None:
+        """`relay_url` says where the peer of a control link reaches the relay."""
         self._lines, self._directory, self._agents = lines, directory, agents
         self._tickets, self._ca, self._relay_url = tickets, ca, relay_url
         self._all: set[ClientLink] = set()
@@ -156,9 +158,7 @@ class ClientLinks:
             case _:
                 raise misplaced(message, Party.CLIENT)
 
-    async def _answer(
-        self, link: ClientLink, request: TunnelRequest
-    ) -> TunnelGrant | TunnelDenied:
+    async def _answer(self, link: ClientLink, request: TunnelRequest) -> TunnelGrant | TunnelDenied:
         try:
             return await self._grant(link, request)
         except Denied as denied:
@@ -199,7 +199,7 @@ class ClientLinks:
         agent.offer(
             TunnelOffer(
                 connection_id=connection_id,
-                relay_url=self._relay_url,
+                relay_url=self._relay_url(agent.opening),
                 ticket=self._tickets.mint(connection_id, Party.AGENT),
                 user=link.user,
                 public_key=wanted.key,
@@ -209,7 +209,7 @@ class ClientLinks:
         return TunnelGrant(
             request_id=request.request_id,
             connection_id=connection_id,
-            relay_url=self._relay_url,
+            relay_url=self._relay_url(link.opening),
             ticket=self._tickets.mint(connection_id, Party.CLIENT),
             workspace_id=wanted.workspace.workspace_id,
             workspace=wanted.workspace.name,
@@ -264,7 +264,8 @@ class ClientLinks:
             )
         seen = _ago(self._lines.clock.now().wall - seen_at)
         ended = await self._lines.log.last_agent_end(workspace.workspace_id)
-        return f"the agent of workspace {name} is not connected (last seen {seen}{ended and ': '}{ended})"
+        why = f"last seen {seen}: {ended}" if ended else f"last seen {seen}"
+        return f"the agent of workspace {name} is not connected ({why})"
 
 
 def _ago(seconds: float) -> str:

@@ -9,31 +9,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether import log as logs
 from tether.attribution import evidence as ev
-from tether.attribution.explain import explain
-from tether.attribution.vocabulary import (
-    ConnectionMethod,
-    ConnectionType,
-    ConnectType,
-    Party,
-    Vantage,
-)
+from tether.attribution.vocabulary import Party, Vantage
+from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.protocol.messages import Report
-from tether.server import browse, ingest, rows
+from tether.server import browse, ingest, rows, runs
+from tether.server.announce import Announcer
 from tether.server.identity import Identity
 from tether.server.judge import Testimony
 from tether.server.metrics import Metrics
 from tether.server.ports import ConnectionFilter
-from tether.server.relay import TunnelEnding
-from tether.server.schema import ConnectionStatus, connections, evidence, revisions, runs, sessions
+from tether.server.records import (
+    IS_ONGOING,
+    IS_OPEN,
+    IS_PENDING,
+    IS_TUNNEL,
+    NewConnection,
+    OpenTunnel,
+    open_rows,
+    open_tunnel,
+)
+from tether.server.relay_tunnel import TunnelEnding
+from tether.server.runs import PreviousRun
+from tether.server.schema import ConnectionStatus, connections, evidence, revisions, sessions
 from tether.server.store import Store, StoreUnavailable
 
 PENDING_LIFE_S = 120.0
@@ -42,44 +46,7 @@ PENDING_LIFE_S = 120.0
 RETRY_S, RETRY_AT_MOST_S = 0.5, 30.0
 
 T = TypeVar("T")
-_log = logs.get_logger("connections")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewConnection:
-    """What is known of a connection when it begins."""
-
-    connection_id: str
-    connect_type: ConnectType
-    type: ConnectionType
-    workspace_id: str | None = None
-    workspace: str | None = None
-    agent: str | None = None
-    user: str | None = None
-    client_ip: str | None = None
-    client_session_id: str | None = None
-    journal_id: str | None = None
-    agent_instance: str | None = None
-    method: ConnectionMethod = ConnectionMethod.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTunnel:
-    """A tunnel whose row is not closed."""
-
-    connection_id: str
-    status: ConnectionStatus
-    workspace_id: str
-    journal_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class PreviousRun:
-    """What the start of this run found. `tunnels` are the rows that still wait for their end."""
-
-    died: bool
-    last_alive_at: float | None
-    tunnels: tuple[OpenTunnel, ...]
+_log = get_logger("connections")
 
 
 class ConnectionLog:
@@ -87,10 +54,13 @@ class ConnectionLog:
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
         self._store, self._clock, self._metrics = store, clock, metrics
-        self._waiters: list[tuple[set[str], asyncio.Event]] = []
-        self.on_opened: Callable[[str], None] = lambda _connection_id: None
-        self.on_closed: Callable[[str], None] = lambda _connection_id: None
+        self._announcer = Announcer(metrics)
+        self._announce = self._announcer.announce
         self.on_tunnel_over: Callable[[str, str], None] = lambda _connection_id, _journal_id: None
+
+    def listen(self, *, opened: Callable[[str], None], closed: Callable[[str], None]) -> None:
+        """Tell these of each row that becomes ongoing, and of each that is closed."""
+        self._announcer.on_opened, self._announcer.on_closed = opened, closed
 
     # -- runs of the server -----------------------------------------------------------------
 
@@ -102,63 +72,22 @@ class ConnectionLog:
             booted_at: when the host booted, None where that cannot be told.
         """
         now = self._clock.now().wall
-
-        async def work(tx: AsyncConnection) -> tuple[PreviousRun, list[rows.Event]]:
-            last = await tx.execute(select(runs).order_by(runs.c.started_at.desc()).limit(1))
-            previous = last.mappings().one_or_none()
-            died = previous is not None and previous["stopped_cleanly_at"] is None
-            alive_at = None if previous is None else previous["last_alive_at"]
-            await tx.execute(insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now))
-            facts: tuple[ev.Evidence, ...] = ()
-            if died and alive_at is not None:
-                rebooted = booted_at is not None and booted_at > alive_at
-                facts = (
-                    ev.PreviousRunDied(
-                        vantage=Vantage.SERVER,
-                        at=now,
-                        party=Party.SERVER,
-                        host_rebooted=rebooted,
-                        last_alive_at=alive_at,
-                    ),
-                )
-            events: list[rows.Event] = []
-            ended_at = now if alive_at is None else alive_at
-            for row in await _open_rows(tx, connections.c.status == ConnectionStatus.ONGOING):
-                if facts:
-                    testimony = Testimony(Vantage.SERVER, now, facts)
-                    await rows.add_testimony(tx, row["connection_id"], testimony)
-                if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
-                    settled = await rows.settle(tx, row, ended_at=ended_at, now=now)
-                    events += [settled] if settled else []
-            left = [_open_tunnel(row) for row in await _open_rows(tx, _IS_TUNNEL, _IS_OPEN)]
-            tunnels = tuple(one for one in left if one.status is ConnectionStatus.ONGOING)
-            self._metrics.connections_open.set(len(left) + len(events))
-            return PreviousRun(died, alive_at, tunnels), events
-
-        found, events = await self._store.write(work)
+        found, events = await self._store.write(
+            lambda tx: runs.begin(tx, run_id, now=now, booted_at=booted_at)
+        )
+        self._metrics.connections_open.set(len(found.tunnels) + found.pending + len(events))
         self._announce(events)
         return found
 
     async def beat(self, run_id: str) -> None:
         """Note that this run lives."""
-        await self._store.write(
-            lambda tx: tx.execute(
-                update(runs)
-                .where(runs.c.run_id == run_id)
-                .values(last_alive_at=self._clock.now().wall)
-            )
-        )
+        now = self._clock.now().wall
+        await self._store.write(lambda tx: runs.beat(tx, run_id, now))
 
     async def end_run(self, run_id: str) -> None:
         """Note that this run stopped in order. Call last, when every row is settled."""
         now = self._clock.now().wall
-        await self._store.write(
-            lambda tx: tx.execute(
-                update(runs)
-                .where(runs.c.run_id == run_id)
-                .values(last_alive_at=now, stopped_cleanly_at=now)
-            )
-        )
+        await self._store.write(lambda tx: runs.end(tx, run_id, now))
 
     # -- beginnings -------------------------------------------------------------------------
 
@@ -216,7 +145,7 @@ class ConnectionLog:
         before = self._clock.now().wall - PENDING_LIFE_S
 
         async def work(tx: AsyncConnection) -> int:
-            found = await _open_rows(tx, _IS_PENDING, connections.c.created_at < before)
+            found = await open_rows(tx, IS_PENDING, connections.c.created_at < before)
             unused = [row["connection_id"] for row in found if not lives(row["connection_id"])]
             for table in (evidence, revisions, sessions, connections):
                 await tx.execute(delete(table).where(table.c.connection_id.in_(unused)))
@@ -346,7 +275,7 @@ class ConnectionLog:
             events: list[rows.Event] = []
             mine = connections.c.workspace_id == workspace_id
             its = connections.c.journal_id == journal_id
-            for row in await _open_rows(tx, _IS_TUNNEL, _IS_ONGOING, mine, its):
+            for row in await open_rows(tx, IS_TUNNEL, IS_ONGOING, mine, its):
                 connection_id = row["connection_id"]
                 if connection_id in known or lives(connection_id):
                     continue
@@ -366,13 +295,13 @@ class ConnectionLog:
         self, *, workspace_id: str | None = None, user: str | None = None
     ) -> Sequence[OpenTunnel]:
         """The tunnels of a workspace or of a user that are not closed, the pending ones included."""
-        where = [_IS_TUNNEL, _IS_OPEN]
+        where = [IS_TUNNEL, IS_OPEN]
         if workspace_id is not None:
             where.append(connections.c.workspace_id == workspace_id)
         if user is not None:
             where.append(connections.c.user == user)
-        found = await self._store.read(lambda tx: _open_rows(tx, *where))
-        return [_open_tunnel(row) for row in found]
+        found = await self._store.read(lambda tx: open_rows(tx, *where))
+        return [open_tunnel(row) for row in found]
 
     async def last_agent_end(self, workspace_id: str) -> str:
         """One sentence about how the workspace's last control link ended; "" if there was none."""
@@ -392,95 +321,14 @@ class ConnectionLog:
 
     async def wait_closed(self, connection_ids: Collection[str], timeout: float) -> set[str]:
         """Wait until all these rows are closed, at most `timeout` seconds; those that are not."""
-        left, done = set(connection_ids), asyncio.Event()
-        waiter = (left, done)
-        self._waiters.append(waiter)
-        try:
+        with self._announcer.waiting_for(connection_ids) as waiting:
             wanted = select(connections.c.connection_id).where(
-                connections.c.connection_id.in_(list(left)),
-                connections.c.status == ConnectionStatus.ONGOING,
+                connections.c.connection_id.in_(list(waiting.left)), IS_ONGOING
             )
 
             async def ongoing(tx: AsyncConnection) -> set[str]:
                 return set((await tx.execute(wanted)).scalars())
 
-            left.intersection_update(await self._store.read(ongoing))
-            if left:
-                async with asyncio.timeout(timeout):
-                    await done.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._waiters.remove(waiter)
-        return left
-
-    # -- after the commit -------------------------------------------------------------------
-
-    def _announce(self, events: Iterable[rows.Event]) -> None:
-        for event in events:
-            row = event.row
-            about = {
-                "connection_id": row["connection_id"],
-                "type": row["type"],
-                "workspace": row["workspace"],
-                "user": row["user"],
-                "client_ip": row["client_ip"],
-                "connection_method": row["connection_method"],
-            }
-            match event:
-                case rows.Opened():
-                    _log.info("connection opened", connect_type=row["connect_type"], **about)
-                    self.on_opened(row["connection_id"])
-                case rows.Closed(judgement=judgement):
-                    disconnect = judgement.verdict.disconnect
-                    self._metrics.disconnected(disconnect)
-                    self._metrics.connections_open.dec()
-                    logs.disconnected(
-                        _log,
-                        "connection closed",
-                        disconnect,
-                        **about,
-                        duration_s=round(row["disconnected_at"] - row["connected_at"], 3),
-                        rx_bytes=row["rx_bytes"],
-                        tx_bytes=row["tx_bytes"],
-                        rule=judgement.verdict.rule,
-                        sentence=explain(disconnect, row["workspace"] or "").sentence,
-                    )
-                    self._settled(row["connection_id"])
-                case rows.Revised(was=was):
-                    self._metrics.revised()
-                    _log.info(
-                        "connection revised",
-                        connection_id=row["connection_id"],
-                        revision=row["revision"],
-                        was=was,
-                        now=row["disconnect_cause"],
-                        rule=row["rule"],
-                    )
-
-    def _settled(self, connection_id: str) -> None:
-        self.on_closed(connection_id)
-        for left, done in self._waiters:
-            left.discard(connection_id)
-            if not left:
-                done.set()
-
-
-_IS_TUNNEL = connections.c.connect_type == ConnectType.AGENT_TO_CLIENT
-_IS_OPEN = connections.c.status != ConnectionStatus.CLOSED
-_IS_ONGOING = connections.c.status == ConnectionStatus.ONGOING
-_IS_PENDING = connections.c.status == ConnectionStatus.PENDING
-
-
-async def _open_rows(tx: AsyncConnection, *where: Any) -> list[RowMapping]:
-    found = await tx.execute(select(connections).where(*where).order_by(connections.c.seq))
-    return list(found.mappings())
-
-
-def _open_tunnel(row: RowMapping) -> OpenTunnel:
-    return OpenTunnel(
-        row["connection_id"],
-        ConnectionStatus(row["status"]),
-        row["workspace_id"] or "",
-        row["journal_id"] or "",
-    )
+            waiting.left.intersection_update(await self._store.read(ongoing))
+            await waiting.until_closed(timeout)
+        return waiting.left

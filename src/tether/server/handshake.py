@@ -46,6 +46,8 @@ class Opening:
     stream: ServerStream
     identity: Identity
     client_ip: str
+    host: str
+    """The host and port by which the peer reached us, "" where it did not say."""
     hello: Hello
     violation: str = ""
 
@@ -109,6 +111,7 @@ class Handshakes:
             stream=stream,
             identity=identity,
             client_ip=client_ip,
+            host=header(scope, b"host"),
             hello=hello,
             violation=violation,
         )
@@ -163,13 +166,16 @@ def error_body(code: str, message: str) -> bytes:
     return json.dumps({"error": {"code": code, "message": message}}).encode()
 
 
+def header(scope: Any, name: bytes) -> str:
+    """The first header of this name, "" where there is none."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0].decode("latin-1") if values else ""
+
+
 def bearer(scope: Any) -> str:
     """The bearer token of a request, "" where there is none."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            return token.strip() if scheme.lower() == "bearer" else ""
-    return ""
+    scheme, _, token = header(scope, b"authorization").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def unpack_control(raw: bytes) -> Message:

@@ -15,15 +15,16 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
+from tether.net.tasks import Tasks
 from tether.protocol.messages import EndConnections, WorkspaceStart, WorkspaceStop
 from tether.protocol.relaying import RelayGoodbye
 from tether.server.agent_links import AgentLinks
 from tether.server.client_links import ClientLinks
-from tether.server.connlog import ConnectionLog, OpenTunnel
+from tether.server.connlog import ConnectionLog
 from tether.server.handshake import Handshakes
-from tether.server.links import ControlLink, Parting
+from tether.server.links import ControlLink, Parting, all_closed
+from tether.server.records import OpenTunnel
 from tether.server.relay import Relay
-from tether.server.schema import ConnectionStatus
 from tether.server.store import StoreUnavailable
 
 REPORTS_S = 5.0
@@ -91,20 +92,20 @@ class Hub:
         for link in links:
             link.leave(parting, self._now())
         tunnels = await self._connections.open_tunnels(user=user)
-        asked = self._ask_agents_to_end(tunnels, parting)
+        asked = self._ask_agents_to_end((one for one in tunnels if one.is_ongoing), parting)
         await self._end_at_relay((one for one in tunnels if one not in asked), parting)
-        late = await self._connections.wait_closed(
-            [one.connection_id for one in asked], REPORTS_S
-        )
+        late = await self._connections.wait_closed([one.connection_id for one in asked], REPORTS_S)
         await self._end_at_relay((one for one in asked if one.connection_id in late), parting)
-        await _all_closed(links, LEAVE_S)
+        await all_closed(links, LEAVE_S)
 
     async def revoke_token(self, token_id: str) -> None:
         """See `HubPort`."""
         links = [link for link in self._links() if link.token_id == token_id]
         for link in links:
-            link.leave(Parting(TOKEN_REVOKED, retry_after_s=NEVER), self._now())
-        await _all_closed(links, LEAVE_S)
+            # an agent reads its token anew for each dial: it may have the new one already
+            retry_after_s = 1.0 if link.opening.party is Party.AGENT else NEVER
+            link.leave(Parting(TOKEN_REVOKED, retry_after_s=retry_after_s), self._now())
+        await all_closed(links, LEAVE_S)
 
     def agent_connected(self, workspace_id: str) -> bool:
         """See `HubPort`."""
@@ -116,6 +117,11 @@ class Hub:
         """Take no new links, and grant no tunnels."""
         self._handshakes.close()
         self._clients.refusing = True
+
+    def declare_all(self, parting: Parting) -> None:
+        """Settle the cause of every link now: what peers do about ended tunnels is a symptom."""
+        for link in self._links():
+            link.declare(parting, self._now())
 
     def leave_all(self, parting: Parting) -> list[ControlLink]:
         """Say goodbye on every link; the links."""
@@ -138,7 +144,9 @@ class Hub:
             )
         tunnels = await self._connections.open_tunnels(workspace_id=workspace_id)
         reporting = [
-            one for one in tunnels if link is not None and one.journal_id == link.journal_id
+            one
+            for one in tunnels
+            if link is not None and one.is_ongoing and one.journal_id == link.journal_id
         ]
         await self._end_at_relay((one for one in tunnels if one not in reporting), parting)
         if link is None:
@@ -147,21 +155,22 @@ class Hub:
         late = await self._connections.wait_closed([one.connection_id for one in reporting], 0)
         await self._end_at_relay((one for one in reporting if one.connection_id in late), parting)
         link.leave(parting, self._now())
-        await _all_closed([link], LEAVE_S)
+        await all_closed([link], LEAVE_S)
 
     async def _reported_or_gone(self, link: ControlLink, tunnels: list[OpenTunnel]) -> None:
         """Wait until the agent has reported these tunnels' ends, or its link is over."""
-        loop = asyncio.get_running_loop()
         wanted = [one.connection_id for one in tunnels]
-        waits = [
-            loop.create_task(self._connections.wait_closed(wanted, REPORTS_S)),
-            loop.create_task(link.closed.wait()),
-        ]
+        tasks = Tasks("stop-workspace")
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {
+                    tasks.spawn(self._connections.wait_closed(wanted, REPORTS_S), "reports"),
+                    tasks.spawn(link.closed.wait(), "link"),
+                },
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         finally:
-            for wait in waits:
-                wait.cancel()
+            await tasks.cancel()
 
     def _ask_agents_to_end(
         self, tunnels: Iterable[OpenTunnel], parting: Parting
@@ -189,7 +198,7 @@ class Hub:
         """End tunnels that no agent ends for us, and say in the record why."""
         goodbye = RelayGoodbye(cause=parting.cause, actor=parting.actor, detail=parting.detail)
         for one in tunnels:
-            if one.status is ConnectionStatus.ONGOING:
+            if one.is_ongoing:
                 said = ev.GoodbyeSaid(
                     vantage=Vantage.SERVER,
                     at=self._now(),
@@ -203,15 +212,3 @@ class Hub:
 
     def _now(self) -> float:
         return self._clock.now().wall
-
-
-async def _all_closed(links: Iterable[ControlLink], timeout: float) -> list[ControlLink]:
-    """Wait until these links' rows are closed; those that are not in time."""
-    links = list(links)
-    try:
-        async with asyncio.timeout(timeout):
-            for link in links:
-                await link.closed.wait()
-    except TimeoutError:
-        pass
-    return [link for link in links if not link.closed.is_set()]

@@ -12,15 +12,22 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping, func, select, update
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionType, ConnectType, Vantage
+from tether.log import get_logger
 from tether.protocol import messages as m
 from tether.protocol.link import facts_of
 from tether.server import rows
 from tether.server.judge import Testimony
 from tether.server.metrics import ReportOutcome
 from tether.server.schema import ConnectionStatus, connections, report_cursors, sessions
+
+_UNSTORABLE = (IntegrityError, DataError, ValueError, TypeError, OverflowError)
+"""What SQLite and the codecs raise about values, never about disks and locks."""
+
+_log = get_logger("reports")
 
 MAX_SEQ = (1 << 53) - 1
 MAX_BYTES = (1 << 63) - 1
@@ -90,7 +97,7 @@ async def apply(tx: AsyncConnection, reporter: Reporter, report: m.Report, now: 
     for seq, item in enumerate(report.items, start=report.first_seq):
         if seq <= (cursor or 0):
             applied.repeated += 1
-        elif await _apply_item(tx, reporter, item, now, applied):
+        elif await _try_item(tx, reporter, item, now, applied):
             applied.applied += 1
         else:
             applied.refused.append(item.connection_id[:MAX_WORD])
@@ -105,6 +112,20 @@ async def apply(tx: AsyncConnection, reporter: Reporter, report: m.Report, now: 
             )
         )
     return applied
+
+
+async def _try_item(
+    tx: AsyncConnection, reporter: Reporter, item: m.ReportItem, now: float, applied: Applied
+) -> bool:
+    """Apply one item, or leave no trace of it where its values cannot be stored."""
+    events = len(applied.events)
+    try:
+        async with tx.begin_nested():
+            return await _apply_item(tx, reporter, item, now, applied)
+    except _UNSTORABLE:
+        _log.exception("a report item cannot be stored", connection_id=item.connection_id[:MAX_WORD])
+        del applied.events[events:]
+        return False
 
 
 async def _apply_item(
@@ -195,15 +216,14 @@ async def _session(tx: AsyncConnection, row: RowMapping, item: m.SessionRecord) 
         exit_signal=item.exit_signal,
     )
     new = kept.excluded
-    written = await tx.execute(
+    await tx.execute(
         kept.on_conflict_do_update(
-            index_elements=["session_id"],
+            index_elements=["connection_id", "session_id"],
             set_={
                 "ended_at": func.coalesce(new.ended_at, sessions.c.ended_at),
                 "exit_code": func.coalesce(new.exit_code, sessions.c.exit_code),
                 "exit_signal": func.coalesce(new.exit_signal, sessions.c.exit_signal),
             },
-            where=sessions.c.connection_id == item.connection_id,
         )
     )
     if row["type"] == ConnectionType.TUNNEL:
@@ -212,7 +232,7 @@ async def _session(tx: AsyncConnection, row: RowMapping, item: m.SessionRecord) 
             .where(connections.c.connection_id == item.connection_id)
             .values(type=session_type)
         )
-    return bool(written.rowcount)
+    return True
 
 
 def _count(number: int) -> int:

@@ -7,7 +7,7 @@ the link; a peer whose first message made no sense gets a row, too, because its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
@@ -222,3 +222,14 @@ CONNECT_TYPES = {
     Party.CLIENT: ConnectType.CLIENT_TO_SERVER,
 }
 
+
+async def all_closed(links: Iterable[ControlLink], timeout: float) -> list[ControlLink]:
+    """Wait until the rows of these links are closed; those that are not in time."""
+    links = list(links)
+    try:
+        async with asyncio.timeout(timeout):
+            for link in links:
+                await link.closed.wait()
+    except TimeoutError:
+        pass
+    return [link for link in links if not link.closed.is_set()]

@@ -130,7 +130,19 @@ class Metrics:
             self._refused.labels(code)
 
 
-REFUSED_CODES = frozenset(get_args(RefusalCode)) | {"too_many_failures"}
+REFUSED_CODES = frozenset(get_args(RefusalCode)) | {
+    "too_many_failures",
+    "hello_timeout",
+    "hello_missing",
+    "ticket_invalid",
+    "ticket_expired",
+    "ticket_spent",
+    "relay_busy",
+    "server_busy",
+    "server_stopping",
+    "unavailable",
+}
+"""What a refusal may be counted as; the set is closed, so that no peer can make series."""
 
 
 def _labels(connect_type: ConnectType, cause: Cause) -> tuple[str, str, str, str]:

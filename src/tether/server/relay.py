@@ -1,258 +1,30 @@
-"""The embedded DERP relay: joins the two legs of a tunnel, copies frames, and says how legs ended.
+"""The embedded DERP relay: pairs the legs of tunnels, and knows which tunnels live.
 
-Law: never looks inside a frame, holds one frame a direction (a slow leg slows the other one, nothing
-piles up), and reports facts, not verdicts. The first end of a leg is the fact; what follows from it is
-a symptom. Whoever remains is told how the other one went, after everything that had arrived for it.
+Law: a leg comes with a good ticket and is served until it is over; a leg without its other one is told
+so in time. What happens between two legs is `relay_tunnel.py`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Any, Protocol
 
-from tether.attribution import evidence as ev
-from tether.attribution.causes import PROTOCOL_ERRORS
-from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.causes import cause_of
+from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
-from tether.net.tcp_info import counters_fact
 from tether.net.ws_server import ServerStream
-from tether.protocol.messages import MAX_TUNNEL_FRAME
 from tether.protocol.relay_pairing import GiveUp, Join, PairingTable, Refuse, Wait
-from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
+from tether.protocol.relaying import RelayGoodbye
+from tether.server.metrics import Metrics
+from tether.server.relay_tunnel import Leg, Tunnel, TunnelLog
 from tether.server.tickets import Ticket
 
 WATCH_EVERY_S = 5.0
 """How often the kernel is asked how the legs are."""
 
-SILENT_AFTER_MS = 30_000
-"""A leg with something outstanding whose kernel has acknowledged nothing for this long is gone."""
-
-FAREWELL_S = 60.0
-"""How long the leg that remains may take to read what had arrived for it, and how the other one went."""
-
-STOP_FAREWELL_S = 1.0
-
 _log = get_logger("relay")
-
-
-@dataclass(frozen=True, slots=True)
-class TunnelEnding:
-    """What the relay saw of one tunnel. `rx_bytes` went to the agent, `tx_bytes` came from it."""
-
-    facts: tuple[ev.Evidence, ...]
-    symptoms: tuple[ev.Evidence, ...]
-    rx_bytes: int
-    tx_bytes: int
-
-
-class TunnelLog(Protocol):
-    """Who is told about tunnels."""
-
-    async def tunnel_paired(self, connection_id: str) -> None:
-        """Both legs are here."""
-
-    async def tunnel_ended(self, connection_id: str, ending: TunnelEnding) -> None:
-        """The tunnel is over. Comes once, after `tunnel_paired`."""
-
-
-class Leg:
-    """One accepted WebSocket of a tunnel."""
-
-    def __init__(self, party: Party, stream: ServerStream, tasks: Tasks) -> None:
-        self.party, self.stream = party, stream
-        self.summons: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.first = tasks.spawn(_received(stream), f"first-{party}")
-        self._first_taken = False
-        self.stalled_checks = 0
-
-    async def recv(self) -> bytes | str:
-        """The next message. A leg is read from its arrival on, so that its end is noticed."""
-        if not self._first_taken:
-            self._first_taken = True
-            first = await self.first
-            if isinstance(first, StreamLost):
-                raise first
-            return first
-        return await self.stream.recv()
-
-    async def tell(self, *words: RelayWord) -> bool:
-        """Say something to this leg; False if it is gone."""
-        try:
-            for word in words:
-                await self.stream.send(encode_word(word))
-        except StreamLost:
-            return False
-        return True
-
-    async def dismiss(self, word: RelayWord, code: int = 1000, within: float = 3.0) -> None:
-        """Tell the leg why it is let go, and close it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self.tell(word)
-        await self.stream.close(code, "")
-
-    async def release(self) -> None:
-        """Nobody reads this leg any more."""
-        self.first.cancel()
-        await asyncio.wait({self.first})
-
-
-class _Tunnel:
-    """Two joined legs."""
-
-    def __init__(self, connection_id: str, client: Leg, agent: Leg, clock: Clock) -> None:
-        self.connection_id = connection_id
-        self.client, self.agent = client, agent
-        self.cell = CloseCell()
-        self.over = asyncio.Event()
-        self.finished = asyncio.Event()
-        self._clock = clock
-        self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}
-        self._ended: Leg | None = None
-        self._goodbye: RelayGoodbye | None = None
-        self._tasks = Tasks(f"tunnel-{connection_id[:8]}")
-
-    async def run(self, log: TunnelLog) -> None:
-        """Copy until a leg ends or the relay leaves; then part in order."""
-        copies = {}
-        try:
-            for leg, other in ((self.client, self.agent), (self.agent, self.client)):
-                await leg.tell(Paired())
-                copies[leg.party] = self._tasks.spawn(self._copy(leg, other), f"from-{leg.party}")
-            await _told(log.tunnel_paired(self.connection_id))
-            await self.over.wait()
-            parting = self._tasks.spawn(self._part(copies), "part")
-            await _told(log.tunnel_ended(self.connection_id, self.ending()))
-            await parting
-        finally:
-            await self._tasks.cancel()
-            self.finished.set()
-
-    def ending(self) -> TunnelEnding:
-        """What there is to report."""
-        return TunnelEnding(
-            self.cell.facts,
-            self.cell.symptoms,
-            rx_bytes=self._bytes[Party.CLIENT],
-            tx_bytes=self._bytes[Party.AGENT],
-        )
-
-    def leave(self, goodbye: RelayGoodbye) -> None:
-        """The relay itself ends this tunnel, and says why."""
-        self._over(
-            ev.GoodbyeSaid(
-                vantage=Vantage.RELAY,
-                at=self._clock.now().wall,
-                by=Party.RELAY,
-                cause=goodbye.cause,
-                actor=goodbye.actor,
-                detail=goodbye.detail,
-            ),
-            goodbye=goodbye,
-        )
-
-    def watch(self) -> None:
-        """Ask the kernel whether the legs still live. Twice stalled is silent: one look may hit the
-        moment between a probe and its answer."""
-        for leg in (self.client, self.agent):
-            counters = leg.stream.counters()
-            leg.stalled_checks = leg.stalled_checks + 1 if is_stalled(counters) else 0
-            if counters is not None and leg.stalled_checks >= 2:
-                lost = StreamLost(
-                    StreamEnd.SILENT,
-                    counters=counters,
-                    silence_s=counters["last_ack_recv_ms"] / 1000,
-                )
-                self._lost(leg, lost)
-                leg.stream.abort()
-
-    async def _copy(self, source: Leg, sink: Leg) -> None:
-        while True:
-            try:
-                message = await source.recv()
-            except StreamLost as lost:
-                self._lost(source, lost)
-                return
-            if isinstance(message, str):
-                self._violated(source, "a text frame on a relayed tunnel")
-                return
-            if len(message) > MAX_TUNNEL_FRAME:
-                self._violated(source, f"a tunnel frame of {len(message)} bytes")
-                return
-            self._bytes[source.party] += len(message)
-            try:
-                await sink.stream.send(message)
-            except StreamLost:
-                return  # the other copy will meet its end, behind what it still has to deliver
-
-    def _lost(self, leg: Leg, lost: StreamLost) -> None:
-        if lost.violation:
-            self._violated(leg, lost.violation)
-            return
-        at = self._clock.now().wall
-        counters = counters_fact(lost.counters, vantage=Vantage.RELAY, peer=leg.party, at=at)
-        if counters is not None:
-            self.cell.note(counters)
-        self._over(
-            ev.StreamEnded(
-                vantage=Vantage.RELAY,
-                at=at,
-                peer=leg.party,
-                how=lost.how,
-                errno=lost.errno_name,
-                close_code=lost.close_code,
-                silence_s=lost.silence_s,
-            ),
-            ended=leg,
-        )
-
-    def _violated(self, leg: Leg, what: str) -> None:
-        at = self._clock.now().wall
-        self._over(
-            ev.ProtocolViolated(vantage=Vantage.RELAY, at=at, by=leg.party, what=what),
-            goodbye=RelayGoodbye(cause=PROTOCOL_ERRORS[leg.party], detail=what),
-        )
-
-    def _over(
-        self, fact: ev.Evidence, *, ended: Leg | None = None, goodbye: RelayGoodbye | None = None
-    ) -> None:
-        if self.cell.offer(fact):
-            self._ended, self._goodbye = ended, goodbye
-            self.over.set()
-
-    async def _part(self, copies: dict[Party, asyncio.Task[None]]) -> None:
-        if self._goodbye is not None:
-            for copy in copies.values():
-                copy.cancel()
-            await asyncio.gather(
-                self.client.dismiss(self._goodbye, 1001, STOP_FAREWELL_S),
-                self.agent.dismiss(self._goodbye, 1001, STOP_FAREWELL_S),
-            )
-            return
-        ended = self._ended
-        assert ended is not None, "a tunnel ends by a leg or by the relay"
-        stays = self.agent if ended is self.client else self.client
-        copies[stays.party].cancel()
-        fact = next(f for f in self.cell.facts if isinstance(f, ev.StreamEnded))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_S):
-                await asyncio.wait({copies[ended.party]})
-                await stays.tell(
-                    PeerGone(
-                        how=str(fact.how),
-                        errno=fact.errno,
-                        close_code=fact.close_code,
-                        silence_s=fact.silence_s,
-                    )
-                )
-        await asyncio.gather(stays.stream.close(1000, "peer gone"), ended.stream.close(1000, ""))
 
 
 class Relay:
@@ -263,13 +35,14 @@ class Relay:
         *,
         log: TunnelLog,
         clock: Clock,
+        metrics: Metrics,
         table: PairingTable | None = None,
         watch_every_s: float = WATCH_EVERY_S,
     ) -> None:
-        self._tunnel_log, self._clock = log, clock
+        self._tunnel_log, self._clock, self._metrics = log, clock, metrics
         self._table = table or PairingTable()
         self._waiting: dict[str, Leg] = {}
-        self._tunnels: dict[str, _Tunnel] = {}
+        self._tunnels: dict[str, Tunnel] = {}
         self._stopped: RelayGoodbye | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watch_every_s = watch_every_s
@@ -287,9 +60,11 @@ class Relay:
     async def serve(self, stream: ServerStream, ticket: Ticket) -> None:
         """Serve one leg, accepted and with a good ticket, until it is over."""
         leg = Leg(ticket.leg, stream, self._tasks)
+        self._metrics.relay_legs.inc()
         try:
             await self._serve(leg, ticket.connection_id)
         finally:
+            self._metrics.relay_legs.dec()
             await leg.release()
 
     async def _serve(self, leg: Leg, connection_id: str) -> None:
@@ -307,11 +82,11 @@ class Relay:
                 self._arm()
                 first = self._waiting.pop(connection_id)
                 client, agent = (first, leg) if leg.party is Party.AGENT else (leg, first)
-                tunnel = _Tunnel(connection_id, client, agent, self._clock)
+                tunnel = Tunnel(connection_id, client, agent, self._clock, self._metrics)
                 first.summons.set_result(tunnel)
                 await self._host(tunnel)
 
-    async def _host(self, tunnel: _Tunnel) -> None:
+    async def _host(self, tunnel: Tunnel) -> None:
         if self._watchdog is None:
             self._watchdog = self._tasks.spawn(self._watch(), "watchdog")
         self._tunnels[tunnel.connection_id] = tunnel
@@ -345,6 +120,17 @@ class Relay:
         """The agent cannot take this tunnel: tell the client's leg, now or when it comes."""
         if self._table.decline(connection_id, message, self._clock.now()):
             self._send_away(connection_id, RelayGoodbye(cause="", detail=message))
+            self._arm()
+
+    def end(self, connection_id: str, goodbye: RelayGoodbye) -> None:
+        """Somebody decided that this tunnel shall end, or not come to be."""
+        tunnel = self._tunnels.get(connection_id)
+        if tunnel is not None:
+            tunnel.leave(goodbye)
+            return
+        message = goodbye.detail or cause_of(goodbye.cause).title
+        if self._table.decline(connection_id, message, self._clock.now()):
+            self._send_away(connection_id, goodbye)
             self._arm()
 
     def stop(self, goodbye: RelayGoodbye) -> list[str]:
@@ -399,30 +185,3 @@ class Relay:
             for tunnel in list(self._tunnels.values()):
                 if not tunnel.over.is_set():
                     tunnel.watch()
-
-
-def is_stalled(counters: dict[str, int] | None) -> bool:
-    """Whether something waits for an acknowledgement that has not come for too long.
-
-    Keepalive is on, so the path of an idle peer that lives always has a fresh acknowledgement.
-    """
-    return (
-        counters is not None
-        and (counters["unacked"] > 0 or counters["probes"] > 0)
-        and counters["last_ack_recv_ms"] > SILENT_AFTER_MS
-    )
-
-
-async def _received(stream: ServerStream) -> bytes | str | StreamLost:
-    try:
-        return await stream.recv()
-    except StreamLost as lost:
-        return lost
-
-
-async def _told(telling: Awaitable[None]) -> None:
-    """A log that fails must not end a tunnel."""
-    try:
-        await telling
-    except Exception:
-        _log.exception("the connection log failed")

@@ -39,7 +39,7 @@ class ServerSettings:
 
     data_dir: Path
     host: str = "127.0.0.1"
-    port: int = 7600
+    port: int = 7080
     """0: any free port; `server ready` tells which."""
     external_url: str = ""
     """Where others reach this server, where that is not the address that it listens on."""
@@ -63,6 +63,19 @@ class ServerSettings:
         if self.log_format not in ("json", "text"):
             raise BadSetting(f"the log format is json or text, not {self.log_format}")
         TrustedProxies(self.trusted_proxies)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[HOST]:PORT`; port 0 is any free port.
+
+    Raises:
+        BadSetting: it is neither.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isdecimal() and int(port) < 65536):
+        raise BadSetting(f"{text!r} is no address: write HOST:PORT, such as 127.0.0.1:7080")
+    return host, int(port)
 
 
 class TrustedProxies:

@@ -45,7 +45,8 @@ class TicketRefused(Exception):
 class Tickets:
     """Mints tickets and redeems them."""
 
-    def __init__(self, key: Ed25519PrivateKey, clock: Clock) -> None:
+    def __init__(self, key: Ed25519PrivateKey, clock: Clock, *, capacity: int = MAX_SPENT) -> None:
+        self._capacity = capacity
         self._private, self._public = key, key.public_key()
         self._clock = clock
         self._spent: dict[str, float] = {}  # jti -> expiry, in the order of spending
@@ -94,7 +95,7 @@ class Tickets:
         self._forget(now)
         if jti in self._spent:
             raise TicketRefused("ticket_spent", "the relay ticket was used before: connect again")
-        if len(self._spent) >= MAX_SPENT:
+        if len(self._spent) >= self._capacity:
             raise TicketRefused("relay_busy", "the relay is overloaded: try again in a minute")
         self._spent[jti] = expires
         return ticket

@@ -33,7 +33,8 @@ def parse_when(text: str, now: float) -> float:
     if span := _RELATIVE.fullmatch(text):
         return now - int(span[1]) * _UNITS[span[2]]
     try:
-        moment = datetime.fromisoformat(text)
+        # in a query, `+02:00` that was not quoted arrives as ` 02:00`
+        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:

@@ -1,0 +1,56 @@
+# `make help` lists what there is. Everything runs from a clean clone: the environment is made first.
+
+.DEFAULT_GOAL := help
+PYTHON_BIN := .venv/bin
+ARGS ?=
+WORKERS ?= 2
+BENCH := $(wildcard scripts/bench.py)
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up
+up:  ## run everything on this machine: server, relay, and an agent for it (ARGS="--listen …")
+	@scripts/bootstrap.sh
+	@exec $(PYTHON_BIN)/tether up $(ARGS)
+
+.PHONY: test
+test: dev  ## all tests (ARGS="-k expression tests/net")
+	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+.PHONY: check
+check: dev  ## lint, format, types, imports, generated docs
+	$(PYTHON_BIN)/ruff check .
+	$(PYTHON_BIN)/ruff format --check .
+	$(PYTHON_BIN)/mypy
+	$(PYTHON_BIN)/lint-imports
+	$(PYTHON_BIN)/python scripts/gen_docs.py --check
+
+.PHONY: docs
+docs: dev  ## write the generated parts of docs/
+	$(PYTHON_BIN)/python scripts/gen_docs.py
+
+.PHONY: coverage
+coverage: dev  ## branch coverage of attribution and protocol by their own tests: must be 100 %
+	$(PYTHON_BIN)/coverage run -m pytest -q -p no:xdist tests/attribution tests/protocol
+	$(PYTHON_BIN)/coverage report --fail-under=100
+
+ifneq ($(BENCH),)
+.PHONY: bench
+bench: dev  ## speed, side by side with OpenSSH's sshd (ARGS="--rounds 5")
+	$(PYTHON_BIN)/python $(BENCH) $(ARGS)
+endif
+
+.PHONY: lock
+lock:  ## write the lock files from pyproject.toml (ARGS=--upgrade takes the newest)
+	scripts/lock.sh $(ARGS)
+
+.PHONY: dev
+dev:  ## make the environment, with the tools for tests and checks
+	@scripts/bootstrap.sh --dev
+
+.PHONY: clean
+clean:  ## remove the environment and every cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

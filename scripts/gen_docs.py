@@ -1,0 +1,379 @@
+"""Writes the generated parts of docs/ from the tables in the source; `--check` only compares.
+
+Law: what a table in the source says is never written by hand a second time. A page is whole
+(docs/vocabulary.md), or prose with generated parts between `<!-- generated: NAME -->` and
+`<!-- end -->` (docs/protocol.md, docs/logging.md).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tether.attribution import evidence as ev
+from tether.attribution.causes import CATALOGUE
+from tether.attribution.rules import RULES
+from tether.attribution.vocabulary import (
+    COARSE,
+    TITLES,
+    AccessRefusal,
+    Basis,
+    ConnectionMethod,
+    ConnectionType,
+    ConnectType,
+    Initiator,
+    Party,
+    Policy,
+    Reason,
+    StreamEnd,
+    Vantage,
+)
+from tether.protocol import messages, relaying
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC = ROOT / "src" / "tether"
+DOCS = ROOT / "docs"
+
+FIELDS: Mapping[str, tuple[type[StrEnum] | None, str]] = {
+    "connect_type": (ConnectType, "Which two parties the connection joined."),
+    "disconnect_reason": (Reason, "What happened."),
+    "disconnect_expected": (None, "`true`: part of normal operation; `false`: investigate."),
+    "disconnect_initiator": (Initiator, "Who began it; `\"\"` where that could not be told."),
+    "disconnect_detail": (None, "Free text for people; never parsed."),
+    "disconnect_cause": (None, "One code of the cause catalogue below."),
+    "disconnect_basis": (Basis, "How we know: said by the party, seen by us, or concluded."),
+    "disconnect_actor": (
+        None,
+        "Who is behind the initiator, where known: `user:alice`, `policy:autostop`, "
+        "`signal:15 from pid 1 uid 0`.",
+    ),
+    "exit_code": (None, "Of the last session's process, where it exited."),
+    "exit_signal": (None, "Of the last session's process, where a signal ended it."),
+    "connection_method": (ConnectionMethod, "How tunnel bytes travelled."),
+}
+OTHER_WORDS: tuple[tuple[type[StrEnum], str], ...] = (
+    (ConnectionType, "`type`: what ran over a connection."),
+    (StreamEnd, "`how` of `stream_ended`: how a byte stream stopped. None of these is a goodbye."),
+    (AccessRefusal, "`why` of `access_refused`."),
+    (Policy, "`policy` of `policy_refused`."),
+    (Party, "Who is at an end of a stream."),
+    (Vantage, "Who saw a fact."),
+)
+
+
+# -- Markdown ---------------------------------------------------------------------------
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    lines = [list(head)]
+    lines += [["---"] * len(lines[0]), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def code(value: object) -> str:
+    """`value` as code; the empty string is shown as what it is in JSON."""
+    text = str(value) if str(value) else '""'
+    return f"`{text}`"
+
+
+def codes(values: Iterable[object]) -> str:
+    return ", ".join(code(value) for value in values)
+
+
+def first_paragraph(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").split("\n\n")[0]
+
+
+# -- docs/vocabulary.md -----------------------------------------------------------------
+
+
+def vocabulary() -> str:
+    """The whole page."""
+    return "\n\n".join(
+        [
+            "# Vocabulary",
+            "<!-- Written by scripts/gen_docs.py from src/tether/attribution/. Do not edit: run "
+            "`make docs`. -->",
+            "Every end of a connection is logged and stored with the same words. They are a "
+            "contract: a word is never renamed, and old readers find the public word of a newer "
+            "reason in the table below.",
+            "## Fields",
+            table(
+                ("field", "values", "meaning"),
+                (
+                    (code(name), codes(words) if words else "", meaning)
+                    for name, (words, meaning) in FIELDS.items()
+                ),
+            ),
+            "## Reasons",
+            "*What happened*: never who did it or where it was seen. `public word` is what "
+            "readers that know only the first eight are given.",
+            table(
+                ("reason", "title", "public word", "causes"),
+                (
+                    (
+                        code(reason),
+                        TITLES[reason],
+                        code(COARSE[reason]),
+                        codes(row.code for row in CATALOGUE.values() if row.reason is reason),
+                    )
+                    for reason in Reason
+                ),
+            ),
+            "## Causes",
+            "A cause decides reason, initiator and expected; no site sets them by hand.",
+            table(
+                ("cause", "reason", "initiator", "expected", "title", "what people read", "advice"),
+                (
+                    (
+                        code(row.code),
+                        code(row.reason),
+                        code(row.initiator),
+                        "yes" if row.expected else "**no**",
+                        row.title,
+                        row.sentence,
+                        row.advice,
+                    )
+                    for row in CATALOGUE.values()
+                ),
+            ),
+            "## Rules",
+            "From facts to a cause: the first rule that matches decides, and the record names it.",
+            table(
+                ("", "rule", "when", "cause", "basis", "because"),
+                (
+                    (
+                        number,
+                        code(rule.name),
+                        rule.when.__name__,
+                        code(rule.cause) if isinstance(rule.cause, str) else picked(rule.cause),
+                        rule.basis,
+                        rule.because,
+                    )
+                    for number, rule in enumerate(RULES, 1)
+                ),
+            ),
+            "## Evidence",
+            "What parties see or say. Every fact also has its observer (`vantage`) and the "
+            "observer's clock (`at`, unix seconds).",
+            table(
+                ("kind", "values", "meaning"),
+                (
+                    (code(kind), codes(fact_fields(cls)), first_paragraph(cls))
+                    for kind, cls in ev.KINDS.items()
+                ),
+            ),
+            "## Other words",
+            table(
+                ("words", "where"), ((codes(words), meaning) for words, meaning in OTHER_WORDS)
+            ),
+            "",
+        ]
+    )
+
+
+def picked(pick: Callable[..., str]) -> str:
+    return f"picked: {first_paragraph(pick)}"
+
+
+def fact_fields(cls: type[ev.Fact]) -> list[str]:
+    return [
+        f"{field.name}: {field.type}"
+        for field in dataclasses.fields(cls)
+        if field.name not in ("vantage", "at")
+    ]
+
+
+# -- docs/protocol.md -------------------------------------------------------------------
+
+
+def message_table(types: Mapping[str, type[msgspec.Struct]]) -> str:
+    return table(
+        ("type", "keys", "meaning"),
+        ((code(name), "<br>".join(keys_of(cls)), about(cls)) for name, cls in types.items()),
+    )
+
+
+def keys_of(cls: type[msgspec.Struct]) -> list[str]:
+    notes = attribute_notes(cls)
+    hints = {name: hint for base in reversed(cls.__mro__) for name, hint in _hints(base).items()}
+    keys = []
+    for field in msgspec.structs.fields(cls):
+        optional = "" if field.required else "?"
+        note = f" {notes[field.name]}" if field.name in notes else ""
+        keys.append(f"{code(f'{field.encode_name}{optional}: {hints[field.name]}')}{note}")
+    return keys
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return dict(cls.__dict__.get("__annotations__", {}))
+
+
+def about(cls: type[msgspec.Struct]) -> str:
+    own = cls.__dict__.get("__doc__")
+    return " ".join(inspect.cleandoc(own).split()) if own else ""
+
+
+def attribute_notes(cls: type) -> dict[str, str]:
+    """The strings that follow attributes in a class's source."""
+    (body,) = (node for node in ast.parse(inspect.getsource(cls)).body)
+    assert isinstance(body, ast.ClassDef)
+    notes = {}
+    for before, after in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(before, ast.AnnAssign)
+            and isinstance(before.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            notes[before.target.id] = " ".join(after.value.value.split())
+    return notes
+
+
+TUNNEL_TYPES = ("tunnel_hello", "half_close", "session_result")
+SHARED_TYPES = ("ping", "pong", "goodbye", "goodbye_ack", "unsupported")
+
+
+def of_types(names: Iterable[str]) -> str:
+    return message_table({name: messages.TYPES[name] for name in names})
+
+
+def protocol_parts() -> dict[str, str]:
+    control = [name for name in messages.TYPES if name not in (*TUNNEL_TYPES, *SHARED_TYPES)]
+    return {
+        "numbers": table(
+            ("name", "value"),
+            (
+                (code(name), code(getattr(messages, name)))
+                for name in ("PROTOCOL", "MAX_CONTROL_MESSAGE", "MAX_TUNNEL_FRAME", "TUNNEL_CHUNK")
+            ),
+        ),
+        "shared": of_types(SHARED_TYPES),
+        "control": of_types(control),
+        "tunnel": of_types(TUNNEL_TYPES),
+        "facts": message_table({"fact record": messages.FactRecord}),
+        "items": message_table(tagged(messages.ReportItem.__args__)),
+        "relay": message_table(tagged(relaying.RelayWord.__args__)),
+    }
+
+
+def tagged(types: Iterable[type[msgspec.Struct]]) -> dict[str, type[msgspec.Struct]]:
+    return {str(cls.__struct_config__.tag): cls for cls in types}
+
+
+# -- docs/logging.md --------------------------------------------------------------------
+
+LEVELS = ("error", "warning", "info", "debug")
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Event:
+    """One place that logs."""
+
+    level: int
+    name: str
+    where: str
+    fields: tuple[str, ...]
+
+
+def events() -> list[Event]:
+    """Every event with a constant name that the source logs."""
+    found = set()
+    for path in sorted(SRC.rglob("*.py")):
+        where = path.relative_to(SRC).with_suffix("").as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                found |= {dataclasses.replace(event, where=where) for event in _event(node)}
+    return sorted(found)
+
+
+def _event(call: ast.Call) -> list[Event]:
+    function = ast.unparse(call.func)
+    receiver, _, method = function.rpartition(".")
+    if function.endswith("disconnected") and len(call.args) > 1:
+        level, name = "info", call.args[1]
+    elif receiver.endswith(("log", "logger")) and call.args:
+        level, name = {"exception": "error"}.get(method, method), call.args[0]
+    else:
+        return []
+    if level not in LEVELS or not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+        return []
+    fields = tuple(keyword.arg for keyword in call.keywords if keyword.arg not in (None, "exc_info"))
+    ends = function.endswith("disconnected")
+    return [Event(LEVELS.index(level), name.value, "", (*(("disconnect_*",) if ends else ()), *fields))]
+
+
+def logging_parts() -> dict[str, str]:
+    found = events()
+    parts = {}
+    for number, level in enumerate(LEVELS):
+        rows = [event for event in found if event.level == number]
+        parts[level] = table(
+            ("event", "fields", "where"),
+            ((code(e.name), codes(e.fields), code(e.where)) for e in rows),
+        )
+    return parts
+
+
+# -- writing ----------------------------------------------------------------------------
+
+
+def filled(page: str, parts: Mapping[str, str]) -> str:
+    """`page` with every generated part replaced; a part without a place is an error."""
+    for name, part in parts.items():
+        pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page, count = pattern.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", page)
+        assert count == 1, f"one place for the part {name!r}, found {count}"
+    return page
+
+
+def pages() -> dict[Path, str]:
+    """Every page with generated parts, as it should be."""
+    protocol, logging = DOCS / "protocol.md", DOCS / "logging.md"
+    return {
+        DOCS / "vocabulary.md": vocabulary(),
+        protocol: filled(protocol.read_text(), protocol_parts()),
+        logging: filled(logging.read_text(), logging_parts()),
+    }
+
+
+def stale() -> list[Path]:
+    """The pages that are not as they should be."""
+    return [
+        path
+        for path, text in pages().items()
+        if not path.exists() or path.read_text() != text
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Write what is stale, or with `--check` only tell of it."""
+    found = stale()
+    if arguments == ["--check"]:
+        for path in found:
+            print(f"{path.relative_to(ROOT)} is stale: run `make docs`", file=sys.stderr)
+        return 1 if found else 0
+    written = pages()
+    for path in found:
+        path.write_text(written[path])
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

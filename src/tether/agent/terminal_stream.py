@@ -1,0 +1,84 @@
+"""A program's output on its way to several viewers: cut between sequences, and without its questions.
+
+Law: bytes in, bytes out. A terminal answers questions (what are you? where is the cursor?) by typing;
+two viewers' terminals would type two answers, none if nobody looks on. So the screen host answers what
+is the same for all, and one viewer is asked the rest: what only a real terminal can know.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_LONGEST_HELD = 256
+"""Bytes. A longer sequence (an image, a clipboard) goes on its way in pieces."""
+
+# Answered by `terminal_screen`, or by nobody: what programs make of the answer must hold for every
+# viewer, also for those that attach later.
+_FOR_NOBODY = (
+    rb"\x1b\[[>=]?[0;]*c|\x1bZ"  # device attributes
+    rb"|\x1b\[>0?q"  # name and version
+    rb"|\x1b\[\??[56]n"  # status, cursor
+    rb"|\x1b\[\??\d+\$p"  # modes
+    rb"|\x1bP\$q[^\x1b\x07]{0,8}\x1b\\"  # settings
+    rb"|\x1b\[\?u"  # keyboard protocol
+)
+_FOR_ONE = (
+    rb"\x1b\](?:4;\d+|5;\d+|1\d|52;[a-z0-9]*);\?(?:\x07|\x1b\\)"  # colours, clipboard
+    rb"|\x1bP\+q[0-9A-Fa-f;]*\x1b\\"  # terminfo
+    rb"|\x1b\[(?:1[1-9]|2[01])(?:;\d+)*t"  # window
+    rb"|\x1b\[\?996n"  # light or dark
+    rb"|\x1b_G[^\x1b]*a=q[^\x1b]*\x1b\\"  # graphics
+)
+_QUESTIONS = re.compile(rb"(%b)|(?:%b)" % (_FOR_ONE, _FOR_NOBODY))
+_UNFINISHED = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*|[ -/]+|[\]PX^_][^\x07\x18\x1a\x1b]*\x1b?)?\Z", re.DOTALL
+)
+_HALF_CHARACTER = re.compile(
+    rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One piece of output, in three forms."""
+
+    raw: bytes
+    """For the screen host."""
+    everybody: bytes
+    """For viewers."""
+    one: bytes
+    """For the one viewer that is asked."""
+
+
+class OutputCutter:
+    """See the module's law."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> Output:
+        """Take what the program wrote; what ends in the middle of a sequence waits for the rest."""
+        data = self._held + data
+        end = _whole_until(data)
+        raw, self._held = data[:end], data[end:]
+        return _without_questions(raw)
+
+    def rest(self) -> Output:
+        """The program will write no more: what is still held."""
+        raw, self._held = self._held, b""
+        return Output(raw, raw, raw)
+
+
+def _whole_until(data: bytes) -> int:
+    """Where the last whole sequence or character ends."""
+    if unfinished := _UNFINISHED.search(data, max(0, len(data) - _LONGEST_HELD)):
+        return unfinished.start()
+    half = _HALF_CHARACTER.search(data, max(0, len(data) - 4))
+    return half.start() if half else len(data)
+
+
+def _without_questions(raw: bytes) -> Output:
+    if b"\x1b" not in raw or not _QUESTIONS.search(raw):
+        return Output(raw, raw, raw)
+    return Output(raw, _QUESTIONS.sub(b"", raw), _QUESTIONS.sub(rb"\1", raw))

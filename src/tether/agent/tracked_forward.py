@@ -1,0 +1,366 @@
+"""asyncssh's forwarded connections, seen: carried, counted, recorded, and ended with a reason.
+
+Law: the only file here that knows asyncssh's forwarders. It changes nothing about how bytes flow: it
+subclasses the socket's side of a forwarder, through which everything passes anyway, for both
+directions and both kinds of sockets. What is seen goes to one `Forwards` for each SSH connection,
+which owns the ledger and tells the IDE watcher; what is decided is decided there and by the policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+from asyncssh.forward import SSHForwarder, SSHLocalPathForwarder, SSHLocalPortForwarder
+from asyncssh.listener import SSHForwardListener, create_tcp_local_listener
+
+from tether.agent.forward_ledger import ForwardLedger
+from tether.agent.ide_watch import IdeWatcher
+from tether.agent.transfer_policy import Refusal, TransferPolicy, judge_forward
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.evidence import ForwardServed
+from tether.attribution.vocabulary import Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.protocol.forwards import ForwardEnd, ForwardItem, ForwardKind, destination_of
+
+_IMPOSSIBLE = (ValueError, OverflowError, TypeError)
+"""What asyncio raises for a destination that cannot exist; stock asyncssh ends the connection."""
+
+_KEPT_REFUSALS = 3
+"""How many refusals are noted in the connection's cell: more say nothing more."""
+
+
+class Forwards:
+    """All forwarded connections of one SSH connection. Call `finish` when that is over."""
+
+    def __init__(
+        self,
+        connection_id: str,
+        *,
+        client: str,
+        cell: CloseCell,
+        clock: Clock,
+        policy: TransferPolicy,
+        ide: IdeWatcher | None,
+        on_item: Callable[[ForwardItem], None],
+    ) -> None:
+        """`client` names the person's machine: an IDE's channels are grouped by it. `on_item` gets
+        records and roll-ups."""
+        self._connection_id, self._client, self._cell = connection_id, client, cell
+        self._clock, self.policy, self._ide, self._on_item = clock, policy, ide, on_item
+        self._log = get_logger("forwards", connection_id=connection_id)
+        self._ledger = ForwardLedger(connection_id)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._refused = 0
+
+    def judge(self, kind: ForwardKind, destination: str, origin: str = "") -> Refusal | None:
+        """Whether policy allows it; a refusal is recorded, logged and noted as evidence."""
+        refusal = judge_forward(self.policy, kind)
+        if refusal is None:
+            return None
+        now = self._clock.now()
+        self._log.warning("forwarding blocked", kind=str(kind), destination=destination)
+        self._refused += 1
+        if self._refused <= _KEPT_REFUSALS:
+            self._cell.note(refusal.fact(now.wall))
+        self._emit(
+            self._ledger.refused(
+                kind, destination, ForwardEnd.BLOCKED, now, origin=origin, cause=refusal.cause
+            )
+        )
+        return refusal
+
+    def failed(self, kind: ForwardKind, destination: str, detail: str, origin: str = "") -> None:
+        """Nothing could be connected to."""
+        now = self._clock.now()
+        self._emit(
+            self._ledger.refused(
+                kind, destination, ForwardEnd.REFUSED, now, origin=origin, detail=detail
+            )
+        )
+
+    def started(
+        self,
+        kind: ForwardKind,
+        destination: str,
+        *,
+        origin: str = "",
+        peer: tuple[str, int] | None = None,
+    ) -> int:
+        """A connection is carried; `peer` is the address it was really made to. Its number."""
+        now = self._clock.now()
+        if not self._ledger.served:
+            self._cell.note(ForwardServed(vantage=Vantage.AGENT, at=now.wall, what=kind))
+        number, items = self._ledger.started(kind, destination, now, origin=origin)
+        self._emit(items)
+        if self._ide is not None and kind is ForwardKind.DIRECT_TCPIP and peer is not None:
+            self._ide.channel_opened(
+                self._channel(number),
+                client=self._client,
+                connection_id=self._connection_id,
+                host=peer[0],
+                port=peer[1],
+            )
+        return number
+
+    def ended(
+        self, number: int, end: ForwardEnd, *, rx_bytes: int, tx_bytes: int, detail: str = ""
+    ) -> None:
+        """It is over."""
+        if self._cell.ended and end is ForwardEnd.CLIENT_CLOSED:
+            end = ForwardEnd.CONNECTION_ENDED  # asyncssh closes the channels of a connection
+        now = self._clock.now()
+        self._emit(
+            self._ledger.ended(
+                number, end, now, rx_bytes=rx_bytes, tx_bytes=tx_bytes, detail=detail
+            )
+        )
+        if self._ide is not None:
+            self._ide.channel_closed(
+                self._channel(number), end, rx_bytes=rx_bytes, tx_bytes=tx_bytes
+            )
+
+    def finish(self, cause: str = "") -> None:
+        """The SSH connection is over, and asyncssh has closed its channels."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for item in self._ledger.finish(self._clock.now(), cause=cause):
+            self._on_item(item)
+        if self._ide is not None:
+            self._ide.connection_ended(self._connection_id, self._cell.facts)
+
+    def _channel(self, number: int) -> str:
+        return f"{self._connection_id}/{number}"
+
+    def _emit(self, items: list[ForwardItem]) -> None:
+        for item in items:
+            self._on_item(item)
+        if self._timer is None and (deadline := self._ledger.deadline()) is not None:
+            self._timer = self._loop.call_later(
+                max(0.0, deadline - self._clock.now().mono), self._tick
+            )
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._emit(self._ledger.tick(self._clock.now()))
+
+
+class _Seen:
+    """Mixed into the socket's side of a forwarder: counts, and tells the end once."""
+
+    _on_end: Callable[[ForwardEnd, int, int, str], None] | None = None
+    _rx_bytes = _tx_bytes = 0
+    _first_eof: ForwardEnd | None = None
+
+    def write(self, data: bytes) -> None:
+        self._rx_bytes += len(data)
+        super().write(data)  # type: ignore[misc]
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        self._tx_bytes += len(data)
+        super().data_received(data, datatype)  # type: ignore[misc]
+
+    def write_eof(self) -> None:
+        self._first_eof = self._first_eof or ForwardEnd.CLIENT_CLOSED
+        super().write_eof()  # type: ignore[misc]
+
+    def eof_received(self) -> bool:
+        self._first_eof = self._first_eof or ForwardEnd.WORKSPACE_CLOSED
+        more: bool = super().eof_received()  # type: ignore[misc]
+        return more
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, OSError):
+            self._ended(ForwardEnd.WORKSPACE_RESET, type(exc).__name__)
+        elif isinstance(exc, asyncssh.ChannelOpenError):
+            self._ended(ForwardEnd.REFUSED, exc.reason)
+        else:
+            self._ended(self._first_eof or ForwardEnd.WORKSPACE_CLOSED)
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def close(self) -> None:
+        self._ended(self._first_eof or ForwardEnd.CLIENT_CLOSED)
+        super().close()  # type: ignore[misc]
+
+    def _ended(self, end: ForwardEnd, detail: str = "") -> None:
+        if self._on_end is not None:
+            on_end, self._on_end = self._on_end, None
+            on_end(end, self._rx_bytes, self._tx_bytes, detail)
+
+
+class _SocketSide(_Seen, SSHForwarder):
+    """Connected to where the client wants to go."""
+
+
+class _AcceptedPort(_Seen, SSHLocalPortForwarder):
+    """Accepted on a port that the client asked to listen on."""
+
+    seen: Callable[[_Seen, str], None]
+
+    def forward(self, *args: object) -> None:
+        self.seen(self, destination_of(str(args[0]), int(str(args[1]))))
+        super().forward(*args)
+
+
+class _AcceptedPath(_Seen, SSHLocalPathForwarder):
+    """Accepted on a UNIX socket that the client asked to listen on."""
+
+    seen: Callable[[_Seen, str], None]
+
+    def forward(self, *args: object) -> None:
+        self.seen(self, "")
+        super().forward(*args)
+
+
+async def connect_tcp(
+    forwards: Forwards, host: str, port: int, *, origin: tuple[str, int] = ("", 0)
+) -> SSHForwarder:
+    """For `connection_requested`: the forwarder that carries one direct-tcpip channel.
+
+    Raises:
+        asyncssh.ChannelOpenError: policy does not allow it, or nothing could be connected to.
+    """
+    loop = asyncio.get_running_loop()
+    return await _connect(
+        forwards,
+        ForwardKind.DIRECT_TCPIP,
+        destination_of(host, port),
+        destination_of(*origin) if origin[0] else "",
+        lambda: loop.create_connection(_SocketSide, host, _port(port)),
+    )
+
+
+async def connect_unix(forwards: Forwards, path: str) -> SSHForwarder:
+    """For `unix_connection_requested`: the same for one direct-streamlocal channel.
+
+    Raises:
+        asyncssh.ChannelOpenError: policy does not allow it, or nothing could be connected to.
+    """
+    loop = asyncio.get_running_loop()
+    return await _connect(
+        forwards,
+        ForwardKind.DIRECT_STREAMLOCAL,
+        path,
+        "",
+        lambda: loop.create_unix_connection(_SocketSide, path),
+    )
+
+
+async def _connect(
+    forwards: Forwards,
+    kind: ForwardKind,
+    destination: str,
+    origin: str,
+    dial: Callable[[], Awaitable[tuple[asyncio.Transport, _SocketSide]]],
+) -> SSHForwarder:
+    refusal = forwards.judge(kind, destination, origin)
+    if refusal is not None:
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, refusal.message)
+    try:
+        transport, side = await dial()
+    except (OSError, *_IMPOSSIBLE) as wrong:
+        forwards.failed(kind, destination, str(wrong), origin)
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, str(wrong)) from wrong
+    name = transport.get_extra_info("peername")
+    peer = (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+    _follow(side, forwards, forwards.started(kind, destination, origin=origin, peer=peer))
+    return SSHForwarder(side)
+
+
+def _follow(side: _Seen, forwards: Forwards, number: int) -> None:
+    def on_end(end: ForwardEnd, rx_bytes: int, tx_bytes: int, detail: str) -> None:
+        forwards.ended(number, end, rx_bytes=rx_bytes, tx_bytes=tx_bytes, detail=detail)
+
+    side._on_end = on_end
+
+
+async def listen_tcp(
+    forwards: Forwards, conn: asyncssh.SSHServerConnection, host: str, port: int
+) -> SSHForwardListener | None:
+    """For `server_requested`: a listener whose connections are carried to the client, or None
+    where policy does not allow one.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    kind = ForwardKind.FORWARDED_TCPIP
+    if forwards.judge(kind, destination_of(host, port)) is not None:
+        return None
+
+    async def open_channel(factory: Any, orig_host: str, orig_port: int) -> Any:
+        return await conn.create_connection(
+            factory, host, listener.get_port(), orig_host, orig_port
+        )
+
+    def seen(side: _Seen, origin: str) -> None:
+        destination = destination_of(host, listener.get_port())
+        _follow(side, forwards, forwards.started(kind, destination, origin=origin))
+
+    def accept() -> _AcceptedPort:
+        side = _AcceptedPort(conn, open_channel)
+        side.seen = seen
+        return side
+
+    try:
+        listener = await create_tcp_local_listener(
+            conn, asyncio.get_running_loop(), accept, host, _port(port)
+        )
+    except _IMPOSSIBLE as wrong:
+        raise OSError(str(wrong)) from wrong
+    return listener
+
+
+def _port(number: int) -> int:
+    """`number`, if it is a port. getaddrinfo(3) would cut the rest off and take another one."""
+    if number > 65535:
+        raise ValueError(f"there is no port {number}")
+    return number
+
+
+async def listen_unix(
+    forwards: Forwards, conn: asyncssh.SSHServerConnection, path: str
+) -> SSHForwardListener | None:
+    """For `unix_server_requested`: the same on a UNIX socket.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    kind = ForwardKind.FORWARDED_STREAMLOCAL
+    if forwards.judge(kind, path) is not None:
+        return None
+    loop = asyncio.get_running_loop()
+
+    async def open_channel(factory: Any) -> Any:
+        return await conn.create_unix_connection(factory, path)
+
+    def seen(side: _Seen, origin: str) -> None:
+        _follow(side, forwards, forwards.started(kind, path))
+
+    def accept() -> _AcceptedPath:
+        side = _AcceptedPath(conn, open_channel)
+        side.seen = seen
+        return side
+
+    try:
+        _make_room(path)
+        server = await loop.create_unix_server(accept, path)
+    except _IMPOSSIBLE as wrong:  # a path with a NUL in it
+        raise OSError(str(wrong)) from wrong
+    return SSHForwardListener(conn, [server], path)
+
+
+def _make_room(path: str) -> None:
+    """As OpenSSH's StreamLocalBindUnlink: what is in the way goes, unless it is a folder."""
+    where = Path(os.path.abspath(path))
+    for folder in reversed(where.parents):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+    if not where.is_dir():
+        where.unlink(missing_ok=True)

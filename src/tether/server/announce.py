@@ -1,0 +1,105 @@
+"""What follows the commit of a change: a log line, a number, and those who wait for it.
+
+Law: told once for each change that is on disk, and never before it is. "connection closed" is the
+server's one line with disconnect fields.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+
+from tether import log as logs
+from tether.attribution.explain import explain
+from tether.server import rows
+from tether.server.metrics import Metrics
+
+_log = logs.get_logger("connections")
+
+
+class Announcer:
+    """Tells the log, the metrics, and whoever waits."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._waiters: list[tuple[set[str], asyncio.Event]] = []
+        self.on_opened: Callable[[str], None] = lambda _connection_id: None
+        self.on_closed: Callable[[str], None] = lambda _connection_id: None
+
+    def waiting_for(self, connection_ids: Collection[str]) -> Waiting:
+        """Begin to wait for the closing of these rows; use as a context manager."""
+        return Waiting(self._waiters, set(connection_ids))
+
+    def announce(self, events: Iterable[rows.Event]) -> None:
+        """These changes are committed."""
+        for event in events:
+            row = event.row
+            about = {
+                "connection_id": row["connection_id"],
+                "type": row["type"],
+                "workspace": row["workspace"],
+                "user": row["user"],
+                "client_ip": row["client_ip"],
+                "connection_method": row["connection_method"],
+            }
+            match event:
+                case rows.Opened():
+                    _log.info("connection opened", connect_type=row["connect_type"], **about)
+                    self.on_opened(row["connection_id"])
+                case rows.Closed(judgement=judgement):
+                    disconnect = judgement.verdict.disconnect
+                    self._metrics.disconnected(disconnect)
+                    self._metrics.connections_open.dec()
+                    logs.disconnected(
+                        _log,
+                        "connection closed",
+                        disconnect,
+                        **about,
+                        duration_s=round(row["disconnected_at"] - row["connected_at"], 3),
+                        rx_bytes=row["rx_bytes"],
+                        tx_bytes=row["tx_bytes"],
+                        rule=judgement.verdict.rule,
+                        sentence=explain(disconnect, row["workspace"] or "").sentence,
+                    )
+                    self._settled(row["connection_id"])
+                case rows.Revised(was=was):
+                    self._metrics.revised()
+                    _log.info(
+                        "connection revised",
+                        connection_id=row["connection_id"],
+                        revision=row["revision"],
+                        was=was,
+                        now=row["disconnect_cause"],
+                        rule=row["rule"],
+                    )
+
+    def _settled(self, connection_id: str) -> None:
+        self.on_closed(connection_id)
+        for left, done in self._waiters:
+            left.discard(connection_id)
+            if not left:
+                done.set()
+
+
+class Waiting:
+    """The rows that are not closed yet."""
+
+    def __init__(self, waiters: list[tuple[set[str], asyncio.Event]], left: set[str]) -> None:
+        self.left, self._done = left, asyncio.Event()
+        self._waiters, self._entry = waiters, (left, self._done)
+
+    def __enter__(self) -> Waiting:
+        self._waiters.append(self._entry)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiters.remove(self._entry)
+
+    async def until_closed(self, timeout: float) -> None:
+        """Wait until `left` is empty, at most `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                if self.left:
+                    await self._done.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,70 @@
+"""One port: control links and relay legs are raw WebSockets, everything else is the REST API.
+
+Law: dispatches by path, and turns away what the server does not take now; knows nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tether.net.streams import StreamLost
+from tether.net.ws_server import ServerStream
+from tether.server.handshake import STOPPING, Handshakes, bearer, error_body
+from tether.server.hub import Hub
+from tether.server.relay import Relay
+from tether.server.tickets import TicketRefused, Tickets
+
+CONTROL_PATH, RELAY_PATH = "/api/v1/control", "/derp"
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Dispatcher:
+    """The ASGI application of the whole server."""
+
+    def __init__(
+        self, *, api: App, hub: Hub, relay: Relay, tickets: Tickets, handshakes: Handshakes
+    ) -> None:
+        self._api, self._hub, self._relay = api, hub, relay
+        self._tickets, self._handshakes = tickets, handshakes
+        self.stopping = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request or WebSocket."""
+        if scope["type"] != "websocket":
+            await self._http(scope, receive, send)
+            return
+        path = scope["path"]
+        if path == CONTROL_PATH:
+            await self._hub.serve(scope, receive, send)
+        elif path == RELAY_PATH:
+            await self._leg(scope, receive, send)
+        else:
+            body = error_body("not_found", f"there is no WebSocket at {path[:100]}")
+            await ServerStream(scope, receive, send).refuse(404, body)
+
+    async def _leg(self, scope: Any, receive: Any, send: Any) -> None:
+        stream = ServerStream(scope, receive, send)
+        client_ip = self._handshakes.client_ip(scope)
+        if self.stopping:
+            await self._handshakes.refuse(stream, client_ip, 503, *STOPPING)
+            return
+        try:
+            ticket = self._tickets.redeem(bearer(scope))
+        except TicketRefused as refused:
+            await self._handshakes.refuse(stream, client_ip, 401, refused.code, str(refused))
+            return
+        try:
+            await stream.accept()
+        except StreamLost:
+            return
+        await self._relay.serve(stream, ticket)
+
+    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.stopping and scope["type"] == "http" and scope["path"] != "/healthz":
+            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": 503, "headers": headers})
+            await send({"type": "http.response.body", "body": error_body(*STOPPING)})
+            return
+        await self._api(scope, receive, send)

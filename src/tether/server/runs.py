@@ -1,0 +1,79 @@
+"""The server's own runs: how the last one ended, and what that says of the connections it left open.
+
+Law: one transaction tells the whole post-mortem, so that a start that is cut off tells it again. Only
+control rows are closed here; of a tunnel its agent knows more, and gets the time to say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.server import rows
+from tether.server.judge import Testimony
+from tether.server.records import IS_ONGOING, IS_OPEN, IS_TUNNEL, OpenTunnel, open_rows, open_tunnel
+from tether.server.schema import runs
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousRun:
+    """What the start of this run found. `tunnels` are the rows that still wait for their end."""
+
+    died: bool
+    last_alive_at: float | None
+    tunnels: tuple[OpenTunnel, ...]
+    pending: int
+
+
+async def begin(
+    tx: AsyncConnection, run_id: str, *, now: float, booted_at: float | None
+) -> tuple[PreviousRun, list[rows.Event]]:
+    """Begin a run; say of the last one's connections what can be said now."""
+    last = await tx.execute(select(runs).order_by(runs.c.started_at.desc()).limit(1))
+    previous = last.mappings().one_or_none()
+    died = previous is not None and previous["stopped_cleanly_at"] is None
+    alive_at: float | None = None if previous is None else previous["last_alive_at"]
+    await tx.execute(insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now))
+    facts: tuple[ev.Evidence, ...] = ()
+    if died and alive_at is not None:
+        facts = (_death(alive_at, now, booted_at),)
+    events: list[rows.Event] = []
+    for row in await open_rows(tx, IS_ONGOING):
+        if facts:
+            testimony = Testimony(Vantage.SERVER, now, facts)
+            await rows.add_testimony(tx, row["connection_id"], testimony)
+        if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
+            ended_at = now if alive_at is None else alive_at
+            settled = await rows.settle(tx, row, ended_at=ended_at, now=now)
+            events += [settled] if settled else []
+    left = [open_tunnel(row) for row in await open_rows(tx, IS_TUNNEL, IS_OPEN)]
+    tunnels = tuple(one for one in left if one.is_ongoing)
+    return PreviousRun(died, alive_at, tunnels, len(left) - len(tunnels)), events
+
+
+async def beat(tx: AsyncConnection, run_id: str, now: float) -> None:
+    """Note that the run lives."""
+    await tx.execute(update(runs).where(runs.c.run_id == run_id).values(last_alive_at=now))
+
+
+async def end(tx: AsyncConnection, run_id: str, now: float) -> None:
+    """Note that the run stopped in order."""
+    await tx.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id)
+        .values(last_alive_at=now, stopped_cleanly_at=now)
+    )
+
+
+def _death(alive_at: float, now: float, booted_at: float | None) -> ev.PreviousRunDied:
+    return ev.PreviousRunDied(
+        vantage=Vantage.SERVER,
+        at=now,
+        party=Party.SERVER,
+        host_rebooted=booted_at is not None and booted_at > alive_at,
+        last_alive_at=alive_at,
+    )

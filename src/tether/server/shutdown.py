@@ -1,0 +1,115 @@
+"""How a server leaves: all are told, their reports are taken, every row is closed; then it goes.
+
+Law: the order is the point. New work is refused first; tunnels are left before control links, so that
+agents can still report their ends; each wait is for an event, and has an end. A second signal shortens
+the waits, never the telling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.tasks import Tasks
+from tether.protocol.relaying import RelayGoodbye
+from tether.server.asgi import Dispatcher
+from tether.server.connlog import ConnectionLog
+from tether.server.hub import Hub
+from tether.server.links import Parting, all_closed
+from tether.server.relay import Relay
+from tether.server.store import StoreUnavailable
+
+SHUTDOWN = "server.shutdown"
+
+REPORTS_S = 3.0
+"""How long agents may take to report the tunnels that ended with us."""
+
+LINKS_S, CUT_S = 2.0, 1.0
+"""How long links may take to end in order; and then, to be closed in the record."""
+
+RETRY_AFTER_S = 1.0
+
+T = TypeVar("T")
+_log = get_logger("server")
+
+
+class Shutdown:
+    """One orderly end. Call `run` once; `hurry` at any time."""
+
+    def __init__(
+        self,
+        *,
+        dispatcher: Dispatcher,
+        hub: Hub,
+        relay: Relay,
+        log: ConnectionLog,
+        clock: Clock,
+    ) -> None:
+        self._dispatcher, self._hub, self._relay = dispatcher, hub, relay
+        self._connections, self._clock = log, clock
+        self._hurry = asyncio.Event()
+        self._tasks = Tasks("shutdown")
+
+    def hurry(self) -> None:
+        """Wait for nobody any more."""
+        self._hurry.set()
+
+    async def run(self, actor: str) -> None:
+        """Leave everybody, because of `actor`."""
+        _log.info("server stopping", actor=actor)
+        parting = Parting(SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
+        try:
+            self._hub.refuse_new()
+            self._dispatcher.stopping = True
+            self._hub.declare_all(parting)
+            await self._leave_tunnels(actor)
+            await self._leave_links(parting)
+        except StoreUnavailable as wrong:
+            _log.error("the record could not be completed", error=str(wrong))
+        finally:
+            await self._tasks.cancel()
+
+    async def _leave_tunnels(self, actor: str) -> None:
+        lived = self._relay.stop(RelayGoodbye(cause=SHUTDOWN, actor=actor))
+        if not lived:
+            return
+        waiting = self._connections.wait_closed(lived, REPORTS_S)
+        unreported = await self._unless_hurried(waiting, set(lived))
+        said = ev.GoodbyeSaid(
+            vantage=Vantage.SERVER,
+            at=self._clock.now().wall,
+            by=Party.SERVER,
+            cause=SHUTDOWN,
+            actor=actor,
+        )
+        for connection_id in unreported:
+            await self._connections.close_tunnel(connection_id, (said,))
+
+    async def _leave_links(self, parting: Parting) -> None:
+        links = self._hub.leave_all(parting)
+        left = await self._unless_hurried(all_closed(links, LINKS_S), links)
+        for link in left:
+            link.cut(
+                ev.StreamEnded(
+                    vantage=Vantage.SERVER,
+                    at=self._clock.now().wall,
+                    peer=link.opening.party,
+                    how=StreamEnd.SILENT,
+                )
+            )
+        await all_closed(left, CUT_S)
+
+    async def _unless_hurried(self, waiting: Coroutine[Any, Any, T], otherwise: T) -> T:
+        task = self._tasks.spawn(waiting, "wait")
+        hurry = self._tasks.spawn(self._hurry.wait(), "hurry")
+        await asyncio.wait({task, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        return otherwise

@@ -1,0 +1,105 @@
+"""Forwarded ports and sockets in both directions, and what cannot be forwarded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable
+from typing import Any
+
+import asyncssh
+import pytest
+
+from tests.agent.support import World
+
+Client = asyncssh.SSHClientConnection
+needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client")
+
+
+async def shouting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write((await reader.read(100)).upper())
+    await writer.drain()
+    writer.close()
+
+
+async def shouts(opening: Awaitable[tuple[Any, Any]]) -> bool:
+    reader, writer = await opening
+    writer.write(b"hello")
+    answer = await reader.read()
+    writer.close()
+    return bool(answer == b"HELLO")
+
+
+async def test_local_ports_are_forwarded(client: Client) -> None:
+    async with await asyncio.start_server(shouting, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await shouts(client.open_connection("127.0.0.1", port))
+
+
+async def test_local_sockets_are_forwarded(agent: World, client: Client) -> None:
+    path = str(agent.directory / "s")
+    async with await asyncio.start_unix_server(shouting, path):
+        assert await shouts(client.open_unix_connection(path))
+
+
+async def test_remote_ports_are_forwarded(client: Client) -> None:
+    async with await asyncio.start_server(shouting, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        remote = await client.forward_remote_port("127.0.0.1", 0, "127.0.0.1", port)
+        assert await shouts(asyncio.open_connection("127.0.0.1", remote.get_port()))
+
+
+async def test_remote_sockets_are_forwarded(agent: World, client: Client) -> None:
+    path, far = str(agent.directory / "s"), str(agent.directory / "far")
+    async with await asyncio.start_unix_server(shouting, path):
+        await client.forward_remote_path(far, path)
+        assert await shouts(asyncio.open_unix_connection(far))
+
+
+@needs_ssh
+async def test_stock_ssh_forwards_standard_input_and_output(agent: World) -> None:
+    async with await asyncio.start_server(shouting, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        argv = agent.ssh_argv("-W", f"127.0.0.1:{port}", "127.0.0.1")
+        assert await agent.run(*argv, input=b"hello") == (0, b"HELLO", b"")
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 80 + ".example", "\0", "no-such-host.invalid"])
+async def test_a_host_that_cannot_exist_is_a_refused_forward_and_no_more(
+    client: Client, host: str
+) -> None:
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await client.open_connection(host, 80)
+    assert (await client.run("echo here")).stdout == "here\n"
+
+
+async def test_a_port_that_cannot_exist_is_a_refused_forward_and_no_more(client: Client) -> None:
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await client.open_connection("127.0.0.1", 70_000)
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await client.open_unix_connection("/no/such/socket")
+    with pytest.raises(asyncssh.ChannelListenError):
+        await client.forward_remote_port("127.0.0.1", 70_000, "127.0.0.1", 1)
+    with pytest.raises(asyncssh.ChannelListenError):
+        await client.forward_remote_path("/no/such/directory/socket", "/nowhere")
+    assert (await client.run("echo here")).stdout == "here\n"
+
+
+async def without_keys(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An ssh-agent that answers SSH_AGENT_FAILURE to everything."""
+    while await reader.read(1000):
+        writer.write(b"\0\0\0\x01\x05")
+
+
+async def test_a_forwarded_agent_is_there_for_who_asked(agent: World) -> None:
+    path = str(agent.directory / "a")
+    async with await asyncio.start_unix_server(without_keys, path):
+        async with await agent.connect(agent_path=path, agent_forwarding=True) as client:
+            done = await client.run('test -S "$SSH_AUTH_SOCK" && echo "$SSH_AUTH_SOCK"')
+            there = str(done.stdout).strip()
+            assert there
+    await agent.end()
+    assert not os.path.exists(there)
+    async with await agent.connect() as client:
+        assert (await client.run('echo "$SSH_AUTH_SOCK"')).stdout == "\n"

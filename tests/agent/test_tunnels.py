@@ -1,0 +1,260 @@
+"""Tunnels from offer to end, with the real SSH server, a real journal, and cables for relays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.life import captured
+from tests.support.streams import Cable, CableEnd
+from tether.agent.hostkey import load_or_create
+from tether.agent.journal import Journal
+from tether.agent.post_mortem import RunMarker
+from tether.agent.sshd import SshServer, SshSettings
+from tether.agent.tunnels import EndOrder, Tunnels
+from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.net.clock import SystemClock
+from tether.net.streams import DialFailed, MessageStream
+from tether.net.tasks import Tasks
+from tether.net.tunnel import TunnelEnd
+from tether.protocol.link import State, facts_of
+from tether.protocol.messages import Ended, OfferDeclined, Opened, SessionRecord, TunnelOffer
+
+pytestmark = pytest.mark.anyio
+
+RUN = RunMarker(instance_id="run-1", boot_id="b", pid=1, started_at=0.0)
+ORDER = EndOrder(
+    ev.GoodbyeSaid(
+        vantage=Vantage.AGENT,
+        at=1.0,
+        by=Party.SERVER,
+        cause="workspace.stopped",
+        actor="user:alice",
+        detail="lunch",
+    ),
+    "The workspace was stopped by alice.",
+)
+
+
+def offer(connection_id: str) -> TunnelOffer:
+    return TunnelOffer(
+        connection_id=connection_id, relay_url="", ticket="", user="alice", public_key=""
+    )
+
+
+class Place:
+    """Tunnels, and a relay that joins them when the test says so."""
+
+    def __init__(self, directory: Path, journal: Journal, limit: int) -> None:
+        self.clock = SystemClock()
+        self.journal = journal
+        self.joined = asyncio.Event()
+        self.joined.set()
+        self.refusal: DialFailed | None = None
+        self.declined: list[OfferDeclined] = []
+        self.tasks = Tasks("clients")
+        self.clients: list[TunnelEnd] = []
+        self.came = asyncio.Event()
+        self.ssh = SshServer(
+            SshSettings(host_key=load_or_create(directory), login_timeout_s=60.0),
+            clock=self.clock,
+            on_session=self._session,
+        )
+        self.tunnels = Tunnels(
+            ssh=self.ssh, journal=journal, clock=self.clock, dial=self._dial, limit=limit
+        )
+
+    def _session(self, record: SessionRecord) -> None:
+        self.journal.post(record)
+
+    async def _dial(self, url: str, ticket: str) -> MessageStream:
+        await self.joined.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        cable = Cable(delay=0.0)
+        client = self._client(cable.right)
+        self.clients.append(client)
+        self.tasks.spawn(client.run(), "client")
+        return cable.left
+
+    def _client(self, end: CableEnd) -> TunnelEnd:
+        return TunnelEnd(
+            end,
+            me=Party.CLIENT,
+            peer=Party.AGENT,
+            clock=self.clock,
+            version="test",
+            on_data=lambda data: self.came.set(),
+            on_half_close=lambda: None,
+            on_message=lambda message: None,
+        )
+
+    def offered(self, connection_id: str) -> None:
+        self.tunnels.offered(offer(connection_id), self.declined.append)
+
+    async def served(self, connection_id: str) -> TunnelEnd:
+        """A tunnel on which the SSH server has spoken."""
+        self.came.clear()
+        self.offered(connection_id)
+        await self.came.wait()
+        return self.clients[-1]
+
+    async def causes(self) -> dict[str, str]:
+        """Every opened connection with its judged cause, "" while it is open."""
+        barrier = SessionRecord(
+            connection_id="-", session_id="-", session_type="ssh", started_at=0.0
+        )
+        await self.journal.append(barrier)  # whatever was posted before is on the disk then
+        found: dict[str, str] = {}
+        for _, item in await self.journal.pending(0, 1000) or []:
+            if isinstance(item, Opened):
+                assert item.connection_id not in found
+                found[item.connection_id] = ""
+            elif isinstance(item, Ended):
+                assert found[item.connection_id] == "", "ended once, after it was opened"
+                judged = classify(ConnectType.AGENT_TO_CLIENT, facts_of(item.facts))
+                found[item.connection_id] = judged.disconnect.cause
+        return found
+
+
+@contextlib.asynccontextmanager
+async def place(directory: Path, limit: int = 256) -> AsyncIterator[Place]:
+    clock = SystemClock()
+    journal, _ = await Journal.open(
+        directory / "journal.db", RUN, clock=clock, owed=lambda previous: ()
+    )
+    with captured():
+        made = Place(directory, journal, limit)
+        try:
+            async with asyncio.timeout(20):
+                yield made
+        finally:
+            made.joined.set()
+            made.tunnels.end(None, ORDER)
+            await made.tunnels.close(1.0)
+            await made.tasks.cancel()
+            await journal.close()
+
+
+async def test_a_tunnel_is_opened_and_ended(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        client = await here.served("t1")
+        assert here.tunnels.ids == {"t1"}
+        assert await here.causes() == {"t1": ""}
+        client.driver.leave("client.closed")
+        while here.tunnels.ids:
+            await asyncio.sleep(0)
+        assert await here.causes() == {"t1": "client.closed"}
+        assert here.declined == []
+
+
+async def test_an_offer_that_cannot_be_joined_is_declined_and_leaves_no_trace(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as here:
+        here.refusal = DialFailed("the other end of the tunnel did not come to the relay in time")
+        here.offered("t1")
+        while here.tunnels.ids:
+            await asyncio.sleep(0)
+        assert here.declined == [
+            OfferDeclined(connection_id="t1", message=str(here.refusal)),
+        ]
+        assert await here.causes() == {}
+
+
+async def test_more_than_the_limit_is_declined(tmp_path: Path) -> None:
+    async with place(tmp_path, limit=1) as here:
+        await here.served("t1")
+        here.offered("t2")
+        (declined,) = here.declined
+        assert declined == OfferDeclined(
+            connection_id="t2",
+            message="the agent already serves 1 connections: close some of them",
+        )
+
+
+async def test_the_same_offer_twice_is_one_tunnel(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await here.served("t1")
+        here.offered("t1")
+        assert (here.tunnels.ids, here.declined, len(here.clients)) == ({"t1"}, [], 1)
+
+
+async def test_while_refusing_every_offer_is_declined_with_the_sentence(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        here.tunnels.refuse("the workspace is stopped")
+        here.offered("t1")
+        assert here.declined == [
+            OfferDeclined(connection_id="t1", message="the workspace is stopped")
+        ]
+        here.tunnels.refuse("")
+        await here.served("t2")
+
+
+async def test_an_order_ends_what_is_served_and_what_it_names_only(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        first, second = await here.served("t1"), await here.served("t2")
+        here.tunnels.end(["t1", "t9"], ORDER)
+        await here.tunnels.close(5.0)
+        assert await here.causes() == {"t1": "workspace.stopped", "t2": ""}
+        assert here.tunnels.ids == {"t2"}
+        (said,) = [f for f in first.cell.facts if isinstance(f, ev.GoodbyeSaid)]
+        assert (said.cause, said.actor, said.detail) == ("workspace.stopped", "user:alice", "lunch")
+        assert not second.cell.ended
+
+
+async def test_an_order_reaches_a_tunnel_that_is_still_being_joined(tmp_path: Path) -> None:
+    """Its client hears the reason on whichever way it comes: by the relay, or by the tunnel."""
+    async with place(tmp_path) as here:
+        here.joined.clear()
+        here.offered("t1")
+        await asyncio.sleep(0)
+        here.tunnels.end(None, ORDER)
+        assert here.declined == [OfferDeclined(connection_id="t1", message=ORDER.announcement)]
+        here.joined.set()
+        await here.tunnels.close(5.0)
+        assert await here.causes() == {"t1": "workspace.stopped"}
+        (client,) = here.clients
+        judged = classify(ConnectType.AGENT_TO_CLIENT, client.cell.facts).disconnect
+        assert (judged.cause, judged.actor) == ("workspace.stopped", "user:alice")
+        assert len(here.declined) == 1
+
+
+async def test_what_never_joins_is_dropped_in_time(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        here.joined.clear()
+        here.offered("t1")
+        await asyncio.sleep(0)
+        here.tunnels.end(None, ORDER)
+        await here.tunnels.close(0.05)
+        assert here.tunnels.ids == set()
+        assert await here.causes() == {}
+
+
+async def test_a_tunnel_that_does_not_end_in_time_is_dropped_with_the_cause_of_the_order(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as here:
+        await here.served("t1")
+        here.tunnels.end(None, ORDER)
+        await here.tunnels.close(0.0)
+        assert here.tunnels.ids == set()
+        await here.tunnels.close(0.0)
+        assert await here.causes() == {"t1": "workspace.stopped"}
+
+
+async def test_an_earlier_cause_is_not_overwritten_by_an_order(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        client = await here.served("t1")
+        client.driver.leave("client.closed")
+        while client.driver.link.state is not State.CLOSED:  # until it was acknowledged
+            await asyncio.sleep(0)
+        here.tunnels.end(None, ORDER)
+        await here.tunnels.close(5.0)
+        assert await here.causes() == {"t1": "client.closed"}

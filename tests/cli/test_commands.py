@@ -1,0 +1,395 @@
+"""The command line against a scripted server: what is asked, printed, and answered by exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from tests.cli.rest import ScriptedServer
+from tether import __main__ as program
+from tether.cli import commands
+
+ME = {"user": "alice", "role": "admin", "server_version": "0.1.0"}
+AGENT = {
+    "status": "connected",
+    "version": "0.1.0",
+    "hostname": "box",
+    "last_seen_at": "2026-11-23T03:57:12.345Z",
+}
+DEV = {
+    "workspace_id": "w-1",
+    "name": "dev",
+    "owner": "alice",
+    "state": "running",
+    "agent": AGENT,
+    "host_key": "ssh-ed25519 AAAAone agent",
+    "created_at": "2026-11-23T03:00:00.000Z",
+}
+ROW = {
+    "id": "3f2a9c0100000000",
+    "connected_at": "2026-11-23T03:57:12.345Z",
+    "disconnected_at": "2026-11-23T03:58:12.345Z",
+    "duration_s": 60.0,
+    "workspace": "dev",
+    "type": "ssh",
+    "user": "alice",
+    "disconnect_cause": "agent.crashed",
+    "disconnect_expected": False,
+    "disconnect_reason": "process_crashed",
+    "disconnect_initiator": "agent",
+}
+ANSWERS: dict[str, tuple[int, Any]] = {
+    "GET /whoami": (200, ME),
+    "GET /workspaces": (200, [DEV]),
+    "GET /workspaces/dev": (200, DEV),
+    "POST /workspaces": (201, {"workspace_id": "w-1", "name": "dev", "agent_token": "secret"}),
+    "POST /workspaces/dev/stop": (200, {**DEV, "state": "stopped"}),
+    "POST /workspaces/dev/start": (200, DEV),
+    "POST /workspaces/dev/agent-token": (200, {"agent_token": "secret2"}),
+    "DELETE /workspaces/dev": (200, {"name": "dev", "deleted": True}),
+    "POST /users": (201, {"name": "bob", "role": "member", "token": "tok"}),
+    "GET /users": (200, [{"name": "bob", "role": "member", "created_at": DEV["created_at"]}]),
+    "DELETE /users/bob": (200, {"name": "bob", "revoked": True}),
+    "POST /tokens": (201, {"token_id": "t1", "token": "tok"}),
+    "GET /tokens": (200, [{"token_id": "t1", "name": "laptop", "created_at": DEV["created_at"]}]),
+    "DELETE /tokens/t1": (200, {"token_id": "t1", "revoked": True}),
+    "GET /connections": (200, [ROW]),
+}
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+Tether = Callable[..., Answer]
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    scripted = ScriptedServer(ANSWERS)
+    try:
+        yield scripted
+    finally:
+        scripted.close()
+
+
+@pytest.fixture
+def tether(
+    server: ScriptedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Tether:
+    """Run one command in this process, as user `alice` of `server`."""
+    monkeypatch.setenv("TETHER_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("TETHER_URL", server.url)
+    monkeypatch.setenv("TETHER_TOKEN", "token-of-alice")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TETHER_DEBUG", raising=False)
+
+    def call(*arguments: str) -> Answer:
+        code = program.main(list(arguments))
+        seen = capfd.readouterr()
+        return Answer(code, seen.out, seen.err)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("line", "call", "body"),
+    [
+        ("whoami --json", "GET /whoami", None),
+        ("workspace create dev --json", "POST /workspaces", {"name": "dev"}),
+        ("workspace list --json", "GET /workspaces", None),
+        ("workspace show dev --json", "GET /workspaces/dev", None),
+        ("workspace stop dev --json", "POST /workspaces/dev/stop", {"reason": "user"}),
+        (
+            "workspace stop dev --reason autostop",
+            "POST /workspaces/dev/stop",
+            {"reason": "autostop"},
+        ),
+        ("workspace start dev", "POST /workspaces/dev/start", {}),
+        ("workspace delete dev -y", "DELETE /workspaces/dev", None),
+        ("workspace token dev", "POST /workspaces/dev/agent-token", {}),
+        ("user create bob", "POST /users", {"name": "bob", "role": "member"}),
+        ("user list", "GET /users", None),
+        ("user delete bob", "DELETE /users/bob", None),
+        ("token create laptop", "POST /tokens", {"name": "laptop"}),
+        (
+            "token create laptop --expires-in 30d",
+            "POST /tokens",
+            {"name": "laptop", "expires_in_s": 2_592_000},
+        ),
+        ("token list", "GET /tokens", None),
+        ("token delete t1", "DELETE /tokens/t1", None),
+        ("connections", "GET /connections", None),
+    ],
+)
+def test_a_command_is_one_call(
+    server: ScriptedServer, tether: Tether, line: str, call: str, body: Any
+) -> None:
+    answer = tether(*line.split())
+    assert (answer.code, server.calls) == (0, [(call, body)]), answer.err
+    assert server.tokens == {"Bearer token-of-alice"}
+    if "--json" in line:
+        assert json.loads(answer.out) in [body for _, body in ANSWERS.values()] + [
+            {**ME, "url": server.url}
+        ]
+
+
+def test_filters_become_a_query(server: ScriptedServer, tether: Tether) -> None:
+    query = (
+        "workspace=dev&user=a%26b&reason=unknown&cause=agent.crashed&expected=false&status=closed"
+        "&since=2h&until=2026-11-23T03%3A57%3A12Z&limit=5&initiator=&type=ssh"
+    )
+    server.answers[f"GET /connections?{query}"] = (200, [])
+    answer = tether(
+        *("connections", "--json", "--workspace", "dev", "--user", "a&b", "--type", "ssh"),
+        *("--reason", "unknown", "--cause", "agent.crashed", "--initiator", "unknown"),
+        *("--expected", "false", "--status", "closed", "--since", "2h"),
+        *("--until", "2026-11-23T03:57:12Z", "--limit", "5"),
+    )
+    assert (answer.code, answer.out) == (0, "[]\n"), (answer.err, server.calls)
+
+
+def test_the_table_of_connections_says_why(tether: Tether) -> None:
+    heading, _, row = tether("connections").out.splitlines()[:3]
+    assert heading.split() == ["ID", "TIME", "WORKSPACE", "TYPE", "USER", "LASTED", "WHY"]
+    assert "3f2a9c01" in row
+    assert "1 min    The workspace's agent was killed or crashed   !" in row
+
+
+def test_a_secret_alone_is_on_stdout(tether: Tether) -> None:
+    assert tether("workspace", "create", "dev").out == "secret\n"
+    assert tether("token", "create", "laptop").out == "tok\n"
+
+
+def test_explain_tells_the_whole_story(server: ScriptedServer, tether: Tether) -> None:
+    at = "2026-11-23T03:58:12.345Z"
+    fact = {"vantage": "relay", "at": at, "kind": "stream_ended", "values": {"how": "eof"}}
+    told = {
+        **ROW,
+        "sentence": "The agent was killed.",
+        "advice": "Reconnect.",
+        "rule": "agent-post-mortem",
+        "because": "Its next run said so.",
+        "evidence": [fact],
+        "symptoms": [],
+        "sessions": [{"session_type": "ssh", "pty": True, "started_at": at, "ended_at": None}],
+        "revisions": [
+            {"revision": n, "at": at, "rule": f"r{n}", "disconnect_cause": f"c{n}"} for n in (1, 2)
+        ],
+    }
+    server.answers["GET /connections/3f2a"] = (200, told)
+    lines = tether("explain", "3f2a").out.splitlines()
+    assert lines[:2] == ["The agent was killed.", "Reconnect."]
+    text = "\n".join(lines)
+    for part in ("agent-post-mortem", "stream ended: how=eof", "with a terminal", "c2  (rule r2)"):
+        assert part in text
+    assert json.loads(tether("explain", "3f2a", "--json").out) == told
+
+
+def test_what_the_server_says_cannot_drive_the_terminal(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    evil = {**DEV, "agent": {**AGENT, "hostname": "\x1b]0;owned\x07[red]x[/red]"}}
+    server.answers["GET /workspaces"] = (200, [evil])
+    shown = tether("workspace", "list").out
+    assert "\x1b" not in shown
+    assert "[red]x[/red]" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("frob", 2, "No such command 'frob'. See `tether --help`."),
+        ("workspace stop", 2, "Missing argument 'NAME'. See `tether workspace stop --help`."),
+        ("token create x --expires-in soon", 2, "'soon' is no span of time: write 12h"),
+        ("workspace show gone", 1, "no GET /workspaces/gone"),
+        ("explain ../users", 1, "no GET /connections/..%2Fusers"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    tether: Tether, line: str, code: int, message: str
+) -> None:
+    answer = tether(*line.split())
+    assert (answer.code, answer.out, answer.err.count("\n")) == (code, "", 1)
+    assert answer.err.startswith("tether: ")
+    assert message in answer.err
+
+
+def test_a_proxy_command_without_a_name_is_told_so() -> None:
+    argv = [sys.executable, "-m", "tether", "ssh", "--stdio"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    want = "tether: `tether ssh --stdio` takes the name of one workspace\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", want)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, {"error": {"code": "token_revoked", "message": "use a new one"}}, "use a new one"),
+        (500, b"<html>", "answered with HTTP status 500"),
+        (307, b"", "is the URL the server's own, with the right http or https?"),
+        (200, b"<html>", "does not answer as a Tether server"),
+    ],
+)
+def test_a_refusal_is_told_in_the_servers_words(
+    server: ScriptedServer, tether: Tether, status: int, body: Any, message: str
+) -> None:
+    server.answers["GET /whoami"] = (status, body)
+    answer = tether("whoami")
+    assert (answer.code, message in answer.err) == (1, True), answer.err
+
+
+def test_a_server_that_is_not_there_is_said_to_be_not_there(
+    tether: Tether, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TETHER_URL", "http://127.0.0.1:1")
+    answer = tether("whoami")
+    assert answer.err == "tether: nothing listens at 127.0.0.1:1: is the server running?\n"
+
+
+def test_login_checks_the_token_and_keeps_it(
+    server: ScriptedServer, tether: Tether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TETHER_URL")
+    monkeypatch.delenv("TETHER_TOKEN")
+    token = tmp_path / "token"
+    token.write_text("tether_user_x\n")
+    answer = tether("login", f"{server.url}/", "--token-file", str(token))
+    assert answer.out == f"Logged in to {server.url} as alice (admin).\n"
+    assert server.tokens == {"Bearer tether_user_x"}
+    saved = tmp_path / "config" / "config.json"
+    assert json.loads(saved.read_text()) == {"url": server.url, "token": "tether_user_x"}
+    assert tether("whoami").code == 0
+    assert (tether("logout").out, saved.exists()) == ("Logged out.\n", False)
+
+
+def test_a_token_that_is_refused_is_not_kept(
+    server: ScriptedServer, tether: Tether, tmp_path: Path
+) -> None:
+    server.answers["GET /whoami"] = (401, {"error": {"code": "x", "message": "unknown token"}})
+    token = tmp_path / "token"
+    token.write_text("wrong")
+    answer = tether("login", server.url, "--token-file", str(token))
+    assert (answer.code, answer.err) == (1, "tether: unknown token\n")
+    assert not (tmp_path / "config" / "config.json").exists()
+
+
+def test_a_token_as_an_argument_is_refused(server: ScriptedServer, tether: Tether) -> None:
+    answer = tether("login", server.url, "--token", "tether_user_x")
+    assert (answer.code, server.calls) == (2, [])
+    assert "must not be an argument" in answer.err
+
+
+def test_config_ssh_writes_pins_and_takes_back(tether: Tether, tmp_path: Path) -> None:
+    users = tmp_path / "home" / ".ssh" / "config"
+    users.parent.mkdir(parents=True)
+    users.write_bytes(b"Host *\n")
+    assert tether("config-ssh").code == 0
+    ours = tmp_path / "config" / "ssh"
+    assert f'Include "{ours}/config"'.encode() in users.read_bytes()
+    assert (ours / "known_hosts").read_text().endswith("dev.tether ssh-ed25519 AAAAone\n")
+    assert (ours / "id_ed25519").exists()
+    assert tether("config-ssh", "--remove").code == 0
+    assert users.read_bytes() == b"Host *\n"
+
+
+def test_a_link_to_the_users_dotfiles_stays_a_link(tether: Tether, tmp_path: Path) -> None:
+    dotfile, link = tmp_path / "dotfile", tmp_path / "home" / ".ssh" / "config"
+    dotfile.write_bytes(b"Host *\n")
+    dotfile.chmod(0o644)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(dotfile)
+    assert tether("config-ssh").code == 0
+    assert link.is_symlink()
+    assert dotfile.read_bytes().endswith(b"Host *\n")
+    assert dotfile.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_dry_run_writes_nothing(tether: Tether, tmp_path: Path) -> None:
+    answer = tether("config-ssh", "--dry-run")
+    assert "Host *.tether" in answer.out
+    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "config").exists()
+
+
+def test_a_changed_host_key_is_refused_until_it_is_accepted(
+    server: ScriptedServer, tether: Tether, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "f")
+    assert tether("config-ssh", "--ssh-config-file", file).code == 0
+    changed = {**DEV, "host_key": "ssh-ed25519 AAAAtwo"}
+    server.answers |= {
+        "GET /workspaces": (200, [changed]),
+        "GET /workspaces/dev": (200, changed),
+    }
+    refused = tether("config-ssh", "--ssh-config-file", file)
+    assert (refused.code, "--accept-new-host-key dev" in refused.err) == (1, True)
+    accepted = tether("config-ssh", "--ssh-config-file", file, "--accept-new-host-key", "dev")
+    assert accepted.code == 0, accepted.err
+
+
+def every_command() -> Iterator[tuple[str, click.Command, str]]:
+    group = commands.build(program.PROGRAMS)
+    context = click.Context(group, info_name="tether")
+    for name, entry in group.entries.items():
+        command = group.get_command(context, name)
+        assert command is not None
+        yield name, command, entry.summary
+        if isinstance(command, click.Group):
+            for inner in command.commands.values():
+                yield f"{name} {inner.name}", inner, inner.get_short_help_str(200)
+
+
+def test_every_command_explains_itself_with_an_example() -> None:
+    for name, command, summary in every_command():
+        text = command.help or ""
+        assert " " in name or text.splitlines()[0] == summary, name
+        assert f"  tether {name}" in text or f"| tether {name}" in text, name
+
+
+def test_client_commands_import_nothing_of_the_server() -> None:
+    heavy = "asyncssh fastapi sqlalchemy structlog uvicorn pydantic httpx"
+    light = f"{heavy} asyncio websockets msgspec rich cryptography"
+    targets = [e.target.partition(":")[0] for e in commands.CLIENT]
+    for modules, forbidden in ((targets, light), (["tether.cli.stdio"], f"{heavy} click rich")):
+        code = (
+            f"import sys, importlib; [importlib.import_module(m) for m in {modules!r}];"
+            f"print([m for m in {forbidden.split()!r} if m in sys.modules])"
+        )
+        assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_every_program_is_where_the_table_says() -> None:
+    for _, target, _ in program.PROGRAMS:
+        module, _, attribute = target.partition(":")
+        assert isinstance(getattr(importlib.import_module(module), attribute), click.Command)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(server: ScriptedServer) -> None:
+    server.answers["GET /connections"] = (200, [ROW] * 5000)
+    env = {**os.environ, "TETHER_URL": server.url, "TETHER_TOKEN": "t"}
+    argv = [sys.executable, "-m", "tether", "connections", "--json"]
+    with subprocess.Popen(
+        argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""

@@ -1,0 +1,407 @@
+"""Both ends of a tunnel with a relay's words between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from tests.support.clock import EPOCH, LoopClock
+from tests.support.loop import run
+from tests.support.streams import Cable
+from tests.support.ws import RawServer, raw_server, serving
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.net.streams import DialFailed
+from tether.net.tasks import Tasks
+from tether.net.tunnel import TunnelEnd, dial_relay
+from tether.protocol.frames import control_frame
+from tether.protocol.messages import (
+    TUNNEL_CHUNK,
+    Message,
+    Pong,
+    SessionResult,
+    TunnelHello,
+    Unsupported,
+)
+from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, encode_word
+
+
+class End:
+    """A tunnel's end that keeps what it is given."""
+
+    def __init__(self, stream: Any, *, me: Party, peer: Party) -> None:
+        self.data = b""
+        self.half_closed = 0
+        self.messages: list[Message] = []
+        self.gate: asyncio.Event | None = None
+        self.tunnel = TunnelEnd(
+            stream,
+            me=me,
+            peer=peer,
+            clock=LoopClock(),
+            version="0.1.0",
+            on_data=self._take,
+            on_half_close=self._half_close,
+            on_message=self.messages.append,
+        )
+
+    def _take(self, data: memoryview) -> Awaitable[None] | None:
+        self.data += data
+        return None if self.gate is None else self._wait(self.gate)
+
+    async def _wait(self, gate: asyncio.Event) -> None:
+        await gate.wait()
+
+    def _half_close(self) -> None:
+        self.half_closed += 1
+
+
+class Tunnel:
+    """A client and an agent with a cable for a relay."""
+
+    def __init__(self, **cable: Any) -> None:
+        self.cable = Cable(**cable)
+        self.client = End(self.cable.left, me=Party.CLIENT, peer=Party.AGENT)
+        self.agent = End(self.cable.right, me=Party.AGENT, peer=Party.CLIENT)
+        self.tasks = Tasks("test")
+        self.client_run = self.tasks.spawn(self.client.tunnel.run(), "client")
+        self.agent_run = self.tasks.spawn(self.agent.tunnel.run(), "agent")
+
+
+def test_bytes_pass_in_order_and_are_counted() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        blob = bytes(i % 251 for i in range(3 * TUNNEL_CHUNK + 7))
+        t.client.tunnel.write(blob)
+        t.client.tunnel.write(bytearray(b"abc"))
+        await t.client.tunnel.drain()
+        t.agent.tunnel.write(memoryview(b"hello"))
+        await asyncio.sleep(1)
+        assert t.agent.data == blob + b"abc"
+        assert t.client.data == b"hello"
+        assert (t.client.tunnel.tx_bytes, t.client.tunnel.rx_bytes) == (len(blob) + 3, 5)
+        assert (t.agent.tunnel.tx_bytes, t.agent.tunnel.rx_bytes) == (5, len(blob) + 3)
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_a_half_close_leaves_the_other_direction_open() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        t.client.tunnel.half_close()
+        await asyncio.sleep(1)
+        t.agent.tunnel.write(b"still here")
+        await asyncio.sleep(1)
+        assert (t.agent.half_closed, t.client.half_closed, t.client.data) == (1, 0, b"still here")
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_control_messages_pass_beside_the_data() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        t.agent.tunnel.send(SessionResult(exit_signal="KILL"))
+        await asyncio.sleep(1)
+        assert t.client.messages == [SessionResult(exit_signal="KILL")]
+        assert t.agent.messages == []
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_an_idle_tunnel_lives_for_days() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        await asyncio.sleep(7 * 86_400)
+        assert not t.client_run.done()
+        assert not t.agent_run.done()
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_a_reader_that_is_busy_slows_the_writer() -> None:
+    async def main() -> None:
+        t = Tunnel(window=TUNNEL_CHUNK)
+        t.agent.gate = asyncio.Event()
+
+        async def write() -> None:
+            for _ in range(40):
+                t.client.tunnel.write(b"x" * TUNNEL_CHUNK)
+                await t.client.tunnel.drain()
+
+        writing = t.tasks.spawn(write(), "write")
+        await asyncio.sleep(60)
+        assert not writing.done()
+        assert len(t.agent.data) == TUNNEL_CHUNK
+        t.agent.gate.set()
+        await writing
+        await asyncio.sleep(60)
+        assert len(t.agent.data) == 40 * TUNNEL_CHUNK
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_a_goodbye_reaches_the_other_end() -> None:
+    async def main() -> None:
+        t = Tunnel(delay=0.01)
+        await asyncio.sleep(1)
+        t.agent.tunnel.driver.leave("agent.shutdown", actor="signal:15")
+        client, agent = await t.client_run, await t.agent_run
+        for cell, vantage, at in ((agent, Vantage.AGENT, 1.0), (client, Vantage.CLIENT, 1.01)):
+            assert cell.facts == (
+                ev.GoodbyeSaid(
+                    vantage=vantage,
+                    at=EPOCH + at,
+                    by=Party.AGENT,
+                    cause="agent.shutdown",
+                    actor="signal:15",
+                ),
+            )
+
+    run(main)
+
+
+def test_a_lost_stream_is_the_relays_not_the_other_ends() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        t.cable.reset()
+        cell = await t.agent_run
+        assert cell.facts == (
+            ev.StreamEnded(
+                vantage=Vantage.AGENT,
+                at=EPOCH,
+                peer=Party.RELAY,
+                how=StreamEnd.RESET,
+                errno="ECONNRESET",
+            ),
+        )
+        await t.tasks.cancel()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("word", "fact"),
+    [
+        (
+            PeerGone(how="reset", errno="ECONNRESET"),
+            ev.StreamEnded(
+                vantage=Vantage.RELAY,
+                at=EPOCH + 0.01,
+                peer=Party.CLIENT,
+                how=StreamEnd.RESET,
+                errno="ECONNRESET",
+            ),
+        ),
+        (
+            PeerGone(how="silent", silence_s=30.5),
+            ev.StreamEnded(
+                vantage=Vantage.RELAY,
+                at=EPOCH + 0.01,
+                peer=Party.CLIENT,
+                how=StreamEnd.SILENT,
+                silence_s=30.5,
+            ),
+        ),
+        (
+            PeerGone(how="melted", close_code=4000),
+            ev.StreamEnded(
+                vantage=Vantage.RELAY,
+                at=EPOCH + 0.01,
+                peer=Party.CLIENT,
+                how=StreamEnd.OTHER,
+                close_code=4000,
+            ),
+        ),
+        (
+            RelayGoodbye(cause="server.shutdown", actor="signal:15", detail="upgrade"),
+            ev.GoodbyeSaid(
+                vantage=Vantage.RELAY,
+                at=EPOCH + 0.01,
+                by=Party.RELAY,
+                cause="server.shutdown",
+                actor="signal:15",
+                detail="upgrade",
+            ),
+        ),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_what_the_relay_says_is_the_cause(word: PeerGone | RelayGoodbye, fact: ev.Evidence) -> None:
+    async def main() -> None:
+        cable = Cable(delay=0.01)
+        agent = End(cable.right, me=Party.AGENT, peer=Party.CLIENT)
+        await cable.left.send(encode_word(word))
+        await cable.left.close(1000, "")
+        cell = await agent.tunnel.run()
+        assert (cell.facts, cell.symptoms) == ((fact,), ())
+
+    run(main)
+
+
+def test_a_word_of_a_newer_relay_is_ignored() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        await t.cable.left.send('{"type":"congestion"}')
+        await t.cable.left.send(encode_word(Paired()))
+        t.client.tunnel.write(b"abc")
+        await asyncio.sleep(1)
+        assert t.agent.data == b"abc"
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_a_relay_that_raves_is_blamed_itself() -> None:
+    async def main() -> None:
+        t = Tunnel(delay=0.01)
+        await t.cable.left.send("<html>502 Bad Gateway</html>")
+        cell = await t.agent_run
+        (fact,) = cell.facts
+        assert isinstance(fact, ev.ProtocolViolated)
+        assert (fact.by, fact.vantage) == (Party.RELAY, Vantage.AGENT)
+        client = await t.client_run
+        assert isinstance(client.facts[-1], ev.GoodbyeSaid)
+        assert client.facts[-1].cause == "server.protocol_error"
+
+    run(main)
+
+
+@pytest.mark.parametrize("frame", [b"", b"\x07", b"SSH-2.0-x\r\n", b"\x01\xff"], ids=repr)
+def test_a_frame_that_means_nothing_is_the_other_ends_fault(frame: bytes) -> None:
+    async def main() -> None:
+        t = Tunnel()
+        await t.cable.left.send(frame)
+        cell = await t.agent_run
+        (fact,) = cell.facts
+        assert isinstance(fact, ev.ProtocolViolated)
+        assert fact.by is Party.CLIENT
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_another_major_version_is_refused_and_a_newer_minor_is_not() -> None:
+    async def main() -> None:
+        cable = Cable()
+        agent = End(cable.right, me=Party.AGENT, peer=Party.CLIENT)
+        running = Tasks("test").spawn(agent.tunnel.run(), "agent")
+        await cable.left.send(
+            control_frame(TunnelHello(protocol=(1, 99), party="client", version="1.99"))
+        )
+        await asyncio.sleep(1)
+        assert not running.done()
+        await cable.left.send(
+            control_frame(TunnelHello(protocol=(2, 0), party="client", version="2.0"))
+        )
+        cell = await running
+        (fact,) = cell.facts
+        assert isinstance(fact, ev.ProtocolViolated)
+        assert fact.what == "tunnel protocol 2, this version speaks 1"
+
+    run(main)
+
+
+def test_a_message_of_a_newer_end_is_answered_and_passed_on() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        await t.cable.left.send(b"\x01\x92\xa8teleport\x80")
+        await t.cable.left.send(control_frame(Pong(n=1)))
+        await asyncio.sleep(1)
+        assert [type(message).__name__ for message in t.agent.messages] == ["Unrecognized"]
+        assert t.client.messages == [Unsupported(message_type="teleport")]
+        await t.tasks.cancel()
+
+    run(main)
+
+
+# -- dialling a relay, over real sockets --------------------------------------------------
+
+
+def text_frame(text: str) -> bytes:
+    return bytes((0x81, len(text))) + text.encode()
+
+
+async def dialled(raw: RawServer, frames: bytes, *, hang_up: bool = False) -> Any:
+    """Dial while the relay says `frames`; what comes of it."""
+    tasks = Tasks("test")
+    dialling = tasks.spawn(dial_relay(raw.url, "ticket"), "dial")
+    reader, writer = await raw.connected()
+    writer.write(frames)
+    if hang_up:
+        writer.close()
+    tasks.spawn(_answer_a_close(reader, writer), "answer")
+    try:
+        return await dialling
+    except DialFailed as failed:
+        return failed
+    finally:
+        writer.close()
+
+
+async def _answer_a_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.close()
+
+
+async def test_a_paired_leg_is_a_stream() -> None:
+    async with raw_server() as raw:
+        said = text_frame('{"type":"hint"}') + text_frame('{"type":"paired"}') + b"\x82\x01x"
+        stream = await dialled(raw, said)
+        assert await stream.recv() == b"x"
+        await stream.close(1000, "")
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (
+            text_frame('{"type":"goodbye","cause":"x","detail":"the ticket has expired"}'),
+            "the ticket has expired",
+        ),
+        (text_frame('{"type":"goodbye","cause":"x"}'), "the relay refused the tunnel"),
+        (
+            text_frame('{"type":"peer_gone","how":"eof"}'),
+            "the other end of the tunnel left before it was joined",
+        ),
+        (b"\x82\x01x", "the relay sent data before it had paired the tunnel"),
+        (text_frame("<html>"), "the relay does not speak this protocol"),
+        (b"\x88\x02\x03\xe8", "the relay ended the tunnel before it was joined: closed"),
+    ],
+    ids=["goodbye", "curt goodbye", "peer gone", "data", "raving", "close"],
+)
+async def test_a_relay_that_does_not_join_us_is_a_failed_dial(frames: bytes, words: str) -> None:
+    async with raw_server() as raw:
+        failed = await dialled(raw, frames)
+        assert isinstance(failed, DialFailed)
+        assert str(failed).startswith(words)
+
+
+async def test_a_relay_that_dies_while_we_wait_is_a_failed_dial() -> None:
+    async with raw_server() as raw:
+        failed = await dialled(raw, b"", hang_up=True)
+        assert isinstance(failed, DialFailed)
+        assert str(failed) == "the relay ended the tunnel before it was joined: eof"
+
+
+async def test_a_refused_ticket_is_a_failed_dial_in_the_relays_words() -> None:
+    body = b'{"error": {"code": "ticket_used", "message": "This ticket was used before."}}'
+    async with serving(refuse=(401, body)) as served:
+        with pytest.raises(DialFailed, match=r"^This ticket was used before\.$"):
+            await dial_relay(served.url, "ticket")
+
+
+async def test_another_end_that_never_comes_is_a_failed_dial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tether.net.tunnel.PAIRING_TIMEOUT_S", 0.1)
+    async with raw_server() as raw:
+        failed = await dialled(raw, b"")
+        assert str(failed) == "the other end of the tunnel did not come to the relay in time"
