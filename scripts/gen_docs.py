@@ -47,7 +47,7 @@ FIELDS: Mapping[str, tuple[type[StrEnum] | None, str]] = {
     "connect_type": (ConnectType, "Which two parties the connection joined."),
     "disconnect_reason": (Reason, "What happened."),
     "disconnect_expected": (None, "`true`: part of normal operation; `false`: investigate."),
-    "disconnect_initiator": (Initiator, "Who began it; `\"\"` where that could not be told."),
+    "disconnect_initiator": (Initiator, 'Who began it; `""` where that could not be told.'),
     "disconnect_detail": (None, "Free text for people; never parsed."),
     "disconnect_cause": (None, "One code of the cause catalogue below."),
     "disconnect_basis": (Basis, "How we know: said by the party, seen by us, or concluded."),
@@ -178,9 +178,7 @@ def vocabulary() -> str:
                 ),
             ),
             "## Other words",
-            table(
-                ("words", "where"), ((codes(words), meaning) for words, meaning in OTHER_WORDS)
-            ),
+            table(("words", "where"), ((codes(words), meaning) for words, meaning in OTHER_WORDS)),
             "",
         ]
     )
@@ -210,17 +208,15 @@ def message_table(types: Mapping[str, type[msgspec.Struct]]) -> str:
 
 def keys_of(cls: type[msgspec.Struct]) -> list[str]:
     notes = attribute_notes(cls)
-    hints = {name: hint for base in reversed(cls.__mro__) for name, hint in _hints(base).items()}
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        hints |= inspect.get_annotations(base)
     keys = []
     for field in msgspec.structs.fields(cls):
         optional = "" if field.required else "?"
         note = f" {notes[field.name]}" if field.name in notes else ""
         keys.append(f"{code(f'{field.encode_name}{optional}: {hints[field.name]}')}{note}")
     return keys
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    return dict(cls.__dict__.get("__annotations__", {}))
 
 
 def about(cls: type[msgspec.Struct]) -> str:
@@ -313,9 +309,13 @@ def _event(call: ast.Call) -> list[Event]:
         return []
     if level not in LEVELS or not isinstance(name, ast.Constant) or not isinstance(name.value, str):
         return []
-    fields = tuple(keyword.arg for keyword in call.keywords if keyword.arg not in (None, "exc_info"))
+    fields = tuple(
+        keyword.arg for keyword in call.keywords if keyword.arg not in (None, "exc_info")
+    )
     ends = function.endswith("disconnected")
-    return [Event(LEVELS.index(level), name.value, "", (*(("disconnect_*",) if ends else ()), *fields))]
+    return [
+        Event(LEVELS.index(level), name.value, "", (*(("disconnect_*",) if ends else ()), *fields))
+    ]
 
 
 def logging_parts() -> dict[str, str]:
@@ -337,7 +337,8 @@ def filled(page: str, parts: Mapping[str, str]) -> str:
     """`page` with every generated part replaced; a part without a place is an error."""
     for name, part in parts.items():
         pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page, count = pattern.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", page)
+        escaped = part.replace("\\", "\\\\")
+        page, count = pattern.subn(rf"\g<1>\n{escaped}\n\n\g<2>", page)
         assert count == 1, f"one place for the part {name!r}, found {count}"
     return page
 
@@ -354,11 +355,7 @@ def pages() -> dict[Path, str]:
 
 def stale() -> list[Path]:
     """The pages that are not as they should be."""
-    return [
-        path
-        for path, text in pages().items()
-        if not path.exists() or path.read_text() != text
-    ]
+    return [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
 
 
 def main(arguments: list[str]) -> int:

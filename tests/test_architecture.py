@@ -46,7 +46,8 @@ SLEEPS = {
 """Calls of `asyncio.sleep` per module. Waiting for something that can be told is no reason."""
 
 CLOSING = {"close", "abort", "cancel", "kill", "terminate", "disconnect"}
-TIMERS = re.compile(r"(timer|deadline)\.cancel$")
+HARMLESS = re.compile(r"(timer|deadline)\.cancel$|^os\.close$|^(self|super\(\))\.close$")
+"""Timers; descriptors and own methods, which end what their owner's `close` ends."""
 
 
 @cache
@@ -107,7 +108,7 @@ def closing_calls(path: Path) -> Counter[str]:
     return Counter(
         call
         for call in calls(path)
-        if call.rpartition(".")[2] in CLOSING and "." in call and not TIMERS.search(call)
+        if call.rpartition(".")[2] in CLOSING and "." in call and not HARMLESS.search(call)
     )
 
 

@@ -54,6 +54,7 @@ def test_asyncssh_is_the_version_that_was_read() -> None:
         (SSHConnection.create_unix_channel, ["encoding", "errors", "window", "max_pktsize"]),
         (SSHConnection.create_agent_channel, ["window", "max_pktsize"]),
         (SSHChannel._flush_send_buf, []),
+        (SSHChannel._flush_recv_buf, ["exc"]),
         (SSHChannel._pause_resume_writing, []),
         (SSHChannel._send_request, ["request", "args", "want_reply"]),
         (SSHServerChannel._process_env_request, ["packet"]),
@@ -110,6 +111,11 @@ def test_channel_requests_are_dispatched_by_name() -> None:
     source = inspect.getsource(SSHChannel._service_next_request)
     assert "getattr(self, name, None)" in source
     assert SessionChannel._process_env_request is not SSHServerChannel._process_env_request
+
+
+def test_a_channel_with_both_ends_of_data_still_says_so_in_these_words() -> None:
+    assert "self._send_state = 'eof'\n" in inspect.getsource(SSHChannel._flush_send_buf)
+    assert "self._recv_state = 'eof'\n" in inspect.getsource(SSHChannel._flush_recv_buf)
 
 
 def test_a_full_transport_still_stops_nothing_in_stock_asyncssh() -> None:

@@ -57,6 +57,39 @@ async def test_remote_sockets_are_forwarded(agent: World, client: Client) -> Non
         assert await shouts(asyncio.open_unix_connection(far))
 
 
+async def parting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"bye")
+    writer.close()
+
+
+@pytest.mark.parametrize("first", ["destination", "client"])
+async def test_a_forward_is_over_when_both_directions_are(client: Client, first: str) -> None:
+    serve = parting if first == "destination" else shouting
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await client.open_connection("127.0.0.1", port)
+        if first == "destination":
+            assert await reader.read() == b"bye"
+            writer.write_eof()
+        else:
+            writer.write(b"hello")
+            writer.write_eof()
+            assert await reader.read() == b"HELLO"
+        await writer.channel.wait_closed()
+
+
+async def test_a_remote_forward_is_over_when_both_directions_are(client: Client) -> None:
+    async with await asyncio.start_server(parting, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        remote = await client.forward_remote_port("127.0.0.1", 0, "127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", remote.get_port())
+        assert await reader.read() == b"bye"
+        writer.write_eof()
+        while client._channels:
+            await asyncio.sleep(0)
+        writer.close()
+
+
 @needs_ssh
 async def test_stock_ssh_forwards_standard_input_and_output(agent: World) -> None:
     async with await asyncio.start_server(shouting, "127.0.0.1", 0) as server:
@@ -94,11 +127,13 @@ async def without_keys(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 
 async def test_a_forwarded_agent_is_there_for_who_asked(agent: World) -> None:
     path = str(agent.directory / "a")
-    async with await asyncio.start_unix_server(without_keys, path):
-        async with await agent.connect(agent_path=path, agent_forwarding=True) as client:
-            done = await client.run('test -S "$SSH_AUTH_SOCK" && echo "$SSH_AUTH_SOCK"')
-            there = str(done.stdout).strip()
-            assert there
+    async with (
+        await asyncio.start_unix_server(without_keys, path),
+        await agent.connect(agent_path=path, agent_forwarding=True) as client,
+    ):
+        done = await client.run('test -S "$SSH_AUTH_SOCK" && echo "$SSH_AUTH_SOCK"')
+        there = str(done.stdout).strip()
+        assert there
     await agent.end()
     assert not os.path.exists(there)
     async with await agent.connect() as client:

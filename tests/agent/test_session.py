@@ -208,9 +208,9 @@ async def test_a_client_may_set_only_so_much(client: Client) -> None:
 
 
 async def test_a_home_that_is_gone_is_told_and_the_command_runs(tmp_path: Path) -> None:
-    async with world(tmp_path, account=Account("worker", "/no/home", "/bin/sh")) as agent:
-        async with await agent.connect() as client:
-            done = await client.run("pwd; exit 2")
+    account = Account("worker", "/no/home", "/bin/sh")
+    async with world(tmp_path, account=account) as agent, await agent.connect() as client:
+        done = await client.run("pwd; exit 2")
     assert (done.stdout, done.stderr, done.exit_status) == (
         "/\n",
         "tether: the home directory /no/home cannot be entered; starting in /\n",

@@ -138,3 +138,12 @@ def test_a_long_life_does_not_outgrow_one_message() -> None:
     )
     cell.offer(bye)
     assert cell.facts == (login, *ends[-KEPT_OF_A_KIND:], bye)
+
+
+def test_the_same_fact_offered_on_every_way_down_is_kept_once() -> None:
+    cell = CloseCell()
+    bye = ev.SshDisconnected(
+        vantage=Vantage.AGENT, at=1.0, by=Party.CLIENT, code=11, open_sessions=0
+    )
+    assert [cell.offer(bye), cell.offer(bye)] == [True, False]
+    assert (cell.facts, cell.symptoms) == ((bye,), ())

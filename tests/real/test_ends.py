@@ -143,7 +143,11 @@ def test_what_the_client_did(
     assert explained["sentence"].endswith(".")
     assert explained["evidence"], "a verdict without evidence"
     in_logs = [
-        [e for e in program.events() if e.get("connection_id") == row["id"] and "disconnect_reason" in e]
+        [
+            e
+            for e in program.events()
+            if e.get("connection_id") == row["id"] and "disconnect_reason" in e
+        ]
         for program in (stack.agent, stack.server)
     ]
     assert [len(found) for found in in_logs] == [1, 1], in_logs
@@ -307,7 +311,9 @@ def test_two_agents_with_one_token(own_stack: Stack) -> None:
     assert truth(row) == ("superseded", "server", False)
     line = stack.agent.wait_event("disconnected from server")
     assert truth(line) == ("superseded", "server", False)
-    assert stack.ssh("true").returncode == 0
+    refused = stack.ssh("true")
+    assert refused.returncode == 255, "the usurper has another host key than the pinned one"
+    assert "host key" in refused.stderr
 
 
 def test_random_bytes_disturb_nobody(stack: Stack) -> None:

@@ -114,9 +114,7 @@ def test_rsync_of_200_mb_arrives_whole(stack: Stack, big: Path) -> None:
     shell = f"ssh -F {stack.ssh_config}"
     there = stack.home / "rsync.bin"
     with stack.one_new_row(seconds=60) as row:
-        stack.run(
-            "rsync", "-e", shell, str(big), f"{stack.host}:{there}", check=True, timeout=120
-        )
+        stack.run("rsync", "-e", shell, str(big), f"{stack.host}:{there}", check=True, timeout=120)
     assert digest(there) == digest(big)
     assert truth(row) == GRACEFUL
 
@@ -153,9 +151,7 @@ def test_several_sessions_share_one_ssh_connection(stack: Stack) -> None:
             from tests.real.stack import wait_for
 
             wait_for("the control socket", lambda: control.exists() or None)
-            done = [
-                stack.run(*stack.ssh_argv(*options, stack.host, f"exit {n}")) for n in (0, 5)
-            ]
+            done = [stack.run(*stack.ssh_argv(*options, stack.host, f"exit {n}")) for n in (0, 5)]
             stack.run(*stack.ssh_argv(*options, "-O", "exit", stack.host))
             master.wait(10)
         finally:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
+from tether.agent import screen_wire as wire
 from tether.agent.ghostty import Emulator
+from tether.agent.process import Processes
+from tether.agent.screen_host import handle
+from tether.agent.screens import Screens
+from tether.agent.terminal_screen import TerminalScreen
 
 _MODES = (1, 5, 6, 7, 9, 25, 45, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031)
 _COLOUR = re.compile(rb"\x1b\[([\d;:]*)m|\x1b\]8;[^\x1b]*\x1b\\")
@@ -54,3 +59,25 @@ def observed(emulator: Emulator) -> dict[str, Any]:
         if emulator.at_rest
         else None,
     }
+
+
+class LocalScreens(Screens):
+    """Screens without a process: the host's own code, carried out at once."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Processes, None), command=("nothing",))
+        self._hosted: dict[int, TerminalScreen] = {}
+        self._up = False
+
+    @property
+    def _running(self) -> bool:
+        return self._up
+
+    def _start(self) -> None:
+        self._up = True
+        for number, screen in self._screens.items():
+            self.send(wire.encode(wire.Op.OPEN, number, wire.sides(screen.rows, screen.cols)))
+
+    def send(self, frame: bytes) -> None:
+        for op, number, body in wire.Frames().feed(frame):
+            self._received(handle(self._hosted, op, number, body))

@@ -83,13 +83,17 @@ class Viewer:
         self._since.clear()
         self._next_picture = now + FRAME_S
 
-    def shown(self) -> bytes:
-        """The picture has been sent; returns what to send after it."""
+    def shown(self, *, pictured: bool = True) -> bytes:
+        """The picture has been sent; returns what to send after it.
+
+        Args:
+            pictured: False where no emulator runs: then raw bytes have to do for any window.
+        """
         self._asked = False
         self.history = 0
         missed = bytes(self._since)
         self._since.clear()
-        if self.exact and not self._outdated:
+        if (self.exact or not pictured) and not self._outdated:
             self.live, self._stale = True, False
             return self.output(missed) if missed else b""
         return b""

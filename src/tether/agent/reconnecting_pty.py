@@ -8,16 +8,15 @@ would for a slow terminal. Time is deadlines of machines, driven by one timer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
 from tether.agent.process import ExitStatus
+from tether.agent.program_input import ProgramInput
 from tether.agent.pty_viewers import Idle, SizePolicy, Viewer, agreed_size
 from tether.agent.screens import Screen, Screens, Shown
 from tether.agent.terminal_stream import OutputCutter
@@ -27,14 +26,10 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.protocol.attach import agent_goodbye
-from tether.protocol.instant import Instant
 from tether.protocol.terminal import Info, Snapshot, TerminalMessage
 
 READ_BATCH = 64 << 10
 """Bytes that are read from the terminal in one turn of the loop."""
-
-INPUT_MAX = 1 << 20
-"""Bytes that wait for a program that does not read, above which its viewers' carriers are paused."""
 
 TAIL_MAX = 64 << 10
 """Bytes of raw output that are kept for want of an emulator."""
@@ -133,13 +128,13 @@ class ReconnectingPty:
         self._last_size = size
         self._cutter = OutputCutter()
         self._tail = bytearray()
-        self._input: deque[memoryview] = deque()
-        self._input_waiting = 0
+        self._output_over = False
         self._act_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reading = False
         self._program = start(self._exited)
         self._program.resize(*size)
+        self._input = ProgramInput(self._program.write_fd, self._pause)
         self._screen: Screen = screens.open(self, rows=size[0], cols=size[1])
         self._read_on()
         self._arm()
@@ -195,7 +190,7 @@ class ReconnectingPty:
     def type(self, client: Client, data: bytes) -> None:
         """`client` typed this."""
         self._asked_one = client
-        self._to_program(data)
+        self._input.put(data)
 
     def block(self, client: Client) -> None:
         """`client`'s carrier takes no more for now."""
@@ -230,21 +225,27 @@ class ReconnectingPty:
         if not self.cell.ended:
             cause = "session.exit" if status.signal is None else "session.signal"
             self.cell.offer(agent_goodbye(cause, now))
-        if self.state is not State.OVER:
-            self.state, self._act_at = State.EXITED, now.mono + DRAIN_S
-            self._arm()
+        self.state, self._act_at = State.EXITED, now.mono + DRAIN_S
+        self._input.close()
+        if self._output_over:
+            self._finish()
+        self._arm()
 
     def _finish(self) -> None:
         """Process and output have ended."""
         self.state = State.OVER
+        self._read_off()
         rest = self._cutter.rest()
         self._publish(rest.raw, rest.everybody, rest.one)
-        self._read_off()
-        self._loop.remove_writer(self._program.write_fd)
         self._program.close()
+        self._arm()
+        self._tasks.spawn(self._farewell(), "farewell")
+
+    async def _farewell(self) -> None:
+        """Whoever still waits for a picture gets the last one; then everybody is told."""
+        late = [(client, viewer) for client, viewer in self._viewers.items() if not viewer.live]
+        await asyncio.gather(*(self._picture(client, viewer) for client, viewer in late))
         self._screen.close()
-        if self._timer is not None:
-            self._timer.cancel()
         self._tell_viewers()
         self._on_over(self)
 
@@ -256,7 +257,7 @@ class ReconnectingPty:
     # -- output ---------------------------------------------------------------------------
 
     def _read_on(self) -> None:
-        if not self._reading and self.state is not State.OVER:
+        if not self._reading and not self._output_over and self.state is not State.OVER:
             self._reading = True
             self._loop.add_reader(self._program.read_fd, self._read)
 
@@ -284,6 +285,7 @@ class ReconnectingPty:
             output = self._cutter.feed(b"".join(parts))
             self._publish(output.raw, output.everybody, output.one)
         if over:
+            self._output_over = True
             self._read_off()
             if self.state is State.EXITED:
                 self._finish()
@@ -313,13 +315,13 @@ class ReconnectingPty:
         if self._viewers.get(client) is not viewer:
             return
         client.send(self._snapshot(shown, rows, cols))
-        if data := viewer.shown():
+        if data := viewer.shown(pictured=shown is not None):
             client.send(data)
         self._arm()
 
     def _snapshot(self, shown: Shown | None, rows: int, cols: int) -> Snapshot:
         if shown is None:
-            vt = b"\x1bc" + bytes(self._tail)
+            vt = b"\x1b[!p\x1b[H\x1b[2J" + bytes(self._tail)
             return Snapshot(rows=rows, cols=cols, vt=vt.decode("utf-8", "replace"), exact=False)
         return Snapshot(
             rows=rows, cols=cols, vt=shown.vt.decode("utf-8", "replace"), title=shown.title
@@ -341,7 +343,7 @@ class ReconnectingPty:
 
     def screen_answers(self, data: bytes) -> None:
         """See `screens.Owner`."""
-        self._to_program(data)
+        self._input.put(data)
 
     def screen_lost(self) -> None:
         """See `screens.Owner`. A change of size makes programs draw everything again."""
@@ -353,43 +355,9 @@ class ReconnectingPty:
         """See `screens.Owner`."""
         self._read_on()
 
-    # -- input ----------------------------------------------------------------------------
-
-    def _to_program(self, data: bytes) -> None:
-        if self.state in (State.EXITED, State.OVER):
-            return
-        was_full = self._input_waiting > INPUT_MAX
-        self._input.append(memoryview(data))
-        self._input_waiting += len(data)
-        if len(self._input) == 1:
-            self._write()
-        if self._input_waiting > INPUT_MAX and not was_full:
-            for client in self._viewers:
-                client.pause(True)
-
-    def _write(self) -> None:
-        was_full = self._input_waiting > INPUT_MAX
-        descriptor = self._program.write_fd
-        try:
-            while self._input:
-                written = os.write(descriptor, self._input[0])
-                self._input_waiting -= written
-                if written < len(self._input[0]):
-                    self._input[0] = self._input[0][written:]
-                else:
-                    self._input.popleft()
-        except BlockingIOError:
-            pass
-        except OSError:  # EIO: the program's end is closed; its exit says the rest
-            self._input.clear()
-            self._input_waiting = 0
-        if self._input:
-            self._loop.add_writer(descriptor, self._write)
-        else:
-            self._loop.remove_writer(descriptor)
-        if was_full and self._input_waiting <= INPUT_MAX:
-            for client in self._viewers:
-                client.pause(False)
+    def _pause(self, paused: bool) -> None:
+        for client in self._viewers:
+            client.pause(paused)
 
     # -- time -----------------------------------------------------------------------------
 
@@ -424,11 +392,7 @@ class ReconnectingPty:
     def _overdue(self) -> None:
         if self.state is State.ENDING:
             self._program.signal(signal.SIGKILL)
+        elif self.state is State.EXITED and self._screen.crowded:  # it is not its fault
+            self._act_at = self._clock.now().mono + DRAIN_S
         elif self.state is State.EXITED:
-            with contextlib.suppress(OSError):
-                self._finish()
-
-
-def killed(user: str, now: Instant) -> Evidence:
-    """The fact that `user` asked for a terminal's end."""
-    return agent_goodbye("session.killed", now, actor=f"user:{user}" if user else "")
+            self._finish()

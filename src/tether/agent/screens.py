@@ -125,6 +125,10 @@ class Screens:
         self._stuck: asyncio.TimerHandle | None = None
 
     @property
+    def _running(self) -> bool:
+        return self._pipes is not None
+
+    @property
     def crowded(self) -> bool:
         """Whether the host is behind."""
         return self._crowded
@@ -133,16 +137,16 @@ class Screens:
         """A blank screen."""
         number, self._next_number = self._next_number, self._next_number + 1
         screen = self._screens[number] = Screen(self, number, owner, rows, cols)
-        if self._pipes is None:
-            self._start()
-        else:
+        if self._running:
             self.send(wire.encode(Op.OPEN, number, wire.sides(rows, cols)))
+        else:
+            self._start()
         return screen
 
     def ask(self, number: int, history: int, rows: int, cols: int) -> asyncio.Future[Shown | None]:
         """See `Screen.show`."""
         future: asyncio.Future[Shown | None] = self._loop.create_future()
-        if self._pipes is None:
+        if not self._running:
             future.set_result(None)
             return future
         ticket, self._next_ticket = self._next_ticket, self._next_ticket % (1 << 31) + 1
@@ -159,7 +163,7 @@ class Screens:
 
     def send(self, frame: bytes) -> None:
         """Queue one frame; it is dropped while there is no host."""
-        if self._pipes is None:
+        if not self._running:
             return
         self._outbox.append(memoryview(frame))
         self._queued += len(frame)
@@ -239,6 +243,9 @@ class Screens:
         if not data:  # its end is told by `_exited`, with how
             self._loop.remove_reader(self._pipes.stdout)
             return
+        self._received(data)
+
+    def _received(self, data: bytes) -> None:
         for op, number, body in self._frames.feed(data):
             if op is Op.ANSWER and number in self._screens:
                 self._screens[number].owner.screen_answers(body)

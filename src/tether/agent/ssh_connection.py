@@ -195,15 +195,32 @@ class _Corkable(SSHChannel[bytes]):
             super()._flush_send_buf()
 
 
-class _TcpChannel(_Corkable, SSHTCPChannel[bytes]):
+class _Forwarded(_Corkable):
+    """A channel to a socket: over when both directions are. Stock asyncssh closes it only if the
+    client's end of data was first; otherwise ssh and the socket would wait for ever."""
+
+    def _flush_send_buf(self) -> None:
+        super()._flush_send_buf()
+        self._close_if_over()
+
+    def _flush_recv_buf(self, exc: Exception | None = None) -> None:
+        super()._flush_recv_buf(exc)
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._send_state == self._recv_state == "eof":
+            self._loop.call_soon(self.close)
+
+
+class _TcpChannel(_Forwarded, SSHTCPChannel[bytes]):
     pass
 
 
-class _UnixChannel(_Corkable, SSHUNIXChannel[bytes]):
+class _UnixChannel(_Forwarded, SSHUNIXChannel[bytes]):
     pass
 
 
-class _AgentChannel(_Corkable, SSHAgentChannel):
+class _AgentChannel(_Forwarded, SSHAgentChannel):
     pass
 
 

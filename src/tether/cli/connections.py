@@ -45,9 +45,9 @@ _INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
 )
 @json_option
 def connections(as_json: bool, kind: str | None, initiator: str | None, **filters: Any) -> None:
-    """List connections, newest first, and why they ended.
+    """List connections, and why they ended.
 
-    The last column is empty while a connection lives, `ok` for an end that is part of normal
+    Newest first. The last column is empty while a connection lives, `ok` for an end that is part of normal
     operation, and `!` for one to look into: `tether explain ID` tells more.
 
     \b

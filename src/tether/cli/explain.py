@@ -75,7 +75,8 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "known as", told.get("disconnect_basis")
     yield "rule", told.get("rule")
     yield "because", told.get("because")
-    yield "detail", told.get("disconnect_detail")
+    if told.get("disconnect_detail") != told.get("because"):
+        yield "detail", told.get("disconnect_detail")
     yield "exit code", told.get("exit_code")
     yield "exit signal", told.get("exit_signal")
     if told.get("rx_bytes") is not None and told.get("tx_bytes") is not None:
@@ -103,13 +104,13 @@ def _timeline(heading: str, records: list[dict[str, Any]]) -> Iterator[str]:
     if records:
         yield ""
         yield f"{heading} (each by its observer's own clock)"
-    for record in records:
+    for record in sorted(records, key=lambda record: str(record.get("at"))):
         values = ", ".join(
             f"{key}={clean(value)}"
             for key, value in (record.get("values") or {}).items()
             if value not in (None, "")
         )
-        at = moment(record.get("at") or record.get("time"))
+        at = moment(record.get("at"))
         time = at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else " " * 12
         kind = clean(record.get("kind")).replace("_", " ")
         yield f"  {time}  {clean(record.get('vantage')):<7} {kind}{f': {values}' if values else ''}"
@@ -122,6 +123,6 @@ def _revisions(revisions: list[dict[str, Any]]) -> Iterator[str]:
     yield "Judgements, latest last"
     for revision in revisions:
         number = revision.get("revision", "")
-        cause = clean(revision.get("disconnect_cause") or revision.get("cause"))
-        at = local_time(revision.get("at") or revision.get("revised_at"))
+        cause = clean(revision.get("disconnect_cause"))
+        at = local_time(revision.get("at"))
         yield f"  {number}  {at}  {cause}  (rule {clean(revision.get('rule'))})"

@@ -238,6 +238,7 @@ class LinkDriver:
 
     def _lost(self, lost: StreamLost) -> None:
         self._stream_lost = True
+        self._idle.set()  # what is queued will never leave: nobody need wait for it
         at = self._clock.now().wall
         if lost.violation:
             fact: Evidence = ev.ProtocolViolated(

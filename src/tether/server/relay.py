@@ -40,7 +40,7 @@ class Relay:
         watch_every_s: float = WATCH_EVERY_S,
     ) -> None:
         self._tunnel_log, self._clock, self._metrics = log, clock, metrics
-        self._table = table or PairingTable()
+        self._table = PairingTable() if table is None else table
         self._waiting: dict[str, Leg] = {}
         self._tunnels: dict[str, Tunnel] = {}
         self._stopped: RelayGoodbye | None = None
