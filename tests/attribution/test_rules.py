@@ -28,6 +28,7 @@ from tether.attribution.vocabulary import (
     Basis,
     ConnectType,
     Party,
+    Policy,
     Reason,
     StreamEnd,
     Vantage,
@@ -191,6 +192,16 @@ def test_the_most_telling_refusal_wins() -> None:
     for i, (_, expected) in enumerate(telling):
         case = Case(A2C, tuple(refused(why) for why, _ in reversed(telling[i:])))
         assert by_refusal(case) == expected
+
+
+def test_a_refusal_by_policy_is_the_cause_only_once_the_client_has_left() -> None:
+    blocked = ev.PolicyRefused(
+        vantage=Vantage.AGENT, at=1.0, policy=Policy.BLOCK_FILE_TRANSFER, what="sftp"
+    )
+    gone = ev.StreamEnded(vantage=Vantage.RELAY, at=3.0, peer=Party.CLIENT, how=StreamEnd.EOF)
+    assert cause(A2C, LOGGED_IN, blocked, gone) == "client.vanished"
+    assert cause(A2C, LOGGED_IN, blocked, exited(0, left=0), bye(0)) == "session.exit"
+    assert cause(A2C, LOGGED_IN, blocked, bye(0)) == "policy.file_transfer_blocked"
 
 
 def test_a_declared_cause_of_a_newer_peer_is_kept() -> None:

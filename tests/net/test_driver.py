@@ -17,7 +17,9 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.driver import HIGH_WATER, OVERFLOW
 from tether.net.streams import StreamLost
+from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact
+from tether.protocol.frames import control_frame, parse_frame
 from tether.protocol.link import State
 from tether.protocol.messages import (
     Goodbye,
@@ -151,13 +153,38 @@ async def test_what_was_queued_before_a_goodbye_still_arrives() -> None:
 
 
 @virtual
-async def test_nothing_is_sent_after_a_goodbye() -> None:
+async def test_no_message_is_sent_after_a_goodbye() -> None:
     link = ControlLink().start()
     link.agent.leave("agent.shutdown")
     link.agent.send(HalfClose())
-    link.agent.write(encode(HalfClose()))
     await link.over()
     assert link.heard_by_server.messages == [Goodbye(cause="agent.shutdown")]
+
+
+@virtual
+async def test_data_may_follow_our_own_goodbye_but_not_the_peers() -> None:
+    """What ends the layer above (SSH's own disconnect) comes after the cause of it."""
+    cable = Cable()
+    got: list[bytes] = []
+    frames: Any = {"pack": control_frame, "unpack": parse_frame, "deliver": lambda message: None}
+    agent = driver(cable.left, me=Party.AGENT, peer=Party.CLIENT, on_data=got.append, **frames)
+    client = driver(
+        cable.right,
+        me=Party.CLIENT,
+        peer=Party.AGENT,
+        on_data=lambda data: got.append(bytes(data)),
+        **frames,
+    )
+    tasks = Tasks("test")
+    runs = [tasks.spawn(end.run(), str(end.link.me)) for end in (agent, client)]
+    agent.leave("agent.shutdown")
+    agent.write(b"\x00last words")
+    await asyncio.sleep(0.011)
+    client.write(b"\x00too late")
+    for running in runs:
+        await running
+    agent.write(b"\x00over")
+    assert got == [b"last words"]
 
 
 # -- streams that stop ------------------------------------------------------------------

@@ -47,29 +47,17 @@ def test_every_type_survives_the_wire(cls: type[Message]) -> None:
     survives()
 
 
-def test_the_types_by_their_wire_names() -> None:
-    assert list(TYPES) == [
-        "ping",
-        "pong",
-        "goodbye",
-        "goodbye_ack",
-        "unsupported",
-        "hello",
-        "welcome",
-        "tunnel_request",
-        "tunnel_grant",
-        "tunnel_denied",
-        "tunnel_offer",
-        "offer_declined",
-        "workspace_stop",
-        "workspace_start",
-        "end_connections",
-        "report",
-        "report_ack",
-        "tunnel_hello",
-        "half_close",
-        "session_result",
-    ]
+WIRE_NAMES = {
+    *("ping", "pong", "goodbye", "goodbye_ack", "unsupported", "hello", "welcome"),
+    *("tunnel_request", "tunnel_grant", "tunnel_denied", "tunnel_offer", "offer_declined"),
+    *("workspace_stop", "workspace_start", "end_connections", "report", "report_ack"),
+    *("tunnel_hello", "half_close", "session_result"),
+}
+"""Peers in the field know these. More may come; none may go or change its name."""
+
+
+def test_no_type_is_renamed_or_taken_away() -> None:
+    assert set(TYPES) >= WIRE_NAMES
 
 
 GOLDEN: list[tuple[Message, str]] = [

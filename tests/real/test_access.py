@@ -99,7 +99,7 @@ def test_a_valid_certificate_is_enough(stack: Stack, tmp_path: Path) -> None:
             "admin",
             ("access_revoked", "agent", False),
             "auth.certificate_refused",
-            "workspace",
+            "another workspace",
         ),
         (
             "",
@@ -107,7 +107,7 @@ def test_a_valid_certificate_is_enough(stack: Stack, tmp_path: Path) -> None:
             "mallory",
             ("access_revoked", "agent", False),
             "auth.certificate_refused",
-            "mallory",
+            "another user",
         ),
     ],
     ids=["expired", "another workspace", "another user"],

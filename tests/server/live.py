@@ -32,6 +32,7 @@ from tether.protocol.messages import (
     Goodbye,
     Hello,
     Message,
+    Opened,
     Report,
     ReportAck,
     ReportItem,
@@ -68,7 +69,11 @@ HOST_KEY = device_key()
 @contextlib.asynccontextmanager
 async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Live]:
     """A server over `tmp_path`, stopped in order at the end."""
-    settings = {"link_times": LinkTimes(hello_s=1.0), "graces": Graces(0.2, 0.2), **settings}
+    settings = {
+        "link_times": LinkTimes(hello_s=1.0),
+        "graces": Graces(report_s=0.2, agent_s=0.2),
+        **settings,
+    }
     server = await Server.start(
         ServerSettings(data_dir=tmp_path, port=0, **settings), SystemClock()
     )
@@ -80,6 +85,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Live]:
             await peer.vanish()
         if not live.stopped:
             await server.stop("test")
+        await server.served
 
 
 @dataclass
@@ -268,6 +274,8 @@ async def join(client: Peer, agent: Peer, workspace: str = "dev") -> JoinedTunne
     legs = await asyncio.gather(
         dial_relay(grant.relay_url, grant.ticket), dial_relay(offer.relay_url, offer.ticket)
     )
+    # whoever says it first, the relay or the agent: from now on the row is ongoing
+    await agent.report(Opened(connection_id=grant.connection_id, at=0.0))
     return JoinedTunnel(grant.connection_id, *legs, grant=grant)
 
 

@@ -9,7 +9,8 @@ import pytest
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
-from tether.server.judge import MATERIAL, MAY_CLAIM, Testimony, admissible, judge
+from tether.server.judge import MATERIAL, MAY_CLAIM, admissible, judge
+from tether.server.judge import Testimony as Said
 
 A2C, S2A, C2S = (
     ConnectType.AGENT_TO_CLIENT,
@@ -19,8 +20,8 @@ A2C, S2A, C2S = (
 AGENT, CLIENT, RELAY, SERVER = Vantage.AGENT, Vantage.CLIENT, Vantage.RELAY, Vantage.SERVER
 
 
-def said_by(reporter: Vantage, *facts: Evidence, symptoms: tuple[Evidence, ...] = ()) -> Testimony:
-    return Testimony(reporter, 9.0, facts, symptoms)
+def said_by(reporter: Vantage, *facts: Evidence, symptoms: tuple[Evidence, ...] = ()) -> Said:
+    return Said(reporter, 9.0, facts, symptoms)
 
 
 def authenticated() -> Evidence:
@@ -81,7 +82,7 @@ CLOSED: Row = ("client_closed", True, "client")
 SHUTDOWN: Row = ("server_shutdown", True, "server")
 STOPPED: Row = ("workspace_stopped", True, "server")
 
-SCENARIOS: dict[str, tuple[ConnectType, tuple[Testimony, ...], str, Row]] = {
+SCENARIOS: dict[str, tuple[ConnectType, tuple[Said, ...], str, Row]] = {
     "a command ends": (
         A2C,
         (said_by(AGENT, authenticated(), exited(3), ssh_bye(0)), RELAY_SAW_CLIENT_CLOSE),

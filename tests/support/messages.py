@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tether.protocol.messages import TYPES, Message, ReportItem
 
 _texts = st.text(max_size=20)
-_floats = st.floats(allow_nan=False)
+_floats = st.floats(allow_nan=False, allow_infinity=False)  # JSON has neither
 _ints = st.integers(-(2**63), 2**63 - 1)
 _plain: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | _ints | _floats | _texts,

@@ -40,7 +40,8 @@ def history_lines(emulator: Emulator) -> list[bytes]:
     for row in range(emulator.history_rows):
         text += emulator.line(row, 0, emulator.size[1] - 1, history=True)
         text += b"" if emulator.wraps(row, history=True) else b"\n"
-    return [line.rstrip() for line in _COLOUR.sub(b"", text).strip(b"\n").split(b"\n")]
+    lines = _COLOUR.sub(b"", text).strip(b"\n")
+    return [line.rstrip() for line in lines.split(b"\n")] if lines else []
 
 
 def observed(emulator: Emulator) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def observed(emulator: Emulator) -> dict[str, Any]:
         "wrap_pending": emulator.wrap_pending,
         "alternate": emulator.alternate,
         "title": emulator.title,
+        "own_cursor": emulator.own_cursor,
         "modes": [mode for mode in _MODES if emulator.mode(mode)],
         "ansi_modes": [mode for mode in (4, 20) if emulator.mode(mode, ansi=True)],
         "settings": [emulator.feed(b"\x1bP$q" + what + b"\x1b\\") for what in (b"m", b"r", b" q")]
@@ -74,6 +76,8 @@ class LocalScreens(Screens):
         return self._up
 
     def _start(self) -> None:
+        if not self.usable:
+            return
         self._up = True
         for number, screen in self._screens.items():
             self.send(wire.encode(wire.Op.OPEN, number, wire.sides(screen.rows, screen.cols)))

@@ -26,11 +26,12 @@ while not seen.endswith(b"\\x1b[0n"):
 open(sys.argv[1] + ".taken", "w").close()
 os.execvp("tmux", ["tmux", "-L", sys.argv[2], "wait-for", "-L", "forever"])
 """
-_FLAGS = (
-    "cursor_x cursor_y alternate_on cursor_flag insert_flag keypad_cursor_flag keypad_flag "
-    "mouse_all_flag mouse_any_flag mouse_button_flag mouse_sgr_flag mouse_standard_flag "
-    "origin_flag wrap_flag scroll_region_upper scroll_region_lower pane_title"
-).split()
+_FLAGS = [
+    *("cursor_x", "cursor_y", "alternate_on", "cursor_flag", "insert_flag", "keypad_cursor_flag"),
+    *("keypad_flag", "mouse_all_flag", "mouse_any_flag", "mouse_button_flag", "mouse_sgr_flag"),
+    *("mouse_standard_flag", "origin_flag", "wrap_flag", "scroll_region_upper"),
+    *("scroll_region_lower", "pane_title"),
+]
 
 available = shutil.which("tmux") is not None
 
@@ -99,7 +100,7 @@ class Tmux:
 
 def _cells(captured: str, rows: int, cols: int) -> list[list[Any]]:
     """What tmux captured, cell by cell: there are many ways to write the same looks."""
-    emulator = Emulator(rows=rows, cols=cols, history=0)
+    emulator = Emulator(rows=rows, cols=cols, history_bytes=0)
     emulator.feed(b"\x1b)0\x1b[?7l")
     for row, line in enumerate(captured.split("\n")[:rows], 1):
         emulator.feed(b"\x1b[%d;1H" % row + line.encode())

@@ -25,7 +25,13 @@ from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import (
+    AccessRefusal,
+    ConnectType,
+    Party,
+    StreamEnd,
+    Vantage,
+)
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.streams import MessageStream
@@ -33,6 +39,7 @@ from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
 from tether.protocol.messages import (
     Goodbye,
+    LoginResult,
     Message,
     SessionRecord,
     SessionResult,
@@ -47,7 +54,6 @@ HALF_CLOSED_S = 3.0
 """How long a client that sends no more may take to say why."""
 
 _A2C = ConnectType.AGENT_TO_CLIENT
-_BY_APPLICATION = 11  # RFC 4253 section 11.1
 
 
 class Connection:
@@ -131,19 +137,19 @@ class Connection:
     # -- ways to end -------------------------------------------------------------------------
 
     def end(
-        self, fact: Evidence, *, cause: str, actor: str, detail: str, announcement: str, words: str
+        self, fact: Evidence, *, cause: str, actor: str, detail: str, announcement: str
     ) -> None:
-        """End because of `fact`: show `announcement` to terminals, `words` to ssh, say goodbye."""
+        """End because of `fact`: show `announcement` to terminals, then say goodbye."""
         self.cell.offer(fact)
         self._ssh.resume_writing()  # nothing of what is still to be said may wait for room
         for session in self._sessions:
             session.announce(announcement)
-        self._leave(fact, words, cause=cause, actor=actor, detail=detail)
+        self._leave(fact, cause=cause, actor=actor, detail=detail)
 
     def failed(self, exc: Exception) -> None:
         """A bug of ours was hit while this connection was handled."""
         self._log.error("ssh connection failed", exc_info=exc)
-        self._leave(self._failure(f"{type(exc).__name__}: {exc}"), "the agent failed internally")
+        self._leave(self._failure(f"{type(exc).__name__}: {exc}"))
 
     def said_disconnect(self, code: int, text: str) -> None:
         """SSH_MSG_DISCONNECT arrived."""
@@ -185,8 +191,7 @@ class Connection:
         self._leave(
             ev.HandshakeTimedOut(
                 vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, after_s=after
-            ),
-            f"the login was not finished within {after:g} s",
+            )
         )
 
     def _half_closed(self) -> None:
@@ -197,23 +202,25 @@ class Connection:
         self._leave(
             ev.StreamEnded(
                 vantage=Vantage.AGENT, at=self._now(), peer=Party.CLIENT, how=StreamEnd.EOF
-            ),
-            "no more was heard",
+            )
         )
 
     def _heard(self, message: Message) -> None:
         if isinstance(message, Goodbye):  # the tunnel has offered it and keeps the rest
             self._close_ssh()
 
-    def _leave(
-        self, fact: Evidence, words: str, *, cause: str = "", actor: str = "", detail: str = ""
-    ) -> None:
-        """End from our side: the fact first, then words for ssh, then the tunnel's goodbye."""
+    def _leave(self, fact: Evidence, *, cause: str = "", actor: str = "", detail: str = "") -> None:
+        """End from our side: the fact first, then the goodbye, then the channels.
+
+        In this order the client's tether process has the cause before ssh has a reason to leave. ssh
+        is sent no SSH_MSG_DISCONNECT: it would print a second, cryptic line beside our sentence.
+        """
         if not self.cell.ended:
             self.cell.offer(fact)
-        if not self._ssh.over:
-            self._ssh.disconnect(_BY_APPLICATION, words)
         self._part(fact, cause=cause, actor=actor, detail=detail)
+        if not self._ssh.over:
+            self._ssh.close_channels()
+            self._transport.flush()
 
     def _part(self, fact: Evidence, *, cause: str = "", actor: str = "", detail: str = "") -> None:
         """Offer the fact, and have the tunnel say goodbye after everything that was written."""
@@ -236,7 +243,7 @@ class Connection:
     # -- bytes -------------------------------------------------------------------------------
 
     def _receive(self, data: memoryview) -> None:
-        if not self._ssh.over:
+        if not self._ssh.over and not self.cell.ended:  # whoever is being left may rave on
             self._ssh.data_received(data)  # type: ignore[arg-type]  # it only appends
 
     # -- who may in --------------------------------------------------------------------------
@@ -254,18 +261,23 @@ class Connection:
             vantage=Vantage.AGENT, at=now, why=decision.why, detail=decision.detail
         )
         self._refused.append(decision.sentence)
+        if (
+            decision.why is not AccessRefusal.UNKNOWN_KEY or not self._refused[:-1]
+        ):  # the telling one
+            self.tunnel.send(LoginResult(accepted=False, sentence=decision.sentence))
         if self._refused.count(decision.sentence) == 1:  # an ssh-agent may offer many keys
             self._ssh.refuse_with(decision.sentence)
         if len(self._refused) < auth.MAX_REFUSALS:
             self.cell.note(fact)
         else:
-            self._leave(fact, "too many keys were refused")
+            self._leave(fact)
         return False
 
     def logged_in(self) -> None:
         """The client has proved who it is."""
         if self._login_timer is not None:
             self._login_timer.cancel()
+        self.tunnel.send(LoginResult(accepted=True))
         self.cell.note(
             ev.Authenticated(
                 vantage=Vantage.AGENT, at=self._now(), user=self.offer.user, method=self._method

@@ -15,22 +15,27 @@ from typing import Any
 from pyghostty._ffi import GhosttyError, check, ffi, lib  # type: ignore[import-untyped]
 from pyghostty.core import Terminal, init_sized  # type: ignore[import-untyped]
 
-_HISTORY_BYTES = 8 << 20
+# Bytes, not lines: the library drops whole pages for a limit in bytes, but goes line by line for one in
+# lines, which costs nine tenths of its speed.
+_MANY_LINES = 1 << 30
 _CONTINUATION_BYTES = 1 << 20
 _OFF = ("KITTY_IMAGE_STORAGE_LIMIT", "CLIPBOARD_WRITE_MAX_BYTES")
+# No program can choose this shape, so it tells that none has chosen one.
+_UNCHOSEN = lib.GHOSTTY_TERMINAL_CURSOR_STYLE_BLOCK_HOLLOW
 _CELL_PX = (8, 16)
 
 
 class Emulator:
     """One terminal. `feed` returns what it would answer to the program's queries."""
 
-    def __init__(self, *, rows: int, cols: int, history: int, _terminal: Any = None) -> None:
+    def __init__(self, *, rows: int, cols: int, history_bytes: int, _terminal: Any = None) -> None:
         self._replies: list[bytes] = []
         if _terminal is None:
-            _terminal = Terminal(cols, rows, scrollback=history)
+            _terminal = Terminal(cols, rows, scrollback=_MANY_LINES)
             for name, ctype, value in (
-                ("SCROLLBACK_MAX_BYTES", "size_t", _HISTORY_BYTES),
+                ("SCROLLBACK_MAX_BYTES", "size_t", history_bytes),
                 ("CONTINUATION_MAX_BYTES", "size_t", _CONTINUATION_BYTES),
+                ("DEFAULT_CURSOR_STYLE", "GhosttyTerminalCursorStyle", _UNCHOSEN),
                 *((name, "uint64_t", 0) for name in _OFF),
             ):
                 option = getattr(lib, f"GHOSTTY_TERMINAL_OPT_{name}")
@@ -65,6 +70,19 @@ class Emulator:
     def at_rest(self) -> bool:
         """Whether no control sequence or character is half read."""
         return bool(self._get("vt_ground", "bool"))
+
+    @property
+    def own_cursor(self) -> bool:
+        """Whether the program has chosen the cursor's shape."""
+        state, style = ffi.new("GhosttyRenderState*"), ffi.new("int*")
+        check(lib.ghostty_render_state_new(ffi.NULL, state), "render state")
+        try:
+            check(lib.ghostty_render_state_update(state[0], self._terminal._t[0]), "render state")
+            what = lib.GHOSTTY_RENDER_STATE_DATA_CURSOR_VISUAL_STYLE
+            check(lib.ghostty_render_state_get(state[0], what, style), "cursor")
+        finally:
+            lib.ghostty_render_state_free(state[0])
+        return bool(style[0] != lib.GHOSTTY_RENDER_STATE_CURSOR_VISUAL_STYLE_BLOCK_HOLLOW)
 
     @property
     def half_read(self) -> bytes:
@@ -185,7 +203,7 @@ class Emulator:
             _t=handle, _free=weakref.finalize(twin, lib.ghostty_terminal_free, handle[0])
         )
         rows, cols = self.size
-        copied = Emulator(rows=rows, cols=cols, history=0, _terminal=twin)
+        copied = Emulator(rows=rows, cols=cols, history_bytes=0, _terminal=twin)
         copied.feed(b"\x18")
         return copied
 

@@ -101,6 +101,11 @@ class SshConnection(asyncssh.SSHServerConnection):
         """Whether nothing more can be sent or received."""
         return self._transport is None
 
+    def close_channels(self) -> None:
+        """Close every channel after what was written to it."""
+        for channel in list(self._channels.values()):
+            channel.close()
+
     def _force_close(self, exc: Exception | None) -> None:
         if self._transport is not None:
             self._tether.closing(exc)

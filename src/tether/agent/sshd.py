@@ -145,7 +145,7 @@ class SshServer:
             actor=actor,
             detail=detail,
         )
-        words = explain(classify(_A2C, (said,)).disconnect, self.settings.workspace).sentence
+        sentence = explain(classify(_A2C, (said,)).disconnect, self.settings.workspace).sentence
         wanted = self._connections if connection_ids is None else set(connection_ids)
         for connection_id, connection in list(self._connections.items()):
             if connection_id in wanted:
@@ -154,8 +154,7 @@ class SshServer:
                     cause=cause,
                     actor=actor,
                     detail=detail,
-                    announcement=announcement or f"tether: {words}",
-                    words=words,
+                    announcement=announcement or f"tether: {sentence}",
                 )
 
     async def close(self, timeout: float) -> None:

@@ -11,15 +11,16 @@ import re
 
 from tether.agent.ghostty import Emulator
 
-HISTORY = 2_000
-"""Rows of scrollback that are kept."""
+HISTORY_BYTES = 2 << 20
+"""Of scrollback that are kept: 2,300 rows of 80 columns, 900 of 200 (measured)."""
 
-# A reset that leaves a user's own scrollback alone: RIS and ED 3 would not.
+# A reset that leaves a user's own scrollback alone: RIS and ED 3 empty it, and after ED 2 some
+# terminals append the screen to it.
 _RESET = (
     b"\x18\x1b[?2026h\x1b[?1049l\x1b[?5l\x1b[?6l\x1b[?69l\x1b[?7h\x1b[?25h\x1b[4l\x1b[20l\x1b[r"
     b'\x1b[0m\x1b[0 q\x1b(B\x1b)B\x0f\x1b>\x1b]8;;\x1b\\\x1b[=0;1u\x1b[0"q'
     b"\x1b[?1l\x1b[?9l\x1b[?45l\x1b[?66l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l"
-    b"\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?2004l\x1b[?2031l\x1b[?12l\x1b[H\x1b[2J"
+    b"\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?2004l\x1b[?2031l\x1b[?12l\x1b[H\x1b[J"
 )
 _SHOWN = b"\x1b[?2026l"
 
@@ -45,8 +46,8 @@ _ANSWERS = re.compile(
 class TerminalScreen:
     """See the module's law."""
 
-    def __init__(self, *, rows: int, cols: int, history: int = HISTORY) -> None:
-        self._emulator = Emulator(rows=rows, cols=cols, history=history)
+    def __init__(self, *, rows: int, cols: int) -> None:
+        self._emulator = Emulator(rows=rows, cols=cols, history_bytes=HISTORY_BYTES)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -184,7 +185,8 @@ def _modes(screen: Emulator) -> bytes:
 
 
 def _shape(screen: Emulator) -> bytes:
-    return b"\x1b[" + (_answer(screen, b" q") or b"0 q")
+    """The cursor's shape; a viewer's own one (`_RESET`) unless the program has chosen."""
+    return b"\x1b[" + _answer(screen, b" q") if screen.own_cursor else b""
 
 
 def _answer(screen: Emulator, setting: bytes) -> bytes:

@@ -26,7 +26,7 @@ from tether.net.streams import MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
 from tether.protocol.link import State
-from tether.protocol.messages import Message, SessionResult
+from tether.protocol.messages import LoginResult, Message, SessionResult
 from tether.version import VERSION
 
 DRAIN_S = 1.0
@@ -56,6 +56,8 @@ class Bridge:
         self._noted = False
         self._deadline: asyncio.TimerHandle | None = None
         self._forever: asyncio.Future[None] = self._loop.create_future()
+        self.refusal: str = ""
+        """The sentence of the last refusal, if no credential was let in."""
         self.left_for: str = ""
         """The actor, if we left because of a signal while ssh was still there."""
         self.tunnel = TunnelEnd(
@@ -130,5 +132,10 @@ class Bridge:
         return received.sender.startswith(f"pid {self._parent} ")
 
     def _message(self, message: Message) -> None:
-        if isinstance(message, SessionResult):
-            self._on_result(message)
+        match message:
+            case SessionResult():
+                self._on_result(message)
+            case LoginResult(accepted=accepted, sentence=sentence):
+                self.refusal = "" if accepted else sentence
+            case _:
+                pass  # a newer agent has more to say

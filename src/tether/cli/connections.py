@@ -47,8 +47,8 @@ _INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
 def connections(as_json: bool, kind: str | None, initiator: str | None, **filters: Any) -> None:
     """List connections, and why they ended.
 
-    Newest first. The last column is empty while a connection lives, `ok` for an end that is part of normal
-    operation, and `!` for one to look into: `tether explain ID` tells more.
+    Newest first. The last column is empty while a connection lives, `ok` for an end that is part
+    of normal operation, and `!` for one to look into: `tether explain ID` tells more.
 
     \b
     Examples:

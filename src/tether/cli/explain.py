@@ -20,7 +20,7 @@ from tether.config import load
 @click.argument("connection_id", metavar="ID")
 @json_option
 def explain(connection_id: str, as_json: bool) -> None:
-    """Explain why one connection ended, with its evidence.
+    """Explain one connection's end, with its evidence.
 
     ID is the first column of `tether connections`; the first characters suffice.
 

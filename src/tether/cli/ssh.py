@@ -93,7 +93,7 @@ def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int
     for key, value in options(files, executable(), host):
         argv += ["-o", f"{key}={value}"]
     argv += ["-o", f"HostKeyAlias={host}{SUFFIX}", "-o", "ControlPath=none"]
-    with tempfile.TemporaryDirectory(prefix="tether-") as directory:
+    with tempfile.TemporaryDirectory(prefix="tether-", ignore_cleanup_errors=True) as directory:
         result_file = Path(directory, "result.json")
         env = {**os.environ, RESULT_FILE: str(result_file)}
         status = run_child([*argv, "--", f"{host}{SUFFIX}", *command], env)
@@ -178,9 +178,10 @@ def run_child(argv: list[str], env: Mapping[str, str]) -> int:
 
 
 def read_result(path: Path) -> Mapping[str, Any]:
-    """What the proxy wrote; nothing if it did not run (a shared connection of the user's)."""
+    """The last that the proxy wrote; nothing if it did not run (a shared connection of the user's)."""
     try:
-        result = json.loads(path.read_bytes())
+        whole = path.read_bytes().rpartition(b"\n")[0]
+        result = json.loads(whole.rpartition(b"\n")[2])
     except (OSError, ValueError):
         return {}
     return result if isinstance(result, dict) else {}

@@ -8,13 +8,13 @@ When the other side ends the connection, one sentence on stderr says why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tether.attribution.classify import classify
@@ -108,7 +108,7 @@ class Proxy:
             bridge = self._open(carrier)
             with NonBlocking(0, 1):
                 cell = await bridge.run()
-            outcome = judge(cell, bridge.left_for, self._workspace)
+            outcome = judge(cell, bridge.left_for, self._workspace, bridge.refusal)
             self._tell(outcome)
             await control.report(grant.connection_id, bridge.tunnel)
             return outcome
@@ -158,16 +158,19 @@ class Proxy:
             say(outcome.sentence, in_session=self._bridge is not None)
 
 
-def judge(cell: CloseCell, left_for: str, workspace: str) -> Outcome:
+def judge(cell: CloseCell, left_for: str, workspace: str, refusal: str = "") -> Outcome:
     """What the end of a tunnel means for the user of the local `ssh`.
 
     Args:
         cell: what is known of the end.
         left_for: the actor, if we left while ssh was still there.
         workspace: the name to use in sentences.
+        refusal: why ssh was not let in; ssh then leaves by itself.
     """
     disconnect = classify(ConnectType.AGENT_TO_CLIENT, cell.facts).disconnect
     sentence = explain(disconnect, workspace).sentence
+    if refusal:
+        return Outcome("failed", disconnect.cause, refusal, EXIT_CONNECTION_FAILED)
     if left_for:
         return Outcome("local", disconnect.cause, sentence, EXIT_CONNECTION_FAILED)
     if disconnect.initiator is Initiator.CLIENT and disconnect.expected:
@@ -179,26 +182,31 @@ _RESULT_KEYS = ("connection_id", "exit_code", "exit_signal", "cause", "sentence"
 
 
 class ResultFile:
-    """Where `tether ssh` reads what the exit code of `ssh` cannot tell."""
+    """Where `tether ssh` reads what the exit code of `ssh` cannot tell.
+
+    A line of JSON is added whenever more is known; the last whole line counts. The file is opened
+    once: ssh does not wait for us, so that its reader may have removed the file by the end.
+    """
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path) if path else None
         self._fields: dict[str, Any] = dict.fromkeys(_RESULT_KEYS)
+        self._file: int | None = None
+        if path:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            with contextlib.suppress(OSError):  # without it, too, the connection works
+                self._file = os.open(path, flags, 0o600)
 
     @property
     def wanted(self) -> bool:
         """Whether somebody reads it."""
-        return self._path is not None
+        return self._file is not None
 
     def update(self, **fields: Any) -> None:
-        """Write what is known by now; a file that cannot be written is done without."""
+        """Write what is known by now."""
         self._fields.update(fields)
-        if self._path is None:
-            return
-        try:
-            write_atomically(self._path, json.dumps(self._fields))
-        except OSError:
-            self._path = None
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._file, json.dumps(self._fields).encode() + b"\n")
 
 
 def say(sentence: str, *, in_session: bool = False) -> None:
@@ -206,8 +214,6 @@ def say(sentence: str, *, in_session: bool = False) -> None:
     terminal = os.isatty(2)
     start, end = ("\r\n" if in_session and terminal else ""), ("\r\n" if terminal else "\n")
     line = "".join(c if c.isprintable() else " " for c in sentence)
-    try:
+    with contextlib.suppress(OSError):  # it may be that nobody is left to read it
         sys.stderr.write(f"{start}tether: {line}{end}")
         sys.stderr.flush()
-    except OSError:
-        pass  # nobody is left to read it

@@ -87,8 +87,12 @@ class LinkDriver:
             self._queue(self._pack(message))
 
     def write(self, frame: bytes) -> None:
-        """Queue a ready-made data frame; follow with `drain` where much is written."""
-        if self.link.state is State.OPEN:
+        """Queue a ready-made data frame; follow with `drain` where much is written.
+
+        Data may follow our own goodbye (what ends the layer above comes after the cause of it), and
+        leaves before the stream is closed.
+        """
+        if self.link.state in (State.OPEN, State.LEAVING):
             self._queue(frame)
 
     @property

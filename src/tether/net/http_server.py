@@ -38,7 +38,9 @@ class PatientH11(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+        # h11 does not see the end of a request that became a WebSocket: its protocol took over.
+        upgraded = self.transport.get_protocol() is not self
+        if upgraded or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._disarm()
         elif self.request_timer is None:
             self._arm()

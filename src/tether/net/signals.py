@@ -50,6 +50,8 @@ class SignalWatcher:
     def stop(self) -> None:
         """End the thread; no more signals are handed over."""
         self._stopping.set()
+        if not self._thread.is_alive():
+            return
         signal.pthread_kill(self._thread.ident or 0, signal.SIGUSR2)
         self._thread.join(timeout=1.0)
 

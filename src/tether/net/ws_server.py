@@ -112,6 +112,7 @@ class ServerStream:
         try:
             await self._send(start)
             await self._send({"type": "websocket.http.response.body", "body": body})
+            self._protocol.handshake_complete = True  # or uvicorn logs an error for each refusal
         except (ClientDisconnected, RuntimeError):
             pass  # nobody is left to hear it
 

@@ -266,6 +266,13 @@ class HalfClose(Message, frozen=True, kw_only=True):
     """No more data will follow in this direction."""
 
 
+class LoginResult(Message, frozen=True, kw_only=True):
+    """Agent to client: whether a credential was let in. ssh keeps our words from its user."""
+
+    accepted: bool
+    sentence: str = ""
+
+
 class SessionResult(Message, frozen=True, kw_only=True):
     """Agent to client: how the last session's process ended. `ssh` cannot tell its caller."""
 

@@ -63,8 +63,13 @@ class Dispatcher:
 
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         if self.stopping and scope["type"] == "http" and scope["path"] != "/healthz":
-            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            body = error_body(*STOPPING)
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
             await send({"type": "http.response.start", "status": 503, "headers": headers})
-            await send({"type": "http.response.body", "body": error_body(*STOPPING)})
+            await send({"type": "http.response.body", "body": body})
             return
         await self._api(scope, receive, send)

@@ -323,12 +323,12 @@ class ConnectionLog:
         """Wait until all these rows are closed, at most `timeout` seconds; those that are not."""
         with self._announcer.waiting_for(connection_ids) as waiting:
             wanted = select(connections.c.connection_id).where(
-                connections.c.connection_id.in_(list(waiting.left)), IS_ONGOING
+                connections.c.connection_id.in_(list(waiting.left)), IS_OPEN
             )
 
-            async def ongoing(tx: AsyncConnection) -> set[str]:
+            async def still_open(tx: AsyncConnection) -> set[str]:
                 return set((await tx.execute(wanted)).scalars())
 
-            waiting.left.intersection_update(await self._store.read(ongoing))
+            waiting.left.intersection_update(await self._store.read(still_open))
             await waiting.until_closed(timeout)
         return waiting.left

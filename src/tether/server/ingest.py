@@ -123,7 +123,9 @@ async def _try_item(
         async with tx.begin_nested():
             return await _apply_item(tx, reporter, item, now, applied)
     except _UNSTORABLE:
-        _log.exception("a report item cannot be stored", connection_id=item.connection_id[:MAX_WORD])
+        _log.exception(
+            "a report item cannot be stored", connection_id=item.connection_id[:MAX_WORD]
+        )
         del applied.events[events:]
         return False
 
