@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 import asyncssh
 
 from tether.attribution.vocabulary import Party
-from tether.net.clock import SystemClock
+from tether.net.clock import Clock, SystemClock
 from tether.net.driver import LinkDriver
 from tether.net.streams import MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import ClientStream, dial
+from tether.protocol.instant import Instant
 from tether.protocol.link import Link
 from tether.protocol.messages import (
     MAX_CONTROL_MESSAGE,
@@ -58,6 +59,16 @@ PATIENT = 5.0
 ADMIN = Identity(kind="user", user="admin", role="admin")
 
 
+class AheadClock:
+    """The real clock, `ahead` by some seconds."""
+
+    ahead = 0.0
+
+    def now(self) -> Instant:
+        now = SystemClock().now()
+        return Instant(mono=now.mono + self.ahead, wall=now.wall + self.ahead)
+
+
 def device_key() -> str:
     """A fresh device's public key."""
     return asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
@@ -67,7 +78,9 @@ HOST_KEY = device_key()
 
 
 @contextlib.asynccontextmanager
-async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Live]:
+async def running(
+    tmp_path: Path, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Live]:
     """A server over `tmp_path`, stopped in order at the end."""
     settings = {
         "link_times": LinkTimes(hello_s=1.0),
@@ -75,7 +88,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Live]:
         **settings,
     }
     server = await Server.start(
-        ServerSettings(data_dir=tmp_path, port=0, **settings), SystemClock()
+        ServerSettings(data_dir=tmp_path, port=0, **settings), clock or SystemClock()
     )
     live = Live(server)
     try:

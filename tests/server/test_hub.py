@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -17,6 +18,7 @@ from tests.server.live import (
     ADMIN,
     HOST_KEY,
     PATIENT,
+    AheadClock,
     JoinedTunnel,
     Live,
     Peer,
@@ -305,8 +307,6 @@ async def test_a_message_that_is_too_large_is_a_protocol_error(live: Live, token
 async def test_a_message_of_a_newer_peer_is_answered_and_logged_once_a_type(
     live: Live, token: str
 ) -> None:
-    import msgspec
-
     agent = await live.agent(token)
     with capture_logs() as lines:
         for name in ("teleport", "teleport", "levitate"):
@@ -476,21 +476,17 @@ async def test_a_ticket_is_good_once_and_for_one_leg(live: Live, token: str) -> 
     assert await echoes(tunnel)
 
 
-async def test_an_expired_ticket_is_refused(live: Live, token: str) -> None:
-    agent, client = await live.agent(token), await live.client()
-    grant = await client.request()
-    assert isinstance(grant, TunnelGrant)
-    await agent.expect(TunnelOffer)
-    clock = live.server._shutdown._clock
-    now = clock.now()
-
-    class Later:
-        def now(self) -> Any:
-            return type(now)(mono=now.mono + TICKET_LIFE_S, wall=now.wall + TICKET_LIFE_S + 1)
-
-    live.server._listener.config.loaded_app._tickets._clock = Later()
-    with pytest.raises(DialFailed) as refused:
-        await dial_relay(grant.relay_url, grant.ticket)
+async def test_an_expired_ticket_is_refused(tmp_path: Path) -> None:
+    clock = AheadClock()
+    async with running(tmp_path, clock=clock) as live:
+        _, token = await live.workspace()
+        await live.agent(token)
+        client = await live.client()
+        grant = await client.request()
+        assert isinstance(grant, TunnelGrant)
+        clock.ahead = TICKET_LIFE_S + 1
+        with pytest.raises(DialFailed) as refused:
+            await dial_relay(grant.relay_url, grant.ticket)
     assert (refused.value.status, refused.value.cause) == (401, "ticket_expired")
 
 
