@@ -46,7 +46,7 @@ class Sshd:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {root}/host\n"
             f"AuthorizedKeysFile {root}/authorized\nStrictModes no\nUsePAM no\n"
             f"PidFile {root}/pid\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n"
-            "PerSourcePenalties no\nMaxStartups 100:30:200\n".replace("PerSourcePenalties no\n", "")
+            "MaxStartups 100:30:200\n"
         )
         (root / "ssh_config").write_text(
             f"Host bench\n HostName 127.0.0.1\n Port {self.port}\n IdentityFile {root}/user\n"
@@ -62,7 +62,12 @@ class Sshd:
         )
         self.ssh = ["ssh", "-F", str(root / "ssh_config"), "bench"]
         self.sftp = ["sftp", "-q", "-F", str(root / "ssh_config"), "-b", "-", "bench"]
-        wait_for("sshd", lambda: subprocess.run([*self.ssh, "true"]).returncode == 0 or None)
+        wait_for(
+            "sshd",
+            lambda: (
+                subprocess.run([*self.ssh, "true"], capture_output=True).returncode == 0 or None
+            ),
+        )
 
     def close(self) -> None:
         self.process.terminate()
@@ -119,14 +124,20 @@ def echo_ms(ssh: list[str], **more: Any) -> float:
         os.close(master)
 
 
+def progress(text: str) -> None:
+    """What is being measured, on a line that is written over; only for people."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<60}\r", end="", file=sys.stderr, flush=True)
+
+
 def measure(name: str, both: dict[str, Callable[[], float]], rounds: int) -> dict[str, Any]:
     """Medians of `rounds` alternating rounds."""
     got: dict[str, list[float]] = {who: [] for who in both}
     for turn in range(rounds):
         for who, once in both.items():
             got[who].append(once())
-            print(f"\r{name}: round {turn + 1}/{rounds} {who:<8}", end="", file=sys.stderr)
-    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+            progress(f"{name}: round {turn + 1}/{rounds} {who}")
+    progress("")
     middle = {who: statistics.median(times) for who, times in got.items()}
     return {"what": name, **middle, "ratio": middle["tether"] / middle["openssh"], "runs": got}
 

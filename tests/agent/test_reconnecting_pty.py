@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,7 +23,8 @@ from tether.agent.pty_viewers import QUEUE_MAX
 from tether.agent.reconnecting_pty import DRAIN_S, KILL_AFTER_S, PtySettings, ReconnectingPty
 from tether.agent.screens import Screens
 from tether.agent.terminal_attach import AttachEnd, TerminalAttach
-from tether.agent.terminals import Terminals, start_with, with_terminal
+from tether.agent.terminal_start import start_with, with_terminal
+from tether.agent.terminals import Terminals
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
@@ -311,7 +313,10 @@ async def test_a_detach_ends_one_attach_and_nothing_else(world: World) -> None:
     told = await goes.over()
     assert told is not None
     assert (told.cause, told.terminal_lives, goes.exit_code) == ("session.detached", True, 0)
-    assert (world.causes(), [end.detached for end in world.ended]) == (["session.detached"], [True])
+    assert (world.causes(), [end.terminal_lives for end in world.ended]) == (
+        ["session.detached"],
+        [True],
+    )
     world.program.write(b"still here")
     await stays.until(lambda: stays.output == b"still here")
     assert world.terminals.listing()[0].viewers == ["alice"]
@@ -324,7 +329,7 @@ async def test_a_client_that_is_lost_ends_with_what_took_its_connection(world: W
     lost.attach.lost(fact)
     lost.attach.lost(fact)
     assert (lost.ended, world.causes()) == (None, ["client.vanished"])
-    assert world.ended[0].detached is True
+    assert world.ended[0].terminal_lives is True
     world.program.write(b"on")
     await stays.until(lambda: stays.output == b"on")
 
@@ -623,6 +628,29 @@ async def test_a_flood_is_stopped_at_once_by_who_looks_on(
     slow.attach.resume_writing()
     await slow.until(lambda: b"stopped" in slow.tail)
     assert slow.sent < QUEUE_MAX
+
+
+@for_real
+async def test_vim_looks_the_same_to_whoever_comes_back_in_the_middle(
+    world: World, processes: Processes
+) -> None:
+    if shutil.which("vim") is None:
+        pytest.skip("vim is not installed")
+    stays, goes = await world.watching(), await world.watching("bob")
+    goes.send(b"vim -u NONE -N -n -i NONE -c 'syntax on' -c 'set nu hls' /etc/passwd\r")
+    await goes.until(lambda: b"root" in goes.tail)
+    goes.send(b":vsplit\rgg/sh\rVjj")
+    await goes.until(lambda: b"VISUAL" in goes.tail)
+    goes.detach()
+    back = await world.watching("bob")
+    back.send(b"d:q\r:set nohls\ri\xe6\x97\xa5 done")
+    await back.until(lambda: b"done" in back.tail)
+    await stays.until(lambda: b"done" in stays.tail)
+    assert cells(back.screen()) == cells(stays.screen())
+    back.send(b"\x1b:q!\recho l''eft\r")
+    await back.until(lambda: b"left" in back.tail)
+    await stays.until(lambda: b"left" in stays.tail)
+    assert cells(back.screen()) == cells(stays.screen())
 
 
 # -- environment ---------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ def test_a_revoked_user_is_cut_off_and_kept_out(stack: Stack, tmp_path: Path) ->
     token = tmp_path / "token"
     token.write_text(created["token"])
     env = {**stack.env, "TETHER_CONFIG_DIR": str(tmp_path / "bob")}
+
     def as_bob(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*TETHER, *arguments], env=env, capture_output=True, text=True, timeout=60

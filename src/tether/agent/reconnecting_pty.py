@@ -37,6 +37,10 @@ TAIL_MAX = 64 << 10
 KILL_AFTER_S = 5.0
 """How long after the hang-up a process that is still there is killed."""
 
+NUDGE_S = 0.1
+"""How long a program sees another size, so that it draws everything again: two changes at once are
+one signal, after which nothing has changed."""
+
 DRAIN_S = 1.0
 """How long after the process's end its terminal may take to say so; somebody may have it open."""
 
@@ -130,6 +134,7 @@ class ReconnectingPty:
         self._tail = bytearray()
         self._output_over = False
         self._act_at: float | None = None
+        self._resize_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reading = False
         self._program = start(self._exited)
@@ -347,9 +352,11 @@ class ReconnectingPty:
 
     def screen_lost(self) -> None:
         """See `screens.Owner`. A change of size makes programs draw everything again."""
-        rows, cols = self.size
-        self._program.resize(rows + 1, cols)
-        self._program.resize(rows, cols)
+        if self.state is State.RUNNING:
+            rows, cols = self.size
+            self._program.resize(rows + 1, cols)
+            self._resize_at = self._clock.now().mono + NUDGE_S
+            self._arm()
 
     def screen_has_room(self) -> None:
         """See `screens.Owner`."""
@@ -369,7 +376,11 @@ class ReconnectingPty:
         if self.state is State.OVER:
             return
         deadlines = [viewer.deadline() for viewer in self._viewers.values()]
-        deadlines += [self._act_at, self._idle.deadline() if self.state is State.RUNNING else None]
+        deadlines += [
+            self._act_at,
+            self._resize_at,
+            self._idle.deadline() if self.state is State.RUNNING else None,
+        ]
         due = [deadline for deadline in deadlines if deadline is not None]
         if due:
             wait = max(0.0, min(due) - self._clock.now().mono)
@@ -382,6 +393,9 @@ class ReconnectingPty:
             if deadline is not None and now.mono >= deadline:
                 viewer.asked(now.mono)
                 self._tasks.spawn(self._picture(client, viewer), "picture")
+        if self._resize_at is not None and now.mono >= self._resize_at:
+            self._resize_at = None
+            self._program.resize(*self.size)
         if self.state is State.RUNNING and self._idle.expired(now.mono):
             self.end(agent_goodbye("session.idle_expired", now, actor="policy:terminal-idle"))
         elif self._act_at is not None and now.mono >= self._act_at:

@@ -74,8 +74,8 @@ class AttachEnd:
     cell: CloseCell
     status: ExitStatus | None
     """Of the terminal's process, if that is what ended."""
-    detached: bool
-    """Whether the client let go of a terminal that lives on."""
+    terminal_lives: bool
+    """Whether attaching again shows the same terminal."""
     started_at: Instant
     ended_at: Instant
 
@@ -245,7 +245,7 @@ class TerminalAttach:
             self._perform(self._machine.finish(self._clock.now()))
 
     def _close(self) -> None:
-        detached = self._pty is not None
+        lives = self._pty is not None
         if self._pty is not None:
             pty, self._pty = self._pty, None
             pty.leave(self)
@@ -255,7 +255,7 @@ class TerminalAttach:
         self._carrier.close(code if code is not None else 0 if verdict.disconnect.expected else 1)
         disconnected(
             self._log,
-            "terminal detached",
+            "terminal attach closed",
             verdict.disconnect,
             terminal_id=self._terminal_id,
             duration_s=round(now.mono - self._started.mono, 3),
@@ -265,7 +265,7 @@ class TerminalAttach:
                 terminal_id=self._terminal_id,
                 cell=self._machine.cell,
                 status=self._status,
-                detached=detached,
+                terminal_lives=lives,
                 started_at=self._started,
                 ended_at=now,
             )

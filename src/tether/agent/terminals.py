@@ -7,14 +7,12 @@ is refused with one sentence for the user, and why is a cause of the catalogue.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from tether.agent.process import ExitStatus, Process, Processes
-from tether.agent.pty import Terminal
+from tether.agent.process import ExitStatus
 from tether.agent.pty_viewers import SizePolicy
 from tether.agent.reconnecting_pty import (
     Client,
@@ -186,76 +184,3 @@ def _name(words: str) -> str:
     if not name:
         raise Refusal("bad_name", "a terminal's name needs at least one letter")
     return name
-
-
-# -- the real thing ---------------------------------------------------------------------------
-
-
-class ProcessOnTerminal:
-    """A `ProgramTerminal`: one of the agent's processes on a pseudo-terminal."""
-
-    def __init__(self, terminal: Terminal, process: Process) -> None:
-        self._terminal, self._process = terminal, process
-        self.read_fd, self.write_fd = terminal.taken_over()
-
-    def resize(self, rows: int, cols: int) -> None:
-        self._terminal.resize(cols, rows, 0, 0)
-
-    def signal(self, number: int) -> None:
-        self._process.signal(number)
-
-    def close(self) -> None:
-        os.close(self.read_fd)
-        os.close(self.write_fd)
-        self._terminal.close()
-
-
-def start_with(
-    processes: Processes,
-    *,
-    shell: str,
-    directory: str,
-    environment: Callable[[], Mapping[str, str]],
-) -> Starter:
-    """A `Starter` for the agent's own account.
-
-    Args:
-        processes: who owns what is started.
-        shell: the login shell.
-        directory: where programs start.
-        environment: of the next program, without TERM.
-    """
-
-    def start(
-        command: str, *, size: tuple[int, int], on_exit: Callable[[ExitStatus], None]
-    ) -> ProgramTerminal:
-        rows, cols = size
-        terminal = Terminal((cols, rows, 0, 0), {})
-        try:
-            process = processes.spawn_on_terminal(
-                [shell, "-c", command] if command else [shell, "-l"],
-                terminal.path,
-                env=with_terminal(environment()),
-                directory=directory,
-                on_exit=on_exit,
-            )
-            return ProcessOnTerminal(terminal, process)
-        except BaseException:
-            terminal.close()
-            raise
-
-    return start
-
-
-def with_terminal(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` for a terminal that the screen host emulates: xterm with UTF-8.
-
-    A user's own choice of character set is respected, as long as it is UTF-8 or was forced (LC_ALL).
-    """
-    found = {**environment, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    if found.get("LC_ALL"):
-        return found
-    deciding = found.get("LC_CTYPE") or found.get("LANG") or ""
-    if not re.search(r"utf-?8", deciding, re.IGNORECASE):
-        found["LC_CTYPE"] = "C.UTF-8"
-    return found

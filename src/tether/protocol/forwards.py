@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from tether.protocol.messages import FactRecord
+from tether.protocol.fact_record import FactRecord
 
 
 class ForwardKind(StrEnum):

@@ -9,9 +9,13 @@ Malformed bytes raise `Garbage`, which its reader turns into a protocol error of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
+
+from tether.protocol.fact_record import FactRecord as FactRecord
+from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
+from tether.protocol.transfers import FileOperations
 
 PROTOCOL = (1, 0)
 """Major, minor. Another major is refused; a newer minor only adds messages and keys."""
@@ -28,15 +32,6 @@ TUNNEL_CHUNK = 64 << 10
 
 class Garbage(Exception):
     """Bytes that are not a message. Its text is one line for people."""
-
-
-class FactRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact in the form of `attribution.evidence.to_record`."""
-
-    kind: str
-    vantage: str
-    at: float
-    values: dict[str, Any] = {}
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -216,6 +211,8 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="session", om
     started_at: float
     pty: bool = False
     subsystem: str = ""
+    app: str = ""
+    """The program behind it, as `agent.session_type` names it (`cursor`); "" is not known."""
     ended_at: float | None = None
     exit_code: int | None = None
     exit_signal: str | None = None
@@ -232,7 +229,23 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended", omit_default
     tx_bytes: int = 0
 
 
-ReportItem: TypeAlias = Opened | SessionRecord | Ended
+class UnknownItem(msgspec.Struct, frozen=True, kw_only=True, tag="unknown", omit_defaults=True):
+    """Stands where a newer peer's report has an item that this version does not know, so that the
+    numbers of the others stay right. Never sent."""
+
+    connection_id: str = ""
+
+
+ReportItem: TypeAlias = (
+    Opened
+    | SessionRecord
+    | Ended
+    | ForwardRecord
+    | ForwardRollup
+    | IdeSessionRecord
+    | FileOperations
+    | UnknownItem
+)
 
 
 class Report(Message, frozen=True, kw_only=True):
