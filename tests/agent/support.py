@@ -28,7 +28,7 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.messages import Message, SessionRecord, TunnelOffer
+from tether.protocol.messages import Message, ReportItem, SessionRecord, TunnelOffer
 
 WAIT_S = 20.0
 WORKSPACE_ID = "ws-1"
@@ -121,7 +121,7 @@ class World:
 
     def __init__(self, directory: Path, settings: SshSettings, keys: Keys, clock: Clock) -> None:
         self.directory, self.keys, self.clock = directory, keys, clock
-        self.records: list[SessionRecord] = []
+        self.items: list[ReportItem] = []
         self.ends: asyncio.Queue[ConnectionEnd] = asyncio.Queue()
         self.clients: list[ClientEnd] = []
         self.cables: list[Cable] = []
@@ -129,7 +129,12 @@ class World:
         self.user = "alice"
         self.announced = line_of(keys.device)
         self.tasks = Tasks("world")
-        self.server = SshServer(settings, clock=clock, on_session=self.records.append)
+        self.server = SshServer(settings, clock=clock, on_item=self.items.append)
+
+    @property
+    def records(self) -> list[SessionRecord]:
+        """What was reported of sessions."""
+        return [item for item in self.items if isinstance(item, SessionRecord)]
 
     # -- tunnels -------------------------------------------------------------------------
 

@@ -46,6 +46,13 @@ def test_asyncssh_is_the_version_that_was_read() -> None:
             ["username", "key_data", "msg", "signature"],
         ),
         (SSHServerConnection.send_auth_banner, ["msg", "lang"]),
+        (SSHServerConnection._process_cancel_tcpip_forward_global_request, ["packet"]),
+        (
+            SSHServerConnection._process_cancel_streamlocal_forward_at_openssh_dot_com_global_request,
+            ["packet"],
+        ),
+        (SSHServerConnection._finish_path_forward, ["listen_path"]),
+        (SSHConnection._report_global_response, ["result"]),
         (
             SSHServerConnection.create_server_channel,
             ["encoding", "errors", "window", "max_pktsize"],
@@ -74,7 +81,14 @@ def test_what_we_call_or_override_has_its_parameters(
     [
         *("_protocol_factory", "_transport", "_channels", "_session_id", "_auth_complete"),
         *("_key_options", "_cert_options", "_window", "_max_pktsize", "_allow_pty"),
-        *("_line_editor", "_line_echo", "_line_history", "_max_line_length", "_loop"),
+        *(
+            "_local_listeners",
+            "_line_editor",
+            "_line_echo",
+            "_line_history",
+            "_max_line_length",
+            "_loop",
+        ),
     ],
 )
 def test_the_attributes_that_we_touch_exist(name: str) -> None:
@@ -105,6 +119,19 @@ def test_messages_are_dispatched_by_the_table_that_we_replace() -> None:
     stock = SSHServerConnection._packet_handlers
     changed = {number for number, handler in ours.items() if handler is not stock.get(number)}
     assert changed == {MSG_DISCONNECT}
+
+
+def test_global_requests_are_dispatched_by_name_and_an_unknown_cancel_is_a_key_error() -> None:
+    assert "getattr(self, name, None)" in inspect.getsource(
+        SSHConnection._service_next_global_request
+    )
+    for cancel in (
+        SSHServerConnection._process_cancel_tcpip_forward_global_request,
+        SSHServerConnection._process_cancel_streamlocal_forward_at_openssh_dot_com_global_request,
+    ):
+        source = inspect.getsource(cancel)
+        assert source.count("except KeyError:") == 1
+        assert "self._local_listeners.pop(" in source
 
 
 def test_channel_requests_are_dispatched_by_name() -> None:

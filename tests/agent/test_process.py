@@ -114,7 +114,7 @@ async def test_without_its_directory_a_process_starts_at_the_root_and_is_told(
     done = await run(processes, "pwd; exit 3", directory="/no/such")
     assert (done.out, done.err, done.status.code) == (
         b"/\n",
-        b"tether: the home directory /no/such cannot be entered; starting in /\n",
+        b"tether: the directory /no/such cannot be entered; starting in /\n",
         3,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -45,7 +46,7 @@ class Owner:
 
 
 def with_host(
-    *command: str, run: Callable[..., Any] = asyncio.run
+    *command: str,
 ) -> Callable[[Callable[[Screens], Coroutine[Any, Any, None]]], Callable[[], None]]:
     """Run a test with a real screen host (or `command` in its place)."""
 
@@ -202,3 +203,10 @@ def test_a_host_that_is_stuck_is_killed_and_replaced() -> None:
             await processes.end_all()
 
     assert jumping.run(main, grace=0.2) == pytest.approx(PATIENCE_S, abs=0.5)
+
+
+def test_the_agents_own_process_never_loads_the_emulator() -> None:
+    modules = "sys, tether.agent.terminal_attach, tether.agent.terminal_start"
+    code = f"import {modules}; print('pyghostty' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "False"

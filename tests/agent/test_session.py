@@ -177,6 +177,7 @@ async def test_the_environment_says_where_one_is(agent: World, client: Client) -
         "TETHER_WORKSPACE": "dev",
         "TETHER_WORKSPACE_ID": "ws-1",
         "TETHER_CONNECTION_ID": next(iter(agent.server.live)),
+        "TETHER_USER": "alice",
         "SSH_CLIENT": "192.0.2.7 0 22",
         "SSH_CONNECTION": "192.0.2.7 0 0.0.0.0 22",
         "LANG": "C.UTF-8",
@@ -213,7 +214,7 @@ async def test_a_home_that_is_gone_is_told_and_the_command_runs(tmp_path: Path) 
         done = await client.run("pwd; exit 2")
     assert (done.stdout, done.stderr, done.exit_status) == (
         "/\n",
-        "tether: the home directory /no/home cannot be entered; starting in /\n",
+        "tether: the directory /no/home cannot be entered; starting in /\n",
         2,
     )
 
@@ -238,8 +239,9 @@ async def test_a_command_that_cannot_be_started_is_told_and_not_waited_for(
     monkeypatch.setattr(os, "posix_spawn", full)
     done = await client.run("true")
     assert (done.stderr, done.exit_status) == (
-        "tether: /bin/bash could not be started: Resource temporarily unavailable\n",
-        127,
+        "tether: /bin/bash could not be started: Resource temporarily unavailable "
+        "(exit code 229: the workspace's agent failed, not your command)\n",
+        229,
     )
 
 
@@ -354,6 +356,7 @@ async def test_sftp_copies_both_ways(agent: World, client: Client) -> None:
         connection_id=end.connection_id,
         session_id=first.session_id,
         session_type="sftp",
+        app="ssh",
         started_at=first.started_at,
         subsystem="sftp",
         ended_at=last.ended_at,
@@ -405,6 +408,7 @@ async def test_a_session_is_recorded_at_its_start_and_its_end(agent: World) -> N
         connection_id=end.connection_id,
         session_id=first.session_id,
         session_type="ssh",
+        app="ssh",
         started_at=first.started_at,
         pty=True,
     )
@@ -412,6 +416,7 @@ async def test_a_session_is_recorded_at_its_start_and_its_end(agent: World) -> N
         connection_id=end.connection_id,
         session_id=first.session_id,
         session_type="ssh",
+        app="ssh",
         started_at=first.started_at,
         pty=True,
         ended_at=last.ended_at,

@@ -22,7 +22,7 @@ from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
 from tether.net.driver import HIGH_WATER
-from tether.protocol.messages import LoginResult, SessionRecord
+from tether.protocol.messages import LoginResult, ReportItem
 from tether.protocol.relaying import PeerGone, RelayGoodbye, encode_word
 
 Client = asyncssh.SSHClientConnection
@@ -448,11 +448,11 @@ async def test_a_later_shutdown_is_a_symptom(agent: World) -> None:
 
 
 async def test_a_bug_of_ours_is_our_failure(tmp_path: Path) -> None:
-    def broken(record: SessionRecord) -> None:
+    def broken(item: ReportItem) -> None:
         raise KeyError("journal")
 
     async with world(tmp_path) as agent:
-        agent.server._on_session = broken
+        agent.server._on_item = broken
         client = await agent.connect()
         done = await client.run("true")
         assert done.exit_status is None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import tmux
@@ -101,6 +101,7 @@ def fed(*parts: bytes, rows: int = ROWS, cols: int = COLS) -> Emulator:
     return emulator
 
 
+@example(before=[b"0123456789" * 2 + "日本".encode()], after=[b"x"])
 @given(before=output, after=output)
 @settings(max_examples=200)
 def test_whoever_attaches_anywhere_sees_what_a_viewer_from_the_start_sees(

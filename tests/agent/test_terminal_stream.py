@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tether.agent.terminal_stream import Output, OutputCutter
 
 FOR_NOBODY = [
+    b"\x1b[?4m",
     *(
         b"\x1b[c",
         b"\x1b[0c",

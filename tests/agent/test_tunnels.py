@@ -64,14 +64,11 @@ class Place:
         self.ssh = SshServer(
             SshSettings(host_key=load_or_create(directory), login_timeout_s=60.0),
             clock=self.clock,
-            on_session=self._session,
+            on_item=journal.post,
         )
         self.tunnels = Tunnels(
             ssh=self.ssh, journal=journal, clock=self.clock, dial=self._dial, limit=limit
         )
-
-    def _session(self, record: SessionRecord) -> None:
-        self.journal.post(record)
 
     async def _dial(self, url: str, ticket: str) -> MessageStream:
         await self.joined.wait()

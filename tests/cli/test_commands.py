@@ -344,6 +344,19 @@ def test_a_changed_host_key_is_refused_until_it_is_accepted(
     assert accepted.code == 0, accepted.err
 
 
+def test_a_directory_that_cannot_be_made_is_named(
+    tether: Tether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TETHER_CONFIG_DIR", str(tmp_path / "file" / "config"))
+    for line, code in (("config-ssh", 1), ("ssh dev", 255)):
+        answer = tether(*line.split())
+        assert (answer.code, answer.err.count("\n")) == (code, 1)
+        assert "file/config" in answer.err
+        assert "Not a directory" in answer.err
+        assert "bug" not in answer.err
+
+
 def every_command() -> Iterator[tuple[str, click.Command, str]]:
     group = commands.build(program.PROGRAMS)
     context = click.Context(group, info_name="tether")

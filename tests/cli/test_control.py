@@ -116,7 +116,6 @@ def refusal(answer: Answers, break_it: Callable[[Cable], None] | None = None) ->
             asyncio.get_running_loop().call_later(1, break_it, cable)
         with pytest.raises(Failure) as refused:
             await link.request_tunnel("dev", "k")
-        assert refused.value.code == 255
         told = str(refused.value)
         await link.leave()
 

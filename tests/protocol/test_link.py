@@ -340,6 +340,72 @@ def test_nobody_testifies_for_another_party() -> None:
     assert link.cell.facts == (said(link, 5, Party.CLIENT, "client.closed"),)
 
 
+def test_a_client_testifies_only_to_what_it_can_see() -> None:
+    link = Link(me=Party.AGENT, peer=Party.CLIENT, now=at(0))
+    closed = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=2.0)
+    blamed = ev.InternalFailure(vantage=Vantage.CLIENT, at=1.0, party=Party.AGENT, what="x")
+    link.receive(Goodbye(facts=records_of((closed, blamed))), at(5))
+    assert link.cell.facts == (closed,)
+
+
+def violated(link: Link, when: float, by: Party, what: str) -> ev.ProtocolViolated:
+    return ev.ProtocolViolated(vantage=Vantage(str(link.me)), at=EPOCH + when, by=by, what=what)
+
+
+@pytest.mark.parametrize(
+    ("peer", "cause"),
+    [
+        (Party.CLIENT, "workspace.stopped"),
+        (Party.CLIENT, "agent.protocol_error"),
+        (Party.RELAY, "client.closed"),
+        (Party.RELAY, "workspace.stopped"),
+    ],
+)
+def test_a_peer_that_declares_what_is_not_its_own_breaks_the_protocol(
+    peer: Party, cause: str
+) -> None:
+    link = Link(me=Party.AGENT, peer=peer, now=at(0))
+    goodbye = Goodbye(cause=cause, actor="admin:root")
+    assert link.receive(goodbye, at(5)) == [Send(GoodbyeAck()), Deliver(goodbye)]
+    what = f"declared {cause}, which is not a {peer}'s to declare"
+    assert link.cell.facts == (violated(link, 5, peer, what),)
+
+
+@pytest.mark.parametrize(
+    ("peer", "cause"),
+    [
+        (Party.CLIENT, "client.closed"),
+        (Party.RELAY, "server.shutdown"),
+        (Party.RELAY, "relay.crashed"),
+        (Party.AGENT, "workspace.stopped"),
+        (Party.SERVER, "client.closed"),
+    ],
+)
+def test_what_a_peer_may_declare_is_its_goodbye(peer: Party, cause: str) -> None:
+    link = Link(me=Party.AGENT, peer=peer, now=at(0))
+    link.receive(Goodbye(cause=cause), at(5))
+    assert link.cell.facts == (said(link, 5, peer, cause),)
+
+
+def test_a_word_that_no_peer_may_declare_is_told_in_one_short_line() -> None:
+    link = Link(me=Party.SERVER, peer=Party.CLIENT, now=at(0))
+    link.receive(Goodbye(cause="\x1b[2J" + "x" * 200), at(5))
+    what = f"declared �[2J{'x' * 60}, which is not a client's to declare"
+    assert link.cell.facts == (violated(link, 5, Party.CLIENT, what),)
+
+
+def test_a_client_tells_its_peers_fault_without_declaring_it() -> None:
+    client, agent = (
+        Link(me=Party.CLIENT, peer=Party.AGENT, now=at(0)),
+        Link(me=Party.AGENT, peer=Party.CLIENT, now=at(0)),
+    )
+    (sent,) = client.violated("no such frame", at(5))
+    assert client.cell.facts == (violated(client, 5, Party.AGENT, "no such frame"),)
+    assert isinstance(sent, Send)
+    agent.receive(sent.message, at(6))
+    assert agent.cell.facts == (said(agent, 6, Party.CLIENT, "unknown", detail="no such frame"),)
+
+
 def test_what_is_no_fact_is_left_out_and_what_is_new_is_kept() -> None:
     new = FactRecord(kind="quantum_flip", vantage="client", at=1.0, values={"qubits": 3})
     assert facts_of([FactRecord(kind="superseded", vantage="moon", at=1.0), new]) == [

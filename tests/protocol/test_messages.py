@@ -25,6 +25,7 @@ from tether.protocol.messages import (
     ReportAck,
     SessionRecord,
     TunnelHello,
+    UnknownItem,
     Unrecognized,
     Welcome,
     decode,
@@ -208,3 +209,18 @@ def test_fact_values_may_hold_anything_plain() -> None:
     values: dict[str, Any] = {"a": [1, {"b": None}], "c": True}
     goodbye = Goodbye(facts=[FactRecord(kind="new", vantage="agent", at=1.0, values=values)])
     assert decode(encode(goodbye)) == goodbye
+
+
+def test_an_item_of_a_newer_agent_keeps_its_place_in_a_report() -> None:
+    known = Opened(connection_id="c1", at=1.0)
+    newer = {"type": "gpu_session", "connection_id": "c1", "started_at": 2.0}
+    body = {"journal_id": "j", "first_seq": 7, "items": [newer, known]}
+    assert decode(msgspec.msgpack.encode(("report", body))) == Report(
+        journal_id="j", first_seq=7, items=[UnknownItem(connection_id="c1"), known]
+    )
+
+
+def test_a_known_item_with_wrong_values_is_still_garbage() -> None:
+    body = {"journal_id": "j", "first_seq": 7, "items": [{"type": "opened", "connection_id": 1}]}
+    with pytest.raises(Garbage):
+        decode(msgspec.msgpack.encode(("report", body)))

@@ -219,7 +219,9 @@ def test_a_channel_that_the_client_closes_is_closed_by_the_client() -> None:
 def test_a_lost_connection_keeps_its_own_cause_and_nobody_is_told() -> None:
     machine = opened()
     lost = ev.StreamEnded(vantage=Vantage.RELAY, at=2.0, peer=Party.CLIENT, how=StreamEnd.EOF)
-    assert machine.lost(lost) == [attach.Close()]
+    known = ev.Authenticated(vantage=Vantage.AGENT, at=0.5, user="alice", method="publickey")
+    assert machine.lost(known, lost) == [attach.Close()]
+    assert machine.cell.facts == (known, lost)
     assert machine.verdict().disconnect.cause == "client.vanished"
 
 

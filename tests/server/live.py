@@ -108,14 +108,15 @@ class Live:
     server: Server
     peers: list[Peer] = field(default_factory=list)
     stopped: bool = False
+    host: str = "127.0.0.1"
 
     @property
     def control_url(self) -> str:
-        return f"ws{self.server.url.removeprefix('http')}/api/v1/control"
+        return f"ws://{self.host}:{self.port}/api/v1/control"
 
     @property
     def port(self) -> int:
-        return int(self.server.url.rpartition(":")[2])
+        return self.server.port
 
     async def stop(self, actor: str = "signal:15 from pid 1 uid 0") -> None:
         self.stopped = True

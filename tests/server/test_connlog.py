@@ -34,6 +34,7 @@ from tether.protocol.messages import (
     Report,
     ReportItem,
     SessionRecord,
+    UnknownItem,
 )
 from tether.server.connlog import PENDING_LIFE_S, ConnectionLog
 from tether.server.errors import Ambiguous, NotFound
@@ -433,6 +434,18 @@ async def test_an_item_with_values_that_cannot_be_stored_does_not_stop_the_journ
     assert row["sessions"] == []
     assert len(row["evidence"]) == len(EXITED)
     assert (row["rx_bytes"], row["tx_bytes"]) == (0, (1 << 63) - 1)
+
+
+async def test_an_item_of_a_newer_agent_is_acknowledged_and_warned_of_once(
+    record: Record,
+) -> None:
+    await record.tunnel("c1")
+    with capture_logs() as lines:
+        for _ in range(2):
+            await record.report(UnknownItem(connection_id="c1"), ended("c1", *EXITED))
+    warned = [(line["event"], line.get("kind")) for line in lines]
+    assert warned.count(("report items not kept", "UnknownItem")) == 1
+    assert (await record.row("c1"))["disconnect_cause"] == "session.exit"
 
 
 async def test_what_a_reporter_may_store_of_one_connection_is_bounded(record: Record) -> None:

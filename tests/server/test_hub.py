@@ -56,6 +56,7 @@ from tether.protocol.messages import (
     encode,
 )
 from tether.protocol.relaying import RelayGoodbye, decode_word
+from tether.server.handshake import MAX_PENDING
 from tether.server.settings import Graces, LinkTimes
 from tether.server.tickets import TICKET_LIFE_S
 from tether.server.workspaces import StopReason
@@ -965,3 +966,48 @@ async def test_rows_are_closed_even_if_no_peer_says_goodbye(tmp_path: Path) -> N
         await live.stop()
     async with running(tmp_path) as again:
         assert [row["disconnect_cause"] for row in await again.rows()] == ["server.shutdown"]
+
+
+# -- decisions that fall between a token and a welcome --------------------------------------------
+
+
+async def test_a_token_that_is_withdrawn_before_the_hello_opens_nothing(live: Live) -> None:
+    _, user_token = await live.user("alice")
+    stream = await raw_link(live, user_token)
+    await live.server.accounts.revoke_user("alice", ADMIN)
+    await live.server.hub.revoke_user("alice", "admin:admin")
+    hello = Hello(protocol=(1, 0), role="client", version="1", instance_id="i-1")
+    await stream.send(encode(hello))
+    goodbye = None
+    while not isinstance(goodbye, Goodbye):  # behind the welcome
+        raw = await asyncio.wait_for(stream.recv(), PATIENT)
+        assert isinstance(raw, bytes)
+        goodbye = decode(raw)
+    assert (goodbye.cause, goodbye.retry_after_s) == ("auth.user_revoked", -1.0)
+    await stream.close(1000, "")
+    assert (await the_only_row(live))["disconnect_cause"] == "auth.user_revoked"
+
+
+async def test_an_agent_of_a_workspace_that_is_deleted_before_the_hello_is_sent_away(
+    live: Live, token: str
+) -> None:
+    stream = await raw_link(live, token)
+    await live.server.workspaces.delete("dev", ADMIN)
+    await stream.send(encode(HELLO))
+    with pytest.raises(StreamLost) as end:
+        await asyncio.wait_for(stream.recv(), PATIENT)
+    assert end.value.close_code == 1008
+    assert not live.server.hub.agent_connected((await live.workspace("dev"))[0])
+
+
+async def test_the_number_of_handshakes_under_way_is_bounded(tmp_path: Path) -> None:
+    async with running(tmp_path, link_times=LinkTimes(hello_s=30.0)) as live:
+        user_token = await live.admin_token()
+        waiting = await asyncio.gather(*(raw_link(live, user_token) for _ in range(MAX_PENDING)))
+        with pytest.raises(DialFailed) as refused:
+            await raw_link(live, user_token)
+        assert (refused.value.status, refused.value.cause) == (503, "server_busy")
+        await waiting[0].close(1000, "")
+        await live.client(user_token)
+        for stream in waiting:
+            stream._ws.transport.abort()

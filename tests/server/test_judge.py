@@ -367,6 +367,37 @@ def test_a_client_cannot_speak_for_the_agent_or_the_server() -> None:
     assert judge(A2C, (forged, honest)).columns["disconnect_cause"] == "client.vanished"
 
 
+@pytest.mark.parametrize(
+    "fact",
+    [
+        ev.ProtocolViolated(vantage=CLIENT, at=1.0, by=Party.AGENT, what="x"),
+        ev.InternalFailure(vantage=CLIENT, at=1.0, party=Party.AGENT, what="x"),
+        ev.SignalReceived(vantage=CLIENT, at=1.0, party=Party.AGENT, signal=9),
+        ev.Superseded(vantage=CLIENT, at=1.0, by_instance="x"),
+        goodbye(Party.CLIENT, "workspace.stopped", CLIENT, "admin:root"),
+    ],
+)
+def test_a_client_is_not_heard_about_what_it_cannot_have_seen(fact: ev.Evidence) -> None:
+    assert admissible(CLIENT, [fact, local_closed()]) == (local_closed(),)
+
+
+def test_what_a_client_heard_is_kept_and_not_judged_where_anybody_tells_an_end() -> None:
+    heard = goodbye(Party.SERVER, "workspace.stopped", CLIENT, "admin:root")
+    assert admissible(CLIENT, [heard]) == (heard,)
+    alone = judge(A2C, (said_by(CLIENT, heard),))
+    assert alone.columns["disconnect_cause"] == "workspace.stopped"
+    for other in (AGENT, RELAY):
+        told = said_by(other, ended(Party.CLIENT))
+        judged = judge(A2C, (said_by(CLIENT, heard), told))
+        assert judged.columns["disconnect_cause"] == "client.vanished"
+
+
+def test_what_went_before_an_end_does_not_silence_what_a_client_heard() -> None:
+    heard = goodbye(Party.AGENT, "agent.shutdown", CLIENT, SIGTERM)
+    judged = judge(A2C, (said_by(AGENT, authenticated()), said_by(CLIENT, heard)))
+    assert judged.columns["disconnect_cause"] == "agent.shutdown"
+
+
 def test_other_words_for_the_same_end_are_no_new_judgement() -> None:
     agent = said_by(AGENT, ended(Party.CLIENT, StreamEnd.EOF))
     relay = said_by(RELAY, ended(Party.CLIENT, StreamEnd.RESET))

@@ -38,10 +38,15 @@ def _statements(connection: sa.Connection) -> dict[str, str]:
 
 
 def _parts(statement: str) -> list[str]:
-    """The columns and constraints of a statement in no order: two makers may order them apart."""
-    return sorted(
-        part.strip(" ,()") for part in statement.replace(", CONSTRAINT", "\n").split("\n")
-    )
+    """What a statement lists, in no order: a column that was added stands behind the constraints."""
+    depth, parts = 0, [""]
+    for char in statement:
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        if depth == 1 and char in "(,":
+            parts.append("")
+        else:
+            parts[-1] += char
+    return sorted(part.strip(" )") for part in parts)
 
 
 def test_the_migrated_schema_equals_the_metadata(connection: sa.Connection, tmp_path: Path) -> None:
@@ -76,6 +81,17 @@ def test_the_migrations_can_be_undone(connection: sa.Connection) -> None:
     assert "connections" in _statements(connection)
 
 
+def test_rows_of_the_first_version_survive_the_second(connection: sa.Connection) -> None:
+    migrate(connection, "0001")
+    connection.exec_driver_sql(
+        "INSERT INTO connections (connection_id, status, connect_type, type, created_at)"
+        " VALUES ('c1', 'ongoing', 'agent_to_client', 'ssh', 1.0)"
+    )
+    migrate(connection)
+    found = connection.exec_driver_sql("SELECT connection_id, parent_id, app FROM connections")
+    assert found.fetchall() == [("c1", None, "")]
+
+
 @pytest.mark.anyio
 async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "server.db"
@@ -96,7 +112,8 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path:
 def test_the_scripts_travel_with_the_package() -> None:
     folder = resources.files("tether.server") / "migrations"
     assert (folder / "env.py").is_file()
-    assert (folder / "versions" / "v0001_initial.py").is_file()
+    for name in ("v0001_initial.py", "v0002_contents.py"):
+        assert (folder / "versions" / name).is_file()
 
 
 def test_the_schema_compiles_for_postgresql() -> None:

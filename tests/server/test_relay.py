@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
+import socket
+import struct
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -391,6 +395,48 @@ async def test_a_path_is_stalled_if_something_outstanding_is_not_acknowledged(
     counters: dict[str, int] | None, stalled: bool
 ) -> None:
     assert is_stalled(counters) is stalled
+
+
+def deafen(sock: Any) -> None:
+    """From now on every packet to this socket is lost (a classic BPF filter that returns 0)."""
+    program = struct.pack("HBBI", 0x06, 0, 0, 0)
+    kept = ctypes.create_string_buffer(program, len(program))
+    with socket.socket(fileno=os.dup(sock.fileno())) as same:
+        filtered = struct.pack("HL", 1, ctypes.addressof(kept))
+        same.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filtered)
+
+
+SO_ATTACH_FILTER = 26
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="needs TCP_INFO and socket filters"
+)
+async def test_a_leg_whose_path_swallows_everything_is_given_up() -> None:
+    async with site(watch_every_s=0.1, silent_after_ms=300) as here:
+        client, agent = await here.join()
+        for leg in (client._ws, here.relay._tunnels["c1"].client.stream._protocol):
+            deafen(leg.transport.get_extra_info("socket"))
+        await agent.send(b"is anybody there?")
+        word = await heard(agent)
+        ending = await here.told.ending()
+    assert isinstance(word, str)
+    gone = decode_word(word)
+    assert isinstance(gone, PeerGone)
+    assert gone.how == "silent"
+    assert gone.silence_s is not None
+    assert gone.silence_s > 0.3
+    assert the_stream_ended(ending) == (CLIENT, StreamEnd.SILENT, "", None)
+    (counters,) = [fact for fact in ending.facts if isinstance(fact, ev.TcpCounters)]
+    assert counters.unacked > 0
+
+
+async def test_an_idle_tunnel_is_not_silent() -> None:
+    async with site(watch_every_s=0.02, silent_after_ms=100) as here:
+        client, agent = await here.join()
+        await asyncio.sleep(0.5)  # of nothing at all
+        await client.send(b"still here")
+        assert await heard(agent) == b"still here"
 
 
 # -- leaks --------------------------------------------------------------------------------------

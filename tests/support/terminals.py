@@ -45,11 +45,14 @@ def history_lines(emulator: Emulator) -> list[bytes]:
 
 
 def observed(emulator: Emulator) -> dict[str, Any]:
-    """Everything that a viewer can tell."""
+    """Everything that a viewer can see.
+
+    Which rows are one line is left out: a snapshot tells it, but not for a line that has been torn
+    apart, or that goes on from the scrollback to the screen.
+    """
     return {
         "cells": screen_cells(emulator),
-        "wraps": [emulator.wraps(row) for row in range(emulator.size[0])],
-        "history": history_lines(emulator),
+        "history": b"".join(history_lines(emulator)),
         "cursor": emulator.cursor,
         "wrap_pending": emulator.wrap_pending,
         "alternate": emulator.alternate,

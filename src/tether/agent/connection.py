@@ -9,18 +9,20 @@ when the tunnel ends, SSH is told and its sessions are cleaned up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import hashlib
 
 import asyncssh
 from asyncssh.packet import PacketDecodeError
 
 from tether.agent import auth
-from tether.agent.environment import Account, session_environment
+from tether.agent.environment import Account
 from tether.agent.forwarding import Forwarding
-from tether.agent.process import ExitStatus, Processes
 from tether.agent.session import Session
+from tether.agent.sessions import Sessions
 from tether.agent.ssh_connection import SshConnection
+from tether.agent.ssh_settings import Shared, SshSettings
 from tether.agent.ssh_transport import TunnelTransport
+from tether.agent.tracked_forward import Forwards
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
@@ -33,7 +35,6 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.log import get_logger
-from tether.net.clock import Clock
 from tether.net.streams import MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
@@ -41,14 +42,9 @@ from tether.protocol.messages import (
     Goodbye,
     LoginResult,
     Message,
-    SessionRecord,
-    SessionResult,
     TunnelOffer,
 )
 from tether.version import VERSION
-
-MAX_SESSIONS = 64
-"""Sessions open at once on one SSH connection."""
 
 HALF_CLOSED_S = 3.0
 """How long a client that sends no more may take to say why."""
@@ -64,18 +60,14 @@ class Connection:
         stream: MessageStream,
         offer: TunnelOffer,
         *,
-        trust: auth.Trust,
+        settings: SshSettings,
         account: Account,
         options: asyncssh.SSHServerConnectionOptions,
-        variables: Mapping[str, str],
-        login_timeout_s: float,
-        processes: Processes,
-        clock: Clock,
-        on_session: Callable[[SessionRecord], None],
+        shared: Shared,
     ) -> None:
-        self.offer, self.account, self.processes = offer, account, processes
-        self._trust, self._variables, self._clock = trust, variables, clock
-        self._login_timeout_s, self._on_session = login_timeout_s, on_session
+        self.offer, self._clock = offer, shared.clock
+        self._trust = _trust(offer, settings)
+        self._login_timeout_s = settings.login_timeout_s
         self._log = get_logger("ssh", connection_id=offer.connection_id, user=offer.user)
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(f"ssh-{offer.connection_id[:8]}")
@@ -83,16 +75,33 @@ class Connection:
             stream,
             me=Party.AGENT,
             peer=Party.CLIENT,
-            clock=clock,
+            clock=self._clock,
             version=VERSION,
             on_data=self._receive,
             on_half_close=self._half_closed,
             on_message=self._heard,
         )
         self._transport = TunnelTransport(self.tunnel, self._tasks, client_ip=offer.client_ip)
-        self._ssh = SshConnection(options, self, _Handler(self))
+        self._sessions = Sessions(
+            offer,
+            settings,
+            account,
+            shared,
+            cell=self.cell,
+            send=self.tunnel.send,
+            failed=self.failed,
+        )
+        self._forwards = Forwards(
+            offer.connection_id,
+            client=f"{offer.user}/{hashlib.sha256(self._trust.announced).hexdigest()[:16]}",
+            cell=self.cell,
+            clock=self._clock,
+            policy=settings.policy,
+            ide=shared.ide,
+            on_item=shared.on_item,
+        )
+        self._ssh = SshConnection(options, self, _Handler(self, self._forwards))
         self._transport.attach(self._ssh)
-        self._sessions: set[Session] = set()
         self._begun = False
         self._login_timer: asyncio.TimerHandle | None = None
         self._silence_timer: asyncio.TimerHandle | None = None
@@ -107,7 +116,7 @@ class Connection:
     @property
     def open_sessions(self) -> int:
         """Sessions that were started and have not ended."""
-        return sum(s.started_at is not None and not s.over for s in self._sessions)
+        return self._sessions.running
 
     async def run(self) -> None:
         """Serve until the tunnel is over."""
@@ -128,6 +137,7 @@ class Connection:
             self._close_ssh()
             if self._begun:
                 await self._ssh.wait_closed()
+            self._forwards.finish(classify(_A2C, self.cell.facts).disconnect.cause)
 
     def _begin(self) -> None:
         self._begun = True
@@ -142,8 +152,7 @@ class Connection:
         """End because of `fact`: show `announcement` to terminals, then say goodbye."""
         self.cell.offer(fact)
         self._ssh.resume_writing()  # nothing of what is still to be said may wait for room
-        for session in self._sessions:
-            session.announce(announcement)
+        self._sessions.announce(announcement)
         self._leave(fact, cause=cause, actor=actor, detail=detail)
 
     def failed(self, exc: Exception) -> None:
@@ -284,76 +293,9 @@ class Connection:
             )
         )
 
-    # -- sessions ----------------------------------------------------------------------------
-
     def new_session(self) -> Session:
         """A session for a channel that the client opens."""
-        if len(self._sessions) >= MAX_SESSIONS:
-            raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_RESOURCE_SHORTAGE,
-                f"tether: this connection has {MAX_SESSIONS} sessions already",
-            )
-        session = Session(self)
-        self._sessions.add(session)
-        return session
-
-    def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-        ip = self.offer.client_ip or "0.0.0.0"
-        return session_environment(
-            self.account,
-            settings=self._variables,
-            client=client,
-            connection={
-                "TETHER_WORKSPACE": self._trust.workspace,
-                "TETHER_WORKSPACE_ID": self._trust.workspace_id,
-                "TETHER_CONNECTION_ID": self.offer.connection_id,
-                "SSH_CLIENT": f"{ip} 0 22",
-                "SSH_CONNECTION": f"{ip} 0 0.0.0.0 22",
-                **more,
-            },
-        )
-
-    def session_started(self, session: Session) -> None:
-        session.started_at = self._now()
-        self._on_session(self._record(session))
-
-    def session_ended(self, session: Session, status: ExitStatus) -> None:
-        now = self._now()
-        self.cell.note(
-            ev.SessionEnded(
-                vantage=Vantage.AGENT,
-                at=now,
-                exit_code=status.code,
-                exit_signal=status.signal,
-                open_sessions=self.open_sessions,
-            )
-        )
-        self.tunnel.send(SessionResult(exit_code=status.code, exit_signal=status.signal))
-        self._on_session(self._record(session, now, status))
-
-    def session_lost(self, session: Session) -> None:
-        self._sessions.discard(session)
-        if (
-            session.started_at is not None and not session.over
-        ):  # its channel closed before its process ended
-            session.over = True
-            self._on_session(self._record(session, self._now()))
-
-    def _record(
-        self, session: Session, ended_at: float | None = None, status: ExitStatus | None = None
-    ) -> SessionRecord:
-        assert session.started_at is not None, "what never started is not recorded"
-        return SessionRecord(
-            connection_id=self.offer.connection_id,
-            session_id=session.session_id,
-            session_type=str(session.session_type),
-            started_at=session.started_at,
-            pty=session.pty,
-            subsystem=session.subsystem,
-            ended_at=ended_at,
-            exit_code=status.code if status else None,
-            exit_signal=status.signal if status else None,
-        )
+        return self._sessions.new()
 
     def _now(self) -> float:
         return self._clock.now().wall
@@ -362,8 +304,8 @@ class Connection:
 class _Handler(Forwarding):
     """asyncssh's callbacks, handed to the connection."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__()
+    def __init__(self, connection: Connection, forwards: Forwards) -> None:
+        super().__init__(forwards)
         self._connection = connection
 
     def begin_auth(self, username: str) -> bool:
@@ -377,3 +319,14 @@ class _Handler(Forwarding):
 
     def session_requested(self) -> Session:
         return self._connection.new_session()
+
+
+def _trust(offer: TunnelOffer, settings: SshSettings) -> auth.Trust:
+    return auth.Trust(
+        announced=auth.wire_form(offer.public_key),
+        ca=auth.wire_form(settings.user_ca_key),
+        user=offer.user,
+        workspace=settings.workspace,
+        workspace_id=settings.workspace_id,
+        client_ip=offer.client_ip,
+    )

@@ -1,27 +1,34 @@
-"""Forwarded ports and sockets, in both directions: what asyncssh does, with its errors contained.
+"""Forwarded ports and sockets, in both directions: asyncssh's questions, answered.
 
-Law: everything that the workspace's user may do is allowed, and listeners are bound where the client
-asked for (OpenSSH's `GatewayPorts clientspecified`). A destination that cannot exist (a host name that
-no DNS can hold, a port above 65535) is a refused forward; stock asyncssh ends the whole connection.
+Law: everything that the workspace's user may do is allowed unless policy says otherwise, and listeners
+are bound where the client asked for (OpenSSH's `GatewayPorts clientspecified`). What is carried is
+seen by the connection's `Forwards`; how it is carried is asyncssh's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import asyncssh
 from asyncssh.forward import SSHForwarder
 
+from tether.agent.tracked_forward import (
+    Forwards,
+    connect_tcp,
+    connect_unix,
+    listen_tcp,
+    listen_unix,
+)
+
 MAX_CHANNELS = 1024
 """Channels open at once on one SSH connection; each may hold a window of unread data."""
-
-_IMPOSSIBLE = (ValueError, OverflowError, TypeError)
 
 
 class Forwarding(asyncssh.SSHServer):
     """The forwarding half of an asyncssh server's callbacks."""
 
-    def __init__(self) -> None:
+    def __init__(self, forwards: Forwards) -> None:
+        self._forwards = forwards
         self._conn: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
@@ -31,42 +38,29 @@ class Forwarding(asyncssh.SSHServer):
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
     ) -> Awaitable[SSHForwarder]:
         self._check_room()
-        return self._reach(
-            lambda conn: conn.forward_connection(dest_host, _existing_port(dest_port))
-        )
+        origin = (orig_host, orig_port)
+        return self._reach(connect_tcp(self._forwards, dest_host, dest_port, origin=origin))
 
     def unix_connection_requested(  # type: ignore[override]
         self, dest_path: str
     ) -> Awaitable[SSHForwarder]:
         self._check_room()
-        return self._reach(lambda conn: conn.forward_unix_connection(dest_path))
+        return self._reach(connect_unix(self._forwards, dest_path))
 
     async def server_requested(
         self, listen_host: str, listen_port: int
     ) -> asyncssh.SSHListener | bool:
-        try:
-            port = _existing_port(listen_port)
-            return await self._connection_made().forward_local_port(
-                listen_host, port, listen_host, port
-            )
-        except _IMPOSSIBLE:
-            return False
+        conn = self._connection_made()
+        return await listen_tcp(self._forwards, conn, listen_host, listen_port) or False
 
     async def unix_server_requested(self, listen_path: str) -> asyncssh.SSHListener | bool:
-        try:
-            return await self._connection_made().forward_local_path(listen_path, listen_path)
-        except _IMPOSSIBLE:
-            return False
+        return await listen_unix(self._forwards, self._connection_made(), listen_path) or False
 
-    async def _reach(
-        self, dial: Callable[[asyncssh.SSHServerConnection], Awaitable[SSHForwarder]]
-    ) -> SSHForwarder:
-        connection = self._connection_made()
-        try:
-            forwarder = await dial(connection)
-        except _IMPOSSIBLE as wrong:
-            raise _refusal(wrong) from wrong
-        if connection.is_closed():  # while we dialled: asyncssh would forget the socket
+    async def _reach(self, dialling: Awaitable[SSHForwarder]) -> SSHForwarder:
+        forwarder = await dialling
+        if (
+            self._connection_made().is_closed()
+        ):  # while we dialled: asyncssh would forget the socket
             forwarder.close()
         return forwarder
 
@@ -80,14 +74,3 @@ class Forwarding(asyncssh.SSHServer):
     def _connection_made(self) -> asyncssh.SSHServerConnection:
         assert self._conn is not None, "asyncssh tells of the connection first"
         return self._conn
-
-
-def _existing_port(number: int) -> int:
-    """`number`, if it is one. getaddrinfo(3) would cut the rest off and take another port."""
-    if number > 65535:
-        raise ValueError(f"there is no port {number}")
-    return number
-
-
-def _refusal(wrong: Exception) -> asyncssh.ChannelOpenError:
-    return asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, f"tether: {wrong}")

@@ -30,6 +30,7 @@ class Emulator:
 
     def __init__(self, *, rows: int, cols: int, history_bytes: int, _terminal: Any = None) -> None:
         self._replies: list[bytes] = []
+        self._looks: dict[tuple[int, int], bytes] = {}
         if _terminal is None:
             _terminal = Terminal(cols, rows, scrollback=_MANY_LINES)
             for name, ctype, value in (
@@ -113,12 +114,20 @@ class Emulator:
     def feed(self, data: bytes) -> list[bytes]:
         """Take what the program wrote; returns the answers to its queries."""
         self._replies.clear()
+        self._looks.clear()
         self._terminal.feed(data)
         return list(self._replies)
 
     def resize(self, *, rows: int, cols: int) -> None:
         """Change the size; lines of the primary screen are laid out anew."""
+        self._looks.clear()
         self._terminal.resize(cols, rows, *_CELL_PX)
+
+    def second_half(self, row: int, col: int) -> bool:
+        """Whether a cell of the screen is the second half of a wide character."""
+        raw = ffi.new("GhosttyCell*")
+        check(lib.ghostty_grid_ref_cell(self._terminal.ref(col, row), raw), "cell")
+        return _decoded(int(raw[0])).spacer
 
     def wraps(self, row: int, *, history: bool = False) -> bool:
         """Whether the text of row `row` goes on in the next."""
@@ -152,7 +161,7 @@ class Emulator:
             cell = _decoded(int(raw[0]))
             if cell.spacer and col > first:
                 continue
-            look = cell.background + (_look(ref) if cell.styled else b"")
+            look = cell.background + (self._look(ref, cell.style) if cell.style else b"")
             if cell.linked:
                 look += b"\x1b]8;;%b\x1b\\" % _link(ref)
             if blanks:
@@ -163,6 +172,14 @@ class Emulator:
                 look_now = look
             parts.append(_graphemes(ref) if cell.cluster else cell.text)
         return b"".join([*parts, _plain_again(look_now)])
+
+    def _look(self, ref: Any, style: int) -> bytes:
+        """The look of a cell; styles are numbered anew in every page, so both together name one."""
+        key = int(ffi.cast("uintptr_t", ref.node)), style
+        look = self._looks.get(key)
+        if look is None:
+            look = self._looks[key] = _look(ref)
+        return look
 
     def pen(self) -> bytes:
         """What sets colours, link, protection, character sets and keyboard protocol as they are."""
@@ -235,7 +252,8 @@ class _Cell:
     spacer: bool
     """The second half of a wide character, or the gap before one that went to the next row."""
     cluster: bool
-    styled: bool
+    style: int
+    """Its number; 0 for none."""
     linked: bool
 
 
@@ -265,7 +283,7 @@ def _decoded(raw: int) -> _Cell:
         background=background,
         spacer=_of_cell(raw, "WIDE", "GhosttyCellWide") >= lib.GHOSTTY_CELL_WIDE_SPACER_TAIL,
         cluster=tag == lib.GHOSTTY_CELL_CONTENT_CODEPOINT_GRAPHEME,
-        styled=bool(_of_cell(raw, "STYLE_ID", "GhosttyStyleId")),
+        style=int(_of_cell(raw, "STYLE_ID", "GhosttyStyleId")),
         linked=bool(_of_cell(raw, "HAS_HYPERLINK", "bool")),
     )
 

@@ -2,8 +2,8 @@
 
 Law: all file work is done by `JournalFile` in one worker thread; this file queues, groups commits,
 and survives the disk. Order is the order of `post`. An item that the disk refuses is kept in a
-bounded memory and tried again; session records are dropped first, an end never. The agent lives on,
-whatever the disk does.
+bounded memory and tried again; records of sessions and forwards are dropped first, an end never. The
+agent lives on, whatever the disk does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tether.agent.post_mortem import PreviousRun, RunMarker
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
-from tether.protocol.messages import ReportItem, SessionRecord
+from tether.protocol.messages import ReportItem
 
 T = TypeVar("T")
 
@@ -250,15 +250,14 @@ class Journal:
         self._refused, self._dropped = False, 0
 
     def _make_room(self) -> None:
-        """Drop the oldest session record, or else the oldest opening; never an end."""
+        """Drop the oldest record of a detail, or else the oldest opening; never an end."""
         while len(self._queue) > KEPT_IN_MEMORY:
-            kinds = (SessionRecord.__name__, None)
             victim = next(
                 (
                     w
-                    for kind in kinds
+                    for kept in ((ENDING, *OPENING), (ENDING,))
                     for w in self._queue
-                    if (w.entry.kind == kind if kind else w.entry.kind != ENDING)
+                    if w.entry.kind not in kept
                 ),
                 None,
             )

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tether.agent.post_mortem import PreviousRun, RunMarker
-from tether.protocol.messages import Ended, Opened, ReportItem, SessionRecord
+from tether.protocol.messages import Ended, Opened, ReportItem, decode_item
 
 FORMAT = 1
 KEPT_RUNS = 20
@@ -48,7 +48,6 @@ CREATE TABLE open_connections (connection_id TEXT PRIMARY KEY, opened_at REAL NO
 """
 
 _BODY = msgspec.msgpack.Encoder()
-_ITEM: msgspec.msgpack.Decoder[ReportItem] = msgspec.msgpack.Decoder(ReportItem)
 
 PostMortem = Callable[[PreviousRun], Sequence[ReportItem]]
 
@@ -73,9 +72,11 @@ class Entry:
 
 def entry_of(item: ReportItem) -> Entry:
     """The entry that `item` makes."""
-    at = item.started_at if isinstance(item, SessionRecord) else item.at
     return Entry(
-        kind=type(item).__name__, connection_id=item.connection_id, at=at, body=_BODY.encode(item)
+        kind=type(item).__name__,
+        connection_id=item.connection_id,
+        at=item.at if isinstance(item, Opened | Ended) else 0.0,  # only openings are dated
+        body=_BODY.encode(item),
     )
 
 
@@ -195,7 +196,7 @@ class JournalFile:
             ).fetchall()
         for seq, body in rows:
             with contextlib.suppress(msgspec.DecodeError):
-                found.append((int(seq), _ITEM.decode(body)))
+                found.append((int(seq), decode_item(body)))
         return found
 
     def forget(self, seq: int) -> None:

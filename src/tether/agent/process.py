@@ -23,7 +23,7 @@ from typing import Any
 _SHELL = "/bin/sh"
 _TRAMPOLINE = """\
 cd -- "$1" 2>/dev/null || {
-  echo "tether: the home directory $1 cannot be entered; starting in /" >&2
+  echo "tether: the directory $1 cannot be entered; starting in /" >&2
   cd /
 }
 unset OLDPWD

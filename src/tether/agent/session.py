@@ -7,11 +7,15 @@ As OpenSSH does: without a terminal the output counts as delivered at the end of
 process left in the background that kept them open keeps the session open, and a client that leaves
 closes the pipes but kills nothing. With a terminal its shell's end is the end, and a client that
 leaves hangs up. Unlike OpenSSH the exit status comes after the output, not before.
+
+What a session is for (its app, whether it moves files) is read from what passes by, and changes
+nothing of what runs; only policy does, and what it refuses ends at once, in words of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import uuid
 from collections.abc import Callable, Mapping
@@ -24,14 +28,30 @@ from tether.agent.environment import Account
 from tether.agent.flows import Inflow, Outflow
 from tether.agent.process import ExitStatus, Process, Processes
 from tether.agent.pty import Terminal
+from tether.agent.session_type import (
+    PLAIN,
+    Bootstrap,
+    SessionType,
+    Transfer,
+    connection_type,
+    from_environment,
+    transfer_of,
+)
+from tether.agent.sftp_audit import SftpAudit
 from tether.agent.ssh_connection import SessionChannel
+from tether.agent.transfer_policy import Refusal
+from tether.attribution.rules import AGENT_FAILED_EXIT_CODE
 from tether.attribution.vocabulary import ConnectionType
+from tether.protocol.transfers import FileOperations
 
 HANGUP_WAIT_S = 0.3
 """How long after a shell's end its terminal may take to say so. It says nothing while a process that
 ignored the hang-up still has it open; what was written before is long there by then."""
 
-_NOT_STARTED = 127
+_NO_EXPLANATION = 127
+"""What is sent for a process whose status somebody else took."""
+
+_SHEBANG = "#!"
 
 # RFC 4254 section 6.10: the signals that have names there; others are named with an @.
 _SIGNALS: Mapping[str, int] = {
@@ -43,6 +63,11 @@ _SIGNALS: Mapping[str, int] = {
     )
 }
 
+_RECEIVED: Mapping[str, int] = {
+    number.name.removeprefix("SIG"): int(number) for number in signal.Signals
+}
+"""What a client may send: every signal that this system has a name for."""
+
 
 class Host(Protocol):
     """The connection that a session belongs to."""
@@ -51,12 +76,33 @@ class Host(Protocol):
     def processes(self) -> Processes: ...
     @property
     def account(self) -> Account: ...
+    @property
+    def directory(self) -> str:
+        """Where its process starts."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+
+    def judge(self, *, command: str | None = None, subsystem: str | None = None) -> Refusal | None:
+        """Whether policy refuses it."""
+
+    def greeting(self) -> bytes:
+        """What a login shell on a terminal is shown first."""
 
     def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
         """The environment of a session; `more` is what only this session has."""
 
     def session_started(self, session: Session) -> None:
         """It runs, or is about to say why not."""
+
+    def session_recognized(self, session: Session, was: SessionType) -> None:
+        """What it was sent has shown which app it serves."""
+
+    def session_refused(self, session: Session, refusal: Refusal) -> None:
+        """Policy refused it; `session_ended` follows."""
+
+    def session_failed(self, session: Session, wrong: OSError) -> None:
+        """It could not be started; `session_ended` follows."""
 
     def session_ended(self, session: Session, status: ExitStatus) -> None:
         """Its process has ended and its output is out; the exit status is sent after this."""
@@ -73,7 +119,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def __init__(self, host: Host) -> None:
         self.session_id = uuid.uuid4().hex
-        self.session_type = ConnectionType.SSH
+        self.kind: SessionType = PLAIN
         self.subsystem = ""
         self.started_at: float | None = None
         self.over = False
@@ -83,6 +129,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._terminal: Terminal | None = None
         self._term = ""
         self._argv: list[str] = []
+        self._command: str | None = None
+        self._login = False
+        self._transfer: Transfer | None = None
+        self._refusal: Refusal | None = None
+        self._variables: Mapping[str, str] = {}
+        self._bootstrap: Bootstrap | None = None
+        self._audit: SftpAudit | None = None
         self._process: Process | None = None
         self._inflow: Inflow | None = None
         self._outflows: list[Outflow] = []
@@ -94,6 +147,25 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def pty(self) -> bool:
         """Whether the client asked for a terminal and got one."""
         return self._terminal is not None
+
+    @property
+    def session_type(self) -> ConnectionType:
+        """The word for the connection log."""
+        return connection_type(self.kind, self._transfer)
+
+    def file_operations(self, connection_id: str) -> FileOperations | None:
+        """What it did to files, as far as that was seen; None where it moved none."""
+        if self._transfer is None:
+            return None
+        program = self._transfer.program
+        if self._audit is not None:
+            return self._audit.record(connection_id, self.session_id, program)
+        return FileOperations(
+            connection_id=connection_id,
+            session_id=self.session_id,
+            program=program,
+            complete=False,
+        )
 
     # -- what the client asks for --------------------------------------------------------
 
@@ -115,25 +187,29 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._terminal.resize(width, height, pixwidth, pixheight)
 
     def shell_requested(self) -> bool:
-        self._argv = [self._host.account.shell, "-l"]
+        self._argv, self._login = [self._host.account.shell, "-l"], True
         return True
 
     def exec_requested(self, command: str) -> bool:
-        if sftp.is_sftp(command):
-            self.session_type = ConnectionType.SFTP
-        self._argv = [self._host.account.shell, "-c", command]
-        return "\0" not in command
+        if "\0" in command:
+            return False
+        self._command, self._transfer = command, transfer_of(command)
+        self._refusal = self._host.judge(command=command)
+        self._argv = words_of(command, self._host.account.shell)
+        return True
 
     def subsystem_requested(self, subsystem: str) -> bool:
         if subsystem != "sftp":
             return False
-        self.session_type, self.subsystem = ConnectionType.SFTP, subsystem
+        self.subsystem, self._transfer = subsystem, transfer_of(None, subsystem)
+        self._refusal = self._host.judge(subsystem=subsystem)
         self._argv = sftp.command()
         return True
 
     def signal_received(self, signal: str) -> None:
-        if self._process is not None and signal in _SIGNALS:
-            self._process.signal(_SIGNALS[signal])
+        number = _RECEIVED.get(signal.removeprefix("SIG"))
+        if self._process is not None and number is not None:
+            self._process.signal(number)
 
     def break_received(self, msec: int) -> bool:
         return False
@@ -141,12 +217,33 @@ class Session(asyncssh.SSHServerSession[bytes]):
     # -- running -------------------------------------------------------------------------
 
     def session_started(self) -> None:
+        self._identify()
         self._host.session_started(self)
+        if self._refusal is not None:
+            self._host.session_refused(self, self._refusal)
+            self._write(self._refusal.output)
+            self._exited(ExitStatus(code=self._refusal.exit_code))
+            return
         try:
             self._start()
         except OSError as wrong:
-            self._say(f"tether: {self._argv[0]} could not be started: {wrong.strerror or wrong}")
-            self._exited(ExitStatus(code=_NOT_STARTED))
+            self._host.session_failed(self, wrong)
+            self._say(
+                f"tether: {self._argv[0]} could not be started: {wrong.strerror or wrong} "
+                f"(exit code {AGENT_FAILED_EXIT_CODE}: the workspace's agent failed, not your command)"
+            )
+            self._exited(ExitStatus(code=AGENT_FAILED_EXIT_CODE))
+
+    def _identify(self) -> None:
+        """Which app it serves: what it says, or else what its command and its input look like."""
+        declared, self._variables = from_environment(self._open_channel().variables.values.items())
+        if declared is not None:
+            self.kind = declared
+        elif not self.subsystem:
+            self._bootstrap = Bootstrap(self._command, pty=self.pty)
+            self.kind = self._bootstrap.type
+        if self._transfer is not None and self._transfer.program == "sftp" and not self._refusal:
+            self._audit = SftpAudit()
 
     def _start(self) -> None:
         channel = self._open_channel()
@@ -157,9 +254,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 more["TERM"] = self._term
         if (agent := channel.get_agent_path()) is not None:
             more["SSH_AUTH_SOCK"] = agent
-        env = self._host.environment(channel.variables.values, more)
-        directory, spawner = self._host.account.home, self._host.processes
+        env = self._host.environment(self._variables, more)
+        directory, spawner = self._host.directory, self._host.processes
         if self._terminal is not None:
+            if self._login and (text := self._host.greeting()):
+                self._write(text)
             self._process = spawner.spawn_on_terminal(
                 self._argv,
                 self._terminal.path,
@@ -191,6 +290,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self.pause_writing()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
+        if self._audit is not None:
+            self._audit.feed(data, self._host.now())
+        if self._bootstrap is not None and self._bootstrap.undecided:
+            recognized = self._bootstrap.feed(data)
+            if recognized is not None:
+                was, self.kind = self.kind, recognized
+                self._host.session_recognized(self, was)
         if self._inflow is not None:
             self._inflow.write(data)
 
@@ -251,7 +357,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 name if name in _SIGNALS else f"{name}@tether", status.core_dumped
             )
         else:
-            channel.exit(_NOT_STARTED if status.code is None else status.code)
+            channel.exit(_NO_EXPLANATION if status.code is None else status.code)
 
     def connection_lost(self, exc: Exception | None) -> None:
         try:
@@ -299,3 +405,19 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 self._host.failed(wrong)
 
         return call
+
+
+def words_of(command: str, shell: str) -> list[str]:
+    """What runs `command`: the shell, or the interpreter that a script names in its first line.
+
+    The script is handed on as its `-c`, the way a shell's is, so only such interpreters can run one.
+    """
+    script = command.strip()
+    if script.startswith(_SHEBANG):
+        try:
+            words = shlex.split(script.partition("\n")[0].removeprefix(_SHEBANG))
+        except ValueError:  # an unclosed quote
+            words = []
+        if words:
+            return [*words, "-c", script]
+    return [shell, "-c", command]

@@ -16,32 +16,13 @@ from enum import Enum, auto
 
 from tether.agent.exec_command import MAX_COMMAND, basename, is_shell, program
 from tether.attribution.vocabulary import ConnectionType
+from tether.protocol.apps import FAMILIES
 
 VARIABLES = ("TETHER_SSH_SESSION_TYPE", "CODER_SSH_SESSION_TYPE")
 """Our own name first: it decides where both are set. The other is what existing plugins send."""
 
 MAX_NAME = 64
 """Characters of an app's name; the rest is cut."""
-
-# fmt: off
-_SSH = ("ssh", "zed")
-_VSCODE = (
-    "vscode", "vscode_insiders", "vscode_web", "code_server", "code_oss", "cursor", "windsurf",
-    "positron", "vscodium", "vscodium_insiders", "codium", "antigravity", "trae", "trae_cn", "kiro",
-    "devin", "devin_next",
-)
-_JETBRAINS = (
-    "jetbrains", "intellij", "pycharm", "goland", "webstorm", "phpstorm", "rubymine", "clion",
-    "rider", "rustrover", "datagrip", "dataspell", "mps", "android_studio",
-)
-# fmt: on
-
-FAMILIES: Mapping[str, ConnectionType] = {
-    **dict.fromkeys(_SSH, ConnectionType.SSH),
-    **dict.fromkeys(_VSCODE, ConnectionType.VSCODE),
-    **dict.fromkeys(_JETBRAINS, ConnectionType.JETBRAINS),
-}
-"""App -> family. An app that is not here is counted by its name and filed under `ssh`."""
 
 
 class Source(Enum):

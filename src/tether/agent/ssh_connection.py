@@ -123,6 +123,35 @@ class SshConnection(asyncssh.SSHServerConnection):
         MSG_DISCONNECT: _process_disconnect,
     }
 
+    # -- remote forwards ---------------------------------------------------------------------
+
+    # asyncssh ends the whole connection where a client cancels what it never asked for.
+
+    def _process_cancel_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
+        try:
+            super()._process_cancel_tcpip_forward_global_request(packet)
+        except asyncssh.ProtocolError as wrong:
+            self._answer_unknown_cancel(wrong)
+
+    def _process_cancel_streamlocal_forward_at_openssh_dot_com_global_request(
+        self, packet: SSHPacket
+    ) -> None:
+        try:
+            super()._process_cancel_streamlocal_forward_at_openssh_dot_com_global_request(packet)
+        except asyncssh.ProtocolError as wrong:
+            self._answer_unknown_cancel(wrong)
+
+    def _answer_unknown_cancel(self, wrong: asyncssh.ProtocolError) -> None:
+        if not isinstance(wrong.__context__, KeyError):
+            raise wrong  # the request itself is broken
+        self._report_global_response(True)  # it is not there, as the client wants it
+
+    async def _finish_path_forward(self, listen_path: str) -> None:
+        if listen_path in self._local_listeners:
+            self._report_global_response(True)  # as asked for before; a second one would hide it
+        else:
+            await super()._finish_path_forward(listen_path)
+
     # -- who may in ------------------------------------------------------------------------
 
     async def reload_config(self) -> None:

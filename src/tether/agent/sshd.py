@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from tether.agent import auth
 from tether.agent.connection import Connection
-from tether.agent.environment import Account, current_account
-from tether.agent.hostkey import HostKey
+from tether.agent.environment import current_account
+from tether.agent.ide_watch import IdeWatcher
+from tether.agent.port_inspection import PortInspector
 from tether.agent.process import Processes
+from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh_connection import server_options
+from tether.agent.ssh_settings import Shared
+from tether.agent.ssh_settings import SshSettings as SshSettings
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
@@ -27,28 +30,11 @@ from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, 
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.streams import MessageStream
+from tether.net.tasks import Tasks
 from tether.protocol.instant import Instant
-from tether.protocol.messages import SessionRecord, TunnelOffer
+from tether.protocol.messages import ReportItem, TunnelOffer
 
 _A2C = ConnectType.AGENT_TO_CLIENT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SshSettings:
-    """What the SSH server needs to know. A new value may be assigned to `SshServer.settings` at any
-    time (after a Welcome) and holds for the tunnels that are served from then on; the host key of
-    the first one stays."""
-
-    host_key: HostKey
-    user_ca_key: str = ""
-    """The server's user CA, one OpenSSH line; "" trusts no certificate."""
-    workspace: str = ""
-    workspace_id: str = ""
-    login_timeout_s: float = 30.0
-    env: Mapping[str, str] = field(default_factory=dict)
-    """What every session's environment starts from: `environment.inherited(os.environ)`."""
-    account: Account | None = None
-    """Who commands run as; None for the agent's own user, looked up for each connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +59,25 @@ class SshServer:
         settings: SshSettings,
         *,
         clock: Clock,
-        on_session: Callable[[SessionRecord], None] = lambda record: None,
+        on_item: Callable[[ReportItem], None] = lambda item: None,
     ) -> None:
-        """`on_session` is called at each session's start and end, before `serve` returns."""
+        """`on_item` is given what is to be reported: each session's and each IDE's start and end,
+        forwarded connections, file operations. Those of a connection come before its `serve`
+        returns, an IDE's end at the latest in `finish`."""
         self.settings = settings
-        self._clock, self._on_session = clock, on_session
+        self.counts = SessionCounts()
+        self._clock, self._on_item = clock, on_item
         self._options = server_options(settings.host_key)
         self._processes = Processes()
+        self._inspector = PortInspector(clock=clock)
+        self._shared = Shared(
+            clock=clock,
+            processes=self._processes,
+            counts=self.counts,
+            ide=IdeWatcher(self._inspector, clock=clock, on_record=self._report),
+            on_item=self._report,
+        )
+        self._tasks = Tasks("ssh-server")
         self._connections: dict[str, Connection] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -101,6 +99,7 @@ class SshServer:
         connection = self._connection(stream, offer)
         self._connections[offer.connection_id] = connection
         self._idle.clear()
+        self._tasks.spawn(self._inspector.warm(), "warm")
         try:
             if self._closing:
                 connection.tunnel.driver.leave("agent.shutdown", detail="the agent is stopping")
@@ -168,7 +167,14 @@ class SshServer:
             await asyncio.wait_for(self._idle.wait(), timeout)
         except TimeoutError:
             self._log.warning("ssh connections did not end in time", left=len(self._connections))
+        await self.finish()
         await self._processes.end_all()
+
+    async def finish(self) -> None:
+        """Nothing more will be served: what is still being watched ends with what is known."""
+        await self._tasks.cancel()
+        await self._shared.ide.close()
+        self._inspector.close()
 
     async def hang_up(self) -> None:
         """End the processes that sessions left running: a workspace that is stopped has none."""
@@ -179,22 +185,14 @@ class SshServer:
         return Connection(
             stream,
             offer,
-            trust=auth.Trust(
-                announced=auth.wire_form(offer.public_key),
-                ca=auth.wire_form(settings.user_ca_key),
-                user=offer.user,
-                workspace=settings.workspace,
-                workspace_id=settings.workspace_id,
-                client_ip=offer.client_ip,
-            ),
+            settings=settings,
             account=settings.account or current_account(os.environ),
             options=self._options,
-            variables=settings.env,
-            login_timeout_s=settings.login_timeout_s,
-            processes=self._processes,
-            clock=self._clock,
-            on_session=self._on_session,
+            shared=self._shared,
         )
+
+    def _report(self, item: ReportItem) -> None:
+        self._on_item(item)
 
     def _ended(self, connection: Connection, connected_at: Instant) -> ConnectionEnd:
         offer, tunnel, now = connection.offer, connection.tunnel, self._clock.now()

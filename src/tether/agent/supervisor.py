@@ -266,6 +266,7 @@ class Supervisor:
             self._stopping.cancel()
         link, earlier = self._stop or ("", order.said)
         await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
+        await self._within(self._ssh.finish(), DROP_S)  # its last records, before the flush
         hanging_up = self._tasks.spawn(self._ssh.hang_up(), "hang-up")
         await self._within(self._control.flush(), FLUSH_S)
         # A stop that was under way came first, on the link that it came by.

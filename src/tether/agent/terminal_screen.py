@@ -168,11 +168,8 @@ def _cursor(screen: Emulator, region: bytes = b"") -> bytes:
     last = b""
     if screen.wrap_pending:
         # Only writing in the last column brings a terminal to where the next character wraps.
-        last = screen.line(row, col, col)
-        if not last and col:  # the second half of a wide character
-            col -= 1
-            last = screen.line(row, col, col + 1)
-        last = last or b" "
+        first_col = col - 1 if col and screen.second_half(row, col) else col
+        last, col = screen.line(row, first_col, col) or b" ", first_col
     return b"".join([origin, _goto(row - first, col), b"\x1b[0m", last, b"\x1b[0m", screen.pen()])
 
 

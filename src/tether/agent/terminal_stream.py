@@ -16,21 +16,22 @@ _LONGEST_HELD = 256
 # Answered by `terminal_screen`, or by nobody: what programs make of the answer must hold for every
 # viewer, also for those that attach later.
 _FOR_NOBODY = (
-    rb"\x1b\[[>=]?[0;]*c|\x1bZ"  # device attributes
-    rb"|\x1b\[>0?q"  # name and version
-    rb"|\x1b\[\??[56]n"  # status, cursor
-    rb"|\x1b\[\??\d+\$p"  # modes
-    rb"|\x1bP\$q[^\x1b\x07]{0,8}\x1b\\"  # settings
-    rb"|\x1b\[\?u"  # keyboard protocol
+    rb"\[[>=]?[0;]*c|Z"  # device attributes
+    rb"|\[>0?q"  # name and version
+    rb"|\[\??[56]n"  # status, cursor
+    rb"|\[\??\d+\$p"  # modes
+    rb"|P\$q[^\x1b\x07]{0,8}\x1b\\"  # settings
+    rb"|\[\?u|\[\?\d+m"  # keyboard protocols
 )
 _FOR_ONE = (
-    rb"\x1b\](?:4;\d+|5;\d+|1\d|52;[a-z0-9]*);\?(?:\x07|\x1b\\)"  # colours, clipboard
-    rb"|\x1bP\+q[0-9A-Fa-f;]*\x1b\\"  # terminfo
-    rb"|\x1b\[(?:1[1-9]|2[01])(?:;\d+)*t"  # window
-    rb"|\x1b\[\?996n"  # light or dark
-    rb"|\x1b_G[^\x1b]*a=q[^\x1b]*\x1b\\"  # graphics
+    rb"\](?:4;\d+|5;\d+|1\d|52;[a-z0-9]*);\?(?:\x07|\x1b\\)"  # colours, clipboard
+    rb"|P\+q[0-9A-Fa-f;]*\x1b\\"  # terminfo
+    rb"|\[(?:1[1-9]|2[01])(?:;\d+)*t"  # window
+    rb"|\[\?996n"  # light or dark
+    rb"|_G[^\x1b]*a=q[^\x1b]*\x1b\\"  # graphics
 )
-_QUESTIONS = re.compile(rb"(%b)|(?:%b)" % (_FOR_ONE, _FOR_NOBODY))
+# One literal ESC at the front: the regular expression engine then skips from one to the next.
+_QUESTIONS = re.compile(rb"\x1b(?:(%b)|(?:%b))" % (_FOR_ONE, _FOR_NOBODY))
 _UNFINISHED = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*|[ -/]+|[\]PX^_][^\x07\x18\x1a\x1b]*\x1b?)?\Z", re.DOTALL
 )
@@ -79,6 +80,7 @@ def _whole_until(data: bytes) -> int:
 
 
 def _without_questions(raw: bytes) -> Output:
-    if b"\x1b" not in raw or not _QUESTIONS.search(raw):
+    if not _QUESTIONS.search(raw):
         return Output(raw, raw, raw)
-    return Output(raw, _QUESTIONS.sub(b"", raw), _QUESTIONS.sub(rb"\1", raw))
+    one = _QUESTIONS.sub(lambda found: found[0] if found[1] else b"", raw)
+    return Output(raw, _QUESTIONS.sub(b"", raw), one)

@@ -49,6 +49,8 @@ class SshServing(Protocol):
 
     async def hang_up(self) -> None: ...
 
+    async def finish(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class EndOrder:

@@ -28,6 +28,9 @@ from tether.attribution.vocabulary import (
 BLOCKED_EXIT_CODE = 65
 """What a session that policy refused exits with."""
 
+AGENT_FAILED_EXIT_CODE = 229
+"""What a session exits with that the agent could not start."""
+
 LIVELY_ACK_MS = 20_000
 """A peer's kernel that acknowledged within this time is alive (agent keepalive 15 s + 5 s probe)."""
 

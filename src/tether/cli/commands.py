@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import click
 
-from tether.cli.failure import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from tether.cli.failure import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, Failure, os_failure
 from tether.config import ConfigError
 from tether.version import VERSION
 
@@ -140,6 +140,8 @@ def main(arguments: Sequence[str], programs: Sequence[tuple[str, str, str]] = ()
     except BrokenPipeError:  # the reader of our output has seen enough: `tether … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_ERROR
+    except OSError as wrong:
+        return complain(str(os_failure(wrong)), EXIT_ERROR)
     except Exception as wrong:
         if os.environ.get("TETHER_DEBUG"):
             raise

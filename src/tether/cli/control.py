@@ -15,7 +15,7 @@ from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.cli.failure import EXIT_CONNECTION_FAILED, Failure
+from tether.cli.failure import Failure
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import MessageStream
@@ -96,7 +96,7 @@ class ControlLink:
             async with asyncio.timeout(GRANT_TIMEOUT_S):
                 return await self._granted
         except TimeoutError:
-            raise _failed("the server did not answer the request for a tunnel in time") from None
+            raise Failure("the server did not answer the request for a tunnel in time") from None
 
     async def report(self, connection_id: str, seen: Seen) -> bool:
         """Tell the server what we saw of a tunnel's end; True if it has committed that."""
@@ -132,7 +132,7 @@ class ControlLink:
             self._granted.cancel()
             raise
         if not self._granted.done():
-            self._granted.set_exception(_failed(self._why(cell)))
+            self._granted.set_exception(Failure(self._why(cell)))
             self._granted.exception()  # it may be that nobody waits for it any more
 
     def _why(self, cell: CloseCell) -> str:
@@ -153,7 +153,7 @@ class ControlLink:
                     self._granted.set_result(message)
             case TunnelDenied(message=text):
                 if not self._granted.done():
-                    self._granted.set_exception(_failed(text))
+                    self._granted.set_exception(Failure(text))
             case ReportAck():
                 if not self._reported.done():
                     self._reported.set_result(None)
@@ -161,7 +161,3 @@ class ControlLink:
                 self._goodbye = message
             case _:
                 pass
-
-
-def _failed(text: str) -> Failure:
-    return Failure(text, EXIT_CONNECTION_FAILED)

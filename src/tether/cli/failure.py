@@ -24,6 +24,12 @@ class Failure(Exception):
         self.code = code
 
 
+def os_failure(wrong: OSError) -> Failure:
+    """The line for a file that cannot be used: the system's words, and which file."""
+    what = wrong.strerror or type(wrong).__name__
+    return Failure(f"{wrong.filename}: {what}" if wrong.filename else what)
+
+
 def set_up_logging(env: Mapping[str, str]) -> None:
     """Keep log lines away from users; with TETHER_DEBUG they go to stderr."""
     import logging  # 10 ms that most commands need not pay

@@ -11,14 +11,16 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tether.cli.failure import EXIT_CONNECTION_FAILED, Failure
+from tether.cli.failure import Failure
 from tether.config import ClientFiles, write_atomically
 
 SUFFIX = ".tether"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,15 @@ def normal_key(line: str) -> str:
 
 
 def workspace_name(host: str) -> str:
-    """`dev` from `dev` or `dev.tether`."""
-    return host.removesuffix(SUFFIX)
+    """`dev` from `dev` or `dev.tether`.
+
+    Raises:
+        Failure: no workspace can have that name; nothing else reaches a file, or a shell.
+    """
+    name = host.removesuffix(SUFFIX)
+    if not _NAME.fullmatch(name):
+        raise Failure(f"{host[:80]!r} is no workspace's name: `tether workspace list` shows them")
+    return name
 
 
 def known_hosts_text(pins: Pins) -> str:
@@ -87,8 +96,7 @@ def read_pins(files: ClientFiles) -> dict[str, Pin]:
         return {}
     except (ValueError, KeyError, TypeError, AttributeError) as wrong:
         raise Failure(
-            f"{files.pins} is damaged; if nobody tampered with it, delete it and connect again",
-            EXIT_CONNECTION_FAILED,
+            f"{files.pins} is damaged; if nobody tampered with it, delete it and connect again"
         ) from wrong
 
 
@@ -101,8 +109,7 @@ def check(files: ClientFiles, name: str, offered: Pin) -> Judgement:
     offered = Pin(offered.workspace_id, normal_key(offered.host_key))
     if not offered.host_key:
         raise Failure(
-            f"the agent of workspace {name} has told no host key yet; try again when it is connected",
-            EXIT_CONNECTION_FAILED,
+            f"the agent of workspace {name} has told no host key yet; try again when it is connected"
         )
     with _locked(files):
         pins = read_pins(files)
@@ -111,8 +118,7 @@ def check(files: ClientFiles, name: str, offered: Pin) -> Judgement:
             raise Failure(
                 f"the host key of workspace {name} is not the one in {files.known_hosts}: its agent "
                 "lost its key, or somebody poses as it. If you know why it changed, run "
-                f"`tether config-ssh --accept-new-host-key {name}`",
-                EXIT_CONNECTION_FAILED,
+                f"`tether config-ssh --accept-new-host-key {name}`"
             )
         _store(files, pins, {**pins, name: offered})
     return judged

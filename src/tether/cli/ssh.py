@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from tether.cli.device_key import ensure_device_key
-from tether.cli.failure import EXIT_CONNECTION_FAILED, Failure
+from tether.cli.failure import EXIT_CONNECTION_FAILED, Failure, os_failure
 from tether.cli.host_keys import SUFFIX, workspace_name
 from tether.cli.ssh_options import executable, options
 from tether.config import ConfigError, client_files, load
@@ -73,8 +73,9 @@ def ssh(name: str, command: tuple[str, ...], stdio: bool, **given: Any) -> int:
         return proxy.main([name, *command])
     try:
         return _connect(workspace_name(name), command, given)
-    except (Failure, ConfigError) as wrong:  # any other code could be the remote command's
-        raise Failure(str(wrong), EXIT_CONNECTION_FAILED) from wrong
+    except (Failure, ConfigError, OSError) as wrong:  # other codes may be the remote command's
+        told = os_failure(wrong) if isinstance(wrong, OSError) else wrong
+        raise Failure(str(told), EXIT_CONNECTION_FAILED) from wrong
 
 
 def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int:
@@ -159,10 +160,10 @@ def run_child(argv: list[str], env: Mapping[str, str]) -> int:
     try:
         child = os.posix_spawn(argv[0], argv, env, setsigmask=before, setsigdef=_IGNORED)
         while True:
-            received = signal.sigwaitinfo(watched)
-            if received.si_signo != signal.SIGCHLD:
-                if received.si_code <= 0:  # sent by a process, not by the kernel
-                    os.kill(child, received.si_signo)
+            number, by_process = _next_signal(watched)
+            if number != signal.SIGCHLD:
+                if by_process:
+                    os.kill(child, number)
                 continue
             done, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
             if not done:
@@ -175,6 +176,14 @@ def run_child(argv: list[str], env: Mapping[str, str]) -> int:
             return ended if ended >= 0 else 128 - ended
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _next_signal(watched: set[signal.Signals]) -> tuple[int, bool]:
+    """Wait for one; whether a process sent it, and not the kernel for a terminal."""
+    if sys.platform == "darwin":  # it does not tell; ssh takes the same signal twice in its stride
+        return signal.sigwait(watched), True
+    received = signal.sigwaitinfo(watched)
+    return received.si_signo, received.si_code <= 0
 
 
 def read_result(path: Path) -> Mapping[str, Any]:

@@ -130,10 +130,7 @@ def pin_all(files: ClientFiles, workspaces: list[dict[str, Any]]) -> list[str]:
     """
     for workspace in workspaces:
         if normal_key(workspace.get("host_key") or ""):
-            try:
-                check(files, str(workspace["name"]), _pin(workspace))
-            except Failure as refused:
-                raise Failure(str(refused)) from refused  # here it is no failed connection
+            check(files, str(workspace["name"]), _pin(workspace))
     return [str(workspace["name"]) for workspace in workspaces]
 
 

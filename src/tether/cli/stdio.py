@@ -24,7 +24,13 @@ from tether.attribution.vocabulary import ConnectType, Initiator
 from tether.cli.bridge import Bridge
 from tether.cli.control import ControlLink
 from tether.cli.device_key import ensure_device_key
-from tether.cli.failure import EXIT_CONNECTION_FAILED, EXIT_USAGE, Failure, set_up_logging
+from tether.cli.failure import (
+    EXIT_CONNECTION_FAILED,
+    EXIT_USAGE,
+    Failure,
+    os_failure,
+    set_up_logging,
+)
 from tether.cli.host_keys import Judgement, Pin, check, workspace_name
 from tether.cli.pipes import NonBlocking
 from tether.config import ClientFiles, ConfigError, client_files, load, write_atomically
@@ -58,9 +64,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(names) != 1 or names[0].startswith("-"):
         say("`tether ssh --stdio` takes the name of one workspace")
         return EXIT_USAGE
-    proxy = Proxy(workspace_name(names[0]), os.environ)
     try:
-        return asyncio.run(proxy.run())
+        return asyncio.run(Proxy(names[0], os.environ).run())
     except Exception as wrong:
         if os.environ.get("TETHER_DEBUG"):
             raise
@@ -71,8 +76,9 @@ def main(arguments: Sequence[str]) -> int:
 class Proxy:
     """One run: from the configuration to the goodbye."""
 
-    def __init__(self, workspace: str, env: Mapping[str, str]) -> None:
-        self._workspace, self._env = workspace, env
+    def __init__(self, host: str, env: Mapping[str, str]) -> None:
+        """`host` is what ssh was asked for: a workspace's name, with or without our suffix."""
+        self._host, self._env, self._workspace = host, env, ""
         self._clock: Clock = SystemClock()
         self._parent = os.getppid()
         self._bridge: Bridge | None = None
@@ -85,8 +91,9 @@ class Proxy:
         watcher = SignalWatcher(self._signalled)
         try:
             outcome = await self._connect()
-        except (Failure, ConfigError, DialFailed) as wrong:
-            outcome = Outcome("failed", sentence=str(wrong), code=EXIT_CONNECTION_FAILED)
+        except (Failure, ConfigError, DialFailed, OSError) as wrong:
+            told = os_failure(wrong) if isinstance(wrong, OSError) else wrong
+            outcome = Outcome("failed", sentence=str(told), code=EXIT_CONNECTION_FAILED)
             self._tell(outcome)
             self._end_ssh()
         except asyncio.CancelledError:  # ssh gave up, or was told to, before there was a tunnel
@@ -96,6 +103,7 @@ class Proxy:
         return outcome.code
 
     async def _connect(self) -> Outcome:
+        self._workspace = workspace_name(self._host)
         config, files = load(self._env), client_files(self._env)
         public_key = ensure_device_key(files)
         stream = await dial(config.control_url, token=config.token, max_size=MAX_CONTROL_MESSAGE)

@@ -137,11 +137,10 @@ class AttachServer:
                 message, data = opened
                 self._opening = None
                 commands += self._opened(message)
-            if self.state is State.OPEN:
-                for item in self._frames.feed(data):
-                    commands += self._item(item, now)
-                    if self.cell.ended:
-                        break
+            for item in self._frames.feed(data):
+                commands += self._item(item, now)
+                if self.cell.ended:
+                    break
         except Garbage as garbage:
             commands += self._violated(str(garbage), now)
         return commands

@@ -17,6 +17,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import PROTOCOL_ERRORS, UNKNOWN
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
+from tether.attribution.standing import client_may_say, may_declare
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.instant import Instant
 from tether.protocol.messages import (
@@ -32,6 +33,9 @@ from tether.protocol.messages import (
 
 LINGER_S = 3.0
 """How long a goodbye waits for its acknowledgement."""
+
+MAX_TOLD = 64
+"""Characters of a peer's word that go into a fact about it."""
 
 
 class State(Enum):
@@ -153,7 +157,8 @@ class Link:
         Args:
             fact: what ends the link, offered to the cell first.
             now: the present.
-            cause: catalogue code to declare; "" where only facts are known.
+            cause: catalogue code to declare; "" where only facts are known. One that is not ours
+                to declare (a client's word about its peer) is not sent, only noted here.
             actor: who is behind it.
             detail: one line for people.
             retry_after_s: when the peer should dial again; negative for never.
@@ -163,7 +168,7 @@ class Link:
             return []
         self.state, self._linger_until = State.LEAVING, now.mono + self._linger
         goodbye = Goodbye(
-            cause=cause,
+            cause=cause if may_declare(self.me, cause) else "",
             actor=actor,
             detail=detail,
             retry_after_s=retry_after_s,
@@ -242,10 +247,15 @@ class Link:
 
     def _peer_leaves(self, goodbye: Goodbye, now: Instant) -> list[Command]:
         theirs = Vantage(str(self.peer))  # nobody testifies for another party
-        facts = [fact for fact in facts_of(goodbye.facts) if _own(fact, theirs)]
+        facts = [fact for fact in facts_of(goodbye.facts) if self._hears(fact, theirs)]
         for fact in facts[:-1] if not goodbye.cause else facts:
             self.cell.note(fact)
-        if facts and not goodbye.cause:  # the last of a leaver's own facts is what made it leave
+        if not may_declare(self.peer, goodbye.cause):
+            what = f"declared {_told(goodbye.cause)}, which is not a {self.peer}'s to declare"
+            self.cell.offer(
+                ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
+            )
+        elif facts and not goodbye.cause:  # the last of a leaver's own facts made it leave
             self.cell.offer(facts[-1])
         else:
             self.cell.offer(
@@ -264,6 +274,9 @@ class Link:
             return []
         self.state, self._linger_until = State.LEFT, now.mono + self._linger
         return [Send(GoodbyeAck()), Deliver(goodbye)]
+
+    def _hears(self, fact: Evidence, theirs: Vantage) -> bool:
+        return _own(fact, theirs) and (self.peer is not Party.CLIENT or client_may_say(fact))
 
     def _finish(self, code: int = 1000, reason: str = "goodbye") -> list[Command]:
         self.state = State.CLOSED
@@ -297,3 +310,8 @@ def records_of(facts: tuple[Evidence, ...]) -> list[FactRecord]:
 
 def _own(fact: Evidence, vantage: Vantage) -> bool:
     return fact.vantage is vantage and not isinstance(fact, ev.GoodbyeSaid)
+
+
+def _told(word: str) -> str:
+    """A peer's word, as much of it as fits into one printable line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in word[:MAX_TOLD])

@@ -312,6 +312,23 @@ _BODIES = {name: msgspec.msgpack.Decoder(cls) for name, cls in TYPES.items()}
 _ENCODER = msgspec.msgpack.Encoder()
 
 
+class _AnyItem(msgspec.Struct):
+    type: str = ""
+    connection_id: str = ""
+
+
+class _AnyReport(msgspec.Struct):
+    journal_id: str
+    first_seq: int
+    items: list[msgspec.Raw]
+
+
+_ITEM: msgspec.msgpack.Decoder[ReportItem] = msgspec.msgpack.Decoder(ReportItem)
+_ANY_ITEM = msgspec.msgpack.Decoder(_AnyItem)
+_ANY_REPORT = msgspec.msgpack.Decoder(_AnyReport)
+_KINDS = {str(cls.__struct_config__.tag) for cls in ReportItem.__args__}
+
+
 def encode(message: Message) -> bytes:
     """The wire form of `message`."""
     return _ENCODER.encode((_NAMES[type(message)], message))
@@ -326,6 +343,37 @@ def decode(data: bytes | memoryview) -> Message:
     try:
         name, body = _ENVELOPE.decode(data)
         decoder = _BODIES.get(name)
-        return Unrecognized(message_type=name[:64]) if decoder is None else decoder.decode(body)
+        if decoder is None:
+            return Unrecognized(message_type=name[:64])
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            if name != _NAMES[Report]:
+                raise
+            return _newer_report(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise Garbage(f"not a message: {str(wrong)[:200]}") from wrong
+
+
+def decode_item(data: bytes | memoryview | msgspec.Raw) -> ReportItem:
+    """One item of a report or a journal; `UnknownItem` for a kind of a newer version.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    try:
+        return _ITEM.decode(data)
+    except msgspec.ValidationError:
+        item = _ANY_ITEM.decode(data)
+        if not item.type or item.type in _KINDS:
+            raise
+        return UnknownItem(connection_id=item.connection_id)
+
+
+def _newer_report(body: msgspec.Raw) -> Report:
+    report = _ANY_REPORT.decode(body)
+    return Report(
+        journal_id=report.journal_id,
+        first_seq=report.first_seq,
+        items=[decode_item(item) for item in report.items],
+    )

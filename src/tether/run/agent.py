@@ -34,7 +34,7 @@ from tether.net.parent import follow_parent
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
-from tether.protocol.messages import MAX_CONTROL_MESSAGE, SessionRecord
+from tether.protocol.messages import MAX_CONTROL_MESSAGE, ReportItem
 from tether.version import VERSION
 
 JOURNAL_FILE = "journal.db"
@@ -125,8 +125,8 @@ def _build(
     me: RunMarker,
     clock: Clock,
 ) -> Supervisor:
-    def journal_session(record: SessionRecord) -> None:
-        journal.post(record)
+    def report(item: ReportItem) -> None:
+        journal.post(item)
 
     ssh = SshServer(
         SshSettings(
@@ -135,7 +135,7 @@ def _build(
             env=inherited(os.environ),
         ),
         clock=clock,
-        on_session=journal_session,
+        on_item=report,
     )
     return Supervisor(
         me=Identity(

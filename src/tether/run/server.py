@@ -120,9 +120,9 @@ class Server:
     """A running server. Made by `start`; call `stop` once."""
 
     def __init__(
-        self, settings: ServerSettings, clock: Clock, store: Store, keys: ServerKeys, url: str
+        self, settings: ServerSettings, clock: Clock, store: Store, keys: ServerKeys, port: int
     ) -> None:
-        self.url, self.run_id = url, uuid.uuid4().hex
+        self.port, self.url, self.run_id = port, _url_of(settings, port), uuid.uuid4().hex
         self._clock, self._store = clock, store
         self._tasks = Tasks("server")
         self.metrics = metrics = Metrics()
@@ -138,12 +138,21 @@ class Server:
             log=connections, lives=relay.lives, clock=clock, graces=settings.graces
         )
         tickets, ca, directory = Tickets(keys.ticket, clock), UserCa(keys.user_ca), Directory(store)
+        throttle = FailureThrottle(clock)
+        handshakes = Handshakes(
+            accounts=accounts,
+            metrics=metrics,
+            throttle=throttle,
+            proxies=TrustedProxies(settings.trusted_proxies),
+            hello_s=settings.link_times.hello_s,
+        )
         lines = Lines(
             log=connections,
             clock=clock,
             metrics=metrics,
             times=settings.link_times,
             server_instance=self.run_id,
+            still_refused=handshakes.still_refused,
         )
         agents = AgentLinks(
             lines=lines,
@@ -159,18 +168,10 @@ class Server:
             agents=agents,
             tickets=tickets,
             ca=ca,
-            relay_url=_relay_url(settings, url),
+            relay_url=_relay_url(settings, self.url),
         )
         connections.listen(opened=clients.used, closed=janitor.closed)
         connections.on_tunnel_over = janitor.tunnel_over
-        throttle = FailureThrottle(clock)
-        handshakes = Handshakes(
-            accounts=accounts,
-            metrics=metrics,
-            throttle=throttle,
-            proxies=TrustedProxies(settings.trusted_proxies),
-            hello_s=settings.link_times.hello_s,
-        )
         self.hub = hub = Hub(
             handshakes=handshakes,
             agents=agents,
@@ -216,7 +217,7 @@ class Server:
             sock.close()
             raise
         try:
-            server = cls(settings, clock, store, keys, _url_of(settings, sock))
+            server = cls(settings, clock, store, keys, sock.getsockname()[1])
             await server._begin(settings, sock)
         except BaseException:
             sock.close()
@@ -324,10 +325,9 @@ def _listen_socket(settings: ServerSettings) -> socket.socket:
         raise CannotStart(f"{where} cannot be listened at: {wrong.strerror or wrong}") from wrong
 
 
-def _url_of(settings: ServerSettings, sock: socket.socket) -> str:
+def _url_of(settings: ServerSettings, port: int) -> str:
     if settings.external_url:
         return settings.external_url.rstrip("/")
-    port = sock.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"http://{host}:{port}"
 

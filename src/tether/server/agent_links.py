@@ -24,6 +24,7 @@ from tether.protocol.messages import (
     TunnelOffer,
     Unrecognized,
     Unsupported,
+    WorkspaceStart,
 )
 from tether.server.directory import Directory, WorkspaceEntry
 from tether.server.handshake import Opening
@@ -150,33 +151,27 @@ class AgentLinks:
         return link
 
     async def _welcome(self, link: AgentLink) -> None:
-        older = self._current.get(link.workspace_id)
-        self._current[link.workspace_id] = link
-        if older is not None:
-            self._replace(older, link)
-        hello, now = link.opening.hello, self._lines.clock.now().wall
+        hello, workspace_id = link.opening.hello, link.workspace_id
         await self._directory.agent_came(
-            link.workspace_id,
+            workspace_id,
             version=hello.version,
             hostname=hello.hostname,
             host_key=hello.ssh_host_key.strip(),
-            at=now,
+            at=self._lines.clock.now().wall,
         )
         await self._lines.log.reconcile(
-            link.workspace_id, hello.journal_id, set(hello.open_connections), self._lives
+            workspace_id, hello.journal_id, set(hello.open_connections), self._lives
         )
         self._presence.agent_here(hello.journal_id)
-        # read after the link is known: a stop from now on finds it and tells it
-        workspace = await self._directory.by_id(link.workspace_id)
-        link.driver.send(
-            self._lines.welcome(
-                link.connection_id,
-                workspace_id=link.workspace_id,
-                workspace=link.workspace,
-                workspace_running=workspace is not None and workspace.running,
-                user_ca_key=self._user_ca_key,
-            )
-        )
+        before = await self._directory.by_id(workspace_id)
+        self._take_place(link, running=before is not None and before.running)
+        # From now on a stop finds the link. What was decided just before did not: look once more.
+        after = await self._directory.by_id(workspace_id)
+        was_running, is_running = (one is not None and one.running for one in (before, after))
+        if was_running and not is_running:
+            link.leave(Parting("workspace.stopped"), self._lines.clock.now().wall)
+        elif is_running and not was_running:
+            link.driver.send(WorkspaceStart())
         _log.info(
             "control link connected",
             role="agent",
@@ -187,6 +182,22 @@ class AgentLinks:
             hostname=link.hostname,
             version=hello.version,
         )
+
+    def _take_place(self, link: AgentLink, *, running: bool) -> None:
+        """Make this the workspace's link; its welcome goes first, before any offer."""
+        older = self._current.get(link.workspace_id)
+        self._current[link.workspace_id] = link
+        link.driver.send(
+            self._lines.welcome(
+                link.connection_id,
+                workspace_id=link.workspace_id,
+                workspace=link.workspace,
+                workspace_running=running,
+                user_ca_key=self._user_ca_key,
+            )
+        )
+        if older is not None:
+            self._replace(older, link)
 
     def _replace(self, older: AgentLink, newer: AgentLink) -> None:
         at = self._lines.clock.now().wall

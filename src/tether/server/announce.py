@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from tether import log as logs
 from tether.attribution.explain import explain
 from tether.server import rows
+from tether.server.contents import ForwardsEnded, SessionsEnded, Tally
 from tether.server.metrics import Metrics
 
 _log = logs.get_logger("connections")
@@ -42,14 +43,19 @@ class Announcer:
                 "client_ip": row["client_ip"],
                 "connection_method": row["connection_method"],
             }
+            if row["parent_id"] is not None:
+                about["parent_id"] = row["parent_id"]
             match event:
                 case rows.Opened():
+                    if row["parent_id"] is not None:  # others are counted when they are granted
+                        self._metrics.connections_open.inc()
                     _log.info("connection opened", connect_type=row["connect_type"], **about)
                     self.on_opened(row["connection_id"])
-                case rows.Closed(judgement=judgement):
+                case rows.Closed(judgement=judgement, cut=cut):
                     disconnect = judgement.verdict.disconnect
                     self._metrics.disconnected(disconnect)
                     self._metrics.connections_open.dec()
+                    self.count(cut)
                     logs.disconnected(
                         _log,
                         "connection closed",
@@ -72,6 +78,15 @@ class Announcer:
                         now=row["disconnect_cause"],
                         rule=row["rule"],
                     )
+
+    def count(self, tallies: Iterable[Tally]) -> None:
+        """These ends are committed."""
+        for tally in tallies:
+            match tally:
+                case SessionsEnded(app=app, family=family, count=count):
+                    self._metrics.sessions_ended(app, family, count)
+                case ForwardsEnded(kind=kind, end=end, count=count):
+                    self._metrics.forwards_ended(kind, end, count)
 
     def _settled(self, connection_id: str) -> None:
         self.on_closed(connection_id)

@@ -1,7 +1,7 @@
 """The connection log: every connection from its grant to its attributed end, and every revision.
 
-Law: the one writer of the tables `connections`, `evidence`, `revisions`, `sessions` and `runs`. A log
-line, a metric and a waiter learn of a change only after it is committed, and of each change once.
+Law: the one writer of the tables of connections and of what ran over them, and of `runs`. A log line,
+a metric and a waiter learn of a change only after it is committed, and of each change once.
 Times are the server's receipt times; what others say of time is evidence.
 """
 
@@ -19,7 +19,7 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.protocol.messages import Report
-from tether.server import browse, ingest, rows, runs
+from tether.server import browse, ide_rows, ingest, rows, runs
 from tether.server.announce import Announcer
 from tether.server.identity import Identity
 from tether.server.judge import Testimony
@@ -37,7 +37,15 @@ from tether.server.records import (
 )
 from tether.server.relay_tunnel import TunnelEnding
 from tether.server.runs import PreviousRun
-from tether.server.schema import ConnectionStatus, connections, evidence, revisions, sessions
+from tether.server.schema import (
+    ConnectionStatus,
+    connections,
+    evidence,
+    file_operations,
+    forwards,
+    revisions,
+    sessions,
+)
 from tether.server.store import Store, StoreUnavailable
 
 PENDING_LIFE_S = 120.0
@@ -54,6 +62,7 @@ class ConnectionLog:
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
         self._store, self._clock, self._metrics = store, clock, metrics
+        self._not_kept: set[str] = set()
         self._announcer = Announcer(metrics)
         self._announce = self._announcer.announce
         self.on_tunnel_over: Callable[[str, str], None] = lambda _connection_id, _journal_id: None
@@ -75,7 +84,8 @@ class ConnectionLog:
         found, events = await self._store.write(
             lambda tx: runs.begin(tx, run_id, now=now, booted_at=booted_at)
         )
-        self._metrics.connections_open.set(len(found.tunnels) + found.pending + len(events))
+        still = len(found.tunnels) + found.pending + found.children
+        self._metrics.connections_open.set(still + len(events))
         self._announce(events)
         return found
 
@@ -147,7 +157,7 @@ class ConnectionLog:
         async def work(tx: AsyncConnection) -> int:
             found = await open_rows(tx, IS_PENDING, connections.c.created_at < before)
             unused = [row["connection_id"] for row in found if not lives(row["connection_id"])]
-            for table in (evidence, revisions, sessions, connections):
+            for table in (evidence, revisions, sessions, forwards, file_operations, connections):
                 await tx.execute(delete(table).where(table.c.connection_id.in_(unused)))
             return len(unused)
 
@@ -207,9 +217,15 @@ class ConnectionLog:
             heard = await rows.relay_heard_end_at(tx, connection_id)
             at = next((t for t in (heard, ended_at) if t is not None), now)
             settled = await rows.settle(tx, row, ended_at=at, now=now)
-            return [settled] if settled else []
+            orphans = await ide_rows.close_orphans(tx, now=now, of=row)
+            return [settled, *orphans] if settled else orphans
 
         self._announce(await self._store.write(work))
+
+    async def close_orphans(self) -> None:
+        """Close the IDE sessions whose connection is over and whose end nobody reports."""
+        now = self._clock.now().wall
+        self._announce(await self._store.write(lambda tx: ide_rows.close_orphans(tx, now=now)))
 
     async def _testify(self, connection_id: str, testimony: Testimony, *, close_at: float) -> None:
         async def work(tx: AsyncConnection) -> list[rows.Event]:
@@ -248,8 +264,12 @@ class ConnectionLog:
         now = self._clock.now().wall
         applied = await self._store.write(lambda tx: ingest.apply(tx, reporter, report, now))
         self._announce(applied.events)
+        self._announcer.count(applied.tallies)
         for outcome, items in applied.outcomes().items():
             self._metrics.reported(outcome, items)
+        for kind in applied.not_kept - self._not_kept:  # once for each kind
+            self._not_kept.add(kind)
+            _log.warning("report items not kept", kind=kind, reporter=reporter.key)
         if applied.refused:
             _log.warning(
                 "report items refused",
@@ -285,6 +305,7 @@ class ConnectionLog:
                 heard = await rows.relay_heard_end_at(tx, connection_id)
                 settled = await rows.settle(tx, row, ended_at=heard or now, now=now)
                 events += [settled] if settled else []
+                events += await ide_rows.close_orphans(tx, now=now, of=row)
             return events
 
         self._announce(await self._store.write(work))

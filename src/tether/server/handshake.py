@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tether.attribution.vocabulary import Party
@@ -49,6 +49,7 @@ class Opening:
     host: str
     """The host and port by which the peer reached us, "" where it did not say."""
     hello: Hello
+    token: str = field(repr=False)
     violation: str = ""
 
     @property
@@ -87,8 +88,9 @@ class Handshakes:
             await self.refuse(stream, client_ip, 503, *BUSY)
             return None
         self._pending += 1
+        token = bearer(scope)
         try:
-            identity = await self._authenticate(stream, bearer(scope), client_ip)
+            identity = await self._authenticate(stream, token, client_ip)
             if identity is None:
                 return None
             await stream.accept()
@@ -113,8 +115,21 @@ class Handshakes:
             client_ip=client_ip,
             host=header(scope, b"host"),
             hello=hello,
+            token=token,
             violation=violation,
         )
+
+    async def still_refused(self, opening: Opening) -> str:
+        """What speaks against the token now; "" for nothing.
+
+        To be asked once more when the link is known to the hub: what is withdrawn from then on, the
+        hub ends; what was withdrawn before, between token and welcome, is seen here.
+
+        Raises:
+            StoreUnavailable: it cannot be told.
+        """
+        found = await self._accounts.authenticate(opening.token)
+        return found.code if isinstance(found, Refusal) else ""
 
     def client_ip(self, scope: Any) -> str:
         """Who is at the other end, through the proxies that we trust."""

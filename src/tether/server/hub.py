@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from tether.attribution import evidence as ev
@@ -22,7 +23,7 @@ from tether.server.agent_links import AgentLinks
 from tether.server.client_links import ClientLinks
 from tether.server.connlog import ConnectionLog
 from tether.server.handshake import Handshakes
-from tether.server.links import ControlLink, Parting, all_closed
+from tether.server.links import NEVER, TOKEN_REVOKED, ControlLink, Parting, all_closed
 from tether.server.records import OpenTunnel
 from tether.server.relay import Relay
 from tether.server.store import StoreUnavailable
@@ -33,8 +34,7 @@ REPORTS_S = 5.0
 LEAVE_S = 2.0
 """How long links may take to end after the goodbye: their linger, and a little."""
 
-USER_REVOKED, TOKEN_REVOKED = "auth.user_revoked", "auth.token_revoked"
-NEVER = -1.0
+USER_REVOKED = "auth.user_revoked"
 
 _log = get_logger("hub")
 
@@ -103,8 +103,9 @@ class Hub:
         links = [link for link in self._links() if link.token_id == token_id]
         for link in links:
             # an agent reads its token anew for each dial: it may have the new one already
-            retry_after_s = 1.0 if link.opening.party is Party.AGENT else NEVER
-            link.leave(Parting(TOKEN_REVOKED, retry_after_s=retry_after_s), self._now())
+            again = replace(TOKEN_REVOKED, retry_after_s=1.0)
+            is_agent = link.opening.party is Party.AGENT
+            link.leave(again if is_agent else TOKEN_REVOKED, self._now())
         await all_closed(links, LEAVE_S)
 
     def agent_connected(self, workspace_id: str) -> bool:

@@ -10,19 +10,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from sqlalchemy import RowMapping, func, select, update
+from sqlalchemy import RowMapping, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.attribution.vocabulary import ConnectionType, ConnectType, Vantage
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import ConnectType, Vantage
 from tether.log import get_logger
 from tether.protocol import messages as m
+from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
 from tether.protocol.link import facts_of
-from tether.server import rows
+from tether.protocol.transfers import FileOperations
+from tether.server import contents, ide_rows, rows
+from tether.server.contents import MAX_WORD
 from tether.server.judge import Testimony
 from tether.server.metrics import ReportOutcome
-from tether.server.schema import ConnectionStatus, connections, report_cursors, sessions
+from tether.server.schema import ConnectionStatus, connections, report_cursors
 
 _UNSTORABLE = (IntegrityError, DataError, ValueError, TypeError, OverflowError)
 """What SQLite and the codecs raise about values, never about disks and locks."""
@@ -30,9 +34,6 @@ _UNSTORABLE = (IntegrityError, DataError, ValueError, TypeError, OverflowError)
 _log = get_logger("reports")
 
 MAX_SEQ = (1 << 53) - 1
-MAX_BYTES = (1 << 63) - 1
-MAX_WORD = 64
-"""Characters of an id or a word that a reporter chose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +66,12 @@ class Applied:
 
     acked: int
     events: list[rows.Event] = field(default_factory=list)
+    tallies: list[contents.Tally] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     repeated: int = 0
     applied: int = 0
+    not_kept: set[str] = field(default_factory=set)
+    """Kinds of items that this version has no table for."""
 
     def outcomes(self) -> dict[ReportOutcome, int]:
         """What became of the items."""
@@ -118,7 +122,7 @@ async def _try_item(
     tx: AsyncConnection, reporter: Reporter, item: m.ReportItem, now: float, applied: Applied
 ) -> bool:
     """Apply one item, or leave no trace of it where its values cannot be stored."""
-    events = len(applied.events)
+    events, tallies = len(applied.events), len(applied.tallies)
     try:
         async with tx.begin_nested():
             return await _apply_item(tx, reporter, item, now, applied)
@@ -126,7 +130,7 @@ async def _try_item(
         _log.exception(
             "a report item cannot be stored", connection_id=item.connection_id[:MAX_WORD]
         )
-        del applied.events[events:]
+        del applied.events[events:], applied.tallies[tallies:]
         return False
 
 
@@ -143,13 +147,40 @@ async def _apply_item(
     if isinstance(item, m.Ended):
         await _ended(tx, reporter, row, item, now, applied, closes=agent_of_tunnel)
         return True
-    if not agent_of_tunnel:
+    if not agent_of_tunnel or row["parent_id"] is not None:  # nothing runs over an IDE session
         return False
-    if isinstance(item, m.Opened):
-        opened = await rows.mark_open(tx, item.connection_id, now)
-        applied.events += [opened] if opened else []
-        return True
-    return await _session(tx, row, item)
+    match item:
+        case m.Opened():
+            opened = await rows.mark_open(tx, item.connection_id, now)
+            applied.events += [opened] if opened else []
+        case IdeSessionRecord():
+            events = await ide_rows.keep(tx, row, item, since=reporter.since, now=now)
+            applied.events += events or []
+            return events is not None
+        case m.UnknownItem():  # of a newer agent: this server has no place for it
+            applied.not_kept.add(type(item).__name__)
+        case _:
+            tallies = await _content(tx, row, item, now)
+            applied.tallies += tallies or []
+            return tallies is not None
+    return True
+
+
+async def _content(
+    tx: AsyncConnection,
+    row: RowMapping,
+    item: m.SessionRecord | ForwardRecord | ForwardRollup | FileOperations,
+    now: float,
+) -> list[contents.Tally] | None:
+    match item:
+        case m.SessionRecord():
+            return await contents.keep_session(tx, row, item)
+        case ForwardRecord():
+            return await contents.keep_forward(tx, row, item)
+        case ForwardRollup():
+            return await contents.keep_rollup(tx, row, item)
+        case FileOperations():
+            return await contents.keep_files(tx, item, now)
 
 
 async def _ended(
@@ -176,12 +207,15 @@ async def _ended(
         await tx.execute(
             update(connections)
             .where(connections.c.connection_id == item.connection_id)
-            .values(rx_bytes=_count(item.rx_bytes), tx_bytes=_count(item.tx_bytes))
+            .values(
+                rx_bytes=contents.bounded(item.rx_bytes), tx_bytes=contents.bounded(item.tx_bytes)
+            )
         )
     ended_at = now if closed else await _ended_at(tx, reporter, item, now)
     settled = await rows.settle(tx, row, ended_at=ended_at, now=now)
-    if settled is not None:
-        applied.events.append(settled)
+    applied.events += [settled] if settled else []
+    if closes and any(isinstance(fact, ev.PreviousRunDied) for fact in testimony.facts):
+        applied.events += await ide_rows.close_orphans(tx, now=now, of=row)
 
 
 async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now: float) -> float:
@@ -190,52 +224,3 @@ async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now:
         return now
     heard = await rows.relay_heard_end_at(tx, item.connection_id)
     return item.at if heard is None else heard
-
-
-async def _session(tx: AsyncConnection, row: RowMapping, item: m.SessionRecord) -> bool:
-    """Keep a session's start or end; False if it makes no sense."""
-    times = [at for at in (item.started_at, item.ended_at) if at is not None]
-    words = (item.session_id, item.session_type, item.subsystem, item.exit_signal or "")
-    code = item.exit_code
-    if (
-        not all(math.isfinite(at) for at in times)
-        or any(len(word) > MAX_WORD for word in words)
-        or not item.session_id
-        or (code is not None and not -(1 << 31) <= code < 1 << 32)
-    ):
-        return False
-    known = item.session_type in ConnectionType._value2member_map_
-    session_type = item.session_type if known else str(ConnectionType.SSH)
-    kept = insert(sessions).values(
-        session_id=item.session_id,
-        connection_id=item.connection_id,
-        session_type=session_type,
-        pty=item.pty,
-        subsystem=item.subsystem,
-        started_at=item.started_at,
-        ended_at=item.ended_at,
-        exit_code=code,
-        exit_signal=item.exit_signal,
-    )
-    new = kept.excluded
-    await tx.execute(
-        kept.on_conflict_do_update(
-            index_elements=["connection_id", "session_id"],
-            set_={
-                "ended_at": func.coalesce(new.ended_at, sessions.c.ended_at),
-                "exit_code": func.coalesce(new.exit_code, sessions.c.exit_code),
-                "exit_signal": func.coalesce(new.exit_signal, sessions.c.exit_signal),
-            },
-        )
-    )
-    if row["type"] == ConnectionType.TUNNEL:
-        await tx.execute(
-            update(connections)
-            .where(connections.c.connection_id == item.connection_id)
-            .values(type=session_type)
-        )
-    return True
-
-
-def _count(number: int) -> int:
-    return min(max(number, 0), MAX_BYTES)

@@ -23,12 +23,13 @@ from tether.server.settings import Graces
 from tether.server.store import StoreUnavailable
 
 SWEEP_EVERY_S = 30.0
-"""How often unused grants are looked for."""
+"""How often unused grants and orphaned IDE sessions are looked for."""
 
 SAME_MOMENT_S = 1.0
 """A dying agent's legs and links end one after another, within this."""
 
 MAX_JOURNALS = 10_000
+RETRY_S = 5.0
 
 _log = get_logger("janitor")
 
@@ -40,6 +41,7 @@ class _Awaited:
     journal_id: str
     over_at: float
     ended_at: float | None
+    not_before: float = 0.0
 
 
 class Janitor:
@@ -109,14 +111,14 @@ class Janitor:
 
     def due_at(self, awaited: _Awaited) -> float:
         """When to wait no longer (monotonic seconds)."""
+        reported_by = awaited.over_at + self._graces.report_s
         here_since = self._here_since.get(awaited.journal_id)
         if here_since is not None:
-            return max(awaited.over_at, here_since) + self._graces.report_s
-        gone_since = self._gone_since_of(awaited.journal_id)
-        return min(
-            awaited.over_at + self._graces.report_s,
-            max(gone_since + self._graces.agent_s, awaited.over_at),
-        )
+            due = max(reported_by, here_since + self._graces.report_s)
+        else:
+            back_by = self._gone_since_of(awaited.journal_id) + self._graces.agent_s
+            due = min(reported_by, max(back_by, awaited.over_at))
+        return max(due, awaited.not_before)
 
     def _gone_since_of(self, journal_id: str) -> float:
         return self._gone_since.get(journal_id, self._started_at)
@@ -138,7 +140,7 @@ class Janitor:
                 )
             except StoreUnavailable as wrong:
                 _log.error("a tunnel's row cannot be closed now", error=str(wrong))
-                awaited.over_at = self._clock.now().mono
+                awaited.not_before = self._clock.now().mono + RETRY_S
                 self._awaited[connection_id] = awaited
 
     def _facts(self, awaited: _Awaited) -> tuple[ev.Evidence, ...]:
@@ -162,6 +164,7 @@ class Janitor:
             await asyncio.sleep(SWEEP_EVERY_S)
             try:
                 forgotten = await self._connections.forget_unused(self._lives)
+                await self._connections.close_orphans()
             except StoreUnavailable as wrong:
                 _log.error("unused grants cannot be forgotten now", error=str(wrong))
                 continue

@@ -1,7 +1,8 @@
 """From the testimonies on file to what a row says: filter, join, classify, flatten.
 
-Law: pure. A reporter is heard only about vantages that it may claim; the facts of all reporters are
-judged together, their symptoms never; a change of words alone is no new judgement.
+Law: pure. A reporter is heard only about vantages that it may claim, a client only about what it can
+have seen; what a client heard others say is judged only where no other party tells an end. The facts
+of all reporters are judged together, their symptoms never; a change of words alone is no new judgement.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sqlalchemy import RowMapping
 
 from tether.attribution.classify import Verdict, classify
 from tether.attribution.evidence import Evidence
+from tether.attribution.standing import client_may_say, is_hearsay, tells_an_end
 from tether.attribution.vocabulary import ConnectType, Vantage
 
 MAY_CLAIM: Mapping[Vantage, frozenset[Vantage]] = {
@@ -63,15 +65,28 @@ MATERIAL = (
 
 def admissible(reporter: Vantage, facts: Iterable[Evidence]) -> tuple[Evidence, ...]:
     """Those of `facts` that `reporter` may testify to."""
-    return tuple(fact for fact in facts if fact.vantage in MAY_CLAIM[reporter])
+    return tuple(
+        fact
+        for fact in facts
+        if fact.vantage in MAY_CLAIM[reporter]
+        and (reporter is not Vantage.CLIENT or client_may_say(fact))
+    )
 
 
 def judge(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> Judgement:
     """Judge one end from everything on file about it."""
+    heard = [(said.reporter, admissible(said.reporter, said.facts)) for said in testimonies]
+    told = any(
+        tells_an_end(fact)
+        for reporter, facts in heard
+        if reporter is not Vantage.CLIENT
+        for fact in facts
+    )
     facts = [
         fact
-        for testimony in testimonies
-        for fact in admissible(testimony.reporter, testimony.facts)
+        for reporter, said in heard
+        for fact in said
+        if not (told and reporter is Vantage.CLIENT and is_hearsay(fact))
     ]
     verdict = classify(connect_type, facts)
     disconnect = verdict.disconnect

@@ -96,6 +96,18 @@ def _said(parting: Parting, at: float) -> ev.GoodbyeSaid:
     )
 
 
+NEVER = -1.0
+"""`retry_after_s` of a peer that need not come back."""
+
+WITHDRAWN = {
+    "user_revoked": Parting("auth.user_revoked", retry_after_s=NEVER),
+    "workspace_deleted": Parting("workspace.deleted", retry_after_s=NEVER),
+}
+"""What to tell a peer whose token was withdrawn while it was let in; others: `TOKEN_REVOKED`."""
+
+TOKEN_REVOKED = Parting("auth.token_revoked", retry_after_s=NEVER)
+
+
 class Lines:
     """Makes the drivers of control links and runs them to their rows' end."""
 
@@ -107,8 +119,11 @@ class Lines:
         metrics: Metrics,
         times: LinkTimes,
         server_instance: str,
+        still_refused: Callable[[Opening], Awaitable[str]],
     ) -> None:
+        """`still_refused` asks what speaks against a peer's token now."""
         self.log, self.clock, self.metrics = log, clock, metrics
+        self._still_refused = still_refused
         self._times, self.server_instance = times, server_instance
 
     def driver(
@@ -161,7 +176,7 @@ class Lines:
 
         Args:
             link: the link.
-            prepare: what is to be done first, for a peer that is welcome.
+            prepare: makes the link known and welcomes the peer.
         """
         driver = link.driver
         gauge = self.metrics.control_links.labels(str(link.opening.party))
@@ -171,6 +186,8 @@ class Lines:
                 driver.violated(link.opening.violation)
             else:
                 await prepare()
+                if code := await self._still_refused(link.opening):
+                    link.leave(WITHDRAWN.get(code, TOKEN_REVOKED), self.clock.now().wall)
             await driver.run()
         except StoreUnavailable as wrong:
             self._failed(link, str(wrong))

@@ -17,7 +17,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 from tether.attribution.causes import CATALOGUE, Cause
 from tether.attribution.disconnect import Disconnect
-from tether.attribution.vocabulary import ConnectType, Party
+from tether.attribution.vocabulary import ConnectionType, ConnectType, Party
+from tether.protocol.apps import FAMILIES
+from tether.protocol.forwards import ForwardEnd, ForwardKind
 from tether.server.identity import RefusalCode
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -47,6 +49,8 @@ _WHERE: Mapping[str, tuple[ConnectType, ...]] = {
     "relay": _TUNNEL,
     "workspace": _WITH_AGENT,
     "auth": _WITH_CLIENT,
+    "policy": _TUNNEL,
+    "ide": _TUNNEL,
 }
 """First part of a cause's code -> the connections that it can end. What is missing: any."""
 
@@ -95,6 +99,18 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
+        self._sessions = Counter(
+            "tether_sessions_total",
+            "Sessions that ended, by the program behind them and the type that users filter by.",
+            ["app", "family"],
+            registry=self.registry,
+        )
+        self._forwards = Counter(
+            "tether_forwards_total",
+            "Forwarded connections that ended or never began, by kind and by how.",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
         ProcessCollector(registry=self.registry)
         self._start_at_zero()
 
@@ -109,6 +125,17 @@ class Metrics:
     def reported(self, outcome: ReportOutcome, items: int = 1) -> None:
         """Count items of a journal."""
         self._reports.labels(str(outcome)).inc(items)
+
+    def sessions_ended(self, app: str, family: str, count: int) -> None:
+        """Count sessions; an app that is not in the table counts as `other`."""
+        self._sessions.labels(app if app in FAMILIES else OTHER, family).inc(count)
+
+    def forwards_ended(self, kind: str, end: str, count: int) -> None:
+        """Count forwarded connections; words of a newer agent count as `other`."""
+        self._forwards.labels(
+            kind if kind in ForwardKind._value2member_map_ else OTHER,
+            end if end in ForwardEnd._value2member_map_ else OTHER,
+        ).inc(count)
 
     def refused(self, code: str) -> None:
         """Count one refused handshake; a code that is not known here counts as `other`."""
@@ -126,6 +153,11 @@ class Metrics:
             self.control_links.labels(str(role))
         for outcome in ReportOutcome:
             self._reports.labels(str(outcome))
+        for app, family in (("ssh", ConnectionType.SSH), ("ssh", ConnectionType.SFTP)):
+            self._sessions.labels(app, str(family))
+        for kind in ForwardKind:
+            for end in ForwardEnd:
+                self._forwards.labels(str(kind), str(end))
         for code in (*sorted(REFUSED_CODES), OTHER):
             self._refused.labels(code)
 

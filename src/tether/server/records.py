@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionMethod, ConnectionType, ConnectType
@@ -48,7 +48,10 @@ class OpenTunnel:
         return self.status is ConnectionStatus.ONGOING
 
 
-IS_TUNNEL = connections.c.connect_type == ConnectType.AGENT_TO_CLIENT
+IS_CHILD = connections.c.parent_id.is_not(None)
+"""An IDE session: it has a row, and no stream of its own that could be ended."""
+
+IS_TUNNEL = and_(connections.c.connect_type == ConnectType.AGENT_TO_CLIENT, ~IS_CHILD)
 IS_OPEN = connections.c.status != ConnectionStatus.CLOSED
 IS_ONGOING = connections.c.status == ConnectionStatus.ONGOING
 IS_PENDING = connections.c.status == ConnectionStatus.PENDING

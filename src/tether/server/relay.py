@@ -18,7 +18,7 @@ from tether.net.ws_server import ServerStream
 from tether.protocol.relay_pairing import GiveUp, Join, PairingTable, Refuse, Wait
 from tether.protocol.relaying import RelayGoodbye
 from tether.server.metrics import Metrics
-from tether.server.relay_tunnel import Leg, Tunnel, TunnelLog
+from tether.server.relay_tunnel import SILENT_AFTER_MS, Leg, Tunnel, TunnelLog
 from tether.server.tickets import Ticket
 
 WATCH_EVERY_S = 5.0
@@ -38,6 +38,7 @@ class Relay:
         metrics: Metrics,
         table: PairingTable | None = None,
         watch_every_s: float = WATCH_EVERY_S,
+        silent_after_ms: int = SILENT_AFTER_MS,
     ) -> None:
         self._tunnel_log, self._clock, self._metrics = log, clock, metrics
         self._table = PairingTable() if table is None else table
@@ -45,7 +46,7 @@ class Relay:
         self._tunnels: dict[str, Tunnel] = {}
         self._stopped: RelayGoodbye | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._watch_every_s = watch_every_s
+        self._watch_every_s, self._silent_after_ms = watch_every_s, silent_after_ms
         self._tasks = Tasks("relay")
         self._watchdog: asyncio.Task[None] | None = None
 
@@ -184,4 +185,4 @@ class Relay:
             await asyncio.sleep(self._watch_every_s)
             for tunnel in list(self._tunnels.values()):
                 if not tunnel.over.is_set():
-                    tunnel.watch()
+                    tunnel.watch(self._silent_after_ms)

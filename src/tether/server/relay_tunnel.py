@@ -156,12 +156,14 @@ class Tunnel:
             goodbye=goodbye,
         )
 
-    def watch(self) -> None:
+    def watch(self, silent_after_ms: int) -> None:
         """Ask the kernel whether the legs still live. Twice stalled is silent: one look may hit the
         moment between a probe and its answer."""
         for leg in (self.client, self.agent):
             counters = leg.stream.counters()
-            leg.stalled_checks = leg.stalled_checks + 1 if is_stalled(counters) else 0
+            leg.stalled_checks = (
+                leg.stalled_checks + 1 if is_stalled(counters, silent_after_ms) else 0
+            )
             if counters is not None and leg.stalled_checks >= 2:
                 lost = StreamLost(
                     StreamEnd.SILENT,
@@ -254,7 +256,7 @@ class Tunnel:
         await asyncio.gather(stays.stream.close(1000, "peer gone"), ended.stream.close(1000, ""))
 
 
-def is_stalled(counters: dict[str, int] | None) -> bool:
+def is_stalled(counters: dict[str, int] | None, after_ms: int = SILENT_AFTER_MS) -> bool:
     """Whether something waits for an acknowledgement that has not come for too long.
 
     Keepalive is on, so the path of an idle peer that lives always has a fresh acknowledgement.
@@ -262,7 +264,7 @@ def is_stalled(counters: dict[str, int] | None) -> bool:
     return (
         counters is not None
         and (counters["unacked"] > 0 or counters["probes"] > 0)
-        and counters["last_ack_recv_ms"] > SILENT_AFTER_MS
+        and counters["last_ack_recv_ms"] > after_ms
     )
 
 

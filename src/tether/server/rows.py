@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
+from tether.server import contents
+from tether.server.contents import Tally
 from tether.server.judge import Judgement, Testimony, admissible, judge
 from tether.server.schema import ConnectionStatus, connections, evidence, revisions
 
@@ -44,6 +46,8 @@ class Closed:
 
     row: RowMapping
     judgement: Judgement
+    cut: tuple[Tally, ...] = ()
+    """What ran over it and ended with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,8 @@ async def settle(
     settled = await find(tx, connection_id)
     assert settled is not None, "it was just changed"
     if first:
-        return Closed(settled, judgement)
+        cut = await contents.cut(tx, connection_id, settled["disconnected_at"])
+        return Closed(settled, judgement, tuple(cut))
     return Revised(settled, judgement, was=row["disconnect_cause"])
 
 

@@ -15,18 +15,28 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.server import rows
 from tether.server.judge import Testimony
-from tether.server.records import IS_ONGOING, IS_OPEN, IS_TUNNEL, OpenTunnel, open_rows, open_tunnel
+from tether.server.records import (
+    IS_CHILD,
+    IS_ONGOING,
+    IS_OPEN,
+    IS_TUNNEL,
+    OpenTunnel,
+    open_rows,
+    open_tunnel,
+)
 from tether.server.schema import runs
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousRun:
-    """What the start of this run found. `tunnels` are the rows that still wait for their end."""
+    """What the start of this run found. `tunnels` are the rows that still wait for their end, and
+    `children` is how many IDE sessions do."""
 
     died: bool
     last_alive_at: float | None
     tunnels: tuple[OpenTunnel, ...]
     pending: int
+    children: int = 0
 
 
 async def begin(
@@ -52,7 +62,8 @@ async def begin(
             events += [settled] if settled else []
     left = [open_tunnel(row) for row in await open_rows(tx, IS_TUNNEL, IS_OPEN)]
     tunnels = tuple(one for one in left if one.is_ongoing)
-    return PreviousRun(died, alive_at, tunnels, len(left) - len(tunnels)), events
+    children = len(await open_rows(tx, IS_CHILD, IS_OPEN))
+    return PreviousRun(died, alive_at, tunnels, len(left) - len(tunnels), children), events
 
 
 async def beat(tx: AsyncConnection, run_id: str, now: float) -> None:

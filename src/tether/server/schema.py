@@ -214,6 +214,8 @@ connections = Table(
     Column("rule", String),  # the rule of attribution.rules that decided
     Column("incident_id", String),
     Column("revision", Integer, nullable=False, server_default="0"),
+    Column("parent_id", String),  # of an IDE session: the SSH connection that it began on
+    Column("app", String, nullable=False, server_default=""),  # the program that gave it its type
     _one_of("status", ConnectionStatus),
     _one_of("connect_type", ConnectType),
     _one_of("type", ConnectionType),
@@ -244,6 +246,7 @@ connections = Table(
     Index(None, "created_at"),
     Index(None, "disconnected_at"),
     Index(None, "incident_id"),
+    Index(None, "parent_id"),
     Index(
         "ix_connections_open",
         "status",
@@ -253,7 +256,8 @@ connections = Table(
     ),
     sqlite_autoincrement=True,
 )
-"""One row per connection; control links included. `revisions` keeps what it said before."""
+"""One row per connection, control links and IDE sessions included. `revisions` keeps what it said
+before. `parent_id` is no foreign key: SQLite would have to rebuild the table to get one."""
 
 evidence = Table(
     "evidence",
@@ -293,9 +297,59 @@ sessions = Table(
     Column("ended_at", Double),
     Column("exit_code", Integer),
     Column("exit_signal", String),
+    Column("app", String, nullable=False, server_default=""),  # the program behind it, if known
     _one_of("session_type", ConnectionType),
 )
 """What ran over a connection. Keyed by both, so that no agent can write over another's."""
+
+ide_sessions = Table(
+    "ide_sessions",
+    metadata,
+    Column("connection_id", String, ForeignKey("connections.connection_id"), primary_key=True),
+    Column("backend_pid", Integer, nullable=False),
+    Column("backend_marker", String, nullable=False),  # what gave the backend away
+    Column("caused_by", String, nullable=False),  # the connection whose end explains its own, or ''
+    Column("channels", _Json, nullable=False),  # the first forwarded connections, bounded
+    Column("channels_total", Integer, nullable=False),
+)
+"""What is known of an IDE session beyond its row in `connections`."""
+
+forwards = Table(
+    "forwards",
+    metadata,
+    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("connection_id", String, ForeignKey("connections.connection_id"), nullable=False),
+    Column("forward_id", Integer),  # counts up within the connection; NULL: a roll-up of many
+    Column("kind", String, nullable=False),  # a ForwardKind, or a word of a newer agent
+    Column("destination", String, nullable=False),  # '*': too many to be told apart
+    Column("origin", String, nullable=False, server_default=""),
+    Column("started_at", Double, nullable=False),  # the agent's clock; a roll-up's first
+    Column("ended_at", Double),  # NULL: open; a roll-up's last report
+    Column("duration_s", Double, nullable=False, server_default="0"),  # a roll-up's longest
+    Column("started", Integer, nullable=False, server_default="1"),  # how many it stands for
+    Column("ended", Integer, nullable=False, server_default="0"),
+    Column("ends", _Json, nullable=False),  # ForwardEnd, or a newer agent's word -> how often
+    Column("cause", String, nullable=False, server_default=""),  # where it is more than the end
+    Column("detail", String, nullable=False, server_default=""),
+    Column("rx_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("tx_bytes", BigInteger, nullable=False, server_default="0"),
+    Index("uq_forwards_connection_id_forward_id", "connection_id", "forward_id", unique=True),
+    sqlite_autoincrement=True,
+)
+"""Forwarded connections: the first ones one by one, the others counted per kind and destination."""
+
+file_operations = Table(
+    "file_operations",
+    metadata,
+    Column("connection_id", String, ForeignKey("connections.connection_id"), primary_key=True),
+    Column("session_id", String, primary_key=True),
+    Column("program", String, nullable=False),
+    Column("operations", _Json, nullable=False),  # what was asked for, bounded by the agent
+    Column("left_out", Integer, nullable=False),  # requests that were too many to be kept
+    Column("complete", Boolean, nullable=False),  # false: the stream could not be followed
+    Column("received_at", Double, nullable=False),
+)
+"""The audit of a session's file operations: what a client asked for, not what was done."""
 
 report_cursors = Table(
     "report_cursors",

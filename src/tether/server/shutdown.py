@@ -87,7 +87,10 @@ class Shutdown:
             cause=SHUTDOWN,
             actor=actor,
         )
+        until = self._clock.now().mono + CUT_S
         for connection_id in unreported:
+            if self._clock.now().mono > until:
+                break  # the relay's word is on file: the next run closes them with it
             await self._connections.close_tunnel(connection_id, (said,))
 
     async def _leave_links(self, parting: Parting) -> None:

@@ -1,0 +1,60 @@
+"""Who may say what: the facts that a client can have seen, and the causes that a party may declare.
+
+Law: pure and small; a client is the one party that is not ours, so it is heard about itself and about
+its own streams only. What it may not say is left out by whoever listens, never corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import Party
+
+_OWN_CAUSES: Mapping[Party, tuple[str, ...]] = {
+    Party.CLIENT: ("client.",),
+    Party.RELAY: ("relay.", "server."),  # an embedded relay stops with its server
+}
+"""Party -> how the codes begin that it may declare. A party that is missing may declare any."""
+
+_CLIENT_SEES = (ev.LocalSideClosed, ev.StreamEnded, ev.TcpCounters, ev.GoodbyeSaid)
+
+_ENDS = (
+    ev.GoodbyeSaid,
+    ev.LocalSideClosed,
+    ev.SshDisconnected,
+    ev.StreamEnded,
+    ev.ProtocolViolated,
+    ev.HandshakeTimedOut,
+    ev.PreviousRunDied,
+    ev.NeverReturned,
+    ev.Superseded,
+    ev.InternalFailure,
+    ev.IdeChannelsClosed,
+    ev.IdeBackendGone,
+)
+
+
+def may_declare(party: Party, cause: str) -> bool:
+    """Whether `cause` (a catalogue code, "" for none) is `party`'s to declare."""
+    return not cause or cause.startswith(_OWN_CAUSES.get(party, ("",)))
+
+
+def client_may_say(fact: Evidence) -> bool:
+    """Whether a client can have seen `fact`, or have said it of itself."""
+    if isinstance(fact, ev.GoodbyeSaid):
+        return fact.by is not Party.CLIENT or may_declare(Party.CLIENT, fact.cause)
+    if isinstance(fact, ev.SignalReceived):
+        return fact.party is Party.CLIENT
+    return isinstance(fact, _CLIENT_SEES)
+
+
+def is_hearsay(fact: Evidence) -> bool:
+    """Whether a client that hands in `fact` repeats what another party is said to have said."""
+    return isinstance(fact, ev.GoodbyeSaid) and fact.by is not Party.CLIENT
+
+
+def tells_an_end(fact: Evidence) -> bool:
+    """Whether `fact` is an end, not only what went before one."""
+    return isinstance(fact, _ENDS)
