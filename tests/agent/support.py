@@ -263,7 +263,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(directory: Path, **changes: Any) -> AsyncIterator[World]:
+async def world(directory: Path, /, **changes: Any) -> AsyncIterator[World]:
     """A World with its loopback port; `changes` go into the settings."""
     keys = Keys(load_or_create(directory / "agent"))
     home = directory / "home"

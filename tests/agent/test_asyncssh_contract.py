@@ -122,9 +122,9 @@ def test_messages_are_dispatched_by_the_table_that_we_replace() -> None:
 
 
 def test_global_requests_are_dispatched_by_name_and_an_unknown_cancel_is_a_key_error() -> None:
-    assert "getattr(self, name, None)" in inspect.getsource(
-        SSHConnection._service_next_global_request
-    )
+    source = inspect.getsource(SSHConnection._process_global_request)
+    assert "'_global_request'\n" in source
+    assert "getattr(self, name, None)" in source
     for cancel in (
         SSHServerConnection._process_cancel_tcpip_forward_global_request,
         SSHServerConnection._process_cancel_streamlocal_forward_at_openssh_dot_com_global_request,

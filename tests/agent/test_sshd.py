@@ -16,7 +16,8 @@ from tests.agent.support import World, line_of, world
 from tests.support.clock import LoopClock
 from tests.support.loop import run as run_jumping
 from tether.agent.auth import MAX_REFUSALS
-from tether.agent.connection import HALF_CLOSED_S, MAX_SESSIONS
+from tether.agent.connection import HALF_CLOSED_S
+from tether.agent.sessions import MAX_SESSIONS
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence

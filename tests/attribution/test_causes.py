@@ -19,7 +19,8 @@ from tether.attribution.causes import (
     cause_of,
 )
 from tether.attribution.classify import classify
-from tether.attribution.rules import EXAMPLES, REFUSALS
+from tether.attribution.examples import EXAMPLES
+from tether.attribution.predicates import REFUSALS
 from tether.attribution.vocabulary import AccessRefusal, Initiator, Party, Policy, Reason
 
 ROWS = list(CATALOGUE.values())

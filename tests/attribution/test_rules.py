@@ -22,7 +22,9 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
-from tether.attribution.rules import EXAMPLES, RULES, Case, Rule, by_refusal, declared
+from tether.attribution.examples import EXAMPLES
+from tether.attribution.predicates import Case, by_refusal, declared
+from tether.attribution.rules import RULES, Rule
 from tether.attribution.vocabulary import (
     AccessRefusal,
     Basis,

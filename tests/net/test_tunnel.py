@@ -405,3 +405,61 @@ async def test_another_end_that_never_comes_is_a_failed_dial(
     async with raw_server() as raw:
         failed = await dialled(raw, b"")
         assert str(failed) == "the other end of the tunnel did not come to the relay in time"
+
+
+COUNTERS = {
+    "retransmits": 5,
+    "probes": 0,
+    "unacked": 3,
+    "last_data_recv_ms": 40_000,
+    "last_ack_recv_ms": 31_000,
+    "pmtu": 1500,
+    "rtt_us": 20_000,
+    "total_retrans": 5,
+}
+
+
+def test_a_relay_that_acknowledges_nothing_for_too_long_is_silent() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        t.cable.right.tcp = COUNTERS
+        cell = await t.agent_run
+        counters, ended = cell.facts
+        assert isinstance(counters, ev.TcpCounters)
+        assert isinstance(ended, ev.StreamEnded)
+        assert (counters.peer, counters.unacked) == (Party.RELAY, 3)
+        assert (ended.peer, ended.how, ended.silence_s) == (Party.RELAY, StreamEnd.SILENT, 31.0)
+        await t.tasks.cancel()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "lively",
+    [
+        {"unacked": 0},  # an idle path between two probes
+        {"last_ack_recv_ms": 29_000},  # a peer that is stopped: its kernel acknowledges
+    ],
+)
+def test_a_slow_or_stopped_peer_is_not_called_dead(lively: dict[str, int]) -> None:
+    async def main() -> None:
+        t = Tunnel()
+        t.cable.right.tcp = {**COUNTERS, **lively}
+        await asyncio.sleep(3600)
+        assert not t.agent.tunnel.cell.ended
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_one_stalled_look_is_not_enough() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        t.cable.right.tcp = COUNTERS
+        await asyncio.sleep(7)
+        t.cable.right.tcp = {**COUNTERS, "last_ack_recv_ms": 5}
+        await asyncio.sleep(60)
+        assert not t.agent.tunnel.cell.ended
+        await t.tasks.cancel()
+
+    run(main)

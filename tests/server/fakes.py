@@ -5,7 +5,7 @@ Law: these keep what they are told and decide nothing; the real ones are tested 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +69,22 @@ class MemoryConnectionLog:
         if len(found) > 1:
             raise Ambiguous("connection_ambiguous", "several connections begin like this")
         return found[0]
+
+    async def forwards(
+        self, connection_id_or_prefix: str, viewer: Identity, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        found: Sequence[dict[str, Any]] = (await self.explain(connection_id_or_prefix, viewer))[
+            "forwards"
+        ]
+        return found[:limit]
+
+    async def files(
+        self, connection_id_or_prefix: str, viewer: Identity, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        found: Sequence[dict[str, Any]] = (await self.explain(connection_id_or_prefix, viewer))[
+            "file_operations"
+        ]
+        return found[:limit]
 
 
 @dataclass

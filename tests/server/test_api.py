@@ -34,6 +34,8 @@ NOW = "2027-01-15T08:00:00.000Z"
 ROW = {
     "connection_id": "3f2a9c01",
     "status": "closed",
+    "parent_id": None,
+    "app": "cursor",
     "connect_type": "agent_to_client",
     "type": "ssh",
     "workspace_id": "w1",
@@ -457,6 +459,7 @@ async def test_a_connection_is_explained_by_a_prefix_of_its_id(api: Api) -> None
             {
                 "session_id": "s1",
                 "session_type": "ssh",
+                "app": "zed",
                 "pty": True,
                 "subsystem": "",
                 "started_at": NOW,
@@ -482,10 +485,64 @@ async def test_a_connection_is_explained_by_a_prefix_of_its_id(api: Api) -> None
                 "exit_signal": None,
             }
         ],
+        "children": [
+            {
+                "connection_id": "77" * 16,
+                "type": "jetbrains",
+                "status": "closed",
+                "connected_at": NOW,
+                "disconnected_at": NOW,
+                "disconnect_cause": "ide.closed",
+            }
+        ],
+        "ide": None,
+        "forwards": [FORWARD],
+        "forwards_total": 1,
+        "file_operations": [AUDIT],
     }
     api.server.connlog.rows.append({**ROW, **told})
     answer = await api.admin.get("/api/v1/connections/3f2")
     assert answer.json() == {**ROW, **told, "id": "3f2a9c01"}
+
+
+FORWARD = {
+    "forward_id": 1,
+    "kind": "direct_tcpip",
+    "destination": "127.0.0.1:8080",
+    "origin": "10.0.0.7:50000",
+    "started_at": NOW,
+    "ended_at": NOW,
+    "duration_s": 1.5,
+    "count": 1,
+    "end": "client_closed",
+    "ends": {"client_closed": 1},
+    "cause": "",
+    "detail": "",
+    "rx_bytes": 1,
+    "tx_bytes": 2,
+}
+AUDIT = {
+    "session_id": "s1",
+    "program": "sftp",
+    "operations": [{"act": "create", "path": "/tmp/a", "target": "", "first_at": NOW, "count": 2}],
+    "more": False,
+    "left_out": 0,
+    "complete": True,
+}
+
+
+async def test_forwards_and_files_are_listed_up_to_a_limit(api: Api) -> None:
+    more = {**FORWARD, "forward_id": 2}
+    told = {"forwards": [FORWARD, more], "file_operations": [AUDIT]}
+    api.server.connlog.rows.append({**ROW, **told})
+    listed = await api.admin.get("/api/v1/connections/3f2/forwards")
+    assert listed.json() == [FORWARD, more]
+    one = await api.admin.get("/api/v1/connections/3f2/forwards?limit=1")
+    assert one.json() == [FORWARD]
+    assert (await api.admin.get("/api/v1/connections/3f2/files")).json() == [AUDIT]
+    for path in ("forwards", "files"):
+        unknown = await api.admin.get(f"/api/v1/connections/9/{path}")
+        assert _error(unknown, 404)[0] == "connection_not_found"
 
 
 async def test_an_unknown_and_an_ambiguous_id_are_told_apart(api: Api) -> None:
@@ -623,6 +680,8 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("DELETE", "/api/v1/workspaces/{name}"),
         ("GET", "/api/v1/connections"),
         ("GET", "/api/v1/connections/{connection_id}"),
+        ("GET", "/api/v1/connections/{connection_id}/files"),
+        ("GET", "/api/v1/connections/{connection_id}/forwards"),
         ("GET", "/api/v1/tokens"),
         ("GET", "/api/v1/users"),
         ("GET", "/api/v1/whoami"),

@@ -183,9 +183,11 @@ async def test_a_tunnel_lives_from_its_joining_to_the_agents_report(record: Reco
     assert row == {
         "id": "c1",
         "connection_id": "c1",
+        "parent_id": None,
         "status": "closed",
         "connect_type": "agent_to_client",
         "type": "tunnel",
+        "app": "",
         "workspace_id": record.dev,
         "workspace": "dev",
         "agent": "main",
@@ -490,6 +492,7 @@ async def test_a_sessions_end_completes_its_start(record: Record) -> None:
     assert kept == {
         "session_id": "s1",
         "session_type": "ssh",
+        "app": "",
         "pty": True,
         "subsystem": "",
         "started_at": "2027-01-15T08:00:00.000Z",

@@ -109,6 +109,8 @@ def _values(name: str, hint: Any) -> st.SearchStrategy[Any]:
         return _texts
     if hint is float:
         return _floats
+    if hint == float | None:
+        return st.none() | _floats
     return st.from_type(hint)
 
 

@@ -40,7 +40,7 @@ from tether.agent.session_type import (
 from tether.agent.sftp_audit import SftpAudit
 from tether.agent.ssh_connection import SessionChannel
 from tether.agent.transfer_policy import Refusal
-from tether.attribution.rules import AGENT_FAILED_EXIT_CODE
+from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
 from tether.attribution.vocabulary import ConnectionType
 from tether.protocol.transfers import FileOperations
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tether.agent.exec_command import basename, program
 from tether.attribution.causes import POLICY_REFUSALS, cause_of
 from tether.attribution.evidence import PolicyRefused
-from tether.attribution.rules import BLOCKED_EXIT_CODE
+from tether.attribution.predicates import BLOCKED_EXIT_CODE
 from tether.attribution.vocabulary import Policy, Vantage
 from tether.protocol.forwards import ForwardKind
 

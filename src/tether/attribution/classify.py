@@ -13,7 +13,8 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE, POLICY_REFUSALS, PROTOCOL_ERRORS
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
-from tether.attribution.rules import RULES, Case, Rule
+from tether.attribution.predicates import Case
+from tether.attribution.rules import RULES, Rule
 from tether.attribution.vocabulary import Basis, ConnectType
 
 
@@ -88,7 +89,9 @@ def _detail(case: Case, rule: Rule, cause: str) -> str:
     if cause not in CATALOGUE:
         return f"a cause that this version does not know: {cause}"
     inferred = case.all(ev.StreamEnded) if rule.basis is Basis.INFERRED else []
-    for ended in inferred:  # elsewhere it is what followed, not what it was concluded from
+    for ended in inferred:
+        if ended.close_code == 1000:
+            continue  # an orderly close after goodbyes: what followed, not what it was concluded from
         return f"{rule.because} ({ended.vantage} saw {ended.peer}: {_how(ended)})"
     return rule.because
 

@@ -48,7 +48,8 @@ def connections(as_json: bool, kind: str | None, initiator: str | None, **filter
     """List connections, and why they ended.
 
     Newest first. The last column is empty while a connection lives, `ok` for an end that is part
-    of normal operation, and `!` for one to look into: `tether explain ID` tells more.
+    of normal operation, and `!` for one to look into: `tether explain ID` tells more. An IDE session
+    has a line of its own, "on" the SSH connection that it began on.
 
     \b
     Examples:
@@ -80,12 +81,19 @@ def cells(row: dict[str, Any]) -> tuple[object, ...]:
         str(row["id"])[:8],
         local_time(row.get("connected_at") or row.get("created_at")),
         row.get("workspace"),
-        row["type"],
+        kind_of(row),
         row.get("user"),
         "ongoing" if ongoing else span(row.get("duration_s")),
         "" if ongoing else why(row),
         "" if ongoing else "ok" if row.get("disconnect_expected") else "!",
     )
+
+
+def kind_of(row: dict[str, Any]) -> str:
+    """What ran over it, by which program; of an IDE session, over which connection."""
+    kind, app, parent = row["type"], row.get("app"), row.get("parent_id")
+    named = f"{kind} ({app})" if app and app != kind else str(kind)
+    return f"{named} on {str(parent)[:8]}" if parent else named
 
 
 def why(row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from tether.cli.api import Api, segment
+from tether.cli.explain_contents import contents
 from tether.cli.output import clean, json_option, local_time, moment, print_json, size, span
 from tether.config import load
 
@@ -47,7 +48,8 @@ def paragraphs(told: dict[str, Any]) -> Iterator[str]:
     for label, value in facts(told):
         if value not in (None, ""):
             yield f"  {label:<12}{clean(value)}"
-    yield from _sessions(told.get("sessions") or [])
+    yield from _sessions(told.get("sessions") or [], over=bool(told.get("disconnected_at")))
+    yield from contents(told)
     yield from _timeline("Evidence", told.get("evidence") or [])
     yield from _timeline("What followed from it", told.get("symptoms") or [])
     yield from _revisions(told.get("revisions") or [])
@@ -60,7 +62,10 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "user", told.get("user")
     address = f" from {told['client_ip']}" if told.get("client_ip") else ""
     method = f" over {told['connection_method']}" if told.get("connection_method") else ""
-    yield "type", f"{told.get('type', '')}{method}{address}"
+    app = told.get("app")
+    named = f" ({app})" if app and app != told.get("type") else ""
+    yield "type", f"{told.get('type', '')}{named}{method}{address}"
+    yield "began on", told.get("parent_id")
     yield "began", local_time(told.get("connected_at"))
     if not told.get("disconnected_at"):
         yield "ended", "not yet: it is ongoing"
@@ -84,14 +89,17 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "incident", told.get("incident_id")
 
 
-def _sessions(sessions: list[dict[str, Any]]) -> Iterator[str]:
+def _sessions(sessions: list[dict[str, Any]], *, over: bool) -> Iterator[str]:
     if sessions:
         yield ""
         yield "Sessions"
     for session in sessions:
-        ended = local_time(session.get("ended_at")) or "still open"
+        open_still = "an end that was not reported" if over else "now"
+        ended = local_time(session.get("ended_at")) or open_still
+        kind = clean(session.get("session_type") or session.get("type"))
+        app = clean(session.get("app"))
         words = [
-            clean(session.get("session_type") or session.get("type")),
+            f"{kind} ({app})" if app and app != kind else kind,
             "with a terminal" if session.get("pty") else "",
             f"{local_time(session.get('started_at'))} to {ended}",
             f"exit code {session['exit_code']}" if session.get("exit_code") is not None else "",

@@ -143,6 +143,10 @@ class LinkDriver:
         """The stream is of no more use, because of `fact`."""
         self._perform(self.link.cut(fact, *context))
 
+    def give_up(self, lost: StreamLost) -> None:
+        """The stream is dead, as its owner has found out before the stream itself."""
+        self._lost(lost)
+
     async def run(self) -> CloseCell:
         """Pump until the link is over; cancelled, it still closes the stream."""
         reader = self._tasks.spawn(self._read(), "read")

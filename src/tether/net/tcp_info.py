@@ -19,6 +19,9 @@ _TCP_INFO = 11
 
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
 
+SILENT_AFTER_MS = 30_000
+"""A stream with something outstanding whose peer has acknowledged nothing for this long is dead."""
+
 
 def read_tcp_info(sock: Any) -> dict[str, int] | None:
     """The counters of `sock` by the names of `TcpCounters`; None where there are none."""
@@ -47,6 +50,19 @@ def counters_fact(
 ) -> TcpCounters | None:
     """`counters` as evidence."""
     return None if counters is None else TcpCounters(vantage=vantage, peer=peer, at=at, **counters)
+
+
+def is_stalled(counters: dict[str, int] | None) -> bool:
+    """Whether something waits for an acknowledgement that has not come for too long.
+
+    A peer that only does not read, or is stopped, still acknowledges: its kernel does. Keepalive is
+    on, so an idle path that lives always has a fresh acknowledgement.
+    """
+    return (
+        counters is not None
+        and (counters["unacked"] > 0 or counters["probes"] > 0)
+        and counters["last_ack_recv_ms"] > SILENT_AFTER_MS
+    )
 
 
 def set_keepalive(sock: Any) -> None:

@@ -2,7 +2,8 @@
 
 Law: both client and agent use exactly this. The relay's words become facts here; tunnel bytes are
 handed over as they come. A tunnel has no application keepalive: a client that is stopped by Ctrl-Z
-or whose terminal is paused stays attached, and a dead leg is noticed by the relay's kernel.
+or whose terminal is paused stays attached. A dead leg is noticed by what the kernels at its two ends
+count: the relay watches its legs, and each end its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream, StreamLost
+from tether.net.tcp_info import is_stalled
 from tether.net.ws_client import dial
 from tether.protocol.frames import control_frame, data_frames, parse_frame
 from tether.protocol.link import Link
@@ -32,6 +34,9 @@ from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, decode_word
 
 PAIRING_TIMEOUT_S = 20.0
 """How long the other leg may take; a little longer than the relay itself waits."""
+
+WATCH_EVERY_S = 5.0
+"""How often the kernel is asked whether the relay still acknowledges what we send."""
 
 
 class TunnelEnd:
@@ -51,7 +56,10 @@ class TunnelEnd:
     ) -> None:
         """`on_data` may return an awaitable: nothing more is read until it is done."""
         self._me, self._version, self._clock = me, version, clock
-        self._peer = peer
+        self._peer, self._stream = peer, stream
+        self._loop = asyncio.get_running_loop()
+        self._watch_timer: asyncio.TimerHandle | None = None
+        self._stalled_checks = 0
         self._on_half_close, self._on_message = on_half_close, on_message
         self.rx_bytes = self.tx_bytes = 0
         self._sink = on_data
@@ -75,7 +83,12 @@ class TunnelEnd:
     async def run(self) -> CloseCell:
         """Run until the tunnel is over."""
         self.driver.send(TunnelHello(protocol=PROTOCOL, party=str(self._me), version=self._version))
-        return await self.driver.run()
+        self._watch_later()
+        try:
+            return await self.driver.run()
+        finally:
+            if self._watch_timer is not None:
+                self._watch_timer.cancel()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; follow with `drain` where much is written."""
@@ -94,6 +107,23 @@ class TunnelEnd:
     def send(self, message: Message) -> None:
         """Send a control message to the other end."""
         self.driver.send(message)
+
+    def _watch_later(self) -> None:
+        self._watch_timer = self._loop.call_later(WATCH_EVERY_S, self._watch)
+
+    def _watch(self) -> None:
+        """Twice stalled is silent: one look may hit the moment between a probe and its answer."""
+        self._watch_later()
+        counters = self._stream.counters()
+        self._stalled_checks = self._stalled_checks + 1 if is_stalled(counters) else 0
+        if counters is not None and self._stalled_checks == 2:
+            self.driver.give_up(
+                StreamLost(
+                    StreamEnd.SILENT,
+                    counters=counters,
+                    silence_s=counters["last_ack_recv_ms"] / 1000,
+                )
+            )
 
     def _data(self, data: memoryview) -> Awaitable[None] | None:
         self.rx_bytes += len(data)

@@ -14,7 +14,7 @@ import stat
 import sys
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tether import config, log
@@ -27,6 +27,7 @@ from tether.agent.journal_file import JournalFailed
 from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
 from tether.agent.sshd import SshServer, SshSettings
 from tether.agent.supervisor import Identity, Supervisor
+from tether.agent.transfer_policy import TransferPolicy
 from tether.agent.tunnels import Tunnels
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
@@ -52,6 +53,10 @@ class AgentSettings:
     log_format: str = "text"
     log_level: str = "info"
     login_timeout_s: float = 30.0
+    directory: str = ""
+    motd_file: Path = Path("/etc/motd")
+    announcement_file: Path | None = None
+    policy: TransferPolicy = field(default_factory=TransferPolicy)
 
 
 class CannotStart(Exception):
@@ -132,7 +137,11 @@ def _build(
         SshSettings(
             host_key=host_key,
             login_timeout_s=settings.login_timeout_s,
-            env=inherited(os.environ),
+            env={**inherited(os.environ), "TETHER_URL": settings.server_url},
+            directory=settings.directory,
+            motd_file=settings.motd_file,
+            announcement_file=settings.announcement_file,
+            policy=settings.policy,
         ),
         clock=clock,
         on_item=report,

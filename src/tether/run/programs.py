@@ -14,6 +14,7 @@ _FORMATS = click.Choice(["json", "text"])
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 _SECONDS = click.FloatRange(0.0, min_open=True)
 _PATH = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -107,7 +108,7 @@ def server(
 
 
 @click.command()
-@click.option("--server", required=True, metavar="URL", help="The server's URL.")
+@click.option("--server", "server_url", required=True, metavar="URL", help="The server's URL.")
 @click.option(
     "--token-file",
     required=True,
@@ -120,13 +121,27 @@ def server(
 @click.option(
     "--login-timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="S"
 )
+@click.option(
+    "--directory",
+    default="",
+    metavar="DIR",
+    help="Where sessions start; may hold ~ and variables. Default: the home directory.",
+)
+@click.option(
+    "--motd-file", type=_FILE, default="/etc/motd", show_default=True, help="Greets login shells."
+)
+@click.option(
+    "--announcement-file", type=_FILE, help="Greets them even where ~/.hushlogin asks for quiet."
+)
+@click.option("--block-file-transfer", is_flag=True, help="Refuse sftp, scp and rsync.")
+@click.option("--block-local-forwarding", is_flag=True, help="Refuse ssh -L, -D and -W.")
+@click.option("--block-remote-forwarding", is_flag=True, help="Refuse ssh -R.")
 def agent(
-    server: str,
-    token_file: Path,
-    data_dir: Path,
-    log_format: str,
-    log_level: str,
     login_timeout: float,
+    block_file_transfer: bool,
+    block_local_forwarding: bool,
+    block_remote_forwarding: bool,
+    **more: Any,
 ) -> int:
     """Run the agent inside a workspace.
 
@@ -134,15 +149,12 @@ def agent(
     Example:
       tether agent --server https://tether.example.com --token-file token --data-dir ~/.tether-agent
     """
+    from tether.agent.transfer_policy import TransferPolicy
     from tether.run.agent import AgentSettings, main
 
-    return main(
-        AgentSettings(
-            server_url=server,
-            token_file=token_file,
-            data_dir=data_dir,
-            log_format=log_format,
-            log_level=log_level,
-            login_timeout_s=login_timeout,
-        )
+    policy = TransferPolicy(
+        block_file_transfer=block_file_transfer,
+        block_local_forwarding=block_local_forwarding,
+        block_remote_forwarding=block_remote_forwarding,
     )
+    return main(AgentSettings(login_timeout_s=login_timeout, policy=policy, **more))

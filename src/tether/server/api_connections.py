@@ -11,15 +11,16 @@ from fastapi import APIRouter, Path, Query
 
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.server.api_models import Connection, Explained
+from tether.server.api_models import Connection, Explained, FileAudit, Forward
 from tether.server.api_parts import PartsOf, User, may_fail
 from tether.server.errors import Invalid
-from tether.server.ports import DEFAULT_LIMIT, MAX_LIMIT, ConnectionFilter
+from tether.server.ports import DEFAULT_LIMIT, MAX_FILES, MAX_LIMIT, ConnectionFilter
 from tether.server.schema import ConnectionStatus
 from tether.server.times import parse_when
 
 router = APIRouter(prefix="/connections", tags=["connections"])
 
+_Id = Annotated[str, Path(description="Its id, or as much of it as is unique.")]
 _WHEN = "RFC 3339, or a span back from now: `15m`, `2h`, `3d`."
 
 
@@ -79,12 +80,46 @@ async def list_(
     summary="Explain one connection",
 )
 async def explain(
-    connection_id: Annotated[str, Path(description="Its id, or as much of it as is unique.")],
+    connection_id: _Id,
     parts: PartsOf,
     user: User,
 ) -> Explained:
     """Why it ended, in words, with the rule that decided and the evidence it decided from."""
     return Explained.model_validate(await parts.connlog.explain(connection_id, user))
+
+
+@router.get(
+    "/{connection_id}/forwards",
+    response_model=list[Forward],
+    responses=may_fail(404, 409),
+    summary="List the forwarded connections of one connection",
+)
+async def forwards(
+    connection_id: _Id,
+    parts: PartsOf,
+    user: User,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+) -> list[Forward]:
+    """The first ones one by one, oldest first; then the others, counted per kind and destination."""
+    found = await parts.connlog.forwards(connection_id, user, limit)
+    return [Forward.model_validate(one) for one in found]
+
+
+@router.get(
+    "/{connection_id}/files",
+    response_model=list[FileAudit],
+    responses=may_fail(404, 409),
+    summary="List the file operations of one connection",
+)
+async def files(
+    connection_id: _Id,
+    parts: PartsOf,
+    user: User,
+    limit: Annotated[int, Query(ge=1, le=MAX_FILES)] = MAX_LIMIT,
+) -> list[FileAudit]:
+    """What its sessions were asked to do to files, oldest session first; `limit` operations in all."""
+    found = await parts.connlog.files(connection_id, user, limit)
+    return [FileAudit.model_validate(one) for one in found]
 
 
 def _moment(name: str, text: str | None, now: float) -> float | None:

@@ -174,9 +174,13 @@ class Connection(Answer):
     """One connection. The `disconnect_…` fields are null while it is open."""
 
     connection_id: str
+    parent_id: str | None = None
+    """Of an IDE session: the SSH connection that it began on."""
     status: ConnectionStatus
     connect_type: ConnectType
     type: ConnectionType
+    app: Annotated[str, Field(examples=["cursor"])] = ""
+    """The program that gave it its type, where it is known."""
     workspace_id: str | None = None
     workspace: str | None = None
     agent: str | None = None
@@ -242,12 +246,104 @@ class Evidence(Answer):
 class Session(Answer):
     session_id: str
     session_type: ConnectionType
+    app: str = ""
+    """The program behind it, where it is known."""
     pty: bool = False
     subsystem: str = ""
     started_at: Time
     ended_at: Time | None = None
     exit_code: int | None = None
     exit_signal: str | None = None
+
+
+class Forward(Answer):
+    """A forwarded connection; without a `forward_id`, several of one kind and destination."""
+
+    forward_id: int | None = None
+    """Counts up within the connection."""
+    kind: Annotated[str, Field(examples=["direct_tcpip"])]
+    destination: Annotated[str, Field(examples=["127.0.0.1:8080"])]
+    """`*`: too many to be told apart."""
+    origin: str = ""
+    started_at: Time
+    """By the agent's clock; of several: when the first window began."""
+    ended_at: Time | None = None
+    duration_s: float = 0.0
+    """Of several: of the longest."""
+    count: int = 1
+    """How many this stands for."""
+    end: Annotated[str, Field(examples=["client_closed"])] = ""
+    """How it ended; empty while it is open, and for several."""
+    ends: dict[str, int] = {}
+    """How often each end came."""
+    cause: str = ""
+    detail: str = ""
+    rx_bytes: int = 0
+    """From the client."""
+    tx_bytes: int = 0
+    """To the client."""
+
+
+class IdeChannel(Answer):
+    """One forwarded connection of an IDE to its backend."""
+
+    connection_id: str
+    """The SSH connection that carried it."""
+    destination: str
+    started_at: Time
+    ended_at: Time
+    end: str
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+
+
+class Ide(Answer):
+    """An IDE at its backend."""
+
+    backend_pid: int
+    backend_marker: str
+    """What in its command line gave the backend away."""
+    caused_by: str | None = None
+    """The SSH connection whose end explains this one's."""
+    channels: list[IdeChannel] = []
+    """The first ones that ended."""
+    channels_total: int = 0
+
+
+class Child(Answer):
+    """A connection that began on this one."""
+
+    connection_id: str
+    type: ConnectionType
+    status: ConnectionStatus
+    connected_at: Time | None = None
+    disconnected_at: Time | None = None
+    disconnect_cause: str | None = None
+
+
+class FileOperation(Answer):
+    """What a client asked to be done to a path; not whether it was done."""
+
+    act: Annotated[str, Field(examples=["create"])]
+    path: str
+    target: str = ""
+    """Rename: the new name. Links: what they lead to."""
+    first_at: Time
+    count: int = 1
+
+
+class FileAudit(Answer):
+    """The file operations of one session."""
+
+    session_id: str
+    program: Annotated[str, Field(examples=["sftp"])]
+    operations: list[FileOperation] = []
+    more: bool = False
+    """Whether more are kept than are listed here."""
+    left_out: int = 0
+    """Requests that were too many to be kept."""
+    complete: bool = True
+    """false: the session could not be followed to its end."""
 
 
 class Revision(Answer):
@@ -283,3 +379,13 @@ class Explained(Connection):
     """Later ends that this one explains."""
     sessions: list[Session] = []
     revisions: list[Revision] = []
+    children: list[Child] = []
+    """IDE sessions that began on it."""
+    ide: Ide | None = None
+    """Of an IDE session: its backend and its channels."""
+    forwards: list[Forward] = []
+    """The first of them; `/forwards` has all."""
+    forwards_total: int = 0
+    """How many there were, those that are only counted included."""
+    file_operations: list[FileAudit] = []
+    """The first of them; `/files` has all."""

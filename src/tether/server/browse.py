@@ -16,13 +16,17 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence, to_record
 from tether.attribution.explain import Explanation, explain
 from tether.attribution.vocabulary import Basis, ConnectType
+from tether.server import browse_contents as contents
 from tether.server import rows
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.judge import Testimony
 from tether.server.ports import MAX_LIMIT, ConnectionFilter
-from tether.server.schema import ConnectionStatus, connections, revisions, sessions, workspaces
+from tether.server.schema import ConnectionStatus, connections, revisions, workspaces
 from tether.server.times import iso, iso_or_none
+
+EXPLAINED = 100
+"""Forwarded connections, and file operations, that an explanation lists."""
 
 MAIN_AGENT = "main"
 """A workspace has one agent; the name leaves room for more."""
@@ -37,9 +41,11 @@ _NOT_YET_OPEN = Explanation(
 
 _AS_STORED = (
     "connection_id",
+    "parent_id",
     "status",
     "connect_type",
     "type",
+    "app",
     "workspace_id",
     "workspace",
     "user",
@@ -108,6 +114,7 @@ async def explained(
         for one in history
     ]
     said = await rows.testimonies(tx, connection_id)
+    forwarded, listed = await contents.forwards_of(tx, connection_id, EXPLAINED)
     return {
         **_plain(row, now),
         "title": words.title,
@@ -116,9 +123,30 @@ async def explained(
         "because": versions[-1]["because"] if versions else "",
         "evidence": [_fact(one, fact) for one in said for fact in one.facts],
         "symptoms": [_fact(one, fact) for one in said for fact in one.symptoms],
-        "sessions": await _sessions(tx, connection_id),
+        "sessions": await contents.sessions_of(tx, connection_id),
         "revisions": versions,
+        "children": await contents.children_of(tx, connection_id),
+        "ide": await contents.ide_of(tx, connection_id),
+        "forwards": listed,
+        "forwards_total": forwarded,
+        "file_operations": await contents.files_of(tx, connection_id, EXPLAINED),
     }
+
+
+async def forwards(
+    tx: AsyncConnection, prefix: str, viewer: Identity, limit: int
+) -> list[dict[str, Any]]:
+    """The forwarded connections of one connection; raises as `explained`."""
+    row = await _the_one(tx, prefix.strip().lower(), viewer)
+    return (await contents.forwards_of(tx, row["connection_id"], limit))[1]
+
+
+async def files(
+    tx: AsyncConnection, prefix: str, viewer: Identity, limit: int
+) -> list[dict[str, Any]]:
+    """The file operations of one connection; raises as `explained`."""
+    row = await _the_one(tx, prefix.strip().lower(), viewer)
+    return await contents.files_of(tx, row["connection_id"], limit)
 
 
 async def last_agent_end(tx: AsyncConnection, workspace_id: str) -> str:
@@ -225,24 +253,3 @@ def _fact(testimony: Testimony, fact: Evidence) -> dict[str, Any]:
         "kind": record["kind"],
         "values": record["values"],
     }
-
-
-async def _sessions(tx: AsyncConnection, connection_id: str) -> list[dict[str, Any]]:
-    found = await tx.execute(
-        select(sessions)
-        .where(sessions.c.connection_id == connection_id)
-        .order_by(sessions.c.started_at, sessions.c.session_id)
-    )
-    return [
-        {
-            "session_id": row["session_id"],
-            "session_type": row["session_type"],
-            "pty": row["pty"],
-            "subsystem": row["subsystem"],
-            "started_at": iso(row["started_at"]),
-            "ended_at": iso_or_none(row["ended_at"]),
-            "exit_code": row["exit_code"],
-            "exit_signal": row["exit_signal"],
-        }
-        for row in found.mappings()
-    ]

@@ -340,6 +340,22 @@ class ConnectionLog:
             lambda tx: browse.explained(tx, connection_id_or_prefix, viewer, now)
         )
 
+    async def forwards(
+        self, connection_id_or_prefix: str, viewer: Identity, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        """See `ConnectionLogPort`."""
+        return await self._store.read(
+            lambda tx: browse.forwards(tx, connection_id_or_prefix, viewer, limit)
+        )
+
+    async def files(
+        self, connection_id_or_prefix: str, viewer: Identity, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        """See `ConnectionLogPort`."""
+        return await self._store.read(
+            lambda tx: browse.files(tx, connection_id_or_prefix, viewer, limit)
+        )
+
     async def wait_closed(self, connection_ids: Collection[str], timeout: float) -> set[str]:
         """Wait until all these rows are closed, at most `timeout` seconds; those that are not."""
         with self._announcer.waiting_for(connection_ids) as waiting:

@@ -7,7 +7,6 @@ is closed under it. What comes later than that completes the record and is not c
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +49,8 @@ MAX_AUDITS = 256
 
 MAX_OPERATIONS = 512
 OTHERS = "*"
+LATEST_TIME = 253_402_300_799.0
+"""9999-12-31: what lies beyond cannot be printed, and is nobody's clock."""
 
 _SPECIFIC: Mapping[ConnectionType, int] = {
     ConnectionType.TUNNEL: 0,
@@ -100,7 +101,7 @@ async def keep_session(
     words = (item.session_id, item.session_type, item.subsystem, item.exit_signal or "", item.app)
     code = item.exit_code
     if (
-        not all(math.isfinite(at) for at in times)
+        not are_times(*times)
         or any(len(word) > MAX_WORD for word in words)
         or not item.session_id
         or (code is not None and not -(1 << 31) <= code < 1 << 32)
@@ -145,10 +146,10 @@ async def keep_forward(
     tx: AsyncConnection, row: RowMapping, item: ForwardRecord
 ) -> list[Tally] | None:
     """Keep a forwarded connection's start or end; None if it makes no sense or is one too many."""
-    times = [at for at in (item.started_at, item.ended_at, item.duration_s) if at is not None]
+    times = [at for at in (item.started_at, item.ended_at) if at is not None]
     words = (item.kind, item.end, item.cause)
     if (
-        not all(math.isfinite(at) for at in times)
+        not are_times(*times, abs(item.duration_s))
         or any(len(word) > MAX_WORD for word in words)
         or not 0 <= item.forward_id <= MAX_COUNT
     ):
@@ -199,8 +200,7 @@ async def keep_rollup(
     tx: AsyncConnection, row: RowMapping, item: ForwardRollup
 ) -> list[Tally] | None:
     """Add a window's counts to those of its kind and destination; None if it makes no sense."""
-    times = (item.since, item.until, item.longest_s)
-    if not all(math.isfinite(at) for at in times) or len(item.kind) > MAX_WORD:
+    if not are_times(item.since, item.until, abs(item.longest_s)) or len(item.kind) > MAX_WORD:
         return None
     destination = item.destination[:MAX_TEXT]
     before = await _rollup_of(tx, item.connection_id, item.kind, destination)
@@ -244,7 +244,7 @@ async def keep_files(tx: AsyncConnection, item: FileOperations, now: float) -> l
     if (
         not item.session_id
         or any(len(word) > MAX_WORD for word in words)
-        or not all(math.isfinite(one.first_at) for one in item.operations)
+        or not are_times(*(one.first_at for one in item.operations))
         or await _audits_of(tx, item.connection_id) >= MAX_AUDITS
     ):
         return None
@@ -289,6 +289,11 @@ async def cut(tx: AsyncConnection, connection_id: str, at: float) -> list[Tally]
         .values(ended_at=func.max(forwards.c.started_at, at), ended=1, ends={end: 1})
     )
     return left
+
+
+def are_times(*times: float) -> bool:
+    """Whether these are times (unix seconds), not only numbers."""
+    return all(0 <= at <= LATEST_TIME for at in times)
 
 
 def known_type(word: str, otherwise: ConnectionType) -> ConnectionType:

@@ -8,7 +8,6 @@ stays ongoing; a report that comes later may revise it.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -21,7 +20,7 @@ from tether.attribution.vocabulary import ConnectionType, ConnectType, Vantage
 from tether.protocol.forwards import IdeChannel, IdeSessionRecord
 from tether.protocol.link import facts_of
 from tether.server import rows
-from tether.server.contents import MAX_COUNT, MAX_TEXT, MAX_WORD, bounded
+from tether.server.contents import MAX_COUNT, MAX_TEXT, MAX_WORD, are_times, bounded
 from tether.server.judge import Testimony
 from tether.server.records import IS_CHILD, IS_ONGOING
 from tether.server.schema import ConnectionStatus, connections, ide_sessions
@@ -67,7 +66,7 @@ async def keep(
     times = [at for at in (item.started_at, item.ended_at) if at is not None]
     if (
         not _ID.fullmatch(item.session_id)
-        or not all(math.isfinite(at) for at in times)
+        or not are_times(*times)
         or len(item.caused_by) > MAX_WORD
         or not 0 <= item.backend_pid <= MAX_COUNT
         or parent["status"] == ConnectionStatus.PENDING
@@ -205,7 +204,7 @@ async def _keep_details(tx: AsyncConnection, item: IdeSessionRecord) -> None:
 
 
 def _channel(one: IdeChannel) -> dict[str, Any]:
-    if not (math.isfinite(one.started_at) and math.isfinite(one.ended_at)):
+    if not are_times(one.started_at, one.ended_at):
         raise ValueError("a channel without times")
     return {
         "connection_id": one.connection_id[:MAX_WORD],

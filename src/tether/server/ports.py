@@ -6,6 +6,7 @@ test may bring its own in-memory other side.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ __all__ = ["Ambiguous", "ConnectionFilter", "ConnectionLogPort", "HubPort", "Not
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+MAX_FILES = 10_000
+"""File operations that one answer lists at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +89,13 @@ class ConnectionLogPort(Protocol):
             NotFound: no such connection, or not the viewer's to see.
             Ambiguous: the prefix names several that the viewer may see.
         """
+
+    async def forwards(
+        self, connection_id_or_prefix: str, viewer: Identity, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        """Its forwarded connections, at most `limit`, the roll-ups last; raises as `explain`."""
+
+    async def files(
+        self, connection_id_or_prefix: str, viewer: Identity, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        """Its sessions' file operations, at most `limit` in all; raises as `explain`."""

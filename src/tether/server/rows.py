@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
 from tether.server import contents
-from tether.server.contents import Tally
+from tether.server.contents import LATEST_TIME, Tally
 from tether.server.judge import Judgement, Testimony, admissible, judge
 from tether.server.schema import ConnectionStatus, connections, evidence, revisions
 
@@ -28,9 +28,6 @@ MAX_FACTS = 64
 MAX_FACT_BYTES = 4096
 MAX_TESTIMONIES = 16
 """Testimonies kept of one reporter about one connection."""
-
-_LATEST_TIME = 253_402_300_799.0
-"""9999-12-31: what lies beyond cannot be printed, and is nobody's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +184,7 @@ def _storable(reporter: Vantage, facts: Iterable[Evidence]) -> list[dict[str, An
     kept = []
     for fact in admissible(reporter, facts):
         record = to_record(fact)
-        if 0 <= fact.at <= _LATEST_TIME and len(msgspec.json.encode(record)) <= MAX_FACT_BYTES:
+        if 0 <= fact.at <= LATEST_TIME and len(msgspec.json.encode(record)) <= MAX_FACT_BYTES:
             kept.append(record)
     # the first fact of a cell may say how it began, the last one is the cause: keep both ends
     return kept if len(kept) <= MAX_FACTS else kept[: MAX_FACTS // 2] + kept[-MAX_FACTS // 2 :]
