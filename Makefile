@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 PYTHON_BIN := .venv/bin
 ARGS ?=
-WORKERS ?= 2
+# Most tests wait for something: more workers than cores are quicker.
+WORKERS ?= 4
 BENCH := $(wildcard scripts/bench.py)
 
 .PHONY: help

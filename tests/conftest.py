@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # Shared two-core machines are slow now and then; a slow example is not a failing one.
-settings.register_profile(
-    "tether", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+_patient = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True, database=None
 )
-settings.load_profile("tether")
+# A change is judged by the same examples every time; HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("tether", _patient, derandomize=True)
+settings.register_profile("explore", _patient, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tether"))
+
+# A traceback with every local variable, as structlog prints it by itself, takes ten seconds.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 
 @pytest.fixture

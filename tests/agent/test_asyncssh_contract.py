@@ -60,6 +60,19 @@ def test_asyncssh_is_the_version_that_was_read() -> None:
         (SSHConnection.create_tcp_channel, ["encoding", "errors", "window", "max_pktsize"]),
         (SSHConnection.create_unix_channel, ["encoding", "errors", "window", "max_pktsize"]),
         (SSHConnection.create_agent_channel, ["window", "max_pktsize"]),
+        (
+            SSHServerConnection.create_x11_connection,
+            ["session_factory", "orig_host", "orig_port", "window", "max_pktsize"],
+        ),
+        (
+            SSHServerConnection.create_agent_connection,
+            ["session_factory", "window", "max_pktsize"],
+        ),
+        (SSHConnection.create_x11_channel, ["window", "max_pktsize"]),
+        (
+            SSHServerConnection.attach_x11_listener,
+            ["chan", "auth_proto", "auth_data", "screen"],
+        ),
         (SSHChannel._flush_send_buf, []),
         (SSHChannel._flush_recv_buf, ["exc"]),
         (SSHChannel._pause_resume_writing, []),
@@ -83,6 +96,7 @@ def test_what_we_call_or_override_has_its_parameters(
         *("_key_options", "_cert_options", "_window", "_max_pktsize", "_allow_pty"),
         *(
             "_local_listeners",
+            "_x11_auth_path",
             "_line_editor",
             "_line_echo",
             "_line_history",

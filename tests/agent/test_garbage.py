@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -124,12 +125,21 @@ async def test_a_spoilt_login_is_the_clients_fault(agent: World, seed: int) -> N
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_spoilt_request_is_the_clients_fault(agent: World, seed: int) -> None:
+async def test_a_spoilt_request_is_the_clients_fault(
+    agent: World, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the login, by a client that may do everything anyway: asyncssh sends what it is told."""
+    monkeypatch.chdir(tmp_path)  # where a spoilt path is one that can be bound
     chance = random.Random(seed)
+    socket = os.fsencode(tmp_path / "s")
     requests = [
         (80, b"\0\0\0\x0dtcpip-forward\x01\0\0\0\x09127.0.0.1\0\0\0\0"),
-        (80, b"\0\0\0\x20streamlocal-forward@openssh.com\x01\0\0\0\x05/no/x"),
+        (
+            80,
+            b"\0\0\0\x1fstreamlocal-forward@openssh.com\x01"
+            + len(socket).to_bytes(4, "big")
+            + socket,
+        ),
         (90, b"\0\0\0\x07session\0\0\0\x63\0\x20\0\0\0\0\x80\0"),
         (
             90,

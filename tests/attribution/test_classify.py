@@ -152,6 +152,12 @@ def test_a_protocol_error_shows_what_was_wrong() -> None:
     assert judged(wrong, ended()).detail == "bad SSH version"
 
 
+def test_a_session_that_could_not_be_started_says_what_its_code_means() -> None:
+    detail = judged(LOGGED_IN, exited(code=229), bye()).detail
+    assert "could not start" in detail
+    assert "could not start" not in judged(LOGGED_IN, exited(code=228), bye()).detail
+
+
 def test_an_internal_error_shows_what_failed() -> None:
     failed = ev.InternalFailure(
         vantage=Vantage.AGENT, at=1.0, party=Party.AGENT, what="KeyError: 'x'"

@@ -202,6 +202,123 @@ def test_explain_tells_the_whole_story(server: ScriptedServer, tether: Tether) -
     assert json.loads(tether("explain", "3f2a", "--json").out) == told
 
 
+def test_an_ide_session_is_listed_on_its_connection(server: ScriptedServer, tether: Tether) -> None:
+    ide = {**ROW, "id": "1d" * 16, "type": "jetbrains", "app": "", "parent_id": ROW["id"]}
+    named = {**ROW, "type": "vscode", "app": "cursor"}
+    server.answers["GET /connections"] = (200, [ide, named])
+    lines = tether("connections").out.splitlines()
+    assert "jetbrains on 3f2a9c01" in lines[2]
+    assert "vscode (cursor)" in lines[3]
+
+
+AT = "2026-11-23T03:58:12.345Z"
+
+
+def forward(number: int | None, **more: Any) -> dict[str, Any]:
+    return {
+        "forward_id": number,
+        "kind": "direct_tcpip",
+        "destination": "127.0.0.1:8080",
+        "started_at": AT,
+        "ended_at": AT,
+        "duration_s": 2.0,
+        "count": 1,
+        "end": "client_closed",
+        "ends": {"client_closed": 1},
+        "rx_bytes": 10,
+        "tx_bytes": 2000,
+        **more,
+    }
+
+
+def test_explain_tells_what_ran_over_a_connection(server: ScriptedServer, tether: Tether) -> None:
+    told = {
+        **ROW,
+        "app": "cursor",
+        "sessions": [{"session_type": "vscode", "app": "cursor", "started_at": AT}],
+        "children": [
+            {
+                "connection_id": "1d" * 16,
+                "type": "jetbrains",
+                "connected_at": AT,
+                "disconnected_at": AT,
+                "disconnect_cause": "ide.closed",
+            }
+        ],
+        "forwards": [
+            *(forward(n) for n in range(1, 30)),
+            forward(30, ended_at=None, end=""),
+            forward(None, count=70, ends={"client_closed": 69, "migrated": 1}, duration_s=0.5),
+        ],
+        "forwards_total": 100,
+        "file_operations": [
+            {
+                "program": "sftp",
+                "operations": [
+                    {"act": "create", "path": "/a", "first_at": AT, "count": 3},
+                    {"act": "rename", "path": "/a", "target": "/b", "first_at": AT},
+                    *({"act": "remove", "path": f"/{n}", "first_at": AT} for n in range(30)),
+                ],
+                "more": True,
+                "left_out": 4,
+                "complete": False,
+            }
+        ],
+    }
+    server.answers["GET /connections/3f2a"] = (200, told)
+    text = tether("explain", "3f2a").out
+    for part in (
+        "vscode (cursor), ",
+        "an end that was not reported",
+        "IDE sessions\n  1d1d1d1d  jetbrains, ",
+        ": The IDE was closed",
+        "Forwarded connections: 100",
+        "  to 127.0.0.1:8080, 2.0 s, closed by the client, 10 B in, 2.0 kB out\n",
+        "  to 127.0.0.1:8080, 70 more: 69 closed by the client, 1 migrated, at most 0.5 s",
+        "  and 10 more\n",
+        "File operations asked for by sftp",
+        "create /a, 3 times",
+        "rename /a -> /b",
+        "  and 12 more\n",
+        "  and others: ",
+        "  and 4 requests that were too many",
+        "  the rest of the session could not be followed",
+    ):
+        assert part in text, part
+
+
+def test_explain_tells_of_an_ides_channels(server: ScriptedServer, tether: Tether) -> None:
+    channel = {
+        "connection_id": "c1",
+        "destination": "127.0.0.1:5990",
+        "started_at": AT,
+        "ended_at": AT,
+        "end": "workspace_reset",
+        "rx_bytes": 1,
+        "tx_bytes": 2,
+    }
+    ide = {
+        "backend_pid": 77,
+        "backend_marker": "remote-dev-server",
+        "caused_by": ROW["id"],
+        "channels": [channel] * 2,
+        "channels_total": 70,
+    }
+    told = {**ROW, "type": "jetbrains", "parent_id": ROW["id"], "ide": ide}
+    server.answers["GET /connections/3f2a"] = (200, told)
+    text = tether("explain", "3f2a").out
+    for part in (
+        f"  began on    {ROW['id']}\n",
+        "  backend     pid 77 (remote-dev-server)\n",
+        f"  ended with  {ROW['id']}\n",
+        "  channels    70\n",
+        "  127.0.0.1:5990, ",
+        "reset by the workspace, 1 B in, 2 B out\n",
+        "  and 68 more\n",
+    ):
+        assert part in text, part
+
+
 def test_what_the_server_says_cannot_drive_the_terminal(
     server: ScriptedServer, tether: Tether
 ) -> None:

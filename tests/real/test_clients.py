@@ -36,7 +36,8 @@ def remote_shell(stack: Stack) -> str:
 
 def proxy_command(stack: Stack) -> list[str]:
     """What stands in the ProxyCommand of programs that read no ssh_config."""
-    return [*TETHER, "ssh", "--stdio", "--", stack.host]
+    config = f"TETHER_CONFIG_DIR={stack.env['TETHER_CONFIG_DIR']}"
+    return ["env", config, *TETHER, "ssh", "--stdio", "--", stack.host]
 
 
 def device_key(stack: Stack) -> str:
@@ -237,16 +238,6 @@ def test_paramiko_runs_commands_and_moves_files(stack: Stack, tmp_path: Path) ->
     client.load_host_keys(known_hosts(stack))
     with stack.one_new_row() as row:
         proxy = paramiko.ProxyCommand(shlex.join(proxy_command(stack)))
-        proxy.process.kill()  # it cannot be told an environment: ours is started below
-        proxy.process.wait()
-        proxy.process = subprocess.Popen(
-            proxy_command(stack),
-            env=stack.env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        )
         try:
             client.connect(
                 stack.host,
@@ -275,14 +266,19 @@ def test_paramiko_runs_commands_and_moves_files(stack: Stack, tmp_path: Path) ->
             assert shell.recv_exit_status() == 0
         finally:
             client.close()
+            proxy.close()
             proxy.process.wait(10)
             for pipe in (proxy.process.stdin, proxy.process.stdout, proxy.process.stderr):
                 pipe.close()
     sessions = stack.explain(row["id"])["sessions"]
-    assert sorted(s["exit_code"] for s in sessions) == [0, 0, 5]
-    assert [s["subsystem"] for s in sessions if s["subsystem"]] == ["sftp"]
-    # paramiko leaves without a word of SSH: its proxy sees a local side that closed.
-    assert (row["disconnect_initiator"], row["status"]) == ("client", "closed")
+    assert all(s["ended_at"] for s in sessions)
+    # paramiko closes its sftp channel without waiting for the server's exit.
+    ended = {(s["subsystem"], s["exit_code"]) for s in sessions}
+    assert {("", 5), ("", 0)} < ended
+    assert ended - {("", 5), ("", 0)} <= {("sftp", None), ("sftp", 0)}
+    # paramiko leaves without a word of SSH and terminates its proxy, which says who did.
+    assert truth(row) == ("client_closed", "client", True)
+    assert row["disconnect_actor"].startswith(f"signal:15 from pid {os.getpid()} ")
 
 
 def test_asyncssh_multiplexes_over_the_proxy_command(stack: Stack) -> None:
@@ -290,8 +286,7 @@ def test_asyncssh_multiplexes_over_the_proxy_command(stack: Stack) -> None:
         async with asyncssh.connect(
             stack.host,
             username="anybody",
-            proxy_command=["env", *[f"{k}={v}" for k, v in stack.env.items()]]
-            + proxy_command(stack),
+            proxy_command=proxy_command(stack),
             known_hosts=known_hosts(stack),
             client_keys=[device_key(stack)],
             config=None,
@@ -315,7 +310,9 @@ def test_asyncssh_multiplexes_over_the_proxy_command(stack: Stack) -> None:
         out, answer = asyncio.run(use())
     assert (out, answer.split()[1:2]) == ([str(n) for n in range(20)], [b"200"])
     assert (stack.home / "asyncssh" / "deep" / "f").stat().st_size == 1_000_000
-    assert truth(row) == GRACEFUL
+    # asyncio kills a subprocess whose transport is closed, with SSH's goodbye perhaps still in the
+    # pipe: then that is what happened to the client, and the record says so.
+    assert truth(row) in {GRACEFUL, ("process_crashed", "client", False)}
     assert len(stack.explain(row["id"])["sessions"]) == 21
 
 
@@ -323,20 +320,13 @@ def test_asyncssh_multiplexes_over_the_proxy_command(stack: Stack) -> None:
 
 PLAYBOOK = """
 - hosts: all
-  gather_facts: true
-  gather_subset: ["!all", "!min", env]
+  gather_facts: false
   tasks:
     - ansible.builtin.copy: {src: "%(source)s", dest: "{{ home }}/ansible/", mode: "0640"}
     - ansible.builtin.template: {src: "%(template)s", dest: "{{ home }}/ansible/made"}
-    - ansible.builtin.command: echo {{ ansible_env.TETHER_WORKSPACE }}
-      register: said
-    - ansible.builtin.command: id -un
+    - ansible.builtin.command: sh -c 'echo "$TETHER_WORKSPACE $(id -un)" >{{ home }}/ansible/said'
       become: "{{ can_become }}"
       become_method: su
-      register: became
-    - ansible.builtin.copy:
-        content: "{{ said.stdout }} {{ became.stdout }}"
-        dest: "{{ home }}/ansible/said"
 """
 
 
@@ -355,7 +345,8 @@ def test_an_ansible_playbook_copies_templates_and_becomes(stack: Stack, tmp_path
         "HOME": str(tmp_path),
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_HOME": str(tmp_path / "ansible"),
-        "ANSIBLE_SSH_ARGS": f"-F {stack.ssh_config} -o ControlMaster=auto -o ControlPersist=2s",
+        "ANSIBLE_SSH_ARGS": f"-F {stack.ssh_config} -o ControlMaster=auto -o ControlPersist=60s",
+        "ANSIBLE_PIPELINING": "1",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(tmp_path / "cp"),
     }
     can_become = os.geteuid() == 0 and shutil.which("su") is not None
@@ -375,17 +366,17 @@ def test_an_ansible_playbook_copies_templates_and_becomes(stack: Stack, tmp_path
             stdin=subprocess.DEVNULL,
             timeout=60,
         )
-    assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
+        (master,) = (tmp_path / "cp").iterdir()
+        stack.run(*stack.ssh_argv("-S", str(master), "-O", "exit", stack.host), check=True)
     made = stack.home / "ansible"
     me = subprocess.check_output(["id", "-un"], text=True).strip()
     assert (made / "source").read_text() == "copied\n"
     assert (made / "source").stat().st_mode & 0o777 == 0o640
     assert (made / "made").read_text() == f"made for {stack.host}: 42\n"
-    assert (made / "said").read_text() == f"dev {me}"
-    # Its ControlPersist master is one connection for the whole playbook, and leaves by itself.
-    assert row["disconnect_initiator"] == "client"
-    assert row["disconnect_expected"] is True
-    assert len(stack.explain(row["id"])["sessions"]) >= 5
+    assert (made / "said").read_text() == f"dev {me}\n"
+    assert truth(row) == GRACEFUL, "its ControlPersist master: one connection for all tasks"
+    assert len(stack.explain(row["id"])["sessions"]) >= 3
 
 
 def test_control_persist_keeps_one_connection_for_many_programs(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 
 import asyncssh
 from asyncssh.packet import PacketDecodeError
@@ -100,7 +101,13 @@ class Connection:
             ide=shared.ide,
             on_item=shared.on_item,
         )
-        self._ssh = SshConnection(options, self, _Handler(self, self._forwards))
+        self._ssh = SshConnection(
+            options,
+            self,
+            _Handler(self, self._forwards),
+            self._forwards,
+            _xauthority(settings, account),
+        )
         self._transport.attach(self._ssh)
         self._begun = False
         self._login_timer: asyncio.TimerHandle | None = None
@@ -330,3 +337,7 @@ def _trust(offer: TunnelOffer, settings: SshSettings) -> auth.Trust:
         workspace_id=settings.workspace_id,
         client_ip=offer.client_ip,
     )
+
+
+def _xauthority(settings: SshSettings, account: Account) -> str:
+    return settings.env.get("XAUTHORITY") or os.path.join(account.home, ".Xauthority")

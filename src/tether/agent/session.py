@@ -30,6 +30,7 @@ from tether.agent.process import ExitStatus, Process, Processes
 from tether.agent.pty import Terminal
 from tether.agent.session_type import (
     PLAIN,
+    TERMINAL,
     Bootstrap,
     SessionType,
     Transfer,
@@ -39,9 +40,11 @@ from tether.agent.session_type import (
 )
 from tether.agent.sftp_audit import SftpAudit
 from tether.agent.ssh_connection import SessionChannel
+from tether.agent.terminal_channel import TerminalChannel
 from tether.agent.transfer_policy import Refusal
 from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
 from tether.attribution.vocabulary import ConnectionType
+from tether.protocol.terminal import SUBSYSTEM
 from tether.protocol.transfers import FileOperations
 
 HANGUP_WAIT_S = 0.3
@@ -92,6 +95,9 @@ class Host(Protocol):
     def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
         """The environment of a session; `more` is what only this session has."""
 
+    def attach(self, session: Session, channel: SessionChannel) -> TerminalChannel:
+        """Let the client see a terminal that outlives it."""
+
     def session_started(self, session: Session) -> None:
         """It runs, or is about to say why not."""
 
@@ -136,6 +142,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._variables: Mapping[str, str] = {}
         self._bootstrap: Bootstrap | None = None
         self._audit: SftpAudit | None = None
+        self._attach: TerminalChannel | None = None
         self._process: Process | None = None
         self._inflow: Inflow | None = None
         self._outflows: list[Outflow] = []
@@ -146,7 +153,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     @property
     def pty(self) -> bool:
         """Whether the client asked for a terminal and got one."""
-        return self._terminal is not None
+        return self._terminal is not None or self.subsystem == SUBSYSTEM
 
     @property
     def session_type(self) -> ConnectionType:
@@ -199,6 +206,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return True
 
     def subsystem_requested(self, subsystem: str) -> bool:
+        if subsystem == SUBSYSTEM:
+            self.subsystem, self.kind = subsystem, TERMINAL
+            return True
         if subsystem != "sftp":
             return False
         self.subsystem, self._transfer = subsystem, transfer_of(None, subsystem)
@@ -217,6 +227,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
     # -- running -------------------------------------------------------------------------
 
     def session_started(self) -> None:
+        if self.subsystem == SUBSYSTEM:
+            self._host.session_started(self)
+            self._attach = self._host.attach(self, self._open_channel())
+            return
         self._identify()
         self._host.session_started(self)
         if self._refusal is not None:
@@ -254,6 +268,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 more["TERM"] = self._term
         if (agent := channel.get_agent_path()) is not None:
             more["SSH_AUTH_SOCK"] = agent
+        if (display := channel.get_x11_display()) is not None:
+            more["DISPLAY"] = display
         env = self._host.environment(self._variables, more)
         directory, spawner = self._host.directory, self._host.processes
         if self._terminal is not None:
@@ -290,6 +306,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self.pause_writing()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
+        if self._attach is not None:
+            self._attach.data_received(data)
         if self._audit is not None:
             self._audit.feed(data, self._host.now())
         if self._bootstrap is not None and self._bootstrap.undecided:
@@ -301,6 +319,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._inflow.write(data)
 
     def eof_received(self) -> bool:
+        if self._attach is not None:
+            self._attach.eof_received()
         # A terminal has no end of input of its own: the user types it (OpenSSH does the same).
         if self._inflow is not None and self._terminal is None:
             self._inflow.end()
@@ -308,11 +328,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def pause_writing(self) -> None:
         self._paused = True
+        if self._attach is not None:
+            self._attach.pause_writing()
         for flow in self._outflows:
             flow.pause()
 
     def resume_writing(self) -> None:
         self._paused = False
+        if self._attach is not None:
+            self._attach.resume_writing()
         for flow in self._outflows:
             flow.resume()
         self._end_if_delivered()
@@ -368,6 +392,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _let_go(self) -> None:
         self._channel = None
+        if self._attach is not None:
+            self._attach.lost()
         if self._hangup_timer is not None:
             self._hangup_timer.cancel()
         for flow in (*self._outflows, *((self._inflow,) if self._inflow else ())):

@@ -44,6 +44,7 @@ class SessionType:
 
 
 PLAIN = SessionType("ssh", ConnectionType.SSH, Source.DEFAULT)
+TERMINAL = SessionType("reconnecting_pty", ConnectionType.RECONNECTING_PTY, Source.DEFAULT)
 
 
 def normalized(value: str) -> str:

@@ -8,6 +8,7 @@ recorded with its end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import asyncssh
 
@@ -16,11 +17,14 @@ from tether.agent.motd import greeting
 from tether.agent.process import ExitStatus, Processes
 from tether.agent.session import Session
 from tether.agent.session_type import SessionType
+from tether.agent.ssh_connection import SessionChannel
 from tether.agent.ssh_settings import Shared, SshSettings
+from tether.agent.terminal_attach import AttachEnd
+from tether.agent.terminal_channel import TerminalChannel
 from tether.agent.transfer_policy import Refusal, judge_session
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import Vantage
+from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.protocol.messages import Message, SessionRecord, SessionResult, TunnelOffer
 
@@ -103,6 +107,31 @@ class Sessions:
     def greeting(self) -> bytes:
         settings = self._settings
         return greeting(settings.motd_file, settings.announcement_file, home=self.account.home)
+
+    def attach(self, session: Session, channel: SessionChannel) -> TerminalChannel:
+        return TerminalChannel(
+            channel,
+            self._shared.terminals.current,
+            user=self._offer.user,
+            workspace=self._settings.workspace,
+            attach_id=session.session_id,
+            cell=self._cell,
+            clock=self._shared.clock,
+            on_end=partial(self._attach_ended, session),
+        )
+
+    def _attach_ended(self, session: Session, end: AttachEnd, exit_code: int) -> None:
+        session.over = True
+        if not end.terminal_lives:
+            self.session_ended(session, end.status or ExitStatus(code=exit_code))
+            return
+        now = self.now()
+        self._cell.note(
+            ev.TerminalDetached(
+                vantage=Vantage.AGENT, at=now, by=Party.CLIENT, open_sessions=self.running
+            )
+        )
+        self._over(session, now, None)
 
     # -- what sessions tell (session.Host) ----------------------------------------------------
 

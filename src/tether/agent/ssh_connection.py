@@ -19,6 +19,7 @@ from asyncssh.channel import (
     SSHServerChannel,
     SSHTCPChannel,
     SSHUNIXChannel,
+    SSHX11Channel,
 )
 from asyncssh.constants import MSG_DISCONNECT
 from asyncssh.packet import SSHPacket, String
@@ -32,6 +33,8 @@ from asyncssh.public_key import (
 from tether.agent.auth import Certificate, Credential
 from tether.agent.environment import ClientVariables
 from tether.agent.hostkey import HostKey
+from tether.agent.tracked_forward import Forwards, carry_back
+from tether.protocol.forwards import ForwardKind
 from tether.version import VERSION
 
 # ChaCha20 is left out on purpose: OpenSSH clients would prefer it, at half the speed (measured).
@@ -71,7 +74,7 @@ def server_options(host_key: HostKey) -> asyncssh.SSHServerConnectionOptions:
         keepalive_interval=0,  # a paused terminal is not a lost client
         tcp_keepalive=False,
         rdns_lookup=False,
-        x11_forwarding=False,
+        x11_forwarding=True,
         agent_forwarding=True,
         line_editor=False,
         encoding=None,
@@ -88,8 +91,14 @@ class SshConnection(asyncssh.SSHServerConnection):
         options: asyncssh.SSHServerConnectionOptions,
         owner: SshOwner,
         handler: asyncssh.SSHServer,
+        forwards: Forwards,
+        xauthority: str,
     ) -> None:
+        """`forwards` sees what the client's ssh-agent and display are used for. `xauthority` is where the cookies of forwarded displays are kept for the user."""
         super().__init__(asyncio.get_running_loop(), options)
+        self._forwards = forwards
+        self._x11_auth_path = xauthority
+        self._attaching_display = asyncio.Lock()
         self._protocol_factory = lambda: handler
         self._tether = owner
         self.corked = False
@@ -151,6 +160,41 @@ class SshConnection(asyncssh.SSHServerConnection):
             self._report_global_response(True)  # as asked for before; a second one would hide it
         else:
             await super()._finish_path_forward(listen_path)
+
+    # -- the client's ssh-agent and display --------------------------------------------------
+
+    async def create_agent_connection(self, session_factory: Any, **more: Any) -> Any:
+        stock = super().create_agent_connection
+        return await carry_back(
+            self._forwards,
+            ForwardKind.AGENT,
+            lambda factory: stock(factory, **more),
+            session_factory,
+        )
+
+    async def create_x11_connection(
+        self, session_factory: Any, orig_host: str = "", orig_port: int = 0, **more: Any
+    ) -> Any:
+        stock = super().create_x11_connection
+        return await carry_back(
+            self._forwards,
+            ForwardKind.X11,
+            lambda factory: stock(factory, orig_host, orig_port, **more),
+            session_factory,
+        )
+
+    async def attach_x11_listener(
+        self, chan: SSHServerChannel[Any], auth_proto: bytes, auth_data: bytes, screen: int
+    ) -> str | None:
+        """One display for the connection; none where its cookie cannot be kept. Stock asyncssh
+        makes one for each request that comes meanwhile, and fails the connection."""
+        async with self._attaching_display:
+            if not os.access(os.path.dirname(self._x11_auth_path or "") or ".", os.W_OK):
+                return None
+            try:
+                return await super().attach_x11_listener(chan, auth_proto, auth_data, screen)
+            except OSError:
+                return None
 
     # -- who may in ------------------------------------------------------------------------
 
@@ -214,6 +258,9 @@ class SshConnection(asyncssh.SSHServerConnection):
     def create_unix_channel(self, *_: Any, **__: Any) -> SSHUNIXChannel[Any]:
         return _UnixChannel(self, self._loop, None, "strict", WINDOW, PACKET)
 
+    def create_x11_channel(self, *_: Any, **__: Any) -> SSHX11Channel:
+        return _X11Channel(self, self._loop, None, "strict", WINDOW, PACKET)
+
     def create_agent_channel(self, *_: Any, **__: Any) -> SSHAgentChannel:
         return _AgentChannel(self, self._loop, None, "strict", WINDOW, PACKET)
 
@@ -251,6 +298,10 @@ class _TcpChannel(_Forwarded, SSHTCPChannel[bytes]):
 
 
 class _UnixChannel(_Forwarded, SSHUNIXChannel[bytes]):
+    pass
+
+
+class _X11Channel(_Forwarded, SSHX11Channel):
     pass
 
 

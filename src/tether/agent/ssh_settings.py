@@ -10,15 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 from tether.agent.environment import Account
 from tether.agent.hostkey import HostKey
 from tether.agent.ide_watch import IdeWatcher
 from tether.agent.process import Processes
+from tether.agent.reconnecting_pty import PtySettings
 from tether.agent.session_counts import SessionCounts
 from tether.agent.transfer_policy import TransferPolicy
 from tether.net.clock import Clock
 from tether.protocol.messages import ReportItem
+
+if TYPE_CHECKING:
+    from tether.agent.terminal_service import TerminalService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,8 @@ class SshSettings:
     announcement_file: Path | None = None
     """The same, and also shown where the user asked for quiet (`~/.hushlogin`)."""
     policy: TransferPolicy = field(default_factory=TransferPolicy)
+    terminals: PtySettings = field(default_factory=PtySettings)
+    """Of reconnecting terminals; those of the first value stay until a workspace stop."""
 
     def directory_of(self, account: Account) -> str:
         """Where sessions of `account` start."""
@@ -65,4 +72,5 @@ class Shared:
     processes: Processes
     counts: SessionCounts
     ide: IdeWatcher
+    terminals: TerminalService
     on_item: Callable[[ReportItem], None]

@@ -21,6 +21,7 @@ from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh_connection import server_options
 from tether.agent.ssh_settings import Shared
 from tether.agent.ssh_settings import SshSettings as SshSettings
+from tether.agent.terminal_service import TerminalService
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
@@ -35,6 +36,9 @@ from tether.protocol.instant import Instant
 from tether.protocol.messages import ReportItem, TunnelOffer
 
 _A2C = ConnectType.AGENT_TO_CLIENT
+
+TERMINALS_S = 1.0
+"""How long the programs of terminals may take to go after they were hung up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,9 @@ class SshServer:
         self._clock, self._on_item = clock, on_item
         self._options = server_options(settings.host_key)
         self._processes = Processes()
+        self._terminals = TerminalService(
+            self._processes, settings=lambda: self.settings, clock=clock
+        )
         self._inspector = PortInspector(clock=clock)
         self._shared = Shared(
             clock=clock,
@@ -76,6 +83,7 @@ class SshServer:
             counts=self.counts,
             ide=IdeWatcher(self._inspector, clock=clock, on_record=self._report),
             on_item=self._report,
+            terminals=self._terminals,
         )
         self._tasks = Tasks("ssh-server")
         self._connections: dict[str, Connection] = {}
@@ -156,6 +164,11 @@ class SshServer:
                     announcement=announcement or f"tether: {sentence}",
                 )
 
+    def abandon(self, fact: Evidence) -> None:
+        """Everything ends because of `fact`: viewers of terminals that would outlive them are told,
+        before their connections `end`."""
+        self._terminals.abandon(fact)
+
     async def close(self, timeout: float) -> None:
         """Take no more tunnels, wait for every `serve` to return, then hang up what is left.
 
@@ -168,7 +181,7 @@ class SshServer:
         except TimeoutError:
             self._log.warning("ssh connections did not end in time", left=len(self._connections))
         await self.finish()
-        await self._processes.end_all()
+        await self.hang_up()
 
     async def finish(self) -> None:
         """Nothing more will be served: what is still being watched ends with what is known."""
@@ -178,6 +191,11 @@ class SshServer:
 
     async def hang_up(self) -> None:
         """End the processes that sessions left running: a workspace that is stopped has none."""
+        try:
+            await self._terminals.close(TERMINALS_S)
+        except asyncio.CancelledError:
+            await self._processes.end_all(0.0)
+            raise
         await self._processes.end_all()
 
     def _connection(self, stream: MessageStream, offer: TunnelOffer) -> Connection:

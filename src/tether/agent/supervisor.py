@@ -191,6 +191,7 @@ class Supervisor:
         self._stop = (self._control.connection_id, order.said)
         _log.info("workspace is stopping", cause=command.cause, actor=command.actor)
         self._stand_by()
+        self._ssh.abandon(order.said)
         self._tunnels.end(None, order)
         self._stopping = self._tasks.spawn(self._stop_workspace(*self._stop), "workspace-stop")
 
@@ -261,6 +262,7 @@ class Supervisor:
         began = self._clock.now().mono
         _log.info("agent stopping", actor=order.said.actor, connections=len(self._tunnels.ids))
         self._tunnels.refuse("the agent of this workspace is shutting down")
+        self._ssh.abandon(order.said)
         self._tunnels.end(None, order)
         if self._stopping is not None:
             self._stopping.cancel()

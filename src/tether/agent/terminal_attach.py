@@ -91,9 +91,10 @@ class TerminalAttach:
         user: str,
         clock: Clock,
         workspace: str = "",
-        connection_id: str = "",
+        attach_id: str = "",
         on_end: Callable[[AttachEnd], None] = lambda end: None,
     ) -> None:
+        """`attach_id` names it in log lines: ends are counted by the connection, and this is none."""
         self.user = user
         self._carrier, self._terminals, self._clock, self._on_end = (
             carrier,
@@ -101,7 +102,7 @@ class TerminalAttach:
             clock,
             on_end,
         )
-        self._log = get_logger("agent.attach", connection_id=connection_id, user=user)
+        self._log = get_logger("agent.attach", attach_id=attach_id, user=user)
         self._loop = asyncio.get_running_loop()
         self._started = clock.now()
         self._machine = AttachServer(self._started, workspace=workspace)

@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncssh
 from asyncssh.forward import SSHForwarder, SSHLocalPathForwarder, SSHLocalPortForwarder
@@ -31,6 +31,14 @@ from tether.protocol.forwards import ForwardEnd, ForwardItem, ForwardKind, desti
 
 _IMPOSSIBLE = (ValueError, OverflowError, TypeError)
 """What asyncio raises for a destination that cannot exist; stock asyncssh ends the connection."""
+
+T = TypeVar("T")
+
+_OTHER_WAY_ROUND = {
+    ForwardEnd.CLIENT_CLOSED: ForwardEnd.WORKSPACE_CLOSED,
+    ForwardEnd.WORKSPACE_CLOSED: ForwardEnd.CLIENT_CLOSED,
+    ForwardEnd.WORKSPACE_RESET: ForwardEnd.FAILED,
+}
 
 _KEPT_REFUSALS = 3
 """How many refusals are noted in the connection's cell: more say nothing more."""
@@ -219,6 +227,10 @@ class _AcceptedPath(_Seen, SSHLocalPathForwarder):
         super().forward(*args)
 
 
+class _ClientSide(_Seen, SSHForwarder):
+    """The channel's side of a connection to the client: the other way round than a socket's."""
+
+
 async def connect_tcp(
     forwards: Forwards, host: str, port: int, *, origin: tuple[str, int] = ("", 0)
 ) -> SSHForwarder:
@@ -279,6 +291,37 @@ def _follow(side: _Seen, forwards: Forwards, number: int) -> None:
         forwards.ended(number, end, rx_bytes=rx_bytes, tx_bytes=tx_bytes, detail=detail)
 
     side._on_end = on_end
+
+
+async def carry_back(
+    forwards: Forwards,
+    kind: ForwardKind,
+    open_channel: Callable[[Callable[[], SSHForwarder]], Awaitable[T]],
+    factory: Callable[[], Any],
+) -> T:
+    """For what programs reach at the client through listeners that asyncssh makes itself: its
+    ssh-agent, its display. Opens the channel, and sees what `factory`'s forwarder carries.
+
+    Raises:
+        asyncssh.ChannelOpenError: the client does not take it.
+    """
+
+    def make() -> SSHForwarder:
+        side = _ClientSide(factory()._peer)
+        number = forwards.started(kind, str(kind))
+
+        def on_end(end: ForwardEnd, rx_bytes: int, tx_bytes: int, detail: str) -> None:
+            seen = _OTHER_WAY_ROUND.get(end, end)
+            forwards.ended(number, seen, rx_bytes=tx_bytes, tx_bytes=rx_bytes, detail=detail)
+
+        side._on_end = on_end
+        return side
+
+    try:
+        return await open_channel(make)
+    except asyncssh.ChannelOpenError as wrong:
+        forwards.failed(kind, str(kind), wrong.reason)
+        raise
 
 
 async def listen_tcp(

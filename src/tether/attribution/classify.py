@@ -13,7 +13,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE, POLICY_REFUSALS, PROTOCOL_ERRORS
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
-from tether.attribution.predicates import Case
+from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE, Case
 from tether.attribution.rules import RULES, Rule
 from tether.attribution.vocabulary import Basis, ConnectType
 
@@ -77,6 +77,12 @@ def _detail(case: Case, rule: Rule, cause: str) -> str:
     for violated in case.all(ev.ProtocolViolated):
         if cause in PROTOCOL_ERRORS.values():
             return violated.what
+    for session in case.all(ev.SessionEnded)[-1:]:
+        if cause == "session.exit" and session.exit_code == AGENT_FAILED_EXIT_CODE:
+            return (
+                f"exit code {AGENT_FAILED_EXIT_CODE} is what the agent sends for a session that it "
+                f"could not start; its log says why"
+            )
     for failed in case.all(ev.InternalFailure):
         if cause == f"{failed.party}.internal_error":
             return failed.what

@@ -37,6 +37,12 @@ CLIENT = (
     Entry("whoami", "tether.cli.login:whoami", "Show who the server takes you for.", _CONNECT),
     Entry("ssh", "tether.cli.ssh:ssh", "Open a shell or run a command in a workspace.", _CONNECT),
     Entry(
+        "attach",
+        "tether.cli.attach:attach",
+        "Open a terminal that survives you, or return to it.",
+        _CONNECT,
+    ),
+    Entry(
         "config-ssh",
         "tether.cli.ssh_config:config_ssh",
         "Make `ssh NAME.tether` work with any ssh program.",

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ def ssh(name: str, command: tuple[str, ...], stdio: bool, **given: Any) -> int:
         raise Failure(str(told), EXIT_CONNECTION_FAILED) from wrong
 
 
-def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int:
+def stock_ssh(host: str, *first: str) -> list[str]:
+    """How ssh is started for `host`, without the host; of an option, the `first` value counts."""
     program = shutil.which("ssh")
     if program is None:
         raise Failure(
@@ -88,12 +89,17 @@ def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int
     load(os.environ)  # say now, and once, what is missing
     files = client_files(os.environ)
     ensure_device_key(files)
-    argv = [program, *passed_through(given)]
-    if given["verbose"]:  # the first value of an option is the one that counts
-        argv += ["-o", f"LogLevel=DEBUG{min(given['verbose'], 3)}"]
+    argv = [program, *first]
     for key, value in options(files, executable(), host):
         argv += ["-o", f"{key}={value}"]
-    argv += ["-o", f"HostKeyAlias={host}{SUFFIX}", "-o", "ControlPath=none"]
+    return [*argv, "-o", f"HostKeyAlias={host}{SUFFIX}", "-o", "ControlPath=none"]
+
+
+def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int:
+    first = passed_through(given)
+    if given["verbose"]:
+        first += ["-o", f"LogLevel=DEBUG{min(given['verbose'], 3)}"]
+    argv = stock_ssh(host, *first)
     with tempfile.TemporaryDirectory(prefix="tether-", ignore_cleanup_errors=True) as directory:
         result_file = Path(directory, "result.json")
         env = {**os.environ, RESULT_FILE: str(result_file)}
@@ -104,11 +110,13 @@ def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int
     return code
 
 
-def arrange(arguments: Sequence[str]) -> list[str]:
+def arrange(arguments: Sequence[str], values_of: Callable[[str], int] | None = None) -> list[str]:
     """`arguments` with the options that follow NAME moved before it, and `--` after NAME.
 
     ssh reads options up to its first word that is none, then a host, then options again.
+    `values_of` tells how many words after an option are its values; None knows ours.
     """
+    values_of = values_of or _takes_next
     front: list[str] = []
     rest, name = list(arguments), None
     while rest:
@@ -117,8 +125,9 @@ def arrange(arguments: Sequence[str]) -> list[str]:
             break
         if word.startswith("-") and word != "-":
             front.append(word)
-            if _takes_next(word) and rest:
-                front.append(rest.pop(0))
+            values = values_of(word)
+            front += rest[:values]
+            del rest[:values]
         elif name is None:
             name = word
         else:

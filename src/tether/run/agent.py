@@ -25,6 +25,7 @@ from tether.agent.hostkey import HostKey, HostKeyUnusable, load_or_create
 from tether.agent.journal import Journal
 from tether.agent.journal_file import JournalFailed
 from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
+from tether.agent.reconnecting_pty import PtySettings
 from tether.agent.sshd import SshServer, SshSettings
 from tether.agent.supervisor import Identity, Supervisor
 from tether.agent.transfer_policy import TransferPolicy
@@ -57,6 +58,7 @@ class AgentSettings:
     motd_file: Path = Path("/etc/motd")
     announcement_file: Path | None = None
     policy: TransferPolicy = field(default_factory=TransferPolicy)
+    terminals: PtySettings = field(default_factory=PtySettings)
 
 
 class CannotStart(Exception):
@@ -142,6 +144,7 @@ def _build(
             motd_file=settings.motd_file,
             announcement_file=settings.announcement_file,
             policy=settings.policy,
+            terminals=settings.terminals,
         ),
         clock=clock,
         on_item=report,

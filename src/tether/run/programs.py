@@ -10,11 +10,24 @@ from typing import Any
 
 import click
 
+from tether.cli.tokens import Span
+
 _FORMATS = click.Choice(["json", "text"])
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 _SECONDS = click.FloatRange(0.0, min_open=True)
 _PATH = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class IdleSpan(click.ParamType[float | None]):
+    """A length of time such as 30m, in seconds; None for `never`."""
+
+    name = "span"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        return None if value == "never" else float(Span().convert(value, param, ctx))
 
 
 @click.command()
@@ -133,11 +146,20 @@ def server(
 @click.option(
     "--announcement-file", type=_FILE, help="Greets them even where ~/.hushlogin asks for quiet."
 )
+@click.option(
+    "--terminal-idle",
+    type=IdleSpan(),
+    default="5m",
+    show_default=True,
+    metavar="SPAN",
+    help="End a `tether attach` terminal that nobody looked at for so long; or `never`.",
+)
 @click.option("--block-file-transfer", is_flag=True, help="Refuse sftp, scp and rsync.")
 @click.option("--block-local-forwarding", is_flag=True, help="Refuse ssh -L, -D and -W.")
 @click.option("--block-remote-forwarding", is_flag=True, help="Refuse ssh -R.")
 def agent(
     login_timeout: float,
+    terminal_idle: float | None,
     block_file_transfer: bool,
     block_local_forwarding: bool,
     block_remote_forwarding: bool,
@@ -149,6 +171,7 @@ def agent(
     Example:
       tether agent --server https://tether.example.com --token-file token --data-dir ~/.tether-agent
     """
+    from tether.agent.reconnecting_pty import PtySettings
     from tether.agent.transfer_policy import TransferPolicy
     from tether.run.agent import AgentSettings, main
 
@@ -157,4 +180,7 @@ def agent(
         block_local_forwarding=block_local_forwarding,
         block_remote_forwarding=block_remote_forwarding,
     )
-    return main(AgentSettings(login_timeout_s=login_timeout, policy=policy, **more))
+    terminals = PtySettings(idle_s=terminal_idle)
+    return main(
+        AgentSettings(login_timeout_s=login_timeout, policy=policy, terminals=terminals, **more)
+    )

@@ -134,73 +134,84 @@ class Server:
             metrics=metrics,
             table=PairingTable(wait_s=settings.pairing_wait_s),
         )
-        self._janitor = janitor = Janitor(
+        self._janitor = Janitor(
             log=connections, lives=relay.lives, clock=clock, graces=settings.graces
         )
-        tickets, ca, directory = Tickets(keys.ticket, clock), UserCa(keys.user_ca), Directory(store)
-        throttle = FailureThrottle(clock)
-        handshakes = Handshakes(
+        self._tickets, self._throttle = Tickets(keys.ticket, clock), FailureThrottle(clock)
+        self._handshakes = Handshakes(
             accounts=accounts,
             metrics=metrics,
-            throttle=throttle,
+            throttle=self._throttle,
             proxies=TrustedProxies(settings.trusted_proxies),
             hello_s=settings.link_times.hello_s,
         )
+        self.hub = self._make_hub(settings, UserCa(keys.user_ca), Directory(store))
+        self.workspaces = Workspaces(store, accounts, self.hub, clock)
+        dispatcher = self._make_front()
+        self._listener = Listener(dispatcher)
+        self._shutdown = Shutdown(
+            dispatcher=dispatcher, hub=self.hub, relay=relay, log=connections, clock=clock
+        )
+        self.served: asyncio.Task[None]
+
+    def _make_hub(self, settings: ServerSettings, ca: UserCa, directory: Directory) -> Hub:
+        """Control links, and who hears of what happens to connections."""
         lines = Lines(
-            log=connections,
-            clock=clock,
-            metrics=metrics,
+            log=self.connections,
+            clock=self._clock,
+            metrics=self.metrics,
             times=settings.link_times,
             server_instance=self.run_id,
-            still_refused=handshakes.still_refused,
+            still_refused=self._handshakes.still_refused,
         )
         agents = AgentLinks(
             lines=lines,
             directory=directory,
-            presence=janitor,
+            presence=self._janitor,
             user_ca_key=ca.public_key,
-            decline=relay.decline,
-            lives=relay.lives,
+            decline=self.relay.decline,
+            lives=self.relay.lives,
         )
         clients = ClientLinks(
             lines=lines,
             directory=directory,
             agents=agents,
-            tickets=tickets,
+            tickets=self._tickets,
             ca=ca,
             relay_url=_relay_url(settings, self.url),
         )
-        connections.listen(opened=clients.used, closed=janitor.closed)
-        connections.on_tunnel_over = janitor.tunnel_over
-        self.hub = hub = Hub(
-            handshakes=handshakes,
+        self.connections.listen(opened=clients.used, closed=self._janitor.closed)
+        self.connections.on_tunnel_over = self._janitor.tunnel_over
+        return Hub(
+            handshakes=self._handshakes,
             agents=agents,
             clients=clients,
-            log=connections,
-            relay=relay,
-            clock=clock,
+            log=self.connections,
+            relay=self.relay,
+            clock=self._clock,
         )
-        self.workspaces = Workspaces(store, accounts, hub, clock)
+
+    def _make_front(self) -> Dispatcher:
+        """What is behind the one port."""
         api = create_api(
-            store=store,
-            accounts=accounts,
+            store=self._store,
+            accounts=self.accounts,
             workspaces=self.workspaces,
-            connlog=connections,
-            hub=hub,
-            metrics=metrics,
-            clock=clock,
+            connlog=self.connections,
+            hub=self.hub,
+            metrics=self.metrics,
+            clock=self._clock,
             version=VERSION,
-            throttle=throttle,
-            client_ip=handshakes.client_ip,
+            throttle=self._throttle,
+            client_ip=self._handshakes.client_ip,
         )
-        dispatcher = Dispatcher(
-            api=api, hub=hub, relay=relay, tickets=tickets, handshakes=handshakes
+        return Dispatcher(
+            api=api,
+            hub=self.hub,
+            relay=self.relay,
+            tickets=self._tickets,
+            handshakes=self._handshakes,
         )
-        self._listener = Listener(dispatcher)
-        self._shutdown = Shutdown(
-            dispatcher=dispatcher, hub=hub, relay=relay, log=connections, clock=clock
-        )
-        self.served: asyncio.Task[None]
 
     @classmethod
     async def start(cls, settings: ServerSettings, clock: Clock) -> Server:
@@ -250,7 +261,11 @@ class Server:
         self._tasks.spawn(self._janitor.run(), "janitor")
         self._tasks.spawn(self._keep_alive(), "alive")
         self.served = self._tasks.spawn(self._listener.serve(sockets=[sock]), "listener")
-        await self._listener.wait_started()
+        started = self._tasks.spawn(self._listener.wait_started(), "started")
+        await asyncio.wait((started, self.served), return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            await self._tasks.cancel()
+            raise CannotStart("the listener did not start: look at the log")
 
     async def stop(self, actor: str) -> None:
         """Leave everybody in order, then stop."""

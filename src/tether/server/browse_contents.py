@@ -106,11 +106,13 @@ async def files_of(tx: AsyncConnection, connection_id: str, limit: int) -> list[
         operations: list[dict[str, Any]] = []
         more = limit <= 0
         if limit > 0:
-            stored = await tx.scalar(
-                select(kept.operations).where(
-                    kept.connection_id == connection_id, kept.session_id == row["session_id"]
+            stored: list[dict[str, Any]] = (
+                await tx.execute(
+                    select(kept.operations).where(
+                        kept.connection_id == connection_id, kept.session_id == row["session_id"]
+                    )
                 )
-            )
+            ).scalar_one()
             operations = [{**one, "first_at": iso(one["first_at"])} for one in stored[:limit]]
             more = len(stored) > limit
         limit -= len(operations)

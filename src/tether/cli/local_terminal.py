@@ -1,0 +1,106 @@
+"""The user's own terminal while a remote one is shown in it: raw, and given back as it was.
+
+Law: `restore` may be called at any time and any number of times, and undoes both what the kernel was
+told (raw mode) and what the remote program told the terminal (another screen, mouse, colours). It
+writes no more than that: what is on the user's screen stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import termios
+import tty
+from typing import Any
+
+_SWITCH = re.compile(rb"\x1b(?:\[\?(?:\d+;)*(?:47|1047|1049)(?:;\d+)*([hl])|c)")
+_LEAVE_ALTERNATE = b"\x1b[?1049l"
+
+# Margins are reset with the cursor kept: DECSTBM moves it home.
+_USUAL = (
+    b"\x1b7\x1b[r\x1b8\x1b[!p\x1b[?5l\x1b[?7h\x1b[?25h\x1b[4l\x1b[20l"
+    b"\x1b[0m\x1b[0 q\x1b(B\x1b)B\x0f\x1b>\x1b]8;;\x1b\\\x1b[=0;1u"
+    b"\x1b[?1l\x1b[?9l\x1b[?45l\x1b[?66l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l"
+    b"\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?2004l\x1b[?2026l\x1b[?2031l\x1b[?12l"
+)
+
+
+class Gone(Exception):
+    """The terminal has been closed."""
+
+
+class LocalTerminal:
+    """See the module's law. Nothing is changed before `raw`."""
+
+    def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
+        self.stdin, self._stdout = stdin, stdout
+        self._before: list[Any] | None = None
+        self._alternate = False
+        self._fresh_line = True
+
+    def size(self) -> tuple[int, int]:
+        """Rows and columns; 24 by 80 where the terminal does not tell."""
+        try:
+            cols, rows = os.get_terminal_size(self._stdout)
+        except OSError:
+            cols, rows = 0, 0
+        return rows or 24, cols or 80
+
+    def raw(self) -> None:
+        """Let every key through from now on."""
+        with contextlib.suppress(termios.error):  # a terminal that is gone is told by reading
+            if self._before is None:
+                self._before = termios.tcgetattr(self.stdin)
+            tty.setraw(self.stdin, termios.TCSANOW)
+
+    def read(self) -> bytes:
+        """What was typed.
+
+        Raises:
+            Gone: nobody will type any more.
+        """
+        try:
+            typed = os.read(self.stdin, 64 << 10)
+        except BlockingIOError:
+            return b""
+        except OSError as wrong:
+            raise Gone from wrong
+        if not typed:
+            raise Gone
+        return typed
+
+    def show(self, output: bytes) -> None:
+        """Write what the remote terminal shows.
+
+        Raises:
+            Gone: nobody looks any more.
+        """
+        for switch in _SWITCH.finditer(output):
+            self._alternate = switch[1] == b"h"
+        if output:
+            self._fresh_line = output.endswith(b"\n")
+        self._write(output)
+
+    def restore(self) -> None:
+        """Give the terminal back, with the cursor at the start of a line."""
+        if self._before is None:
+            return
+        before, self._before = self._before, None
+        screen = _LEAVE_ALTERNATE if self._alternate else b""
+        with contextlib.suppress(Gone):
+            # CAN: the last sequence may have been cut off
+            self._write(b"\x18" + screen + _USUAL + (b"" if self._fresh_line else b"\r\n"))
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(self.stdin, termios.TCSADRAIN, before)
+
+    def _write(self, output: bytes) -> None:
+        rest = memoryview(output)
+        while rest:
+            try:
+                rest = rest[os.write(self._stdout, rest) :]
+            except BlockingIOError:  # somebody shares it, and made it so
+                select.select([], [self._stdout], [])
+            except OSError as wrong:
+                raise Gone from wrong
