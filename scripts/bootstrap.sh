@@ -124,6 +124,9 @@ if [[ $mode == dev ]]; then
   want_program git git "a test clones through a tunnel"
   want_program rsync rsync "a test copies through a tunnel"
   want_program tmux tmux "a test attaches through a tunnel"
+  want_program vim vim "tests edit with it on a terminal"
+  want_program htop htop "a test watches it draw"
+  want_program sshfs sshfs "a test mounts a workspace"
 fi
 
 # -- the command on PATH ------------------------------------------------------------------------------

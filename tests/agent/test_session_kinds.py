@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncssh
 import pytest
+from structlog.testing import capture_logs
 
 from tests.agent.listening import listening
 from tests.agent.support import World, world
-from tether.agent.session import words_of
+from tether.agent.exec_command import runner
 from tether.agent.transfer_policy import TransferPolicy
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Policy
@@ -199,7 +201,7 @@ async def test_a_script_runs_with_the_interpreter_that_it_names(client: Client) 
     ],
 )
 def test_only_a_first_line_that_names_one_is_a_shebang(command: str, words: list[str]) -> None:
-    assert words_of(command, "sh") == words
+    assert runner(command, "sh") == words
 
 
 async def test_a_client_may_send_any_signal_of_the_system(client: Client) -> None:
@@ -209,6 +211,22 @@ async def test_a_client_may_send_any_signal_of_the_system(client: Client) -> Non
     await process.stdout.readline()
     process.send_signal("WINCH")
     assert (await process.wait()).exit_status == 7
+
+
+async def test_a_process_that_outlives_its_client_is_told_of_when_it_ends(agent: World) -> None:
+    fifo = agent.directory / "fifo"
+    os.mkfifo(fifo)
+    with capture_logs() as lines:
+        client = await agent.connect()
+        process = await client.create_process(f"echo here; read line <{fifo}; exit 5")
+        await process.stdout.readline()
+        client.close()
+        await agent.end()
+        fifo.write_text("go\n")
+        while not (told := [x for x in lines if "process of an ended session" in x["event"]]):
+            await asyncio.sleep(0.01)
+    assert [(line["exit_code"], line["app"]) for line in told] == [(5, "ssh")]
+    assert [record.exit_code for record in agent.records] == [None, None]
 
 
 async def greeted(tmp_path: Path, *, pty: bool = True, hush: bool = False) -> str:

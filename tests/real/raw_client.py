@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
+import subprocess
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -78,6 +79,9 @@ class RawChannel:
 
     # -- what asyncssh's connection calls ----------------------------------------------------
 
+    def close(self) -> None:
+        """The connection is being closed."""
+
     def log_received_packet(self, *_: object) -> None:
         pass
 
@@ -117,16 +121,31 @@ class RawChannel:
         self.closed.set()
 
 
+class _Ends(asyncssh.SSHClient):
+    """Keeps how the connection ended."""
+
+    exc: Exception | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.exc = exc
+
+
 class RawClient:
     """One SSH connection to a workspace through `tether ssh --stdio`, whose complaints are kept."""
 
-    def __init__(self, ssh: Any, said: Path) -> None:
-        self.ssh, self._said = ssh, said
+    def __init__(self, ssh: Any, proxy: subprocess.Popen[str], ends: _Ends) -> None:
+        self.ssh, self._proxy, self._ends = ssh, proxy, ends
+        self.said = ""
+        """What `tether ssh --stdio` told the user, once it has ended."""
 
     @property
-    def said(self) -> str:
-        """What the user was told."""
-        return self._said.read_text()
+    def disconnected_with(self) -> str:
+        """What SSH_MSG_DISCONNECT said, "" where there was none."""
+        exc = self._ends.exc
+        told = isinstance(exc, asyncssh.DisconnectError) and not isinstance(
+            exc, asyncssh.ConnectionLost
+        )
+        return str(exc) if told else ""
 
     def send(self, number: int, *parts: bytes) -> None:
         self.ssh.send_packet(number, *parts)
@@ -145,26 +164,52 @@ class RawClient:
         return channel
 
     async def is_lost(self) -> None:
-        """The agent ended the connection, and `tether ssh --stdio` has said what it knows."""
+        """The agent ended the connection."""
         await asyncio.wait_for(self.ssh.wait_closed(), ANSWER_S)
+
+    async def leave(self) -> None:
+        """Disconnect, and let the proxy say what it knows."""
+        self.ssh.close()
+        await self.is_lost()
+        _, self.said = await asyncio.to_thread(self._proxy.communicate, timeout=ANSWER_S)
 
 
 @contextlib.asynccontextmanager
-async def raw_client(stack: Stack, said: Path, host: str = "") -> AsyncIterator[RawClient]:
-    """Connect to a workspace of `stack`; `said` is the file for what the proxy says."""
-    client = stack.root / "client"
-    host = host or stack.host
-    command = [
-        *("env", f"TETHER_CONFIG_DIR={client}", "sh", "-c", 'exec "$@" 2>"$0"', str(said)),
-        *(*TETHER, "ssh", "--stdio", "--", host),
-    ]
-    async with asyncssh.connect(
-        host,
-        username="anybody",
-        proxy_command=command,
-        known_hosts=str(client / "ssh" / "known_hosts"),
-        client_keys=[str(client / "ssh" / "id_ed25519")],
-        config=None,
-        agent_path=None,
-    ) as ssh:
-        yield RawClient(ssh, said)
+async def raw_client(stack: Stack, host: str = "") -> AsyncIterator[RawClient]:
+    """Connect to a workspace of `stack`.
+
+    The proxy is a process of ours and not asyncssh's ProxyCommand, which it kills when it closes.
+    """
+    client, host = stack.root / "client" / "ssh", host or stack.host
+    ours, theirs = socket.socketpair()
+    with theirs:
+        proxy = subprocess.Popen(
+            [*TETHER, "ssh", "--stdio", "--", host],
+            env=stack.env,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    try:
+        ends = _Ends()
+        ssh = await asyncssh.connect(
+            host,
+            client_factory=lambda: ends,
+            sock=ours,
+            username="anybody",
+            known_hosts=str(client / "known_hosts"),
+            client_keys=[str(client / "id_ed25519")],
+            config=None,
+            agent_path=None,
+        )
+        raw = RawClient(ssh, proxy, ends)
+        try:
+            yield raw
+        finally:
+            await raw.leave()
+    finally:
+        ours.close()
+        if proxy.poll() is None:
+            proxy.kill()
+        proxy.communicate()

@@ -140,11 +140,13 @@ class Connection:
             for timer in (self._login_timer, self._silence_timer):
                 if timer is not None:
                     timer.cancel()
-            await self._tasks.cancel()
-            self._close_ssh()
-            if self._begun:
-                await self._ssh.wait_closed()
-            self._forwards.finish(classify(_A2C, self.cell.facts).disconnect.cause)
+            try:
+                await self._tasks.cancel()
+                self._close_ssh()
+                if self._begun:
+                    await self._ssh.wait_closed()
+            finally:
+                self._forwards.finish(classify(_A2C, self.cell.facts).disconnect.cause)
 
     def _begin(self) -> None:
         self._begun = True

@@ -9,11 +9,13 @@ read by its first simple command: what upstream's "first word" sees, and no less
 from __future__ import annotations
 
 import re
+import shlex
 
 MAX_COMMAND = 64 << 10
 """Characters. The rest of a longer command is not read."""
 
 _MAX_DEPTH = 4
+_SHEBANG = "#!"
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _TOKEN = re.compile(
     r"""(?P<blank>[^\S\n]+)
@@ -81,6 +83,22 @@ def words(command: str) -> list[str]:
     if word is not None:
         found.append(word)
     return found
+
+
+def runner(command: str, shell: str) -> list[str]:
+    """What runs `command`: the shell, or the interpreter that a script names in its first line.
+
+    The script is handed on as its `-c`, the way a shell's is, so only such interpreters can run one.
+    """
+    script = command.strip()
+    if script.startswith(_SHEBANG):
+        try:
+            found = shlex.split(script.partition("\n")[0].removeprefix(_SHEBANG))
+        except ValueError:  # an unclosed quote
+            found = []
+        if found:
+            return [*found, "-c", script]
+    return [shell, "-c", command]
 
 
 def program(command: str) -> list[str]:

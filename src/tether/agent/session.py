@@ -15,7 +15,6 @@ nothing of what runs; only policy does, and what it refuses ends at once, in wor
 from __future__ import annotations
 
 import asyncio
-import shlex
 import signal
 import uuid
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ import asyncssh
 
 from tether.agent import sftp
 from tether.agent.environment import Account
+from tether.agent.exec_command import runner
 from tether.agent.flows import Inflow, Outflow
 from tether.agent.process import ExitStatus, Process, Processes
 from tether.agent.pty import Terminal
@@ -53,8 +53,6 @@ ignored the hang-up still has it open; what was written before is long there by 
 
 _NO_EXPLANATION = 127
 """What is sent for a process whose status somebody else took."""
-
-_SHEBANG = "#!"
 
 # RFC 4254 section 6.10: the signals that have names there; others are named with an @.
 _SIGNALS: Mapping[str, int] = {
@@ -115,6 +113,9 @@ class Host(Protocol):
 
     def session_lost(self, session: Session) -> None:
         """Its channel is gone; comes once, last, after `session_ended` where there was one."""
+
+    def process_ended(self, session: Session, status: ExitStatus) -> None:
+        """Its process, which outlived it, has ended now."""
 
     def failed(self, exc: Exception) -> None:
         """A bug of ours."""
@@ -202,7 +203,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return False
         self._command, self._transfer = command, transfer_of(command)
         self._refusal = self._host.judge(command=command)
-        self._argv = words_of(command, self._host.account.shell)
+        self._argv = runner(command, self._host.account.shell)
         return True
 
     def subsystem_requested(self, subsystem: str) -> bool:
@@ -351,6 +352,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _exited(self, status: ExitStatus) -> None:
         """The process has been reaped; its last words may still be on the way."""
         self._status = status
+        if self.over:
+            self._host.process_ended(self, status)
         if self._terminal is not None and any(flow.open for flow in self._outflows):
             self._hangup_timer = self._loop.call_later(
                 HANGUP_WAIT_S, self._guarded(self._stop_listening)
@@ -431,19 +434,3 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 self._host.failed(wrong)
 
         return call
-
-
-def words_of(command: str, shell: str) -> list[str]:
-    """What runs `command`: the shell, or the interpreter that a script names in its first line.
-
-    The script is handed on as its `-c`, the way a shell's is, so only such interpreters can run one.
-    """
-    script = command.strip()
-    if script.startswith(_SHEBANG):
-        try:
-            words = shlex.split(script.partition("\n")[0].removeprefix(_SHEBANG))
-        except ValueError:  # an unclosed quote
-            words = []
-        if words:
-            return [*words, "-c", script]
-    return [shell, "-c", command]

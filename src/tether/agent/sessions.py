@@ -175,6 +175,14 @@ class Sessions:
             session.over = True  # its channel closed before its process ended
             self._over(session, self.now(), None)
 
+    def process_ended(self, session: Session, status: ExitStatus) -> None:
+        self._log.info(
+            "process of an ended session ended",
+            exit_code=status.code,
+            exit_signal=status.signal,
+            **_names(session),
+        )
+
     def _over(self, session: Session, now: float, status: ExitStatus | None) -> None:
         self._shared.counts.ended(session.kind)
         self._log.info(

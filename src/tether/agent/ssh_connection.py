@@ -94,7 +94,8 @@ class SshConnection(asyncssh.SSHServerConnection):
         forwards: Forwards,
         xauthority: str,
     ) -> None:
-        """`forwards` sees what the client's ssh-agent and display are used for. `xauthority` is where the cookies of forwarded displays are kept for the user."""
+        """`forwards` sees what the client's ssh-agent and display are used for; `xauthority` is where
+        the cookies of forwarded displays are kept for the user."""
         super().__init__(asyncio.get_running_loop(), options)
         self._forwards = forwards
         self._x11_auth_path = xauthority
@@ -164,7 +165,7 @@ class SshConnection(asyncssh.SSHServerConnection):
     # -- the client's ssh-agent and display --------------------------------------------------
 
     async def create_agent_connection(self, session_factory: Any, **more: Any) -> Any:
-        stock = super().create_agent_connection
+        stock: Any = super().create_agent_connection
         return await carry_back(
             self._forwards,
             ForwardKind.AGENT,
@@ -175,7 +176,7 @@ class SshConnection(asyncssh.SSHServerConnection):
     async def create_x11_connection(
         self, session_factory: Any, orig_host: str = "", orig_port: int = 0, **more: Any
     ) -> Any:
-        stock = super().create_x11_connection
+        stock: Any = super().create_x11_connection
         return await carry_back(
             self._forwards,
             ForwardKind.X11,

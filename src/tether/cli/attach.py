@@ -78,7 +78,7 @@ def attach(
         if listing:
             return run.list_terminals(host, as_json)
         if kill:
-            return run.kill(host, kill)
+            return run.end(host, kill)
         if rename is not None:
             return run.rename(host, *rename)
         wanted = Init(rows=1, cols=1, id=terminal_id, name=title, command=" ".join(command))

@@ -83,7 +83,7 @@ def farewell(ending: Ending, host: str, *, command: str = "", lost: str = "") ->
         if ending.signal:
             return f"stopped by {signal.Signals(ending.signal).name}", 128 + ending.signal
         if again:
-            lost = f"{lost.rstrip('.')}; if its workspace lives, the terminal does, too: {again}"
+            lost = f"{lost.rstrip('.')}; try to attach again with {again}"
         return lost, EXIT_CONNECTION_FAILED
     if ending.refused is not None and ending.attached is None:
         return ending.refused.message, EXIT_ERROR
@@ -124,7 +124,7 @@ def _row(info: Info) -> dict[str, Any]:
     return {field: getattr(info, field) for field in info.__struct_fields__}
 
 
-def kill(host: str, pty_id: str) -> int:
+def end(host: str, pty_id: str) -> int:
     """End a terminal."""
     return _done(host, Kill(id=pty_id), f"terminal {pty_id} is being ended")
 

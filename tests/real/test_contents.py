@@ -1,0 +1,51 @@
+"""What ran over a connection, as the server tells it: forwarded connections and file operations."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.real.stack import Stack
+
+pytestmark = pytest.mark.real
+
+
+def answer_once(listener: socket.socket, words: bytes) -> None:
+    with listener:
+        peer, _ = listener.accept()
+        with peer:
+            peer.sendall(words)
+
+
+def test_a_forwarded_connection_is_told_with_its_end_and_its_bytes(stack: Stack) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    program = threading.Thread(target=answer_once, args=(listener, b"hello"))
+    program.start()
+    with stack.one_new_row() as row:
+        done = stack.run(*stack.ssh_argv("-W", f"127.0.0.1:{port}", stack.host))
+    program.join(10)
+    assert (done.returncode, done.stdout) == (0, "hello")
+    assert row["type"] == "port_forward"
+    told = stack.explain(row["id"])
+    (forward,) = told["forwards"]
+    assert (forward["kind"], forward["destination"]) == ("direct_tcpip", f"127.0.0.1:{port}")
+    assert (forward["end"], forward["tx_bytes"]) == ("workspace_closed", 5)
+    assert f"to 127.0.0.1:{port}, " in stack.tether("explain", row["id"]).stdout
+
+
+def test_what_sftp_was_asked_to_do_is_told(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "local").write_text("x")
+    there = tmp_path / "there"
+    batch = f"put {tmp_path / 'local'} {there}\nrename {there} {there}.2\nrm {there}.2\n"
+    with stack.one_new_row() as row:
+        done = stack.run("sftp", "-F", str(stack.ssh_config), "-b", "-", stack.host, input=batch)
+    assert done.returncode == 0, done.stderr
+    (audit,) = stack.explain(row["id"])["file_operations"]
+    asked = [(one["act"], one["path"]) for one in audit["operations"]]
+    wanted = [("create", str(there)), ("rename", str(there)), ("remove", f"{there}.2")]
+    assert [one for one in wanted if one not in asked] == []
+    assert (audit["program"], audit["left_out"], audit["complete"]) == ("sftp", 0, True)
