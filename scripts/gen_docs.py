@@ -37,7 +37,7 @@ from tether.attribution.vocabulary import (
     StreamEnd,
     Vantage,
 )
-from tether.protocol import messages, relaying
+from tether.protocol import messages, relaying, terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "tether"
@@ -265,6 +265,7 @@ def protocol_parts() -> dict[str, str]:
         "facts": message_table({"fact record": messages.FactRecord}),
         "items": message_table(tagged(messages.ReportItem.__args__)),
         "relay": message_table(tagged(relaying.RelayWord.__args__)),
+        "terminal": message_table(terminal.TYPES),
     }
 
 

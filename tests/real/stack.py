@@ -128,8 +128,15 @@ class Stack:
     def start_server(self) -> Program:
         self.server = self._start(
             "server",
-            ["server", "--listen", f"127.0.0.1:{self.port}", "--data-dir"]
-            + [str(self.root / "server"), "--log-format", "json"],
+            [
+                "server",
+                "--listen",
+                f"127.0.0.1:{self.port}",
+                "--data-dir",
+                str(self.root / "server"),
+                "--log-format",
+                "json",
+            ],
         )
         self.server.wait_event("server ready")
         return self.server
@@ -137,8 +144,17 @@ class Stack:
     def start_agent(self, data_dir: str = "agent", wait: bool = True) -> Program:
         agent = self._start(
             data_dir,
-            ["agent", "--server", self.url, "--token-file", str(self.agent_token)]
-            + ["--data-dir", str(self.root / data_dir), "--log-format", "json"],
+            [
+                "agent",
+                "--server",
+                self.url,
+                "--token-file",
+                str(self.agent_token),
+                "--data-dir",
+                str(self.root / data_dir),
+                "--log-format",
+                "json",
+            ],
         )
         if data_dir == "agent":
             self.agent = agent

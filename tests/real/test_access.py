@@ -24,8 +24,19 @@ def certify(stack: Stack, key: Path, *, principal: str, validity: str, user: str
     """A certificate for `key` from the server's own CA (only the server has its key)."""
     ca = stack.root / "server" / "ssh-user-ca"
     subprocess.run(
-        ["ssh-keygen", "-q", "-s", str(ca), "-I", f"user:{user}", "-n", principal]
-        + ["-V", validity, f"{key}.pub"],
+        [
+            "ssh-keygen",
+            "-q",
+            "-s",
+            str(ca),
+            "-I",
+            f"user:{user}",
+            "-n",
+            principal,
+            "-V",
+            validity,
+            f"{key}.pub",
+        ],
         check=True,
         capture_output=True,
     )
@@ -158,7 +169,7 @@ def test_a_revoked_user_is_cut_off_and_kept_out(stack: Stack, tmp_path: Path) ->
             assert session.stdout is not None
             assert session.stdout.readline() == "up\n"
             stack.tether("user", "delete", "bob")
-            out, err = session.communicate(timeout=20)
+            _out, err = session.communicate(timeout=20)
         finally:
             session.kill()
             session.wait()

@@ -228,6 +228,8 @@ def test_killing_ssh_is_a_lost_connection(stack: Stack, attach: Attach) -> None:
         )
     assert (row["type"], row["disconnect_reason"] != "unknown") == ("reconnecting_pty", True)
     assert row["disconnect_initiator"] == "client"
+    attach_end = stack.agent.events("terminal attach closed")[-1]
+    assert attach_end["disconnect_cause"] == row["disconnect_cause"]
     again = attach("--id", "cut")
     again.shows("ready>")
     again.line("exit")
@@ -329,6 +331,32 @@ def test_an_agent_that_stops_says_so_in_every_window(own_stack: Stack) -> None:
     finally:
         for window in opened:
             window.close()
+
+
+def test_a_terminal_that_nobody_looks_at_is_ended_after_its_time(own_stack: Stack) -> None:
+    own_stack.agent.stop()
+    agent = own_stack._start(
+        "agent",
+        [
+            *("agent", "--server", own_stack.url, "--token-file", str(own_stack.agent_token)),
+            *("--data-dir", str(own_stack.root / "agent"), "--log-format", "json"),
+            *("--terminal-idle", "1s"),
+        ],
+    )
+    agent.wait_event("agent ready")
+    window = Window.attached(own_stack, "--id", "w")
+    try:
+        ready(window)
+        window.keys("C-\\", "d")
+        window.shows("code=0")
+    finally:
+        window.close()
+    end = agent.wait_event("terminal closed")
+    assert (end["disconnect_cause"], end["disconnect_actor"]) == (
+        "session.idle_expired",
+        "policy:terminal-idle",
+    )
+    assert terminals(own_stack) == {}
 
 
 def test_a_workspace_that_is_stopped_and_started_has_new_terminals(own_stack: Stack) -> None:

@@ -376,9 +376,12 @@ def test_no_free_file_descriptor_is_said_and_passes(stack: Stack, neighbour: Nei
         assert "could not be started: Too many open files" in done.stderr
         assert row["exit_code"] == 229
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
-        done = stack.ssh("echo hello")
-        print(done)
+        with stack.one_new_row() as row:
+            done = stack.ssh("echo hello")
         assert done.returncode == 255
+        assert "tether: the agent could not join the tunnel: " in done.stderr
+        assert "EMFILE" in done.stderr
+        print(row)
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     assert stack.ssh("echo hello").stdout == "hello\n"
@@ -388,6 +391,7 @@ LACKING = """
 set -e
 mount --make-rprivate /
 mount -t tmpfs -o size=64k none "$1/full"
+mount -t tmpfs -o size=1m none "$1/agent"
 mount -t devpts -o newinstance,ptmxmode=0666,max=1 devpts /dev/pts
 mount --bind /dev/pts/ptmx /dev/ptmx
 cp /etc/passwd "$1/passwd"
@@ -405,6 +409,7 @@ class Poor:
         self._stack, self.name = stack, name
         self.root = stack.root / name
         (self.root / "full").mkdir(parents=True)
+        (self.root / "agent").mkdir()
         made = json.loads(stack.tether("workspace", "create", name, "--json").stdout)
         token = self.root / "token"
         token.write_text(made["agent_token"])
@@ -492,6 +497,26 @@ def test_a_full_disk_is_the_programs_error_and_nobody_elses(
     assert poor["full"].ssh("echo fine").stdout == "fine\n"
 
 
+def test_an_agent_whose_own_disk_is_full_serves_on_and_reports_later(
+    stack: Stack, neighbour: Neighbour, poor: dict[str, Poor]
+) -> None:
+    own, before = poor["full"].root / "agent", stack.ids()
+    filler = stack.spawn_ssh("full.tether", f"cat /dev/zero >{own}/fill; cat; rm {own}/fill")
+    try:
+        poor["full"].agent.wait_event("journal cannot be written")
+        done = poor["full"].ssh("echo hello; exit 3")
+        assert (done.returncode, done.stdout) == (3, "hello\n")
+    finally:
+        filler.communicate(timeout=20)  # the end of its input makes room again
+
+    def reported() -> list[int] | None:
+        new = [r for r in stack.connections("--workspace", "full") if r["id"] not in before]
+        codes = [r["exit_code"] for r in new if r["disconnect_cause"] == "session.exit"]
+        return codes if len(codes) == 2 else None
+
+    assert sorted(wait_for("both reports", reported)) == [0, 3]
+
+
 def test_no_free_terminal_is_said_and_commands_still_run(
     stack: Stack, neighbour: Neighbour, poor: dict[str, Poor]
 ) -> None:
@@ -515,5 +540,9 @@ def test_every_one_of_these_ends_is_attributed(stack: Stack, neighbour: Neighbou
     closed = [r for r in rows if r["disconnected_at"] and r["connect_type"] == "agent_to_client"]
     assert [r["id"] for r in closed if r["disconnect_reason"] == "unknown"] == []
     assert {r["disconnect_initiator"] for r in closed} == {"client"}
-    crashed = stack.agent.events("ssh connection failed")
-    assert crashed == []
+    wrong = [line for line in stack.agent.events() if line["level"] in ("error", "critical")]
+    assert {line["event"] for line in wrong} <= {"ssh session failed"}, "what could not be started"
+    traces = [line for line in stack.agent.log.read_text().splitlines() if line[:1] != "{"]
+    assert traces == []
+    resident = int(Path(f"/proc/{stack.agent.pid}/statm").read_text().split()[1]) * 4096
+    assert resident < 300_000_000

@@ -248,7 +248,7 @@ def test_sigterm_to_the_server(own_stack: Stack) -> None:
     assert truth(ended_control(stack, control)) == want
     client = [r for r in rows if r["connect_type"] == "client_to_server"]
     assert {truth(r) for r in client} == {want}
-    lines = [e for e in stack.agent.events("disconnected from server")]
+    lines = list(stack.agent.events("disconnected from server"))
     assert [truth(line) for line in lines] == [want]
 
 

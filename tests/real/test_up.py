@@ -31,8 +31,14 @@ class Up:
         self.port = free_port()
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [*TETHER, "up", "--listen", f"127.0.0.1:{self.port}"]
-                + ["--data-dir", str(root / "data")],
+                [
+                    *TETHER,
+                    "up",
+                    "--listen",
+                    f"127.0.0.1:{self.port}",
+                    "--data-dir",
+                    str(root / "data"),
+                ],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

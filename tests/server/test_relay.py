@@ -24,6 +24,7 @@ from tether.net.clock import SystemClock
 from tether.net.http_server import Listener, bind
 from tether.net.streams import DialFailed, StreamLost
 from tether.net.tasks import Tasks
+from tether.net.tcp_info import SILENT_AFTER_MS, is_stalled
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import ClientStream, dial
 from tether.net.ws_server import ServerStream
@@ -32,7 +33,7 @@ from tether.protocol.relay_pairing import PairingTable
 from tether.protocol.relaying import PeerGone, RelayGoodbye, decode_word, encode_word
 from tether.server.metrics import Metrics
 from tether.server.relay import Relay
-from tether.server.relay_tunnel import SILENT_AFTER_MS, TunnelEnding, is_stalled
+from tether.server.relay_tunnel import TunnelEnding
 from tether.server.tickets import Ticket
 
 pytestmark = pytest.mark.anyio

@@ -204,7 +204,36 @@ class _Seen:
 
 
 class _SocketSide(_Seen, SSHForwarder):
-    """Connected to where the client wants to go."""
+    """Connected to where the client wants to go. Reads nothing before the channel is open: what
+    a program that speaks first says until then, asyncssh would drop."""
+
+    _released = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        asyncio.get_running_loop().call_soon(self._hold)  # uvloop reads as soon as this returns
+
+    def release(self) -> None:
+        """The channel is open: read."""
+        self._released = True
+        if self._transport is not None:
+            self.resume_reading()
+
+    def _hold(self) -> None:
+        if self._transport is not None and not self._released:
+            self.pause_reading()
+
+
+class _ChannelSide(SSHForwarder):
+    """The channel that the client opened to a `_SocketSide`."""
+
+    def __init__(self, side: _SocketSide) -> None:
+        super().__init__(side)
+        self._side = side
+
+    def session_started(self) -> None:
+        super().session_started()
+        self._side.release()
 
 
 class _AcceptedPort(_Seen, SSHLocalPortForwarder):
@@ -283,7 +312,7 @@ async def _connect(
     name = transport.get_extra_info("peername")
     peer = (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
     _follow(side, forwards, forwards.started(kind, destination, origin=origin, peer=peer))
-    return SSHForwarder(side)
+    return _ChannelSide(side)
 
 
 def _follow(side: _Seen, forwards: Forwards, number: int) -> None:

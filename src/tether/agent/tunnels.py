@@ -146,7 +146,7 @@ class Tunnels:
             except DialFailed as failed:
                 _log.info("tunnel not joined", connection_id=offer.connection_id, error=str(failed))
                 if taking.order is None:
-                    self._declined(taking, str(failed))
+                    self._declined(taking, f"the agent could not join the tunnel: {failed}")
                 return
             # No await from here to the first step of serving, which makes the tunnel known: an
             # order to end came before, and follows that step, or comes later, and finds it.

@@ -233,7 +233,7 @@ RULES: tuple[Rule, ...] = (
         LOCAL_CLOSED,
         "client.closed",
         Basis.OBSERVED,
-        "The client's program closed before it had logged in.",
+        "The client's program closed its side, and nobody tells of a session on it.",
     ),
     Rule(
         "agent-host-rebooted",

@@ -52,7 +52,7 @@ def counters_fact(
     return None if counters is None else TcpCounters(vantage=vantage, peer=peer, at=at, **counters)
 
 
-def is_stalled(counters: dict[str, int] | None) -> bool:
+def is_stalled(counters: dict[str, int] | None, after_ms: int = SILENT_AFTER_MS) -> bool:
     """Whether something waits for an acknowledgement that has not come for too long.
 
     A peer that only does not read, or is stopped, still acknowledges: its kernel does. Keepalive is
@@ -61,7 +61,7 @@ def is_stalled(counters: dict[str, int] | None) -> bool:
     return (
         counters is not None
         and (counters["unacked"] > 0 or counters["probes"] > 0)
-        and counters["last_ack_recv_ms"] > SILENT_AFTER_MS
+        and counters["last_ack_recv_ms"] > after_ms
     )
 
 

@@ -14,11 +14,12 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
+from tether.net.tcp_info import SILENT_AFTER_MS
 from tether.net.ws_server import ServerStream
 from tether.protocol.relay_pairing import GiveUp, Join, PairingTable, Refuse, Wait
 from tether.protocol.relaying import RelayGoodbye
 from tether.server.metrics import Metrics
-from tether.server.relay_tunnel import SILENT_AFTER_MS, Leg, Tunnel, TunnelLog
+from tether.server.relay_tunnel import Leg, Tunnel, TunnelLog
 from tether.server.tickets import Ticket
 
 WATCH_EVERY_S = 5.0

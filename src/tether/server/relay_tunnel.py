@@ -21,14 +21,11 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
-from tether.net.tcp_info import counters_fact
+from tether.net.tcp_info import counters_fact, is_stalled
 from tether.net.ws_server import ServerStream
 from tether.protocol.messages import MAX_TUNNEL_FRAME
 from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
 from tether.server.metrics import Metrics
-
-SILENT_AFTER_MS = 30_000
-"""A leg with something outstanding whose kernel has acknowledged nothing for this long is gone."""
 
 FAREWELL_S = 60.0
 """How long the leg that remains may take to read what had arrived for it, and how the other one went."""
@@ -254,18 +251,6 @@ class Tunnel:
                     )
                 )
         await asyncio.gather(stays.stream.close(1000, "peer gone"), ended.stream.close(1000, ""))
-
-
-def is_stalled(counters: dict[str, int] | None, after_ms: int = SILENT_AFTER_MS) -> bool:
-    """Whether something waits for an acknowledgement that has not come for too long.
-
-    Keepalive is on, so the path of an idle peer that lives always has a fresh acknowledgement.
-    """
-    return (
-        counters is not None
-        and (counters["unacked"] > 0 or counters["probes"] > 0)
-        and counters["last_ack_recv_ms"] > after_ms
-    )
 
 
 async def _received(stream: ServerStream) -> bytes | str | StreamLost:
