@@ -64,6 +64,18 @@ def anchors(page: Path) -> frozenset[str]:
     )
 
 
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_every_test_that_is_named_exists(page: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not (ROOT / path).exists()
+        or re.search(rf"^(?:async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE) is None
+    ]
+    assert missing == []
+
+
 # -- commands ---------------------------------------------------------------------------
 
 

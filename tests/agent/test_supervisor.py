@@ -170,7 +170,10 @@ async def test_an_offer_that_cannot_be_joined_is_declined(tmp_path: Path) -> Non
         (link,) = played.server.links
         link.say(played.offer("t1"))
         assert await link.hear(OfferDeclined) == [
-            OfferDeclined(connection_id="t1", message="the ticket has expired")
+            OfferDeclined(
+                connection_id="t1",
+                message="the agent could not join the tunnel: the ticket has expired",
+            )
         ]
         assert opened(played.reported()) == []
         assert agent.events("ssh connection closed") == []

@@ -160,7 +160,9 @@ async def test_an_offer_that_cannot_be_joined_is_declined_and_leaves_no_trace(
         while here.tunnels.ids:
             await asyncio.sleep(0)
         assert here.declined == [
-            OfferDeclined(connection_id="t1", message=str(here.refusal)),
+            OfferDeclined(
+                connection_id="t1", message=f"the agent could not join the tunnel: {here.refusal}"
+            ),
         ]
         assert await here.causes() == {}
 

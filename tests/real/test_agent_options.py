@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.stack import Stack, truth
+from tests.real.stack import Stack, truth, wait_for
 
 pytestmark = [
     pytest.mark.real,
@@ -25,6 +25,9 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         (stack.home / "project").mkdir()
         motd = stack.root / "motd"
         motd.write_text("Be kind.\n")
+        script = stack.root / "stop.sh"
+        script.write_text('#!/bin/sh\necho "$TETHER_STOP_CAUSE by $TETHER_STOP_ACTOR"\n')
+        script.chmod(0o700)
         stack.agent = stack._start(
             "strict",
             [
@@ -32,6 +35,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 *("--data-dir", str(stack.root / "agent"), "--log-format", "json"),
                 *("--block-file-transfer", "--block-local-forwarding", "--block-remote-forwarding"),
                 *("--directory", "~/project", "--motd-file", str(motd)),
+                *("--stop-script", str(script)),
             ],
         )
         stack.agent.wait_event("agent ready")
@@ -78,3 +82,13 @@ def test_a_login_shell_on_a_terminal_is_shown_the_message_of_the_day(strict: Sta
     done = strict.run(*strict.ssh_argv("-tt", strict.host), input="exit\n")
     assert done.returncode == 0
     assert done.stdout.startswith("Be kind.\n\n")
+
+
+def test_the_stop_script_runs_when_the_workspace_and_when_the_agent_stops(strict: Stack) -> None:
+    told = strict.root / "agent" / "stop-script.log"
+    strict.tether("workspace", "stop", "dev")
+    wait_for("the script of the stop", lambda: told.exists() and told.read_text())
+    assert told.read_text() == "workspace.stopped by user:admin\n"
+    assert strict.agent.stop() == 0
+    last = told.read_text().splitlines()[1:]
+    assert [line.split(" from ")[0] for line in last] == ["agent.shutdown by signal:15"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -246,6 +247,19 @@ def test_a_runaway_program_is_stopped_at_once(attach: Attach) -> None:
     window.shows("stopped", seconds=5)
     window.line("exit")
     window.shows("code=0")
+
+
+def test_a_megabyte_is_pasted_whole(stack: Stack, attach: Attach) -> None:
+    window = attach()
+    ready(window)
+    text = "".join(f"{number:09}\n" for number in range(100_000))
+    paste = stack.root / "paste"
+    paste.write_text(text)
+    window.line("stty -icanon -icrnl -echo; echo go''es; head -c 1000000 | md5sum; exit")
+    window.shows("goes")
+    window.tmux("load-buffer", str(paste))
+    window.tmux("paste-buffer", "-r", "-t", "t")
+    window.shows(hashlib.md5(text.encode()).hexdigest(), "code=0", seconds=30)
 
 
 def test_bytes_that_are_no_attach_end_it_and_nothing_else(stack: Stack, attach: Attach) -> None:

@@ -2,7 +2,8 @@
 
 Law: the data plane never depends on the control link. Ending goes top-down and each step has a
 deadline: no new tunnels, a cause to every tunnel before anything is closed, their ends in the
-journal, the journal to the server, a goodbye on the control link, the clean-stop mark. A second
+journal, the user's stop script, the journal to the server, a goodbye on the control link, the
+clean-stop mark. A second
 signal shortens the waits, never the causes.
 """
 
@@ -18,6 +19,7 @@ from tether.agent.control import Control, Dismissed, Outcome, Quit, Refused, Ser
 from tether.agent.journal import Journal
 from tether.agent.post_mortem import RunMarker
 from tether.agent.sshd import SshSettings
+from tether.agent.stop_script import GRACE_S, StopScript
 from tether.agent.tunnels import EndOrder, SshServing, Tunnels
 from tether.attribution import evidence as ev
 from tether.attribution.causes import WORKSPACE_STOPS, cause_of
@@ -50,6 +52,9 @@ FLUSH_S = 2.0
 LEAVE_S = 1.8
 SERVER_LEAVES_S = 3.0
 """How long a stopped agent waits for the server to end the control link, before it does so itself."""
+
+SCRIPT_S = 2.5
+"""What the stop script gets at most; less where the sessions took long to end."""
 
 HURRIED_S = 0.3
 """What is left of each wait after a second signal."""
@@ -89,8 +94,10 @@ class Supervisor:
         ssh: Ssh,
         journal: Journal,
         clock: Clock,
+        stop_script: StopScript,
     ) -> None:
         self._me, self._control, self._tunnels = me, control, tunnels
+        self._stop_script = stop_script
         self._ssh, self._journal, self._clock = ssh, journal, clock
         self._tasks = Tasks("agent")
         self._signalled = asyncio.Event()
@@ -200,6 +207,7 @@ class Supervisor:
         try:
             await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
             self._tasks.spawn(self._ssh.hang_up(), "hang-up")
+            await self._run_stop_script(said, SCRIPT_S)
             await self._within(self._control.flush(), FLUSH_S)
             if self._control.connection_id == link:
                 await self._within(self._control.over(), SERVER_LEAVES_S)
@@ -270,6 +278,8 @@ class Supervisor:
         await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
         await self._within(self._ssh.finish(), DROP_S)  # its last records, before the flush
         hanging_up = self._tasks.spawn(self._ssh.hang_up(), "hang-up")
+        left = began + WHOLE_S - self._clock.now().mono - FLUSH_S - LEAVE_S
+        await self._run_stop_script(order.said, min(SCRIPT_S, left))
         await self._within(self._control.flush(), FLUSH_S)
         # A stop that was under way came first, on the link that it came by.
         on_link = earlier if self._control.connection_id == link else order.said
@@ -278,6 +288,12 @@ class Supervisor:
         controlling.cancel()
         await asyncio.wait({controlling})
         await self._within(asyncio.wait({hanging_up}), began + WHOLE_S - self._clock.now().mono)
+
+    async def _run_stop_script(self, said: ev.GoodbyeSaid, budget_s: float) -> None:
+        running = self._stop_script.run(
+            max(budget_s - GRACE_S, GRACE_S), cause=said.cause, actor=said.actor
+        )
+        await self._within(running, max(budget_s, 2 * GRACE_S) + GRACE_S)
 
     async def _within(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
         """Give `work` so many seconds, or a last moment once we are hurried."""

@@ -204,24 +204,32 @@ class _Seen:
 
 
 class _SocketSide(_Seen, SSHForwarder):
-    """Connected to where the client wants to go. Reads nothing before the channel is open: what
-    a program that speaks first says until then, asyncssh would drop."""
+    """Connected to where the client wants to go. A program that speaks first is heard before the
+    channel is open; asyncssh would drop what it said, so it is kept here until then."""
 
-    _released = False
+    _released = _early_eof = False
+    _early = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        asyncio.get_running_loop().call_soon(self._hold)  # uvloop reads as soon as this returns
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        if self._released:
+            super().data_received(data, datatype)
+        else:
+            self._early += data
+
+    def eof_received(self) -> bool:
+        if self._released:
+            return super().eof_received()
+        self._early_eof = True
+        return True
 
     def release(self) -> None:
-        """The channel is open: read."""
+        """The channel is open: hand on what was kept."""
         self._released = True
-        if self._transport is not None:
-            self.resume_reading()
-
-    def _hold(self) -> None:
-        if self._transport is not None and not self._released:
-            self.pause_reading()
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+        if self._early_eof:
+            self.eof_received()
 
 
 class _ChannelSide(SSHForwarder):

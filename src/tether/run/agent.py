@@ -27,6 +27,7 @@ from tether.agent.journal_file import JournalFailed
 from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
 from tether.agent.reconnecting_pty import PtySettings
 from tether.agent.sshd import SshServer, SshSettings
+from tether.agent.stop_script import StopScript
 from tether.agent.supervisor import Identity, Supervisor
 from tether.agent.transfer_policy import TransferPolicy
 from tether.agent.tunnels import Tunnels
@@ -57,6 +58,7 @@ class AgentSettings:
     directory: str = ""
     motd_file: Path = Path("/etc/motd")
     announcement_file: Path | None = None
+    stop_script: Path | None = None
     policy: TransferPolicy = field(default_factory=TransferPolicy)
     terminals: PtySettings = field(default_factory=PtySettings)
 
@@ -163,6 +165,12 @@ def _build(
         ssh=ssh,
         journal=journal,
         clock=clock,
+        stop_script=StopScript(
+            settings.stop_script,
+            data_dir=settings.data_dir,
+            env=inherited(os.environ),
+            directory=os.path.expanduser("~"),
+        ),
     )
 
 

@@ -147,6 +147,11 @@ def server(
     "--announcement-file", type=_FILE, help="Greets them even where ~/.hushlogin asks for quiet."
 )
 @click.option(
+    "--stop-script",
+    type=_FILE,
+    help="Run when the agent or its workspace stops, after the sessions ended; 2.5 s at most.",
+)
+@click.option(
     "--terminal-idle",
     type=IdleSpan(),
     default="5m",
