@@ -13,10 +13,10 @@ import asyncssh
 import pytest
 
 from tests.agent.listening import listening
+from tether.agent.forwards import Forwards
 from tether.agent.ide_watch import IdeWatcher
 from tether.agent.port_inspection import PortInspector
 from tether.agent.tracked_forward import (
-    Forwards,
     connect_tcp,
     connect_unix,
     listen_tcp,

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.real
 GRACEFUL = ("graceful", "client", True)
 VIOLATED = ("protocol_error", "client", False)
 HUGE = 0xFFFFFFFF
-NOTICEABLE_S = 4.0
+NOTICEABLE_S = 3.0
 """How long a neighbour may wait for one echo: far beyond what a busy two-core machine does to it."""
 
 
@@ -66,7 +66,6 @@ class Neighbour:
         heard = self.echoes
         wait_for("the neighbour's next echo", lambda: self.echoes > heard + 1 or None, 15)
         assert self._ssh.poll() is None
-        import os as _o; open("/tmp/wx_slow","a").write(f"{_o.environ.get(chr(80)+"YTEST_CURRENT_TEST")} {self.slowest:.3f}\n")
         assert self.slowest < NOTICEABLE_S
         self.slowest = 0.0
 

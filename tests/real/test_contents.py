@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.stack import Stack
+from tests.real.stack import Stack, truth
 
 pytestmark = pytest.mark.real
 
@@ -61,3 +61,27 @@ def test_what_sftp_was_asked_to_do_is_told(stack: Stack, tmp_path: Path) -> None
     wanted = [("create", str(there)), ("rename", str(there)), ("remove", f"{there}.2")]
     assert [one for one in wanted if one not in asked] == []
     assert (audit["program"], audit["left_out"], audit["complete"]) == ("sftp", 0, True)
+
+
+def test_ssh_w_that_is_done_ended_gracefully(stack: Stack) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    program = threading.Thread(target=answer_once, args=(listener, b"bye"))
+    program.start()
+    with stack.one_new_row() as row:
+        # Its input stays open, as a jump's does: the far end is what ends it.
+        jump = stack.spawn_ssh("-W", f"127.0.0.1:{port}", stack.host)
+        try:
+            assert jump.stdout is not None
+            assert jump.stdout.read() == b"bye"
+            assert jump.stdin is not None
+            jump.stdin.close()
+            assert jump.wait(10) == 0
+        finally:
+            jump.kill()
+            jump.wait()
+    program.join(10)
+    assert (truth(row), row["disconnect_cause"]) == (
+        ("graceful", "client", True),
+        "session.forwarded",
+    )

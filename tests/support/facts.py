@@ -69,6 +69,7 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
     ev.TerminalDetached(vantage=Vantage.AGENT, at=16.5, by=Party.CLIENT, open_sessions=0),
     ev.PolicyRefused(vantage=Vantage.AGENT, at=16.6, policy=Policy.BLOCK_FILE_TRANSFER, what="scp"),
     ev.ForwardServed(vantage=Vantage.AGENT, at=16.7, what="direct_tcpip"),
+    ev.StdioForwardEnded(vantage=Vantage.AGENT, at=20.5),
     ev.IdeChannelsClosed(vantage=Vantage.AGENT, at=16.8, by=Party.CLIENT, backend_running=True),
     ev.IdeBackendGone(
         vantage=Vantage.AGENT, at=16.9, pid=42, exit_code=None, exit_signal="KILL", oom_kills=1

@@ -18,12 +18,12 @@ from asyncssh.packet import PacketDecodeError
 from tether.agent import auth
 from tether.agent.environment import Account
 from tether.agent.forwarding import Forwarding
+from tether.agent.forwards import Forwards
 from tether.agent.session import Session
 from tether.agent.sessions import Sessions
 from tether.agent.ssh_connection import SshConnection
 from tether.agent.ssh_settings import Shared, SshSettings
 from tether.agent.ssh_transport import TunnelTransport
-from tether.agent.tracked_forward import Forwards
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell

@@ -12,8 +12,8 @@ from collections.abc import Awaitable
 import asyncssh
 from asyncssh.forward import SSHForwarder
 
+from tether.agent.forwards import Forwards
 from tether.agent.tracked_forward import (
-    Forwards,
     connect_tcp,
     connect_unix,
     listen_tcp,

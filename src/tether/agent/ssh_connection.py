@@ -32,8 +32,9 @@ from asyncssh.public_key import (
 
 from tether.agent.auth import Certificate, Credential
 from tether.agent.environment import ClientVariables
+from tether.agent.forwards import Forwards
 from tether.agent.hostkey import HostKey
-from tether.agent.tracked_forward import Forwards, carry_back
+from tether.agent.tracked_forward import carry_back
 from tether.protocol.forwards import ForwardKind
 from tether.version import VERSION
 

@@ -52,6 +52,16 @@ _ROWS: tuple[Cause, ...] = (
         _NOTHING,
     ),
     Cause(
+        "session.forwarded",
+        Reason.GRACEFUL,
+        _CLIENT,
+        True,
+        "The forwarded connection ended",
+        "The one connection that ssh was started to forward (`ssh -W`, or a jump) ended, and ssh "
+        "with it.",
+        _NOTHING,
+    ),
+    Cause(
         "session.signal",
         Reason.GRACEFUL,
         _CLIENT,

@@ -215,6 +215,16 @@ class ForwardServed(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StdioForwardEnded(Fact):
+    """The one forwarded connection of an `ssh -W` (a jump) was closed, and nothing else is open.
+
+    OpenSSH gives it the originator 127.0.0.1:65535, and leaves without SSH_MSG_DISCONNECT then.
+    """
+
+    kind: ClassVar[str] = "stdio_forward_ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdeChannelsClosed(Fact):
     """All connections of an IDE to its backend are closed, the last one by `by` (the agent stands
     for the backend), while the SSH connection lived on."""
@@ -268,6 +278,7 @@ Evidence = (
     | TerminalDetached
     | PolicyRefused
     | ForwardServed
+    | StdioForwardEnded
     | IdeChannelsClosed
     | IdeBackendGone
     | UnknownFact

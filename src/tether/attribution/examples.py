@@ -136,6 +136,7 @@ EXAMPLES: tuple[Case, ...] = (
     Case(_A2C, (_IN, _ssh_bye(1))),
     Case(_A2C, (_IN, _exited(None, "KILL"), _CLOSED)),
     Case(_A2C, (_IN, _exited(0), _CLOSED)),
+    Case(_A2C, (_IN, ev.StdioForwardEnded(vantage=Vantage.AGENT, at=2.0), _CLOSED)),
     Case(_A2C, (_IN, _CLOSED)),
     Case(ConnectType.CLIENT_TO_SERVER, (_said(Party.CLIENT, "client.closed"),)),
     Case(_A2C, (_CLOSED,)),

@@ -215,6 +215,13 @@ RULES: tuple[Rule, ...] = (
         "The last session's process ended with an exit status, then the client's program closed.",
     ),
     Rule(
+        "stdio-forward-ended",
+        both(LOCAL_CLOSED, saw(ev.StdioForwardEnded), never(saw(ev.SessionEnded))),
+        "session.forwarded",
+        Basis.OBSERVED,
+        "The only forwarded connection was closed, then the client's program closed.",
+    ),
+    Rule(
         "ssh-killed",
         both(LOCAL_CLOSED, LOGGED_IN, SESSION),
         "client.ssh_killed",

@@ -122,6 +122,10 @@ ForwardItem = ForwardRecord | ForwardRollup
 """What a `ForwardLedger` emits."""
 
 
+STDIO_ORIGIN = "127.0.0.1:65535"
+"""What OpenSSH names as the originator of the one connection of `ssh -W` (channels.c)."""
+
+
 def destination_of(host: str, port: int) -> str:
     """`host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
