@@ -26,7 +26,7 @@ from asyncssh.constants import (
 from asyncssh.packet import Boolean, String, UInt32
 
 from tests.real.raw_client import RawChannel, RawClient, raw_client
-from tests.real.stack import TETHER, Program, Stack, truth, wait_for
+from tests.real.stack import TETHER, Program, Stack, children_of, truth, wait_for
 
 pytestmark = pytest.mark.real
 GRACEFUL = ("graceful", "client", True)
@@ -544,5 +544,15 @@ def test_every_one_of_these_ends_is_attributed(stack: Stack, neighbour: Neighbou
     assert {line["event"] for line in wrong} <= {"ssh session failed"}, "what could not be started"
     traces = [line for line in stack.agent.log.read_text().splitlines() if line[:1] != "{"]
     assert traces == []
-    resident = int(Path(f"/proc/{stack.agent.pid}/statm").read_text().split()[1]) * 4096
-    assert resident < 300_000_000
+
+
+def test_the_agent_is_as_lean_as_before(stack: Stack, neighbour: Neighbour) -> None:
+    proc = Path(f"/proc/{stack.agent.pid}")
+    resident = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    assert resident < 250_000_000
+    wait_for("descriptors to be closed", lambda: len(os.listdir(proc / "fd")) < 50 or None)
+    states = [
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        for pid in children_of(stack.agent.pid)
+    ]
+    assert "Z" not in states, "every process was reaped"

@@ -100,6 +100,13 @@ class Forwards:
             )
         return number
 
+    def destination_closed(self, number: int) -> None:
+        """The far end has no more to say: what `ssh -W` was started for is over."""
+        if number in self._stdio and self._ledger.open == 1:
+            self._stdio.discard(number)
+            at = self._clock.now().wall
+            self._cell.note(StdioForwardEnded(vantage=Vantage.AGENT, at=at))
+
     def ended(
         self, number: int, end: ForwardEnd, *, rx_bytes: int, tx_bytes: int, detail: str = ""
     ) -> None:
@@ -112,8 +119,6 @@ class Forwards:
                 number, end, now, rx_bytes=rx_bytes, tx_bytes=tx_bytes, detail=detail
             )
         )
-        if number in self._stdio and not self._ledger.open:
-            self._cell.note(StdioForwardEnded(vantage=Vantage.AGENT, at=now.wall))
         if self._ide is not None:
             self._ide.channel_closed(
                 self._channel(number), end, rx_bytes=rx_bytes, tx_bytes=tx_bytes

@@ -42,6 +42,7 @@ class _Seen:
     """Mixed into the socket's side of a forwarder: counts, and tells the end once."""
 
     _on_end: Callable[[ForwardEnd, int, int, str], None] | None = None
+    _on_eof: Callable[[], None] | None = None
     _rx_bytes = _tx_bytes = 0
     _first_eof: ForwardEnd | None = None
 
@@ -59,10 +60,16 @@ class _Seen:
 
     def eof_received(self) -> bool:
         self._first_eof = self._first_eof or ForwardEnd.WORKSPACE_CLOSED
+        self._tell_eof()
         more: bool = super().eof_received()  # type: ignore[misc]
         return more
 
+    def _tell_eof(self) -> None:
+        if self._on_eof is not None:
+            self._on_eof()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._tell_eof()
         if isinstance(exc, OSError):
             self._ended(ForwardEnd.WORKSPACE_RESET, type(exc).__name__)
         elif isinstance(exc, asyncssh.ChannelOpenError):
@@ -205,7 +212,12 @@ def _follow(side: _Seen, forwards: Forwards, number: int) -> None:
     def on_end(end: ForwardEnd, rx_bytes: int, tx_bytes: int, detail: str) -> None:
         forwards.ended(number, end, rx_bytes=rx_bytes, tx_bytes=tx_bytes, detail=detail)
 
-    side._on_end = on_end
+    def on_eof() -> None:
+        forwards.destination_closed(number)
+
+    side._on_end, side._on_eof = on_end, on_eof
+    if side._first_eof is ForwardEnd.WORKSPACE_CLOSED:  # it spoke and left before we followed it
+        on_eof()
 
 
 async def carry_back(

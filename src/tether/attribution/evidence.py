@@ -216,7 +216,7 @@ class ForwardServed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StdioForwardEnded(Fact):
-    """The one forwarded connection of an `ssh -W` (a jump) was closed, and nothing else is open.
+    """The far end of an `ssh -W` (a jump) has closed, and no other forwarded connection is open.
 
     OpenSSH gives it the originator 127.0.0.1:65535, and leaves without SSH_MSG_DISCONNECT then.
     """
