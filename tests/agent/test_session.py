@@ -149,10 +149,12 @@ async def test_a_client_that_closes_its_channel_ends_the_record_without_a_code(
     await process.wait_closed()
     assert (await client.run("true")).exit_status == 0
     first = [r for r in agent.records if r.session_id == agent.records[0].session_id]
-    assert [(r.ended_at is None, r.exit_code, r.exit_signal) for r in first] == [
+    assert [(r.ended_at is None, r.exit_code, r.exit_signal) for r in first[:2]] == [
         (True, None, None),
         (False, None, None),
     ]
+    # What `cat` did when its input closed is told beside that, never as the session's own end.
+    assert all(r.ended_at == first[1].ended_at and r.process_ended_at for r in first[2:])
 
 
 # -- where and as whom -------------------------------------------------------------------------

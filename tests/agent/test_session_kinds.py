@@ -226,7 +226,11 @@ async def test_a_process_that_outlives_its_client_is_told_of_when_it_ends(agent:
         while not (told := [x for x in lines if "process of an ended session" in x["event"]]):
             await asyncio.sleep(0.01)
     assert [(line["exit_code"], line["app"]) for line in told] == [(5, "ssh")]
-    assert [record.exit_code for record in agent.records] == [None, None]
+    began, ended, outlived = agent.records
+    assert (began.exit_code, ended.exit_code, outlived.exit_code) == (None, None, 5)
+    assert (began.process_ended_at, ended.process_ended_at) == (None, None)
+    assert outlived.process_ended_at is not None
+    assert (outlived.ended_at, outlived.session_id) == (ended.ended_at, ended.session_id)
 
 
 async def greeted(tmp_path: Path, *, pty: bool = True, hush: bool = False) -> str:

@@ -61,6 +61,17 @@ class Neighbour:
             self.echoes = number
             self._over.wait(0.05)
 
+    def is_there(self) -> None:
+        """Its first echo has come."""
+
+        def echoed() -> bool:
+            if self._ssh.poll() is not None:
+                assert self._ssh.stderr is not None
+                raise AssertionError(f"the neighbour's ssh left: {self._ssh.stderr.read()!r}")
+            return self.echoes > 0
+
+        wait_for("the neighbour", echoed)
+
     def is_well(self) -> None:
         """It was never kept waiting, and hears its next echo."""
         heard = self.echoes
@@ -80,7 +91,7 @@ class Neighbour:
 def next_door(stack: Stack) -> Iterator[Neighbour]:
     neighbour = Neighbour(stack)
     try:
-        wait_for("the neighbour", lambda: neighbour.echoes or None)
+        neighbour.is_there()
         yield neighbour
     finally:
         neighbour.close()
@@ -528,6 +539,7 @@ def test_no_free_terminal_is_said_and_commands_still_run(
         # With -tt ssh insists and leaves; whoever does not insist works on without one.
         assert (second.returncode, second.stdout) == (255, "")
         assert "PTY allocation request failed" in second.stderr
+        poor["full"].agent.wait_event("no terminal can be opened")
         assert poor["full"].ssh("echo hello").stdout == "hello\n"
     finally:
         first.terminate()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.stack import Stack, truth
+from tests.real.stack import Stack, truth, wait_for
 
 pytestmark = pytest.mark.real
 
@@ -85,3 +85,30 @@ def test_ssh_w_that_is_done_ended_gracefully(stack: Stack) -> None:
         ("graceful", "client", True),
         "session.forwarded",
     )
+
+
+def test_a_process_that_outlives_its_session_has_an_end_of_its_own(stack: Stack) -> None:
+    """A command without a terminal goes on when its client is gone, as under OpenSSH."""
+    flag = stack.root / "go-on"
+    with stack.one_new_row() as row:
+        ssh = stack.spawn_ssh(
+            stack.host, f"echo up; while ! [ -e {flag} ]; do sleep 0.05; done; exit 9"
+        )
+        assert ssh.stdout is not None
+        assert ssh.stdout.readline() == b"up\n"
+        ssh.terminate()
+        ssh.wait(10)
+    assert truth(row) == ("client_closed", "client", True)
+    (session,) = stack.explain(row["id"])["sessions"]
+    assert (session["exit_code"], session["process_ended_at"]) == (None, None)
+    flag.touch()
+
+    def outlived() -> dict[str, object] | None:
+        (session,) = stack.explain(row["id"])["sessions"]
+        return session if session["process_ended_at"] else None
+
+    session = wait_for("the process's own end", outlived)
+    assert session["exit_code"] == 9
+    assert str(session["process_ended_at"]) > str(session["ended_at"])
+    (now,) = [r for r in stack.connections("--limit", "1000") if r["id"] == row["id"]]
+    assert now == row, "what the process did later changes nothing about the connection's end"

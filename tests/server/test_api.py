@@ -464,6 +464,7 @@ async def test_a_connection_is_explained_by_a_prefix_of_its_id(api: Api) -> None
                 "subsystem": "",
                 "started_at": NOW,
                 "ended_at": None,
+                "process_ended_at": None,
                 "exit_code": None,
                 "exit_signal": None,
             }

@@ -497,6 +497,7 @@ async def test_a_sessions_end_completes_its_start(record: Record) -> None:
         "subsystem": "",
         "started_at": "2027-01-15T08:00:00.000Z",
         "ended_at": "2027-01-15T08:00:05.000Z",
+        "process_ended_at": None,
         "exit_code": 2,
         "exit_signal": None,
     }

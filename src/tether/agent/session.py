@@ -108,6 +108,9 @@ class Host(Protocol):
     def session_failed(self, session: Session, wrong: OSError) -> None:
         """It could not be started; `session_ended` follows."""
 
+    def terminal_refused(self, session: Session, wrong: OSError) -> None:
+        """There is no terminal for it; it may go on without one."""
+
     def session_ended(self, session: Session, status: ExitStatus) -> None:
         """Its process has ended and its output is out; the exit status is sent after this."""
 
@@ -129,12 +132,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.kind: SessionType = PLAIN
         self.subsystem = ""
         self.started_at: float | None = None
+        self.ended_at: float | None = None
         self.over = False
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._channel: SessionChannel | None = None
         self._terminal: Terminal | None = None
         self._term = ""
+        self._no_terminal = ""
         self._argv: list[str] = []
         self._command: str | None = None
         self._login = False
@@ -185,7 +190,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
     ) -> bool:
         try:
             self._terminal = Terminal(term_size, term_modes)
-        except OSError:  # ssh says "PTY allocation request failed" and goes on without
+        except OSError as wrong:  # ssh says "PTY allocation request failed" and may go on without
+            self._no_terminal = wrong.strerror or str(wrong)
+            self._host.terminal_refused(self, wrong)
             return False
         self._term = term_type
         return True
@@ -286,6 +293,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             read, write = self._terminal.taken_over()
             self._carry(write, (read, self._write))
         else:
+            if self._no_terminal:
+                self._say(f"tether: no terminal can be opened: {self._no_terminal}")
             self._process, pipes = spawner.spawn(
                 self._argv, env=env, directory=directory, on_exit=self._guarded(self._exited)
             )

@@ -152,6 +152,9 @@ class Sessions:
         )
         self._cell.note(refusal.fact(self.now()))
 
+    def terminal_refused(self, session: Session, wrong: OSError) -> None:
+        self._log.warning("no terminal can be opened", error=str(wrong), **_names(session))
+
     def session_failed(self, session: Session, wrong: OSError) -> None:
         self._log.error("ssh session failed", error=str(wrong), **_names(session))
 
@@ -182,8 +185,11 @@ class Sessions:
             exit_signal=status.signal,
             **_names(session),
         )
+        if session.started_at is not None:
+            self._shared.on_item(self._record(session, session.ended_at, status, self.now()))
 
     def _over(self, session: Session, now: float, status: ExitStatus | None) -> None:
+        session.ended_at = now
         self._shared.counts.ended(session.kind)
         self._log.info(
             "ssh session ended",
@@ -197,7 +203,11 @@ class Sessions:
         self._shared.on_item(self._record(session, now, status))
 
     def _record(
-        self, session: Session, ended_at: float | None = None, status: ExitStatus | None = None
+        self,
+        session: Session,
+        ended_at: float | None = None,
+        status: ExitStatus | None = None,
+        process_ended_at: float | None = None,
     ) -> SessionRecord:
         assert session.started_at is not None, "what never started is not recorded"
         return SessionRecord(
@@ -209,6 +219,7 @@ class Sessions:
             pty=session.pty,
             subsystem=session.subsystem,
             ended_at=ended_at,
+            process_ended_at=process_ended_at,
             exit_code=status.code if status else None,
             exit_signal=status.signal if status else None,
         )

@@ -96,12 +96,14 @@ def _sessions(sessions: list[dict[str, Any]], *, over: bool) -> Iterator[str]:
     for session in sessions:
         open_still = "an end that was not reported" if over else "now"
         ended = local_time(session.get("ended_at")) or open_still
+        outlived = local_time(session.get("process_ended_at"))
         kind = clean(session.get("session_type") or session.get("type"))
         app = clean(session.get("app"))
         words = [
             f"{kind} ({app})" if app and app != kind else kind,
             "with a terminal" if session.get("pty") else "",
             f"{local_time(session.get('started_at'))} to {ended}",
+            f"its process until {outlived}" if outlived else "",
             f"exit code {session['exit_code']}" if session.get("exit_code") is not None else "",
             f"signal {clean(session['exit_signal'])}" if session.get("exit_signal") else "",
         ]

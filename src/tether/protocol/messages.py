@@ -214,6 +214,8 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="session", om
     app: str = ""
     """The program behind it, as `agent.session_type` names it (`cursor`); "" is not known."""
     ended_at: float | None = None
+    process_ended_at: float | None = None
+    """Where its process outlived it: when that ended, with its status."""
     exit_code: int | None = None
     exit_signal: str | None = None
 

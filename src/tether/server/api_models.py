@@ -252,6 +252,8 @@ class Session(Answer):
     subsystem: str = ""
     started_at: Time
     ended_at: Time | None = None
+    process_ended_at: Time | None = None
+    """Where its process outlived it: when that ended, with its status."""
     exit_code: int | None = None
     exit_signal: str | None = None
 

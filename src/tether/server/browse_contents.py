@@ -33,6 +33,7 @@ async def sessions_of(tx: AsyncConnection, connection_id: str) -> list[dict[str,
             "subsystem": row["subsystem"],
             "started_at": iso(row["started_at"]),
             "ended_at": iso_or_none(row["ended_at"]),
+            "process_ended_at": iso_or_none(row["process_ended_at"]),
             "exit_code": row["exit_code"],
             "exit_signal": row["exit_signal"],
         }

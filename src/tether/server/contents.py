@@ -97,7 +97,8 @@ async def keep_session(
     tx: AsyncConnection, row: RowMapping, item: m.SessionRecord
 ) -> list[Tally] | None:
     """Keep a session's start or end; None if it makes no sense."""
-    times = [at for at in (item.started_at, item.ended_at) if at is not None]
+    given = (item.started_at, item.ended_at, item.process_ended_at)
+    times = [at for at in given if at is not None]
     words = (item.session_id, item.session_type, item.subsystem, item.exit_signal or "", item.app)
     code = item.exit_code
     if (
@@ -118,6 +119,7 @@ async def keep_session(
         subsystem=item.subsystem,
         started_at=item.started_at,
         ended_at=item.ended_at,
+        process_ended_at=item.process_ended_at,
         exit_code=code,
         exit_signal=item.exit_signal,
     )
@@ -129,6 +131,9 @@ async def keep_session(
                 "session_type": new.session_type,
                 "app": func.coalesce(func.nullif(new.app, ""), sessions.c.app),
                 "ended_at": func.coalesce(new.ended_at, sessions.c.ended_at),
+                "process_ended_at": func.coalesce(
+                    new.process_ended_at, sessions.c.process_ended_at
+                ),
                 "exit_code": func.coalesce(new.exit_code, sessions.c.exit_code),
                 "exit_signal": func.coalesce(new.exit_signal, sessions.c.exit_signal),
             },

@@ -295,6 +295,7 @@ sessions = Table(
     Column("subsystem", String, nullable=False, server_default=""),
     Column("started_at", Double, nullable=False),
     Column("ended_at", Double),
+    Column("process_ended_at", Double),  # where the process outlived the session
     Column("exit_code", Integer),
     Column("exit_signal", String),
     Column("app", String, nullable=False, server_default=""),  # the program behind it, if known

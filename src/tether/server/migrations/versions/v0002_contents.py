@@ -25,6 +25,7 @@ def upgrade() -> None:
     op.add_column("connections", sa.Column("app", sa.String(), server_default="", nullable=False))
     op.create_index(op.f("ix_connections_parent_id"), "connections", ["parent_id"], unique=False)
     op.add_column("sessions", sa.Column("app", sa.String(), server_default="", nullable=False))
+    op.add_column("sessions", sa.Column("process_ended_at", sa.Double()))
     _create_ide_sessions()
     _create_forwards()
     _create_file_operations()
@@ -34,6 +35,7 @@ def downgrade() -> None:
     """Drop them. Rows of IDE sessions stay in `connections`, without their parents."""
     for table in ("file_operations", "forwards", "ide_sessions"):
         op.drop_table(table)
+    op.drop_column("sessions", "process_ended_at")
     op.drop_column("sessions", "app")
     op.drop_index(op.f("ix_connections_parent_id"), "connections")
     op.drop_column("connections", "app")
