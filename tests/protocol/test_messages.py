@@ -29,6 +29,7 @@ from tether.protocol.messages import (
     Unrecognized,
     Welcome,
     decode,
+    decode_item,
     encode,
 )
 
@@ -224,3 +225,13 @@ def test_a_known_item_with_wrong_values_is_still_garbage() -> None:
     body = {"journal_id": "j", "first_seq": 7, "items": [{"type": "opened", "connection_id": 1}]}
     with pytest.raises(Garbage):
         decode(msgspec.msgpack.encode(("report", body)))
+
+
+@pytest.mark.parametrize(
+    "item", [{"type": "opened", "connection_id": "c"}, {"type": "", "connection_id": "c"}]
+)
+def test_an_item_of_a_known_kind_that_is_wrong_is_not_taken_for_a_newer_one(
+    item: dict[str, str],
+) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        decode_item(msgspec.msgpack.encode(item))
