@@ -273,8 +273,8 @@ def test_bytes_that_are_no_attach_end_it_and_nothing_else(stack: Stack, attach: 
         )
     assert done.returncode == 1
     assert b'"cause":"client.protocol_error"' in done.stdout
-    assert (row["type"], truth(row)) == ("reconnecting_pty", ("graceful", "client", True))
-    assert row["exit_code"] == 1
+    assert (row["type"], truth(row)) == ("reconnecting_pty", ("protocol_error", "client", False))
+    assert (row["exit_code"], row["disconnect_cause"]) == (1, "client.protocol_error")
     (line,) = stack.agent.events("terminal attach closed")[-1:]
     assert line["disconnect_cause"] == "client.protocol_error"
     assert "connection_id" not in line
@@ -299,6 +299,16 @@ def test_terminals_are_listed_renamed_and_ended(stack: Stack, attach: Attach) ->
     assert "second" in stack.tether("attach", "dev", "--list").stdout
     stack.tether("attach", "dev", "--kill", "box")
     window.shows("ended on request by admin", "code=1")
+
+    def viewers_row() -> dict[str, object] | None:
+        rows = stack.connections("--workspace", "dev", "--cause", "session.killed")
+        return rows[0] if rows else None
+
+    killed = wait_for("the viewer's row", viewers_row)
+    assert (truth(killed), killed["disconnect_actor"]) == (
+        ("client_closed", "client", True),
+        "user:admin",
+    )
     missing = stack.tether("attach", "dev", "--kill", "box", check=False)
     assert (missing.returncode, missing.stdout) == (1, "")
     assert missing.stderr == "tether: this workspace has no terminal 'box'\n"

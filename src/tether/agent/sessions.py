@@ -23,10 +23,16 @@ from tether.agent.terminal_attach import AttachEnd
 from tether.agent.terminal_channel import TerminalChannel
 from tether.agent.transfer_policy import Refusal, judge_session
 from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.protocol.messages import Message, SessionRecord, SessionResult, TunnelOffer
+
+_OF_THE_AGENT = frozenset(
+    ("session.killed", "session.refused", "session.idle_expired", "client.protocol_error")
+)
+"""Ends of an attach that the agent brought about; an exit and a signal speak for themselves."""
 
 MAX_SESSIONS = 64
 """Sessions open at once on one SSH connection."""
@@ -123,7 +129,10 @@ class Sessions:
     def _attach_ended(self, session: Session, end: AttachEnd, exit_code: int) -> None:
         session.over = True
         if not end.terminal_lives:
-            self.session_ended(session, end.status or ExitStatus(code=exit_code))
+            judged = classify(ConnectType.AGENT_TO_CLIENT, end.cell.facts).disconnect
+            own = judged.cause if judged.cause in _OF_THE_AGENT else ""
+            status = end.status or ExitStatus(code=exit_code)
+            self.session_ended(session, status, cause=own, actor=judged.actor if own else "")
             return
         now = self.now()
         self._cell.note(
@@ -158,7 +167,9 @@ class Sessions:
     def session_failed(self, session: Session, wrong: OSError) -> None:
         self._log.error("ssh session failed", error=str(wrong), **_names(session))
 
-    def session_ended(self, session: Session, status: ExitStatus) -> None:
+    def session_ended(
+        self, session: Session, status: ExitStatus, *, cause: str = "", actor: str = ""
+    ) -> None:
         now = self.now()
         self._cell.note(
             ev.SessionEnded(
@@ -167,6 +178,8 @@ class Sessions:
                 exit_code=status.code,
                 exit_signal=status.signal,
                 open_sessions=self.running,
+                cause=cause,
+                actor=actor,
             )
         )
         self._send(SessionResult(exit_code=status.code, exit_signal=status.signal))

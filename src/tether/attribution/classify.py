@@ -61,6 +61,9 @@ def _actor(case: Case, cause: str) -> str:
     for goodbye in case.all(ev.GoodbyeSaid):
         if goodbye.cause == cause and goodbye.actor:
             return goodbye.actor
+    for session in case.all(ev.SessionEnded)[-1:]:
+        if session.cause == cause and session.actor:
+            return session.actor
     for signal in case.all(ev.SignalReceived):
         if cause.startswith(f"{signal.party}."):
             return signal_actor(signal.signal, signal.sender)

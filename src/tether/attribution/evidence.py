@@ -71,12 +71,18 @@ class SshDisconnected(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnded(Fact):
-    """A session's process ended; `open_sessions` are left on the same SSH connection."""
+    """A session's process ended; `open_sessions` are left on the same SSH connection.
+
+    `cause` (a catalogue code) and `actor` are set where the agent itself ended the session for
+    reasons of its own: a terminal that somebody killed, an attach that was refused.
+    """
 
     kind: ClassVar[str] = "session_ended"
     exit_code: int | None = None
     exit_signal: str | None = None
     open_sessions: int
+    cause: str = ""
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,21 @@ EXAMPLES: tuple[Case, ...] = (
             _ssh_bye(0),
         ),
     ),
+    Case(
+        _A2C,
+        (
+            _IN,
+            ev.SessionEnded(
+                vantage=Vantage.AGENT,
+                at=2.0,
+                exit_signal="HUP",
+                open_sessions=0,
+                cause="session.killed",
+                actor="user:alice",
+            ),
+            _ssh_bye(0),
+        ),
+    ),
     Case(_A2C, (_IN, _exited(None, "TERM"), _ssh_bye(0))),
     Case(_A2C, (_IN, _exited(3), _ssh_bye(0))),
     Case(_A2C, (_IN, _ssh_bye(1))),

@@ -117,6 +117,11 @@ def _detached_last(case: Case) -> bool:
     return not ended or detached[-1].at >= ended[-1].at
 
 
+def _last_session_has_a_cause(case: Case) -> bool:
+    ended = case.all(ev.SessionEnded)
+    return bool(ended) and bool(ended[-1].cause)
+
+
 def _only_refused(case: Case) -> bool:
     """The client left, and all that it got was a refusal by policy."""
     said = [fact for fact in case.all(ev.SshDisconnected) if fact.by is Party.CLIENT]
@@ -162,6 +167,9 @@ def _word(value: object) -> str:
 
 no_session_open = _named(_no_session_open, "no session left open")
 detached_last = _named(_detached_last, "the last session was detached, none left open")
+last_session_has_a_cause = _named(
+    _last_session_has_a_cause, "the agent ended the last session for a cause of its own"
+)
 only_refused = _named(_only_refused, "the client left, and policy had refused all it asked for")
 backend_signalled = _named(_backend_signalled, "the backend was ended by a signal")
 backend_out_of_memory = _named(_backend_out_of_memory, "the backend was killed as memory ran out")
@@ -175,6 +183,11 @@ def declared(case: Case) -> str:
     """The cause that the most trusted goodbye named; a client's only where nobody else said one."""
     goodbyes = case.all(ev.GoodbyeSaid)
     return next((said for said in goodbyes if said.by in NOT_CLIENT), goodbyes[0]).cause
+
+
+def by_session(case: Case) -> str:
+    """Why the agent ended the last session."""
+    return case.all(ev.SessionEnded)[-1].cause
 
 
 def by_offender(case: Case) -> str:
