@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.real.stack import Stack
+
+# Under nohup everything that is started here would inherit an ignored SIGHUP, as it should; but a
+# terminal that closes is one of the ends that these tests bring about.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_a_signal_to_tether_ssh_is_a_polite_end(stack: Stack, number: signal.Sig
             assert session.wait(15) == 255
         finally:
             session.kill()
-            session.communicate()
+            session.communicate(timeout=20)
     assert truth(row) == ("client_closed", "client", True)
 
 
