@@ -10,9 +10,11 @@ import pytest
 
 from tests.real.stack import Stack
 
-# Under nohup everything that is started here would inherit an ignored SIGHUP, as it should; but a
-# terminal that closes is one of the ends that these tests bring about.
+# Under nohup, or in the background of a script, everything that is started here would inherit ignored
+# signals, as it should; but a closed terminal and Ctrl-C are among the ends that these tests bring.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")

@@ -781,7 +781,13 @@ async def test_an_explained_row_has_words_and_its_evidence(record: Record) -> No
         "at": "2027-01-15T08:00:00.000Z",
         "received_at": "2027-01-15T08:00:00.000Z",
         "kind": "session_ended",
-        "values": {"exit_code": 3, "exit_signal": None, "open_sessions": 0},
+        "values": {
+            "exit_code": 3,
+            "exit_signal": None,
+            "open_sessions": 0,
+            "cause": "",
+            "actor": "",
+        },
     }
     assert [one["kind"] for one in row["symptoms"]] == ["stream_ended"]
 
