@@ -33,6 +33,7 @@ from tether.attribution.vocabulary import (
     Initiator,
     Party,
     Policy,
+    Purpose,
     Reason,
     StreamEnd,
     Vantage,
@@ -65,6 +66,7 @@ OTHER_WORDS: tuple[tuple[type[StrEnum], str], ...] = (
     (StreamEnd, "`how` of `stream_ended`: how a byte stream stopped. None of these is a goodbye."),
     (AccessRefusal, "`why` of `access_refused`."),
     (Policy, "`policy` of `policy_refused`."),
+    (Purpose, "`purpose` of a tunnel: what the agent serves on it."),
     (Party, "Who is at an end of a stream."),
     (Vantage, "Who saw a fact."),
 )

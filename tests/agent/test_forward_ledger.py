@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.support.clock import EPOCH, at
 from tether.agent.forward_ledger import MAX_TEXT, ForwardLedger

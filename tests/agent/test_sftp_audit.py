@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tether.agent.sftp_audit import MAX_KEPT, MAX_OPERATIONS, MAX_PACKET, MAX_PATH, SftpAudit
 from tether.protocol.transfers import FileOperation, FileOperations

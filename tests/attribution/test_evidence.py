@@ -7,8 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.support.facts import ONE_OF_EVERY_KIND, facts
 from tether.attribution import evidence as ev

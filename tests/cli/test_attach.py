@@ -11,8 +11,7 @@ import termios
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tether.cli.attach import AttachCommand, attach
 from tether.cli.attach_keys import PREFIX, Keys

@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from tests.support.messages import messages, of_type
 from tether.protocol.messages import (

@@ -19,8 +19,7 @@ from tether.agent.port_inspection import PortInspector
 from tether.agent.process import Processes
 from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh_connection import server_options
-from tether.agent.ssh_settings import Shared
-from tether.agent.ssh_settings import SshSettings as SshSettings
+from tether.agent.ssh_settings import Shared, SshSettings as SshSettings
 from tether.agent.terminal_service import TerminalService
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify

@@ -104,6 +104,14 @@ class ConnectionMethod(StrEnum):
     NONE = ""
 
 
+class Purpose(StrEnum):
+    """What the agent is asked to serve on a tunnel."""
+
+    SSH = "ssh"
+    PROBE = "probe"  # `tether ping`, `tether speedtest`: echoes, sinks and sources of bytes
+    TERMINAL = "terminal"  # a terminal in a browser, sealed end to end
+
+
 class StreamEnd(StrEnum):
     """How a byte stream stopped, as its reader saw it. None of these is a goodbye."""
 

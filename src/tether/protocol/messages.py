@@ -13,8 +13,20 @@ from typing import TypeAlias
 
 import msgspec
 
+from tether.protocol.carrier_messages import (
+    CarrierDenied as CarrierDenied,
+    CarrierGrant as CarrierGrant,
+    CarrierOffer as CarrierOffer,
+    CarrierRequest as CarrierRequest,
+    OfferDeclined as OfferDeclined,
+    TunnelDenied as TunnelDenied,
+    TunnelGrant as TunnelGrant,
+    TunnelOffer as TunnelOffer,
+    TunnelRequest as TunnelRequest,
+)
 from tether.protocol.fact_record import FactRecord as FactRecord
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
+from tether.protocol.message import Garbage as Garbage, Message as Message
 from tether.protocol.transfers import FileOperations
 
 PROTOCOL = (1, 0)
@@ -28,14 +40,6 @@ MAX_TUNNEL_FRAME = 256 << 10
 
 TUNNEL_CHUNK = 64 << 10
 """Bytes of data per frame that we send: the relay's best size (measurements C2)."""
-
-
-class Garbage(Exception):
-    """Bytes that are not a message. Its text is one line for people."""
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of every message; its wire type is the class name in snake case."""
 
 
 # -- both directions, control link and tunnel -----------------------------------------
@@ -116,56 +120,7 @@ class Welcome(Message, frozen=True, kw_only=True):
     """Clients: who the token belongs to."""
 
 
-# -- control link: tunnels ------------------------------------------------------------
-
-
-class TunnelRequest(Message, frozen=True, kw_only=True):
-    """Client: join me to this workspace's agent."""
-
-    request_id: int
-    workspace: str
-    public_key: str
-    """The device's SSH public key, one OpenSSH line."""
-
-
-class TunnelGrant(Message, frozen=True, kw_only=True):
-    """Server to client: dial the relay with this ticket."""
-
-    request_id: int
-    connection_id: str
-    relay_url: str
-    ticket: str
-    workspace_id: str
-    workspace: str
-    host_key: str
-    certificate: str = ""
-    """A short-lived user certificate for the device's key, one OpenSSH line."""
-
-
-class TunnelDenied(Message, frozen=True, kw_only=True):
-    """Server to client: no. `message` is one sentence for the user."""
-
-    request_id: int
-    code: str
-    message: str
-
-
-class TunnelOffer(Message, frozen=True, kw_only=True):
-    """Server to agent: a client wants you; dial the relay with this ticket."""
-
-    connection_id: str
-    relay_url: str
-    ticket: str
-    user: str
-    public_key: str
-    client_ip: str = ""
-
-
-class OfferDeclined(Message, frozen=True, kw_only=True):
-    """Agent to server: I cannot take this tunnel. `message` is one sentence for the user."""
-
-    connection_id: str
-    message: str
+# -- control link: commands ------------------------------------------------------------
 
 
 class WorkspaceStop(Message, frozen=True, kw_only=True):

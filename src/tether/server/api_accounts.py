@@ -20,8 +20,7 @@ from tether.server.api_models import (
     User,
     Whoami,
 )
-from tether.server.api_parts import PartsOf, may_fail
-from tether.server.api_parts import User as Caller
+from tether.server.api_parts import PartsOf, User as Caller, may_fail
 from tether.server.schema import Role
 from tether.server.times import iso, iso_or_none
 

@@ -16,8 +16,7 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence, to_record
 from tether.attribution.explain import Explanation, explain
 from tether.attribution.vocabulary import Basis, ConnectType
-from tether.server import browse_contents as contents
-from tether.server import rows
+from tether.server import browse_contents as contents, rows
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.judge import Testimony

@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, event, insert, make_url, update
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tether.server.migrate import migrate

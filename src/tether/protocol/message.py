@@ -1,0 +1,17 @@
+"""What a message is: the base of them all.
+
+Law: types only. The messages of one subject are one module; `messages.py` knows them all and is their
+one codec.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Garbage(Exception):
+    """Bytes that are not a message. Its text is one line for people."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of every message; its wire type is the class name in snake case."""
