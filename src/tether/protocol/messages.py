@@ -27,6 +27,7 @@ from tether.protocol.carrier_messages import (
 from tether.protocol.fact_record import FactRecord as FactRecord
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
 from tether.protocol.message import Garbage as Garbage, Message as Message
+from tether.protocol.path_records import PathRecord
 from tether.protocol.transfers import FileOperations
 
 PROTOCOL = (1, 0)
@@ -201,6 +202,7 @@ ReportItem: TypeAlias = (
     | ForwardRollup
     | IdeSessionRecord
     | FileOperations
+    | PathRecord
     | UnknownItem
 )
 

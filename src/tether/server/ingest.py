@@ -21,6 +21,7 @@ from tether.log import get_logger
 from tether.protocol import messages as m
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
 from tether.protocol.link import facts_of
+from tether.protocol.path_records import PathRecord
 from tether.protocol.transfers import FileOperations
 from tether.server import contents, ide_rows, rows
 from tether.server.contents import MAX_WORD
@@ -157,7 +158,7 @@ async def _apply_item(
             events = await ide_rows.keep(tx, row, item, since=reporter.since, now=now)
             applied.events += events or []
             return events is not None
-        case m.UnknownItem():  # of a newer agent: this server has no place for it
+        case PathRecord() | m.UnknownItem():  # there is no place for it (yet)
             applied.not_kept.add(type(item).__name__)
         case _:
             tallies = await _content(tx, row, item, now)
