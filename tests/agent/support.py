@@ -149,6 +149,7 @@ class World:
             user=self.user,
             public_key=self.announced,
             client_ip="192.0.2.7",
+            client_port=40722,
         )
         self.tasks.spawn(self._serve(cable.left, offer), "serve")
         client = ClientEnd(cable.right, self.clock, self.tasks)

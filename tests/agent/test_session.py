@@ -180,8 +180,8 @@ async def test_the_environment_says_where_one_is(agent: World, client: Client) -
         "TETHER_WORKSPACE_ID": "ws-1",
         "TETHER_CONNECTION_ID": next(iter(agent.server.live)),
         "TETHER_USER": "alice",
-        "SSH_CLIENT": "192.0.2.7 0 22",
-        "SSH_CONNECTION": "192.0.2.7 0 0.0.0.0 22",
+        "SSH_CLIENT": "192.0.2.7 40722 22",
+        "SSH_CONNECTION": "192.0.2.7 40722 0.0.0.0 22",
         "LANG": "C.UTF-8",
         "MY_OWN": "yes",
     }

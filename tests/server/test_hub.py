@@ -462,6 +462,7 @@ async def test_the_agent_is_told_whose_key_it_is(live: Live, token: str) -> None
         "admin",
         "127.0.0.1",
     )
+    assert offer.client_port == client.stream._ws.local_address[1]
     assert offer.public_key.split()[:2] == key.split()[:2]
     assert offer.relay_url == grant.relay_url == f"ws://127.0.0.1:{live.port}/derp"
     assert offer.ticket != grant.ticket

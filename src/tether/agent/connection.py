@@ -82,7 +82,8 @@ class Connection:
             on_half_close=self._half_closed,
             on_message=self._heard,
         )
-        self._transport = TunnelTransport(self.tunnel, self._tasks, client_ip=offer.client_ip)
+        client = (offer.client_ip or "0.0.0.0", offer.client_port)
+        self._transport = TunnelTransport(self.tunnel, self._tasks, client=client)
         self._sessions = Sessions(
             offer,
             settings,

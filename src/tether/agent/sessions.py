@@ -94,7 +94,7 @@ class Sessions:
         return judge_session(self._settings.policy, command=command, subsystem=subsystem)
 
     def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-        ip = self._offer.client_ip or "0.0.0.0"
+        ip, port = self._offer.client_ip or "0.0.0.0", self._offer.client_port
         return session_environment(
             self.account,
             settings=self._settings.env,
@@ -104,8 +104,8 @@ class Sessions:
                 "TETHER_WORKSPACE_ID": self._settings.workspace_id,
                 "TETHER_CONNECTION_ID": self._offer.connection_id,
                 "TETHER_USER": self._offer.user,
-                "SSH_CLIENT": f"{ip} 0 22",
-                "SSH_CONNECTION": f"{ip} 0 0.0.0.0 22",
+                "SSH_CLIENT": f"{ip} {port} 22",
+                "SSH_CONNECTION": f"{ip} {port} 0.0.0.0 22",
                 **more,
             },
         )

@@ -27,8 +27,9 @@ class Pausable(Protocol):
 class TunnelTransport(asyncio.Transport):
     """The writing half of a connection; what arrives is handed to asyncssh by the tunnel's sink."""
 
-    def __init__(self, tunnel: TunnelEnd, tasks: Tasks, *, client_ip: str) -> None:
-        super().__init__({"peername": (client_ip or "0.0.0.0", 0), "sockname": ("0.0.0.0", 22)})
+    def __init__(self, tunnel: TunnelEnd, tasks: Tasks, *, client: tuple[str, int]) -> None:
+        """`client` is its address and port, as the server saw them."""
+        super().__init__({"peername": client, "sockname": ("0.0.0.0", 22)})
         self._loop = asyncio.get_running_loop()
         self._tunnel, self._tasks = tunnel, tasks
         self._protocol: Pausable | None = None

@@ -66,6 +66,9 @@ class TunnelOffer(Message, frozen=True, kw_only=True):
     user: str
     public_key: str
     client_ip: str = ""
+    client_port: int = 0
+    """Of the client's link to the server, the only socket of the client that anybody here has seen;
+    0 where a proxy hides it."""
     purpose: str = Purpose.SSH
     region: str = ""
     tunnel_key: str = ""

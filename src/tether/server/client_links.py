@@ -204,6 +204,7 @@ class ClientLinks:
                 user=link.user,
                 public_key=wanted.key,
                 client_ip=link.opening.client_ip,
+                client_port=link.opening.client_port,
             )
         )
         return TunnelGrant(

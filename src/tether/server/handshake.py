@@ -46,6 +46,8 @@ class Opening:
     stream: ServerStream
     identity: Identity
     client_ip: str
+    client_port: int
+    """0 where a proxy that we trust hides it."""
     host: str
     """The host and port by which the peer reached us, "" where it did not say."""
     hello: Hello
@@ -113,6 +115,7 @@ class Handshakes:
             stream=stream,
             identity=identity,
             client_ip=client_ip,
+            client_port=_port_of(scope, client_ip),
             host=header(scope, b"host"),
             hello=hello,
             token=token,
@@ -168,6 +171,12 @@ class Handshakes:
     def _refused(self, code: str, client_ip: str, **more: Any) -> None:
         self._metrics.refused(code)
         _log.info("handshake refused", code=code, client_ip=client_ip, **more)
+
+
+def _port_of(scope: Any, client_ip: str) -> int:
+    """The peer's port, if the peer is the client: a proxy's own says nothing of whom it serves."""
+    peer = scope.get("client")
+    return int(peer[1]) if peer and peer[0] == client_ip else 0
 
 
 STOPPING = ("server_stopping", "the server is stopping: try again in a moment")
