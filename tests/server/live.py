@@ -254,7 +254,11 @@ class Peer:
         return (await self.expect(ReportAck)).seq
 
     async def request(
-        self, workspace: str = "dev", public_key: str | None = None, request_id: int = 1
+        self,
+        workspace: str = "dev",
+        public_key: str | None = None,
+        request_id: int = 1,
+        **more: Any,
     ) -> TunnelGrant | TunnelDenied:
         """Ask for a tunnel."""
         self.send(
@@ -262,6 +266,7 @@ class Peer:
                 request_id=request_id,
                 workspace=workspace,
                 public_key=device_key() if public_key is None else public_key,
+                **more,
             )
         )
         answer = await asyncio.wait_for(self.inbox.get(), PATIENT)

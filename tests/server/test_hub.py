@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -466,6 +467,43 @@ async def test_the_agent_is_told_whose_key_it_is(live: Live, token: str) -> None
     assert offer.public_key.split()[:2] == key.split()[:2]
     assert offer.relay_url == grant.relay_url == f"ws://127.0.0.1:{live.port}/derp"
     assert offer.ticket != grant.ticket
+
+
+async def test_both_ends_are_told_one_secret_that_is_made_anew_for_each_tunnel(
+    live: Live, token: str
+) -> None:
+    agent, client = await live.agent(token), await live.client()
+    keys = []
+    for _ in range(2):
+        grant = await client.request()
+        offer = await agent.expect(TunnelOffer)
+        assert isinstance(grant, TunnelGrant)
+        assert grant.tunnel_key == offer.tunnel_key
+        keys.append(base64.b64decode(grant.tunnel_key, validate=True))
+    assert [len(key) for key in keys] == [32, 32]
+    assert keys[0] != keys[1]
+
+
+async def test_both_ends_are_told_the_policy_the_purpose_and_the_region(tmp_path: Path) -> None:
+    async with running(tmp_path, resume_s=90.0) as live:
+        _, token = await live.workspace()
+        agent, client = await live.agent(token), await live.client()
+        grant = await client.request(purpose="probe")
+        offer = await agent.expect(TunnelOffer)
+        assert isinstance(grant, TunnelGrant)
+        assert (grant.resume_s, grant.region) == (90.0, "embedded")
+        assert (offer.resume_s, offer.region, offer.purpose) == (90.0, "embedded", "probe")
+        row = await live.row(grant.connection_id)
+    assert row["type"] == "tunnel"
+
+
+async def test_a_tunnel_for_a_purpose_that_nobody_knows_is_denied(live: Live, token: str) -> None:
+    await live.agent(token)
+    client = await live.client()
+    assert await denied(client, purpose="mining") == (
+        "unknown_purpose",
+        "this server knows no tunnel for 'mining': update the server",
+    )
 
 
 async def test_a_ticket_is_good_once_and_for_one_leg(live: Live, token: str) -> None:

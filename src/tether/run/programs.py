@@ -84,6 +84,14 @@ def up(listen: str, data_dir: Path | None, log_format: str, verbose: bool) -> in
     metavar="S",
     help="How long an agent that was lost may take to come back.",
 )
+@click.option(
+    "--resume-s",
+    type=click.FloatRange(0.0),
+    default=86400.0,
+    show_default=True,
+    metavar="S",
+    help="How long a tunnel waits for a client that fell silent, a sleeping one for instance.",
+)
 def server(
     listen: str,
     data_dir: Path,

@@ -179,6 +179,7 @@ class Server:
             tickets=self._tickets,
             ca=ca,
             relay_url=_relay_url(settings, self.url),
+            resume_s=settings.resume_s,
         )
         self.connections.listen(opened=clients.used, closed=self._janitor.closed)
         self.connections.on_tunnel_over = self._janitor.tunnel_over

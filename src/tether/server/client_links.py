@@ -7,6 +7,8 @@ link are answered in turn, and the grants that wait to be used are bounded.
 
 from __future__ import annotations
 
+import base64
+import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from tether.attribution.vocabulary import (
     ConnectionType,
     ConnectType,
     Party,
+    Purpose,
     Vantage,
 )
 from tether.log import get_logger
@@ -38,11 +41,14 @@ from tether.server.handshake import Opening
 from tether.server.ingest import Reporter
 from tether.server.links import CONNECT_TYPES, ControlLink, Lines, StrangeWords, misplaced
 from tether.server.records import NewConnection
+from tether.server.settings import EMBEDDED_REGION
 from tether.server.tickets import TICKET_LIFE_S, Tickets
 from tether.server.workspaces import NAME
 
 MAX_WAITING_GRANTS = 64
 """Grants of one link that nobody has used yet."""
+
+TUNNEL_KEY_BYTES = 32
 
 _log = get_logger("control")
 
@@ -82,10 +88,12 @@ class ClientLinks:
         tickets: Tickets,
         ca: UserCa,
         relay_url: Callable[[Opening], str],
+        resume_s: float,
     ) -> None:
         """`relay_url` says where the peer of a control link reaches the relay."""
         self._lines, self._directory, self._agents = lines, directory, agents
         self._tickets, self._ca, self._relay_url = tickets, ca, relay_url
+        self._resume_s = resume_s
         self._all: set[ClientLink] = set()
         self._waiting: dict[ClientLink, dict[str, float]] = {}
         self.refusing = False
@@ -196,6 +204,7 @@ class ClientLinks:
         await self._lines.log.grant(new)
         if self._agents.current(wanted.workspace.workspace_id) is not agent:
             raise Denied("agent_not_connected", await self._why_absent(wanted.workspace))
+        tunnel_key = _tunnel_key()
         agent.offer(
             TunnelOffer(
                 connection_id=connection_id,
@@ -205,6 +214,10 @@ class ClientLinks:
                 public_key=wanted.key,
                 client_ip=link.opening.client_ip,
                 client_port=link.opening.client_port,
+                purpose=request.purpose,
+                region=EMBEDDED_REGION,
+                tunnel_key=tunnel_key,
+                resume_s=self._resume_s,
             )
         )
         return TunnelGrant(
@@ -216,6 +229,9 @@ class ClientLinks:
             workspace=wanted.workspace.name,
             host_key=wanted.workspace.host_key,
             certificate=wanted.certificate,
+            region=EMBEDDED_REGION,
+            tunnel_key=tunnel_key,
+            resume_s=self._resume_s,
         )
 
     def _make_room(self, link: ClientLink) -> None:
@@ -231,6 +247,11 @@ class ClientLinks:
             )
 
     async def _check(self, link: ClientLink, request: TunnelRequest) -> _Wanted:
+        if request.purpose not in Purpose._value2member_map_:
+            raise Denied(
+                "unknown_purpose",
+                f"this server knows no tunnel for {request.purpose[:40]!r}: update the server",
+            )
         try:
             key = read_public_key(request.public_key)
         except BadPublicKey as wrong:
@@ -267,6 +288,12 @@ class ClientLinks:
         ended = await self._lines.log.last_agent_end(workspace.workspace_id)
         why = f"last seen {seen}: {ended}" if ended else f"last seen {seen}"
         return f"the agent of workspace {name} is not connected ({why})"
+
+
+def _tunnel_key() -> str:
+    """The secret of one tunnel. It is told to both ends and kept nowhere here: a further carrier is
+    proven with the same key, end to end."""
+    return base64.b64encode(secrets.token_bytes(TUNNEL_KEY_BYTES)).decode()
 
 
 def _ago(seconds: float) -> str:

@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
+from tether.protocol.carrier_messages import RESUME_S
+
+MAX_RESUME_S = 30 * 86400.0
+
+
+EMBEDDED_REGION = "embedded"
+"""The DERP region of the relay inside the server."""
+
 
 class BadSetting(ValueError):
     """A setting makes no sense; the text names it and says what it should be."""
@@ -52,6 +60,8 @@ class ServerSettings:
     link_times: LinkTimes = LinkTimes()
     graces: Graces = Graces()
     pairing_wait_s: float = 15.0
+    resume_s: float = RESUME_S
+    """How long a tunnel waits for a peer that fell silent."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -59,6 +69,10 @@ class ServerSettings:
         if self.external_url and not self.external_url.startswith(("http://", "https://")):
             raise BadSetting(
                 f"the external URL begins with http:// or https://: {self.external_url}"
+            )
+        if not 0 <= self.resume_s <= MAX_RESUME_S:
+            raise BadSetting(
+                f"tunnels wait for 0 to {MAX_RESUME_S:.0f} s to be resumed, not {self.resume_s:g}"
             )
         if self.log_format not in ("json", "text"):
             raise BadSetting(f"the log format is json or text, not {self.log_format}")
