@@ -16,6 +16,8 @@ import pytest
 from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection
 from asyncssh.constants import MSG_DISCONNECT
+from asyncssh.forward import SSHLocalPortForwarder
+from asyncssh.listener import create_tcp_local_listener
 from asyncssh.sftp import run_sftp_server
 
 from tether.agent.ssh_connection import SessionChannel, SshConnection
@@ -73,6 +75,13 @@ def test_asyncssh_is_the_version_that_was_read() -> None:
             SSHServerConnection.attach_x11_listener,
             ["chan", "auth_proto", "auth_data", "screen"],
         ),
+        (SSHConnection.detach_x11_listener, ["chan"]),
+        (
+            create_tcp_local_listener,
+            ["conn", "loop", "protocol_factory", "listen_host", "listen_port"],
+        ),
+        (SSHLocalPortForwarder.__init__, ["conn", "coro"]),
+        (SSHServerChannel._process_x11_req_request, ["packet"]),
         (SSHChannel._flush_send_buf, []),
         (SSHChannel._flush_recv_buf, ["exc"]),
         (SSHChannel._pause_resume_writing, []),
@@ -96,7 +105,6 @@ def test_what_we_call_or_override_has_its_parameters(
         *("_key_options", "_cert_options", "_window", "_max_pktsize", "_allow_pty"),
         *(
             "_local_listeners",
-            "_x11_auth_path",
             "_line_editor",
             "_line_echo",
             "_line_history",

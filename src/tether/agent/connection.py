@@ -107,6 +107,7 @@ class Connection:
             self,
             _Handler(self, self._forwards),
             self._forwards,
+            shared.displays,
             _xauthority(settings, account),
         )
         self._transport.attach(self._ssh)
@@ -291,6 +292,10 @@ class Connection:
         else:
             self._leave(fact)
         return False
+
+    def display_failed(self, wrong: Exception) -> None:
+        """A session asked for a display and gets none."""
+        self._log.warning("no display can be opened", error=str(wrong))
 
     def logged_in(self) -> None:
         """The client has proved who it is."""

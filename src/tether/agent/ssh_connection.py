@@ -31,6 +31,7 @@ from asyncssh.public_key import (
 )
 
 from tether.agent.auth import Certificate, Credential
+from tether.agent.displays import Display, Displays
 from tether.agent.environment import ClientVariables
 from tether.agent.forwards import Forwards
 from tether.agent.hostkey import HostKey
@@ -57,6 +58,9 @@ class SshOwner(Protocol):
     def admits(self, credential: Credential, proven: bool | None) -> bool:
         """Whether the credential is good. `proven` tells whether the client showed that it holds
         the private key; None where it only asks whether to."""
+
+    def display_failed(self, wrong: Exception) -> None:
+        """There is no display for a session that asked for one; it goes on without."""
 
 
 def server_options(host_key: HostKey) -> asyncssh.SSHServerConnectionOptions:
@@ -93,14 +97,15 @@ class SshConnection(asyncssh.SSHServerConnection):
         owner: SshOwner,
         handler: asyncssh.SSHServer,
         forwards: Forwards,
+        displays: Displays,
         xauthority: str,
     ) -> None:
         """`forwards` sees what the client's ssh-agent and display are used for; `xauthority` is where
-        the cookies of forwarded displays are kept for the user."""
+        the cookies of `displays` are kept for the user."""
         super().__init__(asyncio.get_running_loop(), options)
         self._forwards = forwards
-        self._x11_auth_path = xauthority
-        self._attaching_display = asyncio.Lock()
+        self._displays, self._cookies = displays, xauthority
+        self._shown: dict[SSHChannel[Any], Display] = {}
         self._protocol_factory = lambda: handler
         self._tether = owner
         self.corked = False
@@ -188,15 +193,28 @@ class SshConnection(asyncssh.SSHServerConnection):
     async def attach_x11_listener(
         self, chan: SSHServerChannel[Any], auth_proto: bytes, auth_data: bytes, screen: int
     ) -> str | None:
-        """One display for the connection; none where its cookie cannot be kept. Stock asyncssh
-        makes one for each request that comes meanwhile, and fails the connection."""
-        async with self._attaching_display:
-            if not os.access(os.path.dirname(self._x11_auth_path or "") or ".", os.W_OK):
-                return None
-            try:
-                return await super().attach_x11_listener(chan, auth_proto, auth_data, screen)
-            except OSError:
-                return None
+        """A display for each session, as sshd does; stock asyncssh has one for all of a connection,
+        whose cookie is the first one's, and never gives its number back to another."""
+        try:
+            display = await self._displays.open(
+                self,
+                cookies=self._cookies,
+                protocol=auth_proto,
+                cookie=auth_data,
+                single=cast(SessionChannel, chan).single_display,
+            )
+        except (OSError, ValueError) as wrong:
+            self._tether.display_failed(wrong)
+            return None
+        if chan.is_closing() or self.over:
+            display.close()
+            return None
+        self._shown[chan] = display
+        return f"localhost:{display.number}.{screen}"
+
+    def detach_x11_listener(self, chan: SSHChannel[Any]) -> None:
+        if (display := self._shown.pop(chan, None)) is not None:
+            display.close()
 
     # -- who may in ------------------------------------------------------------------------
 
@@ -317,6 +335,7 @@ class SessionChannel(_Corkable, SSHServerChannel[bytes]):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.variables = ClientVariables()
+        self.single_display = False
 
     def refuse_input(self) -> None:
         """Tell the client that its input goes nowhere (OpenSSH's eow): it may stop sending."""
@@ -327,6 +346,11 @@ class SessionChannel(_Corkable, SSHServerChannel[bytes]):
         name, value = packet.get_string(), packet.get_string()
         packet.check_end()
         return self.variables.accept(name, value)
+
+    def _process_x11_req_request(self, packet: SSHPacket) -> bool | None:
+        payload = packet.get_remaining_payload()
+        self.single_display = SSHPacket(payload).get_boolean()
+        return super()._process_x11_req_request(SSHPacket(payload))
 
     def _process_exec_request(self, packet: SSHPacket) -> bool:
         command = packet.get_string()

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from tether.agent.displays import NUMBERS, Displays
 from tether.agent.environment import Account
 from tether.agent.hostkey import HostKey
 from tether.agent.ide_watch import IdeWatcher
@@ -49,6 +50,8 @@ class SshSettings:
     announcement_file: Path | None = None
     """The same, and also shown where the user asked for quiet (`~/.hushlogin`)."""
     policy: TransferPolicy = field(default_factory=TransferPolicy)
+    displays: range = NUMBERS
+    """Numbers that forwarded X11 displays may have; those of the first value stay."""
     terminals: PtySettings = field(default_factory=PtySettings)
     """Of reconnecting terminals; those of the first value stay until a workspace stop."""
 
@@ -71,6 +74,7 @@ class Shared:
     clock: Clock
     processes: Processes
     counts: SessionCounts
+    displays: Displays
     ide: IdeWatcher
     terminals: TerminalService
     on_item: Callable[[ReportItem], None]

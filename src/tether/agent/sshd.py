@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tether.agent.connection import Connection
+from tether.agent.displays import Displays
 from tether.agent.environment import current_account
 from tether.agent.ide_watch import IdeWatcher
 from tether.agent.port_inspection import PortInspector
@@ -80,6 +81,7 @@ class SshServer:
             clock=clock,
             processes=self._processes,
             counts=self.counts,
+            displays=Displays(settings.displays, clock=clock),
             ide=IdeWatcher(self._inspector, clock=clock, on_record=self._report),
             on_item=self._report,
             terminals=self._terminals,
@@ -187,6 +189,7 @@ class SshServer:
         await self._tasks.cancel()
         await self._shared.ide.close()
         self._inspector.close()
+        await self._shared.displays.close()  # last: it may wait for who holds the cookies
 
     async def hang_up(self) -> None:
         """End the processes that sessions left running: a workspace that is stopped has none."""
