@@ -1,0 +1,81 @@
+"""The cause catalogue: one table, one row per cause.
+
+Law: reason, initiator and expected are columns here and nowhere else; every site names a cause by
+its code and derives the rest, so that the fields of one end can never contradict each other. Every
+cause has an emitter or a rule in `rules`, and a test that produces it. The rows lie in this package's
+modules, one a party or a subject; nobody imports those but this one.
+
+`sentence` tells the user what happened, `advice` what to do about it. Both may use the placeholders
+`{exit_code}`, `{exit_signal}`, `{actor}` and `{workspace}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tether.attribution.causes import agent, client, decisions, ide, server, session
+from tether.attribution.causes.cause import Cause
+from tether.attribution.vocabulary import Initiator, Party, Policy, Reason
+
+__all__ = [
+    "CATALOGUE",
+    "POLICY_REFUSALS",
+    "PROTOCOL_ERRORS",
+    "UNKNOWN",
+    "WORKSPACE_STOPS",
+    "Cause",
+    "cause_of",
+]
+
+UNKNOWN = "unknown"
+
+_HONESTY = Cause(
+    UNKNOWN,
+    Reason.UNKNOWN,
+    Initiator.UNTOLD,
+    False,
+    "Not known",
+    "Nobody could tell why this connection ended.",
+    "This counts as a bug in Tether: please report it with the evidence that `tether explain` "
+    "shows.",
+)
+
+_ROWS: tuple[Cause, ...] = (
+    *session.ROWS,
+    *client.ROWS,
+    *agent.ROWS,
+    *server.ROWS,
+    *decisions.ROWS,
+    *ide.ROWS,
+    _HONESTY,
+)
+
+CATALOGUE: Mapping[str, Cause] = {row.code: row for row in _ROWS}
+
+WORKSPACE_STOPS: Mapping[str, str] = {
+    "user": "workspace.stopped",
+    "autostop": "workspace.autostop",
+    "deleted": "workspace.deleted",
+    "evicted": "workspace.evicted",
+}
+"""`tether workspace stop --reason WORD` -> cause."""
+
+POLICY_REFUSALS: Mapping[Policy, str] = {
+    Policy.BLOCK_FILE_TRANSFER: "policy.file_transfer_blocked",
+    Policy.BLOCK_LOCAL_FORWARDING: "policy.local_forwarding_blocked",
+    Policy.BLOCK_REMOTE_FORWARDING: "policy.remote_forwarding_blocked",
+}
+"""Which switch refused -> cause, most telling first."""
+
+PROTOCOL_ERRORS: Mapping[Party, str] = {
+    Party.CLIENT: "client.protocol_error",
+    Party.AGENT: "agent.protocol_error",
+    Party.SERVER: "server.protocol_error",
+    Party.RELAY: "server.protocol_error",
+}
+"""Who broke the protocol -> cause."""
+
+
+def cause_of(code: str) -> Cause:
+    """The row of `code`; the row `unknown` for a code of a newer peer."""
+    return CATALOGUE.get(code, CATALOGUE[UNKNOWN])

@@ -1,0 +1,76 @@
+"""The session did what it was asked to do, or the agent ended it for a reason of its own.
+
+Law: rows only; see `causes`.
+"""
+
+from __future__ import annotations
+
+from tether.attribution.causes.cause import NOTHING, Cause
+from tether.attribution.vocabulary import Initiator, Reason
+
+ROWS: tuple[Cause, ...] = (
+    Cause(
+        "session.exit",
+        Reason.GRACEFUL,
+        Initiator.CLIENT,
+        True,
+        "The command or shell ended",
+        "The command or shell ended with exit code {exit_code}.",
+        NOTHING,
+    ),
+    Cause(
+        "session.forwarded",
+        Reason.GRACEFUL,
+        Initiator.CLIENT,
+        True,
+        "The forwarded connection ended",
+        "The one connection that ssh was started to forward (`ssh -W`, or a jump) ended, and ssh "
+        "with it.",
+        NOTHING,
+    ),
+    Cause(
+        "session.signal",
+        Reason.GRACEFUL,
+        Initiator.CLIENT,
+        True,
+        "The remote command was ended by a signal",
+        "The remote command was ended by signal {exit_signal}; the connection itself was fine.",
+        "If nobody meant to end it, look at what sent the signal inside the workspace.",
+    ),
+    Cause(
+        "session.detached",
+        Reason.CLIENT_CLOSED,
+        Initiator.CLIENT,
+        True,
+        "Detached from a terminal that lives on",
+        "The client detached from the terminal, which lives on in the workspace.",
+        "Attach to it again with `tether attach {workspace}`.",
+    ),
+    Cause(
+        "session.idle_expired",
+        Reason.IDLE_TIMEOUT,
+        Initiator.AGENT,
+        True,
+        "A terminal that nobody looked at was ended",
+        "The terminal had no viewer for longer than the workspace allows, so the agent ended it.",
+        "Start a new one; raise the agent's idle time for terminals if it is too short.",
+    ),
+    Cause(
+        "session.killed",
+        Reason.CLIENT_CLOSED,
+        Initiator.CLIENT,
+        True,
+        "A terminal was ended on request",
+        "The terminal was ended on request by {actor}.",
+        NOTHING,
+    ),
+    Cause(
+        "session.refused",
+        Reason.RESOURCE_EXHAUSTED,
+        Initiator.AGENT,
+        False,
+        "No terminal could be had",
+        "The agent could not give a terminal: a limit was reached or the machine had none left.",
+        "End terminals that nobody needs with `tether attach {workspace} --kill ID`, then try again.",
+    ),
+)

@@ -1,0 +1,58 @@
+"""What a byte stream did, and what the kernel counted of it.
+
+Law: see `evidence`: what was seen or said, never what was concluded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tether.attribution.evidence.fact import Fact
+from tether.attribution.vocabulary import Party, StreamEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnded(Fact):
+    """The stream to `peer` stopped without a goodbye. `silence_s` is how long nothing was heard."""
+
+    kind: ClassVar[str] = "stream_ended"
+    peer: Party
+    how: StreamEnd
+    errno: str = ""
+    close_code: int | None = None
+    silence_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpCounters(Fact):
+    """TCP_INFO of the stream to `peer` at its end (linux/tcp.h; times in milliseconds)."""
+
+    kind: ClassVar[str] = "tcp_counters"
+    peer: Party
+    retransmits: int
+    probes: int
+    unacked: int
+    total_retrans: int
+    last_data_recv_ms: int
+    last_ack_recv_ms: int
+    pmtu: int
+    rtt_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolViolated(Fact):
+    """`by` sent bytes that mean nothing in the protocol."""
+
+    kind: ClassVar[str] = "protocol_violated"
+    by: Party
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeTimedOut(Fact):
+    """`by` connected and then did not finish its handshake within `after_s` seconds."""
+
+    kind: ClassVar[str] = "handshake_timed_out"
+    by: Party
+    after_s: float

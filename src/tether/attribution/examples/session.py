@@ -1,0 +1,47 @@
+"""One case for each row of `rules.session`, in its order.
+
+Law: data only.
+"""
+
+from __future__ import annotations
+
+from tether.attribution import evidence as ev
+from tether.attribution.examples.facts import A2C, LOGGED_IN, PIPE_CLOSED, exited, said, ssh_bye
+from tether.attribution.predicates import Case
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+
+EXAMPLES: tuple[Case, ...] = (
+    Case(A2C, (LOGGED_IN, ssh_bye(1, code=2))),
+    Case(
+        A2C,
+        (
+            LOGGED_IN,
+            ev.TerminalDetached(vantage=Vantage.AGENT, at=2.0, by=Party.CLIENT, open_sessions=0),
+            ssh_bye(0),
+        ),
+    ),
+    Case(
+        A2C,
+        (
+            LOGGED_IN,
+            ev.SessionEnded(
+                vantage=Vantage.AGENT,
+                at=2.0,
+                exit_signal="HUP",
+                open_sessions=0,
+                cause="session.killed",
+                actor="user:alice",
+            ),
+            ssh_bye(0),
+        ),
+    ),
+    Case(A2C, (LOGGED_IN, exited(None, "TERM"), ssh_bye(0))),
+    Case(A2C, (LOGGED_IN, exited(3), ssh_bye(0))),
+    Case(A2C, (LOGGED_IN, ssh_bye(1))),
+    Case(A2C, (LOGGED_IN, exited(None, "KILL"), PIPE_CLOSED)),
+    Case(A2C, (LOGGED_IN, exited(0), PIPE_CLOSED)),
+    Case(A2C, (LOGGED_IN, ev.StdioForwardEnded(vantage=Vantage.AGENT, at=2.0), PIPE_CLOSED)),
+    Case(A2C, (LOGGED_IN, PIPE_CLOSED)),
+    Case(ConnectType.CLIENT_TO_SERVER, (said(Party.CLIENT, "client.closed"),)),
+    Case(A2C, (PIPE_CLOSED,)),
+)

@@ -1,0 +1,26 @@
+"""One row of the table.
+
+Law: a row is data; its test and its pick are pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tether.attribution.predicates import Case, Pick, Test
+from tether.attribution.vocabulary import Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row. `cause` is a catalogue code, or picks one from the case."""
+
+    name: str
+    when: Test
+    cause: str | Pick
+    basis: Basis
+    because: str
+
+    def decide(self, case: Case) -> str:
+        """The cause's code for a case that this rule matches."""
+        return self.cause if isinstance(self.cause, str) else self.cause(case)

@@ -1,0 +1,122 @@
+"""What SSH itself said, and what a client did at its end of the pipe.
+
+Law: rows only; see `rules`.
+"""
+
+from __future__ import annotations
+
+from tether.attribution import evidence as ev
+from tether.attribution.predicates import (
+    LOCAL_CLOSED,
+    LOGGED_IN,
+    SESSION,
+    both,
+    by_session,
+    declared,
+    detached_last,
+    last_session,
+    last_session_has_a_cause,
+    never,
+    no_session_open,
+    saw,
+)
+from tether.attribution.rules.rule import Rule
+from tether.attribution.vocabulary import Basis, Party
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "client-ssh-aborted",
+        both(
+            saw(ev.SshDisconnected, by=Party.CLIENT),
+            never(saw(ev.SshDisconnected, by=Party.CLIENT, code=11)),
+        ),
+        "client.protocol_error",
+        Basis.DECLARED,
+        "The client's ssh disconnected with an error code of its own.",
+    ),
+    Rule(
+        "terminal-detached",
+        both(saw(ev.SshDisconnected, by=Party.CLIENT, code=11, open_sessions=0), detached_last),
+        "session.detached",
+        Basis.OBSERVED,
+        "The client let go of a terminal that lives on, then disconnected.",
+    ),
+    Rule(
+        "session-ended-by-agent",
+        both(
+            saw(ev.SshDisconnected, by=Party.CLIENT, code=11),
+            no_session_open,
+            last_session_has_a_cause,
+        ),
+        by_session,
+        Basis.OBSERVED,
+        "The agent ended the last session, said why, and the client disconnected.",
+    ),
+    Rule(
+        "session-signalled",
+        both(
+            saw(ev.SshDisconnected, by=Party.CLIENT, code=11),
+            no_session_open,
+            last_session(by_signal=True),
+        ),
+        "session.signal",
+        Basis.OBSERVED,
+        "The last session's process was ended by a signal, then the client disconnected.",
+    ),
+    Rule(
+        "session-exited",
+        both(saw(ev.SshDisconnected, by=Party.CLIENT, code=11), no_session_open),
+        "session.exit",
+        Basis.OBSERVED,
+        "The last session's process ended with an exit status, then the client disconnected.",
+    ),
+    Rule(
+        "client-disconnected",
+        saw(ev.SshDisconnected, by=Party.CLIENT),
+        "client.closed",
+        Basis.DECLARED,
+        "The client's ssh disconnected on request while a session was open.",
+    ),
+    Rule(
+        "session-signalled-then-closed",
+        both(LOCAL_CLOSED, no_session_open, last_session(by_signal=True)),
+        "session.signal",
+        Basis.OBSERVED,
+        "The last session's process was ended by a signal, then the client's program closed.",
+    ),
+    Rule(
+        "session-exited-then-closed",
+        both(LOCAL_CLOSED, no_session_open),
+        "session.exit",
+        Basis.OBSERVED,
+        "The last session's process ended with an exit status, then the client's program closed.",
+    ),
+    Rule(
+        "stdio-forward-ended",
+        both(LOCAL_CLOSED, saw(ev.StdioForwardEnded), never(saw(ev.SessionEnded))),
+        "session.forwarded",
+        Basis.OBSERVED,
+        "The only forwarded connection was closed, then the client's program closed.",
+    ),
+    Rule(
+        "ssh-killed",
+        both(LOCAL_CLOSED, LOGGED_IN, SESSION),
+        "client.ssh_killed",
+        Basis.INFERRED,
+        "The client's program closed its pipe with a session open and without disconnecting.",
+    ),
+    Rule(
+        "client-goodbye",
+        saw(ev.GoodbyeSaid, by=Party.CLIENT),
+        declared,
+        Basis.DECLARED,
+        "The client said that it was leaving.",
+    ),
+    Rule(
+        "client-gave-up",
+        LOCAL_CLOSED,
+        "client.closed",
+        Basis.OBSERVED,
+        "The client's program closed its side, and nobody tells of a session on it.",
+    ),
+)
