@@ -131,9 +131,7 @@ def test_every_cause_is_concluded_by_a_rule_or_declared_by_an_emitter() -> None:
     by_pick = {*PROTOCOL_ERRORS.values(), *REFUSALS.values(), *POLICY_REFUSALS.values()}
     source = Path(tether.__file__).parent
     emitters = "\n".join(
-        path.read_text()
-        for path in sorted(source.rglob("*.py"))
-        if "attribution" not in path.parts
+        path.read_text() for path in sorted(source.rglob("*.py")) if "attribution" not in path.parts
     )
     declared = {code for code in CATALOGUE if f'"{code}"' in emitters}
     if "WORKSPACE_STOPS" in emitters:

@@ -1,11 +1,23 @@
-"""The one place that reads the real clock. Everything else is handed a `Clock`."""
+"""The one place that reads the real clocks. Everything else is handed a `Clock` or a `Clocks`.
+
+Law: reads only. A machine that slept is seen by two clocks of its kernel: CLOCK_BOOTTIME counts the
+sleep, CLOCK_MONOTONIC does not. Where a system has no second one, `boot` is `mono` and no sleep is
+ever seen: absence is no evidence.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from tether.protocol.instant import Instant
+
+SHIFT_FILE_VARIABLE = "TETHER_CLOCK_SHIFT_FILE"
+"""Names a file that shifts the clocks by which this process recognises sleep: see `ShiftedClocks`."""
 
 
 class Clock(Protocol):
@@ -19,3 +31,57 @@ class SystemClock:
 
     def now(self) -> Instant:
         return Instant(mono=time.monotonic(), wall=time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """The three clocks at one moment, in seconds. `mono` stands still while the machine sleeps."""
+
+    mono: float
+    boot: float
+    wall: float
+
+
+class Clocks(Protocol):
+    """Where `ClockReading`s come from."""
+
+    def read(self) -> ClockReading: ...
+
+
+class SystemClocks:
+    """The kernel's clocks."""
+
+    def __init__(self) -> None:
+        # Darwin's CLOCK_MONOTONIC counts sleep, and Python's `monotonic` is the one that does not.
+        fallback = getattr(time, "CLOCK_MONOTONIC", None) if sys.platform == "darwin" else None
+        self._boot = getattr(time, "CLOCK_BOOTTIME", fallback)
+
+    def read(self) -> ClockReading:
+        mono = time.monotonic()
+        boot = mono if self._boot is None else time.clock_gettime(self._boot)
+        return ClockReading(mono=mono, boot=boot, wall=time.time())
+
+
+class ShiftedClocks:
+    """Clocks ahead of the kernel's by what a file says: `BOOT_S WALL_S`, two numbers of seconds.
+
+    For laboratories: no machine can be put to sleep inside a network namespace, and no clock stepped
+    there. The file is read at each look, and a missing one shifts nothing.
+    """
+
+    def __init__(self, clocks: Clocks, path: Path) -> None:
+        self._clocks, self._path = clocks, path
+
+    def read(self) -> ClockReading:
+        reading = self._clocks.read()
+        try:
+            boot, wall = (float(word) for word in self._path.read_text().split())
+        except (OSError, ValueError):
+            return reading
+        return ClockReading(reading.mono, reading.boot + boot, reading.wall + wall)
+
+
+def clocks_of(env: Mapping[str, str]) -> Clocks:
+    """The clocks that a program shall recognise sleep by. For composition roots."""
+    shift = env.get(SHIFT_FILE_VARIABLE, "")
+    return ShiftedClocks(SystemClocks(), Path(shift)) if shift else SystemClocks()

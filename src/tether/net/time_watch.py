@@ -1,0 +1,171 @@
+"""Sleep, stalls and clock steps: what time did to this process, seen on a slow tick.
+
+Law: sans-IO in `judge`, which compares two looks at the clocks and says what happened between them;
+`TimeWatch` only looks, once a second, and hands on what `judge` saw. Nothing is concluded: a process
+that was stopped, starved or busy shows the same gap, and the thread's own account of it (time on a
+CPU, time waiting for one) is what tells them apart.
+
+| boottime - monotonic | gap in monotonic | realtime - boottime | what it was |
+| --- | --- | --- | --- |
+| grows | none | same | the machine slept |
+| same | yes, no CPU used or waited for | same | the process was stopped or frozen, or its machine was |
+| same | yes, a CPU waited for | same | the process was starved |
+| same | yes, a CPU used | same | the process was busy and did not look |
+| same | none | changes | the clock was set |
+
+A container's freezer and a stopped process leave boottime and monotonic in step (measured).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tether.net.clock import ClockReading, Clocks
+
+EVERY_S = 1.0
+
+ASLEEP_S = 1.0
+"""Sleep shorter than this is not told: no connection notices it."""
+
+LATE_S = 2.0
+"""A look that is later than this is a stall. Shorter ones are an ordinary busy machine."""
+
+STEP_S = 1.0
+"""A change of the wall clock below this is an ordinary correction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """The machine was suspended for `for_s` seconds, and is awake again."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """The loop was away for `for_s` seconds.
+
+    Of those its thread used a CPU for `cpu_s`, and waited for one for `waited_s` (None where the
+    kernel does not tell).
+    """
+
+    for_s: float
+    cpu_s: float | None
+    waited_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """The wall clock was set: forward by `by_s` seconds, or back where that is negative."""
+
+    by_s: float
+
+
+TimeEvent = Slept | Stalled | ClockSet
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The clocks, and the account of the thread that looks, in seconds."""
+
+    clocks: ClockReading
+    cpu_s: float | None = None
+    waited_s: float | None = None
+
+
+def judge(before: Look, after: Look, every_s: float = EVERY_S) -> list[TimeEvent]:
+    """What happened between two looks that should be `every_s` apart."""
+    gap = after.clocks.mono - before.clocks.mono
+    awake = after.clocks.boot - before.clocks.boot
+    asleep, late = awake - gap, gap - every_s
+    step = after.clocks.wall - before.clocks.wall - awake
+    events: list[TimeEvent] = []
+    if asleep >= ASLEEP_S:
+        events.append(Slept(asleep))
+    if late >= LATE_S:
+        events.append(
+            Stalled(late, _less(after.cpu_s, before.cpu_s), _less(after.waited_s, before.waited_s))
+        )
+    if abs(step) >= STEP_S:
+        events.append(ClockSet(step))
+    return events
+
+
+def thread_account(path: Path = Path("/proc/thread-self/schedstat")) -> tuple[float, float] | None:
+    """Seconds that this thread has run, and has waited for a CPU; None where it is not told."""
+    try:
+        run, waited, _ = path.read_bytes().split()
+        return int(run) / 1e9, int(waited) / 1e9
+    except (OSError, ValueError):
+        return None
+
+
+class TimeWatch:
+    """Looks at the clocks every `EVERY_S` seconds. `start` it in the loop it shall watch.
+
+    `check` looks at once: whoever is about to judge a silence asks first whether it was its own.
+    """
+
+    def __init__(
+        self,
+        clocks: Clocks,
+        on_event: Callable[[TimeEvent], None],
+        *,
+        account: Callable[[], tuple[float, float] | None] = thread_account,
+        every_s: float = EVERY_S,
+    ) -> None:
+        self._clocks, self._on_event = clocks, on_event
+        self._account, self._every_s = account, every_s
+        self._last: Look | None = None
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self.lag_s = 0.0
+        """How late the last regular look was: this loop's lag."""
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._loop = asyncio.get_running_loop()
+        self._last = self._look()
+        self._arm()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def check(self) -> None:
+        """Look now, out of turn."""
+        if self._timer is None or self._last is None:
+            return
+        self._timer.cancel()
+        self._tell(max(0.0, self._due - self._loop.time()))
+
+    def _tick(self) -> None:
+        self.lag_s = max(0.0, self._loop.time() - self._due)
+        self._tell(0.0)
+
+    def _tell(self, early_s: float) -> None:
+        before, after = self._last, self._look()
+        assert before is not None, "started"
+        self._last = after
+        self._arm()
+        for event in judge(before, after, self._every_s - early_s):
+            self._on_event(event)
+
+    def _arm(self) -> None:
+        self._due = self._loop.time() + self._every_s
+        self._timer = self._loop.call_at(self._due, self._tick)
+
+    def _look(self) -> Look:
+        account = self._account()
+        cpu_s, waited_s = account if account is not None else (None, None)
+        return Look(self._clocks.read(), cpu_s, waited_s)
+
+
+def _less(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
