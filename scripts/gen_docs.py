@@ -38,7 +38,7 @@ from tether.attribution.vocabulary import (
     StreamEnd,
     Vantage,
 )
-from tether.protocol import messages, relaying, terminal
+from tether.protocol import derp_messages, messages, relay_messages, relaying, terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "tether"
@@ -244,6 +244,9 @@ def attribute_notes(cls: type) -> dict[str, str]:
 
 
 TUNNEL_TYPES = ("tunnel_hello", "half_close", "session_result")
+RELAY_TYPES = tuple(
+    name for name, cls in messages.TYPES.items() if cls.__module__.endswith("relay_messages")
+)
 SHARED_TYPES = ("ping", "pong", "goodbye", "goodbye_ack", "unsupported")
 
 
@@ -252,7 +255,8 @@ def of_types(names: Iterable[str]) -> str:
 
 
 def protocol_parts() -> dict[str, str]:
-    control = [name for name in messages.TYPES if name not in (*TUNNEL_TYPES, *SHARED_TYPES)]
+    elsewhere = (*TUNNEL_TYPES, *SHARED_TYPES, *RELAY_TYPES)
+    control = [name for name in messages.TYPES if name not in elsewhere]
     return {
         "numbers": table(
             ("name", "value"),
@@ -266,6 +270,10 @@ def protocol_parts() -> dict[str, str]:
         "tunnel": of_types(TUNNEL_TYPES),
         "facts": message_table({"fact record": messages.FactRecord}),
         "items": message_table(tagged(messages.ReportItem.__args__)),
+        "relays": of_types(RELAY_TYPES)
+        + "\n\n"
+        + message_table({"carrier ended": relay_messages.CarrierEnded}),
+        "derp": message_table({"region": derp_messages.DerpRegion, "node": derp_messages.DerpNode}),
         "relay": message_table(tagged(relaying.RelayWord.__args__)),
         "terminal": message_table(terminal.TYPES),
     }

@@ -12,6 +12,7 @@ from tether.protocol.relaying import (
     PeerGone,
     RelayGoodbye,
     RelayWord,
+    Restarting,
     decode_word,
     encode_word,
 )
@@ -27,6 +28,7 @@ words: st.SearchStrategy[RelayWord] = st.one_of(
         silence_s=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     ),
     st.builds(RelayGoodbye, cause=texts, actor=texts, detail=texts),
+    st.builds(Restarting, reconnect_in_s=st.floats(0, 1e6)),
 )
 
 
@@ -49,6 +51,7 @@ def test_any_word_survives_the_wire(word: RelayWord) -> None:
             RelayGoodbye(cause="server.shutdown", actor="signal:15"),
             '{"type":"goodbye","cause":"server.shutdown","actor":"signal:15"}',
         ),
+        (Restarting(reconnect_in_s=2.5), '{"type":"restarting","reconnect_in_s":2.5}'),
     ],
     ids=lambda v: type(v).__name__,
 )

@@ -24,10 +24,20 @@ from tether.protocol.carrier_messages import (
     TunnelOffer as TunnelOffer,
     TunnelRequest as TunnelRequest,
 )
+from tether.protocol.derp_messages import DerpMap as DerpMap
 from tether.protocol.fact_record import FactRecord as FactRecord
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
 from tether.protocol.message import Garbage as Garbage, Message as Message
 from tether.protocol.path_records import PathRecord
+from tether.protocol.relay_messages import (
+    RelayDrain as RelayDrain,
+    RelayDraining as RelayDraining,
+    RelayEnd as RelayEnd,
+    RelayRegister as RelayRegister,
+    RelayRegistered as RelayRegistered,
+    RelayReport as RelayReport,
+    RelayReportAck as RelayReportAck,
+)
 from tether.protocol.transfers import FileOperations
 
 PROTOCOL = (1, 0)
@@ -86,7 +96,7 @@ class Hello(Message, frozen=True, kw_only=True):
 
     protocol: tuple[int, int]
     role: str
-    """"agent" or "client"."""
+    """"agent", "client" or "relay"."""
     version: str
     instance_id: str
     """Made anew by every run of a program."""

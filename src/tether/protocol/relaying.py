@@ -34,11 +34,18 @@ class RelayGoodbye(msgspec.Struct, frozen=True, kw_only=True, tag="goodbye", omi
     detail: str = ""
 
 
+class Restarting(msgspec.Struct, frozen=True, kw_only=True, tag="restarting", omit_defaults=True):
+    """The relay will leave soon, and is back after `reconnect_in_s` (0: not to be counted on). Move
+    the tunnel to another carrier first; this one goes on until then."""
+
+    reconnect_in_s: float = 0.0
+
+
 class OtherWord(msgspec.Struct, frozen=True, kw_only=True):
     """Something a newer relay says. Never sent."""
 
 
-RelayWord: TypeAlias = Paired | PeerGone | RelayGoodbye
+RelayWord: TypeAlias = Paired | PeerGone | RelayGoodbye | Restarting
 
 _DECODER: msgspec.json.Decoder[RelayWord] = msgspec.json.Decoder(RelayWord)
 _OBJECT = msgspec.json.Decoder(dict[str, object])
