@@ -48,6 +48,7 @@ def test_the_record_of_a_fact() -> None:
             "errno": "",
             "close_code": None,
             "silence_s": None,
+            "idle_s": None,
         },
     }
 

@@ -65,6 +65,8 @@ def test_everybody_may_leave_without_naming_a_cause(party: Party) -> None:
         signalled(Party.CLIENT),
         goodbye(Party.CLIENT, "client.closed"),
         goodbye(Party.AGENT, "agent.shutdown"),
+        ev.Suspended(vantage=CLIENT, at=1.0, party=Party.CLIENT, gap_s=90.0),
+        ev.PreviousRunDied(vantage=CLIENT, at=1.0, party=Party.CLIENT, host_rebooted=True),
     ],
 )
 def test_a_client_can_have_seen(fact: Evidence) -> None:
@@ -89,6 +91,10 @@ def test_a_client_can_have_seen(fact: Evidence) -> None:
         ev.ReportMissing(vantage=CLIENT, at=1.0, party=Party.AGENT),
         ev.PolicyRefused(vantage=CLIENT, at=1.0, policy=Policy.BLOCK_FILE_TRANSFER),
         ev.IdeBackendGone(vantage=CLIENT, at=1.0, pid=1),
+        ev.Suspended(vantage=CLIENT, at=1.0, party=Party.AGENT, gap_s=90.0),
+        ev.IntentRecorded(
+            vantage=CLIENT, at=1.0, intent="stop", cause="workspace.stopped", before_s=0.1
+        ),
         ev.UnknownFact(vantage=CLIENT, at=1.0, original_kind="new", values=()),
     ],
 )

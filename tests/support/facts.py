@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import AccessRefusal, Party, Policy, StreamEnd, Vantage
+from tether.attribution.vocabulary import (
+    AccessRefusal,
+    Credential,
+    DialStage,
+    Element,
+    OomVictim,
+    Party,
+    Policy,
+    Resource,
+    StreamEnd,
+    Vantage,
+)
 
 ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
     ev.GoodbyeSaid(
@@ -73,6 +84,82 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
     ev.IdeChannelsClosed(vantage=Vantage.AGENT, at=16.8, by=Party.CLIENT, backend_running=True),
     ev.IdeBackendGone(
         vantage=Vantage.AGENT, at=16.9, pid=42, exit_code=None, exit_signal="KILL", oom_kills=1
+    ),
+    ev.Suspended(vantage=Vantage.CLIENT, at=21.0, party=Party.CLIENT, gap_s=90.0),
+    ev.LoopStalled(
+        vantage=Vantage.AGENT,
+        at=21.1,
+        party=Party.AGENT,
+        gap_s=40.0,
+        cpu_s=0.1,
+        waited_s=39.0,
+        throttled_s=38.0,
+    ),
+    ev.ClockStepped(vantage=Vantage.AGENT, at=21.2, party=Party.AGENT, delta_s=-3600.0),
+    ev.Pressure(
+        vantage=Vantage.AGENT,
+        at=21.3,
+        party=Party.AGENT,
+        resource=Resource.MEMORY,
+        full_avg10=88.0,
+    ),
+    ev.OomKills(
+        vantage=Vantage.AGENT,
+        at=21.4,
+        party=Party.AGENT,
+        count=1,
+        victim=OomVictim.CHILD,
+        scope="memory.events",
+    ),
+    ev.Exhausted(
+        vantage=Vantage.AGENT, at=21.5, party=Party.AGENT, resource=Resource.DISK, where="/home"
+    ),
+    ev.AddressChanged(
+        vantage=Vantage.CLIENT,
+        at=21.6,
+        party=Party.CLIENT,
+        removed="10.0.0.2",
+        added="10.1.0.2",
+        ours=True,
+    ),
+    ev.RouteChanged(
+        vantage=Vantage.CLIENT, at=21.7, party=Party.CLIENT, interface="tun0", tunnel=True
+    ),
+    ev.LinkChanged(
+        vantage=Vantage.CLIENT, at=21.8, party=Party.CLIENT, interface="wlan0", up=False
+    ),
+    ev.RedialFailed(
+        vantage=Vantage.CLIENT,
+        at=21.9,
+        party=Party.CLIENT,
+        peer=Party.SERVER,
+        stage=DialStage.PROXY,
+        error="Proxy Authentication Required",
+        status=407,
+    ),
+    ev.CredentialExpired(
+        vantage=Vantage.SERVER, at=22.0, of=Party.CLIENT, credential=Credential.TOKEN, ago_s=0.2
+    ),
+    ev.PeerReturned(
+        vantage=Vantage.SERVER,
+        at=22.1,
+        party=Party.CLIENT,
+        after_s=3.0,
+        same_run=True,
+        same_address=False,
+        same_boot=True,
+    ),
+    ev.IntentRecorded(
+        vantage=Vantage.SERVER,
+        at=22.2,
+        intent="stop",
+        cause="workspace.stopped",
+        before_s=0.5,
+        actor="user:alice",
+    ),
+    ev.EndedTogether(vantage=Vantage.SERVER, at=22.3, element=Element.NODE, ended=4, alive=0),
+    ev.QueueOverflowed(
+        vantage=Vantage.SERVER, at=22.4, party=Party.CLIENT, queue="control", limit=1024
     ),
     ev.UnknownFact(
         vantage=Vantage.CLIENT, at=17.0, original_kind="quantum_flip", values=(("qubits", 3),)

@@ -20,6 +20,23 @@ _OWN_CAUSES: Mapping[Party, tuple[str, ...]] = {
 
 _CLIENT_SEES = (ev.LocalSideClosed, ev.StreamEnded, ev.TcpCounters, ev.GoodbyeSaid)
 
+_CLIENT_SUFFERS = (
+    ev.SignalReceived,
+    ev.PreviousRunDied,
+    ev.InternalFailure,
+    ev.Suspended,
+    ev.LoopStalled,
+    ev.ClockStepped,
+    ev.Pressure,
+    ev.OomKills,
+    ev.Exhausted,
+    ev.AddressChanged,
+    ev.RouteChanged,
+    ev.LinkChanged,
+    ev.RedialFailed,
+)
+"""What it may say of itself: of its own process, machine and network."""
+
 _ENDS = (
     ev.GoodbyeSaid,
     ev.LocalSideClosed,
@@ -33,6 +50,7 @@ _ENDS = (
     ev.InternalFailure,
     ev.IdeChannelsClosed,
     ev.IdeBackendGone,
+    ev.QueueOverflowed,
 )
 
 
@@ -45,7 +63,7 @@ def client_may_say(fact: Evidence) -> bool:
     """Whether a client can have seen `fact`, or have said it of itself."""
     if isinstance(fact, ev.GoodbyeSaid):
         return fact.by is not Party.CLIENT or may_declare(Party.CLIENT, fact.cause)
-    if isinstance(fact, ev.SignalReceived):
+    if isinstance(fact, _CLIENT_SUFFERS):
         return fact.party is Party.CLIENT
     return isinstance(fact, _CLIENT_SEES)
 

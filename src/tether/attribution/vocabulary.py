@@ -136,6 +136,54 @@ class AccessRefusal(StrEnum):
     USER_REVOKED = "user_revoked"
 
 
+class DialStage(StrEnum):
+    """How far a dial came before it failed."""
+
+    DNS = "dns"
+    TCP = "tcp"
+    TLS = "tls"
+    PROXY = "proxy"  # a proxy of ours refused, or wanted to be told who we are
+    HTTP = "http"  # something else than our server answered, or our server refused
+    AUTH = "auth"  # the server refused the credential
+
+
+class Credential(StrEnum):
+    """What lets a party in."""
+
+    TOKEN = "token"
+    SSH_CERTIFICATE = "ssh_certificate"
+    TLS_CERTIFICATE = "tls_certificate"
+
+
+class Resource(StrEnum):
+    """What a machine can run out of."""
+
+    CPU = "cpu"
+    MEMORY = "memory"
+    IO = "io"
+    DISK = "disk"
+    DESCRIPTORS = "descriptors"
+    PROCESSES = "processes"
+
+
+class OomVictim(StrEnum):
+    """Whom the kernel killed for want of memory, as seen by our process."""
+
+    SELF = "self"
+    CHILD = "child"  # of a session of ours
+    OTHER = "other"
+
+
+class Element(StrEnum):
+    """What several connections may share, and end with. Widest last."""
+
+    CLIENT = "client"
+    AGENT = "agent"
+    NODE = "node"  # the machine that agents run on: one boot id
+    RELAY = "relay"
+    SERVER = "server"
+
+
 class Policy(StrEnum):
     """A switch of the workspace's owner that refuses something to every client."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from tether.attribution.evidence import TcpCounters
 from tether.attribution.vocabulary import Party, Vantage
 
-_FORMAT = struct.Struct("=8B24I")
+_FORMAT = struct.Struct("=8B24I4Q3I")
 _TCP_INFO = 11
 
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
@@ -32,7 +32,7 @@ def read_tcp_info(sock: Any) -> dict[str, int] | None:
         fields = _FORMAT.unpack(raw.ljust(_FORMAT.size, b"\0"))
     except (OSError, AttributeError, struct.error):
         return None
-    u32 = fields[8:]
+    u32 = fields[8:]  # from the 25th on of kernel 4.6; zero on older ones
     return {
         "retransmits": fields[2],
         "probes": fields[3],
@@ -42,6 +42,10 @@ def read_tcp_info(sock: Any) -> dict[str, int] | None:
         "pmtu": u32[13],
         "rtt_us": u32[15],
         "total_retrans": u32[23],
+        "backoff": fields[4],
+        "lost": u32[6],
+        "snd_mss": u32[2],
+        "notsent_bytes": u32[30],
     }
 
 

@@ -9,11 +9,30 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from tether.attribution.evidence.fact import Fact, UnknownFact
+from tether.attribution.evidence.host import (
+    ClockStepped,
+    Exhausted,
+    LoopStalled,
+    OomKills,
+    Pressure,
+    Suspended,
+)
+from tether.attribution.evidence.network import (
+    AddressChanged,
+    CredentialExpired,
+    LinkChanged,
+    PeerReturned,
+    RedialFailed,
+    RouteChanged,
+)
 from tether.attribution.evidence.parties import (
+    EndedTogether,
     GoodbyeSaid,
+    IntentRecorded,
     InternalFailure,
     NeverReturned,
     PreviousRunDied,
+    QueueOverflowed,
     ReportMissing,
     SignalReceived,
     Superseded,
@@ -61,6 +80,21 @@ Evidence = (
     | StdioForwardEnded
     | IdeChannelsClosed
     | IdeBackendGone
+    | Suspended
+    | LoopStalled
+    | ClockStepped
+    | Pressure
+    | OomKills
+    | Exhausted
+    | AddressChanged
+    | RouteChanged
+    | LinkChanged
+    | RedialFailed
+    | CredentialExpired
+    | PeerReturned
+    | IntentRecorded
+    | EndedTogether
+    | QueueOverflowed
     | UnknownFact
 )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tether.attribution.evidence.fact import Fact
-from tether.attribution.vocabulary import Party
+from tether.attribution.vocabulary import Element, Party
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,27 @@ class SignalReceived(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousRunDied(Fact):
-    """The next start of `party` found that its last run ended without a clean stop."""
+    """The next start of `party` found that its last run ended without a clean stop.
+
+    What was found out besides: the `signal` that ended it and its `exit_status`, as its parent saw
+    them (0 and None: not told) and who sent it; whether it left a core; by how much the `oom_kill`
+    counter of its memory cgroup rose, and whether the kernel named this very process; whether its
+    container is another one now; whether its program is; whether its disk was full.
+    """
 
     kind: ClassVar[str] = "previous_run_died"
     party: Party
     host_rebooted: bool
     last_alive_at: float | None = None
+    signal: int = 0
+    sender: str = ""
+    exit_status: int | None = None
+    core: bool = False
+    oom_kills: int | None = None
+    oom_named: bool = False
+    container_changed: bool = False
+    upgraded: bool = False
+    disk_full: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +69,12 @@ class NeverReturned(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Superseded(Fact):
-    """A newer connection of the same identity took this one's place."""
+    """A newer connection of the same identity took this one's place, for the `turns`th time lately
+    that these two took it from each other."""
 
     kind: ClassVar[str] = "superseded"
     by_instance: str
+    turns: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +92,35 @@ class ReportMissing(Fact):
 
     kind: ClassVar[str] = "report_missing"
     party: Party
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentRecorded(Fact):
+    """Somebody had asked the server for something that ends this, `before_s` seconds before the end."""
+
+    kind: ClassVar[str] = "intent_recorded"
+    intent: str
+    cause: str
+    before_s: float
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTogether(Fact):
+    """Of the connections that share an `element` with this one, `ended` ended within one window, this
+    one included, and `alive` lived on."""
+
+    kind: ClassVar[str] = "ended_together"
+    element: Element
+    ended: int
+    alive: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOverflowed(Fact):
+    """`party` did not take what was sent to it: `queue` reached its bound of `limit`."""
+
+    kind: ClassVar[str] = "queue_overflowed"
+    party: Party
+    queue: str
+    limit: int

@@ -14,7 +14,8 @@ from tether.attribution.vocabulary import Party, StreamEnd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnded(Fact):
-    """The stream to `peer` stopped without a goodbye. `silence_s` is how long nothing was heard."""
+    """The stream to `peer` stopped without a goodbye. `silence_s` is how long nothing was heard,
+    `idle_s` how long nothing had gone either way (None where it was not kept)."""
 
     kind: ClassVar[str] = "stream_ended"
     peer: Party
@@ -22,6 +23,7 @@ class StreamEnded(Fact):
     errno: str = ""
     close_code: int | None = None
     silence_s: float | None = None
+    idle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,10 @@ class TcpCounters(Fact):
     last_ack_recv_ms: int
     pmtu: int
     rtt_us: int
+    backoff: int = 0
+    lost: int = 0
+    snd_mss: int = 0
+    notsent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
