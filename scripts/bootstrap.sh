@@ -126,6 +126,9 @@ if [[ $mode == dev ]]; then
   want_program tmux tmux "a test attaches through a tunnel"
   want_program vim vim "tests edit with it on a terminal"
   want_program htop htop "a test watches it draw"
+  want_program nft nftables "tests break networks with it"
+  want_program conntrack conntrack "tests let routers forget with it"
+  want_program ip iproute2 "tests build networks with it"
   want_program sshfs sshfs "a test mounts a workspace"
 fi
 
