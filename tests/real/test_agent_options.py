@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +38,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 *("--data-dir", str(stack.root / "agent"), "--log-format", "json"),
                 *("--block-file-transfer", "--block-local-forwarding", "--block-remote-forwarding"),
                 *("--directory", "~/project", "--motd-file", str(motd)),
-                *("--stop-script", str(script)),
+                *("--stop-script", str(script), "--metrics-listen", "127.0.0.1:0"),
             ],
         )
         stack.agent.wait_event("agent ready")
@@ -82,6 +85,37 @@ def test_a_login_shell_on_a_terminal_is_shown_the_message_of_the_day(strict: Sta
     done = strict.run(*strict.ssh_argv("-tt", strict.host), input="exit\n")
     assert done.returncode == 0
     assert done.stdout.startswith("Be kind.\n\n")
+
+
+def test_metrics_and_state_are_told_on_this_machine_without_a_secret(strict: Stack) -> None:
+    url = strict.agent.wait_event("metrics ready")["url"]
+    assert strict.tether("ssh", "dev", "exit 4", check=False).returncode == 4
+
+    def read(path: str) -> str:
+        with urllib.request.urlopen(url.replace("/metrics", path), timeout=10) as answer:
+            return str(answer.read().decode())
+
+    ended = 'tether_agent_sessions_total{app="ssh",pty="false",type="ssh"} '
+    wait_for("a session that ended", lambda: ended + "0" not in read("/metrics") or None)
+    assert 'tether_agent_connections_open{method="derp"} ' in read("/metrics")
+    state = json.loads(read("/debug/state"))
+    assert (state["workspace"], state["policy"]["block_file_transfer"]) == ("dev", True)
+    assert "HOME" in state["variables"]
+    told = read("/metrics") + read("/debug/state")
+    for secret in (strict.agent_token.read_text().strip(), str(strict.home)):
+        assert secret not in told
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        read("/debug/token")
+
+
+def test_metrics_are_told_on_no_other_address(strict: Stack) -> None:
+    done = strict.tether(
+        *("agent", "--server", strict.url, "--token-file", str(strict.agent_token)),
+        *("--data-dir", str(strict.root / "other"), "--metrics-listen", "0.0.0.0:0"),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "0.0.0.0 is no loopback address" in done.stderr
 
 
 def test_the_stop_script_runs_when_the_workspace_and_when_the_agent_stops(strict: Stack) -> None:

@@ -18,6 +18,7 @@ from tether.agent.journal import Journal
 from tether.agent.reports import ReportPump
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
+from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
@@ -112,8 +113,11 @@ class Control:
         journal: Journal,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
+        on_end: Callable[[Disconnect], None] = lambda end: None,
     ) -> None:
-        """`dial` opens a stream to the server or raises `DialFailed`."""
+        """`dial` opens a stream to the server or raises `DialFailed`; `on_end` is told with the one
+        line of each link's end."""
+        self._on_end = on_end
         self._dial, self._journal, self._clock, self._jitter = dial, journal, clock, jitter
         self._backoff = Backoff()
         self._wait_s = 0.0
@@ -275,10 +279,12 @@ class Control:
         now, cell = self._clock.now(), live.driver.cell
         if not cell.ended:  # only a cancelled task gets here: whoever cancelled it gave no cause
             cell.offer(self._failure("the control link was dropped without a cause"))
+        judged = classify(ConnectType.SERVER_TO_AGENT, cell.facts).disconnect
+        self._on_end(judged)
         disconnected(
             _log,
             "disconnected from server",
-            classify(ConnectType.SERVER_TO_AGENT, cell.facts).disconnect,
+            judged,
             connection_id=live.welcome.connection_id,
             duration_s=round(now.mono - live.opened.mono, 3),
         )

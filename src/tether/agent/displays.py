@@ -19,6 +19,7 @@ from asyncssh.forward import SSHLocalPortForwarder
 from asyncssh.listener import SSHForwardListener, create_tcp_local_listener
 
 from tether.agent import xauthority
+from tether.agent.metrics import X11Error
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
@@ -56,8 +57,14 @@ class Display:
 class Displays:
     """All displays of one agent."""
 
-    def __init__(self, numbers: range = NUMBERS, *, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        numbers: range = NUMBERS,
+        *,
+        clock: Clock,
+        on_error: Callable[[X11Error], None] = lambda error: None,
+    ) -> None:
+        self._clock, self._on_error = clock, on_error
         self._numbers = numbers
         self._open: dict[int, Display] = {}
         """In the order of their last use."""
@@ -87,10 +94,18 @@ class Displays:
             OSError: there is no port for it, or its cookie cannot be kept.
             ValueError: that is no cookie.
         """
-        async with self._listening:
-            display = await self._listen(conn, cookies, cookie, single)
+        try:
+            async with self._listening:
+                display = await self._listen(conn, cookies, cookie, single)
+        except OSError:
+            self._on_error(X11Error.LISTENER)
+            raise
         try:
             await self._write(partial(xauthority.put, cookies, display.number, protocol, cookie))
+        except (OSError, ValueError):
+            self._on_error(X11Error.XAUTHORITY)
+            display.close()
+            raise
         except BaseException:
             display.close()
             raise
@@ -145,6 +160,7 @@ class Displays:
         if found is None:
             raise OSError(errno.EADDRINUSE, "every display's port is in use by others")
         self._log.warning("display evicted", display=found.number, drawing=len(found.drawing))
+        self._on_error(X11Error.EVICTED)
         found.close()
         return found.number
 

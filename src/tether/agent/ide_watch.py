@@ -28,6 +28,7 @@ from tether.agent.port_inspection import Found, PortInspector
 from tether.agent.process_end import ProcessEnd, ProcessWatch
 from tether.agent.socket_holders import Holder
 from tether.attribution.classify import classify
+from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType
 from tether.log import disconnected, get_logger
@@ -55,10 +56,13 @@ class IdeWatcher:
         *,
         clock: Clock,
         on_record: Callable[[IdeSessionRecord], None] = lambda record: None,
+        on_end: Callable[[Disconnect], None] = lambda end: None,
         proc: Path = Path("/proc"),
     ) -> None:
-        """`on_record` is given each session's record twice: at its start and at its end."""
-        self._inspector, self._clock, self._on_record = inspector, clock, on_record
+        """`on_record` is given each session's record twice: at its start and at its end. `on_end`
+        is told with the one line of each end."""
+        self._inspector, self._clock = inspector, clock
+        self._on_record, self._on_end = on_record, on_end
         self._proc = proc
         self._log = get_logger("ide")
         self._loop = asyncio.get_running_loop()
@@ -160,6 +164,7 @@ class IdeWatcher:
 
     def _told(self, session: IdeSession) -> None:
         verdict = classify(ConnectType.AGENT_TO_CLIENT, session.cell.facts)
+        self._on_end(verdict.disconnect)
         ended = session.ended or self._clock.now()
         disconnected(
             self._log,

@@ -13,6 +13,7 @@ from functools import partial
 import asyncssh
 
 from tether.agent.environment import Account, session_environment
+from tether.agent.metrics import SessionError
 from tether.agent.motd import greeting
 from tether.agent.process import ExitStatus, Processes
 from tether.agent.session import Session
@@ -156,15 +157,18 @@ class Sessions:
         self._shared.on_item(self._record(session))
 
     def session_refused(self, session: Session, refusal: Refusal) -> None:
+        self._went_wrong(session, SessionError.BLOCKED)
         self._log.warning(
             "ssh session blocked", what=refusal.what, reason=refusal.message, **_names(session)
         )
         self._cell.note(refusal.fact(self.now()))
 
     def terminal_refused(self, session: Session, wrong: OSError) -> None:
+        self._went_wrong(session, SessionError.TERMINAL)
         self._log.warning("no terminal can be opened", error=str(wrong), **_names(session))
 
     def session_failed(self, session: Session, wrong: OSError) -> None:
+        self._went_wrong(session, SessionError.START_COMMAND)
         self._log.error("ssh session failed", error=str(wrong), **_names(session))
 
     def session_ended(
@@ -201,8 +205,15 @@ class Sessions:
         if session.started_at is not None:
             self._shared.on_item(self._record(session, session.ended_at, status, self.now()))
 
+    def _went_wrong(self, session: Session, error: SessionError) -> None:
+        self._shared.metrics.session_failed(error, session.session_type, pty=session.pty)
+
     def _over(self, session: Session, now: float, status: ExitStatus | None) -> None:
         session.ended_at = now
+        metrics = self._shared.metrics
+        metrics.session_ended(session.kind, session.session_type, pty=session.pty)
+        if session.subsystem == "sftp":
+            metrics.sftp_ended(failed=status is not None and status != ExitStatus(code=0))
         self._shared.counts.ended(session.kind)
         self._log.info(
             "ssh session ended",

@@ -16,6 +16,7 @@ from tether.agent.displays import NUMBERS, Displays
 from tether.agent.environment import Account
 from tether.agent.hostkey import HostKey
 from tether.agent.ide_watch import IdeWatcher
+from tether.agent.metrics import AgentMetrics
 from tether.agent.process import Processes
 from tether.agent.reconnecting_pty import PtySettings
 from tether.agent.session_counts import SessionCounts
@@ -74,6 +75,7 @@ class Shared:
     clock: Clock
     processes: Processes
     counts: SessionCounts
+    metrics: AgentMetrics
     displays: Displays
     ide: IdeWatcher
     terminals: TerminalService

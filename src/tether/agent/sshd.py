@@ -16,6 +16,7 @@ from tether.agent.connection import Connection
 from tether.agent.displays import Displays
 from tether.agent.environment import current_account
 from tether.agent.ide_watch import IdeWatcher
+from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.port_inspection import PortInspector
 from tether.agent.process import Processes
 from tether.agent.session_counts import SessionCounts
@@ -24,7 +25,7 @@ from tether.agent.ssh_settings import Shared, SshSettings as SshSettings
 from tether.agent.terminal_service import TerminalService
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
-from tether.attribution.disconnect import CloseCell
+from tether.attribution.disconnect import CloseCell, Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, Vantage
@@ -32,6 +33,7 @@ from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.streams import MessageStream
 from tether.net.tasks import Tasks
+from tether.protocol.forwards import ForwardRecord, ForwardRollup
 from tether.protocol.instant import Instant
 from tether.protocol.messages import ReportItem, TunnelOffer
 
@@ -64,25 +66,32 @@ class SshServer:
         *,
         clock: Clock,
         on_item: Callable[[ReportItem], None] = lambda item: None,
+        metrics: AgentMetrics | None = None,
     ) -> None:
         """`on_item` is given what is to be reported: each session's and each IDE's start and end,
         forwarded connections, file operations. Those of a connection come before its `serve`
         returns, an IDE's end at the latest in `finish`."""
         self.settings = settings
-        self.counts = SessionCounts()
+        self.counts, self.metrics = SessionCounts(), metrics or AgentMetrics()
         self._clock, self._on_item = clock, on_item
         self._options = server_options(settings.host_key)
         self._processes = Processes()
         self._terminals = TerminalService(
-            self._processes, settings=lambda: self.settings, clock=clock
+            self._processes,
+            settings=lambda: self.settings,
+            clock=clock,
+            metrics=self.metrics,
         )
         self._inspector = PortInspector(clock=clock)
         self._shared = Shared(
             clock=clock,
             processes=self._processes,
             counts=self.counts,
-            displays=Displays(settings.displays, clock=clock),
-            ide=IdeWatcher(self._inspector, clock=clock, on_record=self._report),
+            metrics=self.metrics,
+            displays=Displays(settings.displays, clock=clock, on_error=self.metrics.x11_failed),
+            ide=IdeWatcher(
+                self._inspector, clock=clock, on_record=self._report, on_end=self._ide_ended
+            ),
             on_item=self._report,
             terminals=self._terminals,
         )
@@ -92,6 +101,12 @@ class SshServer:
         self._idle.set()
         self._closing = False
         self._log = get_logger("ssh")
+        self.metrics.watch(
+            connections=self._methods,
+            sessions=lambda: self.counts.open,
+            ides=lambda: len(self._shared.ide.sessions),
+            terminals=lambda: len(self._terminals.current),
+        )
 
     @property
     def live(self) -> Mapping[str, TunnelOffer]:
@@ -212,7 +227,15 @@ class SshServer:
         )
 
     def _report(self, item: ReportItem) -> None:
+        if isinstance(item, ForwardRecord | ForwardRollup):
+            self.metrics.forwarded(item)
         self._on_item(item)
+
+    def _methods(self) -> Mapping[str, int]:
+        return {str(ConnectionMethod.DERP): len(self._connections)}
+
+    def _ide_ended(self, end: Disconnect) -> None:
+        self.metrics.disconnected(Layer.IDE, end)
 
     def _ended(self, connection: Connection, connected_at: Instant) -> ConnectionEnd:
         offer, tunnel, now = connection.offer, connection.tunnel, self._clock.now()
@@ -226,10 +249,14 @@ class SshServer:
             user=offer.user,
             client_ip=offer.client_ip,
         )
+        judged = classify(_A2C, end.cell.facts).disconnect
+        self.metrics.disconnected(Layer.CONNECTION, judged)
+        if not any(isinstance(fact, ev.Authenticated) for fact in end.cell.facts):
+            self.metrics.connection_failed()
         disconnected(
             self._log,
             "ssh connection closed",
-            classify(_A2C, end.cell.facts).disconnect,
+            judged,
             connection_id=end.connection_id,
             connection_method=str(ConnectionMethod.DERP),
             duration_s=round(now.mono - connected_at.mono, 3),

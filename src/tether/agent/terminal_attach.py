@@ -254,6 +254,7 @@ class TerminalAttach:
         now = self._clock.now()
         code = verdict.disconnect.exit_code
         self._carrier.close(code if code is not None else 0 if verdict.disconnect.expected else 1)
+        self._terminals.detached(verdict.disconnect)
         disconnected(
             self._log,
             "terminal attach closed",

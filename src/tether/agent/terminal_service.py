@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 
 from tether.agent.environment import current_account, session_environment
+from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.process import ExitStatus, Processes
 from tether.agent.reconnecting_pty import ProgramTerminal, ReconnectingPty
 from tether.agent.screens import Screens
@@ -20,6 +21,7 @@ from tether.agent.terminal_start import start_with
 from tether.agent.terminals import Terminals
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
+from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Vantage
 from tether.log import disconnected, get_logger
@@ -32,10 +34,16 @@ class TerminalService:
     """See the module's law. Make it in a running loop."""
 
     def __init__(
-        self, processes: Processes, *, settings: Callable[[], SshSettings], clock: Clock
+        self,
+        processes: Processes,
+        *,
+        settings: Callable[[], SshSettings],
+        clock: Clock,
+        metrics: AgentMetrics,
     ) -> None:
         """`settings` are asked for with each terminal: a Welcome changes them."""
         self._processes, self._settings, self._clock = processes, settings, clock
+        self._metrics = metrics
         self._leaving: list[Terminals] = []
         self.current = self._terminals()
 
@@ -58,6 +66,7 @@ class TerminalService:
             clock=self._clock,
             settings=self._settings().terminals,
             on_over=self._over,
+            on_detach=self._detached,
         )
 
     def _start(
@@ -81,6 +90,9 @@ class TerminalService:
         )
         return start(command, size=size, on_exit=on_exit)
 
+    def _detached(self, end: Disconnect) -> None:
+        self._metrics.disconnected(Layer.ATTACH, end)
+
     def _over(self, terminal: ReconnectingPty) -> None:
         now, status = self._clock.now(), terminal.status
         facts = terminal.cell.facts
@@ -93,10 +105,12 @@ class TerminalService:
                 open_sessions=0,
             )
             facts = (ended, *facts)
+        judged = classify(ConnectType.AGENT_TO_CLIENT, facts).disconnect
+        self._metrics.disconnected(Layer.TERMINAL, judged)
         disconnected(
             _log,
             "terminal closed",
-            classify(ConnectType.AGENT_TO_CLIENT, facts).disconnect,
+            judged,
             terminal_id=terminal.id,
             duration_s=round(now.mono - terminal.created.mono, 3),
         )

@@ -22,6 +22,7 @@ from tether.agent.reconnecting_pty import (
     State,
 )
 from tether.agent.screens import Screens
+from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.net.clock import Clock
 from tether.protocol.attach import agent_goodbye
@@ -60,8 +61,11 @@ class Terminals:
         clock: Clock,
         settings: PtySettings | None = None,
         on_over: Callable[[ReconnectingPty], None] = lambda pty: None,
+        on_detach: Callable[[Disconnect], None] = lambda end: None,
     ) -> None:
-        """`on_over` is told of each terminal that has ended; its cell says why."""
+        """`on_over` is told of each terminal that has ended; its cell says why. `on_detach` is told
+        how each attach ended."""
+        self.detached = on_detach
         self.settings = settings or PtySettings()
         self._start, self._screens, self._clock, self._told = start, screens, clock, on_over
         self._live: dict[str, ReconnectingPty] = {}

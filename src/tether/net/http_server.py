@@ -64,7 +64,7 @@ class PatientH11(H11Protocol):
 class Listener(uvicorn.Server):
     """Serves an ASGI application on sockets that are bound already."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, *, grace_s: int = GRACE_S) -> None:
         config = uvicorn.Config(
             app,
             http=PatientH11,
@@ -79,7 +79,7 @@ class Listener(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,  # whose X-Forwarded-For is believed is a setting of ours
-            timeout_graceful_shutdown=GRACE_S,
+            timeout_graceful_shutdown=grace_s,
         )
         super().__init__(config)
         self._up = asyncio.Event()

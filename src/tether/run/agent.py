@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import stat
 import sys
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tether import config, log
@@ -22,8 +24,10 @@ from tether.agent import host
 from tether.agent.control import Control
 from tether.agent.environment import inherited
 from tether.agent.hostkey import HostKey, HostKeyUnusable, load_or_create
+from tether.agent.introspection import Introspection
 from tether.agent.journal import Journal
 from tether.agent.journal_file import JournalFailed
+from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
 from tether.agent.reconnecting_pty import PtySettings
 from tether.agent.sshd import SshServer, SshSettings
@@ -35,12 +39,16 @@ from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.parent import follow_parent
 from tether.net.streams import DialFailed, MessageStream
+from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
 from tether.protocol.messages import MAX_CONTROL_MESSAGE, ReportItem
 from tether.version import VERSION
 
 JOURNAL_FILE = "journal.db"
+
+LISTENER_STOP_S = 0.5
+"""How long whoever reads the metrics may hold up our end."""
 
 _log = log.get_logger("agent")
 
@@ -61,6 +69,8 @@ class AgentSettings:
     stop_script: Path | None = None
     policy: TransferPolicy = field(default_factory=TransferPolicy)
     terminals: PtySettings = field(default_factory=PtySettings)
+    metrics_listen: tuple[str, int] | None = None
+    """Loopback host and port of /metrics; None for nowhere."""
 
 
 class CannotStart(Exception):
@@ -115,10 +125,11 @@ async def _run(settings: AgentSettings, control_url: str, host_key: HostKey) -> 
     if previous is not None and previous.died:
         _tell_of_death(previous, me)
     try:
-        supervisor = _build(settings, control_url, host_key, journal, me, clock)
+        supervisor, ssh = _build(settings, control_url, host_key, journal, me, clock)
         watcher = signals.SignalWatcher(supervisor.signalled)
         try:
-            code = await supervisor.run()
+            async with _told_here(settings.metrics_listen, ssh, me):
+                code = await supervisor.run()
         finally:
             watcher.stop()
     finally:
@@ -133,7 +144,9 @@ def _build(
     journal: Journal,
     me: RunMarker,
     clock: Clock,
-) -> Supervisor:
+) -> tuple[Supervisor, SshServer]:
+    metrics = AgentMetrics()
+
     def report(item: ReportItem) -> None:
         journal.post(item)
 
@@ -150,8 +163,9 @@ def _build(
         ),
         clock=clock,
         on_item=report,
+        metrics=metrics,
     )
-    return Supervisor(
+    supervisor = Supervisor(
         me=Identity(
             run=me,
             hostname=host.hostname(),
@@ -159,7 +173,10 @@ def _build(
             hangup_stops=_hangup_stops(),
         ),
         control=Control(
-            dial=_dialler(control_url, settings.token_file), journal=journal, clock=clock
+            dial=_dialler(control_url, settings.token_file),
+            journal=journal,
+            clock=clock,
+            on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
         ),
         tunnels=Tunnels(ssh=ssh, journal=journal, clock=clock, dial=dial_relay),
         ssh=ssh,
@@ -172,6 +189,58 @@ def _build(
             directory=os.path.expanduser("~"),
         ),
     )
+    return supervisor, ssh
+
+
+@contextlib.asynccontextmanager
+async def _told_here(
+    address: tuple[str, int] | None, ssh: SshServer, me: RunMarker
+) -> AsyncIterator[None]:
+    """Serve `/metrics` meanwhile, if it was asked for."""
+    if address is None:
+        yield
+        return
+    from tether.net.http_server import Listener, bind
+
+    try:
+        sock = bind(*address)
+    except OSError as wrong:
+        raise CannotStart(
+            f"metrics cannot be told at {address[0]}:{address[1]}: {wrong}"
+        ) from wrong
+    listener = Listener(
+        Introspection(metrics=ssh.metrics.render, state=lambda: _state(ssh, me)), grace_s=0
+    )
+    tasks = Tasks("metrics")
+    tasks.spawn(listener.serve(sockets=[sock]), "listener")
+    host, port = sock.getsockname()[:2]
+    _log.info("metrics ready", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+    try:
+        yield
+    finally:
+        listener.should_exit = True
+        await tasks.wait(LISTENER_STOP_S)
+        await tasks.cancel()
+        sock.close()
+
+
+def _state(ssh: SshServer, me: RunMarker) -> dict[str, object]:
+    settings = ssh.settings
+    return {
+        "version": VERSION,
+        "pid": me.pid,
+        "instance_id": me.instance_id,
+        "started_at": me.started_at,
+        "workspace": settings.workspace,
+        "workspace_id": settings.workspace_id,
+        "policy": dataclasses.asdict(settings.policy),
+        "variables": sorted(settings.env),
+        "sessions": {app: count for app, count in sorted(ssh.counts.open.items()) if count},
+        "connections": [
+            {"connection_id": key, "user": offer.user, "client_ip": offer.client_ip}
+            for key, offer in ssh.live.items()
+        ],
+    }
 
 
 def _tell_of_death(previous: PreviousRun, me: RunMarker) -> None:

@@ -167,6 +167,11 @@ def server(
     metavar="SPAN",
     help="End a `tether attach` terminal that nobody looked at for so long; or `never`.",
 )
+@click.option(
+    "--metrics-listen",
+    metavar="HOST:PORT",
+    help="Tell /metrics and /debug/state there, a loopback address. Default: nowhere.",
+)
 @click.option("--block-file-transfer", is_flag=True, help="Refuse sftp, scp and rsync.")
 @click.option("--block-local-forwarding", is_flag=True, help="Refuse ssh -L, -D and -W.")
 @click.option("--block-remote-forwarding", is_flag=True, help="Refuse ssh -R.")
@@ -176,6 +181,7 @@ def agent(
     block_file_transfer: bool,
     block_local_forwarding: bool,
     block_remote_forwarding: bool,
+    metrics_listen: str | None,
     **more: Any,
 ) -> int:
     """Run the agent inside a workspace.
@@ -184,6 +190,7 @@ def agent(
     Example:
       tether agent --server https://tether.example.com --token-file token --data-dir ~/.tether-agent
     """
+    from tether.agent.introspection import NotLoopback, listen_address
     from tether.agent.reconnecting_pty import PtySettings
     from tether.agent.transfer_policy import TransferPolicy
     from tether.run.agent import AgentSettings, main
@@ -193,7 +200,16 @@ def agent(
         block_local_forwarding=block_local_forwarding,
         block_remote_forwarding=block_remote_forwarding,
     )
-    terminals = PtySettings(idle_s=terminal_idle)
+    try:
+        listen = listen_address(metrics_listen) if metrics_listen is not None else None
+    except NotLoopback as wrong:
+        raise click.UsageError(str(wrong)) from wrong
     return main(
-        AgentSettings(login_timeout_s=login_timeout, policy=policy, terminals=terminals, **more)
+        AgentSettings(
+            login_timeout_s=login_timeout,
+            policy=policy,
+            terminals=PtySettings(idle_s=terminal_idle),
+            metrics_listen=listen,
+            **more,
+        )
     )

@@ -1,0 +1,75 @@
+"""What an agent tells on its own machine: `/metrics`, `/healthz`, and `/debug/state` for people.
+
+Law: reads, changes nothing, and knows no secret: tokens, tickets, keys, cookies and the values of
+variables are not in its reach. An ASGI application; who listens for it listens on loopback only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+import msgspec
+
+from tether.agent.metrics import CONTENT_TYPE
+
+State = Mapping[str, Any]
+
+_JSON, _TEXT = "application/json", "text/plain; charset=utf-8"
+
+
+class NotLoopback(ValueError):
+    """The address can be reached from elsewhere; the text is one sentence."""
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` of a loopback address; port 0 is any free port.
+
+    Raises:
+        NotLoopback: it is none.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isdecimal() and int(port) < 65536):
+        raise NotLoopback(f"{text!r} is no address: write HOST:PORT, such as 127.0.0.1:9464")
+    try:
+        loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise NotLoopback(
+            f"{host} is no loopback address: metrics are told on this machine only, to whoever asks"
+        )
+    return host, int(port)
+
+
+class Introspection:
+    """The ASGI application."""
+
+    def __init__(self, *, metrics: Callable[[], bytes], state: Callable[[], State]) -> None:
+        self._metrics, self._state = metrics, state
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        status, kind, body = self._answer(scope["method"], scope["path"])
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send(
+            {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
+        )
+
+    def _answer(self, method: str, path: str) -> tuple[int, str, bytes]:
+        if method not in ("GET", "HEAD"):
+            return 405, _TEXT, b"only GET\n"
+        match path:
+            case "/metrics":
+                return 200, CONTENT_TYPE, self._metrics()
+            case "/healthz":
+                return 200, _TEXT, b"ok\n"
+            case "/debug/state":
+                return 200, _JSON, msgspec.json.format(msgspec.json.encode(self._state())) + b"\n"
+            case _:
+                return 404, _TEXT, b"there are /metrics, /healthz and /debug/state\n"
