@@ -1,4 +1,4 @@
-"""The client's control link, against a scripted server at the other end of a cable."""
+"""The client's control links, against scripted servers at the other ends of cables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,26 @@ from tests.support.streams import Cable
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.cli.control import GRANT_TIMEOUT_S, ControlLink
+from tether.cli.control import (
+    DOUBT_S,
+    GRANT_TIMEOUT_S,
+    LINK_WAIT_S,
+    Back,
+    Control,
+    ControlWord,
+    TurnedAway,
+    Unasked,
+)
 from tether.cli.failure import Failure
 from tether.net.driver import LinkDriver
+from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.protocol.link import Link, facts_of
 from tether.protocol.messages import (
+    CarrierDenied,
+    CarrierGrant,
+    CarrierRequest,
+    Ended,
     Goodbye,
     Hello,
     Message,
@@ -68,15 +82,46 @@ class Server:
         self._answer(message, self.driver)
 
 
-def play(answer: Answers, scene: Callable[..., Coroutine[Any, Any, None]]) -> None:
+class Town:
+    """Where the client dials: a cable and a server for each link, or a refusal."""
+
+    def __init__(self, answer: Answers) -> None:
+        self.answer = answer
+        self.cables: list[Cable] = []
+        self.servers: list[Server] = []
+        self.running: list[asyncio.Task[CloseCell]] = []
+        self.dialled: list[float] = []
+        self.refuses: DialFailed | None = None
+        self.words: list[ControlWord] = []
+        self.tasks = Tasks("town")
+        self.control = Control(
+            self.dial, LoopClock(), on_word=self.words.append, jitter=lambda: 0.0
+        )
+
+    async def dial(self) -> MessageStream:
+        self.dialled.append(asyncio.get_running_loop().time())
+        if self.refuses is not None:
+            raise self.refuses
+        self.cables.append(Cable())
+        self.servers.append(Server(self.cables[-1], self.answer))
+        self.running.append(self.tasks.spawn(self.servers[-1].driver.run(), "server"))
+        return self.cables[-1].left
+
+    @property
+    def heard(self) -> list[Message]:
+        """All that any server heard."""
+        return [message for server in self.servers for message in server.heard]
+
+
+def play(answer: Answers, scene: Callable[[Town], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
-        cable, tasks = Cable(), Tasks("test")
-        server = Server(cable, answer)
-        running = tasks.spawn(server.driver.run(), "server")
+        town = Town(answer)
         try:
-            await scene(ControlLink(cable.left, LoopClock()), server, cable, running)
+            await town.control.connect()
+            await scene(town)
         finally:
-            await tasks.cancel()
+            await town.control.leave()
+            await town.tasks.cancel()
 
     run(main)
 
@@ -89,6 +134,8 @@ def grants(message: Message, driver: LinkDriver) -> None:
             driver.send(GRANT)
         case Report(journal_id=journal, first_seq=seq):
             driver.send(ReportAck(journal_id=journal, seq=seq))
+        case CarrierRequest(request_id=request, carrier=carrier):
+            driver.send(CarrierGrant(request_id=request, connection_id="t", carrier=carrier))
 
 
 def silent(*_: Any) -> None:
@@ -96,13 +143,12 @@ def silent(*_: Any) -> None:
 
 
 def test_hello_and_request_are_one_journey() -> None:
-    async def scene(link: ControlLink, server: Server, *_: Any) -> None:
-        assert await link.request_tunnel("dev", "ssh-ed25519 K") == GRANT
-        hello, request = server.heard
+    async def scene(town: Town) -> None:
+        assert await town.control.request_tunnel("dev", "ssh-ed25519 K") == GRANT
+        hello, request = town.heard
         assert isinstance(hello, Hello)
         assert (hello.role, hello.protocol) == ("client", (1, 0))
         assert request == TunnelRequest(request_id=1, workspace="dev", public_key="ssh-ed25519 K")
-        await link.leave()
 
     play(grants, scene)
 
@@ -110,14 +156,14 @@ def test_hello_and_request_are_one_journey() -> None:
 def refusal(answer: Answers, break_it: Callable[[Cable], None] | None = None) -> str:
     told = ""
 
-    async def scene(link: ControlLink, server: Server, cable: Cable, *_: Any) -> None:
+    async def scene(town: Town) -> None:
         nonlocal told
         if break_it is not None:
-            asyncio.get_running_loop().call_later(1, break_it, cable)
+            asyncio.get_running_loop().call_later(1, break_it, town.cables[0])
         with pytest.raises(Failure) as refused:
-            await link.request_tunnel("dev", "k")
+            await town.control.request_tunnel("dev", "k")
         told = str(refused.value)
-        await link.leave()
+        assert len(town.dialled) == 1, "a first link that fails is not dialled again"
 
     play(answer, scene)
     return told
@@ -155,12 +201,11 @@ def test_a_lost_link_before_the_grant_is_told() -> None:
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:
-    async def scene(link: ControlLink, *_: Any) -> None:
+    async def scene(town: Town) -> None:
         began = asyncio.get_running_loop().time()
         with pytest.raises(Failure, match="did not answer the request for a tunnel in time"):
-            await link.request_tunnel("dev", "k")
+            await town.control.request_tunnel("dev", "k")
         assert asyncio.get_running_loop().time() - began == GRANT_TIMEOUT_S
-        await link.leave()
 
     play(silent, scene)
 
@@ -191,22 +236,22 @@ def seen() -> Tunnel:
 
 
 def test_a_report_holds_our_own_vantage_and_is_committed_before_we_leave() -> None:
-    async def scene(link: ControlLink, server: Server, _: Cable, running: Any) -> None:
-        await link.request_tunnel("dev", "k")
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
         tunnel = seen()
-        assert await link.report("t", tunnel)
-        await link.leave()
-        report = server.heard[2]
+        assert await town.control.report("t", tunnel)
+        await town.control.leave()
+        hello, _, report = town.heard[:3]
         assert isinstance(report, Report)
-        (ended,) = report.items
-        hello = server.heard[0]
         assert isinstance(hello, Hello)
+        (ended,) = report.items
+        assert isinstance(ended, Ended)
         assert (report.journal_id, report.first_seq) == (hello.instance_id, 1)
-        assert (ended.connection_id, ended.rx_bytes, ended.tx_bytes) == ("t", 10, 20)  # type: ignore[union-attr]
-        assert facts_of(ended.facts) == list(tunnel.cell.facts[1:])  # type: ignore[union-attr]
-        assert facts_of(ended.symptoms) == list(tunnel.cell.symptoms)  # type: ignore[union-attr]
-        cell = await running
-        (said,) = cell.facts
+        assert (ended.connection_id, ended.rx_bytes, ended.tx_bytes) == ("t", 10, 20)
+        assert facts_of(ended.facts) == list(tunnel.cell.facts[1:])
+        assert facts_of(ended.symptoms) == list(tunnel.cell.symptoms)
+        (said,) = (await town.running[0]).facts
+        assert isinstance(said, ev.GoodbyeSaid)
         assert (said.by, said.cause) == (Party.CLIENT, "client.closed")
 
     play(grants, scene)
@@ -217,34 +262,242 @@ def test_a_report_that_nobody_acknowledges_holds_us_up_for_a_second_only() -> No
         if not isinstance(message, Report):
             grants(message, driver)
 
-    async def scene(link: ControlLink, *_: Any) -> None:
-        await link.request_tunnel("dev", "k")
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
         began = asyncio.get_running_loop().time()
-        assert not await link.report("t", seen())
+        assert not await town.control.report("t", seen())
         assert asyncio.get_running_loop().time() - began == 1.0
-        await link.leave()
 
     play(forgets, scene)
 
 
-def test_a_link_that_is_gone_holds_nobody_up() -> None:
-    async def scene(link: ControlLink, server: Server, cable: Cable, *_: Any) -> None:
-        await link.request_tunnel("dev", "k")
-        cable.reset()
+def test_the_last_report_waits_for_the_next_link() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.cables[0].reset()
+        await asyncio.sleep(0)
+        assert await town.control.report("t", seen())
+        assert [isinstance(m, Report) for m in town.servers[1].heard] == [False, True]
+
+    play(grants, scene)
+
+
+def test_a_report_whose_link_ends_is_sent_again_on_the_next_one() -> None:
+    def resets_once(message: Message, driver: LinkDriver) -> None:
+        if isinstance(message, Report) and len(town_of[0].cables) == 1:
+            town_of[0].cables[0].reset()
+        else:
+            grants(message, driver)
+
+    town_of: list[Town] = []
+
+    async def scene(town: Town) -> None:
+        town_of.append(town)
+        await town.control.request_tunnel("dev", "k")
+        assert await town.control.report("t", seen())
+        assert len(town.cables) == 2
+
+    play(resets_once, scene)
+
+
+def test_a_server_that_stays_away_holds_the_last_report_up_for_a_bounded_time() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.refuses = DialFailed("nothing listens")
+        town.cables[0].reset()
         await asyncio.sleep(60)  # a tunnel lives on without its control link
         began = asyncio.get_running_loop().time()
-        assert not await link.report("t", seen())
-        await link.leave()
+        assert not await town.control.report("t", seen())
+        assert asyncio.get_running_loop().time() - began == pytest.approx(LINK_WAIT_S)
+
+    play(grants, scene)
+
+
+def test_a_lost_link_is_dialled_again_by_a_backoff_and_the_owner_is_told_when_it_is_back() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        await asyncio.sleep(20)  # a useful link
+        town.refuses = DialFailed("nothing listens")
+        lost_at = asyncio.get_running_loop().time()
+        town.cables[0].reset()
+        await asyncio.sleep(3)
+        town.refuses = None
+        await asyncio.sleep(10)
+        waits = [round(at - lost_at, 3) for at in town.dialled[1:]]
+        assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+        assert town.words == [Back()]
+        (hello,) = town.servers[1].heard
+        first = town.servers[0].heard[0]
+        assert isinstance(hello, Hello) and isinstance(first, Hello)
+        assert hello.instance_id == first.instance_id
+
+    play(grants, scene)
+
+
+def test_a_server_that_takes_the_link_and_drops_it_at_once_is_not_stormed() -> None:
+    def drops(message: Message, driver: LinkDriver) -> None:
+        grants(message, driver)
+        if isinstance(message, Hello) and len(town_of[0].servers) > 1:
+            driver.leave("server.shutdown")
+
+    town_of: list[Town] = []
+
+    async def scene(town: Town) -> None:
+        town_of.append(town)
+        await town.control.request_tunnel("dev", "k")
+        town.cables[0].reset()
+        await asyncio.sleep(600)
+        assert len(town.dialled) < 80
+
+    play(drops, scene)
+
+
+def test_the_servers_hint_when_to_come_back_is_followed() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.servers[0].driver.leave("server.shutdown", retry_after_s=7.0)
+        await asyncio.sleep(6)
+        assert len(town.dialled) == 1
+        await asyncio.sleep(3)
+        assert len(town.dialled) == 2
+
+    play(grants, scene)
+
+
+def test_a_revoked_token_is_told_and_nothing_is_dialled_any_more() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.refuses = DialFailed("this token was revoked", status=401, cause="token_revoked")
+        town.cables[0].reset()
+        await asyncio.sleep(600)
+        assert len(town.dialled) == 2
+        assert town.words == [TurnedAway("this token was revoked")]
+        began = asyncio.get_running_loop().time()
+        assert not await town.control.report("t", seen())
         assert asyncio.get_running_loop().time() == began
 
     play(grants, scene)
 
 
+def test_a_goodbye_for_ever_is_told() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.servers[0].driver.leave(
+            "access.user_revoked", detail="alice may not use this server", retry_after_s=-1
+        )
+        await asyncio.sleep(600)
+        assert len(town.dialled) == 1
+        assert town.words == [TurnedAway("alice may not use this server")]
+
+    play(grants, scene)
+
+
+def test_a_proxys_401_is_only_a_failed_dial() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.refuses = DialFailed("HTTP status 401", status=401)
+        town.cables[0].reset()
+        await asyncio.sleep(60)
+        assert len(town.dialled) > 5
+        assert town.words == []
+
+    play(grants, scene)
+
+
+def test_a_carrier_is_asked_for_and_the_answer_handed_on() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.control.ask("t", 7, region="fra", avoid=("ws://a",))
+        await asyncio.sleep(1)
+        assert town.heard[-1] == CarrierRequest(
+            request_id=2, connection_id="t", carrier=7, region="fra", avoid=["ws://a"]
+        )
+        assert town.words == [CarrierGrant(request_id=2, connection_id="t", carrier=7)]
+
+    play(grants, scene)
+
+
+def test_a_question_without_a_link_is_answered_at_once() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.refuses = DialFailed("nothing listens")
+        town.cables[0].reset()
+        await asyncio.sleep(1)
+        town.control.ask("t", 7)
+        assert town.words == []  # not before the asker has gone on
+        await asyncio.sleep(0)
+        assert town.words == [Unasked(7)]
+
+    play(grants, scene)
+
+
+def test_a_question_whose_link_ends_is_answered() -> None:
+    def mute(message: Message, driver: LinkDriver) -> None:
+        if not isinstance(message, CarrierRequest):
+            grants(message, driver)
+
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.control.ask("t", 7)
+        await asyncio.sleep(1)
+        town.cables[0].reset()
+        await asyncio.sleep(1)
+        assert town.words == [Unasked(7), Back()]
+
+    play(mute, scene)
+
+
+def test_an_answer_that_nobody_asked_for_is_nothing() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.servers[0].driver.send(CarrierDenied(request_id=9, code="tunnel_over", message="no"))
+        await asyncio.sleep(1)
+        assert town.words == []
+
+    play(grants, scene)
+
+
+def test_a_link_that_is_doubted_and_does_not_answer_is_replaced() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.cables[0].go_silent()
+        town.control.doubt()
+        town.control.doubt()
+        await asyncio.sleep(DOUBT_S + 1)
+        assert len(town.dialled) == 2
+        assert town.words == [Back()]
+
+    play(grants, scene)
+
+
+def test_a_link_that_is_doubted_and_answers_is_kept() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.control.doubt()
+        await asyncio.sleep(10)
+        assert len(town.dialled) == 1
+
+    play(grants, scene)
+
+
+def test_questions_that_stay_unanswered_raise_the_doubt() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.cables[0].go_silent()
+        town.control.ask("t", 2)
+        await asyncio.sleep(10)
+        town.control.ask("t", 3)
+        await asyncio.sleep(DOUBT_S + 1)
+        assert town.words == [Unasked(2), Unasked(3), Back()]
+
+    play(grants, scene)
+
+
 def test_the_servers_goodbye_is_acknowledged_and_ends_the_link_only() -> None:
-    async def scene(link: ControlLink, server: Server, _: Cable, running: Any) -> None:
-        await link.request_tunnel("dev", "k")
-        server.driver.leave("server.shutdown", actor="signal:15")
-        cell = await running
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.servers[0].driver.leave("server.shutdown", actor="signal:15")
+        cell = await town.running[0]
         assert cell.facts == (
             ev.GoodbyeSaid(
                 vantage=Vantage.SERVER,
@@ -255,7 +508,6 @@ def test_the_servers_goodbye_is_acknowledged_and_ends_the_link_only() -> None:
             ),
         )
         assert cell.facts[0].at >= EPOCH
-        assert not [m for m in server.heard if isinstance(m, Goodbye)]
-        await link.leave()
+        assert not [m for m in town.heard if isinstance(m, Goodbye)]
 
     play(grants, scene)

@@ -1,33 +1,44 @@
-"""The client's control link: ask for a tunnel, and report afterwards what was seen of its end.
+"""The client's way to the server: one control link at a time, dialled again while a tunnel lives.
 
-Law: one link per `ssh`, not redialled: a tunnel outlives it. Whatever goes wrong before the tunnel is
-up is one sentence for the user, in the server's words where it had any.
+Law: whatever goes wrong before the first grant is one sentence for the user, in the server's words
+where it had any. After it the link is redialled quietly, by a backoff that only a useful link resets:
+a tunnel outlives it. A question that cannot be sent, or whose link ends, is answered `Unasked`. The
+last report waits for a link, for a bounded time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
+from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.explain import explain
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Purpose, StreamEnd, Vantage
 from tether.cli.failure import Failure
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
-from tether.net.streams import MessageStream
+from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.protocol.link import Link, records_of
 from tether.protocol.messages import (
     PROTOCOL,
+    CarrierDenied,
+    CarrierGrant,
+    CarrierRequest,
+    DerpMap,
     Ended,
     Garbage,
     Goodbye,
     Hello,
     Message,
+    Ping,
     Report,
     ReportAck,
     TunnelDenied,
@@ -37,11 +48,23 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
+from tether.protocol.retry import Backoff
 from tether.version import VERSION
 
 GRANT_TIMEOUT_S = 20.0
 REPORT_TIMEOUT_S = 1.0
+LINK_WAIT_S = 5.0
+"""How long the last report waits for a link that is away."""
+
+DOUBT_S = 3.0
+"""How long a link whose life is doubted may take to answer."""
+
+REFUSALS = frozenset({"token_unknown", "token_revoked", "token_expired", "user_revoked"})
+"""Words of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
+
 _OWN = (Vantage.CLIENT, Vantage.RELAY)
+
+Dial = Callable[[], Awaitable[MessageStream]]
 
 
 class Seen(Protocol):
@@ -54,49 +77,137 @@ class Seen(Protocol):
     def cell(self) -> CloseCell: ...
 
 
-class ControlLink:
-    """Call `request_tunnel` first, once; then `report`; `leave` last."""
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """The question for this carrier did not reach the server, or its answer did not reach us."""
 
-    def __init__(self, stream: MessageStream, clock: Clock) -> None:
-        self._clock = clock
+    carrier: int
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """The server can be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """The server will not have us any more: no further link is dialled. `message` says why."""
+
+    message: str
+
+
+ControlWord: TypeAlias = CarrierGrant | CarrierDenied | Unasked | Back | TurnedAway | DerpMap
+
+
+class _Live:
+    """The link that is up, from its first byte."""
+
+    def __init__(self, driver: LinkDriver, clock: Clock) -> None:
+        self.driver, self.opened = driver, clock.now().mono
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.welcome: Welcome | None = None
+        self.goodbye: Goodbye | None = None
+
+
+class Control:
+    """`connect` first, then `request_tunnel`, once; `leave` last."""
+
+    def __init__(
+        self,
+        dial: Dial,
+        clock: Clock,
+        *,
+        on_word: Callable[[ControlWord], None] = lambda _: None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`on_word` is told the answers to `ask`, and what becomes of the link meanwhile."""
+        self._dial, self._clock, self._jitter = dial, clock, jitter
+        self.on_word = on_word
         self._instance = os.urandom(16).hex()
-        loop = asyncio.get_running_loop()
-        self._granted: asyncio.Future[TunnelGrant] = loop.create_future()
-        self._reported: asyncio.Future[None] = loop.create_future()
+        self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("control")
-        self._goodbye: Goodbye | None = None
-        self._driver = LinkDriver(
-            stream=stream,
-            link=Link(me=Party.CLIENT, peer=Party.SERVER, now=clock.now()),
-            clock=clock,
-            pack=encode,
-            unpack=decode,
-            deliver=self._deliver,
-        )
-        self._running = self._tasks.spawn(self._run(), "run")
+        self._live: _Live | None = None
+        self._linked = asyncio.Event()
+        self._leaving = False
+        self._granted: asyncio.Future[TunnelGrant] = self._loop.create_future()
+        self._reported: asyncio.Future[None] = self._loop.create_future()
+        self._keeping: asyncio.Task[None] | None = None
+        self._doubt_timer: asyncio.TimerHandle | None = None
+        self._asked: dict[int, int] = {}
+        self._requests = 1
 
-    async def request_tunnel(self, workspace: str, public_key: str) -> TunnelGrant:
+    @property
+    def rtt_s(self) -> float | None:
+        """The round trip of the last ping."""
+        return self._live.driver.link.rtt_s if self._live is not None else None
+
+    async def connect(self) -> None:
+        """Dial the first link.
+
+        Raises:
+            DialFailed: as the dial.
+        """
+        live = self._open(await self._dial())
+        self._keeping = self._tasks.spawn(self._keep(live), "keep")
+
+    async def request_tunnel(
+        self,
+        workspace: str,
+        public_key: str,
+        *,
+        purpose: Purpose = Purpose.SSH,
+        region: str = "",
+    ) -> TunnelGrant:
         """Ask to be joined to a workspace's agent.
 
         Raises:
             Failure: the server said no, or the link ended first.
         """
-        # Both at once: the server reads them in order, and a round trip is saved.
-        self._driver.send(
-            Hello(
-                protocol=PROTOCOL,
-                role="client",
-                version=VERSION,
-                instance_id=self._instance,
-                hostname=socket.gethostname(),
+        assert self._live is not None, "connected"
+        # Right after the hello: the server reads them in order, and a round trip is saved.
+        self._live.driver.send(
+            TunnelRequest(
+                request_id=1,
+                workspace=workspace,
+                public_key=public_key,
+                purpose=purpose,
+                region=region,
             )
         )
-        self._driver.send(TunnelRequest(request_id=1, workspace=workspace, public_key=public_key))
         try:
             async with asyncio.timeout(GRANT_TIMEOUT_S):
                 return await self._granted
         except TimeoutError:
             raise Failure("the server did not answer the request for a tunnel in time") from None
+
+    def ask(
+        self, connection_id: str, carrier: int, *, region: str = "", avoid: tuple[str, ...] = ()
+    ) -> None:
+        """Ask for a further carrier; `on_word` is told the answer."""
+        if not self._linked.is_set() or self._live is None:
+            self._loop.call_soon(self.on_word, Unasked(carrier))
+            return
+        if self._asked:  # the one before was not answered either
+            self.doubt()
+        self._requests += 1
+        self._asked[self._requests] = carrier
+        self._live.driver.send(
+            CarrierRequest(
+                request_id=self._requests,
+                connection_id=connection_id,
+                carrier=carrier,
+                region=region,
+                avoid=list(avoid),
+            )
+        )
+
+    def doubt(self) -> None:
+        """Something happened that may have cut the link: it must answer soon, or is dialled anew."""
+        if self._live is None or self._doubt_timer is not None:
+            return
+        live, since = self._live, self._clock.now().mono
+        live.driver.send(Ping(n=0))
+        self._doubt_timer = self._loop.call_later(DOUBT_S, self._doubted, live, since)
 
     async def report(self, connection_id: str, seen: Seen) -> bool:
         """Tell the server what we saw of a tunnel's end; True if it has committed that."""
@@ -110,54 +221,164 @@ class ControlLink:
             rx_bytes=seen.rx_bytes,
             tx_bytes=seen.tx_bytes,
         )
-        self._driver.send(Report(journal_id=self._instance, first_seq=1, items=[ended]))
-        await asyncio.wait(
-            [self._reported, self._running],
-            timeout=REPORT_TIMEOUT_S,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        report = Report(journal_id=self._instance, first_seq=1, items=[ended])
+        until = self._loop.time() + LINK_WAIT_S
+        while not self._reported.done() and await self._link(until):
+            assert self._live is not None, "linked"
+            self._live.driver.send(report)
+            done, _ = await asyncio.wait(
+                [self._reported, self._live.over],
+                timeout=REPORT_TIMEOUT_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done:
+                break
         return self._reported.done()
 
     async def leave(self) -> None:
         """Say goodbye and wait until it is acknowledged, or for as long as a link lingers."""
-        self._driver.leave("client.closed")
-        await asyncio.wait([self._running])
+        self._leaving = True
+        if self._doubt_timer is not None:
+            self._doubt_timer.cancel()
+        if self._live is not None:
+            self._live.driver.leave("client.closed")
+            await asyncio.wait([self._live.over])
+        await self._tasks.cancel()
         if not self._granted.done():
             self._granted.cancel()
 
-    async def _run(self) -> None:
+    # -- one link after another ------------------------------------------------------------
+
+    async def _keep(self, live: _Live) -> None:
+        backoff = Backoff()
+        while True:
+            await self._live_on(live)
+            if self._leaving or not self._granted.done():
+                return
+            goodbye = live.goodbye
+            if goodbye is not None and goodbye.retry_after_s < 0:
+                self.on_word(TurnedAway(self._why(live)))
+                return
+            backoff.lived(self._clock.now().mono - live.opened)
+            hint_s = goodbye.retry_after_s if goodbye is not None else 0.0
+            following = await self._redial(backoff, hint_s)
+            if following is None:
+                return
+            live = following
+
+    async def _redial(self, backoff: Backoff, hint_s: float) -> _Live | None:
+        while True:
+            await asyncio.sleep(backoff.delay(self._jitter(), hint_s))
+            try:
+                return self._open(await self._dial())
+            except DialFailed as failed:
+                if failed.status == 401 and failed.cause in REFUSALS:
+                    self.on_word(TurnedAway(str(failed)))
+                    return None
+            backoff.lived(0.0)
+            hint_s = 0.0
+
+    def _open(self, stream: MessageStream) -> _Live:
+        driver = LinkDriver(
+            stream=stream,
+            link=Link(me=Party.CLIENT, peer=Party.SERVER, now=self._clock.now()),
+            clock=self._clock,
+            pack=encode,
+            unpack=decode,
+            deliver=self._deliver,
+        )
+        driver.send(
+            Hello(
+                protocol=PROTOCOL,
+                role="client",
+                version=VERSION,
+                instance_id=self._instance,
+                hostname=socket.gethostname(),
+            )
+        )
+        self._live = live = _Live(driver, self._clock)
+        return live
+
+    async def _live_on(self, live: _Live) -> None:
         try:
-            cell = await self._driver.run()
-        except asyncio.CancelledError:
-            self._granted.cancel()
-            raise
-        if not self._granted.done():
-            self._granted.set_exception(Failure(self._why(cell)))
-            self._granted.exception()  # it may be that nobody waits for it any more
+            await live.driver.run()
+        finally:
+            self._live = None
+            self._linked.clear()
+            live.over.set_result(None)
+            if not self._granted.done():
+                self._granted.set_exception(Failure(self._why(live)))
+                self._granted.exception()  # it may be that nobody waits for it any more
+            unanswered, self._asked = self._asked, {}
+            for carrier in unanswered.values():
+                self.on_word(Unasked(carrier))
 
-    def _why(self, cell: CloseCell) -> str:
-        if self._goodbye is not None and self._goodbye.detail:
-            return self._goodbye.detail
+    async def _link(self, until: float) -> bool:
+        """Whether a link is up, by `until` (the loop's time) at the latest."""
+        if self._keeping is None or self._keeping.done():
+            return False
+        waiting = self._tasks.spawn(self._linked.wait(), "link")
+        await asyncio.wait(
+            [waiting, self._keeping],
+            timeout=until - self._loop.time(),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        waiting.cancel()
+        return self._linked.is_set()
+
+    def _doubted(self, live: _Live, since: float) -> None:
+        self._doubt_timer = None
+        silence_s = self._clock.now().mono - live.driver.link.heard_at
+        if live is self._live and live.driver.link.heard_at <= since:
+            live.driver.cut(
+                ev.StreamEnded(
+                    vantage=Vantage.CLIENT,
+                    at=self._clock.now().wall,
+                    peer=Party.SERVER,
+                    how=StreamEnd.SILENT,
+                    silence_s=silence_s,
+                )
+            )
+
+    def _why(self, live: _Live) -> str:
+        if live.goodbye is not None and live.goodbye.detail:
+            return live.goodbye.detail
+        cell = live.driver.cell
         return explain(classify(ConnectType.CLIENT_TO_SERVER, cell.facts).disconnect).sentence
 
     def _deliver(self, message: Message) -> None:
+        live = self._live
+        if live is None:
+            return
         match message:
             case Welcome(protocol=(major, _)) if major != PROTOCOL[0]:
                 raise Garbage(f"protocol {major}; this version speaks {PROTOCOL[0]}")
-            case Welcome(ping_every_s=every, patience_s=patience):
-                self._driver.link.set_liveness(
-                    ping_every=every, patience=patience, now=self._clock.now()
-                )
+            case Welcome():
+                self._welcomed(live, message)
             case TunnelGrant():
                 if not self._granted.done():
                     self._granted.set_result(message)
             case TunnelDenied(message=text):
                 if not self._granted.done():
                     self._granted.set_exception(Failure(text))
+            case CarrierGrant(request_id=request) | CarrierDenied(request_id=request):
+                if self._asked.pop(request, None) is not None:
+                    self.on_word(message)
+            case DerpMap():
+                self.on_word(message)
             case ReportAck():
                 if not self._reported.done():
                     self._reported.set_result(None)
             case Goodbye():
-                self._goodbye = message
+                live.goodbye = message
             case _:
                 pass
+
+    def _welcomed(self, live: _Live, welcome: Welcome) -> None:
+        again, live.welcome = self._granted.done(), welcome
+        live.driver.link.set_liveness(
+            ping_every=welcome.ping_every_s, patience=welcome.patience_s, now=self._clock.now()
+        )
+        self._linked.set()
+        if again:
+            self.on_word(Back())

@@ -22,7 +22,7 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Initiator
 from tether.cli.bridge import Bridge
-from tether.cli.control import ControlLink
+from tether.cli.control import Control
 from tether.cli.device_key import ensure_device_key
 from tether.cli.failure import (
     EXIT_CONNECTION_FAILED,
@@ -106,9 +106,12 @@ class Proxy:
         self._workspace = workspace_name(self._host)
         config, files = load(self._env), client_files(self._env)
         public_key = ensure_device_key(files)
-        stream = await dial(config.control_url, token=config.token, max_size=MAX_CONTROL_MESSAGE)
-        control = ControlLink(stream, self._clock)
+        control = Control(
+            lambda: dial(config.control_url, token=config.token, max_size=MAX_CONTROL_MESSAGE),
+            self._clock,
+        )
         try:
+            await control.connect()
             grant = await control.request_tunnel(self._workspace, public_key)
             self._result.update(connection_id=grant.connection_id)
             self._trust(files, grant)

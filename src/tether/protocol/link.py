@@ -94,7 +94,8 @@ class Link:
         self.rtt_s: float | None = None
         self._vantage = Vantage(str(me))
         self._ping_every, self._patience, self._linger = ping_every, patience, linger
-        self._heard_at = now.mono
+        self.heard_at = now.mono
+        """When (monotonic seconds) the peer was heard last."""
         self._next_ping = now.mono + (ping_every or 0.0)
         self._pinged: tuple[int, float] = (0, now.mono)
         self._linger_until = 0.0
@@ -109,7 +110,7 @@ class Link:
             case State.OPEN:
                 due = [self._next_ping] if self._ping_every is not None else []
                 if self._patience is not None:
-                    due.append(self._heard_at + self._patience)
+                    due.append(self.heard_at + self._patience)
                 return min(due, default=None)
 
     def set_liveness(self, *, ping_every: float, patience: float, now: Instant) -> None:
@@ -119,13 +120,13 @@ class Link:
 
     def heard(self, now: Instant) -> None:
         """Bytes arrived that are no message (tunnel data): the peer lives."""
-        self._heard_at = now.mono
+        self.heard_at = now.mono
 
     def receive(self, message: Message, now: Instant) -> list[Command]:
         """A message arrived. Perform the commands, then re-arm the timer from `deadline()`."""
         if self.state is State.CLOSED:
             return []
-        self._heard_at = now.mono
+        self.heard_at = now.mono
         match message:
             case Ping(n=n):
                 return [Send(Pong(n=n))] if self.state is State.OPEN else []
@@ -214,7 +215,7 @@ class Link:
         return (
             self.state is State.OPEN
             and self._patience is not None
-            and now.mono - self._heard_at >= self._patience
+            and now.mono - self.heard_at >= self._patience
         )
 
     def tick(self, now: Instant) -> list[Command]:
@@ -235,7 +236,7 @@ class Link:
                     at=now.wall,
                     peer=self.peer,
                     how=StreamEnd.SILENT,
-                    silence_s=now.mono - self._heard_at,
+                    silence_s=now.mono - self.heard_at,
                 )
             )
             return self._finish(4408, "silent for too long")
