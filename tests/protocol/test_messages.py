@@ -11,6 +11,7 @@ from hypothesis import example, given, strategies as st
 from tests.support.messages import messages, of_type
 from tether.protocol.messages import (
     TYPES,
+    CarrierGrant,
     Ended,
     FactRecord,
     Garbage,
@@ -234,3 +235,10 @@ def test_an_item_of_a_known_kind_that_is_wrong_is_not_taken_for_a_newer_one(
 ) -> None:
     with pytest.raises(msgspec.ValidationError):
         decode_item(msgspec.msgpack.encode(item))
+
+
+def test_a_ticket_and_a_key_are_never_printed() -> None:
+    grant = CarrierGrant(request_id=1, connection_id="c1", carrier=2, ticket="hush")
+    assert "hush" not in repr(grant) and "ticket=…" in repr(grant)
+    bare = CarrierGrant(request_id=1, connection_id="c1", carrier=2)
+    assert "ticket=''" in repr(bare)

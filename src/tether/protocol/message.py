@@ -15,3 +15,16 @@ class Garbage(Exception):
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of every message; its wire type is the class name in snake case."""
+
+    def __repr__(self) -> str:
+        fields = (
+            f"{name}=…"
+            if name in SECRETS and getattr(self, name)
+            else f"{name}={getattr(self, name)!r}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+SECRETS = frozenset(("ticket", "tunnel_key"))
+"""Fields that are not printed."""

@@ -1,0 +1,88 @@
+"""How long a tunnel without a carrier waits for its peer: one table, by how its last carrier ended.
+
+Law: pure. The first row that matches decides. What a FIN or an RST of the peer's own stream says is
+that a process or a middlebox ended it; what a relay's own end or a silence says of the peer is nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.protocol.carrier_messages import RESUME_S
+
+VANISHED_S = 15.0
+"""How long a peer may take to come back whose stream ended at once."""
+
+_AT_ONCE = (StreamEnd.EOF, StreamEnd.RESET, StreamEnd.CLOSED, StreamEnd.ABORTED, StreamEnd.OTHER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """`policy_s` is the server's policy for a peer that may come back much later."""
+
+    vanished_s: float = VANISHED_S
+    policy_s: float = RESUME_S
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRow:
+    """One row. `example` is an end that it decides, seen by an agent whose peer is the client."""
+
+    name: str
+    when: Callable[[Evidence, Party], bool]
+    wait: Callable[[Waits], float]
+    says: str
+    example: Evidence
+
+
+def _peer_ended_at_once(fact: Evidence, peer: Party) -> bool:
+    return isinstance(fact, ev.StreamEnded) and fact.peer is peer and fact.how in _AT_ONCE
+
+
+def _relay_ended(fact: Evidence, peer: Party) -> bool:
+    match fact:
+        case ev.StreamEnded(peer=ended):
+            return ended is not peer
+        case ev.GoodbyeSaid(by=Party.RELAY) | ev.ProtocolViolated(by=Party.RELAY):
+            return True
+        case _:
+            return False
+
+
+ROWS: tuple[WaitRow, ...] = (
+    WaitRow(
+        "peer-ended",
+        _peer_ended_at_once,
+        lambda waits: min(waits.vanished_s, waits.policy_s),
+        "a process or a middlebox",
+        ev.StreamEnded(vantage=Vantage.RELAY, at=0.0, peer=Party.CLIENT, how=StreamEnd.EOF),
+    ),
+    WaitRow(
+        "relay-ended",
+        _relay_ended,
+        lambda waits: waits.policy_s,
+        "nothing about the peer",
+        ev.StreamEnded(vantage=Vantage.AGENT, at=0.0, peer=Party.RELAY, how=StreamEnd.RESET),
+    ),
+    WaitRow(
+        "silence",
+        lambda fact, peer: True,
+        lambda waits: waits.policy_s,
+        "a sleeping or cut-off peer",
+        ev.StreamEnded(vantage=Vantage.RELAY, at=0.0, peer=Party.CLIENT, how=StreamEnd.SILENT),
+    ),
+)
+
+
+def row_of(fact: Evidence, peer: Party) -> WaitRow:
+    """The row that decides about a carrier that ended by `fact`."""
+    return next(row for row in ROWS if row.when(fact, peer))
+
+
+def wait_s(fact: Evidence, peer: Party, waits: Waits) -> float:
+    """How long to wait for `peer` after the last carrier ended by `fact`."""
+    return row_of(fact, peer).wait(waits)

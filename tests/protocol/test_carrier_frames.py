@@ -1,0 +1,83 @@
+"""The codec of carriers: each frame, byte by byte, and what is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from tether.attribution.vocabulary import Party
+from tether.protocol.attachment import Refusal, TunnelKey
+from tether.protocol.carrier_frames import (
+    MAX_OPENING,
+    Acked,
+    CarrierFrame,
+    CarrierPing,
+    CarrierPong,
+    Numbered,
+    Retired,
+    Use,
+    encode_carrier_frame,
+    encode_opening,
+    numbered_head,
+    parse_carrier_frame,
+)
+from tether.protocol.message import Garbage
+
+ONE, TWO = bytes(7) + b"\x01", bytes(7) + b"\x02"
+ATTACH = TunnelKey(bytes(32)).attach(Party.CLIENT, "c" * 32, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("frame", "raw"),
+    [
+        (Acked(1), b"\x01" + ONE),
+        (Use(1, 2), b"\x03" + ONE + TWO),
+        (CarrierPing(1), b"\x04" + ONE),
+        (CarrierPong(2), b"\x05" + TWO),
+        (Retired("moved"), b"\x06moved"),
+    ],
+)
+def test_the_bytes_of_a_word(
+    frame: Acked | Use | CarrierPing | CarrierPong | Retired, raw: bytes
+) -> None:
+    assert encode_carrier_frame(frame) == raw
+    assert parse_carrier_frame(raw) == frame
+
+
+def test_a_numbered_frame_is_a_view() -> None:
+    raw = numbered_head(1, 2) + b"abc"
+    assert raw == b"\x00" + ONE + TWO + b"abc"
+    frame = parse_carrier_frame(raw)
+    assert frame == Numbered(1, 2, memoryview(b"abc"))
+    assert isinstance(frame, Numbered) and frame.frame.obj is raw
+
+
+@pytest.mark.parametrize("opening", [ATTACH, Refusal(code="bad_proof")], ids=["attach", "refusal"])
+def test_an_opening_survives(opening: CarrierFrame) -> None:
+    assert isinstance(opening, type(ATTACH) | Refusal)
+    raw = encode_opening(opening)
+    assert raw[0] == 2 and len(raw) < 300
+    assert parse_carrier_frame(raw) == opening
+    assert parse_carrier_frame(memoryview(raw)) == opening
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "an empty carrier frame"),
+        (b"\x07", "a carrier frame of unknown kind 7"),
+        (b"\x00" + ONE, "a carrier frame of kind 0 with 9 bytes"),
+        (b"\x01" + ONE + b"x", "a carrier frame of kind 1 with 10 bytes"),
+        (b"\x03" + ONE, "a carrier frame of kind 3 with 9 bytes"),
+        (b"\x04", "a carrier frame of kind 4 with 1 bytes"),
+        (b"\x05", "a carrier frame of kind 5 with 1 bytes"),
+        (b"\x06\xff", "a carrier frame of kind 6 with 2 bytes"),
+        (b"\x06" + b"x" * 64, "a carrier frame of unknown kind 6"),
+        (b"\x02", "an opening that means nothing"),
+        (b"\x02\x80", "an opening that means nothing"),
+        (b"\x02" + bytes(MAX_OPENING), f"an opening of {MAX_OPENING} bytes"),
+    ],
+)
+def test_garbage_is_named(raw: bytes, words: str) -> None:
+    with pytest.raises(Garbage) as garbage:
+        parse_carrier_frame(raw)
+    assert str(garbage.value) == words

@@ -1,0 +1,54 @@
+"""How long a detached tunnel waits: the table, row by row."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.clock import EPOCH
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.protocol.detached import ROWS, WaitRow, Waits, row_of, wait_s
+
+DAY = 24 * 3600.0
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_can_be_reached(row: WaitRow) -> None:
+    assert row_of(row.example, Party.CLIENT) is row
+
+
+@pytest.mark.parametrize("how", StreamEnd)
+@pytest.mark.parametrize("peer", [Party.CLIENT, Party.RELAY])
+def test_every_end_of_a_stream_has_its_wait(peer: Party, how: StreamEnd) -> None:
+    fact = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=peer, how=how)
+    silent = how in (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
+    expected = 15.0 if peer is Party.CLIENT and not silent else DAY
+    assert wait_s(fact, Party.CLIENT, Waits()) == expected
+
+
+@pytest.mark.parametrize(
+    ("fact", "row"),
+    [
+        (
+            ev.GoodbyeSaid(
+                vantage=Vantage.RELAY, at=EPOCH, by=Party.RELAY, cause="server.shutdown"
+            ),
+            "relay-ended",
+        ),
+        (
+            ev.ProtocolViolated(vantage=Vantage.AGENT, at=EPOCH, by=Party.RELAY, what="text"),
+            "relay-ended",
+        ),
+        (
+            ev.InternalFailure(vantage=Vantage.AGENT, at=EPOCH, party=Party.AGENT, what="x"),
+            "silence",
+        ),
+    ],
+)
+def test_what_a_relay_says_is_no_word_of_the_peer(fact: ev.Evidence, row: str) -> None:
+    assert row_of(fact, Party.CLIENT).name == row
+
+
+def test_a_policy_may_be_shorter_than_the_wait_for_a_vanished_peer() -> None:
+    fact = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.RESET)
+    assert wait_s(fact, Party.CLIENT, Waits(policy_s=5.0)) == 5.0

@@ -1,0 +1,181 @@
+"""Two tunnel machines and the carriers between them, in memory: what is on the way can be lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.support.clock import EPOCH, at
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.protocol.attachment import TunnelKey
+from tether.protocol.detached import Waits
+from tether.protocol.numbered import WINDOW
+from tether.protocol.tunnel import Tunnel
+from tether.protocol.tunnel_events import CloseCarrier, Command, Deliver
+
+KEY = TunnelKey(bytes(range(32)))
+TUNNEL = "c" * 32
+
+
+def stream_end(
+    peer: Party, how: StreamEnd, *, vantage: Vantage = Vantage.AGENT, seconds: float = 0.0
+) -> ev.StreamEnded:
+    return ev.StreamEnded(vantage=vantage, at=EPOCH + seconds, peer=peer, how=how)
+
+
+@dataclass
+class End:
+    """One machine, and what it said. Delivered frames count as consumed unless `hold` is set."""
+
+    machine: Tunnel
+    streams: dict[int, Wire] = field(default_factory=dict)
+    frames: list[bytes] = field(default_factory=list)
+    events: list[Command] = field(default_factory=list)
+    closed: list[CloseCarrier] = field(default_factory=list)
+    hold: bool = False
+    held: int = 0
+
+    def last(self) -> Command:
+        return self.events[-1]
+
+    def saw(self, kind: type) -> list[Command]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@dataclass
+class Wire:
+    """One direction of a carrier."""
+
+    flying: deque[bytes] = field(default_factory=deque)
+    cut: bool = False
+
+
+class Pair:
+    """A client and an agent."""
+
+    def __init__(
+        self,
+        *,
+        key: TunnelKey = KEY,
+        agent_key: TunnelKey | None = None,
+        waits: Waits | None = None,
+        window: int = WINDOW,
+    ) -> None:
+        self.seconds = 0.0
+        self.client = End(
+            Tunnel(me=Party.CLIENT, connection_id=TUNNEL, key=key, waits=waits, window=window)
+        )
+        self.agent = End(
+            Tunnel(
+                me=Party.AGENT,
+                connection_id=TUNNEL,
+                key=agent_key or key,
+                waits=waits,
+                window=window,
+            )
+        )
+        self.ends = (self.client, self.agent)
+
+    def other(self, end: End) -> End:
+        return self.agent if end is self.client else self.client
+
+    def perform(self, end: End, commands: Iterable[Command]) -> None:
+        for command in commands:
+            match command:
+                case Deliver(frame=frame):
+                    end.frames.append(bytes(frame))
+                    end.held += 1
+                case CloseCarrier(carrier=number, last=last):
+                    end.closed.append(command)
+                    wire = end.streams.pop(number, None)
+                    if wire is not None:
+                        if last:
+                            wire.flying.append(last)
+                        wire.cut = True
+                case _:
+                    end.events.append(command)
+        if not end.hold:
+            self.take(end)
+        self.pull(end)
+
+    def take(self, end: End) -> None:
+        while end.held:
+            end.held -= 1
+            end.machine.took(at(self.seconds))
+
+    def pull(self, end: End, most: int = 10_000) -> None:
+        """Write what the machine wants written."""
+        for number, wire in end.streams.items():
+            while most and (parts := end.machine.outgoing(number)) is not None:
+                wire.flying.append(b"".join(parts))
+                most -= 1
+
+    def open(self, number: int) -> None:
+        """A carrier's stream, open at both ends."""
+        for end in self.ends:
+            end.streams[number] = Wire()
+        for end in self.ends:
+            self.perform(end, end.machine.opened(number, at(self.seconds)))
+
+    def arrive(self, end: End, number: int) -> bool:
+        """The next frame on a carrier reaches `end`; False if there is none."""
+        wire = self.other(end).streams.get(number)
+        if wire is None or not wire.flying:
+            return False
+        raw = wire.flying.popleft()
+        self.perform(end, end.machine.received(number, raw, at(self.seconds)))
+        return True
+
+    def settle(self) -> None:
+        """Everything on the way arrives."""
+        while any(self.arrive(end, number) for end in self.ends for number in list(end.streams)):
+            pass
+
+    def send(self, end: End, *frames: bytes) -> None:
+        for frame in frames:
+            end.machine.send(frame)
+        self.pull(end)
+
+    def use(self, number: int) -> None:
+        self.perform(self.client, self.client.machine.use(number, at(self.seconds)))
+
+    def cut(
+        self,
+        number: int,
+        how: StreamEnd = StreamEnd.EOF,
+        *,
+        ends: tuple[End, ...] = (),
+        peer: Party | None = None,
+    ) -> None:
+        """The carrier is gone, with what was on the way; each end sees its stream end."""
+        for end in ends or self.ends:
+            end.streams.pop(number, None)
+            machine = end.machine
+            fact = stream_end(
+                peer or machine.peer, how, vantage=Vantage(str(machine.me)), seconds=self.seconds
+            )
+            self.perform(end, machine.ended(number, fact, at(self.seconds)))
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, from deadline to deadline."""
+        until = self.seconds + seconds
+        while True:
+            due = [(d, e) for e in self.ends if (d := e.machine.deadline()) is not None]
+            when, end = min(due, default=(until, self.client), key=lambda pair: pair[0])
+            if when > until:
+                break
+            self.seconds = max(self.seconds, when)
+            self.perform(end, end.machine.tick(at(self.seconds)))
+            if not due:
+                break
+        self.seconds = until
+
+    def joined(self, number: int = 1) -> Pair:
+        """With a first carrier in use."""
+        self.open(number)
+        self.settle()
+        self.use(number)
+        self.settle()
+        return self
