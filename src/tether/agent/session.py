@@ -298,7 +298,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._process, pipes = spawner.spawn(
                 self._argv, env=env, directory=directory, on_exit=self._guarded(self._exited)
             )
-            self._carry(pipes.stdin, (pipes.stdout, self._write), (pipes.stderr, self._write_error))
+            errors = self._write_error
+            if self.subsystem == "sftp":
+                errors = sftp.Complaints(errors).feed
+            self._carry(pipes.stdin, (pipes.stdout, self._write), (pipes.stderr, errors))
 
     def _carry(self, write: int, *reads: tuple[int, Callable[[bytes], None]]) -> None:
         channel = self._open_channel()
