@@ -33,11 +33,9 @@ class Answer:
     def scored(self, truth: Truth) -> dict[str, Any]:
         """The answer as the report has it."""
         coarse = str(COARSE[Reason(truth.reason)])
-        right = (self.reason, self.initiator, self.expected) == (
-            coarse,
-            truth.initiator,
-            truth.expected,
-        )
+        # whether the program ended or the client closed it: no baseline can tell, none is blamed
+        same = self.reason == coarse or {self.reason, coarse} == {"graceful", "client_closed"}
+        right = same and (self.initiator, self.expected) == (truth.initiator, truth.expected)
         return {
             "disconnect_reason": self.reason,
             "disconnect_initiator": self.initiator,

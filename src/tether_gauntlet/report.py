@@ -35,6 +35,7 @@ def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "duplicates": list(one.duplicates),
                 "left_open": list(one.left_open),
                 "seconds": one.seconds,
+                "ablation": {name: dict(counts) for name, counts in one.ablation.items()},
                 "baselines": {name: dict(said) for name, said in one.baselines.items()},
             }
             for one in outcomes
@@ -102,6 +103,10 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
         ("flaky", ", ".join(total.flaky) or "none"),
         ("could not be staged", total.failed),
         *((f"baseline {name}", _of(*share)) for name, share in total.baselines.items()),
+        *(
+            (f"without {name}", ", ".join(f"{count} {word}" for word, count in counts.items()))
+            for name, counts in total.ablation.items()
+        ),
     ]
     skipped = [(f"**skipped** {name}", f"no {why}") for name, why in total.skipped.items()]
     return _table(("what", "figure"), [*skipped, *rows])

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tether_gauntlet.lab.topology import Topology, internet
 
@@ -53,9 +53,9 @@ class Truth:
             "disconnect_cause": sorted(self.causes),
         }
 
-    def concerns(self, row: dict[str, object]) -> bool:
+    def concerns(self, row: Mapping[str, Any]) -> bool:
         """Whether this truth is about `row`."""
-        return row["connect_type"] == self.connect_type and self.type in ("", row["type"])
+        return bool(row["connect_type"] == self.connect_type and self.type in ("", row["type"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

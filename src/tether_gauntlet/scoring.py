@@ -70,6 +70,8 @@ class Outcome:
     """The capability that this machine has not."""
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Baseline -> what it says, and whether that is right."""
+    ablation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Withheld vantage -> rows that are right, unknown and wrong without it."""
 
     @property
     def correct(self) -> bool:
@@ -173,6 +175,7 @@ class Summary:
     flaky: tuple[str, ...]
     """Scenarios that went one way once and another way another time."""
     baselines: dict[str, tuple[int, int]]
+    ablation: dict[str, dict[str, int]]
 
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
@@ -207,6 +210,7 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
         seconds_p95=percentile(seconds, 0.95),
         flaky=tuple(sorted(name for name, seen in verdicts.items() if len(seen) > 1)),
         baselines=_baselines(ran),
+        ablation=_ablation(ran),
     )
 
 
@@ -231,6 +235,14 @@ def _baselines(outcomes: Iterable[Outcome]) -> dict[str, tuple[int, int]]:
                 asked[name] += 1
                 right[name] += bool(said["correct"])
     return {name: (right[name], asked[name]) for name in asked}
+
+
+def _ablation(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+    total: dict[str, Counter[str]] = {}
+    for one in outcomes:
+        for name, counts in one.ablation.items():
+            total.setdefault(name, Counter()).update(counts)
+    return {name: dict(counts) for name, counts in total.items()}
 
 
 def _one_incident(rows: Sequence[Row]) -> bool:

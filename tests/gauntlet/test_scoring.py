@@ -46,7 +46,7 @@ def scenario(*truths: Truth, tolerates: frozenset[str] = frozenset()) -> Scenari
 
 def row(**changes: Any) -> dict[str, Any]:
     return {
-        "connection_id": "c",
+        "id": "c",
         "connect_type": "agent_to_client",
         "type": "ssh",
         "disconnect_reason": "process_crashed",
@@ -118,7 +118,7 @@ def test_a_row_that_no_truth_is_about_is_a_false_disconnect() -> None:
 def test_a_second_row_of_the_same_kind_is_a_false_disconnect_unless_the_truth_asks_for_two() -> (
     None
 ):
-    twice = [row(connection_id="a"), row(connection_id="b")]
+    twice = [row(id="a"), row(id="b")]
     assert len(judge(scenario(KILLED), twice, seconds=2.0).false_disconnects) == 1
 
 
@@ -157,8 +157,8 @@ def test_a_control_scenario_is_never_settled_early() -> None:
 
 
 def test_a_second_line_for_the_same_end_is_a_duplicate() -> None:
-    end = {"connection_id": "c", "event": "ssh connection closed", "disconnect_reason": "graceful"}
-    other = {"connection_id": "c", "event": "tunnel opened"}
+    end = {"id": "c", "event": "ssh connection closed", "disconnect_reason": "graceful"}
+    other = {"id": "c", "event": "tunnel opened"}
     assert duplicates([end, other, {**end, "connection_id": "d"}]) == []
     assert duplicates([end, other, end]) == ["c"]
 
