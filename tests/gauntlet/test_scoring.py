@@ -157,8 +157,8 @@ def test_a_control_scenario_is_never_settled_early() -> None:
 
 
 def test_a_second_line_for_the_same_end_is_a_duplicate() -> None:
-    end = {"id": "c", "event": "ssh connection closed", "disconnect_reason": "graceful"}
-    other = {"id": "c", "event": "tunnel opened"}
+    end = {"connection_id": "c", "event": "ssh connection closed", "disconnect_reason": "graceful"}
+    other = {"connection_id": "c", "event": "tunnel opened"}
     assert duplicates([end, other, {**end, "connection_id": "d"}]) == []
     assert duplicates([end, other, end]) == ["c"]
 
