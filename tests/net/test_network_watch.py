@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.netns import in_namespace, ip
-from tether.net.network_watch import (
+from tether.net.network_watch import NetworkWatch
+from tether.net.rtnetlink import (
     AddressChange,
     ChangesMissed,
     LinkChange,
     NetworkChange,
-    NetworkWatch,
     RouteChange as Route,
     default_routes,
 )
@@ -32,6 +32,8 @@ def told(*acts: tuple[str, ...], before: tuple[tuple[str, ...], ...] = ()) -> li
     async def main() -> list[NetworkChange]:
         for act in before:
             ip(*act)
+        if before == UP:
+            await carrier("here")
         seen: list[NetworkChange] = []
         watch, last = await watching(seen.append, LinkChange("lo", True))
         for act in acts:
@@ -45,6 +47,13 @@ def told(*acts: tuple[str, ...], before: tuple[tuple[str, ...], ...] = ()) -> li
         return [change for change in seen if getattr(change, "interface", "?") not in about_lo]
 
     return in_namespace(main)
+
+
+async def carrier(interface: str) -> None:
+    """Wait until the kernel has seen the carrier: an IPv6 address is not usable before."""
+    async with asyncio.timeout(ENOUGH_S):
+        while "state UP" not in ip("-o", "link", "show", interface):
+            await asyncio.sleep(0)
 
 
 async def watching(

@@ -21,9 +21,10 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 
 
-def ip(*words: str) -> None:
-    """`ip WORDS`, in the namespace of the calling thread."""
-    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
+def ip(*words: str) -> str:
+    """`ip WORDS`, in the namespace of the calling thread; what it says."""
+    done = subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10, text=True)
+    return done.stdout
 
 
 def in_namespace(main: Callable[[], Coroutine[Any, Any, T]]) -> T:

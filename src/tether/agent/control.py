@@ -24,6 +24,7 @@ from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream
+from tether.net.surroundings import Surroundings
 from tether.net.tasks import Tasks
 from tether.protocol.instant import Instant
 from tether.protocol.link import Link, records_of
@@ -114,10 +115,12 @@ class Control:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         on_end: Callable[[Disconnect], None] = lambda end: None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """`dial` opens a stream to the server or raises `DialFailed`; `on_end` is told with the one
-        line of each link's end."""
-        self._on_end = on_end
+        line of each link's end; `surroundings` tells what happened to this machine when a link is
+        lost."""
+        self._on_end, self._surroundings = on_end, surroundings
         self._dial, self._journal, self._clock, self._jitter = dial, journal, clock, jitter
         self._backoff = Backoff()
         self._wait_s = 0.0
@@ -220,6 +223,7 @@ class Control:
             pack=encode,
             unpack=decode,
             deliver=self._deliver,
+            surroundings=self._surroundings,
         )
         return _Live(welcome, opened, driver, ReportPump(self._journal, driver.send))
 

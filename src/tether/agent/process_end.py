@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tether.agent.socket_holders import Holder, started_at
+from tether.net.cgroup import Cgroup
 
 if sys.platform != "win32":
     import fcntl
@@ -61,8 +62,8 @@ class ProcessWatch:
     ) -> None:
         self._process, self._on_end, self._proc = process, on_end, proc
         self._loop = asyncio.get_running_loop()
-        self._memory = OomCounter(process.pid, proc)
-        sample = self._memory.read()
+        self._memory = Cgroup(process.pid, proc)
+        sample = self._memory.oom_kills()
         self._samples = (sample, sample)
         self._pidfd = _pidfd_of(process, proc)
         self._sampling = self._loop.call_later(OOM_SAMPLE_S, self._sample)
@@ -83,7 +84,7 @@ class ProcessWatch:
             self._pidfd = None
 
     def _sample(self) -> None:
-        self._samples = (self._samples[1], self._memory.read())
+        self._samples = (self._samples[1], self._memory.oom_kills())
         self._sampling = self._loop.call_later(OOM_SAMPLE_S, self._sample)
 
     def _poll(self) -> None:
@@ -115,7 +116,7 @@ class ProcessWatch:
             self._end(status)
 
     def _end(self, status: int | None) -> None:
-        before, now = self._samples[0], self._memory.read()
+        before, now = self._samples[0], self._memory.oom_kills()
         rise = None if before is None or now is None else max(0, now - before)
         self.close()
         self._on_end(_read_status(status, rise))
@@ -170,56 +171,3 @@ def status_by_proc(process: Holder, proc: Path = Path("/proc")) -> int | None:
         return int(fields[49]) if os.geteuid() in (0, owner) else None
     except (OSError, ValueError, IndexError):
         return None
-
-
-class OomCounter:
-    """The `oom_kill` counter of the memory cgroup that a process was in when this was made."""
-
-    def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
-        self._file = _memory_file(pid, proc)
-
-    def read(self) -> int | None:
-        """The counter; None where there is none."""
-        if self._file is None:
-            return None
-        try:
-            words = self._file.read_text().split()
-            return int(words[words.index("oom_kill") + 1])
-        except (OSError, ValueError, IndexError):
-            return None
-
-
-def _memory_file(pid: int, proc: Path) -> Path | None:
-    try:
-        memberships = (proc / str(pid) / "cgroup").read_text().splitlines()
-        mounts = (proc / "self" / "mountinfo").read_text().splitlines()
-    except OSError:
-        return None
-    for line in memberships:
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return _under(_mount(mounts, "cgroup", "memory"), path, "memory.oom_control")
-    for line in memberships:
-        if line.startswith("0::"):
-            return _under(_mount(mounts, "cgroup2", ""), line[3:], "memory.events")
-    return None
-
-
-def _mount(mounts: list[str], kind: str, controller: str) -> tuple[str, str] | None:
-    """(root, mount point) of a cgroup hierarchy (proc(5), mountinfo)."""
-    for line in mounts:
-        before, _, after = line.partition(" - ")
-        fields, described = before.split(), after.split()
-        if len(fields) < 5 or len(described) < 3 or described[0] != kind:
-            continue
-        if not controller or controller in described[2].split(","):
-            return fields[3], fields[4]
-    return None
-
-
-def _under(mount: tuple[str, str] | None, path: str, name: str) -> Path | None:
-    if mount is None or "/.." in path:  # outside of our cgroup namespace
-        return None
-    root, point = mount
-    inside = path.removeprefix(root.rstrip("/")) if root != "/" else path
-    return Path(point) / inside.lstrip("/") / name

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
@@ -19,6 +19,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.streams import MessageStream, StreamLost
+from tether.net.surroundings import NoSurroundings, Surroundings, local_address
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact
 from tether.protocol.link import CloseStream, Command, Deliver, Ended, Link, Send, State
@@ -34,6 +35,9 @@ OVERFLOW = 16 << 20
 
 FLUSH_S = 1.0
 """How long what is queued may take to leave before an orderly close."""
+
+AWAY_S = 1.0
+"""A deadline that is seen later than this was missed by us: a peer is not blamed for that."""
 
 Unpack = Callable[[bytes], Message | memoryview]
 
@@ -53,16 +57,20 @@ class LinkDriver:
         on_data: Callable[[memoryview], Awaitable[None] | None] | None = None,
         on_text: Callable[[str], None] | None = None,
         lost_peer: Party | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
-        """`lost_peer` is who is at the other end of the stream itself (a relay, for tunnels)."""
+        """`lost_peer` is who is at the other end of the stream itself (a relay, for tunnels);
+        `surroundings` is asked what else happened when the stream is lost."""
         self.link = link
         self._stream, self._clock = stream, clock
         self._pack, self._unpack = pack, unpack
         self._deliver, self._on_data, self._on_text = deliver, on_data, on_text
         self._lost_peer = lost_peer or link.peer
+        self._surroundings = surroundings or NoSurroundings()
         self._vantage = Vantage(str(link.me))
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._outbox: deque[bytes] = deque()
         self._queued = 0
         self._wake = asyncio.Event()
@@ -263,10 +271,17 @@ class LinkDriver:
                 silence_s=lost.silence_s,
             )
         counters = counters_fact(lost.counters, vantage=self._vantage, peer=self._lost_peer, at=at)
-        self.cut(fact, *([counters] if counters else []))
+        around = self._around(lost.silence_s or self._clock.now().mono - self.link.heard_at)
+        self.cut(fact, *([counters] if counters else []), *around)
+
+    def _around(self, silence_s: float) -> Sequence[Evidence]:
+        return self._surroundings.since(silence_s, local_address(self._stream))
 
     def _tick(self) -> None:
         now = self._clock.now()
+        if now.mono - self._due > AWAY_S:  # stopped or starved: first read what came meanwhile
+            self._arm(now.mono + AWAY_S)
+            return
         if self._handling:  # we do not listen, so a silence would be our own
             self.link.heard(now)
         if self.link.patience_over(now):
@@ -275,6 +290,8 @@ class LinkDriver:
             )
             if counters is not None:
                 self.cell.note(counters)
+            for fact in self._around(now.mono - self.link.heard_at):
+                self.cell.note(fact)
         self._perform(self.link.tick(now))
 
     def _perform(self, commands: list[Command]) -> None:
@@ -289,10 +306,14 @@ class LinkDriver:
                 case Ended():
                     self._over.set()
                     self._room.set()
+        deadline = self.link.deadline()
+        self._arm(None if self._over.is_set() else deadline)
+
+    def _arm(self, deadline: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = self.link.deadline()
-        if deadline is not None and not self._over.is_set():
-            wait = max(0.0, deadline - self._clock.now().mono)
-            self._timer = self._loop.call_later(wait, self._tick)
+        if deadline is not None:
+            now = self._clock.now().mono
+            self._due = max(deadline, now)
+            self._timer = self._loop.call_later(self._due - now, self._tick)

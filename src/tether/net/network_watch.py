@@ -1,10 +1,8 @@
 """Addresses, default routes and links of this machine, as they change: told by the kernel.
 
 Law: Linux only, reads only, concludes nothing; `NetworkWatch.start` says whether there is anything to
-watch. One event is one real change: what the kernel repeats (a lifetime renewed, a router advertised
-again) is left out, because addresses and links are listed once at the start, over the same socket.
-Of routes only default ones count (`/0`, and the pair of `/1` by which a VPN outbids them), in any
-table but the local one, as VPNs have tables of their own.
+watch. Addresses and links are listed once at the start, over the same socket, so that `rtnetlink` can
+tell news from repetition.
 
 Raw netlink in place of pyroute2: that takes 120-150 ms to import (measured, 337 modules), and each
 `git fetch` through us would pay it.
@@ -15,72 +13,42 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import struct
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+
+from tether.net.rtnetlink import (
+    DONE,
+    ERROR,
+    GETADDR,
+    GETLINK,
+    AddressChange,
+    ChangesMissed,
+    LinkChange,
+    NetworkChange,
+    NetworkView,
+    RouteChange,
+    default_routes,
+    list_request,
+    messages,
+)
+
+__all__ = [
+    "AddressChange",
+    "ChangesMissed",
+    "LinkChange",
+    "NetworkChange",
+    "NetworkWatch",
+    "RouteChange",
+]
 
 _ROUTE = 0  # NETLINK_ROUTE
 _GROUPS = (
     0x1 | 0x10 | 0x40 | 0x100 | 0x400
 )  # LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE
-_REQUEST_DUMP = 0x301
-_DONE, _ERROR = 3, 2
-_MULTI = (
-    0x2  # NLM_F_MULTI: an answer of several parts. What others ask for has their sequence number
-)
-_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
-_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
-_NEWROUTE, _DELROUTE = 24, 25
-_HEADER = struct.Struct("=IHHII")
-_LINK = struct.Struct("=BBHiII")  # family, padding, type, index, flags, change
-_ADDRESS = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
-_ROUTE_MESSAGE = struct.Struct("=BBBBBBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
-_U32 = struct.Struct("=I")
-_UP, _LOWER_UP = 0x1, 0x10000
-_TENTATIVE, _DAD_FAILED = 0x40, 0x08
-_LINK_SCOPE = 253
-_TABLE_LOCAL, _UNICAST = 255, 1
 _BUFFER = 256 << 10
 _KEPT = 64
 """Changes that are remembered."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddressChange:
-    """An address came to an interface, or left it."""
-
-    interface: str
-    address: str
-    gone: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RouteChange:
-    """A default route came or went. `via` is the gateway, "" for a tunnel's or a direct one."""
-
-    interface: str
-    destination: str
-    via: str
-    gone: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LinkChange:
-    """An interface got its carrier, or lost it (or was taken down, or away)."""
-
-    interface: str
-    up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ChangesMissed:
-    """The kernel had more to tell than it could keep: something changed, and nobody knows what."""
-
-
-NetworkChange = AddressChange | RouteChange | LinkChange | ChangesMissed
 
 
 class NetworkWatch:
@@ -130,13 +98,43 @@ class NetworkWatch:
             return None
         return any(known == address for _, known in self._view.addresses)
 
+    def interfaces_of(self, address: str) -> set[str]:
+        """The interfaces that have `address`, or had it a while ago."""
+        had = {
+            change.interface
+            for _, change in self.changes
+            if isinstance(change, AddressChange) and change.address == address
+        }
+        return had | self._view.interfaces_of(address)
+
+    def is_tunnel(self, interface: str) -> bool:
+        """Whether `interface` is, or was, a VPN's."""
+        return interface in self._view.tunnels
+
+    def default_interfaces(self) -> set[str]:
+        """The interfaces that a default route leads over, or would if their link were up."""
+        return {interface for interface, _, _ in self._view.routes | self._view.doubtful}
+
+    def default_interface(self) -> str:
+        """The one whose default route came last; "" where there is none."""
+        latest = [
+            change.interface
+            for _, change in reversed(self.changes)
+            if isinstance(change, RouteChange)
+            and (change.interface, change.destination, change.via) in self._view.routes
+        ]
+        remaining = sorted(interface for interface, _, _ in self._view.routes)
+        return next(iter(latest + remaining), "")
+
     def recent(self, within_s: float) -> list[NetworkChange]:
         """The changes of the last `within_s` seconds, oldest first."""
+        if not self.changes:
+            return []
         since = self._loop.time() - within_s
         return [change for at, change in self.changes if at >= since]
 
     def _list_all(self) -> None:
-        self._to_list = [_GETLINK, _GETADDR]
+        self._to_list = [GETLINK, GETADDR]
         self._list_next()
 
     def _list_next(self) -> None:
@@ -144,10 +142,8 @@ class NetworkWatch:
         if not self._to_list or self._socket is None:
             return
         kind = self._to_list.pop(0)
-        body = _LINK.pack(0, 0, 0, 0, 0, 0) if kind == _GETLINK else _ADDRESS.pack(0, 0, 0, 0, 0)
-        size = _HEADER.size + len(body)
         try:
-            self._socket.send(_HEADER.pack(size, kind, _REQUEST_DUMP, kind, 0) + body)
+            self._socket.send(list_request(kind))
         except OSError:
             self._to_list.clear()  # changes are told all the same
 
@@ -168,8 +164,8 @@ class NetworkWatch:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        for kind, listing, sequence, start, end in _messages(data):
-            if kind in (_DONE, _ERROR):
+        for kind, listing, sequence, start, end in messages(data):
+            if kind in (DONE, ERROR):
                 self._view.done(sequence)
                 self._list_next()
                 continue
@@ -180,160 +176,3 @@ class NetworkWatch:
     def _tell(self, change: NetworkChange) -> None:
         self.changes.append((self._loop.time(), change))
         self._on_change(change)
-
-
-class NetworkView:
-    """What is known of this machine's network; tells what of a message is new. No I/O."""
-
-    def __init__(self, routes: set[tuple[str, str, str]] | None = None) -> None:
-        self.names: dict[int, str] = {}
-        self.up: dict[int, bool] = {}
-        self.addresses: set[tuple[int, str]] = set()
-        self.routes = routes or set()
-        self.doubtful: set[tuple[str, str, str]] = set()
-        """Routes over a link that is down: a link taken down loses them without a word (measured)."""
-        self.listed = False
-
-    def done(self, sequence: int) -> None:
-        """A list has come to its end."""
-        self.listed = self.listed or sequence == _GETADDR
-
-    def take(
-        self, kind: int, data: bytes, start: int, end: int, *, listing: bool
-    ) -> NetworkChange | None:
-        """One message of rtnetlink(7); the change that it tells, if it is one."""
-        try:
-            if kind in (_NEWLINK, _DELLINK):
-                return self._link(kind == _DELLINK, data, start, end, listing)
-            if kind in (_NEWADDR, _DELADDR):
-                return self._address(kind == _DELADDR, data, start, end, listing)
-            if kind in (_NEWROUTE, _DELROUTE):
-                return self._route(kind == _DELROUTE, data, start, end)
-        except (struct.error, ValueError):
-            return None  # a message of a kernel that we do not understand
-        return None
-
-    def _link(
-        self, gone: bool, data: bytes, start: int, end: int, listing: bool
-    ) -> NetworkChange | None:
-        family, _, _, index, flags, _ = _LINK.unpack_from(data, start)
-        if family != socket.AF_UNSPEC:
-            return None  # a bridge's or an IPv6 view of it: told with the same flags before
-        attributes = _attributes(data, start + _LINK.size, end)
-        if 3 in attributes:  # IFLA_IFNAME
-            self.names[index] = attributes[3].rstrip(b"\0").decode(errors="replace")
-        up = not gone and bool(flags & _UP and flags & _LOWER_UP)
-        was = self.up.get(index)
-        name = self._name(index)
-        if gone:
-            self.up.pop(index, None)
-            self.names.pop(index, None)
-        else:
-            self.up[index] = up
-        if not up:
-            over = {route for route in self.routes if route[0] == name}
-            self.doubtful |= over
-            self.routes -= over
-        if listing or was == up or (was is None and not up):
-            return None
-        return LinkChange(name, up)
-
-    def _address(
-        self, gone: bool, data: bytes, start: int, end: int, listing: bool
-    ) -> NetworkChange | None:
-        family, _, flags, scope, index = _ADDRESS.unpack_from(data, start)
-        attributes = _attributes(data, start + _ADDRESS.size, end)
-        raw = attributes.get(2, attributes.get(1))  # IFA_LOCAL (ours, of a point-to-point pair)
-        if raw is None or family not in (socket.AF_INET, socket.AF_INET6):
-            return None
-        if 8 in attributes:  # IFA_FLAGS: all 32 of them
-            (flags,) = _U32.unpack_from(attributes[8])
-        key = (index, socket.inet_ntop(family, raw))
-        if not gone and (family == socket.AF_INET6 and flags & (_TENTATIVE | _DAD_FAILED)):
-            return None  # not usable yet; the kernel tells when it is
-        known = key in self.addresses
-        (self.addresses.discard if gone else self.addresses.add)(key)
-        if listing or known != gone or scope == _LINK_SCOPE:
-            return None
-        return AddressChange(self._name(index), key[1], gone)
-
-    def _route(self, gone: bool, data: bytes, start: int, end: int) -> NetworkChange | None:
-        family, length, _, _, table, _, _, kind, _ = _ROUTE_MESSAGE.unpack_from(data, start)
-        attributes = _attributes(data, start + _ROUTE_MESSAGE.size, end)
-        if length > 1 or kind != _UNICAST or table == _TABLE_LOCAL:
-            return None
-        if family not in (socket.AF_INET, socket.AF_INET6):
-            return None
-        nothing = bytes(4 if family == socket.AF_INET else 16)
-        destination = f"{socket.inet_ntop(family, attributes.get(1, nothing))}/{length}"
-        via = socket.inet_ntop(family, attributes[5]) if 5 in attributes else ""
-        index = _U32.unpack_from(attributes[4])[0] if 4 in attributes else 0
-        key = (self._name(index), destination, via)
-        known = key in self.routes or (gone and key in self.doubtful)
-        self.doubtful.discard(key)
-        (self.routes.discard if gone else self.routes.add)(key)
-        if known != gone:
-            return None
-        return RouteChange(*key, gone)
-
-    def _name(self, index: int) -> str:
-        if index and index not in self.names:
-            try:
-                return socket.if_indextoname(index)
-            except OSError:
-                return f"#{index}"
-        return self.names.get(index, "")
-
-
-def default_routes(proc: Path = Path("/proc")) -> set[tuple[str, str, str]]:
-    """The default routes of the main table, as (interface, destination, gateway)."""
-    found = set()
-    net = proc / "thread-self" / "net"  # of the namespace that this thread's sockets are in
-    for line in _lines(net / "route")[1:]:
-        fields = line.split()
-        if len(fields) > 7 and fields[7] in ("00000000", "00000080"):
-            destination, via = (_v4(fields[column]) for column in (1, 2))
-            length = 0 if fields[7] == "00000000" else 1
-            found.add((fields[0], f"{destination}/{length}", "" if via == "0.0.0.0" else via))
-    for line in _lines(net / "ipv6_route"):
-        fields = line.split()
-        if len(fields) == 10 and fields[1] in ("00", "01") and fields[9] != "lo":
-            destination, via = (
-                socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[column]))
-                for column in (0, 4)
-            )
-            found.add((fields[9], f"{destination}/{int(fields[1])}", "" if via == "::" else via))
-    return found
-
-
-def _v4(word: str) -> str:
-    return socket.inet_ntoa(struct.pack("=I", int(word, 16)))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bool, int, int, int]]:
-    """(type, whether it is part of a list, sequence, start, end) of each message's body."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        size, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
-        if size < _HEADER.size or at + size > len(data):
-            return
-        yield kind, bool(flags & _MULTI), sequence, at + _HEADER.size, at + size
-        at += size + 3 & ~3
-
-
-def _attributes(data: bytes, at: int, end: int) -> dict[int, bytes]:
-    found = {}
-    while at + _ATTRIBUTE.size <= end:
-        size, kind = _ATTRIBUTE.unpack_from(data, at)
-        if size < _ATTRIBUTE.size or at + size > end:
-            break
-        found[kind & 0x3FFF] = data[at + _ATTRIBUTE.size : at + size]
-        at += size + 3 & ~3
-    return found

@@ -15,6 +15,7 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import Logger
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
+from tether.net.surroundings import Surroundings
 from tether.protocol.link import Link
 from tether.protocol.messages import (
     PROTOCOL,
@@ -120,11 +121,14 @@ class Lines:
         times: LinkTimes,
         server_instance: str,
         still_refused: Callable[[Opening], Awaitable[str]],
+        surroundings: Surroundings | None = None,
     ) -> None:
-        """`still_refused` asks what speaks against a peer's token now."""
+        """`still_refused` asks what speaks against a peer's token now; `surroundings` tells what
+        happened to this machine when a link is lost."""
         self.log, self.clock, self.metrics = log, clock, metrics
         self._still_refused = still_refused
         self._times, self.server_instance = times, server_instance
+        self._surroundings = surroundings
 
     def driver(
         self, opening: Opening, deliver: Callable[[Message], Awaitable[None] | None]
@@ -144,6 +148,7 @@ class Lines:
             pack=encode,
             unpack=unpack_control,
             deliver=deliver,
+            surroundings=self._surroundings,
         )
 
     def welcome(
