@@ -129,6 +129,7 @@ if [[ $mode == dev ]]; then
   want_program nft nftables "tests break networks with it"
   want_program conntrack conntrack "tests let routers forget with it"
   want_program ip iproute2 "tests build networks with it"
+  want_program dbclient dropbear-bin "a test logs in with it, as it knows no certificates"
   want_program sshfs sshfs "a test mounts a workspace"
 fi
 

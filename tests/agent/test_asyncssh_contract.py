@@ -15,7 +15,7 @@ import asyncssh
 import pytest
 from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection
-from asyncssh.constants import MSG_DISCONNECT
+from asyncssh.constants import MSG_DISCONNECT, MSG_KEXINIT
 from asyncssh.forward import SSHLocalPortForwarder
 from asyncssh.listener import create_tcp_local_listener
 from asyncssh.sftp import run_sftp_server
@@ -34,6 +34,7 @@ def test_asyncssh_is_the_version_that_was_read() -> None:
     [
         (SSHConnection._force_close, ["exc"]),
         (SSHConnection._process_disconnect, ["_pkttype", "_pktid", "packet"]),
+        (SSHConnection._process_kexinit, ["_pkttype", "_pktid", "packet"]),
         (SSHConnection._cleanup, ["exc"]),
         (SSHConnection.connection_made, ["transport"]),
         (SSHConnection.connection_lost, ["exc"]),
@@ -101,6 +102,7 @@ def test_what_we_call_or_override_has_its_parameters(
 @pytest.mark.parametrize(
     "name",
     [
+        *("_server_kexinit", "_ignore_first_kex"),
         *("_protocol_factory", "_transport", "_channels", "_session_id", "_auth_complete"),
         *("_key_options", "_cert_options", "_window", "_max_pktsize", "_allow_pty"),
         *(
@@ -140,7 +142,15 @@ def test_messages_are_dispatched_by_the_table_that_we_replace() -> None:
     ours = SshConnection._packet_handlers
     stock = SSHServerConnection._packet_handlers
     changed = {number for number, handler in ours.items() if handler is not stock.get(number)}
-    assert changed == {MSG_DISCONNECT}
+    assert changed == {MSG_DISCONNECT, MSG_KEXINIT}
+
+
+def test_nothing_is_received_while_a_key_exchange_is_agreed_upon() -> None:
+    """What a guess is worth is decided after asyncssh has decided otherwise, and before it matters."""
+    assert inspect.iscoroutinefunction(SSHConnection._process_kexinit)
+    source = inspect.getsource(SSHConnection._recv_packet)
+    assert "self._recv_handler = lambda: False" in source
+    assert "if self._ignore_first_kex:" in source
 
 
 def test_global_requests_are_dispatched_by_name_and_an_unknown_cancel_is_a_key_error() -> None:

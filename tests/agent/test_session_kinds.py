@@ -16,7 +16,8 @@ from tests.agent.support import World, world
 from tether.agent.exec_command import runner
 from tether.agent.transfer_policy import TransferPolicy
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Policy
+from tether.attribution.classify import classify
+from tether.attribution.vocabulary import ConnectType, Policy
 from tether.protocol.forwards import ForwardRecord, IdeSessionRecord
 from tether.protocol.transfers import FileOperations
 
@@ -158,7 +159,7 @@ async def test_a_forward_that_outlives_its_connection_is_reported_before_the_end
     first, last = (item for item in agent.items if isinstance(item, ForwardRecord))
     assert (first.connection_id, first.destination) == (end.connection_id, f"127.0.0.1:{port}")
     assert (last.end, last.rx_bytes) == ("connection_ended", 5)
-    assert last.cause == ""
+    assert last.cause == classify(ConnectType.AGENT_TO_CLIENT, end.cell.facts).disconnect.cause
 
 
 async def test_cancelling_what_was_never_listened_on_ends_nothing(

@@ -18,6 +18,7 @@ from tests.support.loop import run as run_jumping
 from tether.agent.auth import MAX_REFUSALS
 from tether.agent.connection import HALF_CLOSED_S
 from tether.agent.sessions import MAX_SESSIONS
+from tether.agent.ssh_connection import guessed_wrong
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
@@ -217,6 +218,28 @@ async def test_a_good_key_with_another_keys_signature_is_refused(agent: World) -
         await agent.connect(client_keys=[Stolen(agent.keys.device.public_data)])
     facts = (await agent.end()).cell.facts
     assert refusals(facts) == [AccessRefusal.UNKNOWN_KEY]
+
+
+def kexinit(kex: str, host_keys: str, *, follows: bool) -> bytes:
+    lists = [kex, host_keys, *["aes256-ctr"] * 2, *["hmac-sha2-256"] * 2, *["none"] * 2, "", ""]
+    packed = b"".join(len(names).to_bytes(4, "big") + names.encode() for names in lists)
+    return bytes(16) + packed + bytes([follows]) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("kex", "host_keys", "follows", "wrong"),
+    [
+        ("best,other", "ed25519", True, False),
+        ("other,best", "ed25519", True, True),
+        ("best", "rsa,ed25519", True, True),
+        ("other,best", "rsa", False, False),
+    ],
+)
+def test_a_guessed_key_exchange_is_good_where_both_sides_prefer_it(
+    kex: str, host_keys: str, follows: bool, wrong: bool
+) -> None:
+    ours = kexinit("best,other", "ed25519,rsa", follows=False)
+    assert guessed_wrong(ours, kexinit(kex, host_keys, follows=follows)) is wrong
 
 
 async def test_only_fast_ciphers_are_offered(agent: World) -> None:

@@ -39,6 +39,7 @@ def test_every_code_is_one_word_of_a_party_or_a_place_then_what_happened() -> No
         "agent",
         "server",
         "relay",
+        "coordination",
         "workspace",
         "auth",
         "policy",

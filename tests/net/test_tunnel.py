@@ -16,6 +16,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
+from tether.net.tcp_info import SILENT_AFTER_MS
 from tether.net.tunnel import TunnelEnd, dial_relay
 from tether.protocol.frames import control_frame
 from tether.protocol.messages import (
@@ -412,7 +413,7 @@ COUNTERS = {
     "probes": 0,
     "unacked": 3,
     "last_data_recv_ms": 40_000,
-    "last_ack_recv_ms": 31_000,
+    "last_ack_recv_ms": SILENT_AFTER_MS + 1_000,
     "pmtu": 1500,
     "rtt_us": 20_000,
     "total_retrans": 5,
@@ -428,7 +429,7 @@ def test_a_relay_that_acknowledges_nothing_for_too_long_is_silent() -> None:
         assert isinstance(counters, ev.TcpCounters)
         assert isinstance(ended, ev.StreamEnded)
         assert (counters.peer, counters.unacked) == (Party.RELAY, 3)
-        assert (ended.peer, ended.how, ended.silence_s) == (Party.RELAY, StreamEnd.SILENT, 31.0)
+        assert (ended.peer, ended.how, ended.silence_s) == (Party.RELAY, StreamEnd.SILENT, 21.0)
         await t.tasks.cancel()
 
     run(main)
@@ -438,7 +439,9 @@ def test_a_relay_that_acknowledges_nothing_for_too_long_is_silent() -> None:
     "lively",
     [
         {"unacked": 0},  # an idle path between two probes
-        {"last_ack_recv_ms": 29_000},  # a peer that is stopped: its kernel acknowledges
+        {
+            "last_ack_recv_ms": SILENT_AFTER_MS - 1_000
+        },  # a peer that is stopped: its kernel acknowledges
     ],
 )
 def test_a_slow_or_stopped_peer_is_not_called_dead(lively: dict[str, int]) -> None:

@@ -9,7 +9,7 @@ import ssl
 
 import pytest
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidStatus, InvalidURI, ProxyError
+from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
 from tests.support.ws import raw_server, serving
@@ -133,11 +133,6 @@ def certificate_error() -> ssl.SSLCertVerificationError:
             True,
         ),
         (ssl.SSLError(1, "wrong version"), "TLS with h failed: ", False),
-        (
-            ProxyError("failed to connect to HTTP proxy"),
-            "the proxy refused to connect to h: ",
-            False,
-        ),
         (InvalidURI("x", "bad"), "h is not a valid URL", True),
         (EOFError(), "h does not answer as a Tether server", False),
         (TimeoutError(), "h did not answer in time", False),

@@ -501,7 +501,7 @@ def test_a_full_disk_is_the_programs_error_and_nobody_elses(
     with stack.one_new_row() as sftp:
         new = stack.run(*scp, "-s", str(tmp_path / "big"), f"full.tether:{full}/h")
     assert new.returncode != 0
-    assert "Failure" in new.stderr, "version 3 of the protocol has no other word for it"
+    assert new.stderr.count(f'tether: sftp: write "{full}/h": No space left on device') == 1
     assert [truth(row) for row in (command, legacy, sftp)] == [GRACEFUL] * 3
     assert poor["full"].ssh("echo fine").stdout == "fine\n"
 

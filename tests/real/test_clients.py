@@ -1,5 +1,5 @@
 """People's programs, each as its own manual says to use it: sshfs, git, rsync, scp, sftp, Ansible,
-and two SSH libraries that know no certificates. Nothing of what they expect may be missing, and the
+a library and a program that know no certificates. Nothing of what they expect may be missing, and the
 record of each must read like what happened.
 """
 
@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -279,6 +280,53 @@ def test_paramiko_runs_commands_and_moves_files(stack: Stack, tmp_path: Path) ->
     # paramiko leaves without a word of SSH and terminates its proxy, which says who did.
     assert truth(row) == ("client_closed", "client", True)
     assert row["disconnect_actor"].startswith(f"signal:15 from pid {os.getpid()} ")
+
+
+def test_dropbears_client_runs_commands_and_forwards(stack: Stack, tmp_path: Path) -> None:
+    """An SSH program of another family: its own key format, its own algorithms, no certificates."""
+    dbclient, convert = needs("dbclient"), needs("dropbearconvert")
+    key, home = tmp_path / "key", tmp_path / "home"
+    subprocess.run(
+        [convert, "openssh", "dropbear", device_key(stack), str(key)],
+        check=True,
+        capture_output=True,
+    )
+    (home / ".ssh").mkdir(parents=True)
+    shutil.copy(known_hosts(stack), home / ".ssh" / "known_hosts")
+    argv = [dbclient, "-i", str(key), "-J", shlex.join(proxy_command(stack))]
+    env = {**stack.env, "HOME": str(home)}
+    with stack.one_new_row() as row:
+        done = subprocess.run(
+            [*argv, "-T", stack.host, "cat; echo err >&2; exit 5"],
+            input="in\n",
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert (done.returncode, done.stdout) == (5, "in\n"), done.stderr
+    assert "err\n" in done.stderr
+    assert truth(row) == GRACEFUL
+    with socket.create_server(("127.0.0.1", 0)) as listener, stack.one_new_row() as piped:
+        port = listener.getsockname()[1]
+        through = subprocess.Popen(
+            [*argv, "-B", f"127.0.0.1:{port}", stack.host],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            listener.settimeout(30)
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.sendall(b"hello")
+                assert through.stdout is not None
+                assert through.stdout.read(5) == b"hello"
+        finally:
+            through.communicate(timeout=10)
+    assert piped["disconnect_initiator"] == "client"
+    assert piped["disconnect_reason"] != "unknown"
 
 
 def test_asyncssh_multiplexes_over_the_proxy_command(stack: Stack) -> None:

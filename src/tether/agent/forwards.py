@@ -12,9 +12,10 @@ from collections.abc import Callable
 from tether.agent.forward_ledger import ForwardLedger
 from tether.agent.ide_watch import IdeWatcher
 from tether.agent.transfer_policy import Refusal, TransferPolicy, judge_forward
+from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import ForwardServed, StdioForwardEnded
-from tether.attribution.vocabulary import Vantage
+from tether.attribution.vocabulary import ConnectType, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.protocol.forwards import STDIO_ORIGIN, ForwardEnd, ForwardItem, ForwardKind
@@ -46,6 +47,7 @@ class Forwards:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._refused = 0
+        self._cause = ""
         self._stdio: set[int] = set()  # those of `ssh -W`
 
     def judge(self, kind: ForwardKind, destination: str, origin: str = "") -> Refusal | None:
@@ -116,7 +118,13 @@ class Forwards:
         now = self._clock.now()
         self._emit(
             self._ledger.ended(
-                number, end, now, rx_bytes=rx_bytes, tx_bytes=tx_bytes, detail=detail
+                number,
+                end,
+                now,
+                rx_bytes=rx_bytes,
+                tx_bytes=tx_bytes,
+                cause=self._connections_cause() if end is ForwardEnd.CONNECTION_ENDED else "",
+                detail=detail,
             )
         )
         if self._ide is not None:
@@ -132,6 +140,11 @@ class Forwards:
             self._on_item(item)
         if self._ide is not None:
             self._ide.connection_ended(self._connection_id, self._cell.facts)
+
+    def _connections_cause(self) -> str:
+        if not self._cause:  # once for all of a connection's channels: they end together
+            self._cause = classify(ConnectType.AGENT_TO_CLIENT, self._cell.facts).disconnect.cause
+        return self._cause
 
     def _channel(self, number: int) -> str:
         return f"{self._connection_id}/{number}"

@@ -22,15 +22,15 @@ from typing import Protocol, cast
 
 import asyncssh
 
-from tether.agent import sftp
+from tether.agent import sftp, udp_relay
 from tether.agent.environment import Account
 from tether.agent.exec_command import runner
 from tether.agent.flows import Inflow, Outflow
 from tether.agent.process import ExitStatus, Process, Processes
 from tether.agent.pty import Terminal
 from tether.agent.session_type import (
+    KINDS,
     PLAIN,
-    TERMINAL,
     Bootstrap,
     SessionType,
     Transfer,
@@ -44,6 +44,7 @@ from tether.agent.terminal_channel import TerminalChannel
 from tether.agent.transfer_policy import Refusal
 from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
 from tether.attribution.vocabulary import ConnectionType
+from tether.protocol import datagrams
 from tether.protocol.terminal import SUBSYSTEM
 from tether.protocol.transfers import FileOperations
 
@@ -53,6 +54,9 @@ ignored the hang-up still has it open; what was written before is long there by 
 
 _NO_EXPLANATION = 127
 """What is sent for a process whose status somebody else took."""
+
+_SUBSYSTEMS = {"sftp": sftp.command, datagrams.SUBSYSTEM: udp_relay.command}
+"""Those that are a program of their own."""
 
 # RFC 4254 section 6.10: the signals that have names there; others are named with an @.
 _SIGNALS: Mapping[str, int] = {
@@ -215,13 +219,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def subsystem_requested(self, subsystem: str) -> bool:
         if subsystem == SUBSYSTEM:
-            self.subsystem, self.kind = subsystem, TERMINAL
+            self.subsystem, self.kind = subsystem, KINDS[subsystem]
             return True
-        if subsystem != "sftp":
+        if subsystem not in _SUBSYSTEMS:
             return False
+        self._argv, self.kind = _SUBSYSTEMS[subsystem](), KINDS.get(subsystem, PLAIN)
         self.subsystem, self._transfer = subsystem, transfer_of(None, subsystem)
         self._refusal = self._host.judge(subsystem=subsystem)
-        self._argv = sftp.command()
         return True
 
     def signal_received(self, signal: str) -> None:
@@ -298,7 +302,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._process, pipes = spawner.spawn(
                 self._argv, env=env, directory=directory, on_exit=self._guarded(self._exited)
             )
-            self._carry(pipes.stdin, (pipes.stdout, self._write), (pipes.stderr, self._write_error))
+            errors = self._write_error
+            if self.subsystem == "sftp":
+                errors = sftp.Complaints(errors).feed
+            self._carry(pipes.stdin, (pipes.stdout, self._write), (pipes.stderr, errors))
 
     def _carry(self, write: int, *reads: tuple[int, Callable[[bytes], None]]) -> None:
         channel = self._open_channel()

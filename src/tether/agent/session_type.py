@@ -16,6 +16,7 @@ from enum import Enum, auto
 
 from tether.agent.exec_command import MAX_COMMAND, basename, is_shell, program
 from tether.attribution.vocabulary import ConnectionType
+from tether.protocol import datagrams, terminal
 from tether.protocol.apps import FAMILIES
 
 VARIABLES = ("TETHER_SSH_SESSION_TYPE", "CODER_SSH_SESSION_TYPE")
@@ -44,7 +45,13 @@ class SessionType:
 
 
 PLAIN = SessionType("ssh", ConnectionType.SSH, Source.DEFAULT)
-TERMINAL = SessionType("reconnecting_pty", ConnectionType.RECONNECTING_PTY, Source.DEFAULT)
+KINDS = {
+    terminal.SUBSYSTEM: SessionType(
+        "reconnecting_pty", ConnectionType.RECONNECTING_PTY, Source.DEFAULT
+    ),
+    datagrams.SUBSYSTEM: SessionType("port_forward", ConnectionType.PORT_FORWARD, Source.DEFAULT),
+}
+"""What our own subsystems are for."""
 
 
 def normalized(value: str) -> str:

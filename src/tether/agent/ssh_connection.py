@@ -21,7 +21,7 @@ from asyncssh.channel import (
     SSHUNIXChannel,
     SSHX11Channel,
 )
-from asyncssh.constants import MSG_DISCONNECT
+from asyncssh.constants import MSG_DISCONNECT, MSG_KEXINIT
 from asyncssh.packet import SSHPacket, String
 from asyncssh.public_key import (
     CERT_TYPE_USER,
@@ -133,9 +133,20 @@ class SshConnection(asyncssh.SSHServerConnection):
         self._tether.said_disconnect(code, text)
         super()._process_disconnect(pkttype, pktid, packet)
 
+    async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """A client that guessed the key exchange (dropbear's does) has sent its first message already.
+
+        asyncssh takes it where the guess agrees with what is agreed upon; by RFC 4253 section 7 it is
+        good only where both sides *prefer* the same, and of any other the client sends it again.
+        """
+        theirs = packet.get_remaining_payload()
+        await super()._process_kexinit(pkttype, pktid, packet)  # nothing is received meanwhile
+        self._ignore_first_kex = guessed_wrong(self._server_kexinit[1:], theirs)
+
     # asyncssh dispatches by this table, not by the method's name.
     _packet_handlers = {  # noqa: RUF012
         **asyncssh.SSHServerConnection._packet_handlers,
+        MSG_KEXINIT: _process_kexinit,
         MSG_DISCONNECT: _process_disconnect,
     }
 
@@ -356,6 +367,17 @@ class SessionChannel(_Corkable, SSHServerChannel[bytes]):
         command = packet.get_string()
         packet.check_end()
         return self._start_session(command=os.fsdecode(command))
+
+
+def guessed_wrong(ours: bytes, theirs: bytes) -> bool:
+    """Whether a client's MSG_KEXINIT (without its type) is followed by a message to be ignored."""
+    preferred = []
+    for message in (ours, theirs):
+        packet = SSHPacket(message)
+        packet.get_bytes(16)
+        lists = [packet.get_namelist() for _ in range(10)]
+        preferred.append([names[:1] for names in lists[:2]])  # key exchange, host key
+    return packet.get_boolean() and preferred[0] != preferred[1]
 
 
 def read_credential(

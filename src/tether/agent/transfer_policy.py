@@ -8,13 +8,14 @@ shell can copy. It is told by the program that a command runs, looked for behind
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tether.agent.exec_command import basename, program
 from tether.attribution.causes import POLICY_REFUSALS, cause_of
 from tether.attribution.evidence import PolicyRefused
 from tether.attribution.predicates import BLOCKED_EXIT_CODE
 from tether.attribution.vocabulary import Policy, Vantage
+from tether.protocol import datagrams
 from tether.protocol.forwards import ForwardKind
 
 TRANSFER_PROGRAMS = frozenset({"nc", "rsync", "scp", "sftp"})
@@ -69,6 +70,9 @@ def judge_session(
     policy: TransferPolicy, *, command: str | None = None, subsystem: str | None = None
 ) -> Refusal | None:
     """Whether a session may run; None if it may."""
+    if subsystem == datagrams.SUBSYSTEM:  # its client reads one line first, and shows it
+        refusal = judge_forward(policy, ForwardKind.DIRECT_TCPIP)
+        return None if refusal is None else _no_datagrams(refusal)
     if not policy.block_file_transfer:
         return None
     if subsystem == "sftp":  # its client would take any text for a broken packet
@@ -94,6 +98,11 @@ def judge_forward(policy: TransferPolicy, kind: ForwardKind) -> Refusal | None:
             message="remote port forwarding is disabled",
         )
     return None
+
+
+def _no_datagrams(refusal: Refusal) -> Refusal:
+    answer = datagrams.line(datagrams.UdpOpened(error=refusal.message))
+    return replace(refusal, what=datagrams.SUBSYSTEM, output=answer)
 
 
 def _file_transfer(what: str, output: bytes) -> Refusal:

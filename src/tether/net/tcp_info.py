@@ -17,10 +17,13 @@ from tether.attribution.vocabulary import Party, Vantage
 _FORMAT = struct.Struct("=8B24I4Q3I")
 _TCP_INFO = 11
 
-KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 12, 1, 16
+"""28 s until an idle connection is given up, by many probes: where a third of all packets is lost, every
+second one goes unanswered, and three (a usual count) end half the idle connections within minutes."""
 
-SILENT_AFTER_MS = 30_000
-"""A stream with something outstanding whose peer has acknowledged nothing for this long is dead."""
+SILENT_AFTER_MS = 20_000
+"""A stream with something outstanding whose peer has acknowledged nothing for this long is dead. Those
+who watch look every 5 s and believe their second look: 30 s at most."""
 
 
 def read_tcp_info(sock: Any) -> dict[str, int] | None:
@@ -70,7 +73,7 @@ def is_stalled(counters: dict[str, int] | None, after_ms: int = SILENT_AFTER_MS)
 
 
 def set_keepalive(sock: Any) -> None:
-    """Let the kernel notice a dead peer of an idle connection in about 30 s."""
+    """Let the kernel notice a dead peer of an idle connection within 30 s."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

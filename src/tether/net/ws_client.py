@@ -18,12 +18,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
+    InvalidProxy,
+    InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
     PayloadTooBig,
     ProtocolError,
     ProxyError,
 )
+from websockets.proxy import Proxy, get_proxy, parse_proxy
+from websockets.uri import parse_uri
 
 from tether.attribution.vocabulary import StreamEnd
 from tether.net.streams import DialFailed, StreamLost, close_reason, translate
@@ -130,10 +134,12 @@ async def dial(
     Raises:
         DialFailed: no connection came up; the text says why and what to do.
     """
-    host = urlsplit(url).netloc
+    host, proxy = urlsplit(url).netloc, None
     try:
+        proxy = proxy_of(url)
         connection = await connect(
             url,
+            proxy=proxy,
             create_connection=_Connection,
             additional_headers={"Authorization": f"Bearer {token}", **(headers or {})},
             user_agent_header="tether",
@@ -145,9 +151,62 @@ async def dial(
             max_queue=4,
         )
     except Exception as wrong:
+        if proxy is not None and (failed := proxy_failed(wrong, host, parse_proxy(proxy))):
+            raise failed from wrong
         raise dial_failed(wrong, host) from wrong
     assert isinstance(connection, _Connection), "create_connection decides the type"
     return ClientStream(connection)
+
+
+def proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for `url`, with its credentials: never to be shown.
+
+    Raises:
+        DialFailed: what it names is none.
+    """
+    proxy = get_proxy(parse_uri(url))
+    if proxy is not None:
+        try:
+            parse_proxy(proxy)
+        except InvalidProxy as wrong:  # whose text holds the credentials
+            raise DialFailed(
+                f"the proxy that the environment names is not valid: {wrong.msg}", fatal=True
+            ) from None
+    return proxy
+
+
+def proxy_failed(wrong: Exception, host: str, proxy: Proxy) -> DialFailed | None:
+    """The sentence where it was the way to the proxy, or the proxy itself, that failed."""
+    name = f"the proxy {proxy.host}:{proxy.port}"
+    match wrong:
+        case InvalidProxyStatus() if wrong.response.status_code == 407 and proxy.username:
+            return DialFailed(
+                f"{name} did not accept the user name and password in HTTPS_PROXY", fatal=True
+            )
+        case InvalidProxyStatus() if wrong.response.status_code == 407:
+            return DialFailed(
+                f"{name} wants a user name and password: write them into HTTPS_PROXY, as"
+                " http://USER:PASSWORD@HOST:PORT",
+                fatal=True,
+            )
+        case InvalidProxyStatus():
+            status = wrong.response.status_code
+            return DialFailed(f"{name} refused to connect to {host} (HTTP status {status})")
+        case ProxyError():
+            return DialFailed(f"{name} does not answer as a proxy: {wrong}")
+        case socket.gaierror():
+            return DialFailed(f"the name of {name} could not be resolved: is HTTPS_PROXY right?")
+        case ConnectionRefusedError():
+            return DialFailed(f"nothing listens at {name}: is HTTPS_PROXY right?")
+        case TimeoutError():
+            return DialFailed(f"{host} did not answer in time through {name}")
+        case ssl.SSLError() | InvalidHandshake():
+            return None
+        case OSError():
+            how, errno_name = translate(wrong)
+            return DialFailed(f"{name} could not be reached: {errno_name or how}")
+        case _:
+            return None
 
 
 def dial_failed(wrong: Exception, host: str) -> DialFailed:
@@ -157,8 +216,8 @@ def dial_failed(wrong: Exception, host: str) -> DialFailed:
             return _refused(wrong, host)
         case InvalidURI():
             return DialFailed(f"{host or 'the address'} is not a valid URL", fatal=True)
-        case ProxyError():
-            return DialFailed(f"the proxy refused to connect to {host}: {wrong}")
+        case DialFailed():
+            return wrong
         case ssl.SSLCertVerificationError():
             return DialFailed(
                 f"the TLS certificate of {host} was not accepted: {wrong.verify_message}",

@@ -24,6 +24,16 @@ from tether.protocol.carrier_messages import (
     TunnelOffer as TunnelOffer,
     TunnelRequest as TunnelRequest,
 )
+from tether.protocol.coordination_messages import (
+    Coordinate as Coordinate,
+    CoordinateClosed as CoordinateClosed,
+    CoordinateError as CoordinateError,
+    CoordinateOpen as CoordinateOpen,
+    CoordinateOpened as CoordinateOpened,
+    PeerUpdates as PeerUpdates,
+    ResumeTokenGrant as ResumeTokenGrant,
+    ResumeTokenRequest as ResumeTokenRequest,
+)
 from tether.protocol.derp_messages import DerpMap as DerpMap
 from tether.protocol.fact_record import FactRecord as FactRecord
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord

@@ -352,10 +352,15 @@ def kill_sockets(lab: Lab, host: str, *, peer: str | None = None, port: int | No
 # -- processes -----------------------------------------------------------------------------------
 
 
-def stop_process(lab: Lab, program: Program) -> Fault:
-    """SIGSTOP; undone by SIGCONT."""
-    program.send_signal(signal.SIGSTOP)
-    return Fault(lab, f"{program.name} is stopped", partial(program.send_signal, signal.SIGCONT))
+def stop_process(lab: Lab, program: Program, *, children: bool = False) -> Fault:
+    """SIGSTOP; undone by SIGCONT.
+
+    Args:
+        children: its whole process group, such as an `ssh` with its ProxyCommand.
+    """
+    send = program.signal_group if children else program.send_signal
+    send(signal.SIGSTOP)
+    return Fault(lab, f"{program.name} is stopped", partial(send, signal.SIGCONT))
 
 
 def kill_process(lab: Lab, program: Program, number: int = signal.SIGKILL) -> Fault:

@@ -165,6 +165,11 @@ class Program:
         """Send a signal to this process alone."""
         self.process.send_signal(number)
 
+    def signal_group(self, number: int) -> None:
+        """Send a signal to its whole process group. Harmless if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = 15.0) -> int:
         """Ask it to end, and wait; its exit code.
 
@@ -187,8 +192,7 @@ class Program:
 
     def kill(self) -> None:
         """End it and its process group at once. Harmless if it has ended."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self.signal_group(signal.SIGKILL)
         self.process.wait(10)
         self.release()
 

@@ -120,6 +120,13 @@ class Topology:
         between = [node for node in self.nats_above(name) if node.name not in beside]
         return self.address(between[-1].name if between else name)
 
+    def reachable(self, name: str, at: str) -> bool:
+        """Whether `at` can be dialled from `name`: nothing above it translates or drops."""
+        beside = {name, *(node.name for node in self.above(name))}
+        return not any(
+            node.nat or node.drops_inbound for node in self.above(at) if node.name not in beside
+        )
+
     def routes(self, name: str) -> list[str]:
         """Arguments of `ip route add`."""
         routes = []

@@ -13,7 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tether.attribution.causes import agent, client, decisions, ide, server, session
+from tether.attribution.causes import (
+    agent,
+    client,
+    control_plane,
+    decisions,
+    ide,
+    server,
+    session,
+)
 from tether.attribution.causes.cause import Cause
 from tether.attribution.vocabulary import Initiator, Party, Policy, Reason
 
@@ -45,6 +53,7 @@ _ROWS: tuple[Cause, ...] = (
     *client.ROWS,
     *agent.ROWS,
     *server.ROWS,
+    *control_plane.ROWS,
     *decisions.ROWS,
     *ide.ROWS,
     _HONESTY,

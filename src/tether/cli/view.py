@@ -1,0 +1,197 @@
+"""What the user sees while nothing moves: one line that does not spoil the terminal.
+
+Law: says nothing about a gap of under two seconds. Where ssh holds the terminal in raw mode, the line
+is on its top row, in reverse video, with the cursor put back, and goes away afterwards; then the agent
+is asked to have the program redraw. Anywhere else (a pipe, a file, a terminal that scp or rsync shares)
+it is one plain line at the loss and one when it resumed. Nothing here ever waits for the terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import termios
+from collections.abc import Callable
+from typing import Protocol
+
+from tether.attribution.vocabulary import ConnectionMethod
+from tether.protocol.path_commands import Carried, Status, Waiting
+
+QUIET_S = 2.0
+"""A gap below this is nobody's business."""
+
+EVERY_S = 1.0
+RESUMED_S = 2.0
+"""How long the sentence about the resumption stays on the top row."""
+
+QUIET = "TETHER_QUIET"
+
+# Save the cursor; leave origin mode, line drawing and colours; go to the top row, in reverse video.
+_BEGIN = b"\x1b7\x1b[?6l\x1b(B\x0f\x1b[1;1H\x1b[0;7m"
+_END = b"\x1b[0m\x1b[K\x1b8"
+
+
+class Screen(Protocol):
+    """Where the user looks."""
+
+    def held(self) -> bool:
+        """Whether ssh has the terminal to itself, so that a plain line would spoil it."""
+
+    def columns(self) -> int: ...
+
+    def write(self, data: bytes) -> None:
+        """Write now or not at all."""
+
+
+class StderrScreen:
+    """Our stderr."""
+
+    def __init__(self, descriptor: int = 2) -> None:
+        self._fd = descriptor
+
+    def held(self) -> bool:
+        try:
+            modes = termios.tcgetattr(self._fd)[3]
+            ours = os.tcgetpgrp(self._fd) == os.getpgrp()
+        except (termios.error, OSError):
+            return False
+        # In the background it is the shell that holds it, which is none of our business.
+        return ours and not modes & termios.ICANON
+
+    def columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._fd).columns or 80
+        except OSError:
+            return 80
+
+    def write(self, data: bytes) -> None:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        if any(event & select.POLLOUT for _, event in poll.poll(0)):  # not one stopped by Ctrl-S
+            with contextlib.suppress(OSError):
+                os.write(self._fd, data)
+
+
+class NoScreen:
+    """For those who asked to be left alone."""
+
+    def held(self) -> bool:
+        return False
+
+    def columns(self) -> int:
+        return 80
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+class View:
+    """Told what changes by `show`; `close` takes the line away."""
+
+    def __init__(
+        self,
+        name: str,
+        screen: Screen,
+        *,
+        now: Callable[[], float],
+        redraw: Callable[[], None],
+    ) -> None:
+        """`now` is the monotonic clock that `Waiting.since` is of; `redraw` asks the agent."""
+        self._name, self._screen, self._now, self._redraw = name, screen, now, redraw
+        self._loop = asyncio.get_running_loop()
+        self._waiting: Waiting | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._told = False
+        """The loss was told, in a plain line."""
+        self._drawn = False
+
+    def show(self, status: Status) -> None:
+        """Something changed."""
+        match status:
+            case Waiting():
+                self._waiting = status
+                self._arm(max(0.0, status.since + QUIET_S - self._now()), self._lost)
+            case Carried():
+                self._waiting = None
+                self._disarm()
+                self._resumed(status)
+
+    def close(self) -> None:
+        """The connection is over: whoever says why needs the terminal clean."""
+        self._waiting = None
+        self._disarm()
+        self._erase()
+
+    def _lost(self) -> None:
+        if self._waiting is None:
+            return
+        held = self._screen.held()
+        seconds = self._now() - self._waiting.since
+        why = f" ({self._waiting.reason})" if self._waiting.reason else ""
+        if held:
+            self._draw(
+                f"tether: connection to {self._name} lost {_ago(seconds)} ago{why};"
+                " reconnecting… ~. to quit"
+            )
+        elif not self._told and not self._drawn:
+            self._say(f"connection to {self._name} lost{why}; reconnecting…")
+        self._told = True
+        self._arm(EVERY_S, self._lost)
+
+    def _resumed(self, status: Carried) -> None:
+        if not self._told:
+            return
+        self._told = False
+        sentence = f"resumed after {_ago(status.gap_s)} (now {over(status)})"
+        if self._drawn and self._screen.held():
+            self._draw(f"tether: {sentence}")
+            self._arm(RESUMED_S, self._erase)
+        else:
+            self._erase()
+            self._say(f"connection to {self._name} {sentence}")
+
+    def _draw(self, text: str) -> None:
+        self._drawn = True
+        line = _clean(text)[: max(1, self._screen.columns() - 1)]
+        self._screen.write(_BEGIN + line.encode() + _END)
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._drawn = False
+            self._screen.write(b"\x1b7\x1b[?6l\x1b[1;1H\x1b[0m\x1b[2K\x1b8")
+            self._redraw()
+
+    def _say(self, sentence: str) -> None:
+        ending = b"\r\n" if self._screen.held() else b"\n"
+        self._screen.write(b"tether: " + _clean(sentence).encode() + ending)
+
+    def _arm(self, seconds: float, then: Callable[[], None]) -> None:
+        self._disarm()
+        self._timer = self._loop.call_later(seconds, then)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def over(status: Carried) -> str:
+    """By which way, for people."""
+    if status.method is ConnectionMethod.DIRECT:
+        return f"direct to {status.where}"
+    return f"over derp region {status.where}" if status.where else "over the relay"
+
+
+def _ago(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    for unit, size, smaller, part in (("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def _clean(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)

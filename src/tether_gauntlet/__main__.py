@@ -1,0 +1,93 @@
+"""`python -m tether_gauntlet`: end connections in every way, and see whether the log tells it right.
+
+Law: parses, runs, prints. Exit code 0: every run right; 1: some were not; 2: it could not be asked so.
+What was skipped is said loudly and is never counted as right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tether_gauntlet.lab import probe
+from tether_gauntlet.report import as_json, as_markdown, line
+from tether_gauntlet.running import run_all
+from tether_gauntlet.scenario import BadScenario, Scenario, chosen, load
+from tether_gauntlet.scoring import Outcome
+
+OWN = Path(__file__).parent / "scenarios"
+
+_EPILOG = """examples:
+  python -m tether_gauntlet --list
+  python -m tether_gauntlet --only client-killed --only oom
+  python -m tether_gauntlet --scenarios ./mine --json out.json
+  python -m tether_gauntlet --repeat 3 --markdown figures.md
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="tether_gauntlet",
+        description="Ends connections for real, in every way, and compares the log with the truth.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="whole or part")
+    parser.add_argument(
+        "--scenarios",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="a folder of scenarios, instead of the own ones; may be given more than once",
+    )
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="all of it N times")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write everything as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="OUT", help="write the tables")
+    parser.add_argument("--no-twins", action="store_true", help="without a real sshd beside")
+    parser.add_argument("--list", action="store_true", help="only list the scenarios")
+    asked = parser.parse_args(arguments)
+    try:
+        found = [one for folder in asked.scenarios or [OWN] for one in load(folder)]
+        scenarios = chosen(found, asked.only)
+    except BadScenario as wrong:
+        print(f"tether_gauntlet: {wrong}", file=sys.stderr)
+        return 2
+    if asked.list:
+        _list(scenarios)
+        return 0
+    _tell_of_gaps()
+    outcomes = run_all(scenarios, repeat=asked.repeat, twins=not asked.no_twins, tell=_tell)
+    print()
+    print(as_markdown(outcomes))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(as_json(outcomes), indent=1) + "\n")
+    if asked.markdown is not None:
+        asked.markdown.write_text(as_markdown(outcomes) + "\n")
+    return int(not all(one.correct or one.skipped for one in outcomes))
+
+
+def _list(scenarios: list[Scenario]) -> None:
+    for scenario in scenarios:
+        mark = "★" if scenario.tricky else "○" if scenario.is_control else " "
+        print(f"{mark} {scenario.name:28} {scenario.summary}")
+
+
+def _tell(outcome: Outcome) -> None:
+    print(line(outcome), flush=True)
+
+
+def _tell_of_gaps() -> None:
+    for capability in probe().values():
+        if not capability.present:
+            print(
+                f"MISSING {capability.name} ({capability.what}): {capability.reason}",
+                file=sys.stderr,
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""The gauntlet's figures, for people and for programs.
+
+Law: pure: outcomes in, text or plain data out. What was skipped or could not be staged is said first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tether_gauntlet.scenario import FIELDS
+from tether_gauntlet.scoring import Outcome, summarize
+
+_GOT = ("connect_type", "type", *FIELDS, "disconnect_cause", "disconnect_actor", "incident_id")
+_BASELINES = ("errno", "original", "openssh")
+
+
+def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The whole run as plain data: `scenarios` one entry a run, and `summary`."""
+    return {
+        "scenarios": [
+            {
+                "name": one.scenario,
+                "skipped": one.skipped or False,
+                "failed": one.failed,
+                "correct": one.correct,
+                "want": [match.truth.want for match in one.matches]
+                + [truth.want for truth in one.missing],
+                "got": [{name: match.row.get(name) for name in _GOT} for match in one.matches],
+                "missing": len(one.missing),
+                "false_disconnects": [
+                    {name: row.get(name) for name in _GOT} for row in one.false_disconnects
+                ],
+                "duplicates": list(one.duplicates),
+                "left_open": list(one.left_open),
+                "seconds": one.seconds,
+                "ablation": {name: dict(counts) for name, counts in one.ablation.items()},
+                "baselines": {name: dict(said) for name, said in one.baselines.items()},
+            }
+            for one in outcomes
+        ],
+        "summary": asdict(summarize(outcomes)),
+    }
+
+
+def as_markdown(outcomes: Sequence[Outcome]) -> str:
+    """The tables of `docs/gauntlet.md`."""
+    return "\n\n".join(
+        ["## Figures", _figures(outcomes), "## Scenarios", _scenarios(outcomes)]
+        + ([confusion] if (confusion := _confusion(outcomes)) else [])
+    )
+
+
+def line(one: Outcome) -> str:
+    """One run in one line, as it is over."""
+    if one.skipped:
+        return f"SKIPPED {one.scenario}: this machine has no {one.skipped}"
+    if one.failed:
+        return f"FAILED  {one.scenario}: {one.failed}"
+    if one.correct:
+        said = (
+            "nothing said" if one.control else ", ".join(_said(match.row) for match in one.matches)
+        )
+        return f"right   {one.scenario} ({one.seconds:.1f} s): {said}"
+    return f"WRONG   {one.scenario} ({one.seconds:.1f} s): {'; '.join(complaints(one))}"
+
+
+def complaints(one: Outcome) -> list[str]:
+    """What is wrong with a run."""
+    found = [
+        f"{match.row['connect_type']} {name}: {match.row.get(name)!r}, want "
+        f"{match.truth.want.get(name, getattr(match.truth, name, None))!r}"
+        for match in one.matches
+        for name in match.wrong
+    ]
+    found += [
+        f"no {truth.connect_type} row ended as {truth.reason}/{truth.initiator}"
+        for truth in one.missing
+    ]
+    found += [f"false disconnect: {_said(row)}" for row in one.false_disconnects]
+    found += [f"{connection} was ended twice in a log" for connection in one.duplicates]
+    found += [f"{connection} was left open" for connection in one.left_open]
+    found += ["one incident was told as several"] * one.scattered
+    return found
+
+
+def _figures(outcomes: Sequence[Outcome]) -> str:
+    total = summarize(outcomes)
+    rows: list[tuple[str, object]] = [
+        ("scenarios, runs", f"{total.scenarios}, {total.runs}"),
+        ("right in every field", _of(total.correct, total.runs)),
+        *((name.removeprefix("disconnect_"), _of(*share)) for name, share in total.fields.items()),
+        ("tricky ones", _of(*total.tricky)),
+        ("nothing to report, nothing reported", _of(*total.controls)),
+        ("false disconnects", total.false_disconnects),
+        ("ends logged twice", total.duplicates),
+        ("rows left open", total.left_open),
+        ("incidents told as several", total.scattered),
+        ("wrong and sure of it", total.wrong_and_sure),
+        ("unknown", total.unknown),
+        ("fault to the right record, p50 and p95", f"{total.seconds_p50} s, {total.seconds_p95} s"),
+        ("flaky", ", ".join(total.flaky) or "none"),
+        ("could not be staged", total.failed),
+        *((f"baseline {name}", _of(*share)) for name, share in total.baselines.items()),
+        *(
+            (f"without {name}", ", ".join(f"{count} {word}" for word, count in counts.items()))
+            for name, counts in total.ablation.items()
+        ),
+    ]
+    skipped = [(f"**skipped** {name}", f"no {why}") for name, why in total.skipped.items()]
+    return _table(("what", "figure"), [*skipped, *rows])
+
+
+def _scenarios(outcomes: Sequence[Outcome]) -> str:
+    rows = []
+    for name in dict.fromkeys(one.scenario for one in outcomes):
+        runs = [one for one in outcomes if one.scenario == name]
+        last = next((one for one in runs if not one.correct), runs[-1])
+        verdict = "skipped" if last.skipped else _of(sum(r.correct for r in runs), len(runs))
+        said = [_said(match.row) for match in last.matches] or ["nothing"]
+        wrong = complaints(last) if not last.correct and not last.skipped else []
+        rows.append(
+            (
+                f"{name}{' ★' if last.tricky else ''}",
+                verdict,
+                "; ".join(dict.fromkeys(said)) + (f" **{'; '.join(wrong)}**" if wrong else ""),
+                *(_baseline(last.baselines.get(baseline)) for baseline in _BASELINES),
+                f"{last.seconds:.1f}",
+            )
+        )
+    return _table(("scenario", "right", "the log says", *_BASELINES, "s"), rows)
+
+
+def _confusion(outcomes: Sequence[Outcome]) -> str:
+    pairs: dict[tuple[str, str], int] = {}
+    for one in outcomes:
+        for match in one.matches:
+            pair = (match.truth.reason, str(match.row["disconnect_reason"]))
+            pairs[pair] = pairs.get(pair, 0) + 1
+    if not pairs:
+        return ""
+    rows = [
+        (want, got, count, "" if want == got else "✗")
+        for (want, got), count in sorted(pairs.items())
+    ]
+    return "## Confusion\n\n" + _table(("true reason", "told", "rows", ""), rows)
+
+
+def _baseline(said: Mapping[str, Any] | None) -> str:
+    if said is None or said.get("correct") is None:
+        return "–"
+    words = f"{said['disconnect_reason']}/{said['disconnect_initiator'] or '–'}"
+    return f"{'✓' if said['correct'] else '✗'} {words}"
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    expected = "expected" if row["disconnect_expected"] else "unexpected"
+    who = row["disconnect_initiator"] or "–"
+    return f"{row['disconnect_cause']} ({row['disconnect_reason']}/{who}, {expected})"
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part} of {whole}" + (f" ({part / whole:.0%})" if whole else "")
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    lines = [list(head)]
+    lines += [["---"] * len(lines[0])]
+    lines += [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)

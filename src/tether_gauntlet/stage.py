@@ -1,0 +1,242 @@
+"""One run of one scenario: a world, the product in it, sessions, the moment of the fault, the watch.
+
+Law: the product is a black box (`lab.stack`). Sessions are the stock `ssh`; beside each goes a second
+one to a real `sshd` on the same host, through the same network, for the baseline. What was up at the
+moment of the fault is known, and everything that the log ends from then on counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tether_gauntlet.lab import Lab, LabError, LabStack, Program, probe
+from tether_gauntlet.lab.cgroups import Cgroup
+from tether_gauntlet.lab.shell import wait_for
+from tether_gauntlet.lab.stack import Row
+from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.scoring import duplicates, settled
+from tether_gauntlet.twin import Sshd
+
+POLL_S = 0.2
+END_S = 30.0
+"""How long rows may take to close once everything has been healed and stopped."""
+
+
+@dataclass
+class Session:
+    """A stock `ssh` into a workspace, and its twin to a real `sshd`."""
+
+    ssh: Program
+    twin: Program | None
+    connection_id: str
+
+    def type(self, text: str) -> None:
+        """Type a line into both."""
+        for program in (self.ssh, self.twin):
+            if program is not None:
+                with contextlib.suppress(OSError):
+                    program.write(text.encode() + b"\n")
+
+    def echoes(self, word: str, seconds: float = 20.0) -> None:
+        """Type a command and wait until its output is here: the session lives.
+
+        Raises:
+            LabError: it does not.
+        """
+        self.ssh.write(f"echo {word[:1]}''{word[1:]}\n".encode())
+        self.ssh.wait_output(word.encode(), seconds)
+
+    def signal(self, number: int, *, everything: bool = True) -> None:
+        """Send a signal to `ssh` and, with `everything`, to its ProxyCommand; to the twin as well."""
+        for program in (self.ssh, self.twin):
+            if program is None or program.returncode is not None:
+                continue
+            for pid in (*(children(program.pid) if everything else ()), program.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+
+@dataclass
+class Stage:
+    """What a scenario is given."""
+
+    lab: Lab
+    scenario: Scenario
+    stack: LabStack = field(init=False)
+    sessions: list[Session] = field(default_factory=list)
+    faulted_at: float = 0.0
+    """When the fault was injected (monotonic seconds)."""
+    sshd: Sshd | None = None
+    twins: bool = True
+    _before: set[str] = field(default_factory=set)
+    _closed_before: set[str] = field(default_factory=set)
+    _ended: list[Program] = field(default_factory=list)
+
+    # -- setting up ------------------------------------------------------------------------
+
+    def start(
+        self,
+        *,
+        server: Sequence[str] = (),
+        agent: Sequence[str] = (),
+        relays: Sequence[str] = (),
+        cgroup: bool = False,
+    ) -> LabStack:
+        """Start server, relays, the agent of `dev` on `agent1`, and set the client up.
+
+        Args:
+            server: more options of `tether server`.
+            agent: more options of `tether agent`.
+            relays: hosts that run a `tether relay`.
+            cgroup: the agent gets a control group of its own: `self.group`.
+        """
+        self.stack = stack = LabStack(self.lab, server_options=server)
+        for host in relays:
+            stack.start_relay(host)
+        stack.create_workspace("dev")
+        self._cgroup = self.lab.cgroup("agent") if cgroup else None
+        stack.start_agent("dev", options=agent, cgroup=self._cgroup)
+        stack.log_in("client")
+        stack.configure_ssh("client")
+        return stack
+
+    @property
+    def group(self) -> Cgroup:
+        """The agent's control group."""
+        assert self._cgroup is not None, "start(cgroup=True) makes one"
+        return self._cgroup
+
+    @property
+    def agent(self) -> Program:
+        """The agent of `dev`, as it runs now."""
+        return self.stack.agents["dev"]
+
+    def shell(
+        self, *, workspace: str = "dev", host: str = "client", command: str = "", name: str = "ssh"
+    ) -> Session:
+        """Open a session and wait until it answers. Without a `command` it is a shell on pipes."""
+        before = self.stack.ids()
+        started = self.stack.start_ssh(
+            *([command] if command else ["sh"]),
+            workspace=workspace,
+            host=host,
+            name=f"{name}{len(self.sessions)}",
+        )
+        row = self.stack.wait_row(
+            before,
+            lambda row: row["connect_type"] == "agent_to_client",
+            what=f"the row of a session\n{started.tail()}",
+        )
+        session = Session(started, self._twin(host, command), row["id"])
+        self.sessions.append(session)
+        if not command:
+            session.echoes(f"ready-{len(self.sessions)}")
+            if session.twin is not None:
+                session.twin.write(b"echo tw''in\n")
+                session.twin.wait_output(b"twin")
+        return session
+
+    def _twin(self, host: str, command: str) -> Program | None:
+        agent_host = self.lab["agent1"]
+        if not self.twins or not probe()["sshd"].present:
+            return None
+        if self.sshd is None:
+            if not self.lab.topology.reachable(host, "agent1"):
+                return None
+            self.sshd = Sshd.start(agent_host)
+        argv = self.sshd.ssh(*([command] if command else ["sh"]))
+        return self.lab[host].start(f"twin{len(self.sessions)}", argv)
+
+    # -- the fault and after -----------------------------------------------------------------
+
+    def fault(self) -> None:
+        """Mark the moment: what the log ends from now on counts. Call right before the fault."""
+        rows = self.stack.connections()
+        self._closed_before = {row["id"] for row in rows if row["disconnected_at"]}
+        if self.sshd is not None:
+            self.sshd.mark()
+        self.faulted_at = time.monotonic()
+
+    def seconds(self) -> float:
+        """Since the fault."""
+        return time.monotonic() - self.faulted_at
+
+    def wait(self, seconds: float) -> None:
+        """Let the fault last until so many seconds after it began."""
+        time.sleep(max(0.0, seconds - self.seconds()))
+
+    def ended(self) -> list[Row]:
+        """The rows that the log has ended since the fault."""
+        return [
+            row
+            for row in self.stack.connections()
+            if row["disconnected_at"] and row["id"] not in self._closed_before
+        ]
+
+    def explain(self, row: Row) -> Row:
+        """Everything that the log has about a row."""
+        return self.stack.explain(row["id"])
+
+    def watch(self) -> tuple[list[Row], float]:
+        """Wait for the truth, at most until the scenario's limit; what the log says, and when."""
+        assert self.faulted_at, "the scenario marks its fault"
+        while True:
+            ended, seconds = self._look()
+            if settled(self.scenario, ended) or seconds >= self.scenario.limit_s:
+                return ended, seconds
+            time.sleep(POLL_S)
+
+    def _look(self) -> tuple[list[Row], float]:
+        with contextlib.suppress(LabError, OSError):
+            ended = self.ended()
+            return ended, self.seconds()
+        return [], self.seconds()  # the server is away: the log cannot be read now
+
+    def duplicates(self) -> list[str]:
+        """Connections whose end one program has logged more than once, all of its runs together."""
+        programs = [self.stack.server, *self.stack.agents.values(), *self.stack.relays.values()]
+        return [
+            connection
+            for program in programs
+            for connection in duplicates(program.events(all_runs=True))
+        ]
+
+    def finish(self) -> list[str]:
+        """Heal the world, end every session, stop the agent in order; the rows that stay open."""
+        self.lab.heal()
+        for session in self.sessions:
+            for program in (session.ssh, session.twin):
+                if program is not None and program.returncode is None:
+                    program.send_signal(signal.SIGTERM)
+        if self.stack.server.returncode is not None:
+            self.stack.start_server()
+        if self.agent.returncode is None:
+            with contextlib.suppress(LabError):
+                self.agent.stop(seconds=15)
+
+        def open_rows() -> list[str]:
+            return [row["id"] for row in self.stack.connections(status="ongoing")]
+
+        with contextlib.suppress(LabError):
+            wait_for("every row to be closed", lambda: not open_rows(), END_S)
+        return open_rows()
+
+    def close(self) -> None:
+        """Stop everything that was started here; the laboratory does the rest."""
+        if hasattr(self, "stack"):
+            with contextlib.suppress(LabError):
+                self.stack.close()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` started, and theirs, the youngest first."""
+    found: list[int] = []
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
+        for child in map(int, file.read().split()):
+            found = [*children(child), child, *found]
+    return found
