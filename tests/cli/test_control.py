@@ -480,6 +480,36 @@ def test_a_link_that_is_doubted_and_answers_is_kept() -> None:
     play(grants, scene)
 
 
+def test_a_round_trip_is_measured_now() -> None:
+    async def scene(town: Town) -> None:
+        assert await town.control.greeted() == WELCOME
+        await asyncio.sleep(5)
+        assert await town.control.round_trip() == pytest.approx(0.02)
+
+    play(grants, scene)
+
+
+def test_a_link_that_ends_meanwhile_has_no_round_trip() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.greeted()
+        asyncio.get_running_loop().call_later(0.001, town.cables[0].reset)
+        with pytest.raises(Failure, match="went away without a goodbye"):
+            await town.control.round_trip()
+        with pytest.raises(Failure, match="no connection to the server"):
+            await town.control.round_trip()
+
+    play(grants, scene)
+
+
+def test_a_server_that_hangs_up_instead_of_a_welcome_is_told() -> None:
+    async def scene(town: Town) -> None:
+        asyncio.get_running_loop().call_later(0.1, town.cables[0].reset)
+        with pytest.raises(Failure, match="went away without a goodbye"):
+            await town.control.greeted()
+
+    play(silent, scene)
+
+
 def test_questions_that_stay_unanswered_raise_the_doubt() -> None:
     async def scene(town: Town) -> None:
         await town.control.request_tunnel("dev", "k")

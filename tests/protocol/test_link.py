@@ -116,6 +116,22 @@ def test_the_deadline_is_the_nearest_of_ping_and_patience(
     assert agent_end(**options).deadline() == deadline
 
 
+def test_a_ping_that_was_asked_for_has_its_answer_delivered_and_timed_once() -> None:
+    link = agent_end(ping_every=15.0)
+    assert link.ask(at(2)) == [Send(Ping(n=1))]
+    assert link.receive(Pong(n=0), at(2.1)) == []
+    assert link.receive(Pong(n=1), at(2.5)) == [Deliver(Pong(n=1))]
+    assert link.rtt_s == 0.5
+    assert link.receive(Pong(n=1), at(2.6)) == []
+    assert link.deadline() == 17.0
+
+
+def test_a_link_that_is_ending_is_not_asked() -> None:
+    link = agent_end()
+    link.leave("agent.shutdown", at(1))
+    assert link.ask(at(2)) == []
+
+
 def test_pings_follow_one_another() -> None:
     link = agent_end(ping_every=15.0)
     assert [link.tick(at(t)) for t in (14, 15, 16, 30)] == [

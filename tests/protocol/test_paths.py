@@ -564,12 +564,15 @@ def test_after_a_change_of_the_network_every_carrier_is_asked_at_once() -> None:
     assert set(play.do(play.paths.disturbed(play.now))) == {Ping(1), Ping(2)}
 
 
-def test_a_carrier_that_is_being_asked_is_not_asked_twice() -> None:
-    play = relayed()
+def test_a_silence_that_was_our_own_is_not_held_against_a_carrier() -> None:
+    play = direct_with_standby()
     play.answers.clear()
     play.sight = Sight(waiting_since=play.now)
     play.passes(1.5)
-    assert play.do(play.paths.disturbed(play.now)) == []
+    play.now += 60.0  # this process was stopped
+    assert set(play.do(play.paths.disturbed(play.now))) == {Ping(1), Ping(2)}
+    play.do(play.paths.tick(play.now, play.sight))
+    assert play.said(Use, AskServer, Show) == []
 
 
 def test_a_carrier_that_does_not_answer_after_a_change_is_left_within_a_second() -> None:

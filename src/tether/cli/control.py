@@ -38,7 +38,7 @@ from tether.protocol.messages import (
     Goodbye,
     Hello,
     Message,
-    Ping,
+    Pong,
     Report,
     ReportAck,
     TunnelDenied,
@@ -132,14 +132,10 @@ class Control:
         self._granted: asyncio.Future[TunnelGrant] = self._loop.create_future()
         self._reported: asyncio.Future[None] = self._loop.create_future()
         self._keeping: asyncio.Task[None] | None = None
+        self._ponged: asyncio.Future[float] | None = None
         self._doubt_timer: asyncio.TimerHandle | None = None
         self._asked: dict[int, int] = {}
         self._requests = 1
-
-    @property
-    def rtt_s(self) -> float | None:
-        """The round trip of the last ping."""
-        return self._live.driver.link.rtt_s if self._live is not None else None
 
     async def connect(self) -> None:
         """Dial the first link.
@@ -201,12 +197,43 @@ class Control:
             )
         )
 
+    async def round_trip(self) -> float:
+        """Seconds to the server and back, asked for now.
+
+        Raises:
+            Failure: there is no link, or it ended first.
+        """
+        live = self._live
+        if live is None:
+            raise Failure("there is no connection to the server")
+        self._ponged = self._loop.create_future()
+        live.driver.ask()
+        await asyncio.wait([self._ponged, live.over], return_when=asyncio.FIRST_COMPLETED)
+        if not self._ponged.done():
+            raise Failure(self._why(live))
+        return self._ponged.result()
+
+    async def greeted(self) -> Welcome:
+        """The server's welcome to the first link.
+
+        Raises:
+            Failure: there was none.
+        """
+        live = self._live
+        assert live is not None, "connected"
+        waiting = self._tasks.spawn(self._linked.wait(), "welcome")
+        await asyncio.wait([waiting, live.over], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if live.welcome is None:
+            raise Failure(self._why(live))
+        return live.welcome
+
     def doubt(self) -> None:
         """Something happened that may have cut the link: it must answer soon, or is dialled anew."""
         if self._live is None or self._doubt_timer is not None:
             return
         live, since = self._live, self._clock.now().mono
-        live.driver.send(Ping(n=0))
+        live.driver.ask()
         self._doubt_timer = self._loop.call_later(DOUBT_S, self._doubted, live, since)
 
     async def report(self, connection_id: str, seen: Seen) -> bool:
@@ -369,6 +396,9 @@ class Control:
             case ReportAck():
                 if not self._reported.done():
                     self._reported.set_result(None)
+            case Pong():
+                if self._ponged is not None and not self._ponged.done():
+                    self._ponged.set_result(live.driver.link.rtt_s or 0.0)
             case Goodbye():
                 live.goodbye = message
             case _:

@@ -103,6 +103,10 @@ class LinkDriver:
         if self.link.state in (State.OPEN, State.LEAVING):
             self._queue(frame)
 
+    def ask(self) -> None:
+        """Ping now; the peer's `Pong` is delivered."""
+        self._perform(self.link.ask(self._clock.now()))
+
     @property
     def queued(self) -> int:
         """Bytes that wait to be sent."""

@@ -98,6 +98,7 @@ class Link:
         """When (monotonic seconds) the peer was heard last."""
         self._next_ping = now.mono + (ping_every or 0.0)
         self._pinged: tuple[int, float] = (0, now.mono)
+        self._asked = False
         self._linger_until = 0.0
 
     def deadline(self) -> float | None:
@@ -122,6 +123,13 @@ class Link:
         """Bytes arrived that are no message (tunnel data): the peer lives."""
         self.heard_at = now.mono
 
+    def ask(self, now: Instant) -> list[Command]:
+        """Ping now, out of turn: the answer is delivered, once `rtt_s` is that of this ping."""
+        if self.state is not State.OPEN:
+            return []
+        self._asked = True
+        return self._ping(now)
+
     def receive(self, message: Message, now: Instant) -> list[Command]:
         """A message arrived. Perform the commands, then re-arm the timer from `deadline()`."""
         if self.state is State.CLOSED:
@@ -131,9 +139,11 @@ class Link:
             case Ping(n=n):
                 return [Send(Pong(n=n))] if self.state is State.OPEN else []
             case Pong(n=n):
-                if n == self._pinged[0]:
-                    self.rtt_s = now.mono - self._pinged[1]
-                return []
+                if n != self._pinged[0]:
+                    return []
+                self.rtt_s = now.mono - self._pinged[1]
+                asked, self._asked = self._asked, False
+                return [Deliver(message)] if asked else []
             case Unrecognized(message_type=name):
                 return [Send(Unsupported(message_type=name)), Deliver(message)]
             case Goodbye():
@@ -241,10 +251,13 @@ class Link:
             )
             return self._finish(4408, "silent for too long")
         if self._ping_every is not None and now.mono >= self._next_ping:
-            self._next_ping = now.mono + self._ping_every
-            self._pinged = (self._pinged[0] + 1, now.mono)
-            return [Send(Ping(n=self._pinged[0]))]
+            return self._ping(now)
         return []
+
+    def _ping(self, now: Instant) -> list[Command]:
+        self._next_ping = now.mono + (self._ping_every or 0.0)
+        self._pinged = (self._pinged[0] + 1, now.mono)
+        return [Send(Ping(n=self._pinged[0]))]
 
     def _peer_leaves(self, goodbye: Goodbye, now: Instant) -> list[Command]:
         theirs = Vantage(str(self.peer))  # nobody testifies for another party

@@ -218,7 +218,7 @@ class Paths:
             if not way.up:
                 del self._ways[way.number]
                 out.append(Retire(way.number))
-            elif way.pinged_at is None:
+            else:  # also one that is being asked: its silence may have been ours
                 out.append(self._ping(way, now, PROBE_S))
         self._queue.clear()
         self._avoid.clear()
