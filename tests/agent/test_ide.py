@@ -682,10 +682,15 @@ while True:
 
 @pytest.fixture
 def small_cgroup() -> Iterator[Path]:
-    path = CGROUP / f"tether-test-{uuid.uuid4().hex[:8]}"
+    version_1 = CGROUP.is_dir()
+    path = (CGROUP if version_1 else CGROUP.parent) / f"tether-test-{uuid.uuid4().hex[:8]}"
     try:
         path.mkdir()
-        (path / "memory.limit_in_bytes").write_text(str(48 << 20))
+        if version_1:
+            (path / "memory.limit_in_bytes").write_text(str(48 << 20))
+        else:
+            (path / "memory.max").write_text(str(48 << 20))
+            (path / "memory.swap.max").write_text("0")
     except OSError as wrong:
         pytest.skip(f"no memory cgroup can be made here: {wrong}")
     yield path

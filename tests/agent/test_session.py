@@ -96,6 +96,17 @@ async def test_the_clients_signals_reach_the_whole_group(client: Client, name: s
     assert (await process.wait()).exit_signal == (name, False, "", "en-US")
 
 
+@pytest.mark.parametrize("term", [None, "xterm"])
+async def test_a_killed_command_says_nothing_more(client: Client, term: str | None) -> None:
+    process = await client.create_process(
+        "echo ready; while :; do sleep 0.01; done; echo more", term_type=term
+    )
+    assert str(await process.stdout.readline()).strip() == "ready"
+    process.send_signal("KILL")
+    done = await process.wait()
+    assert (done.exit_signal, done.stdout) == (("KILL", False, "", "en-US"), "")
+
+
 async def test_an_unknown_signal_and_a_break_change_nothing(client: Client) -> None:
     process = await client.create_process("read line; echo $line")
     process.send_signal("WINCH")
