@@ -76,6 +76,17 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
     assert missing == []
 
 
+def test_every_expected_behaviour_names_a_test() -> None:
+    rows = [
+        line
+        for page in ("agent-behaviours.md", "weaknesses.md")
+        for line in (ROOT / "docs" / page).read_text().splitlines()
+        if line.startswith("| ") and not line.startswith(("| ---", "| there ", "| # "))
+    ]
+    assert [row for row in rows if re.search(r"`tests/[\w/]+\.py::\w+`", row) is None] == []
+    assert len(rows) > 50
+
+
 # -- commands ---------------------------------------------------------------------------
 
 

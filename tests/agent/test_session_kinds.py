@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from tests.agent.listening import listening
 from tests.agent.support import World, world
 from tether.agent.exec_command import runner
+from tether.agent.motd import greeting
 from tether.agent.transfer_policy import TransferPolicy
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -259,6 +260,44 @@ async def test_hushlogin_silences_the_message_of_the_day_only(tmp_path: Path) ->
 
 async def test_a_shell_without_a_terminal_is_not_greeted(tmp_path: Path) -> None:
     assert await greeted(tmp_path, pty=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("announcement", "motd", "shown"),
+    [
+        (None, None, ""),
+        (None, "Welcome\n", "Welcome\r\n\r\n"),
+        ("", "Welcome", "Welcome\r\n\r\n"),
+        ("Maintenance", None, "Maintenance\r\n\r\n"),
+        ("\n\n  Maintenance \n\n\n", "Welcome", "Maintenance\r\n\r\nWelcome\r\n\r\n"),
+        ("one\r\ntwo\n", None, "one\r\ntwo\r\n\r\n"),
+    ],
+)
+def test_each_greeting_may_be_missing(
+    tmp_path: Path, announcement: str | None, motd: str | None, shown: str
+) -> None:
+    files: list[Path | None] = []
+    for name, text in (("motd", motd), ("announcement", announcement)):
+        files.append(None if text is None else tmp_path / name)
+        if text is not None:
+            (tmp_path / name).write_bytes(text.encode())
+    assert greeting(*files, home=str(tmp_path)) == shown.encode()
+
+
+async def test_a_changed_announcement_is_shown_from_then_on(tmp_path: Path) -> None:
+    announcement = tmp_path / "announcement"
+    async with (
+        world(tmp_path, announcement_file=announcement) as agent,
+        await agent.connect() as client,
+    ):
+        for text in ("first", "second"):
+            announcement.write_text(text)
+            done = await client.run(None, input="exit\n", term_type="xterm")
+            assert str(done.stdout).startswith(f"{text}\r\n\r\n")
+
+
+async def test_an_unknown_command_on_a_terminal_is_127(client: Client) -> None:
+    assert (await client.run("no-such-command", term_type="xterm")).exit_status == 127
 
 
 async def test_a_missing_message_of_the_day_is_no_error(tmp_path: Path) -> None:
