@@ -14,7 +14,7 @@ import random
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -208,7 +208,8 @@ class Control:
             raise Failure("there is no connection to the server")
         self._ponged = self._loop.create_future()
         live.driver.ask()
-        await asyncio.wait([self._ponged, live.over], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [self._ponged, live.over]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._ponged.done():
             raise Failure(self._why(live))
         return self._ponged.result()
@@ -222,7 +223,8 @@ class Control:
         live = self._live
         assert live is not None, "connected"
         waiting = self._tasks.spawn(self._linked.wait(), "welcome")
-        await asyncio.wait([waiting, live.over], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [waiting, live.over]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if live.welcome is None:
             raise Failure(self._why(live))
