@@ -11,7 +11,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tether_gauntlet.lab import Lab, LabError, LabStack, Program, probe
@@ -86,6 +87,7 @@ class Stage:
         agent: Sequence[str] = (),
         relays: Sequence[str] = (),
         cgroup: bool = False,
+        agent_env: Mapping[str, str] | None = None,
     ) -> LabStack:
         """Start server, relays, the agent of `dev` on `agent1`, and set the client up.
 
@@ -94,13 +96,14 @@ class Stage:
             agent: more options of `tether agent`.
             relays: hosts that run a `tether relay`.
             cgroup: the agent gets a control group of its own: `self.group`.
+            agent_env: more for the agent's environment.
         """
         self.stack = stack = LabStack(self.lab, server_options=server)
         for host in relays:
             stack.start_relay(host)
         stack.create_workspace("dev")
         self._cgroup = self.lab.cgroup("agent") if cgroup else None
-        stack.start_agent("dev", options=agent, cgroup=self._cgroup)
+        stack.start_agent("dev", options=agent, cgroup=self._cgroup, env=agent_env)
         stack.log_in("client")
         stack.configure_ssh("client")
         return stack
@@ -117,7 +120,12 @@ class Stage:
         return self.stack.agents["dev"]
 
     def shell(
-        self, *, workspace: str = "dev", host: str = "client", command: str = "", name: str = "ssh"
+        self,
+        *,
+        workspace: str = "dev",
+        host: str = "client",
+        command: str = "",
+        env: Mapping[str, str] | None = None,
     ) -> Session:
         """Open a session and wait until it answers. Without a `command` it is a shell on pipes."""
         before = self.stack.ids()
@@ -125,7 +133,8 @@ class Stage:
             *([command] if command else ["sh"]),
             workspace=workspace,
             host=host,
-            name=f"{name}{len(self.sessions)}",
+            name=f"ssh{len(self.sessions)}",
+            env=env,
         )
         row = self.stack.wait_row(
             before,
@@ -151,6 +160,25 @@ class Stage:
             self.sshd = Sshd.start(agent_host)
         argv = self.sshd.ssh(*([command] if command else ["sh"]))
         return self.lab[host].start(f"twin{len(self.sessions)}", argv)
+
+    # -- more than one fault needs these ---------------------------------------------------------
+
+    def new_boot_id(self, host: str) -> None:
+        """From now on the host's kernel says that it was booted anew."""
+        here = self.lab[host]
+        told = here.directory / "boot_id"
+        told.write_text(f"{uuid.uuid4()}\n")
+        here.tool("mount", "--bind", str(told), "/proc/sys/kernel/random/boot_id")
+
+    def spin(self, group: Cgroup) -> Program:
+        """A program that does nothing but need the processor, in the agent's control group."""
+        return self.lab["agent1"].start("spin", ["sh", "-c", "while :; do :; done"], cgroup=group)
+
+    def scribble(self, host: str, number: int) -> Program:
+        """A program that writes to the host's disk and waits for it, again and again."""
+        path = self.lab[host].directory / f"scribble{number}"
+        loop = f"while :; do dd if=/dev/zero of={path} bs=1M count=64 oflag=dsync 2>/dev/null; done"
+        return self.lab[host].start(f"scribble{number}", ["sh", "-c", loop])
 
     # -- the fault and after -----------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import contextlib
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +127,7 @@ class LabStack:
         host: str = "agent1",
         options: Sequence[str] = (),
         cgroup: Cgroup | None = None,
+        env: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> Program:
         """Start a workspace's agent (again, on the same data)."""
@@ -134,7 +135,10 @@ class LabStack:
         known = ("--server", self.url, "--token-file", str(self.workspaces[workspace].token_file))
         data = ("--data-dir", str(here.directory / f"agent-{workspace}"), "--log-format", "json")
         agent = here.start(
-            f"agent-{workspace}-log", [*TETHER, "agent", *known, *data, *options], cgroup=cgroup
+            f"agent-{workspace}-log",
+            [*TETHER, "agent", *known, *data, *options],
+            cgroup=cgroup,
+            env=env,
         )
         self.agents[workspace] = agent
         if wait:
@@ -213,10 +217,11 @@ class LabStack:
         options: Sequence[str] = (),
         terminal: bool = False,
         name: str = "ssh",
+        env: Mapping[str, str] | None = None,
     ) -> Program:
         """Start the stock `ssh`: a shell on a terminal, or a command on pipes."""
         argv = self.ssh_argv(*options, f"{workspace}.tether", *command, host=host)
-        return self.lab[host].start(name, argv, terminal=terminal)
+        return self.lab[host].start(name, argv, terminal=terminal, env=env)
 
     # -- the record --------------------------------------------------------------------
 

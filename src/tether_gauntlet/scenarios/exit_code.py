@@ -1,7 +1,8 @@
 """A command that fails has failed; its connection has not."""
 
-from tether_gauntlet.scenario import Scenario, Truth
+from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
+from tether_gauntlet.truths import CLIENT_LEFT, session
 
 
 def run(stage: Stage) -> None:
@@ -16,15 +17,8 @@ SCENARIO = Scenario(
     summary="the shell exits with code 3",
     run=run,
     truths=(
-        Truth(
-            connect_type="agent_to_client",
-            reason="graceful",
-            initiator="client",
-            expected=True,
-            causes=frozenset({"session.exit"}),
-            exit_code=3,
-        ),
+        session("graceful", "client", True, "session.exit", exit_code=3),
+        CLIENT_LEFT,
     ),
-    tolerates=frozenset({"client_to_server"}),
     limit_s=15,
 )

@@ -1,0 +1,30 @@
+"""The kernel kills the agent for want of memory; its exit looks like a kill -9, and is none."""
+
+from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.stage import Stage
+from tether_gauntlet.truths import CLIENT_LEFT, QUICK, agent_link, session
+
+
+def run(stage: Stage) -> None:
+    stack = stage.start(server=QUICK, cgroup=True)
+    stage.shell()
+    stage.fault()
+    stage.group.limit_memory(8 << 20)
+    stage.agent.exit_code(30)
+    stage.group.limit_memory(-1)
+    stack.start_agent()
+
+
+SCENARIO = Scenario(
+    name="agent-oom-killed",
+    summary="the agent's memory limit falls below what it uses",
+    run=run,
+    truths=(
+        session("resource_exhausted", "agent", False, "agent.oom_killed"),
+        agent_link("resource_exhausted", "agent", False, "agent.oom_killed"),
+        CLIENT_LEFT,
+    ),
+    limit_s=60,
+    tricky=True,
+    needs=frozenset({"cgroup-v1-memory"}),
+)

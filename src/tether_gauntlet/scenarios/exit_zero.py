@@ -1,0 +1,24 @@
+"""The plainest end of all."""
+
+from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.stage import Stage
+from tether_gauntlet.truths import CLIENT_LEFT, session
+
+
+def run(stage: Stage) -> None:
+    stage.start()
+    session = stage.shell()
+    stage.fault()
+    session.type("exit 0")
+
+
+SCENARIO = Scenario(
+    name="exit-zero",
+    summary="the shell exits with code 0",
+    run=run,
+    truths=(
+        session("graceful", "client", True, "session.exit", exit_code=0),
+        CLIENT_LEFT,
+    ),
+    limit_s=15,
+)

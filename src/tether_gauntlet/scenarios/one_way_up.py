@@ -1,0 +1,29 @@
+"""What the client sends is lost, what is sent to it arrives."""
+
+from tether_gauntlet.lab import faults
+from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.stage import Stage
+from tether_gauntlet.truths import QUICK, client_link, session
+
+
+def run(stage: Stage) -> None:
+    stage.start(server=(*QUICK, "--resume-s", "8"))
+    session = stage.shell()
+    stage.fault()
+    broken = faults.blackhole(stage.lab, "client", way="from")
+    session.type("echo anybody there")
+    stage.wait(25)
+    broken.undo()
+
+
+SCENARIO = Scenario(
+    name="one-way-loss-up",
+    summary="packets from the client vanish for 25 s; a tunnel waits 8",
+    run=run,
+    truths=(
+        session("network_error", "network", False, "network.client_upload_lost"),
+        client_link("network_error", "network", False, "network.client_upload_lost"),
+    ),
+    limit_s=60,
+    tricky=True,
+)

@@ -1,0 +1,26 @@
+"""A VPN takes over the default route."""
+
+from tether_gauntlet.lab import faults
+from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.stage import Stage
+from tether_gauntlet.truths import QUICK, client_link
+
+
+def run(stage: Stage) -> None:
+    stage.start(server=QUICK)
+    session = stage.shell()
+    stage.fault()
+    faults.vpn(stage.lab, "client")
+    session.type("echo anybody there")
+    stage.wait(15)
+    session.echoes("still-here", 30)
+
+
+SCENARIO = Scenario(
+    name="vpn-up",
+    summary="a VPN comes up on the client",
+    run=run,
+    truths=(client_link("path_changed", "network", False, "client.vpn_changed", "client.roamed"),),
+    limit_s=40,
+    needs=frozenset({"tun"}),
+)

@@ -1,0 +1,77 @@
+"""Truths in a few words, for scenarios. Law: data only; nothing here looks at what the log says."""
+
+from __future__ import annotations
+
+from tether_gauntlet.scenario import Truth
+
+A2C, S2A, C2S = "agent_to_client", "server_to_agent", "client_to_server"
+QUICK = ("--ping-every", "2", "--patience", "6")
+"""Server options: control links that notice silence in 6 s instead of 45."""
+
+LINKS = frozenset({C2S, S2A})
+
+
+def session(
+    reason: str,
+    initiator: str,
+    expected: bool,
+    *causes: str,
+    rows: int = 1,
+    type: str = "",
+    one_incident: bool = False,
+    exit_code: int | None = None,
+    exit_signal: str | None = None,
+) -> Truth:
+    """A person's connection ended so."""
+    return Truth(
+        connect_type=A2C,
+        reason=reason,
+        initiator=initiator,
+        expected=expected,
+        causes=frozenset(causes),
+        rows=rows,
+        type=type,
+        one_incident=one_incident,
+        exit_code=exit_code,
+        exit_signal=exit_signal,
+    )
+
+
+def agent_link(
+    reason: str,
+    initiator: str,
+    expected: bool,
+    *causes: str,
+    rows: int = 1,
+    one_incident: bool = False,
+) -> Truth:
+    """An agent's control link ended so."""
+    return Truth(
+        connect_type=S2A,
+        reason=reason,
+        initiator=initiator,
+        expected=expected,
+        causes=frozenset(causes),
+        rows=rows,
+        one_incident=one_incident,
+    )
+
+
+def client_link(reason: str, initiator: str, expected: bool, *causes: str, rows: int = 1) -> Truth:
+    """A client's control link ended so."""
+    return Truth(
+        connect_type=C2S,
+        reason=reason,
+        initiator=initiator,
+        expected=expected,
+        causes=frozenset(causes),
+        rows=rows,
+    )
+
+
+CLIENT_LEFT = client_link("client_closed", "client", True, "client.closed")
+"""The client's program said goodbye on its control link: part of every orderly end."""
+
+CLIENT_DIED = client_link(
+    "process_crashed", "client", False, "client.vanished", "client.crashed", "client.killed"
+)
