@@ -155,8 +155,9 @@ def test_a_program_that_ends_before_its_word_shows_what_it_said(
 
 def test_a_terminal_is_a_terminal(make_lab: Callable[[Topology], Lab]) -> None:
     program = make_lab(SMALL)["server"].start("shell", ["sh", "-i"], terminal=True)
-    program.write(b"tty; echo $((6*7))\n")
+    program.write(b"tty; stty size; echo $((6*7))\n")
     said = program.wait_output(b"42")
     assert b"/dev/pts/" in said
+    assert b"24 80" in said
     program.write(b"exit 5\n")
     assert program.exit_code() == 5

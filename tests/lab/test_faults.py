@@ -7,11 +7,12 @@ import errno
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.lab.talk import QUIET_S, Talk, heard
-from tether_gauntlet.lab import Fault, Lab, Program, faults
+from tether_gauntlet.lab import Fault, Lab, LabError, Program, faults
 from tether_gauntlet.lab.shell import wait_for
 
 pytestmark = pytest.mark.lab
@@ -302,3 +303,20 @@ def test_a_group_that_takes_too_much_memory_is_killed_by_the_kernel(lab: Lab) ->
     )
     assert program.exit_code() == -9
     assert group.oom_kills() == 1
+
+
+def test_a_full_disk_takes_nothing_more_and_is_a_disk_of_that_host_alone(
+    lab: Lab, tmp_path: Path
+) -> None:
+    server = lab["server"]
+    disk = server.small_disk(tmp_path / "disk", size=1 << 20)
+
+    def write() -> str:
+        return server.run("cp", "/etc/hosts", str(disk / "file")).stderr
+
+    with faults.fill_disk(lab, "server", disk):
+        assert "No space left on device" in write()
+        (disk / "ours").touch()  # not on that disk: this process is on no host
+    assert write() == ""
+    with pytest.raises(LabError, match="the machine's own"):
+        faults.fill_disk(lab, "client", disk)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Literal
 
 from tether_gauntlet.lab.building import DOMAIN, Lab
@@ -31,6 +32,7 @@ from tether_gauntlet.lab.fault import (
 from tether_gauntlet.lab.host import Host
 from tether_gauntlet.lab.names import NETNS
 from tether_gauntlet.lab.program import Program
+from tether_gauntlet.lab.shell import LabError
 from tether_gauntlet.lab.topology import NAT_TABLE, translation
 
 # -- packets that do not arrive, or are answered by somebody in between --------------------------
@@ -350,6 +352,18 @@ def kill_sockets(lab: Lab, host: str, *, peer: str | None = None, port: int | No
 
 
 # -- processes -----------------------------------------------------------------------------------
+
+
+def fill_disk(lab: Lab, host: str, directory: Path) -> Fault:
+    """A disk made by `Host.small_disk` fills up to its last byte."""
+    here, ballast = lab[host], directory / "ballast"
+    if directory not in here.disks:
+        raise LabError(f"{directory} is no small disk of {host}: it could be the machine's own")
+    here.run("dd", "if=/dev/zero", f"of={ballast}", "bs=64k")  # until nothing is left
+    here.run("dd", "if=/dev/zero", f"of={ballast}", "bs=1", "oflag=append", "conv=notrunc")
+    return Fault(
+        lab, f"the disk {directory} of {host} is full", lambda: void(here.run("rm", str(ballast)))
+    )
 
 
 def stop_process(lab: Lab, program: Program, *, children: bool = False) -> Fault:

@@ -44,6 +44,8 @@ class Host:
     holder: int
     """The pid of the process that keeps the host's namespaces."""
     programs: list[Program] = field(default_factory=list)
+    disks: set[Path] = field(default_factory=set)
+    """Directories that are disks of their own, small enough to be filled."""
 
     # -- its files ---------------------------------------------------------------------
 
@@ -73,6 +75,13 @@ class Host:
             "TETHER_CONFIG_DIR": str(self.directory / "tether"),
             "PATH": f"{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}",
         }
+
+    def small_disk(self, directory: Path, *, size: int) -> Path:
+        """Let this directory be a disk of so many bytes, as seen from this host, until it ends."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory), check=True)
+        self.disks.add(directory)
+        return directory
 
     # -- programs ----------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -42,6 +43,7 @@ class Program:
         self._terminal: int | None = None
         if terminal:
             self._terminal, theirs = pty.openpty()
+            termios.tcsetwinsize(theirs, (24, 80))
             try:
                 self.process = subprocess.Popen(
                     list(argv), stdin=theirs, stdout=theirs, stderr=theirs, env=env
