@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,15 @@ MAGIC = b"MIT-MAGIC-COOKIE-1"
 HERE = socket.gethostname().encode()
 
 
-NOW = SystemClock().now().wall
-put, remove = partial(xauthority.put, now=NOW), partial(xauthority.remove, now=NOW)
+CLOCK = SystemClock()
+
+
+def put(path: str, number: int, protocol: bytes, cookie: bytes, later_s: float = 0.0) -> None:
+    xauthority.put(path, number, protocol, cookie, now=CLOCK.now().wall + later_s)
+
+
+def remove(path: str, number: int, cookie: bytes) -> None:
+    xauthority.remove(path, number, cookie, now=CLOCK.now().wall)
 
 
 def ours(number: bytes, cookie: bytes) -> Entry:
@@ -100,7 +106,7 @@ def test_who_writes_it_is_waited_for_and_a_dead_one_is_not(path: str, name: str)
     with pytest.raises(Locked):
         put(path, 10, MAGIC, b"new")
     assert sorted(os.listdir(os.path.dirname(path))) == [f".Xauthority{name}"]
-    put(path, 10, MAGIC, b"new", now=NOW + xauthority.DEAD_LOCK_S + 1)
+    put(path, 10, MAGIC, b"new", later_s=xauthority.DEAD_LOCK_S + 1)
     assert sorted(os.listdir(os.path.dirname(path))) == [".Xauthority"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tether.agent.process_end import OomCounter
+from tether.net.cgroup import Cgroup
 
 V1 = "31 24 0:26 {root} {point} rw,nosuid shared:9 - cgroup cgroup rw,{controller}"
 V2 = "32 24 0:27 {root} {point} rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
@@ -49,17 +49,17 @@ def test_version_1_counts_in_its_oom_control(tmp_path: Path) -> None:
         ],
     )
     counting(memory / "jobs/ide/memory.oom_control", OOM_CONTROL, 3)
-    counter = OomCounter(42, proc)
-    assert counter.read() == 3
+    group = Cgroup(42, proc)
+    assert group.oom_kills() == 3
     counting(memory / "jobs/ide/memory.oom_control", OOM_CONTROL, 4)
-    assert counter.read() == 4
+    assert group.oom_kills() == 4
 
 
 def test_version_2_counts_in_its_events(tmp_path: Path) -> None:
     point = tmp_path / "cgroup"
     proc = machine(tmp_path, cgroup=["0::/user.slice/ide.scope"], mounts=[v2(point)])
     counting(point / "user.slice/ide.scope/memory.events", EVENTS, 2)
-    assert OomCounter(42, proc).read() == 2
+    assert Cgroup(42, proc).oom_kills() == 2
 
 
 def test_where_both_are_mounted_the_one_that_has_the_memory_counts(tmp_path: Path) -> None:
@@ -67,14 +67,14 @@ def test_where_both_are_mounted_the_one_that_has_the_memory_counts(tmp_path: Pat
     proc = machine(tmp_path, cgroup=["5:memory:/a", "0::/b"], mounts=[v2(unified), v1(memory)])
     counting(memory / "a/memory.oom_control", OOM_CONTROL, 1)
     counting(unified / "b/memory.events", EVENTS, 5)
-    assert OomCounter(42, proc).read() == 1
+    assert Cgroup(42, proc).oom_kills() == 1
 
 
 def test_a_container_sees_its_own_part_of_the_tree(tmp_path: Path) -> None:
     point = tmp_path / "cgroup"
     proc = machine(tmp_path, cgroup=["0::/docker/abc/ide"], mounts=[v2(point, root="/docker/abc")])
     counting(point / "ide/memory.events", EVENTS, 6)
-    assert OomCounter(42, proc).read() == 6
+    assert Cgroup(42, proc).oom_kills() == 6
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_what_cannot_be_told_is_not_guessed(tmp_path: Path, cgroup: list[str], t
     proc = machine(tmp_path, cgroup=cgroup, mounts=[v2(point)])
     for folder in ("a", "elsewhere"):
         counting(point / folder / "memory.events", text, 1)
-    assert OomCounter(42, proc).read() is None
+    assert Cgroup(42, proc).oom_kills() is None
 
 
 def test_a_process_that_is_gone_has_no_counter(tmp_path: Path) -> None:
-    assert OomCounter(42, tmp_path).read() is None
+    assert Cgroup(42, tmp_path).oom_kills() is None
