@@ -567,6 +567,15 @@ def test_of_two_refreshers_the_newest_wins() -> None:
     assert opened.resume_token not in ("", "old")
 
 
+def test_two_programs_with_one_id_do_not_chase_each_other() -> None:
+    plane, _, client = pair()
+    client.come_back_as("another")
+    plane.client("c").connect()
+    plane.advance(1.0)
+    assert client.took(StreamOpened) == [StreamOpened("another")]
+    assert len(client.took(StreamEnded)) == 1
+
+
 def test_a_server_without_tokens_is_asked_once_a_stream() -> None:
     plane = Plane()
     client = plane.client()

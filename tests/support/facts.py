@@ -33,6 +33,14 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         detail="by hand",
     ),
     ev.LocalSideClosed(vantage=Vantage.CLIENT, at=2.0, signal=15),
+    ev.LogicalStreamEnded(
+        vantage=Vantage.SERVER,
+        at=2.5,
+        stream="coordination",
+        cause="coordination.refused",
+        actor="user:alice",
+        detail="not yours",
+    ),
     ev.Authenticated(vantage=Vantage.AGENT, at=3.0, user="alice", method="publickey"),
     ev.SshDisconnected(
         vantage=Vantage.AGENT, at=4.0, by=Party.CLIENT, code=11, text="bye", open_sessions=2

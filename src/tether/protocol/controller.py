@@ -25,6 +25,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import UNKNOWN
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
+from tether.protocol.coordination import OVERWRITTEN_CAUSE
 from tether.protocol.coordination_messages import (
     Coordinate,
     CoordinateClosed,
@@ -326,6 +327,8 @@ class Controller:
                 return self._left(now, acknowledged=True)
             case Phase.COORDINATING:
                 self.phase = Phase.OPENING
+                if closed.cause == OVERWRITTEN_CAUSE:
+                    self._token = ""  # another program goes by our id: do not chase each other
                 wait_s = self._wait_to_open(self._age(now), now, jitter, closed.retry_after_s)
                 fact = ev.GoodbyeSaid(
                     vantage=Vantage(str(self.role)),

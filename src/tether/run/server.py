@@ -34,6 +34,7 @@ from tether.server.asgi import RELAY_PATH, Dispatcher
 from tether.server.ca import UserCa
 from tether.server.client_links import ClientLinks
 from tether.server.connlog import ConnectionLog
+from tether.server.coordination import CoordinationFront
 from tether.server.directory import Directory
 from tether.server.handshake import Handshakes, Opening
 from tether.server.hub import Hub
@@ -145,7 +146,9 @@ class Server:
             proxies=TrustedProxies(settings.trusted_proxies),
             hello_s=settings.link_times.hello_s,
         )
-        self.hub = self._make_hub(settings, UserCa(keys.user_ca), Directory(store))
+        directory = Directory(store)
+        self.coordination = CoordinationFront(directory=directory, clock=clock, key=keys.resume)
+        self.hub = self._make_hub(settings, UserCa(keys.user_ca), directory)
         self.workspaces = Workspaces(store, accounts, self.hub, clock)
         dispatcher = self._make_front()
         self._listener = Listener(dispatcher)
@@ -171,6 +174,7 @@ class Server:
             user_ca_key=ca.public_key,
             decline=self.relay.decline,
             lives=self.relay.lives,
+            coordination=self.coordination,
         )
         clients = ClientLinks(
             lines=lines,
@@ -180,6 +184,7 @@ class Server:
             ca=ca,
             relay_url=_relay_url(settings, self.url),
             resume_s=settings.resume_s,
+            coordination=self.coordination,
         )
         self.connections.listen(opened=clients.used, closed=self._janitor.closed)
         self.connections.on_tunnel_over = self._janitor.tunnel_over
@@ -274,6 +279,7 @@ class Server:
         self._listener.should_exit = True
         await asyncio.wait({self.served}, timeout=LISTENER_STOP_S)
         await self.relay.aclose()
+        await self.coordination.aclose()
         await self._tasks.cancel()
         try:
             await self.accounts.flush_uses()

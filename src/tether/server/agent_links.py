@@ -26,6 +26,7 @@ from tether.protocol.messages import (
     Unsupported,
     WorkspaceStart,
 )
+from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry
 from tether.server.handshake import Opening
 from tether.server.ingest import Reporter
@@ -92,11 +93,13 @@ class AgentLinks:
         user_ca_key: str,
         decline: Callable[[str, str], None],
         lives: Callable[[str], bool],
+        coordination: CoordinationFront,
     ) -> None:
         """`decline` tells the relay of an offer that an agent cannot take; `lives` asks it whether a
         tunnel is joined."""
         self._lines, self._directory, self._presence = lines, directory, presence
         self._user_ca_key, self._decline, self._lives = user_ca_key, decline, lives
+        self._coordination = coordination
         self._current: dict[str, AgentLink] = {}
         self._all: set[AgentLink] = set()
 
@@ -132,7 +135,10 @@ class AgentLinks:
         words = StrangeWords(_log, connection_id)
 
         async def deliver(message: Message) -> None:
-            await self._deliver(link, reporter, words, message)
+            if isinstance(message, REQUESTS):
+                await coordination.handle(message)
+            else:
+                await self._deliver(link, reporter, words, message)
 
         await self._lines.log.open(
             NewConnection(
@@ -148,6 +154,10 @@ class AgentLinks:
             )
         )
         link = AgentLink(opening, connection_id, self._lines.driver(opening, deliver), workspace)
+        coordination = self._coordination.attach(
+            link, lambda: self._current.get(workspace.workspace_id) is link
+        )
+        link.on_over = coordination.over
         return link
 
     async def _welcome(self, link: AgentLink) -> None:

@@ -34,8 +34,9 @@ from tether.protocol.messages import (
     Unrecognized,
     Unsupported,
 )
-from tether.server.agent_links import AgentLinks
+from tether.server.agent_links import AgentLink, AgentLinks
 from tether.server.ca import BadPublicKey, UserCa, key_line, read_public_key
+from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry
 from tether.server.handshake import Opening
 from tether.server.ingest import Reporter
@@ -89,11 +90,12 @@ class ClientLinks:
         ca: UserCa,
         relay_url: Callable[[Opening], str],
         resume_s: float,
+        coordination: CoordinationFront,
     ) -> None:
         """`relay_url` says where the peer of a control link reaches the relay."""
         self._lines, self._directory, self._agents = lines, directory, agents
         self._tickets, self._ca, self._relay_url = tickets, ca, relay_url
-        self._resume_s = resume_s
+        self._resume_s, self._coordination = resume_s, coordination
         self._all: set[ClientLink] = set()
         self._waiting: dict[ClientLink, dict[str, float]] = {}
         self.refusing = False
@@ -124,7 +126,10 @@ class ClientLinks:
         words = StrangeWords(_log, connection_id)
 
         async def deliver(message: Message) -> None:
-            await self._deliver(link, reporter, words, message)
+            if isinstance(message, REQUESTS):
+                await coordination.handle(message)
+            else:
+                await self._deliver(link, reporter, words, message)
 
         await self._lines.log.open(
             NewConnection(
@@ -136,7 +141,15 @@ class ClientLinks:
             )
         )
         link = ClientLink(opening, connection_id, self._lines.driver(opening, deliver))
+        coordination = self._coordination.attach(link)
+        link.on_over = coordination.over
         return link
+
+    def _endpoints(self, link: ClientLink, agent: AgentLink) -> list[str]:
+        """Where this client may dial that agent itself."""
+        return self._coordination.endpoints(
+            agent.workspace_id, seen=agent.opening.client_ip, client_ip=link.opening.client_ip
+        )
 
     async def _welcome(self, link: ClientLink) -> None:
         link.driver.send(self._lines.welcome(link.connection_id, user=link.user))
@@ -231,6 +244,7 @@ class ClientLinks:
             certificate=wanted.certificate,
             region=EMBEDDED_REGION,
             tunnel_key=tunnel_key,
+            endpoints=self._endpoints(link, agent),
             resume_s=self._resume_s,
         )
 

@@ -45,6 +45,11 @@ class Directory:
             return None
         return entry
 
+    async def may_use(self, workspace_id: str, viewer: Identity) -> bool:
+        """Whether there is such a workspace, and `viewer` may use it."""
+        entry = await self.by_id(workspace_id)
+        return entry is not None and (viewer.is_admin or entry.owner == viewer.user)
+
     async def agent_came(
         self, workspace_id: str, *, version: str, hostname: str, host_key: str, at: float
     ) -> None:

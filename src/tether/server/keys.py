@@ -7,6 +7,7 @@ agent that trusts the old one.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Callable
@@ -31,6 +32,12 @@ class ServerKeys:
 
     ticket: Ed25519PrivateKey
     user_ca: asyncssh.SSHKey
+
+    @property
+    def resume(self) -> bytes:
+        """The key of resume tokens, derived from the tickets' key."""
+        raw = self.ticket.private_bytes_raw()
+        return hashlib.sha256(b"tether resume tokens\0" + raw).digest()
 
 
 def load_keys(data_dir: Path) -> ServerKeys:

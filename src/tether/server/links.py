@@ -52,6 +52,8 @@ class ControlLink:
 
     def __init__(self, opening: Opening, connection_id: str, driver: LinkDriver) -> None:
         self.opening, self.connection_id, self.driver = opening, connection_id, driver
+        self.on_over: Callable[[], None] = lambda: None
+        """Called when the cause is known, before the row is closed."""
         self.closed = asyncio.Event()
 
     @property
@@ -201,6 +203,7 @@ class Lines:
             gauge.dec()
             if not driver.cell.ended:
                 self._failed(link, "the control link was dropped without a cause")
+            link.on_over()
             await self.log.close_control(
                 link.connection_id, driver.cell.facts, driver.cell.symptoms
             )

@@ -54,6 +54,7 @@ from tether.attribution.evidence.sessions import (
 )
 from tether.attribution.evidence.streams import (
     HandshakeTimedOut,
+    LogicalStreamEnded,
     ProtocolViolated,
     StreamEnded,
     TcpCounters,
@@ -80,6 +81,7 @@ __all__ = [
     "InternalFailure",
     "LinkChanged",
     "LocalSideClosed",
+    "LogicalStreamEnded",
     "LoopStalled",
     "NeverReturned",
     "OomKills",

@@ -52,6 +52,7 @@ from tether.attribution.evidence.sessions import (
 )
 from tether.attribution.evidence.streams import (
     HandshakeTimedOut,
+    LogicalStreamEnded,
     ProtocolViolated,
     StreamEnded,
     TcpCounters,
@@ -69,6 +70,7 @@ Evidence = (
     | ProtocolViolated
     | AccessRefused
     | HandshakeTimedOut
+    | LogicalStreamEnded
     | PreviousRunDied
     | NeverReturned
     | Superseded

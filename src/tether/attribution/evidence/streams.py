@@ -62,3 +62,15 @@ class HandshakeTimedOut(Fact):
     kind: ClassVar[str] = "handshake_timed_out"
     by: Party
     after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicalStreamEnded(Fact):
+    """One logical stream of a link (`coordination`) ended for a cause of its own, while the link
+    lived on. It tells nothing about the link's own end."""
+
+    kind: ClassVar[str] = "logical_stream_ended"
+    stream: str
+    cause: str
+    actor: str = ""
+    detail: str = ""
