@@ -33,14 +33,6 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         detail="by hand",
     ),
     ev.LocalSideClosed(vantage=Vantage.CLIENT, at=2.0, signal=15),
-    ev.LogicalStreamEnded(
-        vantage=Vantage.SERVER,
-        at=2.5,
-        stream="coordination",
-        cause="coordination.refused",
-        actor="user:alice",
-        detail="not yours",
-    ),
     ev.Authenticated(vantage=Vantage.AGENT, at=3.0, user="alice", method="publickey"),
     ev.SshDisconnected(
         vantage=Vantage.AGENT, at=4.0, by=Party.CLIENT, code=11, text="bye", open_sessions=2
@@ -168,6 +160,14 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
     ev.EndedTogether(vantage=Vantage.SERVER, at=22.3, element=Element.NODE, ended=4, alive=0),
     ev.QueueOverflowed(
         vantage=Vantage.SERVER, at=22.4, party=Party.CLIENT, queue="control", limit=1024
+    ),
+    ev.LogicalStreamEnded(
+        vantage=Vantage.SERVER,
+        at=2.5,
+        stream="coordination",
+        cause="coordination.refused",
+        actor="user:alice",
+        detail="not yours",
     ),
     ev.UnknownFact(
         vantage=Vantage.CLIENT, at=17.0, original_kind="quantum_flip", values=(("qubits", 3),)

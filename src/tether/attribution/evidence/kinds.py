@@ -70,7 +70,6 @@ Evidence = (
     | ProtocolViolated
     | AccessRefused
     | HandshakeTimedOut
-    | LogicalStreamEnded
     | PreviousRunDied
     | NeverReturned
     | Superseded
@@ -97,6 +96,7 @@ Evidence = (
     | IntentRecorded
     | EndedTogether
     | QueueOverflowed
+    | LogicalStreamEnded
     | UnknownFact
 )
 
