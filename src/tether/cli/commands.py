@@ -29,7 +29,8 @@ class Entry:
     section: str
 
 
-_CONNECT, _RECORD, _ADMIN, _RUN = "Connect", "Why was I cut off?", "Administration", "Programs"
+_CONNECT, _NETWORK, _RECORD = "Connect", "Network", "Why was I cut off?"
+_ADMIN, _RUN = "Administration", "Programs"
 
 CLIENT = (
     Entry("login", "tether.cli.login:login", "Save which server to use, and a token.", _CONNECT),
@@ -47,6 +48,25 @@ CLIENT = (
         "tether.cli.ssh_config:config_ssh",
         "Make `ssh NAME.tether` work with any ssh program.",
         _CONNECT,
+    ),
+    Entry(
+        "port-forward",
+        "tether.cli.port_forward:port_forward",
+        "Bring TCP and UDP ports of a workspace to this machine.",
+        _CONNECT,
+    ),
+    Entry("ping", "tether.cli.ping:ping", "Time the way to a workspace.", _NETWORK),
+    Entry(
+        "speedtest",
+        "tether.cli.speedtest:speedtest",
+        "Measure how much a tunnel carries.",
+        _NETWORK,
+    ),
+    Entry(
+        "netcheck",
+        "tether.cli.netcheck:netcheck",
+        "Check the way to the server and its relays.",
+        _NETWORK,
     ),
     Entry(
         "connections",
