@@ -253,7 +253,7 @@ def attribute_notes(cls: type) -> dict[str, str]:
     return notes
 
 
-TUNNEL_TYPES = ("tunnel_hello", "half_close", "session_result")
+TUNNEL_TYPES = ("tunnel_hello", "half_close", "session_result", "redraw")
 RELAY_TYPES = tuple(
     name for name, cls in messages.TYPES.items() if cls.__module__.endswith("relay_messages")
 )

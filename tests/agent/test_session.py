@@ -20,7 +20,7 @@ from tests.agent.support import World, world
 from tether.agent import sftp
 from tether.agent.environment import MAX_BYTES, MAX_VARIABLES, Account
 from tether.attribution import evidence as ev
-from tether.protocol.messages import SessionRecord, SessionResult
+from tether.protocol.messages import Redraw, SessionRecord, SessionResult
 
 Client = asyncssh.SSHClientConnection
 BIG = 20_000_000
@@ -113,6 +113,22 @@ async def test_an_unknown_signal_and_a_break_change_nothing(client: Client) -> N
     process.send_break(500)
     process.stdin.write("still here\n")
     assert (await process.wait()).stdout == "still here\n"
+
+
+async def test_a_client_whose_screen_was_written_over_has_the_program_draw_anew(
+    agent: World, client: Client
+) -> None:
+    process = await client.create_process(
+        "trap 'echo drawn; exit 5' WINCH; echo ready; while :; do sleep 0.01; done",
+        term_type="xterm",
+    )
+    assert str(await process.stdout.readline()).strip() == "ready"
+    plain = await client.create_process("read line")
+    agent.clients[-1].tunnel.send(Redraw())
+    assert str(await process.stdout.readline()).strip() == "drawn"
+    assert (await process.wait()).exit_status == 5
+    plain.stdin.write("\n")
+    assert (await plain.wait()).exit_status == 0
 
 
 async def test_a_command_that_reads_nothing_is_not_waited_for(client: Client) -> None:

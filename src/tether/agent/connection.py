@@ -43,6 +43,7 @@ from tether.protocol.messages import (
     Goodbye,
     LoginResult,
     Message,
+    Redraw,
     TunnelOffer,
 )
 from tether.version import VERSION
@@ -226,8 +227,13 @@ class Connection:
         )
 
     def _heard(self, message: Message) -> None:
-        if isinstance(message, Goodbye):  # the tunnel has offered it and keeps the rest
-            self._close_ssh()
+        match message:
+            case Goodbye():  # the tunnel has offered it and keeps the rest
+                self._close_ssh()
+            case Redraw():
+                self._sessions.redraw()
+            case _:
+                pass  # a newer client has more to say
 
     def _leave(self, fact: Evidence, *, cause: str = "", actor: str = "", detail: str = "") -> None:
         """End from our side: the fact first, then the goodbye, then the channels.

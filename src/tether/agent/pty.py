@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import struct
 import termios
 from collections.abc import Mapping
@@ -73,6 +74,12 @@ class Terminal:
             size = (min(n, 0xFFFF) for n in (rows, columns, pixels_x, pixels_y))
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", *size))
+
+    def redraw(self) -> None:
+        """Have the program in the foreground draw its screen anew, as after a change of size."""
+        if self._master >= 0:
+            with contextlib.suppress(OSError):
+                os.killpg(os.tcgetpgrp(self._master), signal.SIGWINCH)
 
     def taken_over(self) -> tuple[int, int]:
         """The process has opened its end: let go of ours to it.

@@ -15,7 +15,6 @@ nothing of what runs; only policy does, and what it refuses ends at once, in wor
 from __future__ import annotations
 
 import asyncio
-import signal
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
@@ -40,6 +39,7 @@ from tether.agent.session_type import (
 )
 from tether.agent.sftp_audit import SftpAudit
 from tether.agent.ssh_connection import SessionChannel
+from tether.agent.ssh_signals import NAMED, RECEIVED
 from tether.agent.terminal_channel import TerminalChannel
 from tether.agent.transfer_policy import Refusal
 from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
@@ -57,21 +57,6 @@ _NO_EXPLANATION = 127
 
 _SUBSYSTEMS = {"sftp": sftp.command, datagrams.SUBSYSTEM: udp_relay.command}
 """Those that are a program of their own."""
-
-# RFC 4254 section 6.10: the signals that have names there; others are named with an @.
-_SIGNALS: Mapping[str, int] = {
-    number.name.removeprefix("SIG"): number
-    for number in (
-        *(signal.SIGABRT, signal.SIGALRM, signal.SIGFPE, signal.SIGHUP, signal.SIGILL),
-        *(signal.SIGINT, signal.SIGKILL, signal.SIGPIPE, signal.SIGQUIT, signal.SIGSEGV),
-        *(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
-    )
-}
-
-_RECEIVED: Mapping[str, int] = {
-    number.name.removeprefix("SIG"): int(number) for number in signal.Signals
-}
-"""What a client may send: every signal that this system has a name for."""
 
 
 class Host(Protocol):
@@ -229,7 +214,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return True
 
     def signal_received(self, signal: str) -> None:
-        number = _RECEIVED.get(signal.removeprefix("SIG"))
+        number = RECEIVED.get(signal.removeprefix("SIG"))
         if self._process is not None and number is not None:
             self._process.signal(number)
 
@@ -363,6 +348,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._terminal is not None:
             self._write(f"\r\n{text}\r\n".encode())
 
+    def redraw(self) -> None:
+        """Something was written over the user's screen: have the program draw it anew."""
+        if self._terminal is not None:
+            self._terminal.redraw()
+
     # -- ending --------------------------------------------------------------------------
 
     def _exited(self, status: ExitStatus) -> None:
@@ -397,7 +387,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if status.signal is not None:
             name = status.signal
             channel.exit_with_signal(
-                name if name in _SIGNALS else f"{name}@tether", status.core_dumped
+                name if name in NAMED else f"{name}@tether", status.core_dumped
             )
         else:
             channel.exit(_NO_EXPLANATION if status.code is None else status.code)

@@ -86,6 +86,11 @@ class Sessions:
         for session in self._open:
             session.announce(text)
 
+    def redraw(self) -> None:
+        """Have the programs on the terminals draw their screens anew."""
+        for session in self._open:
+            session.redraw()
+
     # -- what sessions ask (session.Host) -----------------------------------------------------
 
     def now(self) -> float:

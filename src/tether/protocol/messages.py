@@ -272,6 +272,10 @@ class SessionResult(Message, frozen=True, kw_only=True):
     exit_signal: str | None = None
 
 
+class Redraw(Message, frozen=True, kw_only=True):
+    """Client to agent: something was written over the user's terminal; have its program draw anew."""
+
+
 class Unrecognized(Message, frozen=True, kw_only=True):
     """A message type that this version does not know. Never sent."""
 
