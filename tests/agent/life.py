@@ -15,19 +15,26 @@ from typing import Any, TypeVar
 import structlog
 
 from tests.support.streams import Cable
-from tether.agent import control, journal, supervisor, tunnels
+from tether.agent import control, coordination, journal, supervisor, tunnels
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream, StreamLost
 from tether.net.tasks import Tasks
+from tether.protocol.coordination_messages import Departure
 from tether.protocol.link import Link
 from tether.protocol.messages import (
     PROTOCOL,
+    Coordinate,
+    CoordinateClosed,
+    CoordinateOpen,
+    CoordinateOpened,
     Hello,
     Message,
     Report,
     ReportAck,
+    ResumeTokenRequest,
+    Unsupported,
     Welcome,
     decode,
     encode,
@@ -50,7 +57,7 @@ DISCONNECT_FIELDS = {
 @contextlib.contextmanager
 def captured() -> Iterator[list[dict[str, Any]]]:
     """What the agent logs meanwhile, whatever logging was set up before."""
-    modules: tuple[Any, ...] = (control, journal, supervisor, tunnels)
+    modules: tuple[Any, ...] = (control, coordination, journal, supervisor, tunnels)
     before = [module._log for module in modules]
     try:
         with structlog.testing.capture_logs() as lines:
@@ -77,6 +84,8 @@ class ServerLink:
     hello: Hello | None = None
     driver: LinkDriver | None = None
     heard: list[Message] = field(default_factory=list)
+    asked: list[Message] = field(default_factory=list)
+    """What was asked of the coordinator."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def say(self, message: Message) -> None:
@@ -112,6 +121,10 @@ class PlayedServer:
         self.dialled_at: list[float] = []
         self.links: list[ServerLink] = []
         self.acknowledging = False
+        self.coordinating = False
+        """Whether there is a coordinator; without one the agent hears what an old server says."""
+        self.hanging_up = True
+        """Whether the coordinator answers a disconnect."""
         self._tasks = Tasks("played-server")
         self._changed = asyncio.Event()
 
@@ -167,6 +180,11 @@ class PlayedServer:
         link = ServerLink(len(self.links) + 1, self._clock.now().mono, stream, cable, hello)
 
         def deliver(message: Message) -> None:
+            if isinstance(message, CoordinateOpen | Coordinate | ResumeTokenRequest):
+                link.asked.append(message)
+                self._coordinate(link, message)
+                link.changed.set()
+                return
             link.heard.append(message)
             if isinstance(message, Report) and self.acknowledging:
                 link.acknowledge(message)
@@ -183,6 +201,21 @@ class PlayedServer:
         self.links.append(link)
         self._changed.set()
         await link.driver.run()
+
+    def _coordinate(self, link: ServerLink, message: Message) -> None:
+        match message:
+            case CoordinateOpen():
+                link.say(
+                    CoordinateOpened(peer_id="ws-1")
+                    if self.coordinating
+                    else Unsupported(message_type="coordinate_open")
+                )
+            case Coordinate(disconnect=Departure(cause=cause)) if self.hanging_up:
+                link.say(CoordinateClosed(cause=cause))
+            case ResumeTokenRequest():
+                link.say(Unsupported(message_type="resume_token_request"))
+            case _:
+                pass
 
     async def link(self, number: int = 1) -> ServerLink:
         """The n-th link that was welcomed."""

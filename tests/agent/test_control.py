@@ -211,7 +211,8 @@ def test_a_refused_token_ends_the_dialling(tmp_path: Path, code: str) -> None:
         refusal = DialFailed("this token was revoked", status=401, cause=code, fatal=True)
         async with life(tmp_path, answers=[refusal]) as agent:
             assert await agent.running == Refused("this token was revoked")
-            assert agent.lines == []
+            told = [line["event"] for line in agent.lines]
+            assert told == ["connecting to server", "agent main loop exited"]
 
     play(main)
 

@@ -1,8 +1,9 @@
 """The control link, seen from the agent: dial, greet, run, and dial again.
 
 Law: a dial that fails is not a disconnect and carries none of its fields; a link that was welcomed
-ends exactly once, with one log line and one journal item of its own. Nothing here touches a tunnel:
-sessions live on while the server is away. The backoff forgets only after a useful link.
+ends exactly once, with one log line and one journal item of its own, after the lines of its logical
+streams. Nothing here touches a tunnel: sessions live on while the server is away. When to dial again
+is the coordination's to say.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from tether.agent.coordination import ControlStreams
 from tether.agent.greeting import TurnedAway, greet
 from tether.agent.journal import Journal
 from tether.agent.reports import ReportPump
@@ -44,7 +46,6 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
-from tether.protocol.retry import Backoff
 
 LINGER_S = 1.5
 """How long our goodbye waits for its acknowledgement: a part of the shutdown's eight seconds."""
@@ -53,6 +54,9 @@ REFUSALS = frozenset(
     {"token_unknown", "token_revoked", "token_expired", "workspace_deleted", "user_revoked"}
 )
 """Words of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
+
+NO_DATABASE = frozenset({"database_unavailable", "server.database_unavailable"})
+"""The server's words for a database that does not answer: of its 503, and of its goodbye."""
 
 _log = get_logger("control")
 
@@ -116,13 +120,14 @@ class Control:
         jitter: Callable[[], float] = random.random,
         on_end: Callable[[Disconnect], None] = lambda end: None,
         surroundings: Surroundings | None = None,
+        endpoints: Callable[[], list[str]] = list,
     ) -> None:
         """`dial` opens a stream to the server or raises `DialFailed`; `on_end` is told with the one
         line of each link's end; `surroundings` tells what happened to this machine when a link is
-        lost."""
+        lost; `endpoints` where this agent can be dialled now."""
         self._on_end, self._surroundings = on_end, surroundings
-        self._dial, self._journal, self._clock, self._jitter = dial, journal, clock, jitter
-        self._backoff = Backoff()
+        self._dial, self._journal, self._clock = dial, journal, clock
+        self._streams = ControlStreams(clock, endpoints=endpoints, jitter=jitter)
         self._wait_s = 0.0
         self._tasks = Tasks("control")
         self._live: _Live | None = None
@@ -145,12 +150,11 @@ class Control:
                 await self._live_on(found)
                 if found.goodbye is not None and found.goodbye.retry_after_s < 0:
                     return Dismissed(found.goodbye)
-                self._backoff.lived(self._clock.now().mono - found.opened.mono)
-                hint_s = found.goodbye.retry_after_s if found.goodbye is not None else 0.0
-                self._wait_s = self._backoff.delay(self._jitter(), hint_s)
             return Quit()
         finally:
+            self._streams.stop()
             await self._tasks.cancel()
+            _log.info("agent main loop exited")
 
     @property
     def connection_id(self) -> str:
@@ -173,6 +177,15 @@ class Control:
                 said, cause=said.cause, actor=said.actor, detail=said.detail
             )
 
+    def refresh(self) -> None:
+        """Tell the server where this agent can be dialled, if that has changed."""
+        self._streams.refresh()
+
+    async def leave_coordination(self, said: ev.GoodbyeSaid) -> bool | None:
+        """Leave the coordinator for good, before the link: whether it acknowledged that in time;
+        None where there was nothing to leave."""
+        return await self._streams.leave(said)
+
     def quit(self, said: ev.GoodbyeSaid) -> None:
         """Leave with this cause, and dial no more: `run` returns once the link is over."""
         self._farewell = said
@@ -190,6 +203,7 @@ class Control:
     async def _seek(self) -> _Live | Outcome:
         await asyncio.sleep(self._wait_s)
         while True:
+            _log.info("connecting to server")
             try:
                 stream = await self._dial()
                 return self._begin(stream, await greet(stream, self._owner.hello))
@@ -202,9 +216,8 @@ class Control:
                 if wrong.status == 401 and wrong.cause in REFUSALS:
                     return Refused(str(wrong))
                 failed, hint_s = wrong, 0.0
-            self._backoff.lived(0.0)
-            wait_s = self._backoff.delay(self._jitter(), hint_s)
-            _log.warning("failed to dial server", error=str(failed), retry_in_s=round(wait_s, 2))
+            wait_s = self._streams.dial_failed(hint_s)
+            _tell_failed_dial(failed, wait_s)
             await asyncio.sleep(wait_s)
 
     def _begin(self, stream: MessageStream, welcome: Welcome) -> _Live:
@@ -241,6 +254,7 @@ class Control:
         self._owner.welcomed(live.welcome)
         pumping = self._tasks.spawn(live.pump.run(), "reports")
         pumping.add_done_callback(lambda task: self._pump_ended(live, task))
+        self._streams.link_up(connection_id, live.driver)
         if self._farewell is not None:  # asked to quit while we were dialling
             self.leave(self._farewell)
         try:
@@ -254,7 +268,7 @@ class Control:
 
     def _deliver(self, message: Message) -> None:
         live = self._live
-        if live is None:
+        if live is None or self._streams.deliver(message):
             return
         match message:
             case ReportAck():
@@ -283,6 +297,9 @@ class Control:
         now, cell = self._clock.now(), live.driver.cell
         if not cell.ended:  # only a cancelled task gets here: whoever cancelled it gave no cause
             cell.offer(self._failure("the control link was dropped without a cause"))
+        lived_s = now.mono - live.opened.mono
+        hint_s = live.goodbye.retry_after_s if live.goodbye is not None else 0.0
+        self._wait_s = self._streams.link_over(cell.facts, lived_s, hint_s)
         judged = classify(ConnectType.SERVER_TO_AGENT, cell.facts).disconnect
         self._on_end(judged)
         disconnected(
@@ -290,8 +307,14 @@ class Control:
             "disconnected from server",
             judged,
             connection_id=live.welcome.connection_id,
-            duration_s=round(now.mono - live.opened.mono, 3),
+            duration_s=round(lived_s, 3),
         )
+        if self._farewell is None and hint_s >= 0:
+            _log.info(
+                "control plane connection closed, retrying",
+                connection_id=live.welcome.connection_id,
+                retry_in_s=round(self._wait_s, 2),
+            )
         self._journal.post(
             Ended(
                 connection_id=live.welcome.connection_id,
@@ -300,3 +323,12 @@ class Control:
                 symptoms=records_of(cell.symptoms),
             )
         )
+
+
+def _tell_failed_dial(failed: DialFailed, wait_s: float) -> None:
+    """A failed dial is no disconnect: none of its fields are here."""
+    told = {"error": str(failed), "cause": failed.cause, "retry_in_s": round(wait_s, 2)}
+    if failed.cause in NO_DATABASE:
+        _log.warning("control plane lost connection to database, retrying", **told)
+    else:
+        _log.warning("failed to dial server", **told)

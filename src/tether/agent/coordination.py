@@ -46,8 +46,7 @@ class ControlStreams:
         self._connection_id = ""
         self._driver: LinkDriver | None = None
         self._map_since: float | None = None
-        self.acknowledged: bool | None = None
-        """Whether our disconnect was acknowledged; None while we have not left a stream."""
+        self._acknowledged: bool | None = None
 
     def dial_failed(self, hint_s: float) -> float:
         """No link came up: seconds to wait before the next dial."""
@@ -85,11 +84,12 @@ class ControlStreams:
         node = Node(id="", as_of=self._clock.now().wall, endpoints=self._endpoints())
         self._coordination.update_self(node)
 
-    async def leave(self, said: ev.GoodbyeSaid) -> bool:
-        """Leave the coordinator for good; whether there was a stream to leave."""
+    async def leave(self, said: ev.GoodbyeSaid) -> bool | None:
+        """Leave the coordinator for good: whether it acknowledged that in time; None where there was
+        no stream to leave."""
         self._coordination.leave(said)
         await self._coordination.over()
-        return self.acknowledged is not None
+        return self._acknowledged
 
     def stop(self) -> None:
         """No timer fires any more."""
@@ -137,7 +137,7 @@ class ControlStreams:
 
     def _ended(self, ended: StreamEnded) -> None:
         judged = _judged(ended.facts)
-        self.acknowledged = ended.acknowledged
+        self._acknowledged = ended.acknowledged
         disconnected(
             _log,
             "disconnected from coordination RPC",

@@ -50,6 +50,9 @@ SERVES_S, DROP_S = 3.5, 0.3
 
 FLUSH_S = 2.0
 LEAVE_S = 1.8
+COORDINATION_S = 1.2
+"""How long the coordinator may take to hang up: its own deadline, and a little."""
+
 SERVER_LEAVES_S = 3.0
 """How long a stopped agent waits for the server to end the control link, before it does so itself."""
 
@@ -245,6 +248,7 @@ class Supervisor:
         if received is not None:
             return 0, replace(said, actor=signal_actor(received.number, received.sender))
         if (wrong := controlling.exception()) is not None:
+            _log.error("run exited with error", error=repr(wrong)[:200])
             return 1, replace(said, cause="agent.internal_error", detail=repr(wrong)[:200])
         match controlling.result():
             case Quit():
@@ -268,7 +272,7 @@ class Supervisor:
 
     async def _shut_down(self, order: EndOrder, controlling: asyncio.Task[Outcome]) -> None:
         began = self._clock.now().mono
-        _log.info("agent stopping", actor=order.said.actor, connections=len(self._tunnels.ids))
+        _log.info("shutting down agent", actor=order.said.actor, connections=len(self._tunnels.ids))
         self._tunnels.refuse("the agent of this workspace is shutting down")
         self._ssh.abandon(order.said)
         self._tunnels.end(None, order)
@@ -278,9 +282,12 @@ class Supervisor:
         await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
         await self._within(self._ssh.finish(), DROP_S)  # its last records, before the flush
         hanging_up = self._tasks.spawn(self._ssh.hang_up(), "hang-up")
+        # Only now: whoever was connected has been told, and no new tunnel shall be looked for.
+        leaving = self._tasks.spawn(self._leave_coordination(order.said), "coordination")
         left = began + WHOLE_S - self._clock.now().mono - FLUSH_S - LEAVE_S
         await self._run_stop_script(order.said, min(SCRIPT_S, left))
         await self._within(self._control.flush(), FLUSH_S)
+        await self._within(asyncio.wait({leaving}), COORDINATION_S)
         # A stop that was under way came first, on the link that it came by.
         on_link = earlier if self._control.connection_id == link else order.said
         self._control.quit(on_link)
@@ -288,6 +295,15 @@ class Supervisor:
         controlling.cancel()
         await asyncio.wait({controlling})
         await self._within(asyncio.wait({hanging_up}), began + WHOLE_S - self._clock.now().mono)
+
+    async def _leave_coordination(self, said: ev.GoodbyeSaid) -> None:
+        acknowledged = await self._control.leave_coordination(said)
+        if acknowledged is None:
+            return  # there was no stream: nothing was disconnected
+        if acknowledged:
+            _log.info("coordinator RPC disconnected")
+        else:
+            _log.warning("timed out waiting for Coordinator RPC disconnect")
 
     async def _run_stop_script(self, said: ev.GoodbyeSaid, budget_s: float) -> None:
         running = self._stop_script.run(
@@ -330,4 +346,5 @@ class Supervisor:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(ALIVE_EVERY_S)
+            self._control.refresh()
             await self._journal.alive()
