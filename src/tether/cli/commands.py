@@ -52,7 +52,7 @@ CLIENT = (
     Entry(
         "netcheck",
         "tether.cli.netcheck:netcheck",
-        "Check the way to the server and its relays.",
+        "Check the way to the server and to each of its relays.",
         _NETWORK,
     ),
     Entry(
