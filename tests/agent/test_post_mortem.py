@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
+from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
-from tether.attribution.vocabulary import ConnectType
-from tether.protocol.link import facts_of
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.protocol.link import facts_of, records_of
 from tether.protocol.messages import Ended, FactRecord
 
 NOW, ALIVE, STOPPED = 1000.0, 900.0, 901.0
@@ -22,15 +25,18 @@ def previous(boot_id: str, stopped: float | None, *connections: str) -> Previous
     )
 
 
+def death(rebooted: bool) -> ev.PreviousRunDied:
+    return ev.PreviousRunDied(
+        vantage=Vantage.AGENT,
+        at=NOW,
+        party=Party.AGENT,
+        host_rebooted=rebooted,
+        last_alive_at=ALIVE,
+    )
+
+
 def died(rebooted: bool) -> list[FactRecord]:
-    return [
-        FactRecord(
-            kind="previous_run_died",
-            vantage="agent",
-            at=NOW,
-            values={"party": "agent", "host_rebooted": rebooted, "last_alive_at": ALIVE},
-        )
-    ]
+    return records_of((death(rebooted),))
 
 
 def owes(*connections: str, facts: list[FactRecord]) -> list[Ended]:
@@ -71,3 +77,15 @@ def test_what_is_owed(left: PreviousRun | None, boot_id: str, want: list[Ended])
 def test_the_verdict_on_a_death(joins: ConnectType, boot_id: str, cause: str) -> None:
     (owed,) = post_mortem(previous("b1", None, "a"), boot_id=boot_id, at=NOW)
     assert classify(joins, facts_of(owed.facts)).disconnect.cause == cause
+
+
+def test_what_the_black_box_says_goes_before_the_bare_fact() -> None:
+    found = (replace(death(False), signal=11),)
+    assert post_mortem(previous("b1", None, "a"), boot_id="b1", at=NOW, found=found) == owes(
+        "a", facts=records_of(found)
+    )
+
+
+def test_a_clean_stop_is_no_death_whatever_the_black_box_says() -> None:
+    left = previous("b1", STOPPED, "a")
+    assert post_mortem(left, boot_id="b1", at=NOW, found=(death(False),)) == owes("a", facts=[])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -61,13 +61,21 @@ def machine(tmp_path: Path) -> Machine:
 Story = Callable[[HostWatch, HandClocks], Awaitable[Sequence[Evidence]]]
 
 
-def told(machine: Machine, story: Story) -> list[Evidence]:
-    """What a watch tells at the end of `story`, in jumping time; no network is watched."""
+def told(
+    machine: Machine, story: Story, victims: Mapping[int, float] | None = None
+) -> list[Evidence]:
+    """What a watch tells at the end of `story`, in jumping time; no network is watched, and the
+    kernel's log names `victims`."""
 
     async def main() -> list[Evidence]:
         clocks = HandClocks()
         watch = HostWatch(
-            ME, clock=LoopClock(), clocks=clocks, vitals=machine.vitals(), with_network=False
+            ME,
+            clock=LoopClock(),
+            clocks=clocks,
+            vitals=machine.vitals(),
+            with_network=False,
+            victims=lambda: victims,
         )
         watch.start()
         try:
@@ -142,21 +150,57 @@ def test_a_kill_for_memory_is_a_childs_if_a_child_was_killed_then(
 ) -> None:
     async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
         if child_ends == "long before":
-            watch.child_killed()
+            watch.killed_for_memory(7)
             await asyncio.sleep(30)
         if child_ends == "before":
-            watch.child_killed()
+            watch.killed_for_memory(7)
         machine.oom_kills(1)
-        assert watch.oom_kills_lately() == 1, "known at once, for whoever asks"
         await asyncio.sleep(1.5)
         if child_ends == "after":
-            watch.child_killed()
+            watch.killed_for_memory(7)
         return watch.since()
 
     facts = told(machine, story)
     assert [(f.kind, f.count, f.victim, f.scope) for f in facts if isinstance(f, ev.OomKills)] == [
         ("oom_kills", 1, victim, str(machine.leaf))
     ]
+
+
+@pytest.mark.parametrize(
+    ("victims", "pid", "kills", "want"),
+    [
+        (None, 7, 1, [True, False]),
+        (None, 7, 0, [False, False]),
+        (None, None, 1, [True, False]),
+        ({7: 10.0}, 7, 1, [True, True]),
+        ({8: 10.0}, 7, 1, [False, False]),
+        ({}, None, 1, [True, False]),
+    ],
+    ids=[
+        "the counter rose: once",
+        "the counter did not rise",
+        "the counter rose for a child of it",
+        "the log names it",
+        "the log names another",
+        "the log cannot name a child of it",
+    ],
+)
+def test_a_child_that_sigkill_ended_was_killed_for_memory(
+    machine: Machine,
+    victims: Mapping[int, float] | None,
+    pid: int | None,
+    kills: int,
+    want: list[bool],
+) -> None:
+    answers: list[bool] = []
+
+    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+        machine.oom_kills(kills)
+        answers.extend(watch.killed_for_memory(pid) for _ in range(2))
+        return ()
+
+    told(machine, story, victims)
+    assert answers == want
 
 
 def test_pressure_is_told_where_it_was_bad(machine: Machine) -> None:
@@ -233,7 +277,9 @@ LIKE_A_LAPTOP: tuple[tuple[str, ...], ...] = (
 )
 
 
-def network_told(*acts: tuple[str, ...], local: str = "10.9.0.1") -> list[Evidence]:
+def network_told(*acts: tuple[str, ...], until: str = "lo") -> list[Evidence]:
+    """What is told to a stream from 10.9.0.1 once the link `until` has changed."""
+
     async def main() -> list[Evidence]:
         for act in LIKE_A_LAPTOP:
             ip(*act)
@@ -242,7 +288,7 @@ def network_told(*acts: tuple[str, ...], local: str = "10.9.0.1") -> list[Eviden
             Party.CLIENT,
             clock=SystemClock(),
             clocks=SystemClocks(),
-            on_network=lambda change: told.set() if getattr(change, "interface", "") == "lo" else None,
+            on_network=lambda change: told.set() if getattr(change, "interface", "") == until else None,
         )  # fmt: skip
         watch.start()
         async with asyncio.timeout(5):
@@ -253,7 +299,7 @@ def network_told(*acts: tuple[str, ...], local: str = "10.9.0.1") -> list[Eviden
             ip("link", "set", "lo", "up")
             await told.wait()
             await asyncio.sleep(0)
-        facts = list(watch.since(local_address=local))
+        facts = list(watch.since(local_address="10.9.0.1"))
         watch.stop()
         return facts
 
@@ -285,7 +331,7 @@ def test_an_address_of_somebody_else_is_not_the_streams() -> None:
 
 
 def test_the_streams_own_link_that_loses_its_carrier_is_told() -> None:
-    assert brief(network_told(("link", "set", "router", "down"))) == [
+    assert brief(network_told(("link", "set", "router", "down"), until="wlan0")) == [
         ("link_changed", "wlan0", False)
     ]
 

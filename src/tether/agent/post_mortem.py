@@ -1,8 +1,8 @@
 """What the last run of this agent left open, and why it ended: nobody dies in silence.
 
-Law: pure. The previous run's marker, its open connections and the present boot id go in; the `Ended`
-items that it can no longer write itself come out. It tells what is known and guesses nothing: a run
-that stopped in order but could not write everything down leaves an end without facts.
+Law: pure. The previous run's marker, its open connections and what was found out about its death go
+in; the `Ended` items that it can no longer write itself come out. It tells what is known and guesses
+nothing: a run that stopped in order but could not write everything down leaves an end without facts.
 """
 
 from __future__ import annotations
@@ -44,18 +44,21 @@ class PreviousRun:
         return bool(boot_id and self.marker.boot_id and boot_id != self.marker.boot_id)
 
 
-def post_mortem(previous: PreviousRun | None, *, boot_id: str, at: float) -> list[Ended]:
+def post_mortem(
+    previous: PreviousRun | None, *, boot_id: str, at: float, found: tuple[ev.Evidence, ...] = ()
+) -> list[Ended]:
     """The ends that `previous` owes.
 
     Args:
         previous: the run before this one; None for the first run.
         boot_id: of the present boot.
         at: now, unix seconds.
+        found: what its black box says about its death; nothing where there was none.
     """
     if previous is None:
         return []
-    facts: tuple[ev.Evidence, ...] = ()
-    if previous.died:
+    facts: tuple[ev.Evidence, ...] = found if previous.died else ()
+    if previous.died and not found:
         facts = (
             ev.PreviousRunDied(
                 vantage=Vantage.AGENT,

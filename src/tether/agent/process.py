@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # posix_spawn cannot change the directory, so a shell does, and then becomes the program. It also
@@ -37,15 +37,21 @@ exec "$@"
 
 _CATCHABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _HANG_UP_GRACE_S = 2.0
+_KILLED_CHILD = 128 + 9
+"""What a shell exits with whose last command was ended by SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a process ended: with a code, or by a signal (its name without SIG)."""
+    """How a process ended: with a code, or by a signal (its name without SIG).
+
+    `out_of_memory`: the kernel killed it, or a process that it had started, for want of memory.
+    """
 
     code: int | None = None
     signal: str | None = None
     core_dumped: bool = False
+    out_of_memory: bool = False
 
     @classmethod
     def from_wait(cls, status: int) -> ExitStatus:
@@ -85,9 +91,14 @@ class Process:
 
 
 class Processes:
-    """Every process of every session, until it is reaped."""
+    """Every process of every session, until it is reaped.
 
-    def __init__(self) -> None:
+    `killed_for_memory` is asked about each that SIGKILL has just ended, by its pid, and (None) about
+    each that passes on such an end of a child of its own, as shells do.
+    """
+
+    def __init__(self, killed_for_memory: Callable[[int | None], bool] = lambda pid: False) -> None:
+        self._killed_for_memory = killed_for_memory
         _keep_descriptors_to_ourselves()
         self._loop = asyncio.get_running_loop()
         self._live: dict[int, Process] = {}
@@ -221,6 +232,9 @@ class Processes:
         threading.Thread(target=wait, name=f"wait-{process.pid}", daemon=True).start()
 
     def _ended(self, process: Process, status: ExitStatus) -> None:
+        if status.signal == "KILL" or status.code == _KILLED_CHILD:
+            pid = process.pid if status.signal else None
+            status = replace(status, out_of_memory=self._killed_for_memory(pid))
         process.status = status
         del self._live[process.pid]
         if not self._live:

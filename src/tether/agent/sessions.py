@@ -26,7 +26,7 @@ from tether.agent.transfer_policy import Refusal, judge_session
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage
 from tether.log import get_logger
 from tether.protocol.messages import Message, SessionRecord, SessionResult, TunnelOffer
 
@@ -180,6 +180,16 @@ class Sessions:
         self, session: Session, status: ExitStatus, *, cause: str = "", actor: str = ""
     ) -> None:
         now = self.now()
+        if status.out_of_memory:
+            self._cell.note(
+                ev.OomKills(
+                    vantage=Vantage.AGENT,
+                    at=now,
+                    party=Party.AGENT,
+                    count=1,
+                    victim=OomVictim.CHILD,
+                )
+            )
         self._cell.note(
             ev.SessionEnded(
                 vantage=Vantage.AGENT,

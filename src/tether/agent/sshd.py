@@ -67,6 +67,7 @@ class SshServer:
         clock: Clock,
         on_item: Callable[[ReportItem], None] = lambda item: None,
         metrics: AgentMetrics | None = None,
+        killed_for_memory: Callable[[int | None], bool] = lambda pid: False,
     ) -> None:
         """`on_item` is given what is to be reported: each session's and each IDE's start and end,
         forwarded connections, file operations. Those of a connection come before its `serve`
@@ -75,7 +76,7 @@ class SshServer:
         self.counts, self.metrics = SessionCounts(), metrics or AgentMetrics()
         self._clock, self._on_item = clock, on_item
         self._options = server_options(settings.host_key)
-        self._processes = Processes()
+        self._processes = Processes(killed_for_memory)
         self._terminals = TerminalService(
             self._processes,
             settings=lambda: self.settings,

@@ -112,17 +112,20 @@ class Supervisor:
         self._stop: tuple[str, ev.GoodbyeSaid] | None = None
         """The control link that the server is going to end, and why."""
 
-    def signalled(self, received: Received) -> None:
-        """A signal arrived. The first one stops the agent, the second one hurries it."""
+    def signalled(self, received: Received) -> bool:
+        """A signal arrived. The first one stops the agent, the second one hurries it; whether this
+        one stops it."""
         actor = signal_actor(received.number, received.sender)
         if received.number == signal.SIGHUP and not self._me.hangup_stops:
             _log.info("hangup ignored", actor=actor)
         elif self._first_signal is None:
             self._first_signal = received
             self._signalled.set()
+            return True
         else:
             _log.info("agent hurried", actor=actor)
             self._hurry.set()
+        return False
 
     async def run(self) -> int:
         """Live until a signal, a refusal or the end of the workspace; the exit code."""

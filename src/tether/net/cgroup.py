@@ -92,6 +92,21 @@ class Cgroup:
         return None if told is None else told * unit
 
 
+def oom_kills_of(identity: str) -> int | None:
+    """The counter of the group that had this `Cgroup.identity`; None where that one is gone."""
+    name, _, inode = identity.rpartition("#")
+    directory = Path(name)
+    try:
+        if not name or str(directory.stat().st_ino) != inode:
+            return None
+    except OSError:
+        return None
+    for file in ("memory.events", "memory.oom_control"):
+        if "oom_kill" in (told := keyed(directory / file)):
+            return told["oom_kill"]
+    return None
+
+
 def keyed(path: Path) -> dict[str, int]:
     """The `key number` lines of a file; nothing where it cannot be read."""
     try:

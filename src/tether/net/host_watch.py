@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import OomVictim, Party, Resource, Vantage
 from tether.net.clock import Clock, Clocks
+from tether.net.kernel_log import oom_victims
 from tether.net.network_facts import network_facts
 from tether.net.network_watch import NetworkChange, NetworkWatch
 from tether.net.time_watch import ClockSet, Slept, Stalled, TimeEvent, TimeWatch
@@ -27,6 +28,9 @@ SAMPLE_EVERY_S = 1.0
 KEPT = 64
 PRESSED = 10.0
 """Per cent of the time lost above which pressure is worth telling."""
+
+NAMED_S = 3600.0
+"""How long ago the log may name a process: pids come again, the dead child was ours until now."""
 
 CHILD_LATE_S = 2.0
 """How far apart a kill for memory and the end of the child that it hit may be seen."""
@@ -41,6 +45,7 @@ class HostWatch:
         clocks: where sleep and clock steps show.
         vitals: what takes the samples; None to take none.
         with_network: whether to watch the network, too.
+        victims: whom the kernel's log names as killed for memory, where that may be read.
         on_time, on_network: told of each event at once, for whoever must act on it.
     """
 
@@ -52,6 +57,7 @@ class HostWatch:
         clocks: Clocks,
         vitals: VitalSigns | None = None,
         with_network: bool = True,
+        victims: Callable[[], Mapping[int, float] | None] = oom_victims,
         on_time: Callable[[TimeEvent], None] | None = None,
         on_network: Callable[[NetworkChange], None] | None = None,
     ) -> None:
@@ -67,6 +73,8 @@ class HostWatch:
         self._loop: asyncio.AbstractEventLoop
         self._out_of: set[Resource] = set()
         self._child_killed_at = float("-inf")
+        self._claimed = 0
+        self._victims = victims
         self.on_sample: Callable[[VitalSample], None] = lambda sample: None
         """Called after each sample."""
 
@@ -111,21 +119,38 @@ class HostWatch:
             )
         )
 
-    def child_killed(self) -> None:
-        """A child of ours was ended by SIGKILL just now: a kill for memory may have been its."""
+    def killed_for_memory(self, pid: int | None) -> bool:
+        """Whether a child of ours that SIGKILL has just ended was killed for want of memory.
+
+        The kernel's log names it, or the counter of our memory group has just risen; each rise is
+        one child's. `pid` None: it was a child of that child, so that only the counter can tell.
+        """
         self._child_killed_at = self._loop.time()
         for index, (at, fact) in enumerate(self._facts):
             if isinstance(fact, ev.OomKills) and self._child_killed_at - at <= CHILD_LATE_S:
                 self._facts[index] = (at, replace(fact, victim=OomVictim.CHILD))
+        rise = self._unclaimed_kills()
+        if pid is not None and (victims := self._victims()) is not None:
+            named = victims.get(pid, float("-inf")) >= self._clock.now().mono - NAMED_S
+            self._claimed += int(named and rise > 0)
+            return named
+        self._claimed += int(rise > 0)
+        return rise > 0
 
-    def oom_kills_lately(self) -> int | None:
-        """By how much the counter of our memory group rose in the last seconds; None: not told."""
-        if self.vitals is None:
-            return None
-        now = self.vitals.group.oom_kills()
-        known = [s.group.oom_kills for s in list(self.vitals.ring)[-3:]]
-        before = next((kills for kills in known if kills is not None), None)
-        return None if now is None or before is None else max(0, now - before)
+    def _unclaimed_kills(self) -> int:
+        """By how much the counter rose in the last seconds, less what other children have claimed."""
+        now = None if self.vitals is None else self.vitals.group.oom_kills()
+        if self.vitals is None or now is None:
+            return 0
+        earliest = self._clock.now().wall - CHILD_LATE_S - SAMPLE_EVERY_S
+        known = [
+            sample.group.oom_kills
+            for sample in self.vitals.ring
+            if sample.at >= earliest and sample.group.oom_kills is not None
+        ]
+        before = max(known[0] if known else now, self._claimed)
+        self._claimed = before
+        return max(0, now - before)
 
     # -- what is seen ------------------------------------------------------------------
 

@@ -19,16 +19,16 @@ _KILLED = re.compile(
 )
 
 
-def oom_victims(path: Path = KMSG) -> frozenset[int] | None:
-    """The processes of this boot that the log says were killed for memory; None if it cannot be
-    read here."""
+def oom_victims(path: Path = KMSG) -> dict[int, float] | None:
+    """The processes that the log says were killed for memory, and when (seconds since the boot,
+    without sleep); None if it cannot be read here."""
     if not in_first_pid_namespace():
         return None
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    found = set()
+    found = {}
     try:
         while True:
             try:
@@ -40,9 +40,9 @@ def oom_victims(path: Path = KMSG) -> frozenset[int] | None:
             if not record:
                 break
             if killed := _KILLED.match(record):
-                found.add(int(killed[2]))
+                found[int(killed[2])] = int(killed[1]) / 1e6
     except OSError:
         return None
     finally:
         os.close(descriptor)
-    return frozenset(found)
+    return found

@@ -35,14 +35,19 @@ from tether.agent.stop_script import StopScript
 from tether.agent.supervisor import Identity, Supervisor
 from tether.agent.transfer_policy import TransferPolicy
 from tether.agent.tunnels import Tunnels
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import to_record
+from tether.attribution.vocabulary import Party
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
+from tether.net.host_watch import HostWatch
 from tether.net.parent import follow_parent
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
 from tether.protocol.messages import MAX_CONTROL_MESSAGE, ReportItem
+from tether.run.black_box import BlackBox
 from tether.version import VERSION
 
 JOURNAL_FILE = "journal.db"
@@ -85,18 +90,22 @@ def main(settings: AgentSettings) -> int:
         print("tether: the process that started this is gone", file=sys.stderr)
         return 1
     data_dir: host.DataDir | None = None
+    box: BlackBox | None = None
     try:
         control_url = _control_url(settings.server_url)
         _read_token(settings.token_file, warn=True)
         data_dir = host.DataDir(settings.data_dir)
         host_key = _host_key(settings.data_dir)
+        box = BlackBox.open(settings.data_dir, Party.AGENT, SystemClock())
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            code, journal_closed = runner.run(_run(settings, control_url, host_key))
+            code, journal_closed = runner.run(_run(settings, control_url, host_key, box))
     except (CannotStart, host.DataDirUnusable, JournalFailed) as wrong:
         print(f"tether: {wrong}", file=sys.stderr)
         return 1
-    except Exception:
+    except Exception as wrong:
         _log.exception("agent crashed")
+        if box is not None:
+            box.failed(wrong)
         return 1
     finally:
         if data_dir is not None:
@@ -107,7 +116,9 @@ def main(settings: AgentSettings) -> int:
     return code
 
 
-async def _run(settings: AgentSettings, control_url: str, host_key: HostKey) -> tuple[int, bool]:
+async def _run(
+    settings: AgentSettings, control_url: str, host_key: HostKey, box: BlackBox
+) -> tuple[int, bool]:
     clock = SystemClock()
     me = RunMarker(
         instance_id=uuid.uuid4().hex,
@@ -119,19 +130,31 @@ async def _run(settings: AgentSettings, control_url: str, host_key: HostKey) -> 
         settings.data_dir / JOURNAL_FILE,
         me,
         clock=clock,
-        owed=lambda previous: post_mortem(previous, boot_id=me.boot_id, at=clock.now().wall),
+        owed=lambda previous: post_mortem(
+            previous,
+            boot_id=me.boot_id,
+            at=clock.now().wall,
+            found=box.death_of(previous.marker.instance_id),
+        ),
     )
+    box.begin(me.instance_id)
     _log.info("agent starting", version=VERSION, pid=me.pid, server=settings.server_url)
     if previous is not None and previous.died:
-        _tell_of_death(previous, me)
+        _tell_of_death(previous, me, box.death_of(previous.marker.instance_id))
     try:
-        supervisor, ssh = _build(settings, control_url, host_key, journal, me, clock)
-        watcher = signals.SignalWatcher(supervisor.signalled)
+        supervisor, ssh = _build(settings, control_url, host_key, journal, me, clock, box.host)
+
+        def signalled(received: signals.Received) -> None:
+            if supervisor.signalled(received):
+                box.signalled(received)
+
+        watcher = signals.SignalWatcher(signalled)
         try:
             async with _told_here(settings.metrics_listen, ssh, me):
                 code = await supervisor.run()
         finally:
             watcher.stop()
+        await box.end()
     finally:
         closed = await journal.close()
     return code, closed
@@ -144,6 +167,7 @@ def _build(
     journal: Journal,
     me: RunMarker,
     clock: Clock,
+    watch: HostWatch,
 ) -> tuple[Supervisor, SshServer]:
     metrics = AgentMetrics()
 
@@ -164,6 +188,7 @@ def _build(
         clock=clock,
         on_item=report,
         metrics=metrics,
+        killed_for_memory=watch.killed_for_memory,
     )
     supervisor = Supervisor(
         me=Identity(
@@ -177,6 +202,7 @@ def _build(
             journal=journal,
             clock=clock,
             on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
+            surroundings=watch,
         ),
         tunnels=Tunnels(ssh=ssh, journal=journal, clock=clock, dial=dial_relay),
         ssh=ssh,
@@ -243,7 +269,10 @@ def _state(ssh: SshServer, me: RunMarker) -> dict[str, object]:
     }
 
 
-def _tell_of_death(previous: PreviousRun, me: RunMarker) -> None:
+def _tell_of_death(
+    previous: PreviousRun, me: RunMarker, found: tuple[ev.Evidence, ...] = ()
+) -> None:
+    told = [to_record(fact)["values"] for fact in found if isinstance(fact, ev.PreviousRunDied)]
     _log.warning(
         "previous run died",
         previous_pid=previous.marker.pid,
@@ -251,6 +280,7 @@ def _tell_of_death(previous: PreviousRun, me: RunMarker) -> None:
         last_alive_at=previous.last_alive_at,
         host_rebooted=previous.host_rebooted(me.boot_id),
         open_connections=len(previous.open_connections),
+        post_mortem={name: value for name, value in told[0].items() if value} if told else None,
     )
 
 

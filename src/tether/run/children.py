@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tether.net.clock import Clock
+from tether.net.exit_note import leave_note, note_of
 from tether.net.parent import PARENT_VARIABLE
 from tether.net.tasks import Tasks
 
@@ -31,8 +32,18 @@ _DEFAULTS = (signal.SIGPIPE, signal.SIGXFSZ)
 class Child:
     """One program, started again and again into the same log."""
 
-    def __init__(self, name: str, arguments: list[str], log: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        log: Path,
+        clock: Clock,
+        *,
+        leaves_note_in: Path | None = None,
+    ) -> None:
+        """`leaves_note_in` is its data directory, where its next start looks how it ended."""
         self.name, self.log = name, log
+        self._notes = leaves_note_in
         self.pid: int | None = None
         self.started_at = 0.0
         self._argv = [sys.executable, "-P", "-m", "tether", name, *arguments]
@@ -112,6 +123,8 @@ class Child:
     async def _wait(self, pid: int) -> int:
         _, status = await asyncio.to_thread(os.waitpid, pid, 0)
         self.pid = None
+        if self._notes is not None:
+            leave_note(self._notes, note_of(pid, status, self._clock.now().wall))
         return os.waitstatus_to_exitcode(status)
 
     def _find(self, event: str) -> dict[str, Any] | None:

@@ -21,12 +21,14 @@ from typing import Any
 
 from tether import log
 from tether.attribution.classify import signal_actor
+from tether.attribution.vocabulary import Party
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.http_server import Listener, bind
 from tether.net.parent import follow_parent
 from tether.net.tasks import Tasks
 from tether.protocol.relay_pairing import PairingTable
+from tether.run.black_box import BlackBox
 from tether.server.accounts import Accounts
 from tether.server.agent_links import AgentLinks
 from tether.server.api import create_api
@@ -43,6 +45,7 @@ from tether.server.keys import BadKeyFile, ServerKeys, load_keys
 from tether.server.links import Lines
 from tether.server.metrics import Metrics
 from tether.server.relay import Relay
+from tether.server.runs import no_black_box
 from tether.server.settings import BadSetting, ServerSettings, TrustedProxies, parse_listen
 from tether.server.shutdown import Shutdown
 from tether.server.store import Store, StoreUnavailable
@@ -79,24 +82,28 @@ def main(settings: ServerSettings) -> int:
     log.configure(settings.log_format, settings.log_level, program="server")
     if not follow_parent():
         return 1
+    box: BlackBox | None = None
     try:
         with locked(settings.data_dir), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(run_server(settings))
+            box = BlackBox.open(settings.data_dir, Party.SERVER, SystemClock())
+            return runner.run(run_server(settings, box))
     except CannotStart as wrong:
         print(f"tether: {wrong}", file=sys.stderr)
         return 1
-    except Exception:
+    except Exception as wrong:
         _log.exception("server crashed")
+        if box is not None:
+            box.failed(wrong)
         return 1
 
 
-async def run_server(settings: ServerSettings) -> int:
+async def run_server(settings: ServerSettings, box: BlackBox | None = None) -> int:
     """Run a server until SIGTERM or SIGINT; the exit code.
 
     Raises:
         CannotStart: it cannot.
     """
-    server = await Server.start(settings, SystemClock())
+    server = await Server.start(settings, SystemClock(), box)
     asked: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def on_signal(received: signals.Received) -> None:
@@ -104,6 +111,8 @@ async def run_server(settings: ServerSettings) -> int:
             server.hurry()
         else:
             asked.set_result(signal_actor(received.number, received.sender))
+            if box is not None:
+                box.signalled(received)
 
     watcher = signals.SignalWatcher(on_signal, _stop_signals())
     try:
@@ -121,8 +130,15 @@ class Server:
     """A running server. Made by `start`; call `stop` once."""
 
     def __init__(
-        self, settings: ServerSettings, clock: Clock, store: Store, keys: ServerKeys, port: int
+        self,
+        settings: ServerSettings,
+        clock: Clock,
+        store: Store,
+        keys: ServerKeys,
+        port: int,
+        box: BlackBox | None = None,
     ) -> None:
+        self._box = box
         self.port, self.url, self.run_id = port, _url_of(settings, port), uuid.uuid4().hex
         self._clock, self._store = clock, store
         self._tasks = Tasks("server")
@@ -166,6 +182,7 @@ class Server:
             times=settings.link_times,
             server_instance=self.run_id,
             still_refused=self._handshakes.still_refused,
+            surroundings=None if self._box is None else self._box.host,
         )
         agents = AgentLinks(
             lines=lines,
@@ -220,7 +237,9 @@ class Server:
         )
 
     @classmethod
-    async def start(cls, settings: ServerSettings, clock: Clock) -> Server:
+    async def start(
+        cls, settings: ServerSettings, clock: Clock, box: BlackBox | None = None
+    ) -> Server:
         """Build a server and listen.
 
         Raises:
@@ -234,7 +253,7 @@ class Server:
             sock.close()
             raise
         try:
-            server = cls(settings, clock, store, keys, sock.getsockname()[1])
+            server = cls(settings, clock, store, keys, sock.getsockname()[1], box)
             await server._begin(settings, sock)
         except BaseException:
             sock.close()
@@ -253,8 +272,12 @@ class Server:
         try:
             await self.accounts.bootstrap(settings.data_dir)
             previous = await self.connections.start_run(
-                self.run_id, booted_at=_booted_at(self._clock)
+                self.run_id,
+                booted_at=_booted_at(self._clock),
+                death_of=no_black_box if self._box is None else self._box.death_of,
             )
+            if self._box is not None:
+                self._box.begin(self.run_id)
         except (StoreUnavailable, ValueError, OSError) as wrong:
             raise CannotStart(str(wrong)) from wrong
         if previous.died:
@@ -287,6 +310,8 @@ class Server:
         except StoreUnavailable as wrong:
             _log.error("the end of this run is not written", error=str(wrong))
         await self._store.close()
+        if self._box is not None:
+            await self._box.end()
         _log.info("server stopped")
 
     def hurry(self) -> None:

@@ -184,7 +184,11 @@ class Up:
     def _child(self, name: str, arguments: list[str]) -> Child:
         log_format = ["--log-format", self._settings.log_format]
         return Child(
-            name, [*arguments, *log_format], self._dir / "logs" / f"{name}.log", self._clock
+            name,
+            [*arguments, *log_format],
+            self._dir / "logs" / f"{name}.log",
+            self._clock,
+            leaves_note_in=self._dir / name,
         )
 
     @property

@@ -73,16 +73,23 @@ class ConnectionLog:
 
     # -- runs of the server -----------------------------------------------------------------
 
-    async def start_run(self, run_id: str, *, booted_at: float | None) -> PreviousRun:
+    async def start_run(
+        self,
+        run_id: str,
+        *,
+        booted_at: float | None,
+        death_of: runs.DeathOf = runs.no_black_box,
+    ) -> PreviousRun:
         """Begin this run; say of the last one's connections what can be said now.
 
         Args:
             run_id: this run's instance id.
             booted_at: when the host booted, None where that cannot be told.
+            death_of: what the black box says about the last run.
         """
         now = self._clock.now().wall
         found, events = await self._store.write(
-            lambda tx: runs.begin(tx, run_id, now=now, booted_at=booted_at)
+            lambda tx: runs.begin(tx, run_id, now=now, booted_at=booted_at, death_of=death_of)
         )
         still = len(found.tunnels) + found.pending + found.children
         self._metrics.connections_open.set(still + len(events))

@@ -6,6 +6,7 @@ control rows are closed here; of a tunnel its agent knows more, and gets the tim
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import insert, select, update
@@ -39,8 +40,22 @@ class PreviousRun:
     children: int = 0
 
 
+DeathOf = Callable[[str], tuple[ev.Evidence, ...]]
+"""What a black box says about the death of a run, by its id; nothing where there was none."""
+
+
+def no_black_box(run_id: str) -> tuple[ev.Evidence, ...]:
+    """For servers that keep none."""
+    return ()
+
+
 async def begin(
-    tx: AsyncConnection, run_id: str, *, now: float, booted_at: float | None
+    tx: AsyncConnection,
+    run_id: str,
+    *,
+    now: float,
+    booted_at: float | None,
+    death_of: DeathOf = no_black_box,
 ) -> tuple[PreviousRun, list[rows.Event]]:
     """Begin a run; say of the last one's connections what can be said now."""
     last = await tx.execute(select(runs).order_by(runs.c.started_at.desc()).limit(1))
@@ -49,8 +64,8 @@ async def begin(
     alive_at: float | None = None if previous is None else previous["last_alive_at"]
     await tx.execute(insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now))
     facts: tuple[ev.Evidence, ...] = ()
-    if died and alive_at is not None:
-        facts = (_death(alive_at, now, booted_at),)
+    if died and previous is not None and alive_at is not None:
+        facts = death_of(previous["run_id"]) or (_death(alive_at, now, booted_at),)
     events: list[rows.Event] = []
     for row in await open_rows(tx, IS_ONGOING):
         if facts:
