@@ -235,7 +235,7 @@ class Stage:
         ]
 
     def finish(self) -> list[str]:
-        """Heal the world, end every session, stop the agent in order; the rows that stay open."""
+        """Heal the world, end every session, stop the agents in order; the rows that stay open."""
         self.lab.heal()
         for session in self.sessions:
             for program in (session.ssh, session.twin):
@@ -243,9 +243,10 @@ class Stage:
                     program.send_signal(signal.SIGTERM)
         if self.stack.server.returncode is not None:
             self.stack.start_server()
-        if self.agent.returncode is None:
-            with contextlib.suppress(LabError):
-                self.agent.stop(seconds=15)
+        for agent in self.stack.agents.values():
+            if agent.returncode is None:
+                with contextlib.suppress(LabError):
+                    agent.stop(seconds=15)
 
         def open_rows() -> list[str]:
             return [row["id"] for row in self.stack.connections(status="ongoing")]

@@ -168,9 +168,14 @@ class LabStack:
         env = {"TETHER_URL": f"http://127.0.0.1:{SERVER_PORT}", "TETHER_TOKEN": self.admin_token}
         return self.lab["server"].tether(*arguments, check=check, env=env, **more)
 
-    def create_workspace(self, name: str = "dev", *, host: str = "agent1") -> Workspace:
-        """Create a workspace; its agent's token is put on that host."""
-        created = json.loads(self.admin("workspace", "create", name, "--json").stdout)
+    def create_workspace(
+        self, name: str = "dev", *, host: str = "agent1", by: str = ""
+    ) -> Workspace:
+        """Create a workspace, the administrator's or of whoever is logged in on the host `by`; its
+        agent's token is put on `host`."""
+        command = ("workspace", "create", name, "--json")
+        done = self.lab[by].tether(*command) if by else self.admin(*command)
+        created = json.loads(done.stdout)
         token = self.lab[host].directory / f"{name}-token"
         _write_secret(token, created["agent_token"])
         made = Workspace(name, created["workspace_id"], token)
