@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes import CATALOGUE, Cause
+from tether.attribution.mappings import outside
 from tether.attribution.rules import RULES
 from tether.attribution.vocabulary import (
     COARSE,
@@ -163,10 +164,19 @@ def vocabulary() -> str:
                     for row in CATALOGUE.values()
                 ),
             ),
-            "## Rules",
-            "From facts to a cause: the first rule that matches decides, and the record names it.",
+            "## In the words of others",
+            "OpenTelemetry's `error.type` (unset where nothing went wrong), OCSF's Network Activity "
+            "(`activity_id` 2 close, 3 reset, 4 fail, 5 refuse; `status_id` 1 success, 2 failure), "
+            "the WebSocket close code, and the code of SSH_MSG_DISCONNECT.",
             table(
-                ("", "rule", "when", "cause", "basis", "because"),
+                ("cause", "`error.type`", "activity_id", "status_id", "WebSocket", "SSH"),
+                (mapping(row) for row in CATALOGUE.values()),
+            ),
+            "## Rules",
+            "From facts to a cause: the first rule that matches decides, and the record names it. How "
+            "far to trust it is its `confidence`.",
+            table(
+                ("", "rule", "when", "cause", "basis", "confidence", "because"),
                 (
                     (
                         number,
@@ -174,6 +184,7 @@ def vocabulary() -> str:
                         rule.when.__name__,
                         code(rule.cause) if isinstance(rule.cause, str) else picked(rule.cause),
                         rule.basis,
+                        rule.confidence,
                         rule.because,
                     )
                     for number, rule in enumerate(RULES, 1)
@@ -193,6 +204,18 @@ def vocabulary() -> str:
             table(("words", "where"), ((codes(words), meaning) for words, meaning in OTHER_WORDS)),
             "",
         ]
+    )
+
+
+def mapping(row: Cause) -> tuple[object, ...]:
+    words = outside(row)
+    return (
+        code(row.code),
+        code(words.error_type) if words.error_type else "",
+        words.ocsf_activity_id,
+        words.ocsf_status_id,
+        words.websocket,
+        words.ssh,
     )
 
 

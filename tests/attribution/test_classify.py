@@ -11,6 +11,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import (
     AccessRefusal,
     Basis,
+    Confidence,
     ConnectType,
     Party,
     StreamEnd,
@@ -95,6 +96,7 @@ def test_nothing_known_is_unknown() -> None:
         ),
         rule="no-evidence",
         because="Nothing that was seen or said explains this end.",
+        confidence=Confidence.LOW,
     )
 
 

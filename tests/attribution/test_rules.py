@@ -18,11 +18,12 @@ from hypothesis import given, strategies as st
 
 from tests.support.facts import facts
 from tether.attribution import evidence as ev
+from tether.attribution.case import Case
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.examples import EXAMPLES
-from tether.attribution.predicates import Case, by_refusal, declared
+from tether.attribution.predicates import by_refusal, declared
 from tether.attribution.rules import RULES, Rule
 from tether.attribution.vocabulary import (
     AccessRefusal,
@@ -96,6 +97,8 @@ def test_a_rule_names_a_known_cause_and_can_be_printed(rule: Rule) -> None:
 
 def test_only_what_a_party_said_is_declared() -> None:
     assert {rule.name for rule in RULES if rule.basis is Basis.DECLARED} == {
+        "stopped-as-intended",
+        "intended",
         "goodbye",
         "client-ssh-aborted",
         "client-disconnected",
@@ -216,7 +219,7 @@ def test_a_declared_cause_of_a_newer_peer_is_kept() -> None:
 def test_a_silent_agent_is_frozen_only_while_its_kernel_answers(
     last_ack_ms: int, expected: str
 ) -> None:
-    frozen = next(case for rule, case in PAIRS if rule.name == "agent-frozen")
+    frozen = next(case for rule, case in PAIRS if rule.name == "agent-unresponsive")
     seen = tuple(
         replace(fact, last_ack_recv_ms=last_ack_ms) if isinstance(fact, ev.TcpCounters) else fact
         for fact in frozen.facts

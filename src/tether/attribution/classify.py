@@ -1,30 +1,52 @@
 """The judgement: a case in, a verdict out. Pure, total, and independent of the order of the facts.
 
-Law: nothing here decides; `rules.py` does. This file finds the first rule that matches and gathers
-what the rule does not choose: actor, exit status, and one line of detail for people.
+Law: nothing here decides; `rules` does. This file finds the first rule that matches and gathers what
+the rule does not choose: actor, exit status, what the end looked like from nearby, one line of detail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE, POLICY_REFUSALS, PROTOCOL_ERRORS
+from tether.attribution.case import CONTEXT, Case
+from tether.attribution.causes import POLICY_REFUSALS
+from tether.attribution.details import detail_of
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
-from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE, Case
 from tether.attribution.rules import RULES, Rule
-from tether.attribution.vocabulary import Basis, ConnectType
+from tether.attribution.vocabulary import Confidence, ConnectType
+
+_ACTORS = {
+    "ide.backend_oom_killed": "kernel:oom",
+    "session.oom_killed": "kernel:oom",
+    "agent.oom_killed": "kernel:oom",
+    "server.oom_killed": "kernel:oom",
+    "client.oom_killed": "kernel:oom",
+    "network.middlebox_reset": "middlebox",
+    "network.idle_timeout": "middlebox",
+    "network.nat_rebinding": "middlebox",
+    "network.proxy_refused": "middlebox",
+    "network.tls_intercepted": "middlebox",
+}
+"""Who is behind causes of which only that is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was decided, and by which rule."""
+    """What was decided, and by which rule.
+
+    `proximate` is the cause that the end itself shows, where the facts around it tell of another one
+    behind it, the root, which `disconnect` names; "" where the two are the same.
+    """
 
     disconnect: Disconnect
     rule: str
     because: str
+    confidence: Confidence = Confidence.HIGH
+    proximate: str = ""
 
 
 def classify(
@@ -37,8 +59,8 @@ def classify(
         facts: the facts of all vantages, without the symptoms.
         rules: the table; its last rule must take anything.
     """
-    case = Case(connect_type, tuple(facts))
-    rule = next(rule for rule in rules if rule.when(case))
+    case = Case(connect_type, facts)
+    rule = _first(case, rules)
     cause = rule.decide(case)
     ended: list[ev.SessionEnded | ev.IdeBackendGone] = [
         *case.all(ev.SessionEnded)[-1:],
@@ -49,11 +71,34 @@ def classify(
         cause=cause,
         basis=rule.basis,
         actor=_actor(case, cause),
-        detail=_detail(case, rule, cause),
+        detail=detail_of(case, rule, cause),
         exit_code=ended[0].exit_code if ended else None,
         exit_signal=ended[0].exit_signal if ended else None,
     )
-    return Verdict(disconnect, rule.name, rule.because)
+    return Verdict(
+        disconnect, rule.name, rule.because, rule.confidence, _proximate(case, cause, rules)
+    )
+
+
+def _first(case: Case, rules: tuple[Rule, ...]) -> Rule:
+    asked = _candidates(case.kinds) if rules is RULES else rules
+    return next(rule for rule in asked if rule.when(case))
+
+
+@lru_cache(maxsize=4096)
+def _candidates(kinds: frozenset[type[ev.Fact]]) -> tuple[Rule, ...]:
+    """Those rules that can match a case with facts of these kinds; ends come in few combinations."""
+    return tuple(rule for rule in RULES if rule.when.needs <= kinds)
+
+
+def _proximate(case: Case, cause: str, rules: tuple[Rule, ...]) -> str:
+    if not case.kinds & CONTEXT:
+        return ""
+    near = Case(case.connect_type, (fact for fact in case.facts if type(fact) not in CONTEXT))
+    if not near.facts:
+        return ""
+    seen = _first(near, rules).decide(near)
+    return "" if seen == cause else seen
 
 
 def _actor(case: Case, cause: str) -> str:
@@ -61,68 +106,24 @@ def _actor(case: Case, cause: str) -> str:
     for goodbye in case.all(ev.GoodbyeSaid):
         if goodbye.cause == cause and goodbye.actor:
             return goodbye.actor
+    for intent in case.all(ev.IntentRecorded):
+        if intent.cause == cause and intent.actor:
+            return intent.actor
     for session in case.all(ev.SessionEnded)[-1:]:
         if session.cause == cause and session.actor:
             return session.actor
+    if cause in _ACTORS:
+        return _ACTORS[cause]
     for signal in case.all(ev.SignalReceived):
         if cause.startswith(f"{signal.party}."):
             return signal_actor(signal.signal, signal.sender)
+    for died in case.all(ev.PreviousRunDied):
+        if died.signal and cause.startswith(f"{died.party}."):
+            return signal_actor(died.signal, died.sender)
     for refused in case.all(ev.PolicyRefused):
         if cause == POLICY_REFUSALS[refused.policy]:
             return f"policy:{refused.policy}"
-    return "kernel:oom" if cause == "ide.backend_oom_killed" else ""
-
-
-def _detail(case: Case, rule: Rule, cause: str) -> str:
-    said = [fact.detail for fact in case.all(ev.GoodbyeSaid) if fact.cause == cause]
-    if said and said[0]:
-        return said[0]
-    for violated in case.all(ev.ProtocolViolated):
-        if cause in PROTOCOL_ERRORS.values():
-            return violated.what
-    for session in case.all(ev.SessionEnded)[-1:]:
-        if cause == "session.exit" and session.exit_code == AGENT_FAILED_EXIT_CODE:
-            return (
-                f"exit code {AGENT_FAILED_EXIT_CODE} is what the agent sends for a session that it "
-                f"could not start; its log says why"
-            )
-    for failed in case.all(ev.InternalFailure):
-        if cause == f"{failed.party}.internal_error":
-            return failed.what
-    for refused in case.all(ev.AccessRefused):
-        if refused.detail and cause.startswith("auth."):
-            return refused.detail
-    for gone in case.all(ev.IdeBackendGone):
-        if cause.startswith("ide."):
-            return f"{rule.because} (pid {gone.pid}{_exit_of(gone)})"
-    if cause not in CATALOGUE:
-        return f"a cause that this version does not know: {cause}"
-    inferred = case.all(ev.StreamEnded) if rule.basis is Basis.INFERRED else []
-    for ended in inferred:
-        if ended.close_code == 1000:
-            continue  # an orderly close after goodbyes: what followed, not what it was concluded from
-        return f"{rule.because} ({ended.vantage} saw {ended.peer}: {_how(ended)})"
-    return rule.because
-
-
-def _how(ended: ev.StreamEnded) -> str:
-    parts = [str(ended.how)]
-    if ended.errno:
-        parts.append(ended.errno)
-    if ended.silence_s is not None:
-        parts.append(f"silent for {ended.silence_s:.0f} s")
-    return ", ".join(parts)
-
-
-def _exit_of(gone: ev.IdeBackendGone) -> str:
-    parts = []
-    if gone.exit_code is not None:
-        parts.append(f", exit code {gone.exit_code}")
-    if gone.exit_signal is not None:
-        parts.append(f", signal {gone.exit_signal}")
-    if gone.oom_kills:
-        parts.append(f", {gone.oom_kills} out-of-memory kills in its memory cgroup")
-    return "".join(parts)
+    return ""
 
 
 def signal_actor(number: int, sender: str) -> str:

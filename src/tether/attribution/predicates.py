@@ -1,24 +1,16 @@
-"""What rules are made of: the case, small named tests of it, and picks of a cause.
+"""What rules ask about sessions, goodbyes and backends, and how they pick a cause from a case.
 
-Law: pure, and printable: every test carries its own words, so that the table can print itself. No
-test reads `detail`, subtracts two observers' clocks, or looks outside the case.
+Law: as `case`: pure and printable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from tether.attribution import evidence as ev
+from tether.attribution.case import Case, Pick, Test, joins, saw
 from tether.attribution.causes import POLICY_REFUSALS, PROTOCOL_ERRORS
-from tether.attribution.evidence import Evidence, F
-from tether.attribution.vocabulary import (
-    AccessRefusal,
-    ConnectType,
-    Party,
-    StreamEnd,
-    Vantage,
-)
+from tether.attribution.vocabulary import AccessRefusal, ConnectType, Credential, Party, StreamEnd
+
+__all__ = ["AGENT_FAILED_EXIT_CODE", "BLOCKED_EXIT_CODE", "Case", "Pick", "Test"]
 
 BLOCKED_EXIT_CODE = 65
 """What a session that policy refused exits with."""
@@ -26,71 +18,23 @@ BLOCKED_EXIT_CODE = 65
 AGENT_FAILED_EXIT_CODE = 229
 """What a session exits with that the agent could not start."""
 
-LIVELY_ACK_MS = 20_000
-"""A peer's kernel that acknowledged within this time is alive (agent keepalive 15 s + 5 s probe)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Everything known about one end: the facts of all vantages, symptoms left out."""
-
-    connect_type: ConnectType
-    facts: tuple[Evidence, ...]
-
-    def all(self, kind: type[F]) -> list[F]:
-        """The facts of one kind, in an order that does not depend on how they arrived."""
-        return sorted(
-            (fact for fact in self.facts if isinstance(fact, kind)),
-            key=lambda fact: (_TRUST.index(fact.vantage), fact.at, repr(fact)),
-        )
-
+INTENT_S = 30.0
+"""An end within this time of what somebody asked for is what they asked for."""
 
 _EXIT_BY_SIGNAL = (129, 130, 137, 143)
 """What a JVM or a shell exits with after SIGHUP, SIGINT, SIGKILL (of its child), SIGTERM."""
 
-_TRUST = (Vantage.AGENT, Vantage.SERVER, Vantage.RELAY, Vantage.CLIENT)
-
-Test = Callable[[Case], bool]
-Pick = Callable[[Case], str]
-
-
-# -- predicates: small and named, so that the table can print itself --------------------------------
-
-
-def saw(kind: type[ev.Fact], **want: object) -> Test:
-    """Some fact of `kind` has all the wanted values; a tuple means "one of these"."""
-
-    def check(case: Case) -> bool:
-        return any(
-            all(
-                getattr(fact, name) in value
-                if isinstance(value, tuple)
-                else getattr(fact, name) == value
-                for name, value in want.items()
-            )
-            for fact in case.all(kind)
-        )
-
-    inside = ", ".join(f"{name}={_word(value)}" for name, value in want.items())
-    return _named(check, f"{kind.kind}({inside})" if inside else kind.kind)
+CONTROL = joins(ConnectType.SERVER_TO_AGENT, ConnectType.CLIENT_TO_SERVER)
+SESSION = joins(ConnectType.AGENT_TO_CLIENT)
+HARD = (StreamEnd.EOF, StreamEnd.RESET, StreamEnd.CLOSED, StreamEnd.OTHER, StreamEnd.ABORTED)
+SOFT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
+NOT_CLIENT = (Party.AGENT, Party.SERVER, Party.RELAY)
+LOCAL_CLOSED = saw(ev.LocalSideClosed)
+LOGGED_IN = saw(ev.Authenticated)
+LEFT_BY_SSH = saw(ev.SshDisconnected, by=Party.CLIENT, code=11)
 
 
-def both(*tests: Test) -> Test:
-    """Every test holds."""
-    return _named(
-        lambda case: all(test(case) for test in tests),
-        " and ".join(test.__name__ for test in tests),
-    )
-
-
-def never(test: Test) -> Test:
-    """The test does not hold."""
-    return _named(lambda case: not test(case), f"no {test.__name__}")
-
-
-def joins(*types: ConnectType) -> Test:
-    """The connection is one of these types."""
-    return _named(lambda case: case.connect_type in types, f"connect_type in {_word(types)}")
+# -- sessions ---------------------------------------------------------------------------
 
 
 def last_session(by_signal: bool) -> Test:
@@ -100,7 +44,8 @@ def last_session(by_signal: bool) -> Test:
         ended = case.all(ev.SessionEnded)
         return bool(ended) and (ended[-1].exit_signal is not None) == by_signal
 
-    return _named(check, f"last session ended {'by a signal' if by_signal else 'with a status'}")
+    words = f"last session ended {'by a signal' if by_signal else 'with a status'}"
+    return Test(check, words, [ev.SessionEnded])
 
 
 def _no_session_open(case: Case) -> bool:
@@ -122,6 +67,11 @@ def _last_session_has_a_cause(case: Case) -> bool:
     return bool(ended) and bool(ended[-1].cause)
 
 
+def _last_session_killed(case: Case) -> bool:
+    ended = case.all(ev.SessionEnded)
+    return bool(ended) and ended[-1].exit_signal == "KILL"
+
+
 def _only_refused(case: Case) -> bool:
     """The client left, and all that it got was a refusal by policy."""
     said = [fact for fact in case.all(ev.SshDisconnected) if fact.by is Party.CLIENT]
@@ -132,6 +82,24 @@ def _only_refused(case: Case) -> bool:
     ended = case.all(ev.SessionEnded)
     left = said[-1].open_sessions if said else ended[-1].open_sessions if ended else 0
     return left == 0 and all(fact.exit_code == BLOCKED_EXIT_CODE for fact in ended)
+
+
+no_session_open = Test(_no_session_open, "no session left open", [ev.SessionEnded])
+detached_last = Test(
+    _detached_last, "the last session was detached, none left open", [ev.TerminalDetached]
+)
+last_session_has_a_cause = Test(
+    _last_session_has_a_cause,
+    "the agent ended the last session for a cause of its own",
+    [ev.SessionEnded],
+)
+last_session_killed = Test(_last_session_killed, "last session ended by SIGKILL", [ev.SessionEnded])
+only_refused = Test(
+    _only_refused, "the client left, and policy had refused all it asked for", [ev.PolicyRefused]
+)
+
+
+# -- an IDE's backend -------------------------------------------------------------------
 
 
 def _backend_signalled(case: Case) -> bool:
@@ -152,37 +120,38 @@ def _backend_status_known(case: Case) -> bool:
     return any(fact.exit_code is not None for fact in case.all(ev.IdeBackendGone))
 
 
-def _anything(case: Case) -> bool:
-    return True
-
-
-def _named(test: Test, name: str) -> Test:
-    test.__name__ = name
-    return test
-
-
-def _word(value: object) -> str:
-    return "|".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
-
-
-no_session_open = _named(_no_session_open, "no session left open")
-detached_last = _named(_detached_last, "the last session was detached, none left open")
-last_session_has_a_cause = _named(
-    _last_session_has_a_cause, "the agent ended the last session for a cause of its own"
+backend_signalled = Test(
+    _backend_signalled, "the backend was ended by a signal", [ev.IdeBackendGone]
 )
-only_refused = _named(_only_refused, "the client left, and policy had refused all it asked for")
-backend_signalled = _named(_backend_signalled, "the backend was ended by a signal")
-backend_out_of_memory = _named(_backend_out_of_memory, "the backend was killed as memory ran out")
-backend_status_known = _named(_backend_status_known, "the backend ended with a status")
-anything = _named(_anything, "anything")
+backend_out_of_memory = Test(
+    _backend_out_of_memory, "the backend was killed as memory ran out", [ev.IdeBackendGone]
+)
+backend_status_known = Test(
+    _backend_status_known, "the backend ended with a status", [ev.IdeBackendGone]
+)
 
-# -- picks --------------------------------
+
+# -- what somebody had asked for --------------------------------------------------------
+
+intended = Test(
+    lambda case: any(fact.before_s <= INTENT_S for fact in case.all(ev.IntentRecorded)),
+    f"somebody had asked for it at most {INTENT_S:.0f} s before",
+    [ev.IntentRecorded],
+)
+
+
+# -- picks ------------------------------------------------------------------------------
 
 
 def declared(case: Case) -> str:
     """The cause that the most trusted goodbye named; a client's only where nobody else said one."""
     goodbyes = case.all(ev.GoodbyeSaid)
     return next((said for said in goodbyes if said.by in NOT_CLIENT), goodbyes[0]).cause
+
+
+def by_intent(case: Case) -> str:
+    """What was asked for last."""
+    return min(case.all(ev.IntentRecorded), key=lambda fact: fact.before_s).cause
 
 
 def by_session(case: Case) -> str:
@@ -201,6 +170,43 @@ def by_policy(case: Case) -> str:
     return next(code for policy, code in POLICY_REFUSALS.items() if policy in refused)
 
 
+INTERNAL_ERRORS = {
+    Party.AGENT: "agent.internal_error",
+    Party.SERVER: "server.internal_error",
+    Party.RELAY: "server.internal_error",
+    Party.CLIENT: "client.internal_error",
+}
+
+
+def by_failed(case: Case) -> str:
+    """Whose bug it is."""
+    return INTERNAL_ERRORS[case.all(ev.InternalFailure)[0].party]
+
+
+SLOW = {
+    Party.AGENT: "agent.not_reading",
+    Party.SERVER: "server.overloaded",
+    Party.RELAY: "server.overloaded",
+    Party.CLIENT: "client.not_reading",
+}
+
+
+def by_slow(case: Case) -> str:
+    """Who did not take what was sent to it."""
+    return SLOW[case.all(ev.QueueOverflowed)[0].party]
+
+
+EXPIRED = {
+    Credential.TOKEN: "auth.token_expired",
+    Credential.SSH_CERTIFICATE: "auth.certificate_expired",
+}
+
+
+def by_expiry(case: Case) -> str:
+    """Which credential ran out."""
+    return EXPIRED[case.all(ev.CredentialExpired)[0].credential]
+
+
 REFUSALS = {
     AccessRefusal.UNKNOWN_KEY: "auth.key_refused",
     AccessRefusal.CERTIFICATE_EXPIRED: "auth.certificate_expired",
@@ -216,19 +222,3 @@ def by_refusal(case: Case) -> str:
     refusals = {REFUSALS[fact.why] for fact in case.all(ev.AccessRefused)}
     order = ("auth.user_revoked", "auth.certificate_expired", "auth.certificate_refused")
     return next((code for code in order if code in refusals), "auth.key_refused")
-
-
-CONTROL = joins(ConnectType.SERVER_TO_AGENT, ConnectType.CLIENT_TO_SERVER)
-SESSION = joins(ConnectType.AGENT_TO_CLIENT)
-HARD = (StreamEnd.EOF, StreamEnd.RESET, StreamEnd.CLOSED, StreamEnd.OTHER, StreamEnd.ABORTED)
-SOFT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
-NOT_CLIENT = (Party.AGENT, Party.SERVER, Party.RELAY)
-LOCAL_CLOSED = saw(ev.LocalSideClosed)
-LOGGED_IN = saw(ev.Authenticated)
-
-
-def _lively(case: Case) -> bool:
-    return any(c.last_ack_recv_ms < LIVELY_ACK_MS for c in case.all(ev.TcpCounters))
-
-
-LIVELY = _named(_lively, f"the peer's kernel acknowledged within {LIVELY_ACK_MS // 1000} s")

@@ -65,6 +65,14 @@ class Basis(StrEnum):
     INFERRED = "inferred"
 
 
+class Confidence(StrEnum):
+    """How far to trust a verdict: `high` is said or seen, `low` is what is left when all else is out."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
 class Vantage(StrEnum):
     """Who saw a fact."""
 
@@ -152,7 +160,6 @@ class Credential(StrEnum):
 
     TOKEN = "token"
     SSH_CERTIFICATE = "ssh_certificate"
-    TLS_CERTIFICATE = "tls_certificate"
 
 
 class Resource(StrEnum):

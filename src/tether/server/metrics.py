@@ -47,6 +47,7 @@ _WHERE: Mapping[str, tuple[ConnectType, ...]] = {
     "agent": _WITH_AGENT,
     "server": _ALL,
     "relay": _TUNNEL,
+    "network": _ALL,
     "workspace": _WITH_AGENT,
     "auth": _WITH_CLIENT,
     "policy": _TUNNEL,

@@ -19,6 +19,7 @@ from tether.attribution.causes import (
     control_plane,
     decisions,
     ide,
+    network,
     server,
     session,
 )
@@ -54,6 +55,7 @@ _ROWS: tuple[Cause, ...] = (
     *agent.ROWS,
     *server.ROWS,
     *control_plane.ROWS,
+    *network.ROWS,
     *decisions.ROWS,
     *ide.ROWS,
     _HONESTY,

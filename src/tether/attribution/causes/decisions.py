@@ -118,4 +118,13 @@ ROWS: tuple[Cause, ...] = (
         "The agent refused to listen in the workspace for the client, which is not allowed there.",
         "Ask whoever runs the workspace if programs in it need to reach your machine.",
     ),
+    Cause(
+        "auth.token_expired",
+        Reason.SESSION_EXPIRED,
+        Initiator.SERVER,
+        True,
+        "The token had expired",
+        "The token that opened this connection had expired.",
+        "Log in again with `tether login`; make a token that lasts longer for programs.",
+    ),
 )

@@ -73,4 +73,14 @@ ROWS: tuple[Cause, ...] = (
         "The agent could not give a terminal: a limit was reached or the machine had none left.",
         "End terminals that nobody needs with `tether attach {workspace} --kill ID`, then try again.",
     ),
+    Cause(
+        "session.oom_killed",
+        Reason.GRACEFUL,
+        Initiator.CLIENT,
+        True,
+        "The remote command was killed as memory ran out",
+        "The kernel killed the remote command because the workspace ran out of memory; the "
+        "connection itself was fine.",
+        "Give the workspace more memory, or the command less to do at once.",
+    ),
 )

@@ -5,14 +5,25 @@ Law: data only. A rule that is added gets its example at the same place of the m
 
 from __future__ import annotations
 
-from tether.attribution.examples import absence, ide, post_mortem, session, spoken, streams
-from tether.attribution.predicates import Case
+from tether.attribution.case import Case
+from tether.attribution.examples import (
+    absence,
+    host,
+    ide,
+    network,
+    post_mortem,
+    session,
+    spoken,
+    streams,
+)
 
 EXAMPLES: tuple[Case, ...] = (
     *spoken.EXAMPLES,
     *ide.EXAMPLES,
     *session.EXAMPLES,
     *post_mortem.EXAMPLES,
+    *host.EXAMPLES,
+    *network.EXAMPLES,
     *streams.EXAMPLES,
     *absence.EXAMPLES,
 )

@@ -6,8 +6,8 @@ Law: data only.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import Case
 from tether.attribution.examples.facts import A2C, LOGGED_IN, died
-from tether.attribution.predicates import Case
 from tether.attribution.vocabulary import Party, Vantage
 
 EXAMPLES: tuple[Case, ...] = (

@@ -5,10 +5,13 @@ Law: data only.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
 
 A2C, S2A = ConnectType.AGENT_TO_CLIENT, ConnectType.SERVER_TO_AGENT
+C2S = ConnectType.CLIENT_TO_SERVER
 LOGGED_IN = ev.Authenticated(vantage=Vantage.AGENT, at=0.5, user="alice", method="publickey")
 PIPE_CLOSED = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=3.0)
 
@@ -25,13 +28,83 @@ def ssh_bye(open_sessions: int, code: int = 11) -> ev.SshDisconnected:
     )
 
 
-def ended(peer: Party, how: StreamEnd, vantage: Vantage = Vantage.RELAY) -> ev.StreamEnded:
-    return ev.StreamEnded(vantage=vantage, at=3.0, peer=peer, how=how)
+def ended(
+    peer: Party,
+    how: StreamEnd,
+    vantage: Vantage = Vantage.RELAY,
+    *,
+    silence_s: float | None = None,
+    idle_s: float | None = None,
+) -> ev.StreamEnded:
+    return ev.StreamEnded(
+        vantage=vantage, at=3.0, peer=peer, how=how, silence_s=silence_s, idle_s=idle_s
+    )
 
 
-def died(party: Party, rebooted: bool = False) -> ev.PreviousRunDied:
+def counters(
+    vantage: Vantage,
+    peer: Party,
+    *,
+    acked_ms: int,
+    retransmits: int = 0,
+    unacked: int = 0,
+    lost: int = 0,
+    pmtu: int = 1500,
+) -> ev.TcpCounters:
+    return ev.TcpCounters(
+        vantage=vantage,
+        at=3.0,
+        peer=peer,
+        retransmits=retransmits,
+        probes=0,
+        unacked=unacked,
+        total_retrans=retransmits,
+        last_data_recv_ms=46_000,
+        last_ack_recv_ms=acked_ms,
+        pmtu=pmtu,
+        rtt_us=400,
+        lost=lost,
+        snd_mss=1448,
+    )
+
+
+def stalled(
+    party: Party, *, cpu_s: float = 0.0, waited_s: float = 0.0, gap_s: float = 45.0
+) -> ev.LoopStalled:
+    return ev.LoopStalled(
+        vantage=Vantage(str(party)),
+        at=2.5,
+        party=party,
+        gap_s=gap_s,
+        cpu_s=cpu_s,
+        waited_s=waited_s,
+    )
+
+
+def returned(party: Party, *, same_address: bool | None = True) -> ev.PeerReturned:
+    return ev.PeerReturned(
+        vantage=Vantage.SERVER,
+        at=4.0,
+        party=party,
+        after_s=0.5,
+        same_run=True,
+        same_address=same_address,
+        same_boot=True,
+    )
+
+
+def redial(stage: DialStage, party: Party = Party.CLIENT) -> ev.RedialFailed:
+    return ev.RedialFailed(
+        vantage=Vantage(str(party)), at=5.0, party=party, peer=Party.SERVER, stage=stage
+    )
+
+
+def died(party: Party, **found: Any) -> ev.PreviousRunDied:
     return ev.PreviousRunDied(
-        vantage=Vantage(str(party)), at=9.0, party=party, host_rebooted=rebooted
+        vantage=Vantage(str(party)),
+        at=9.0,
+        party=party,
+        **{"host_rebooted": False, **found},
     )
 
 

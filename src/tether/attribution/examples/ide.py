@@ -5,8 +5,8 @@ Law: data only.
 
 from __future__ import annotations
 
+from tether.attribution.case import Case
 from tether.attribution.examples.facts import A2C, backend, ide_closed
-from tether.attribution.predicates import Case
 from tether.attribution.vocabulary import Party
 
 EXAMPLES: tuple[Case, ...] = (

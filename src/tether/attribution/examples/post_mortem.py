@@ -5,15 +5,30 @@ Law: data only.
 
 from __future__ import annotations
 
-from tether.attribution.examples.facts import A2C, S2A, died, ended
-from tether.attribution.predicates import Case
+from tether.attribution.case import Case
+from tether.attribution.examples.facts import A2C, C2S, S2A, died, ended
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 
+_AGENT_GONE = ended(Party.AGENT, StreamEnd.EOF)
+_SERVER_GONE = ended(Party.SERVER, StreamEnd.EOF, Vantage.AGENT)
+_CLIENT_SILENT = ended(Party.CLIENT, StreamEnd.SILENT)
+
 EXAMPLES: tuple[Case, ...] = (
-    Case(A2C, (died(Party.AGENT, rebooted=True), ended(Party.AGENT, StreamEnd.SILENT))),
-    Case(A2C, (died(Party.AGENT), ended(Party.AGENT, StreamEnd.EOF))),
     Case(
-        S2A,
-        (died(Party.SERVER), ended(Party.SERVER, StreamEnd.EOF, Vantage.AGENT)),
+        A2C,
+        (died(Party.AGENT, host_rebooted=True), ended(Party.AGENT, StreamEnd.SILENT)),
     ),
+    Case(A2C, (died(Party.AGENT, container_changed=True), _AGENT_GONE)),
+    Case(A2C, (died(Party.AGENT, signal=9, oom_kills=1), _AGENT_GONE)),
+    Case(A2C, (died(Party.AGENT, upgraded=True), _AGENT_GONE)),
+    Case(A2C, (died(Party.AGENT, disk_full=True, exit_status=1), _AGENT_GONE)),
+    Case(A2C, (died(Party.AGENT, signal=9, oom_kills=0), _AGENT_GONE)),
+    Case(A2C, (died(Party.AGENT, signal=11, core=True), _AGENT_GONE)),
+    Case(S2A, (died(Party.SERVER, host_rebooted=True), _SERVER_GONE)),
+    Case(S2A, (died(Party.SERVER, oom_named=True), _SERVER_GONE)),
+    Case(S2A, (died(Party.SERVER), _SERVER_GONE)),
+    Case(A2C, (died(Party.RELAY), ended(Party.RELAY, StreamEnd.SILENT, Vantage.AGENT))),
+    Case(C2S, (died(Party.CLIENT, host_rebooted=True), _CLIENT_SILENT)),
+    Case(A2C, (died(Party.CLIENT, oom_kills=2), _CLIENT_SILENT)),
+    Case(A2C, (died(Party.CLIENT), _CLIENT_SILENT)),
 )

@@ -6,9 +6,9 @@ Law: data only.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import Case
 from tether.attribution.examples.facts import A2C, LOGGED_IN, PIPE_CLOSED, exited, said, ssh_bye
-from tether.attribution.predicates import Case
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage
 
 EXAMPLES: tuple[Case, ...] = (
     Case(A2C, (LOGGED_IN, ssh_bye(1, code=2))),
@@ -31,6 +31,17 @@ EXAMPLES: tuple[Case, ...] = (
                 open_sessions=0,
                 cause="session.killed",
                 actor="user:alice",
+            ),
+            ssh_bye(0),
+        ),
+    ),
+    Case(
+        A2C,
+        (
+            LOGGED_IN,
+            exited(None, "KILL"),
+            ev.OomKills(
+                vantage=Vantage.AGENT, at=1.9, party=Party.AGENT, count=1, victim=OomVictim.CHILD
             ),
             ssh_bye(0),
         ),

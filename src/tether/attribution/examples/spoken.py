@@ -6,8 +6,10 @@ Law: data only.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import Case
 from tether.attribution.examples.facts import (
     A2C,
+    C2S,
     LOGGED_IN,
     PIPE_CLOSED,
     S2A,
@@ -16,17 +18,44 @@ from tether.attribution.examples.facts import (
     said,
     ssh_bye,
 )
-from tether.attribution.predicates import BLOCKED_EXIT_CODE, Case
-from tether.attribution.vocabulary import AccessRefusal, Party, Policy, StreamEnd, Vantage
+from tether.attribution.predicates import BLOCKED_EXIT_CODE
+from tether.attribution.vocabulary import (
+    AccessRefusal,
+    Credential,
+    Party,
+    Policy,
+    Resource,
+    StreamEnd,
+    Vantage,
+)
 
 EXAMPLES: tuple[Case, ...] = (
+    *(
+        Case(
+            A2C,
+            (
+                LOGGED_IN,
+                ev.Exhausted(
+                    vantage=Vantage.AGENT, at=1.9, party=Party.AGENT, resource=resource, where="/"
+                ),
+                ev.InternalFailure(
+                    vantage=Vantage.AGENT, at=2.0, party=Party.AGENT, what="OSError: errno 28"
+                ),
+            ),
+        )
+        for resource in (Resource.DISK, Resource.DESCRIPTORS, Resource.PROCESSES)
+    ),
     Case(
         A2C,
         (
             LOGGED_IN,
             ev.InternalFailure(vantage=Vantage.AGENT, at=2.0, party=Party.AGENT, what="KeyError"),
-            ended(Party.CLIENT, StreamEnd.EOF),
+            said(Party.AGENT, "agent.shutdown"),
         ),
+    ),
+    Case(
+        S2A,
+        (ev.Superseded(vantage=Vantage.SERVER, at=2.0, by_instance="i-2", turns=3),),
     ),
     Case(
         S2A,
@@ -44,12 +73,51 @@ EXAMPLES: tuple[Case, ...] = (
             ended(Party.CLIENT, StreamEnd.EOF),
         ),
     ),
+    Case(
+        C2S,
+        (
+            ev.QueueOverflowed(
+                vantage=Vantage.SERVER, at=2.0, party=Party.CLIENT, queue="outbox", limit=1 << 24
+            ),
+            ended(Party.CLIENT, StreamEnd.RESET, Vantage.SERVER),
+        ),
+    ),
+    Case(
+        S2A,
+        (
+            said(Party.AGENT, "agent.shutdown"),
+            ev.IntentRecorded(
+                vantage=Vantage.SERVER,
+                at=3.0,
+                intent="stop",
+                cause="workspace.stopped",
+                before_s=1.5,
+                actor="user:alice",
+            ),
+        ),
+    ),
     Case(A2C, (LOGGED_IN, said(Party.AGENT, "agent.shutdown"), ssh_bye(1))),
+    Case(
+        C2S,
+        (
+            ev.InternalFailure(vantage=Vantage.SERVER, at=2.0, party=Party.SERVER, what="KeyError"),
+            ended(Party.CLIENT, StreamEnd.EOF, Vantage.SERVER),
+        ),
+    ),
     Case(
         A2C,
         (
             ev.AccessRefused(vantage=Vantage.AGENT, at=1.0, why=AccessRefusal.UNKNOWN_KEY),
             PIPE_CLOSED,
+        ),
+    ),
+    Case(
+        S2A,
+        (
+            ev.CredentialExpired(
+                vantage=Vantage.SERVER, at=2.0, of=Party.AGENT, credential=Credential.TOKEN
+            ),
+            ended(Party.AGENT, StreamEnd.CLOSED, Vantage.SERVER),
         ),
     ),
     Case(

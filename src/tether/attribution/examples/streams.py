@@ -5,34 +5,14 @@ Law: data only.
 
 from __future__ import annotations
 
-from tether.attribution import evidence as ev
+from tether.attribution.case import Case
 from tether.attribution.examples.facts import A2C, LOGGED_IN, S2A, ended
-from tether.attribution.predicates import Case
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 
 EXAMPLES: tuple[Case, ...] = (
     Case(A2C, (LOGGED_IN, ended(Party.CLIENT, StreamEnd.EOF))),
     Case(A2C, (LOGGED_IN, ended(Party.CLIENT, StreamEnd.SILENT))),
     Case(S2A, (ended(Party.AGENT, StreamEnd.RESET, Vantage.SERVER),)),
-    Case(
-        S2A,
-        (
-            ended(Party.AGENT, StreamEnd.SILENT, Vantage.SERVER),
-            ev.TcpCounters(
-                vantage=Vantage.SERVER,
-                at=3.0,
-                peer=Party.AGENT,
-                retransmits=0,
-                probes=0,
-                unacked=0,
-                total_retrans=0,
-                last_data_recv_ms=46_000,
-                last_ack_recv_ms=900,
-                pmtu=1500,
-                rtt_us=400,
-            ),
-        ),
-    ),
     Case(S2A, (ended(Party.AGENT, StreamEnd.SILENT, Vantage.SERVER),)),
     Case(S2A, (ended(Party.SERVER, StreamEnd.EOF, Vantage.AGENT),)),
     Case(S2A, (ended(Party.SERVER, StreamEnd.SILENT, Vantage.AGENT),)),

@@ -10,7 +10,16 @@ lie in this package's modules; the order of the modules is the order below.
 
 from __future__ import annotations
 
-from tether.attribution.rules import absence, ide, post_mortem, session, spoken, streams
+from tether.attribution.rules import (
+    absence,
+    host,
+    ide,
+    network,
+    post_mortem,
+    session,
+    spoken,
+    streams,
+)
 from tether.attribution.rules.rule import Rule
 
 __all__ = ["RULES", "Rule"]
@@ -20,6 +29,8 @@ RULES: tuple[Rule, ...] = (
     *ide.RULES,
     *session.RULES,
     *post_mortem.RULES,
+    *host.RULES,
+    *network.RULES,
     *streams.RULES,
     *absence.RULES,
 )

@@ -6,10 +6,11 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import anything, both, saw
 from tether.attribution.causes import UNKNOWN
-from tether.attribution.predicates import SESSION, anything, both, saw
+from tether.attribution.predicates import SESSION
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Party
+from tether.attribution.vocabulary import Basis, Confidence, Party
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -18,6 +19,7 @@ RULES: tuple[Rule, ...] = (
         "relay.crashed",
         Basis.INFERRED,
         "The server whose relay carried the connection ended without a clean stop.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "agent-never-returned",
@@ -25,6 +27,7 @@ RULES: tuple[Rule, ...] = (
         "agent.vanished",
         Basis.INFERRED,
         "The agent was gone and did not come back.",
+        Confidence.LOW,
     ),
     Rule(
         "no-evidence",
@@ -32,5 +35,6 @@ RULES: tuple[Rule, ...] = (
         UNKNOWN,
         Basis.INFERRED,
         "Nothing that was seen or said explains this end.",
+        Confidence.LOW,
     ),
 )

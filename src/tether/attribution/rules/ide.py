@@ -6,11 +6,11 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import saw
 from tether.attribution.predicates import (
     backend_out_of_memory,
     backend_signalled,
     backend_status_known,
-    saw,
 )
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Party

@@ -1,14 +1,44 @@
 """What the next run of a program found out about its last.
 
-Law: rows only; see `rules`.
+Law: rows only; see `rules`. A post-mortem tells of an end that its program could not tell itself; which
+connections it explains is for whoever hands it in to say.
 """
 
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.predicates import CONTROL, both, saw
+from tether.attribution.case import Test, both, either, has, saw
+from tether.attribution.predicates import CONTROL, SESSION
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Party
+from tether.attribution.vocabulary import Basis, Confidence, OomVictim, Party
+
+SIGKILL = 9
+DELIBERATE = (1, 2, 3, 9, 15)
+"""Signals that somebody sends; the others are what a crash raises."""
+
+
+def _killed_for_memory(fact: ev.PreviousRunDied) -> bool:
+    if fact.oom_named:
+        return True
+    return (fact.oom_kills or 0) > 0 and fact.signal in (0, SIGKILL) and not fact.sender
+
+
+def died(party: Party) -> Test:
+    """The party's next run found no clean stop."""
+    return saw(ev.PreviousRunDied, party=party)
+
+
+def out_of_memory(party: Party) -> Test:
+    """The party's last run was killed by the kernel for want of memory."""
+    return either(
+        has(
+            ev.PreviousRunDied,
+            f"party={party}, oom_named or oom_kills>0 and SIGKILL from nobody",
+            lambda fact: fact.party is party and _killed_for_memory(fact),
+        ),
+        both(died(party), saw(ev.OomKills, party=party, victim=OomVictim.SELF)),
+    )
+
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -19,17 +49,100 @@ RULES: tuple[Rule, ...] = (
         "The agent's next run found another boot id and no clean stop.",
     ),
     Rule(
+        "agent-container-replaced",
+        saw(ev.PreviousRunDied, party=Party.AGENT, container_changed=True),
+        "agent.container_replaced",
+        Basis.OBSERVED,
+        "The agent's next run found itself in another container, and no clean stop.",
+    ),
+    Rule(
+        "agent-oom-killed",
+        out_of_memory(Party.AGENT),
+        "agent.oom_killed",
+        Basis.INFERRED,
+        "The agent was killed as the kernel counted a kill for want of memory in its group.",
+    ),
+    Rule(
+        "agent-upgraded",
+        saw(ev.PreviousRunDied, party=Party.AGENT, upgraded=True),
+        "agent.upgraded",
+        Basis.INFERRED,
+        "The agent's next run is another version of it, started in place of the last.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "agent-died-of-full-disk",
+        has(
+            ev.PreviousRunDied,
+            "party=agent, disk_full, no signal",
+            lambda fact: fact.party is Party.AGENT and fact.disk_full and not fact.signal,
+        ),
+        "agent.disk_full",
+        Basis.INFERRED,
+        "The agent ended by itself while its disk had no room left.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "agent-killed",
+        saw(ev.PreviousRunDied, party=Party.AGENT, signal=DELIBERATE),
+        "agent.killed",
+        Basis.OBSERVED,
+        "The agent's parent saw it end by a signal that somebody sends, and no memory ran out.",
+    ),
+    Rule(
         "agent-post-mortem",
-        saw(ev.PreviousRunDied, party=Party.AGENT),
+        died(Party.AGENT),
         "agent.crashed",
         Basis.OBSERVED,
         "The agent's next run, on the same boot, found no clean stop.",
     ),
     Rule(
+        "server-host-rebooted",
+        both(CONTROL, saw(ev.PreviousRunDied, party=Party.SERVER, host_rebooted=True)),
+        "server.host_rebooted",
+        Basis.OBSERVED,
+        "The server's next run found that its machine had started anew, and no clean stop.",
+    ),
+    Rule(
+        "server-oom-killed",
+        both(CONTROL, out_of_memory(Party.SERVER)),
+        "server.oom_killed",
+        Basis.INFERRED,
+        "The server was killed as the kernel counted a kill for want of memory in its group.",
+    ),
+    Rule(
         "server-post-mortem",
-        both(saw(ev.PreviousRunDied, party=Party.SERVER), CONTROL),
+        both(CONTROL, died(Party.SERVER)),
         "server.crashed",
         Basis.OBSERVED,
         "The server's next run found no clean stop.",
+    ),
+    Rule(
+        "relay-post-mortem",
+        both(SESSION, died(Party.RELAY)),
+        "relay.crashed",
+        Basis.OBSERVED,
+        "The relay's next run found no clean stop.",
+    ),
+    Rule(
+        "client-host-rebooted",
+        saw(ev.PreviousRunDied, party=Party.CLIENT, host_rebooted=True),
+        "client.host_rebooted",
+        Basis.OBSERVED,
+        "The client's next run found another boot id and no clean stop.",
+    ),
+    Rule(
+        "client-oom-killed",
+        out_of_memory(Party.CLIENT),
+        "client.oom_killed",
+        Basis.INFERRED,
+        "The client was killed as the kernel counted a kill for want of memory in its group.",
+    ),
+    Rule(
+        "client-post-mortem",
+        died(Party.CLIENT),
+        "client.vanished",
+        Basis.OBSERVED,
+        "The client's next run found no clean stop.",
     ),
 )

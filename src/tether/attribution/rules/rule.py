@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tether.attribution.predicates import Case, Pick, Test
-from tether.attribution.vocabulary import Basis
+from tether.attribution.case import Case, Pick, Test
+from tether.attribution.vocabulary import Basis, Confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Rule:
     cause: str | Pick
     basis: Basis
     because: str
+    confidence: Confidence = Confidence.HIGH
+    """Of an inferred cause it is said; what was declared or observed is trusted."""
 
     def decide(self, case: Case) -> str:
         """The cause's code for a case that this rule matches."""

@@ -6,29 +6,29 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import both, either, never, saw
 from tether.attribution.predicates import (
+    LEFT_BY_SSH,
     LOCAL_CLOSED,
     LOGGED_IN,
     SESSION,
-    both,
     by_session,
     declared,
     detached_last,
     last_session,
     last_session_has_a_cause,
-    never,
+    last_session_killed,
     no_session_open,
-    saw,
 )
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Party
+from tether.attribution.vocabulary import Basis, OomVictim, Party
 
 RULES: tuple[Rule, ...] = (
     Rule(
         "client-ssh-aborted",
         both(
             saw(ev.SshDisconnected, by=Party.CLIENT),
-            never(saw(ev.SshDisconnected, by=Party.CLIENT, code=11)),
+            never(LEFT_BY_SSH),
         ),
         "client.protocol_error",
         Basis.DECLARED,
@@ -44,7 +44,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "session-ended-by-agent",
         both(
-            saw(ev.SshDisconnected, by=Party.CLIENT, code=11),
+            LEFT_BY_SSH,
             no_session_open,
             last_session_has_a_cause,
         ),
@@ -53,9 +53,21 @@ RULES: tuple[Rule, ...] = (
         "The agent ended the last session, said why, and the client disconnected.",
     ),
     Rule(
+        "session-oom-killed",
+        both(
+            either(LEFT_BY_SSH, LOCAL_CLOSED),
+            no_session_open,
+            last_session_killed,
+            saw(ev.OomKills, party=Party.AGENT, victim=OomVictim.CHILD),
+        ),
+        "session.oom_killed",
+        Basis.INFERRED,
+        "The last session's process was killed just as the kernel counted a kill for want of memory.",
+    ),
+    Rule(
         "session-signalled",
         both(
-            saw(ev.SshDisconnected, by=Party.CLIENT, code=11),
+            LEFT_BY_SSH,
             no_session_open,
             last_session(by_signal=True),
         ),
@@ -65,7 +77,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "session-exited",
-        both(saw(ev.SshDisconnected, by=Party.CLIENT, code=11), no_session_open),
+        both(LEFT_BY_SSH, no_session_open),
         "session.exit",
         Basis.OBSERVED,
         "The last session's process ended with an exit status, then the client disconnected.",

@@ -6,28 +6,61 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import both, has, never, saw
 from tether.attribution.predicates import (
     LOGGED_IN,
     NOT_CLIENT,
-    both,
+    by_expiry,
+    by_failed,
+    by_intent,
     by_offender,
     by_policy,
     by_refusal,
+    by_slow,
     declared,
-    never,
+    intended,
     only_refused,
-    saw,
 )
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Party
+from tether.attribution.vocabulary import Basis, Party, Resource
+
+FAILED_INSIDE = saw(ev.InternalFailure, party=Party.AGENT)
 
 RULES: tuple[Rule, ...] = (
     Rule(
+        "agent-disk-full",
+        both(FAILED_INSIDE, saw(ev.Exhausted, party=Party.AGENT, resource=Resource.DISK)),
+        "agent.disk_full",
+        Basis.OBSERVED,
+        "The agent failed as its disk had no room left.",
+    ),
+    Rule(
+        "agent-descriptors-exhausted",
+        both(FAILED_INSIDE, saw(ev.Exhausted, party=Party.AGENT, resource=Resource.DESCRIPTORS)),
+        "agent.descriptors_exhausted",
+        Basis.OBSERVED,
+        "The agent failed as it had no file descriptor left.",
+    ),
+    Rule(
+        "agent-processes-exhausted",
+        both(FAILED_INSIDE, saw(ev.Exhausted, party=Party.AGENT, resource=Resource.PROCESSES)),
+        "agent.processes_exhausted",
+        Basis.OBSERVED,
+        "The agent failed as no further process could be started.",
+    ),
+    Rule(
         "internal-failure",
-        saw(ev.InternalFailure, party=Party.AGENT),
+        FAILED_INSIDE,
         "agent.internal_error",
         Basis.OBSERVED,
         "The agent caught an error of its own while it handled the connection.",
+    ),
+    Rule(
+        "duplicate-agent",
+        has(ev.Superseded, "turns>1", lambda fact: fact.turns > 1),
+        "agent.duplicate",
+        Basis.OBSERVED,
+        "Two agents took the same workspace from each other again and again.",
     ),
     Rule(
         "superseded",
@@ -44,6 +77,20 @@ RULES: tuple[Rule, ...] = (
         "Bytes arrived that mean nothing in the protocol.",
     ),
     Rule(
+        "slow-reader",
+        saw(ev.QueueOverflowed),
+        by_slow,
+        Basis.OBSERVED,
+        "What was to be sent piled up to its bound, because nobody took it.",
+    ),
+    Rule(
+        "stopped-as-intended",
+        both(saw(ev.GoodbyeSaid, by=Party.AGENT, cause="agent.shutdown"), intended),
+        by_intent,
+        Basis.DECLARED,
+        "The agent was stopped just after somebody had asked the server for it.",
+    ),
+    Rule(
         "goodbye",
         saw(ev.GoodbyeSaid, by=NOT_CLIENT),
         declared,
@@ -51,11 +98,25 @@ RULES: tuple[Rule, ...] = (
         "The party that left said so, and why, before it closed.",
     ),
     Rule(
+        "failed-elsewhere",
+        saw(ev.InternalFailure),
+        by_failed,
+        Basis.OBSERVED,
+        "A program of ours caught an error of its own while it handled the connection.",
+    ),
+    Rule(
         "refused",
         both(saw(ev.AccessRefused), never(LOGGED_IN)),
         by_refusal,
         Basis.OBSERVED,
         "Every credential that the client offered was refused.",
+    ),
+    Rule(
+        "credential-expired",
+        saw(ev.CredentialExpired),
+        by_expiry,
+        Basis.OBSERVED,
+        "The credential that the connection stood on had run out.",
     ),
     Rule(
         "handshake-timeout",

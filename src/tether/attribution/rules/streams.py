@@ -6,9 +6,10 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.predicates import HARD, LIVELY, SOFT, both, saw
+from tether.attribution.case import saw
+from tether.attribution.predicates import HARD, SOFT
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Party, StreamEnd
+from tether.attribution.vocabulary import Basis, Confidence, Party
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -17,6 +18,7 @@ RULES: tuple[Rule, ...] = (
         "client.vanished",
         Basis.INFERRED,
         "The client's stream ended at once and without a goodbye.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "client-stream-silent",
@@ -24,6 +26,7 @@ RULES: tuple[Rule, ...] = (
         "client.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the client.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "agent-stream-ended",
@@ -31,13 +34,7 @@ RULES: tuple[Rule, ...] = (
         "agent.vanished",
         Basis.INFERRED,
         "The agent's stream ended at once and without a goodbye.",
-    ),
-    Rule(
-        "agent-frozen",
-        both(saw(ev.StreamEnded, peer=Party.AGENT, how=StreamEnd.SILENT), LIVELY),
-        "agent.unresponsive",
-        Basis.INFERRED,
-        "The agent fell silent while its kernel still acknowledged data.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "agent-stream-silent",
@@ -45,6 +42,7 @@ RULES: tuple[Rule, ...] = (
         "agent.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the agent.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "server-stream-ended",
@@ -52,6 +50,7 @@ RULES: tuple[Rule, ...] = (
         "server.vanished",
         Basis.INFERRED,
         "The server's stream ended at once and without a goodbye.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "server-stream-silent",
@@ -59,6 +58,7 @@ RULES: tuple[Rule, ...] = (
         "server.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the server.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "relay-stream-ended",
@@ -66,6 +66,7 @@ RULES: tuple[Rule, ...] = (
         "relay.crashed",
         Basis.INFERRED,
         "The relay's stream ended at once and without a goodbye.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "relay-stream-silent",
@@ -73,5 +74,6 @@ RULES: tuple[Rule, ...] = (
         "relay.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the relay.",
+        Confidence.MEDIUM,
     ),
 )

@@ -1,0 +1,218 @@
+"""What the kernels' counters and two ends of one stream say together (TCP_INFO and errno).
+
+Law: as `case`. A stream has two ends: what `a` saw of `b` and what `b` saw of `a` belong together.
+Only spans that one observer measured by its own clock are compared, never moments of two. All
+bounds are measured (times in milliseconds, as the kernel counts them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+
+from tether.attribution import evidence as ev
+from tether.attribution.case import Case, Test
+from tether.attribution.predicates import HARD, SOFT
+from tether.attribution.vocabulary import Party, StreamEnd
+
+LIVELY_ACK_MS = 20_000
+"""A peer's kernel that acknowledged within this time is alive (agent keepalive 15 s + 5 s probe)."""
+
+NO_ROUTE_PMTU = 576
+"""Below what IPv4 must carry: the kernel shows 68 once the stream's route or device is gone."""
+
+STALE_MS = 2_000
+"""One-way loss: the receiver of the dead direction heard nothing for at least this much longer."""
+
+FRESHER = 0.6
+"""... and the other end's last acknowledgement is at most this share as old."""
+
+STUCK_RETRANSMITS = 3
+"""So often in a row one segment was sent before we call it stuck."""
+
+WELL_KNOWN_IDLE_S = (30, 60, 75, 100, 240, 270, 300, 350, 600, 900, 3600)
+"""Idle times after which load balancers, proxies and firewalls cut: HAProxy 30, nginx and ALB 60,
+nginx keepalive 75, Cloudflare 100, Azure 240, Cloudflare Gateway 270, NLB 350, ingress-nginx 600."""
+
+IDLE_TOLERANCE_S = 1.5
+
+
+def _is(one: str, other: str) -> bool:
+    """Whether a vantage and a party are the same program: their words are the same."""
+    return one == other
+
+
+def _faces(one: ev.StreamEnded | ev.TcpCounters, other: ev.StreamEnded | ev.TcpCounters) -> bool:
+    return _is(one.vantage, other.peer) and _is(other.vantage, one.peer)
+
+
+def _ends(case: Case) -> Iterator[tuple[ev.StreamEnded, ev.StreamEnded]]:
+    """Both ends of each stream that two observers tell of, both ways round."""
+    for one, other in permutations(case.all(ev.StreamEnded), 2):
+        if _faces(one, other):
+            yield one, other
+
+
+def _counted(case: Case) -> Iterator[tuple[ev.TcpCounters, ev.TcpCounters]]:
+    """The counters of both ends of each stream that two observers tell of, both ways round."""
+    for one, other in permutations(case.all(ev.TcpCounters), 2):
+        if _faces(one, other):
+            yield one, other
+
+
+def _gave_up(case: Case, counters: ev.TcpCounters) -> bool:
+    """Whether the observer of these counters ended that stream because nothing came any more."""
+    return any(
+        ended.vantage is counters.vantage and ended.peer is counters.peer and ended.how in SOFT
+        for ended in case.all(ev.StreamEnded)
+    )
+
+
+def _fresher(one: ev.TcpCounters, other: ev.TcpCounters) -> bool:
+    """Whether `one` was acknowledged to clearly more recently than `other` was."""
+    mine, theirs = one.last_ack_recv_ms, other.last_ack_recv_ms
+    return mine + STALE_MS <= theirs and mine <= FRESHER * theirs
+
+
+def one_way(party: Party, *, sending: bool) -> Test:
+    """What `party` sent (or was sent) no longer arrived, while the other direction still did."""
+
+    def check(case: Case) -> bool:
+        for sender, receiver in _counted(case):
+            dead = sender if sending else receiver
+            if not _is(dead.vantage, party) or not _gave_up(case, receiver):
+                continue
+            if _fresher(sender, receiver) and (sender.retransmits or sender.unacked):
+                return True
+        return False
+
+    direction = f"what the {party} sent" if sending else f"what was sent to the {party}"
+    return Test(
+        check,
+        f"only {direction} was lost, by both ends' counters",
+        [ev.TcpCounters, ev.StreamEnded],
+    )
+
+
+def _large_frames_lost(case: Case) -> bool:
+    return any(
+        _gave_up(case, stuck)
+        and stuck.retransmits >= STUCK_RETRANSMITS
+        and stuck.lost > 0
+        and stuck.unacked * max(stuck.snd_mss, 1) > NO_ROUTE_PMTU
+        and stuck.last_ack_recv_ms < LIVELY_ACK_MS / 2
+        and other.last_ack_recv_ms < LIVELY_ACK_MS / 2
+        for stuck, other in _counted(case)
+    )
+
+
+large_frames_lost = Test(
+    _large_frames_lost,
+    "one end's large segments were lost while small ones passed both ways",
+    [ev.TcpCounters, ev.StreamEnded],
+)
+
+
+def no_egress(party: Party) -> Test:
+    """The party's own kernel had no route or device for the stream any more."""
+    return Test(
+        lambda case: any(
+            _is(counters.vantage, party)
+            and counters.retransmits == 0
+            and 0 < counters.pmtu < NO_ROUTE_PMTU
+            for counters in case.all(ev.TcpCounters)
+        ),
+        f"the {party}'s kernel could not send (pmtu under {NO_ROUTE_PMTU}, no retransmission)",
+        [ev.TcpCounters],
+    )
+
+
+def lively(party: Party) -> Test:
+    """The party's kernel still acknowledged: its machine and the path to it were alive."""
+    return Test(
+        lambda case: any(
+            counters.peer is party and counters.last_ack_recv_ms < LIVELY_ACK_MS
+            for counters in case.all(ev.TcpCounters)
+        ),
+        f"the {party}'s kernel acknowledged within {LIVELY_ACK_MS // 1000} s",
+        [ev.TcpCounters],
+    )
+
+
+both_reset = Test(
+    lambda case: any(
+        one.how is StreamEnd.RESET and other.how is StreamEnd.RESET for one, other in _ends(case)
+    ),
+    "both ends of one stream were reset",
+    [ev.StreamEnded],
+)
+
+both_closed = Test(
+    lambda case: any(
+        one.how in (StreamEnd.EOF, StreamEnd.RESET)
+        and other.how in (StreamEnd.EOF, StreamEnd.RESET)
+        for one, other in _ends(case)
+    ),
+    "both ends of one stream say that the other closed it",
+    [ev.StreamEnded],
+)
+
+
+def _never_sent_a_reset(case: Case, silent: ev.StreamEnded) -> bool:
+    """Whether this end, which heard nothing more, cannot have reset the other one itself.
+
+    A kernel that gives up on keepalive probes sends a reset, and so do we when we cut a silent peer; a
+    kernel that gives up on data does not, and a link that its own successor replaced was not cut yet.
+    """
+    if silent.how is StreamEnd.SILENT:
+        return silent.silence_s is None
+    return any(
+        counters.vantage is silent.vantage
+        and counters.peer is silent.peer
+        and counters.retransmits >= STUCK_RETRANSMITS
+        for counters in case.all(ev.TcpCounters)
+    )
+
+
+one_reset_one_silent = Test(
+    lambda case: any(
+        one.how is StreamEnd.RESET and other.how in SOFT and _never_sent_a_reset(case, other)
+        for one, other in _ends(case)
+    ),
+    "one end of a stream was reset, and the other, which cannot have sent that, heard nothing more",
+    [ev.StreamEnded],
+)
+
+both_silent = Test(
+    lambda case: any(one.how in SOFT and other.how in SOFT for one, other in _ends(case)),
+    "both ends of one stream heard nothing more from each other",
+    [ev.StreamEnded],
+)
+
+
+def aborted_at(party: Party) -> Test:
+    """The party's own kernel dropped its socket from below (`ss -K` and its kin)."""
+    return Test(
+        lambda case: any(
+            _is(ended.vantage, party) and ended.how is StreamEnd.ABORTED
+            for ended in case.all(ev.StreamEnded)
+        ),
+        f"the {party}'s kernel aborted its own socket",
+        [ev.StreamEnded],
+    )
+
+
+def _well_known_idle(case: Case) -> bool:
+    return any(
+        ended.how in HARD
+        and ended.idle_s is not None
+        and any(abs(ended.idle_s - known) <= IDLE_TOLERANCE_S for known in WELL_KNOWN_IDLE_S)
+        for ended in case.all(ev.StreamEnded)
+    )
+
+
+well_known_idle = Test(
+    _well_known_idle,
+    "it was cut after an idle time that middleboxes are known for",
+    [ev.StreamEnded],
+)

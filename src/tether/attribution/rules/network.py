@@ -1,0 +1,286 @@
+"""What the network did: by netlink's account, by both ends of a stream, by the next dial.
+
+Law: rows only; see `rules`. What one party's own kernel tells of its own network comes first, then what
+two ends say together, then what a return or a failed redial tells.
+"""
+
+from __future__ import annotations
+
+from tether.attribution import evidence as ev
+from tether.attribution.arithmetic import (
+    aborted_at,
+    both_closed,
+    both_reset,
+    both_silent,
+    large_frames_lost,
+    no_egress,
+    one_reset_one_silent,
+    one_way,
+    well_known_idle,
+)
+from tether.attribution.case import Test, both, either, has, saw
+from tether.attribution.predicates import CONTROL, HARD, SOFT
+from tether.attribution.rules.rule import Rule
+from tether.attribution.vocabulary import (
+    Basis,
+    Confidence,
+    DialStage,
+    Element,
+    Party,
+    StreamEnd,
+    Vantage,
+)
+
+LOST = saw(ev.StreamEnded)
+SILENT = saw(ev.StreamEnded, how=SOFT)
+CUT = (StreamEnd.EOF, StreamEnd.RESET)
+
+
+def unplugged(party: Party) -> Test:
+    """The party's device or route went away."""
+    return either(
+        saw(ev.LinkChanged, party=party, up=False),
+        saw(ev.RouteChanged, party=party, interface=""),
+        no_egress(party),
+    )
+
+
+def returned(party: Party, **how: object) -> Test:
+    """The same run of the party dialled again."""
+    return saw(ev.PeerReturned, party=party, same_run=True, **how)
+
+
+def refused(stage: DialStage) -> Test:
+    """The next dial failed at this stage."""
+    return saw(ev.RedialFailed, stage=stage)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "node-lost",
+        both(
+            has(
+                ev.EndedTogether,
+                "element=node, ended>1, alive=0",
+                lambda fact: fact.element is Element.NODE and fact.ended > 1 and not fact.alive,
+            ),
+            either(
+                saw(ev.StreamEnded, peer=Party.AGENT, how=SOFT),
+                saw(ev.NeverReturned, party=Party.AGENT),
+            ),
+        ),
+        "agent.node_lost",
+        Basis.INFERRED,
+        "All agents on the workspace's machine fell silent together.",
+    ),
+    Rule(
+        "client-vpn-changed",
+        both(LOST, saw(ev.RouteChanged, party=Party.CLIENT, tunnel=True)),
+        "client.vpn_changed",
+        Basis.OBSERVED,
+        "The client's way to us changed to or from a VPN's device.",
+    ),
+    Rule(
+        "client-roamed",
+        both(LOST, saw(ev.AddressChanged, party=Party.CLIENT, ours=True)),
+        "client.roamed",
+        Basis.OBSERVED,
+        "The address that the client's stream ran from is no longer on its machine.",
+    ),
+    Rule(
+        "client-link-down",
+        both(SILENT, unplugged(Party.CLIENT)),
+        "client.link_down",
+        Basis.OBSERVED,
+        "The client's own kernel lost the device or the route that the stream ran over.",
+    ),
+    Rule(
+        "agent-address-changed",
+        both(LOST, saw(ev.AddressChanged, party=Party.AGENT, ours=True)),
+        "agent.address_changed",
+        Basis.OBSERVED,
+        "The address that the agent's stream ran from is no longer on its machine.",
+    ),
+    Rule(
+        "agent-link-down",
+        both(SILENT, unplugged(Party.AGENT)),
+        "agent.link_down",
+        Basis.OBSERVED,
+        "The agent's own kernel lost the device or the route that the stream ran over.",
+    ),
+    Rule(
+        "client-socket-destroyed",
+        aborted_at(Party.CLIENT),
+        "client.socket_destroyed",
+        Basis.OBSERVED,
+        "The client's kernel dropped the socket from below (ECONNABORTED).",
+    ),
+    Rule(
+        "agent-socket-destroyed",
+        aborted_at(Party.AGENT),
+        "agent.socket_destroyed",
+        Basis.OBSERVED,
+        "The agent's kernel dropped the socket from below (ECONNABORTED).",
+    ),
+    Rule(
+        "client-sends-into-the-void",
+        one_way(Party.CLIENT, sending=True),
+        "network.client_upload_lost",
+        Basis.INFERRED,
+        "Packets from the client were lost, while those to it still arrived.",
+    ),
+    Rule(
+        "client-hears-nothing",
+        one_way(Party.CLIENT, sending=False),
+        "network.client_download_lost",
+        Basis.INFERRED,
+        "Packets to the client were lost, while those from it still arrived.",
+    ),
+    Rule(
+        "agent-sends-into-the-void",
+        one_way(Party.AGENT, sending=True),
+        "network.agent_upload_lost",
+        Basis.INFERRED,
+        "Packets from the agent were lost, while those to it still arrived.",
+    ),
+    Rule(
+        "agent-hears-nothing",
+        one_way(Party.AGENT, sending=False),
+        "network.agent_download_lost",
+        Basis.INFERRED,
+        "Packets to the agent were lost, while those from it still arrived.",
+    ),
+    Rule(
+        "large-frames-lost",
+        large_frames_lost,
+        "network.mtu_black_hole",
+        Basis.INFERRED,
+        "Large packets were lost again and again, while small ones passed both ways.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "idle-timeout",
+        both(
+            well_known_idle,
+            either(both_closed, returned(Party.CLIENT), returned(Party.AGENT)),
+        ),
+        "network.idle_timeout",
+        Basis.INFERRED,
+        "Both ends live, and the stream was cut after an idle time that middleboxes are known for.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "nat-rebinding",
+        both_reset,
+        "network.nat_rebinding",
+        Basis.INFERRED,
+        "Both ends of the stream were reset, and neither sent that.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "cut-in-between",
+        both_closed,
+        "network.middlebox_reset",
+        Basis.INFERRED,
+        "Each end says that the other closed the stream.",
+    ),
+    Rule(
+        "reset-in-between",
+        one_reset_one_silent,
+        "network.middlebox_reset",
+        Basis.INFERRED,
+        "One end was reset, and the other, which never sent that, heard nothing more.",
+    ),
+    Rule(
+        "relay-lives",
+        both(
+            saw(ev.StreamEnded, peer=Party.RELAY, how=HARD),
+            has(
+                ev.EndedTogether,
+                "element=relay, alive>0",
+                lambda fact: fact.element is Element.RELAY and fact.alive > 0,
+            ),
+        ),
+        "network.middlebox_reset",
+        Basis.INFERRED,
+        "The stream to the relay was cut, while the relay went on to carry others.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "client-came-from-elsewhere",
+        both(SILENT, returned(Party.CLIENT, same_address=False)),
+        "client.roamed",
+        Basis.INFERRED,
+        "The same run of the client dialled again from another address.",
+    ),
+    Rule(
+        "agent-came-from-elsewhere",
+        both(SILENT, returned(Party.AGENT, same_address=False)),
+        "agent.address_changed",
+        Basis.INFERRED,
+        "The same run of the agent dialled again from another address.",
+    ),
+    Rule(
+        "path-lost",
+        both_silent,
+        "network.path_lost",
+        Basis.INFERRED,
+        "Both ends heard nothing more from each other.",
+    ),
+    Rule(
+        "proxy-in-the-way",
+        both(LOST, either(refused(DialStage.PROXY), refused(DialStage.HTTP))),
+        "network.proxy_refused",
+        Basis.INFERRED,
+        "The next dial was answered by something in between.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "certificate-not-ours",
+        both(LOST, refused(DialStage.TLS)),
+        "network.tls_intercepted",
+        Basis.INFERRED,
+        "The next dial met a TLS certificate that is not the server's.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "names-unresolved",
+        both(SILENT, refused(DialStage.DNS)),
+        "network.dns_failed",
+        Basis.INFERRED,
+        "Nothing more was heard, and the server's name could not be resolved after it.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "dialler-gave-up",
+        both(
+            CONTROL,
+            saw(
+                ev.StreamEnded,
+                vantage=(Vantage.AGENT, Vantage.CLIENT),
+                peer=Party.SERVER,
+                how=SOFT,
+            ),
+            saw(ev.StreamEnded, vantage=Vantage.SERVER, how=HARD),
+        ),
+        "server.unreachable",
+        Basis.INFERRED,
+        "The party that dialled heard nothing more from the server, and closed the link itself.",
+    ),
+    Rule(
+        "client-lives",
+        both(saw(ev.StreamEnded, peer=Party.CLIENT, how=CUT), returned(Party.CLIENT)),
+        "network.middlebox_reset",
+        Basis.INFERRED,
+        "The client's stream was cut without a goodbye, and the same run of the client came back.",
+        Confidence.LOW,
+    ),
+    Rule(
+        "agent-lives",
+        both(saw(ev.StreamEnded, peer=Party.AGENT, how=CUT), returned(Party.AGENT)),
+        "network.middlebox_reset",
+        Basis.INFERRED,
+        "The agent's stream was cut without a goodbye, and the same run of the agent came back.",
+        Confidence.LOW,
+    ),
+)

@@ -1,0 +1,393 @@
+"""Known faults with the counters that were measured for them, and what the table makes of each.
+
+Every story stands next to its neighbour, the fault that looks alike: what tells them apart must.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tether.attribution import evidence as ev
+from tether.attribution.classify import Verdict, classify
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import (
+    Confidence,
+    ConnectType,
+    DialStage,
+    Element,
+    OomVictim,
+    Party,
+    Resource,
+    StreamEnd,
+    Vantage,
+)
+
+A2C, S2A, C2S = (
+    ConnectType.AGENT_TO_CLIENT,
+    ConnectType.SERVER_TO_AGENT,
+    ConnectType.CLIENT_TO_SERVER,
+)
+AGENT, CLIENT, SERVER, RELAY = Party.AGENT, Party.CLIENT, Party.SERVER, Party.RELAY
+
+
+def stream(seen_by: Party, peer: Party, how: StreamEnd, **more: float | None) -> ev.StreamEnded:
+    return ev.StreamEnded(vantage=Vantage(str(seen_by)), at=9.0, peer=peer, how=how, **more)  # type: ignore[arg-type]
+
+
+def tcp(seen_by: Party, peer: Party, acked_ms: int, **more: int) -> ev.TcpCounters:
+    zero = {
+        "retransmits": 0,
+        "probes": 0,
+        "unacked": 0,
+        "total_retrans": 0,
+        "last_data_recv_ms": acked_ms,
+        "pmtu": 1500,
+        "rtt_us": 400,
+    }
+    return ev.TcpCounters(
+        vantage=Vantage(str(seen_by)),
+        at=9.0,
+        peer=peer,
+        last_ack_recv_ms=acked_ms,
+        **{**zero, **more},
+    )
+
+
+def stall(party: Party, gap_s: float, **used: float) -> ev.LoopStalled:
+    return ev.LoopStalled(vantage=Vantage(str(party)), at=8.0, party=party, gap_s=gap_s, **used)
+
+
+def died(party: Party, **found: object) -> ev.PreviousRunDied:
+    return ev.PreviousRunDied(
+        vantage=Vantage(str(party)),
+        at=20.0,
+        party=party,
+        **{"host_rebooted": False, **found},  # type: ignore[arg-type]
+    )
+
+
+def returned(party: Party, **how: object) -> ev.PeerReturned:
+    usual: dict[str, object] = {"after_s": 1.0, "same_run": True, "same_address": True}
+    return ev.PeerReturned(
+        vantage=Vantage.SERVER,
+        at=10.0,
+        party=party,
+        **{**usual, **how},  # type: ignore[arg-type]
+    )
+
+
+def verdict(kind: ConnectType, *seen: Evidence) -> Verdict:
+    return classify(kind, seen)
+
+
+def cause(kind: ConnectType, *seen: Evidence) -> str:
+    return classify(kind, seen).disconnect.cause
+
+
+AGENT_SILENT = stream(SERVER, AGENT, StreamEnd.SILENT, silence_s=45.0)
+AGENT_TIMED_OUT = stream(SERVER, AGENT, StreamEnd.TIMED_OUT)
+SERVER_TIMED_OUT = stream(AGENT, SERVER, StreamEnd.TIMED_OUT)
+SERVER_RESET = stream(AGENT, SERVER, StreamEnd.RESET)
+AGENT_EOF = stream(SERVER, AGENT, StreamEnd.EOF)
+
+
+# -- which direction --------------------------------------------------------------------
+
+
+def test_packets_from_the_agent_were_lost_as_measured() -> None:
+    agent = tcp(AGENT, SERVER, 2_000, retransmits=4, unacked=1)
+    server = tcp(SERVER, AGENT, 5_900, retransmits=4, unacked=1)
+    seen = (AGENT_TIMED_OUT, SERVER_TIMED_OUT, agent, server)
+    assert cause(S2A, *seen) == "network.agent_upload_lost"
+
+
+def test_a_path_that_is_cut_both_ways_has_no_direction() -> None:
+    agent = tcp(AGENT, SERVER, 5_900, retransmits=4, unacked=1)
+    server = tcp(SERVER, AGENT, 5_900, retransmits=4, unacked=1)
+    seen = (AGENT_TIMED_OUT, SERVER_TIMED_OUT, agent, server)
+    assert cause(S2A, *seen) == "network.path_lost"
+
+
+@pytest.mark.parametrize(
+    ("fresh_ms", "stale_ms"), [(27_500, 30_000), (30_000, 45_000), (600, 2_500)]
+)
+def test_two_patiences_are_no_direction(fresh_ms: int, stale_ms: int) -> None:
+    """One end gave up earlier than the other, or both are only a moment old."""
+    agent = tcp(AGENT, SERVER, fresh_ms, retransmits=4, unacked=1)
+    server = tcp(SERVER, AGENT, stale_ms, retransmits=4, unacked=1)
+    seen = (AGENT_TIMED_OUT, SERVER_TIMED_OUT, agent, server)
+    assert cause(S2A, *seen) == "network.path_lost"
+
+
+def test_whoever_sent_nothing_proves_no_lost_direction() -> None:
+    agent, server = tcp(AGENT, SERVER, 2_000), tcp(SERVER, AGENT, 30_000)
+    assert cause(S2A, AGENT_TIMED_OUT, SERVER_TIMED_OUT, agent, server) == "network.path_lost"
+
+
+def test_counters_of_another_stream_tell_nothing_of_this_one() -> None:
+    agent = tcp(AGENT, RELAY, 2_000, retransmits=4, unacked=1)
+    server = tcp(SERVER, AGENT, 30_000)
+    assert cause(S2A, AGENT_TIMED_OUT, agent, server) == "agent.unreachable"
+    elsewhere = stream(RELAY, CLIENT, StreamEnd.RESET)
+    assert cause(A2C, stream(RELAY, AGENT, StreamEnd.RESET), elsewhere) == "client.vanished"
+
+
+def test_large_packets_lost_is_not_a_dead_direction() -> None:
+    stuck = tcp(SERVER, AGENT, 1_000, retransmits=6, unacked=4, lost=2, snd_mss=1448)
+    seen = (AGENT_TIMED_OUT, stuck, tcp(AGENT, SERVER, 1_500))
+    assert cause(S2A, *seen) == "network.mtu_black_hole"
+    assert cause(S2A, AGENT_TIMED_OUT, stuck) == "agent.unreachable"
+    deaf = (SERVER_TIMED_OUT, tcp(AGENT, SERVER, 30_000))
+    assert cause(S2A, *seen[:2], *deaf) == "network.agent_download_lost"
+
+
+# -- who reset whom ---------------------------------------------------------------------
+
+
+def test_a_reset_on_one_side_only_came_from_in_between() -> None:
+    retransmitting = tcp(SERVER, AGENT, 5_700, retransmits=4, unacked=1)
+    told = verdict(S2A, SERVER_RESET, AGENT_TIMED_OUT, retransmitting)
+    assert told.disconnect.cause == "network.middlebox_reset"
+    assert told.disconnect.actor == "middlebox"
+
+
+def test_a_reset_that_the_silent_end_may_have_sent_proves_nothing() -> None:
+    """A kernel that gives up on keepalive probes resets the peer; so do we when we cut it."""
+    probing = tcp(SERVER, AGENT, 30_000, probes=3)
+    assert cause(S2A, SERVER_RESET, AGENT_TIMED_OUT, probing) == "agent.unreachable"
+    assert cause(S2A, SERVER_RESET, AGENT_SILENT) == "agent.unreachable"
+
+
+def test_an_agent_that_was_back_before_we_missed_it_was_reset_in_between() -> None:
+    replaced = stream(SERVER, AGENT, StreamEnd.SILENT)
+    assert cause(S2A, SERVER_RESET, replaced) == "network.middlebox_reset"
+
+
+def test_a_reset_on_both_sides_is_a_nat_that_forgot() -> None:
+    reset = stream(SERVER, AGENT, StreamEnd.RESET)
+    assert cause(S2A, reset, SERVER_RESET) == "network.nat_rebinding"
+    assert cause(S2A, reset) == "agent.vanished"
+
+
+def test_two_ends_that_both_were_closed_were_closed_in_between() -> None:
+    assert cause(S2A, AGENT_EOF, stream(AGENT, SERVER, StreamEnd.EOF)) == "network.middlebox_reset"
+
+
+def test_an_agent_that_gave_up_itself_did_not_vanish() -> None:
+    assert cause(S2A, AGENT_EOF, stream(AGENT, SERVER, StreamEnd.SILENT)) == "server.unreachable"
+    assert cause(S2A, AGENT_EOF) == "agent.vanished"
+
+
+def test_a_run_that_comes_back_had_not_died() -> None:
+    told = verdict(S2A, AGENT_EOF, returned(AGENT))
+    assert (told.disconnect.cause, told.confidence) == ("network.middlebox_reset", Confidence.LOW)
+    assert cause(S2A, AGENT_EOF, returned(AGENT, same_run=False)) == "agent.vanished"
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "expected"),
+    [
+        (60.4, "network.idle_timeout"),
+        (350.9, "network.idle_timeout"),
+        (42.0, "network.middlebox_reset"),
+        (None, "network.middlebox_reset"),
+    ],
+)
+def test_a_cut_after_a_well_known_idle_time(idle_s: float | None, expected: str) -> None:
+    cut = stream(SERVER, AGENT, StreamEnd.EOF, idle_s=idle_s)
+    assert cause(S2A, cut, returned(AGENT)) == expected
+
+
+def test_a_socket_that_its_own_kernel_dropped() -> None:
+    aborted = stream(CLIENT, SERVER, StreamEnd.ABORTED)
+    reset = stream(SERVER, CLIENT, StreamEnd.RESET)
+    assert cause(C2S, aborted, reset) == "client.socket_destroyed"
+
+
+# -- whose network ----------------------------------------------------------------------
+
+
+def test_a_client_whose_kernel_could_not_send_has_lost_its_link() -> None:
+    relay = stream(RELAY, CLIENT, StreamEnd.TIMED_OUT)
+    assert cause(A2C, relay, tcp(CLIENT, RELAY, 5_600, probes=4, pmtu=68)) == "client.link_down"
+    assert cause(A2C, relay, tcp(CLIENT, RELAY, 5_600, probes=4)) == "client.unreachable"
+
+
+def test_a_vpn_is_told_from_a_new_network() -> None:
+    lost = stream(RELAY, CLIENT, StreamEnd.SILENT)
+    moved = ev.AddressChanged(vantage=Vantage.CLIENT, at=8.0, party=CLIENT, ours=True)
+    tunnelled = ev.RouteChanged(
+        vantage=Vantage.CLIENT, at=8.0, party=CLIENT, interface="tun0", tunnel=True
+    )
+    assert cause(A2C, lost, moved) == "client.roamed"
+    assert cause(A2C, lost, moved, tunnelled) == "client.vpn_changed"
+    assert cause(A2C, lost, returned(CLIENT, same_address=False)) == "client.roamed"
+    elsewhere = ev.AddressChanged(vantage=Vantage.CLIENT, at=8.0, party=CLIENT, added="fe80::1")
+    assert cause(A2C, lost, elsewhere) == "client.unreachable"
+
+
+def test_a_failed_redial_refines_a_loss_and_never_replaces_a_cause() -> None:
+    dns = ev.RedialFailed(
+        vantage=Vantage.CLIENT, at=9.0, party=CLIENT, peer=SERVER, stage=DialStage.DNS
+    )
+    assert cause(C2S, stream(CLIENT, SERVER, StreamEnd.SILENT), dns) == "network.dns_failed"
+    assert cause(C2S, stream(CLIENT, SERVER, StreamEnd.EOF), dns) == "server.vanished"
+    slept = ev.Suspended(vantage=Vantage.CLIENT, at=9.0, party=CLIENT, gap_s=90.0)
+    assert cause(C2S, stream(CLIENT, SERVER, StreamEnd.SILENT), dns, slept) == "client.suspended"
+
+
+# -- standing still ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stalled", "expected"),
+    [
+        (stall(AGENT, 45.0, waited_s=44.0), "agent.starved"),
+        (stall(AGENT, 45.0, throttled_s=40.0), "agent.starved"),
+        (stall(AGENT, 45.0, cpu_s=44.0), "agent.unresponsive"),
+        (stall(AGENT, 45.0), "agent.frozen"),
+        (stall(AGENT, 4.9, waited_s=4.8), "agent.unreachable"),
+    ],
+)
+def test_an_agent_that_stood_still(stalled: ev.LoopStalled, expected: str) -> None:
+    assert cause(S2A, AGENT_SILENT, stalled) == expected
+
+
+def test_memory_and_cpu_pressure() -> None:
+    def pressed(resource: Resource, full: float) -> ev.Pressure:
+        return ev.Pressure(
+            vantage=Vantage.AGENT, at=8.0, party=AGENT, resource=resource, full_avg10=full
+        )
+
+    assert cause(S2A, AGENT_SILENT, pressed(Resource.MEMORY, 60.0)) == "agent.memory_thrashing"
+    assert cause(S2A, AGENT_SILENT, pressed(Resource.CPU, 90.0)) == "agent.starved"
+    assert cause(S2A, AGENT_SILENT, pressed(Resource.IO, 99.0)) == "agent.unreachable"
+    assert cause(S2A, AGENT_SILENT, pressed(Resource.MEMORY, 5.0)) == "agent.unreachable"
+
+
+def test_standing_still_never_explains_an_end_in_order() -> None:
+    bye = ev.GoodbyeSaid(vantage=Vantage.AGENT, at=9.0, by=AGENT, cause="agent.shutdown")
+    assert cause(S2A, bye, stall(AGENT, 45.0)) == "agent.shutdown"
+    assert cause(S2A, AGENT_EOF, stall(AGENT, 45.0)) == "agent.vanished"
+
+
+def test_a_clock_step_explains_nothing() -> None:
+    stepped = ev.ClockStepped(vantage=Vantage.AGENT, at=8.0, party=AGENT, delta_s=-7200.0)
+    assert cause(S2A, AGENT_SILENT, stepped) == "agent.unreachable"
+    assert cause(S2A, stepped) == "unknown"
+
+
+# -- how an agent died ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "actor"),
+    [
+        ({"signal": 9, "oom_kills": 1}, "agent.oom_killed", "kernel:oom"),
+        ({"signal": 9, "oom_kills": 0}, "agent.killed", "signal:9"),
+        (
+            {"signal": 9, "oom_kills": 1, "sender": "pid 7 uid 1000"},
+            "agent.killed",
+            "signal:9 from pid 7 uid 1000",
+        ),
+        ({"signal": 11, "oom_kills": 1}, "agent.crashed", "signal:11"),
+        ({"oom_kills": None}, "agent.crashed", ""),
+        ({"oom_named": True, "signal": 9}, "agent.oom_killed", "kernel:oom"),
+        ({"disk_full": True, "exit_status": 1}, "agent.disk_full", ""),
+        ({"disk_full": True, "signal": 9}, "agent.killed", "signal:9"),
+        ({"upgraded": True}, "agent.upgraded", ""),
+        ({"host_rebooted": True, "oom_kills": 3}, "agent.host_rebooted", ""),
+        ({"container_changed": True, "upgraded": True}, "agent.container_replaced", ""),
+    ],
+)
+def test_a_post_mortem(found: dict[str, object], expected: str, actor: str) -> None:
+    disconnect = verdict(A2C, stream(RELAY, AGENT, StreamEnd.EOF), died(AGENT, **found)).disconnect
+    assert (disconnect.cause, disconnect.actor) == (expected, actor)
+
+
+def test_a_users_process_killed_for_memory_is_not_the_agent() -> None:
+    login = ev.Authenticated(vantage=Vantage.AGENT, at=1.0, user="alice", method="publickey")
+    killed = ev.SessionEnded(vantage=Vantage.AGENT, at=2.0, exit_signal="KILL", open_sessions=0)
+    oom = ev.OomKills(vantage=Vantage.AGENT, at=2.0, party=AGENT, count=1, victim=OomVictim.CHILD)
+    left = ev.SshDisconnected(vantage=Vantage.AGENT, at=3.0, by=CLIENT, code=11, open_sessions=0)
+    assert cause(A2C, login, killed, oom, left) == "session.oom_killed"
+    assert cause(A2C, login, killed, left) == "session.signal"
+    assert cause(S2A, AGENT_EOF, oom) == "agent.vanished"
+
+
+def test_what_was_asked_for_just_before_is_what_happened() -> None:
+    def asked(before_s: float) -> ev.IntentRecorded:
+        return ev.IntentRecorded(
+            vantage=Vantage.SERVER,
+            at=9.0,
+            intent="stop",
+            cause="workspace.stopped",
+            before_s=before_s,
+            actor="user:alice",
+        )
+
+    told = verdict(S2A, AGENT_EOF, asked(3.0)).disconnect
+    assert (told.cause, told.actor, told.basis) == ("workspace.stopped", "user:alice", "declared")
+    assert cause(S2A, AGENT_EOF, asked(31.0)) == "agent.vanished"
+
+
+# -- in common --------------------------------------------------------------------------
+
+
+def test_a_machine_is_lost_only_where_nobody_on_it_lives() -> None:
+    def together(ended: int, alive: int) -> ev.EndedTogether:
+        return ev.EndedTogether(
+            vantage=Vantage.SERVER, at=9.0, element=Element.NODE, ended=ended, alive=alive
+        )
+
+    gone = ev.NeverReturned(vantage=Vantage.SERVER, at=60.0, party=AGENT, waited_s=15.0)
+    assert cause(A2C, gone, together(4, 0)) == "agent.node_lost"
+    assert cause(A2C, gone, together(1, 0)) == "agent.vanished"
+    assert cause(A2C, gone, together(4, 1)) == "agent.vanished"
+
+
+def test_a_relay_that_carries_others_has_not_crashed() -> None:
+    lost = stream(CLIENT, RELAY, StreamEnd.EOF)
+    lives = ev.EndedTogether(
+        vantage=Vantage.SERVER, at=9.0, element=Element.RELAY, ended=1, alive=5
+    )
+    assert cause(A2C, lost) == "relay.crashed"
+    assert cause(A2C, lost, lives) == "network.middlebox_reset"
+
+
+# -- root and proximate -----------------------------------------------------------------
+
+
+def test_the_root_is_the_cause_and_the_end_itself_is_kept_beside_it() -> None:
+    slept = ev.Suspended(vantage=Vantage.CLIENT, at=93.0, party=CLIENT, gap_s=90.0)
+    lost = stream(RELAY, CLIENT, StreamEnd.SILENT, silence_s=30.0)
+    told = verdict(A2C, lost, slept)
+    assert (told.disconnect.cause, told.proximate) == ("client.suspended", "client.unreachable")
+    assert told.disconnect.detail == (
+        "The client's boot time went on while its monotonic clock stood still. "
+        "(the client's machine slept for 90 s)"
+    )
+
+
+def test_where_nothing_lies_behind_an_end_it_is_its_own_root() -> None:
+    assert verdict(S2A, AGENT_EOF).proximate == ""
+    stepped = ev.ClockStepped(vantage=Vantage.AGENT, at=8.0, party=AGENT, delta_s=3600.0)
+    assert verdict(S2A, AGENT_EOF, stepped).proximate == ""
+    assert verdict(A2C, died(AGENT)).proximate == ""
+
+
+def test_a_detail_names_what_the_facts_around_say() -> None:
+    lost = stream(SERVER, AGENT, StreamEnd.SILENT)
+    seen: list[Evidence] = [
+        stall(AGENT, 45.0),
+        ev.Pressure(
+            vantage=Vantage.AGENT, at=8.0, party=AGENT, resource=Resource.CPU, full_avg10=12.0
+        ),
+        ev.Exhausted(
+            vantage=Vantage.AGENT, at=8.0, party=AGENT, resource=Resource.DISK, where="/home"
+        ),
+    ]
+    assert verdict(S2A, lost, *seen).disconnect.detail.endswith(
+        "(the agent did not run for 45 s; cpu pressure at the agent: 12 %; "
+        "no disk left at the agent /home; server saw agent: silent)"
+    )
