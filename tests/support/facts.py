@@ -12,6 +12,7 @@ from tether.attribution.causes import CATALOGUE
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import (
     AccessRefusal,
+    ConnectionMethod,
     Credential,
     DialStage,
     Element,
@@ -168,6 +169,27 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         cause="coordination.refused",
         actor="user:alice",
         detail="not yours",
+    ),
+    ev.CarrierEnded(
+        vantage=Vantage.RELAY,
+        at=22.5,
+        carrier=2,
+        method=ConnectionMethod.DERP,
+        where="eu",
+        peer=Party.CLIENT,
+        how=StreamEnd.SILENT,
+        errno="ETIMEDOUT",
+        silence_s=30.5,
+        said="relay.restart",
+    ),
+    ev.TunnelResumed(
+        vantage=Vantage.AGENT,
+        at=22.6,
+        carrier=3,
+        method=ConnectionMethod.DIRECT,
+        where="192.0.2.7:40000",
+        gap_s=3.5,
+        resent_bytes=1024,
     ),
     ev.UnknownFact(
         vantage=Vantage.CLIENT, at=17.0, original_kind="quantum_flip", values=(("qubits", 3),)

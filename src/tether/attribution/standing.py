@@ -18,7 +18,14 @@ _OWN_CAUSES: Mapping[Party, tuple[str, ...]] = {
 }
 """Party -> how the codes begin that it may declare. A party that is missing may declare any."""
 
-_CLIENT_SEES = (ev.LocalSideClosed, ev.StreamEnded, ev.TcpCounters, ev.GoodbyeSaid)
+_CLIENT_SEES = (
+    ev.LocalSideClosed,
+    ev.StreamEnded,
+    ev.CarrierEnded,
+    ev.TunnelResumed,
+    ev.TcpCounters,
+    ev.GoodbyeSaid,
+)
 
 _CLIENT_SUFFERS = (
     ev.SignalReceived,

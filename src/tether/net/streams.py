@@ -13,11 +13,13 @@ import ssl
 from collections.abc import Sequence
 from typing import Protocol
 
+from tether.attribution.evidence import Evidence, TcpCounters
 from tether.attribution.vocabulary import StreamEnd
 
 
 class StreamLost(Exception):
-    """A stream stopped. `violation` is set where the peer broke the WebSocket protocol."""
+    """A stream stopped. `violation` is set where the peer broke the WebSocket protocol, `fact` where
+    the stream knows better than its own end what ended it (a tunnel's)."""
 
     def __init__(
         self,
@@ -29,8 +31,11 @@ class StreamLost(Exception):
         counters: dict[str, int] | None = None,
         violation: str = "",
         silence_s: float | None = None,
+        fact: Evidence | None = None,
+        counters_fact: TcpCounters | None = None,
     ) -> None:
         super().__init__(f"{how}{f' ({errno_name})' if errno_name else ''}")
+        self.fact, self.counters_fact = fact, counters_fact
         self.how, self.errno_name = how, errno_name
         self.close_code, self.close_reason = close_code, close_reason
         self.counters, self.violation, self.silence_s = counters, violation, silence_s

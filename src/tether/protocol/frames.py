@@ -31,7 +31,7 @@ def control_frame(message: Message) -> bytes:
     return b"\x01" + encode(message)
 
 
-def parse_frame(frame: bytes) -> memoryview | Message:
+def parse_frame(frame: bytes | memoryview) -> memoryview | Message:
     """Data as a view of `frame`, or the control message in it.
 
     Raises:

@@ -175,13 +175,14 @@ class Tunnel:
             return []
         if not carrier.up:
             return [CarrierRefused(number, Refusal(code=NOT_ATTACHED))]
+        wait: float | None = None
         if not any(other.up for other in self._carriers.values()):
-            self._give_up = (now.mono + wait_s(fact, self.peer, self._waits), fact)
+            wait = wait_s(fact, self.peer, self._waits)
+            self._give_up = (now.mono + wait, fact)
         if number != self.in_use:
             return [] if carrier.retired else [CarrierLost(number, fact)]
         self.in_use, self.detached_at = 0, now.mono
-        waits = None if self._give_up is None else self._give_up[0] - now.mono
-        return [Detached(number, fact, waits)]
+        return [Detached(number, fact, wait)]
 
     def use(self, number: int, now: Instant) -> list[Command]:
         """Client: send on this carrier from now on. A no-op for one that is not up."""

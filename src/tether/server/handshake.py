@@ -202,7 +202,7 @@ def bearer(scope: Any) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def unpack_control(raw: bytes) -> Message:
+def unpack_control(raw: bytes | memoryview) -> Message:
     """A control message out of one frame.
 
     Raises:

@@ -53,11 +53,13 @@ from tether.attribution.evidence.sessions import (
     TerminalDetached,
 )
 from tether.attribution.evidence.streams import (
+    CarrierEnded,
     HandshakeTimedOut,
     LogicalStreamEnded,
     ProtocolViolated,
     StreamEnded,
     TcpCounters,
+    TunnelResumed,
 )
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "AccessRefused",
     "AddressChanged",
     "Authenticated",
+    "CarrierEnded",
     "ClockStepped",
     "CredentialExpired",
     "EndedTogether",
@@ -103,6 +106,7 @@ __all__ = [
     "Suspended",
     "TcpCounters",
     "TerminalDetached",
+    "TunnelResumed",
     "UnknownFact",
     "from_record",
     "to_record",

@@ -51,11 +51,13 @@ from tether.attribution.evidence.sessions import (
     TerminalDetached,
 )
 from tether.attribution.evidence.streams import (
+    CarrierEnded,
     HandshakeTimedOut,
     LogicalStreamEnded,
     ProtocolViolated,
     StreamEnded,
     TcpCounters,
+    TunnelResumed,
 )
 
 Evidence = (
@@ -97,6 +99,8 @@ Evidence = (
     | EndedTogether
     | QueueOverflowed
     | LogicalStreamEnded
+    | CarrierEnded
+    | TunnelResumed
     | UnknownFact
 )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tether.attribution.evidence.fact import Fact
-from tether.attribution.vocabulary import Party, StreamEnd
+from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,34 @@ class StreamEnded(Fact):
     close_code: int | None = None
     silence_s: float | None = None
     idle_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierEnded(Fact):
+    """A carrier of a tunnel stopped: a path event, no end of the tunnel. `where` is a DERP region or
+    an endpoint, `peer` whose stream it was, `said` the cause that a relay declared."""
+
+    kind: ClassVar[str] = "carrier_ended"
+    carrier: int
+    method: ConnectionMethod
+    where: str = ""
+    peer: Party
+    how: StreamEnd
+    errno: str = ""
+    silence_s: float | None = None
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelResumed(Fact):
+    """A tunnel went on over this carrier, after `gap_s` without any."""
+
+    kind: ClassVar[str] = "tunnel_resumed"
+    carrier: int
+    method: ConnectionMethod
+    where: str = ""
+    gap_s: float
+    resent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
