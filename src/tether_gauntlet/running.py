@@ -1,5 +1,6 @@
-"""Runs scenarios one after another, and gathers what the log says, what others would have said, and how
-the verdict holds without a vantage.
+"""Runs scenarios one after another, and gathers what is needed to score them.
+
+That is what the log says, what others would have said, and how the verdict holds without a vantage.
 
 Law: a scenario that cannot be staged is a failed run, never a right one; whatever happens, its world is
 taken down before the next one is built.

@@ -1,5 +1,6 @@
-"""A sealed channel: what a browser speaks over a tunnel, in place of SSH, so that relay and server see
-only ciphertext. A machine: bytes in, plaintext or bytes to send out.
+"""A sealed channel: what a browser speaks over a tunnel, where a client speaks SSH.
+
+Relay and server see only ciphertext of it. A machine: bytes in, plaintext or bytes to send out.
 
 Law: no I/O and no clock; randomness only for the ephemeral key. Nothing is delivered before the other
 end has proved who it is: the client by the key that the server announced to the agent for it, the agent

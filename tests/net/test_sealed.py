@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, strategies as st
 
 from tether.protocol.message import Garbage
-from tether.protocol.sealed import (
+from tether.net.sealed import (
     MAX_RECORD,
     AgentChannel,
     ClientChannel,
