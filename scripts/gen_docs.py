@@ -289,7 +289,10 @@ def of_types(names: Iterable[str]) -> str:
 
 def protocol_parts() -> dict[str, str]:
     elsewhere = (*TUNNEL_TYPES, *SHARED_TYPES, *RELAY_TYPES)
-    control = [name for name in messages.TYPES if name not in elsewhere]
+    control = sorted(  # by module: otherwise whoever imported one first decides the order
+        (name for name in messages.TYPES if name not in elsewhere),
+        key=lambda name: messages.TYPES[name].__module__,
+    )
     return {
         "numbers": table(
             ("name", "value"),
