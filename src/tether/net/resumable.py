@@ -18,7 +18,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.legs import Carrier as Carrier, Leg, leg_of
-from tether.net.stream_facts import fact_of_loss, fact_of_word
+from tether.net.stream_facts import fact_of_loss, fact_of_word, restart_of_word
 from tether.net.streams import StreamLost
 from tether.net.surroundings import local_address
 from tether.net.tasks import Tasks
@@ -33,6 +33,7 @@ from tether.protocol.tunnel_events import (
     GaveUp,
     PathEvent,
     PeerLeft,
+    RelayRestarting,
     Resumed,
     Used,
 )
@@ -287,6 +288,8 @@ class ResumableStream:
         fact = fact_of_word(raw, vantage=self._vantage, other=self._machine.peer, at=at)
         if fact is not None:
             self._ended(number, fact, None)
+        elif (seconds := restart_of_word(raw)) is not None:
+            self._tell(RelayRestarting(number, seconds))
 
     def lost(self, number: int, lost: StreamLost) -> None:
         leg = self._legs.get(number)

@@ -11,7 +11,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.streams import StreamLost
 from tether.protocol.messages import Garbage
-from tether.protocol.relaying import PeerGone, RelayGoodbye, decode_word
+from tether.protocol.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
 
 
 def fact_of_loss(lost: StreamLost, *, vantage: Vantage, peer: Party, at: float) -> Evidence:
@@ -57,5 +57,14 @@ def fact_of_word(text: str, *, vantage: Vantage, other: Party, at: float) -> Evi
                 actor=actor,
                 detail=detail,
             )
+        case _:
+            return None
+
+
+def restart_of_word(text: str) -> float | None:
+    """In how many seconds a relay that announces its restart will be back; None: it announces none."""
+    match decode_word(text):
+        case Restarting(reconnect_in_s=seconds):
+            return seconds
         case _:
             return None

@@ -91,6 +91,14 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayRestarting:
+    """The relay of this carrier will restart, and carries on until then: move first."""
+
+    carrier: int
+    reconnect_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PeerLeft:
     """The peer has nothing more to say and closes: after its last frame was delivered."""
 
@@ -104,7 +112,15 @@ class GaveUp:
 
 
 PathEvent: TypeAlias = (
-    CarrierUp | CarrierRefused | CarrierLost | Used | Detached | Resumed | Answered | GaveUp
+    CarrierUp
+    | CarrierRefused
+    | CarrierLost
+    | Used
+    | Detached
+    | Resumed
+    | Answered
+    | RelayRestarting
+    | GaveUp
 )
 """What the owner of a tunnel is told."""
 

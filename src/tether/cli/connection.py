@@ -1,0 +1,122 @@
+"""One tunnel of this client, from the configuration to its last report: what every command shares.
+
+Law: opens in this order: a control link, a grant, the first carrier. The grant is shown to the caller
+before a carrier is dialled, so that a host key is checked before a byte passes. `close` undoes all of
+it, whatever came up; the report of the end comes before it, while the way to the server is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tether.attribution.vocabulary import Party, Purpose
+from tether.cli.control import Control, Seen
+from tether.cli.device_key import ensure_device_key
+from tether.cli.failure import Failure
+from tether.cli.home_region import load_home
+from tether.cli.ways import Ways
+from tether.config import ClientConfig, ClientFiles, client_files, load
+from tether.net.clock import Clock
+from tether.net.direct import dial_direct
+from tether.net.resumable import ResumableStream
+from tether.net.streams import MessageStream
+from tether.net.tunnel import dial_relay
+from tether.net.ws_client import dial
+from tether.protocol.attachment import TunnelKey
+from tether.protocol.detached import Waits
+from tether.protocol.message import Garbage
+from tether.protocol.messages import MAX_CONTROL_MESSAGE, TunnelGrant
+from tether.protocol.path_commands import Over, Status
+
+
+class RealDialler:
+    """Opens carriers over the network."""
+
+    async def relay(self, url: str, ticket: str) -> MessageStream:
+        return await dial_relay(url, ticket)
+
+    async def direct(self, endpoint: str) -> MessageStream:
+        return await dial_direct(endpoint)
+
+
+class Connection:
+    """See the module's law."""
+
+    def __init__(
+        self,
+        workspace: str,
+        env: Mapping[str, str],
+        *,
+        clock: Clock,
+        purpose: Purpose = Purpose.SSH,
+        on_grant: Callable[[ClientFiles, TunnelGrant], None] = lambda *_: None,
+        on_status: Callable[[Status], None] = lambda _: None,
+        on_over: Callable[[Over], None] = lambda _: None,
+    ) -> None:
+        """`on_grant` may raise `Failure`: nothing is dialled then."""
+        self._workspace, self._clock, self._purpose = workspace, clock, purpose
+        self._on_grant, self._on_status, self._on_over = on_grant, on_status, on_over
+        self.config: ClientConfig = load(env)
+        self.files = client_files(env)
+        self.control = Control(self._dial_control, clock)
+        self.connection_id = ""
+        self._stream: ResumableStream | None = None
+        self.ways: Ways | None = None
+
+    async def open(self) -> ResumableStream:
+        """The tunnel's stream, with a carrier in use.
+
+        Raises:
+            Failure: there is none; the text says why.
+            DialFailed: the server could not be reached.
+        """
+        public_key = ensure_device_key(self.files)
+        await self.control.connect()
+        grant = await self.control.request_tunnel(
+            self._workspace,
+            public_key,
+            purpose=self._purpose,
+            region=load_home(self.files, self.config.url, self._clock.now().wall),
+        )
+        self.connection_id = grant.connection_id
+        self._on_grant(self.files, grant)
+        try:
+            key = TunnelKey.read(grant.tunnel_key)
+        except Garbage as garbage:
+            raise Failure("the server granted a tunnel without its key: update it") from garbage
+        self._stream = stream = ResumableStream(
+            me=Party.CLIENT,
+            connection_id=grant.connection_id,
+            key=key,
+            clock=self._clock,
+            waits=Waits(policy_s=grant.resume_s),
+        )
+        self.ways = Ways(
+            grant,
+            stream,
+            self.control,
+            clock=self._clock,
+            dialler=RealDialler(),
+            on_status=self._on_status,
+            on_over=self._on_over,
+        )
+        self.ways.start()
+        await self.ways.ready()
+        return stream
+
+    async def close(self, seen: Seen | None = None) -> None:
+        """Report what was `seen` of the end, if anything was, and leave."""
+        if self.ways is not None:
+            await self.ways.close()
+        try:
+            if seen is not None:
+                await self.control.report(self.connection_id, seen)
+        finally:
+            if self._stream is not None:
+                await self._stream.close(1000, "the client has left")
+            await self.control.leave()
+
+    async def _dial_control(self) -> MessageStream:
+        return await dial(
+            self.config.control_url, token=self.config.token, max_size=MAX_CONTROL_MESSAGE
+        )

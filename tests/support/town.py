@@ -1,0 +1,105 @@
+"""A client's control plane in memory: a cable and a scripted server for each link that is dialled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tests.support.clock import LoopClock
+from tests.support.streams import Cable
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.vocabulary import Party
+from tether.cli.control import Control, ControlWord
+from tether.net.driver import LinkDriver
+from tether.net.streams import DialFailed, MessageStream
+from tether.net.tasks import Tasks
+from tether.protocol.link import Link
+from tether.protocol.messages import (
+    CarrierGrant,
+    CarrierRequest,
+    Hello,
+    Message,
+    Report,
+    ReportAck,
+    TunnelGrant,
+    TunnelRequest,
+    Welcome,
+    decode,
+    encode,
+)
+
+WELCOME = Welcome(protocol=(1, 0), connection_id="c", server_instance="s", version="0")
+GRANT = TunnelGrant(
+    request_id=1,
+    connection_id="t",
+    relay_url="ws://r",
+    ticket="x",
+    workspace_id="w",
+    workspace="dev",
+    host_key="ssh-ed25519 A",
+)
+Answers = Callable[[Message, LinkDriver], None]
+
+
+class Server:
+    """Answers every message by a script."""
+
+    def __init__(self, cable: Cable, answer: Answers) -> None:
+        clock = LoopClock()
+        self.heard: list[Message] = []
+        self._answer = answer
+        self.driver = LinkDriver(
+            stream=cable.right,
+            link=Link(me=Party.SERVER, peer=Party.CLIENT, now=clock.now()),
+            clock=clock,
+            pack=encode,
+            unpack=decode,
+            deliver=self._deliver,
+        )
+
+    def _deliver(self, message: Message) -> None:
+        self.heard.append(message)
+        self._answer(message, self.driver)
+
+
+class Town:
+    """Where the client dials: a cable and a server for each link, or a refusal."""
+
+    def __init__(self, answer: Answers) -> None:
+        self.answer = answer
+        self.cables: list[Cable] = []
+        self.servers: list[Server] = []
+        self.running: list[asyncio.Task[CloseCell]] = []
+        self.dialled: list[float] = []
+        self.refuses: DialFailed | None = None
+        self.words: list[ControlWord] = []
+        self.tasks = Tasks("town")
+        self.control = Control(
+            self.dial, LoopClock(), on_word=self.words.append, jitter=lambda: 0.0
+        )
+
+    async def dial(self) -> MessageStream:
+        self.dialled.append(asyncio.get_running_loop().time())
+        if self.refuses is not None:
+            raise self.refuses
+        self.cables.append(Cable())
+        self.servers.append(Server(self.cables[-1], self.answer))
+        self.running.append(self.tasks.spawn(self.servers[-1].driver.run(), "server"))
+        return self.cables[-1].left
+
+    @property
+    def heard(self) -> list[Message]:
+        """All that any server heard."""
+        return [message for server in self.servers for message in server.heard]
+
+
+def grants(message: Message, driver: LinkDriver) -> None:
+    match message:
+        case Hello():
+            driver.send(WELCOME)
+        case TunnelRequest():
+            driver.send(GRANT)
+        case Report(journal_id=journal, first_seq=seq):
+            driver.send(ReportAck(journal_id=journal, seq=seq))
+        case CarrierRequest(request_id=request, carrier=carrier):
+            driver.send(CarrierGrant(request_id=request, connection_id="t", carrier=carrier))
