@@ -92,6 +92,12 @@ def up(listen: str, data_dir: Path | None, log_format: str, verbose: bool) -> in
     metavar="S",
     help="How long a tunnel waits for a client that fell silent, a sleeping one for instance.",
 )
+@click.option(
+    "--min-agent-version",
+    default="",
+    metavar="VERSION",
+    help="Turn agents away that are older than this.",
+)
 def server(
     listen: str,
     data_dir: Path,

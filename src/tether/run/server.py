@@ -37,6 +37,7 @@ from tether.server.ca import UserCa
 from tether.server.client_links import ClientLinks
 from tether.server.connlog import ConnectionLog
 from tether.server.coordination import CoordinationFront
+from tether.server.database_watch import DatabaseWatch
 from tether.server.directory import Directory
 from tether.server.handshake import Handshakes, Opening
 from tether.server.hub import Hub
@@ -192,6 +193,7 @@ class Server:
             decline=self.relay.decline,
             lives=self.relay.lives,
             coordination=self.coordination,
+            min_version=settings.min_agent_version,
         )
         clients = ClientLinks(
             lines=lines,
@@ -212,6 +214,7 @@ class Server:
             log=self.connections,
             relay=self.relay,
             clock=self._clock,
+            coordination=self.coordination,
         )
 
     def _make_front(self) -> Dispatcher:
@@ -319,12 +322,14 @@ class Server:
         self._shutdown.hurry()
 
     async def _keep_alive(self) -> None:
+        watch = DatabaseWatch(lost=self.hub.database_lost, back=self.hub.database_back)
         while True:
             await asyncio.sleep(ALIVE_EVERY_S)
             try:
                 await self.connections.beat(self.run_id)
+                watch.beat_worked()
             except StoreUnavailable as wrong:
-                _log.error("the database cannot be written", error=str(wrong))
+                watch.beat_failed(wrong)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from tether.protocol.messages import (
     Unsupported,
     WorkspaceStart,
 )
+from tether.server.agent_version import is_older
 from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry
 from tether.server.handshake import Opening
@@ -43,6 +44,9 @@ from tether.server.store import StoreUnavailable
 
 SUPERSEDED_RETRY_S = 60.0
 """When an agent that lost its place may try again: two of them must not chase each other."""
+
+OUTDATED_RETRY_S = 60.0
+"""When an agent that is too old may try again: it may be updated, or the server set back."""
 
 MAX_OFFERS = 1024
 MAX_SENTENCE = 500
@@ -94,9 +98,11 @@ class AgentLinks:
         decline: Callable[[str, str], None],
         lives: Callable[[str], bool],
         coordination: CoordinationFront,
+        min_version: str = "",
     ) -> None:
         """`decline` tells the relay of an offer that an agent cannot take; `lives` asks it whether a
-        tunnel is joined."""
+        tunnel is joined; agents older than `min_version` are turned away."""
+        self._min_version = min_version
         self._lines, self._directory, self._presence = lines, directory, presence
         self._user_ca_key, self._decline, self._lives = user_ca_key, decline, lives
         self._coordination = coordination
@@ -135,10 +141,12 @@ class AgentLinks:
         words = StrangeWords(_log, connection_id)
 
         async def deliver(message: Message) -> None:
-            if isinstance(message, REQUESTS):
-                await coordination.handle(message)
-            else:
-                await self._deliver(link, reporter, words, message)
+            handling = (
+                coordination.handle(message)
+                if isinstance(message, REQUESTS)
+                else self._deliver(link, reporter, words, message)
+            )
+            await self._lines.deliver(link, handling)
 
         await self._lines.log.open(
             NewConnection(
@@ -162,6 +170,9 @@ class AgentLinks:
 
     async def _welcome(self, link: AgentLink) -> None:
         hello, workspace_id = link.opening.hello, link.workspace_id
+        if is_older(hello.version, self._min_version):
+            self._turn_away_outdated(link)
+            return
         await self._directory.agent_came(
             workspace_id,
             version=hello.version,
@@ -192,6 +203,14 @@ class AgentLinks:
             hostname=link.hostname,
             version=hello.version,
         )
+
+    def _turn_away_outdated(self, link: AgentLink) -> None:
+        detail = (
+            f"this server takes agents from version {self._min_version} on, and this one is "
+            f"{link.opening.hello.version[:40]}: update it"
+        )
+        parting = Parting("agent.outdated", detail=detail, retry_after_s=OUTDATED_RETRY_S)
+        link.leave(parting, self._lines.clock.now().wall)
 
     def _take_place(self, link: AgentLink, *, running: bool) -> None:
         """Make this the workspace's link; its welcome goes first, before any offer."""

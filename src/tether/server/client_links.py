@@ -126,10 +126,12 @@ class ClientLinks:
         words = StrangeWords(_log, connection_id)
 
         async def deliver(message: Message) -> None:
-            if isinstance(message, REQUESTS):
-                await coordination.handle(message)
-            else:
-                await self._deliver(link, reporter, words, message)
+            handling = (
+                coordination.handle(message)
+                if isinstance(message, REQUESTS)
+                else self._deliver(link, reporter, words, message)
+            )
+            await self._lines.deliver(link, handling)
 
         await self._lines.log.open(
             NewConnection(

@@ -63,6 +63,7 @@ class ConnectionLog:
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
         self._store, self._clock, self._metrics = store, clock, metrics
         self._not_kept: set[str] = set()
+        self._waiting = 0
         self._announcer = Announcer(metrics)
         self._announce = self._announcer.announce
         self.on_tunnel_over: Callable[[str, str], None] = lambda _connection_id, _journal_id: None
@@ -252,8 +253,13 @@ class ConnectionLog:
             try:
                 return await self._store.write(work)
             except StoreUnavailable as wrong:
-                _log.error("the connection log cannot be written", error=str(wrong), retry_s=delay)
-                await asyncio.sleep(delay)
+                if not self._waiting:  # thousands of links may end with the database
+                    _log.error("the connection log cannot be written", error=str(wrong))
+                self._waiting += 1
+                try:
+                    await asyncio.sleep(delay)
+                finally:
+                    self._waiting -= 1
                 delay = min(delay * 2, RETRY_AT_MOST_S)
 
     # -- reports ----------------------------------------------------------------------------

@@ -157,7 +157,7 @@ class Handshakes:
         try:
             found = await self._accounts.authenticate(token)
         except StoreUnavailable as wrong:
-            await self.refuse(stream, client_ip, 503, "unavailable", str(wrong))
+            await self.refuse(stream, client_ip, 503, "database_unavailable", str(wrong))
             return None
         if not isinstance(found, Refusal):
             return found

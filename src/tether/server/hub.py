@@ -8,6 +8,7 @@ relay and closed in the record, so that a decision never depends on a party that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -16,14 +17,29 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
+from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
-from tether.protocol.messages import EndConnections, WorkspaceStart, WorkspaceStop
+from tether.protocol.messages import (
+    EndConnections,
+    Goodbye,
+    WorkspaceStart,
+    WorkspaceStop,
+    encode,
+)
 from tether.protocol.relaying import RelayGoodbye
 from tether.server.agent_links import AgentLinks
 from tether.server.client_links import ClientLinks
 from tether.server.connlog import ConnectionLog
-from tether.server.handshake import Handshakes
-from tether.server.links import NEVER, TOKEN_REVOKED, ControlLink, Parting, all_closed
+from tether.server.coordination import CoordinationFront
+from tether.server.handshake import Handshakes, Opening
+from tether.server.links import (
+    NEVER,
+    TOKEN_REVOKED,
+    ControlLink,
+    Parting,
+    all_closed,
+    without_database,
+)
 from tether.server.records import OpenTunnel
 from tether.server.relay import Relay
 from tether.server.store import StoreUnavailable
@@ -51,7 +67,9 @@ class Hub:
         log: ConnectionLog,
         relay: Relay,
         clock: Clock,
+        coordination: CoordinationFront,
     ) -> None:
+        self._coordination = coordination
         self._handshakes, self._agents, self._clients = handshakes, agents, clients
         self._connections, self._relay, self._clock = log, relay, clock
 
@@ -65,7 +83,7 @@ class Hub:
             await links.serve(opening)
         except StoreUnavailable as wrong:
             _log.error("control link not served", error=str(wrong))
-            await opening.stream.close(1013, str(wrong))
+            await _turn_away(opening, without_database(wrong))
 
     # -- HubPort ----------------------------------------------------------------------------
 
@@ -111,6 +129,22 @@ class Hub:
     def agent_connected(self, workspace_id: str) -> bool:
         """See `HubPort`."""
         return self._agents.current(workspace_id) is not None
+
+    # -- the database -----------------------------------------------------------------------
+
+    def database_lost(self, wrong: StoreUnavailable) -> None:
+        """Let everybody go until the database is back: tunnels live on meanwhile."""
+        parting = without_database(wrong)
+        links = self.leave_all(parting)
+        self._coordination.close(
+            parting.cause, detail=parting.detail, error="coordinator unhealthy"
+        )
+        _log.error("control links let go", cause=parting.cause, error=str(wrong), links=len(links))
+
+    def database_back(self) -> None:
+        """The database works again."""
+        self._coordination.reopen()
+        _log.info("the database can be written again")
 
     # -- the end of the server --------------------------------------------------------------
 
@@ -213,3 +247,13 @@ class Hub:
 
     def _now(self) -> float:
         return self._clock.now().wall
+
+
+async def _turn_away(opening: Opening, parting: Parting) -> None:
+    """Say goodbye in place of a welcome: there is no link yet, and no row."""
+    goodbye = Goodbye(
+        cause=parting.cause, detail=parting.detail, retry_after_s=parting.retry_after_s
+    )
+    with contextlib.suppress(StreamLost):
+        await opening.stream.send(encode(goodbye))
+    await opening.stream.close(1013, parting.detail)

@@ -108,6 +108,15 @@ WITHDRAWN = {
 }
 """What to tell a peer whose token was withdrawn while it was let in; others: `TOKEN_REVOKED`."""
 
+DATABASE_RETRY_S = 5.0
+"""When a peer may try again that was let go because the database did not answer."""
+
+
+def without_database(wrong: StoreUnavailable) -> Parting:
+    """What to tell whoever cannot be served without the database."""
+    return Parting("server.database_unavailable", detail=str(wrong), retry_after_s=DATABASE_RETRY_S)
+
+
 TOKEN_REVOKED = Parting("auth.token_revoked", retry_after_s=NEVER)
 
 
@@ -192,13 +201,8 @@ class Lines:
             if link.opening.violation:
                 driver.violated(link.opening.violation)
             else:
-                await prepare()
-                if code := await self._still_refused(link.opening):
-                    link.leave(WITHDRAWN.get(code, TOKEN_REVOKED), self.clock.now().wall)
+                await self._prepare(link, prepare)
             await driver.run()
-        except StoreUnavailable as wrong:
-            self._failed(link, str(wrong))
-            await link.opening.stream.close(1011, str(wrong))
         finally:
             gauge.dec()
             if not driver.cell.ended:
@@ -208,6 +212,21 @@ class Lines:
                 link.connection_id, driver.cell.facts, driver.cell.symptoms
             )
             link.closed.set()
+
+    async def deliver(self, link: ControlLink, handling: Awaitable[None]) -> None:
+        """Handle a message; a link that cannot be served without the database is let go."""
+        try:
+            await handling
+        except StoreUnavailable as wrong:
+            link.leave(without_database(wrong), self.clock.now().wall)
+
+    async def _prepare(self, link: ControlLink, prepare: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await prepare()
+            if code := await self._still_refused(link.opening):
+                link.leave(WITHDRAWN.get(code, TOKEN_REVOKED), self.clock.now().wall)
+        except StoreUnavailable as wrong:
+            link.leave(without_database(wrong), self.clock.now().wall)
 
     def _failed(self, link: ControlLink, what: str) -> None:
         fact = ev.InternalFailure(

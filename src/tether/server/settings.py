@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from tether.protocol.carrier_messages import RESUME_S
+from tether.server.agent_version import is_version
 
 MAX_RESUME_S = 30 * 86400.0
 
@@ -62,6 +63,8 @@ class ServerSettings:
     pairing_wait_s: float = 15.0
     resume_s: float = RESUME_S
     """How long a tunnel waits for a peer that fell silent."""
+    min_agent_version: str = ""
+    """Agents that are older are turned away; "" takes all."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -74,6 +77,8 @@ class ServerSettings:
             raise BadSetting(
                 f"tunnels wait for 0 to {MAX_RESUME_S:.0f} s to be resumed, not {self.resume_s:g}"
             )
+        if self.min_agent_version and not is_version(self.min_agent_version):
+            raise BadSetting(f"{self.min_agent_version!r} is no version: write one such as 1.4")
         if self.log_format not in ("json", "text"):
             raise BadSetting(f"the log format is json or text, not {self.log_format}")
         TrustedProxies(self.trusted_proxies)

@@ -1,4 +1,4 @@
-"""What the coordinator does to a stream, and what it says of it.
+"""Why the control plane turns a peer away or ends what it has with one.
 
 Law: rows only; see `causes`.
 """
@@ -9,6 +9,24 @@ from tether.attribution.causes.cause import Cause
 from tether.attribution.vocabulary import Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
+    Cause(
+        "server.database_unavailable",
+        Reason.CONTROL_PLANE_LOST,
+        Initiator.SERVER,
+        False,
+        "The control plane lost its database",
+        "The control plane could not use its database, so it let go of its connections.",
+        "It is redialled on its own; the operator looks at the database's disk, file or server.",
+    ),
+    Cause(
+        "agent.outdated",
+        Reason.PROTOCOL_ERROR,
+        Initiator.SERVER,
+        False,
+        "The agent is too old for this server",
+        "The workspace's agent is of an older version than the server allows.",
+        "Update the agent in the workspace and start it again.",
+    ),
     Cause(
         "coordination.overwritten",
         Reason.SUPERSEDED,
