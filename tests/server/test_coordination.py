@@ -11,7 +11,7 @@ import pytest
 
 from tests.server.live import Live, Peer, running
 from tests.support.coordination import node
-from tether.protocol.coordination import OVERWRITTEN_CAUSE, REFUSED_CAUSE
+from tether.protocol.coordination import REFUSED_CAUSE
 from tether.protocol.coordination_access import MAX_ENDPOINTS
 from tether.protocol.coordination_messages import Departure, Node, PeerUpdate, PeerWord
 from tether.protocol.messages import (
@@ -199,7 +199,7 @@ async def test_two_streams_with_one_token_are_one_peer_and_the_older_is_told(liv
     assert await opened(await live.client(), token) == peer_id
     closed = await client.expect(CoordinateClosed)
     assert (closed.cause, closed.error) == (
-        OVERWRITTEN_CAUSE,
+        "coordination.overwritten",
         "peer ID overwritten by new connection",
     )
     assert await opened(client) != peer_id, "the link lives, and a new id is to be had"
@@ -333,23 +333,32 @@ async def test_a_closed_coordinator_ends_streams_with_its_cause_and_opens_none(l
     assert await opened(pair.agent) == pair.workspace_id
 
 
-async def test_a_peer_that_does_not_read_is_removed_with_its_cause(live: Live) -> None:
+@pytest.mark.parametrize(
+    ("deaf", "cause"), [("client", "client.not_reading"), ("agent", "agent.not_reading")]
+)
+async def test_a_peer_that_does_not_read_is_removed_with_its_cause(
+    live: Live, deaf: str, cause: str
+) -> None:
     pair = await (await Pair(live).join()).meet()
-    transport = pair.client.stream._ws.transport
+    listener, talker = (pair.client, pair.agent) if deaf == "client" else (pair.agent, pair.client)
+    deaf_id, talker_id = pair.client_id, pair.workspace_id
+    if deaf == "agent":
+        deaf_id, talker_id = talker_id, deaf_id
+    transport = listener.stream._ws.transport
     transport.pause_reading()
     coordination = live.server.coordination
-    agent = coordination._coordinator._streams[pair.workspace_id]
+    streams = coordination._coordinator._streams
     for number in range(60_000):  # past the rate limit: what counts is the buffer
-        if pair.client_id not in coordination._coordinator._streams:
+        if deaf_id not in streams:
             break
         where = [f"{'h' * 200}:{number}-{n}" for n in range(MAX_ENDPOINTS)]
-        coordination.request(agent, Coordinate(update_self=pair.node(*where)))
+        coordination.request(streams[talker_id], Coordinate(update_self=node(talker_id, *where)))
         if number % 50 == 0:
             await asyncio.sleep(0)  # whoever reads may read
     transport.resume_reading()
     message = None
     while not isinstance(message, CoordinateClosed):
-        message = await asyncio.wait_for(pair.client.inbox.get(), 5)
-    assert message.cause == "client.not_reading"
-    (update,) = await heard(pair.agent)
-    assert (update.kind, update.cause) == (PeerWord.DISCONNECTED, "client.not_reading")
+        message = await asyncio.wait_for(listener.inbox.get(), 5)
+    assert message.cause == cause
+    (update,) = await heard(talker)
+    assert (update.kind, update.cause) == (PeerWord.DISCONNECTED, cause)

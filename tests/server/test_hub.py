@@ -1050,3 +1050,19 @@ async def test_the_number_of_handshakes_under_way_is_bounded(tmp_path: Path) -> 
         await live.client(user_token)
         for stream in waiting:
             stream._ws.transport.abort()
+
+
+async def test_an_agent_that_is_too_old_is_turned_away_with_a_sentence(tmp_path: Path) -> None:
+    async with running(tmp_path, min_agent_version="1.2") as live:
+        _, token = await live.workspace()
+        old = await Peer.dial(live, token, Party.AGENT, version="1.1.9")
+        old.start()
+        goodbye = await old.over()
+        detail = "this server takes agents from version 1.2 on, and this one is 1.1.9: update it"
+        assert goodbye == Goodbye(cause="agent.outdated", detail=detail, retry_after_s=60.0)
+        (row,) = await live.rows(type="control")
+        closed = await live.closed(row["connection_id"])
+        assert closed["disconnect_cause"] == "agent.outdated"
+        assert (closed["disconnect_initiator"], closed["disconnect_expected"]) == ("server", False)
+        new = await live.agent(token, version="1.2.0")
+        assert new.welcome.workspace == "dev"
