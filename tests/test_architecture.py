@@ -37,6 +37,7 @@ SLEEPS = {
     "agent/reports.py": 1,  # the wait before a report is sent again
     "agent/supervisor.py": 1,  # the beat that says when the agent was last alive
     "cli/control.py": 1,  # the wait before dialling again; backoff and its jitter
+    "cli/witness.py": 1,  # the beat that says when the client was last alive
     "run/children.py": 1,  # a parent that died is looked for: no event tells of it
     "run/server.py": 1,  # the beat that says when the server was last alive
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end

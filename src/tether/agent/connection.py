@@ -73,16 +73,7 @@ class Connection:
         self._log = get_logger("ssh", connection_id=offer.connection_id, user=offer.user)
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(f"ssh-{offer.connection_id[:8]}")
-        self.tunnel = TunnelEnd(
-            stream,
-            me=Party.AGENT,
-            peer=Party.CLIENT,
-            clock=self._clock,
-            version=VERSION,
-            on_data=self._receive,
-            on_half_close=self._half_closed,
-            on_message=self._heard,
-        )
+        self.tunnel = self._tunnel_over(stream, shared)
         client = (offer.client_ip or "0.0.0.0", offer.client_port)
         self._transport = TunnelTransport(self.tunnel, self._tasks, client=client)
         self._sessions = Sessions(
@@ -117,6 +108,19 @@ class Connection:
         self._silence_timer: asyncio.TimerHandle | None = None
         self._refused: list[str] = []
         self._method = ""
+
+    def _tunnel_over(self, stream: MessageStream, shared: Shared) -> TunnelEnd:
+        return TunnelEnd(
+            stream,
+            me=Party.AGENT,
+            peer=Party.CLIENT,
+            clock=self._clock,
+            version=VERSION,
+            on_data=self._receive,
+            on_half_close=self._half_closed,
+            on_message=self._heard,
+            surroundings=shared.surroundings,
+        )
 
     @property
     def cell(self) -> CloseCell:

@@ -22,6 +22,7 @@ from tether.agent.reconnecting_pty import PtySettings
 from tether.agent.session_counts import SessionCounts
 from tether.agent.transfer_policy import TransferPolicy
 from tether.net.clock import Clock
+from tether.net.surroundings import NoSurroundings, Surroundings
 from tether.protocol.messages import ReportItem
 
 if TYPE_CHECKING:
@@ -80,3 +81,4 @@ class Shared:
     ide: IdeWatcher
     terminals: TerminalService
     on_item: Callable[[ReportItem], None]
+    surroundings: Surroundings = field(default_factory=NoSurroundings)

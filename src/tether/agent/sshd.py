@@ -32,6 +32,7 @@ from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, 
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.streams import MessageStream
+from tether.net.surroundings import NoSurroundings, Surroundings
 from tether.net.tasks import Tasks
 from tether.protocol.forwards import ForwardRecord, ForwardRollup
 from tether.protocol.instant import Instant
@@ -68,6 +69,7 @@ class SshServer:
         on_item: Callable[[ReportItem], None] = lambda item: None,
         metrics: AgentMetrics | None = None,
         killed_for_memory: Callable[[int | None], bool] = lambda pid: False,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """`on_item` is given what is to be reported: each session's and each IDE's start and end,
         forwarded connections, file operations. Those of a connection come before its `serve`
@@ -95,6 +97,7 @@ class SshServer:
             ),
             on_item=self._report,
             terminals=self._terminals,
+            surroundings=surroundings or NoSurroundings(),
         )
         self._tasks = Tasks("ssh-server")
         self._connections: dict[str, Connection] = {}

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tether.attribution.vocabulary import Party, Purpose
-from tether.cli.control import Control, Seen
+from tether.cli.control import Control, Seen, ended
 from tether.cli.device_key import ensure_device_key
 from tether.cli.failure import Failure
 from tether.cli.home_region import load_home
 from tether.cli.ways import Ways
+from tether.cli.witness import Witness
 from tether.config import ClientConfig, ClientFiles, client_files, load
 from tether.net.clock import Clock
 from tether.net.direct import dial_direct
@@ -62,6 +63,7 @@ class Connection:
         self.connection_id = ""
         self._stream: ResumableStream | None = None
         self.ways: Ways | None = None
+        self._witness: Witness | None = None
 
     async def open(self) -> ResumableStream:
         """The tunnel's stream, with a carrier in use.
@@ -102,6 +104,14 @@ class Connection:
         )
         self.ways.start()
         await self.ways.ready()
+        self._witness = Witness(
+            self.files,
+            self.config.url,
+            instance_id=self.control.instance_id,
+            clock=self._clock,
+            server=self.control,
+        )
+        self._witness.start(grant.connection_id)
         return stream
 
     async def close(self, seen: Seen | None = None) -> None:
@@ -109,9 +119,11 @@ class Connection:
         if self.ways is not None:
             await self.ways.close()
         try:
-            if seen is not None:
-                await self.control.report(self.connection_id, seen)
+            if seen is not None and self._witness is not None:
+                await self._witness.report(ended(self.connection_id, seen, self._clock))
         finally:
+            if self._witness is not None:
+                await self._witness.close()
             if self._stream is not None:
                 await self._stream.close(1000, "the client has left")
             await self.control.leave()

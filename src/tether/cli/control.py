@@ -99,6 +99,20 @@ class TurnedAway:
 ControlWord: TypeAlias = CarrierGrant | CarrierDenied | Unasked | Back | TurnedAway | DerpMap
 
 
+def ended(connection_id: str, seen: Seen, clock: Clock) -> Ended:
+    """What this client has to say of the end of a tunnel: what it, or its relay, saw."""
+    own = tuple(fact for fact in seen.cell.facts if fact.vantage in _OWN)
+    later = tuple(fact for fact in seen.cell.symptoms if fact.vantage in _OWN)
+    return Ended(
+        connection_id=connection_id,
+        at=clock.now().wall,
+        facts=records_of(own),
+        symptoms=records_of(later),
+        rx_bytes=seen.rx_bytes,
+        tx_bytes=seen.tx_bytes,
+    )
+
+
 class _Live:
     """The link that is up, from its first byte."""
 
@@ -123,14 +137,14 @@ class Control:
         """`on_word` is told the answers to `ask`, and what becomes of the link meanwhile."""
         self._dial, self._clock, self._jitter = dial, clock, jitter
         self.on_word = on_word
-        self._instance = os.urandom(16).hex()
+        self.instance_id = os.urandom(16).hex()
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("control")
         self._live: _Live | None = None
         self._linked = asyncio.Event()
         self._leaving = False
         self._granted: asyncio.Future[TunnelGrant] = self._loop.create_future()
-        self._reported: asyncio.Future[None] = self._loop.create_future()
+        self._handed_in: dict[str, asyncio.Future[None]] = {}
         self._keeping: asyncio.Task[None] | None = None
         self._ponged: asyncio.Future[float] | None = None
         self._doubt_timer: asyncio.TimerHandle | None = None
@@ -240,29 +254,25 @@ class Control:
 
     async def report(self, connection_id: str, seen: Seen) -> bool:
         """Tell the server what we saw of a tunnel's end; True if it has committed that."""
-        own = tuple(fact for fact in seen.cell.facts if fact.vantage in _OWN)
-        later = tuple(fact for fact in seen.cell.symptoms if fact.vantage in _OWN)
-        ended = Ended(
-            connection_id=connection_id,
-            at=self._clock.now().wall,
-            facts=records_of(own),
-            symptoms=records_of(later),
-            rx_bytes=seen.rx_bytes,
-            tx_bytes=seen.tx_bytes,
-        )
-        report = Report(journal_id=self._instance, first_seq=1, items=[ended])
+        return await self.hand_in(self.instance_id, [ended(connection_id, seen, self._clock)])
+
+    async def hand_in(self, journal_id: str, items: list[Ended]) -> bool:
+        """Tell the server what is in a journal, ours or that of a client that is gone; True if it
+        has committed that, now or before."""
+        committed = self._handed_in.setdefault(journal_id, self._loop.create_future())
+        report = Report(journal_id=journal_id, first_seq=1, items=[*items])
         until = self._loop.time() + LINK_WAIT_S
-        while not self._reported.done() and await self._link(until):
+        while not committed.done() and await self._link(until):
             assert self._live is not None, "linked"
             self._live.driver.send(report)
             done, _ = await asyncio.wait(
-                [self._reported, self._live.over],
+                [committed, self._live.over],
                 timeout=REPORT_TIMEOUT_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not done:
                 break
-        return self._reported.done()
+        return committed.done()
 
     async def leave(self) -> None:
         """Say goodbye and wait until it is acknowledged, or for as long as a link lingers."""
@@ -321,7 +331,7 @@ class Control:
                 protocol=PROTOCOL,
                 role="client",
                 version=VERSION,
-                instance_id=self._instance,
+                instance_id=self.instance_id,
                 hostname=socket.gethostname(),
             )
         )
@@ -395,9 +405,10 @@ class Control:
                     self.on_word(message)
             case DerpMap():
                 self.on_word(message)
-            case ReportAck():
-                if not self._reported.done():
-                    self._reported.set_result(None)
+            case ReportAck(journal_id=journal_id):
+                committed = self._handed_in.get(journal_id)
+                if committed is not None and not committed.done():
+                    committed.set_result(None)
             case Pong():
                 if self._ponged is not None and not self._ponged.done():
                     self._ponged.set_result(live.driver.link.rtt_s or 0.0)

@@ -95,6 +95,11 @@ class HostWatch:
             self._sampling.cancel()
             self._sampling = None
 
+    @property
+    def remembered(self) -> tuple[Evidence, ...]:
+        """What happened to the machine and the process, as long ago as is kept."""
+        return tuple(fact for _, fact in self._facts)
+
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
         """The facts of the last minute, or of `silence_s` where that is longer.
 

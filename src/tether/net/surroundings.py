@@ -26,6 +26,23 @@ class NoSurroundings:
         return ()
 
 
+class LateSurroundings:
+    """Surroundings of a process that is often over within a second: watched, and paid for, later.
+
+    `begin` is given the real ones when it is time for them.
+    """
+
+    def __init__(self) -> None:
+        self._real: Surroundings = NoSurroundings()
+
+    def begin(self, real: Surroundings) -> None:
+        """From now on `real` is asked."""
+        self._real = real
+
+    def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
+        return self._real.since(silence_s, local_address)
+
+
 def local_address(stream: object) -> str:
     """The address that `stream` runs from, where it tells."""
     told = getattr(stream, "local_address", "")

@@ -18,6 +18,7 @@ from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream, StreamLost
+from tether.net.surroundings import Surroundings
 from tether.net.tcp_info import is_stalled
 from tether.net.ws_client import dial
 from tether.protocol.frames import control_frame, data_frames, parse_frame
@@ -53,8 +54,10 @@ class TunnelEnd:
         on_data: Callable[[memoryview], Awaitable[None] | None],
         on_half_close: Callable[[], None],
         on_message: Callable[[Message], None],
+        surroundings: Surroundings | None = None,
     ) -> None:
-        """`on_data` may return an awaitable: nothing more is read until it is done."""
+        """`on_data` may return an awaitable: nothing more is read until it is done. `surroundings`
+        tells what happened to this machine when the stream is lost."""
         self._me, self._version, self._clock = me, version, clock
         self._peer, self._stream = peer, stream
         self._loop = asyncio.get_running_loop()
@@ -73,6 +76,7 @@ class TunnelEnd:
             on_data=self._data,
             on_text=self._relay_said,
             lost_peer=Party.RELAY,
+            surroundings=surroundings,
         )
 
     @property

@@ -189,6 +189,7 @@ def _build(
         on_item=report,
         metrics=metrics,
         killed_for_memory=watch.killed_for_memory,
+        surroundings=watch,
     )
     supervisor = Supervisor(
         me=Identity(
