@@ -276,7 +276,10 @@ def attribute_notes(cls: type) -> dict[str, str]:
     return notes
 
 
-TUNNEL_TYPES = ("tunnel_hello", "half_close", "session_result", "redraw")
+TUNNEL_TYPES = (
+    *("tunnel_hello", "half_close", "session_result", "redraw"),
+    *("probe_start", "probe_stop", "probe_result"),
+)
 RELAY_TYPES = tuple(
     name for name, cls in messages.TYPES.items() if cls.__module__.endswith("relay_messages")
 )

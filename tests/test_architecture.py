@@ -33,6 +33,7 @@ LONG_FUNCTIONS = {
 SLEEPS = {
     "agent/control.py": 2,  # the wait before dialling again; backoff and its jitter
     "agent/displays.py": 1,  # the lock of the cookies' file: other programs' locks tell nobody
+    "agent/probe.py": 1,  # sleep(0): a source lets others have their turn
     "agent/port_inspection.py": 1,  # sleep(0): lets the loop breathe in a long scan
     "agent/reports.py": 1,  # the wait before a report is sent again
     "agent/supervisor.py": 1,  # the beat that says when the agent was last alive

@@ -39,6 +39,11 @@ from tether.protocol.fact_record import FactRecord as FactRecord
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
 from tether.protocol.message import Garbage as Garbage, Message as Message
 from tether.protocol.path_records import PathRecord
+from tether.protocol.probe_messages import (
+    ProbeResult as ProbeResult,
+    ProbeStart as ProbeStart,
+    ProbeStop as ProbeStop,
+)
 from tether.protocol.relay_messages import (
     RelayDrain as RelayDrain,
     RelayDraining as RelayDraining,

@@ -1,0 +1,98 @@
+"""A tunnel that only measures itself: echoes, sinks and sources of bytes for `tether speedtest`.
+
+Law: no shell, no files, no memory of what passed. A source is bounded in time and slows down with its
+reader. It ends like any tunnel: when the client leaves, or by whoever ends the agent's tunnels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable
+
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.vocabulary import Party
+from tether.net.clock import Clock
+from tether.net.resumable import ResumableStream
+from tether.net.tasks import Tasks
+from tether.net.tunnel import TunnelEnd
+from tether.protocol.link import State
+from tether.protocol.messages import TUNNEL_CHUNK, Message, ProbeResult, ProbeStart, ProbeStop
+from tether.protocol.probe_messages import MAX_PROBE_S, ProbeMode
+from tether.version import VERSION
+
+
+class Probe:
+    """One such tunnel. Call `run` once."""
+
+    def __init__(self, stream: ResumableStream, *, clock: Clock) -> None:
+        self._clock, self._tasks = clock, Tasks("probe")
+        self._mode = ""
+        self._bytes = 0
+        self._began = 0.0
+        self._source: asyncio.Task[None] | None = None
+        self._enough = asyncio.Event()
+        self.tunnel = TunnelEnd(
+            stream,
+            me=Party.AGENT,
+            peer=Party.CLIENT,
+            clock=clock,
+            version=VERSION,
+            on_data=self._data,
+            on_half_close=lambda: None,
+            on_message=self._message,
+        )
+
+    async def run(self) -> CloseCell:
+        """Serve until the tunnel is over."""
+        try:
+            return await self.tunnel.run()
+        finally:
+            await self._tasks.cancel()
+
+    def _data(self, data: memoryview) -> Awaitable[None] | None:
+        self._bytes += len(data)
+        if self._mode != ProbeMode.ECHO:
+            return None
+        self.tunnel.write(data)
+        return self.tunnel.drain()
+
+    def _message(self, message: Message) -> None:
+        match message:
+            case ProbeStart(mode=mode, seconds=seconds):
+                self._stop_source()
+                self._mode, self._bytes, self._began = mode, 0, self._clock.now().mono
+                if mode == ProbeMode.SOURCE:
+                    self._enough = asyncio.Event()
+                    source = self._flow(min(seconds, MAX_PROBE_S), self._enough)
+                    self._source = self._tasks.spawn(source, "source")
+            case ProbeStop() if self._source is None:
+                self._result(self._bytes)
+            case ProbeStop():
+                self._stop_source()
+            case _:
+                pass  # a newer client has more to say
+
+    def _stop_source(self) -> None:
+        self._enough.set()
+        self._source = None
+
+    async def _flow(self, seconds: float, enough: asyncio.Event) -> None:
+        block, sent = os.urandom(TUNNEL_CHUNK), 0  # nothing on the way can shrink it
+        until = self._began + seconds
+        link = self.tunnel.driver.link
+        while (
+            not enough.is_set()
+            and link.state is State.OPEN  # what is written to one that ends is dropped
+            and self._clock.now().mono < until
+        ):
+            self.tunnel.write(block)
+            sent += len(block)
+            await self.tunnel.drain()
+            await asyncio.sleep(0)  # a stop must be heard, and other tunnels served
+        self._source = None
+        self._result(sent)
+
+    def _result(self, count: int) -> None:
+        seconds = self._clock.now().mono - self._began
+        self.tunnel.send(ProbeResult(mode=self._mode, bytes=count, seconds=round(seconds, 6)))
