@@ -206,3 +206,22 @@ def test_an_endpoint_has_one_form(endpoint: str, parts: tuple[str, int]) -> None
 def test_what_is_no_endpoint_is_no_address_to_dial(endpoint: str) -> None:
     with pytest.raises(DialFailed, match="is no address to dial"):
         split_endpoint(endpoint)
+
+
+async def test_a_reset_after_much_data_is_noticed() -> None:
+    """uvloop stops watching a socket in error after one call."""
+    async with asyncio.timeout(20):
+        for _ in range(20):
+            lost: list[StreamLost] = []
+            one, other = await direct_pair()
+            other.attend(on_message=lambda raw: None, on_lost=lost.append, on_room=lambda: None)
+            while one.room:
+                one.write(bytes(10_000))
+            one._sock.shutdown(socket.SHUT_RDWR)
+            while other.room:
+                other.write(bytes(10_000))
+                await asyncio.sleep(0)
+            while not lost:
+                await asyncio.sleep(0.001)
+            one.abort()
+            other.abort()

@@ -179,12 +179,14 @@ class DirectStream:
             self._loop.remove_reader(self._sock.fileno())
 
     def _readable(self) -> None:
+        """Read until nothing is left: uvloop calls once for a socket in error, and never again."""
         for _ in range(_ROUNDS):
-            if not self._read_once() or not self._reading:
+            if not self._reading or not self._read_once():
                 return
+        self._loop.call_soon(self._readable)
 
     def _read_once(self) -> bool:
-        """Read what is there; False if that was all."""
+        """Read what is there; False if there was nothing."""
         kept, partial = len(self._unread), self._partial
         into = memoryview(_shared)
         into[:kept] = self._unread
@@ -201,18 +203,17 @@ class DirectStream:
             return False
         if self._discarding:
             return True
-        whole = count == sum(map(len, buffers))
         if partial is not None:
             used = min(count, len(partial) - self._filled)
             self._filled += used
             count -= used
             if self._filled < len(partial):
-                return whole
+                return True
             self._partial = None
             self._on_message(partial)
         self._unread = b""
         self._parse(into, kept + count)
-        return whole
+        return True
 
     def _parse(self, data: memoryview, end: int) -> None:
         at = 0
