@@ -213,6 +213,9 @@ async def test_a_tunnel_lives_from_its_joining_to_the_agents_report(record: Reco
         "exit_code": 3,
         "exit_signal": None,
         "rule": "session-exited",
+        "confidence": "high",
+        "proximate_cause": "",
+        "root_event_id": None,
         "incident_id": None,
         "revision": 1,
     }

@@ -40,6 +40,7 @@ _INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
 @click.option("--status", type=click.Choice(["ongoing", "closed"]))
 @click.option("--since", metavar="T", help="15m, 2h, 3d, or 2026-11-23T03:57:12Z.")
 @click.option("--until", metavar="T", help="As --since.")
+@click.option("--incident", metavar="ID", help="Only the ends of this incident.")
 @click.option(
     "--limit", type=click.IntRange(1, 1000), metavar="N", help="At most N; 100 if not told."
 )
@@ -55,6 +56,7 @@ def connections(as_json: bool, kind: str | None, initiator: str | None, **filter
     Examples:
       tether connections --workspace dev
       tether connections --expected false --since 24h
+      tether connections --incident 5f1c7a0e9c4b4d0f9b7d6d0f3a2b1c00
       tether connections --json --status ongoing | jq length
     """
     if initiator is not None:

@@ -159,6 +159,7 @@ class AgentLinks:
                 client_ip=opening.client_ip,
                 journal_id=opening.hello.journal_id,
                 agent_instance=opening.hello.instance_id,
+                node_id=opening.hello.boot_id or None,
             )
         )
         link = AgentLink(opening, connection_id, self._lines.driver(opening, deliver), workspace)

@@ -13,6 +13,7 @@ from tether import log as logs
 from tether.attribution.explain import explain
 from tether.server import rows
 from tether.server.contents import ForwardsEnded, SessionsEnded, Tally
+from tether.server.incidents import Grouped
 from tether.server.metrics import Metrics
 
 _log = logs.get_logger("connections")
@@ -53,7 +54,8 @@ class Announcer:
                     self.on_opened(row["connection_id"])
                 case rows.Closed(judgement=judgement, cut=cut):
                     disconnect = judgement.verdict.disconnect
-                    self._metrics.disconnected(disconnect)
+                    duration_s = row["disconnected_at"] - row["connected_at"]
+                    self._metrics.disconnected(disconnect, duration_s)
                     self._metrics.connections_open.dec()
                     self.count(cut)
                     logs.disconnected(
@@ -61,14 +63,16 @@ class Announcer:
                         "connection closed",
                         disconnect,
                         **about,
-                        duration_s=round(row["disconnected_at"] - row["connected_at"], 3),
+                        duration_s=round(duration_s, 3),
                         rx_bytes=row["rx_bytes"],
                         tx_bytes=row["tx_bytes"],
                         rule=judgement.verdict.rule,
                         sentence=explain(disconnect, row["workspace"] or "").sentence,
                     )
                     self._settled(row["connection_id"])
+                    self._grouped(event.grouped)
                 case rows.Revised(was=was):
+                    self._grouped(event.grouped)
                     self._metrics.revised()
                     _log.info(
                         "connection revised",
@@ -78,6 +82,11 @@ class Announcer:
                         now=row["disconnect_cause"],
                         rule=row["rule"],
                     )
+
+    def _grouped(self, grouped: Grouped | None) -> None:
+        if grouped is not None and grouped.new:
+            self._metrics.incident(grouped.element)
+            _log.warning("incident", incident_id=grouped.incident_id, element=str(grouped.element))
 
     def count(self, tallies: Iterable[Tally]) -> None:
         """These ends are committed."""

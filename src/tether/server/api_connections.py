@@ -50,6 +50,9 @@ async def list_(
     until: Annotated[
         str | None, Query(description=f"Begun before this time. {_WHEN}", examples=["15m"])
     ] = None,
+    incident: Annotated[
+        str | None, Query(description="Ends of this incident.", max_length=64)
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
 ) -> list[Connection]:
     """Those of the caller and of the caller's workspaces; an administrator sees all."""
@@ -67,6 +70,7 @@ async def list_(
         status=status,
         since=_moment("since", since, now),
         until=_moment("until", until, now),
+        incident=incident,
         limit=limit,
     )
     rows = await parts.connlog.list(filters, user)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from tether.attribution.vocabulary import (
     Basis,
+    Confidence,
     ConnectionMethod,
     ConnectionType,
     ConnectType,
@@ -214,6 +215,12 @@ class Connection(Answer):
     exit_signal: str | None = None
     rule: Annotated[str, Field(examples=["agent-came-back"])] | None = None
     """Which rule decided."""
+    confidence: Confidence | None = None
+    """How far to trust it."""
+    proximate_cause: Annotated[str, Field(examples=["client.unreachable"])] | None = None
+    """What the end itself shows, where `disconnect_cause` is what lies behind it; else empty."""
+    root_event_id: str | None = None
+    """The connection that is nearest to what happened, where several ended of it."""
     incident_id: str | None = None
     """Shared by the ends of one incident."""
     revision: int = 0
@@ -323,6 +330,17 @@ class Child(Answer):
     disconnect_cause: str | None = None
 
 
+class Explains(Answer):
+    """A connection whose end this one's explains."""
+
+    connection_id: str
+    connect_type: ConnectType
+    workspace: str | None = None
+    user: str | None = None
+    disconnected_at: Time
+    disconnect_cause: str
+
+
 class FileOperation(Answer):
     """What a client asked to be done to a path; not whether it was done."""
 
@@ -377,6 +395,8 @@ class Explained(Connection):
     because: str = ""
     """Why the rule decided as it did."""
     evidence: list[Evidence] = []
+    explains: list[Explains] = []
+    """Other connections that ended of the same, where this one is the root of an incident."""
     symptoms: list[Evidence] = []
     """Later ends that this one explains."""
     sessions: list[Session] = []

@@ -64,6 +64,9 @@ _AS_STORED = (
     "exit_code",
     "exit_signal",
     "rule",
+    "confidence",
+    "proximate_cause",
+    "root_event_id",
     "incident_id",
     "revision",
 )
@@ -114,6 +117,7 @@ async def explained(
     ]
     said = await rows.testimonies(tx, connection_id)
     forwarded, listed = await contents.forwards_of(tx, connection_id, EXPLAINED)
+    explains = await _explains(tx, row)
     return {
         **_plain(row, now),
         "title": words.title,
@@ -121,7 +125,11 @@ async def explained(
         "advice": words.advice,
         "because": versions[-1]["because"] if versions else "",
         "evidence": [_fact(one, fact) for one in said for fact in one.facts],
-        "symptoms": [_fact(one, fact) for one in said for fact in one.symptoms],
+        "symptoms": [
+            *(_fact(one, fact) for one in said for fact in one.symptoms),
+            *map(_as_symptom, explains),
+        ],
+        "explains": explains,
         "sessions": await contents.sessions_of(tx, connection_id),
         "revisions": versions,
         "children": await contents.children_of(tx, connection_id),
@@ -164,6 +172,40 @@ async def last_agent_end(tx: AsyncConnection, workspace_id: str) -> str:
     return "" if row is None else _words(row).sentence
 
 
+async def _explains(tx: AsyncConnection, root: RowMapping) -> list[dict[str, Any]]:
+    """The ends of the incident whose root this connection is, its own left out."""
+    c = connections.c
+    if root["incident_id"] is None or root["root_event_id"] != root["connection_id"]:
+        return []
+    found = await tx.execute(
+        select(connections)
+        .where(c.incident_id == root["incident_id"], c.connection_id != root["connection_id"])
+        .order_by(c.disconnected_at)
+        .limit(EXPLAINED)
+    )
+    return [
+        {
+            **{name: row[name] for name in ("connection_id", "connect_type", "workspace", "user")},
+            "disconnected_at": iso(row["disconnected_at"]),
+            "disconnect_cause": row["disconnect_cause"],
+        }
+        for row in found.mappings()
+    ]
+
+
+def _as_symptom(end: dict[str, Any]) -> dict[str, Any]:
+    """A later end in the shape of a fact: one timeline shows both."""
+    return {
+        "vantage": "server",
+        "reporter": "server",
+        "time": end["disconnected_at"],
+        "at": end["disconnected_at"],
+        "received_at": end["disconnected_at"],
+        "kind": "connection_ended",
+        "values": {key: end[key] for key in ("connection_id", "disconnect_cause")},
+    }
+
+
 def _visible_to(viewer: Identity) -> ColumnElement[bool]:
     if viewer.is_admin:
         return true()
@@ -181,6 +223,7 @@ def _matching(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
         c.disconnect_cause: filters.cause,
         c.disconnect_initiator: filters.initiator,
         c.status: filters.status,
+        c.incident_id: filters.incident,
     }
     wanted = [column == str(value) for column, value in exact.items() if value is not None]
     if filters.status is None:  # a grant is no connection yet

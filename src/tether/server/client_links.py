@@ -213,6 +213,8 @@ class ClientLinks:
             client_ip=link.opening.client_ip,
             journal_id=agent.journal_id,
             agent_instance=agent.instance_id,
+            node_id=agent.opening.hello.boot_id or None,
+            relay_region=EMBEDDED_REGION,
             method=ConnectionMethod.DERP,
         )
         self._waiting[link][connection_id] = self._lines.clock.now().mono

@@ -136,6 +136,8 @@ class ConnectionLog:
                     client_session_id=new.client_session_id,
                     journal_id=new.journal_id,
                     agent_instance=new.agent_instance,
+                    node_id=new.node_id,
+                    relay_region=new.relay_region,
                     connection_method=str(new.method),
                     created_at=now,
                     connected_at=now if ongoing else None,
@@ -242,7 +244,9 @@ class ConnectionLog:
                 return []
             await rows.add_testimony(tx, connection_id, testimony)
             settled = await rows.settle(tx, row, ended_at=close_at, now=testimony.received_at)
-            return [settled] if settled else []
+            if settled is None:
+                return []
+            return [settled, *await rows.judge_mates(tx, settled.row, testimony.received_at)]
 
         self._announce(await self._surely(work))
 

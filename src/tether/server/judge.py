@@ -102,5 +102,7 @@ def judge(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> Judgem
         "exit_code": disconnect.exit_code,
         "exit_signal": disconnect.exit_signal,
         "rule": verdict.rule,
+        "confidence": str(verdict.confidence),
+        "proximate_cause": verdict.proximate,
     }
     return Judgement(verdict, columns)

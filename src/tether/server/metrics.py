@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import get_args
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
 from tether.attribution.causes import CATALOGUE, Cause
 from tether.attribution.disconnect import Disconnect
-from tether.attribution.vocabulary import ConnectionType, ConnectType, Party
+from tether.attribution.vocabulary import ConnectionType, ConnectType, Element, Party, Reason
 from tether.protocol.apps import FAMILIES
 from tether.protocol.forwards import ForwardEnd, ForwardKind
 from tether.server.identity import RefusalCode
@@ -25,6 +25,9 @@ from tether.server.identity import RefusalCode
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 OTHER = "other"
+
+DURATIONS_S = (1, 10, 60, 300, 1800, 3600, 4 * 3600, 8 * 3600, 24 * 3600, 7 * 24 * 3600)
+"""A command, a look, a sitting, a day, a week."""
 
 
 class ReportOutcome(StrEnum):
@@ -65,6 +68,25 @@ class Metrics:
             "tether_disconnects_total",
             "Connections that ended, by what happened, who began it, and whether it was expected.",
             ["connect_type", "reason", "initiator", "expected"],
+            registry=self.registry,
+        )
+        self._unknown = Counter(
+            "tether_attribution_unknown_total",
+            "Connections whose end nobody could explain when it was judged: each counts as a bug.",
+            ["connect_type"],
+            registry=self.registry,
+        )
+        self._durations = Histogram(
+            "tether_connection_duration_seconds",
+            "How long connections had lived when they ended, by what happened.",
+            ["connect_type", "reason"],
+            buckets=DURATIONS_S,
+            registry=self.registry,
+        )
+        self._incidents = Counter(
+            "tether_incidents_total",
+            "Incidents: several ends that share an element, by what they share.",
+            ["element"],
             registry=self.registry,
         )
         self._revisions = Counter(
@@ -115,9 +137,17 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._start_at_zero()
 
-    def disconnected(self, disconnect: Disconnect) -> None:
+    def disconnected(self, disconnect: Disconnect, duration_s: float = 0.0) -> None:
         """Count the end of one connection. Call once for each row that closes."""
         self._disconnects.labels(*_labels(disconnect.connect_type, disconnect.row)).inc()
+        kind = str(disconnect.connect_type)
+        self._durations.labels(kind, str(disconnect.reason)).observe(duration_s)
+        if disconnect.reason is Reason.UNKNOWN:
+            self._unknown.labels(kind).inc()
+
+    def incident(self, element: Element) -> None:
+        """Count one new incident."""
+        self._incidents.labels(str(element)).inc()
 
     def revised(self) -> None:
         """Count one closed row that was judged anew; `disconnected` is not called again for it."""
@@ -150,6 +180,11 @@ class Metrics:
         for cause in CATALOGUE.values():
             for connect_type in _WHERE.get(cause.code.partition(".")[0], _ALL):
                 self._disconnects.labels(*_labels(connect_type, cause))
+                self._durations.labels(str(connect_type), str(cause.reason))
+        for connect_type in ConnectType:
+            self._unknown.labels(str(connect_type))
+        for element in Element:
+            self._incidents.labels(str(element))
         for role in LINK_ROLES:
             self.control_links.labels(str(role))
         for outcome in ReportOutcome:

@@ -41,6 +41,7 @@ class ConnectionFilter:
     status: ConnectionStatus | None = None
     since: float | None = None
     until: float | None = None
+    incident: str | None = None
     limit: int = DEFAULT_LIMIT
 
 

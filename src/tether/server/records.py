@@ -30,6 +30,8 @@ class NewConnection:
     client_session_id: str | None = None
     journal_id: str | None = None
     agent_instance: str | None = None
+    node_id: str | None = None
+    relay_region: str | None = None
     method: ConnectionMethod = ConnectionMethod.NONE
 
 

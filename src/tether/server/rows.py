@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
-from tether.server import contents
+from tether.server import circumstances, contents, incidents
 from tether.server.contents import LATEST_TIME, Tally
+from tether.server.incidents import Grouped
 from tether.server.judge import Judgement, Testimony, admissible, judge
 from tether.server.schema import ConnectionStatus, connections, evidence, revisions
 
@@ -45,6 +46,7 @@ class Closed:
     judgement: Judgement
     cut: tuple[Tally, ...] = ()
     """What ran over it and ended with it."""
+    grouped: Grouped | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Revised:
     row: RowMapping
     judgement: Judgement
     was: str
+    grouped: Grouped | None = None
 
 
 Event = Opened | Closed | Revised
@@ -135,12 +138,20 @@ async def settle(
         now: the server's clock.
     """
     connection_id = row["connection_id"]
-    judgement = judge(ConnectType(row["connect_type"]), await testimonies(tx, connection_id))
+    kind = ConnectType(row["connect_type"])
+    judgement = judge(kind, await testimonies(tx, connection_id))
     first = row["status"] != ConnectionStatus.CLOSED
+    if first:
+        extra = await circumstances.around(tx, row, judgement, ended_at=ended_at, now=now)
+        if extra:
+            await add_testimony(tx, connection_id, Testimony(Vantage.SERVER, now, extra))
+            judgement = judge(kind, await testimonies(tx, connection_id))
     if not first and not judgement.differs_from(row):
         return None
     revision = row["revision"] + 1
-    changes: dict[str, Any] = {**judgement.columns, "revision": revision}
+    key = incidents.key_of(row, judgement.verdict.disconnect.cause)
+    changes: dict[str, Any] = {**judgement.columns, "revision": revision, "incident_key": key}
+    await incidents.leave(tx, row, key)
     if first:
         connected_at = row["connected_at"] if row["connected_at"] is not None else ended_at
         changes |= {
@@ -163,10 +174,27 @@ async def settle(
     )
     settled = await find(tx, connection_id)
     assert settled is not None, "it was just changed"
+    grouped = None if settled["incident_id"] else await incidents.group(tx, settled)
+    if grouped is not None:
+        settled = await find(tx, connection_id)
+        assert settled is not None, "as before"
     if first:
         cut = await contents.cut(tx, connection_id, settled["disconnected_at"])
-        return Closed(settled, judgement, tuple(cut))
-    return Revised(settled, judgement, was=row["disconnect_cause"])
+        return Closed(settled, judgement, tuple(cut), grouped)
+    return Revised(settled, judgement, was=row["disconnect_cause"], grouped=grouped)
+
+
+async def judge_mates(tx: AsyncConnection, row: RowMapping, now: float) -> list[Event]:
+    """Judge the links of the machine's other agents again, now that this one ended, too."""
+    if row["disconnect_cause"] != "agent.node_lost":
+        return []
+    events: list[Event] = []
+    for mate in await circumstances.mates_to_judge_again(tx, row, now):
+        facts = await circumstances.together(tx, mate, now)
+        await add_testimony(tx, mate["connection_id"], Testimony(Vantage.SERVER, now, facts))
+        settled = await settle(tx, mate, ended_at=now, now=now)
+        events += [settled] if settled else []
+    return events
 
 
 async def relay_heard_end_at(tx: AsyncConnection, connection_id: str) -> float | None:

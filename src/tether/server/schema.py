@@ -216,6 +216,14 @@ connections = Table(
     Column("revision", Integer, nullable=False, server_default="0"),
     Column("parent_id", String),  # of an IDE session: the SSH connection that it began on
     Column("app", String, nullable=False, server_default=""),  # the program that gave it its type
+    Column("node_id", String),  # the boot id of the agent's machine
+    Column("relay_region", String),  # of the relay that its first carrier went through
+    Column(
+        "proximate_cause", String
+    ),  # what the end itself shows, where another cause is behind it
+    Column("confidence", String),  # how far its judgement is trusted
+    Column("root_event_id", String),  # the connection whose end explains its own
+    Column("incident_key", String),  # the element that its end is about
     _one_of("status", ConnectionStatus),
     _one_of("connect_type", ConnectType),
     _one_of("type", ConnectionType),
@@ -247,6 +255,14 @@ connections = Table(
     Index(None, "disconnected_at"),
     Index(None, "incident_id"),
     Index(None, "parent_id"),
+    Index(None, "node_id"),
+    Index(
+        "ix_connections_incident_key",
+        "incident_key",
+        "disconnected_at",
+        sqlite_where=text("incident_key IS NOT NULL"),
+        postgresql_where=text("incident_key IS NOT NULL"),
+    ),
     Index(
         "ix_connections_open",
         "status",
@@ -272,6 +288,17 @@ evidence = Table(
     Index(None, "connection_id"),
     sqlite_autoincrement=True,
 )
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("incident_id", String, primary_key=True),
+    Column("element", String, nullable=False),  # its kind and its name
+    Column("cause", String, nullable=False),  # of its root
+    Column("root_event_id", String, nullable=False),  # the connection that is nearest to it
+    Column("began_at", Double, nullable=False),
+)
+"""Ends that share an element within one window. Its symptoms are the rows with its id."""
 
 revisions = Table(
     "revisions",
