@@ -70,25 +70,7 @@ class Metrics:
             ["connect_type", "reason", "initiator", "expected"],
             registry=self.registry,
         )
-        self._unknown = Counter(
-            "tether_attribution_unknown_total",
-            "Connections whose end nobody could explain when it was judged: each counts as a bug.",
-            ["connect_type"],
-            registry=self.registry,
-        )
-        self._durations = Histogram(
-            "tether_connection_duration_seconds",
-            "How long connections had lived when they ended, by what happened.",
-            ["connect_type", "reason"],
-            buckets=DURATIONS_S,
-            registry=self.registry,
-        )
-        self._incidents = Counter(
-            "tether_incidents_total",
-            "Incidents: several ends that share an element, by what they share.",
-            ["element"],
-            registry=self.registry,
-        )
+        self._count_ends()
         self._revisions = Counter(
             "tether_attribution_revisions_total",
             "Closed connections that later evidence made us judge otherwise.",
@@ -136,6 +118,27 @@ class Metrics:
         )
         ProcessCollector(registry=self.registry)
         self._start_at_zero()
+
+    def _count_ends(self) -> None:
+        self._unknown = Counter(
+            "tether_attribution_unknown_total",
+            "Connections whose end nobody could explain when it was judged: each counts as a bug.",
+            ["connect_type"],
+            registry=self.registry,
+        )
+        self._durations = Histogram(
+            "tether_connection_duration_seconds",
+            "How long connections had lived when they ended, by what happened.",
+            ["connect_type", "reason"],
+            buckets=DURATIONS_S,
+            registry=self.registry,
+        )
+        self._incidents = Counter(
+            "tether_incidents_total",
+            "Incidents: several ends that share an element, by what they share.",
+            ["element"],
+            registry=self.registry,
+        )
 
     def disconnected(self, disconnect: Disconnect, duration_s: float = 0.0) -> None:
         """Count the end of one connection. Call once for each row that closes."""
