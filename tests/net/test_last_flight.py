@@ -179,6 +179,7 @@ def test_what_was_taken_over_is_kept_aside_and_not_taken_over_again(tmp_path: Pa
     ("kills_now", "victims", "want"),
     [
         (3, None, (0, False)),
+        (3, {77: 500.0}, (0, True)),
         (4, None, (1, False)),
         (4, {77: 500.0}, (1, True)),
         (4, {88: 905.0}, (0, False)),
@@ -187,6 +188,7 @@ def test_what_was_taken_over_is_kept_aside_and_not_taken_over_again(tmp_path: Pa
     ],
     ids=[
         "no rise",
+        "the log names the process, which was moved to another group",
         "a rise, and no log to ask",
         "the log names the process",
         "the log names another, and that explains it",

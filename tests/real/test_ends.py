@@ -220,7 +220,7 @@ def test_sigkill_to_the_agent_that_returns(own_stack: Stack) -> None:
         stack.agent.stop(signal.SIGKILL)
         assert ssh.wait(20) == 255
         stack.start_agent()
-    assert (truth(row), row["disconnect_cause"]) == (AGENT_CRASHED, "agent.crashed")
+    assert (truth(row), row["disconnect_cause"]) == (AGENT_CRASHED, "agent.killed")
     assert truth(ended_control(stack, control)) == AGENT_CRASHED
     assert stderr_of(ssh).startswith("tether: ")
 

@@ -136,9 +136,7 @@ def _oom(
     kernel's log names as others; and whether that log names the process itself."""
     before, after = flight.oom_kills, oom_kills_of(flight.memory_group)
     rise = None if before is None or after is None else max(0, after - before)
-    if flight.ended == "clean" or rise == 0:
-        return rise, False
-    known = victims()
+    known = None if flight.ended == "clean" else victims()
     if known is None:
         return rise, False
     instant = clock.now()
