@@ -432,7 +432,7 @@ def test_a_handler_that_fails_ends_the_link_with_its_own_blame(
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-def test_a_server_that_fails_has_no_cause_to_declare_but_tells_the_fact(
+def test_a_server_that_fails_tells_the_fact_and_declares_the_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail(message: Message) -> None:
@@ -444,7 +444,7 @@ def test_a_server_that_fails_has_no_cause_to_declare_but_tells_the_fact(
         link.start()
         link.agent.send(HalfClose())
         await link.over()
-        assert [fact.kind for fact in link.agent.cell.facts] == ["internal_failure"]
+        assert [fact.kind for fact in link.agent.cell.facts] == ["internal_failure", "goodbye_said"]
 
     run(main)
 

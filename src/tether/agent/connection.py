@@ -36,6 +36,7 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.log import get_logger
+from tether.net.exhaustion import exhausted
 from tether.net.streams import MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
@@ -174,7 +175,7 @@ class Connection:
     def failed(self, exc: Exception) -> None:
         """A bug of ours was hit while this connection was handled."""
         self._log.error("ssh connection failed", exc_info=exc)
-        self._leave(self._failure(f"{type(exc).__name__}: {exc}"))
+        self._leave(self._failure(exc))
 
     def said_disconnect(self, code: int, text: str) -> None:
         """SSH_MSG_DISCONNECT arrived."""
@@ -202,7 +203,7 @@ class Connection:
                 self._violated("bytes that are no text where text should be")
             case _:
                 self._log.error("ssh connection failed", exc_info=exc)
-                self._part(self._failure(f"{type(exc).__name__}: {exc}"))
+                self._part(self._failure(exc))
 
     def _violated(self, what: str) -> None:
         self._part(
@@ -265,7 +266,13 @@ class Connection:
         if not self._ssh.over:
             self._ssh.connection_lost(None)
 
-    def _failure(self, what: str) -> Evidence:
+    def _failure(self, wrong: Exception | str) -> Evidence:
+        if isinstance(wrong, str):
+            what = wrong
+        else:
+            what = f"{type(wrong).__name__}: {wrong}"
+            if gone := exhausted(wrong, party=Party.AGENT, at=self._now()):
+                self.cell.note(gone)
         return ev.InternalFailure(
             vantage=Vantage.AGENT, at=self._now(), party=Party.AGENT, what=what[:200]
         )

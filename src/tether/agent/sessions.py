@@ -28,6 +28,7 @@ from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage
 from tether.log import get_logger
+from tether.net.exhaustion import exhausted
 from tether.protocol.messages import Message, SessionRecord, SessionResult, TunnelOffer
 
 _OF_THE_AGENT = frozenset(
@@ -170,10 +171,14 @@ class Sessions:
 
     def terminal_refused(self, session: Session, wrong: OSError) -> None:
         self._went_wrong(session, SessionError.TERMINAL)
+        if gone := exhausted(wrong, party=Party.AGENT, at=self.now()):
+            self._cell.note(gone)
         self._log.warning("no terminal can be opened", error=str(wrong), **_names(session))
 
     def session_failed(self, session: Session, wrong: OSError) -> None:
         self._went_wrong(session, SessionError.START_COMMAND)
+        if gone := exhausted(wrong, party=Party.AGENT, at=self.now(), starting=True):
+            self._cell.note(gone)
         self._log.error("ssh session failed", error=str(wrong), **_names(session))
 
     def session_ended(

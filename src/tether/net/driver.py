@@ -18,6 +18,7 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
+from tether.net.exhaustion import exhausted
 from tether.net.streams import MessageStream, StreamLost
 from tether.net.surroundings import NoSurroundings, Surroundings, local_address
 from tether.net.tasks import Tasks
@@ -254,6 +255,8 @@ class LinkDriver:
             vantage=self._vantage, at=self._clock.now().wall, party=self.link.me, what=what
         )
         code = f"{self.link.me}.internal_error"
+        if gone := exhausted(wrong, party=self.link.me, at=self._clock.now().wall):
+            self.cell.note(gone)
         self.leave_because(failure, cause=code if code in CATALOGUE else "")
 
     def _lost(self, lost: StreamLost) -> None:
