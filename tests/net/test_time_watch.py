@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cgroups import Inhabitant, control_group, inhabitant
 from tests.support.loop import JumpingLoop, run
+from tether.net.cgroup import Cgroup
 from tether.net.clock import ClockReading, ShiftedClocks, SystemClocks, clocks_of
 from tether.net.time_watch import (
     ClockSet,
@@ -214,3 +216,48 @@ def test_a_thread_accounts_for_the_time_that_it_ran() -> None:
     while (now := thread_account()) is not None and now[0] - before[0] < 0.05:
         sum(range(1000))
     assert now is not None
+
+
+LOOKS = (
+    "import time; from tether.net.clock import SystemClocks; "
+    "from tether.net.time_watch import thread_account; "
+    "look = lambda: (SystemClocks().read().mono, SystemClocks().read().boot, *thread_account())"
+)
+
+
+def between(one: Inhabitant) -> tuple[float, float, float, float]:
+    """Seconds on the monotonic clock, on the boot clock, on a CPU, and waiting for one, since `a`."""
+    told = one.run("b = look(); said = ' '.join(str(y - x) for x, y in zip(a, b))")
+    mono, boot, cpu, waited = (float(word) for word in told.strip("'").split())
+    return mono, boot, cpu, waited
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_a_frozen_process_neither_ran_nor_waited_and_its_machine_was_awake() -> None:
+    with control_group("freezer") as group, inhabitant(group) as one:
+        one.run(LOOKS)
+        one.run("a = look()")
+        (group / "freezer.state").write_text("FROZEN")
+        try:
+            time.sleep(0.3)  # time itself is what is looked at
+        finally:
+            (group / "freezer.state").write_text("THAWED")
+        mono, boot, cpu, waited = between(one)
+    assert mono >= 0.3 and abs(boot - mono) < 0.05
+    assert cpu + waited < mono / 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_a_starved_process_waited_for_most_of_the_gap_and_its_group_was_throttled() -> None:
+    with control_group("cpu", cpu__cfs_period_us="100000") as group, inhabitant(group) as one:
+        one.run(LOOKS)
+        counters = Cgroup(one.pid)
+        (group / "cpu.cfs_quota_us").write_text("5000")
+        before = counters.read().throttled_s
+        one.run("a = look(); until = time.process_time() + 0.02")
+        one.run("while time.process_time() < until: pass")
+        mono, _, _, waited = between(one)
+        after = counters.read().throttled_s
+        (group / "cpu.cfs_quota_us").write_text("-1")
+    assert before is not None and after is not None
+    assert max(waited, after - before) >= mono / 2
