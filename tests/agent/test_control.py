@@ -328,7 +328,7 @@ def server_mistakes_us_for_a_client(link: ServerLink) -> None:
     [
         (server_says_goodbye, "server.shutdown", "info"),
         (server_is_killed, "server.vanished", "warning"),
-        (connection_is_reset, "server.vanished", "warning"),
+        (connection_is_reset, "network.middlebox_reset", "warning"),
         (network_falls_silent, "server.unreachable", "warning"),
         (server_raves, "server.protocol_error", "warning"),
         (server_mistakes_us_for_a_client, "server.protocol_error", "warning"),

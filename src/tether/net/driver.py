@@ -69,6 +69,7 @@ class LinkDriver:
         self._lost_peer = lost_peer or link.peer
         self._surroundings = surroundings or NoSurroundings()
         self._vantage = Vantage(str(link.me))
+        self._made_at = clock.now().wall
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -282,7 +283,9 @@ class LinkDriver:
         self.cut(fact, *([counters] if counters else []), *around)
 
     def _around(self, silence_s: float) -> Sequence[Evidence]:
-        return self._surroundings.since(silence_s, local_address(self._stream))
+        """What else happened to this machine, since this link was made."""
+        facts = self._surroundings.since(silence_s, local_address(self._stream))
+        return [fact for fact in facts if fact.at >= self._made_at]
 
     def _tick(self) -> None:
         now = self._clock.now()

@@ -14,6 +14,7 @@ EXAMPLES: tuple[Case, ...] = (
     Case(A2C, (LOGGED_IN, ended(Party.CLIENT, StreamEnd.SILENT))),
     Case(S2A, (ended(Party.AGENT, StreamEnd.RESET, Vantage.SERVER),)),
     Case(S2A, (ended(Party.AGENT, StreamEnd.SILENT, Vantage.SERVER),)),
+    Case(S2A, (ended(Party.SERVER, StreamEnd.RESET, Vantage.AGENT),)),
     Case(S2A, (ended(Party.SERVER, StreamEnd.EOF, Vantage.AGENT),)),
     Case(S2A, (ended(Party.SERVER, StreamEnd.SILENT, Vantage.AGENT),)),
     Case(A2C, (LOGGED_IN, ended(Party.RELAY, StreamEnd.EOF, Vantage.AGENT))),

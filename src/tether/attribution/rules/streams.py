@@ -6,10 +6,10 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import saw
-from tether.attribution.predicates import HARD, SOFT
+from tether.attribution.case import both, saw
+from tether.attribution.predicates import CONTROL, HARD, SOFT
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Confidence, Party
+from tether.attribution.vocabulary import Basis, Confidence, Party, StreamEnd
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -43,6 +43,14 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "Nothing more was heard from the agent.",
         Confidence.MEDIUM,
+    ),
+    Rule(
+        "server-stream-reset",
+        both(CONTROL, saw(ev.StreamEnded, peer=Party.SERVER, how=StreamEnd.RESET)),
+        "network.middlebox_reset",
+        Basis.INFERRED,
+        "The link was reset; a server that ends, even a killed one, as a rule closes it.",
+        Confidence.LOW,
     ),
     Rule(
         "server-stream-ended",
