@@ -7,7 +7,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, strategies as st
 
-from tether.protocol.message import Garbage
 from tether.net.sealed import (
     MAX_RECORD,
     AgentChannel,
@@ -16,6 +15,7 @@ from tether.net.sealed import (
     public_line,
     read_public_line,
 )
+from tether.protocol.message import Garbage
 
 HOST_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 DEVICE_KEY = X25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
