@@ -15,6 +15,7 @@ from tether.server import (
     api_connections,
     api_errors,
     api_health,
+    api_report,
     api_workspaces,
 )
 from tether.server.accounts import Accounts
@@ -86,10 +87,13 @@ def create_api(
         client_ip=client_ip,
         version=version,
     )
-    for module in (api_connections, api_workspaces, api_accounts):
-        app.include_router(
-            module.router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503)
-        )
+    for router in (
+        api_connections.router,
+        api_report.router,
+        api_workspaces.router,
+        api_accounts.router,
+    ):
+        app.include_router(router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503))
     app.include_router(api_health.router)
     api_errors.install(app)
     return app
