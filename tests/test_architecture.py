@@ -44,7 +44,8 @@ SLEEPS = {
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end
     "server/connlog.py": 1,  # an incident's window
     "server/janitor.py": 1,  # the sweep of what nothing else will end
-    "server/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO
+    "net/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO
+    "net/relay_carrier.py": 1,  # the pause of a carrier that is beyond its bandwidth
 }
 """Calls of `asyncio.sleep` per module. Waiting for something that can be told is no reason."""
 

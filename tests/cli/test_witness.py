@@ -14,7 +14,7 @@ from tests.support.clock import EPOCH, LoopClock
 from tests.support.loop import run
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.cli.witness import JOURNAL_AFTER_S, Witness
+from tether.cli.witness import JOURNAL_AFTER_S, WATCH_AFTER_S, Witness
 from tether.config import ClientFiles
 from tether.protocol.link import facts_of, records_of
 from tether.protocol.messages import Ended
@@ -33,10 +33,8 @@ class Server:
 
     reached: bool = True
     told: list[tuple[str, list[Ended]]] = field(default_factory=list)
-    asked: int = 0
 
     async def hand_in(self, journal_id: str, items: list[Ended]) -> bool:
-        self.asked += 1
         if self.reached:
             self.told.append((journal_id, items))
         return self.reached
@@ -60,15 +58,6 @@ async def gone(witness: Witness, directory: Path, at: float = EPOCH + 7) -> None
     await witness.close()
     for path in (directory / "journal").iterdir():
         os.utime(path, (at, at))
-
-
-async def until(what: Callable[[], object]) -> None:
-    """Wait for what threads do; each jump of time gives them a real moment."""
-    for _ in range(200):
-        if what():
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError("waited in vain")
 
 
 def left(directory: Path) -> list[str]:
@@ -98,7 +87,8 @@ def test_a_journal_is_there_while_the_connection_is_and_gone_once_its_end_is_kno
     async def story() -> None:
         witness = client(tmp_path, Server())
         witness.start("c")
-        await until(lambda: left(tmp_path) == ["one"])
+        await asyncio.sleep(JOURNAL_AFTER_S * 2)
+        assert left(tmp_path) == ["one"]
         assert await witness.report(END)
         await witness.close()
         assert left(tmp_path) == []
@@ -117,7 +107,7 @@ def test_an_end_that_the_server_could_not_be_told_of_is_handed_in_by_the_next_cl
         server = Server()
         second = client(tmp_path, server, "two")
         second.start("c2")
-        await until(lambda: left(tmp_path) == ["two"])
+        await asyncio.sleep(WATCH_AFTER_S * 3)
         assert server.told == [("one", [END])], "under the name of the one that saw it"
         assert left(tmp_path) == ["two"]
         await second.close()
@@ -131,7 +121,7 @@ def test_of_a_client_that_died_the_next_one_tells_what_it_noted_and_that_it_died
     async def story() -> None:
         first = client(tmp_path, Server())
         first.start("c")
-        await until(lambda: first._watch)
+        await asyncio.sleep(WATCH_AFTER_S * 2)
         assert first._watch is not None
         first._watch._keep(SLEPT)
         first._note_news()
@@ -140,7 +130,7 @@ def test_of_a_client_that_died_the_next_one_tells_what_it_noted_and_that_it_died
         server = Server()
         second = client(tmp_path, server, "two")
         second.start("c2")
-        await until(lambda: left(tmp_path) == ["two"])
+        await asyncio.sleep(WATCH_AFTER_S * 3)
         await second.close()
         ((journal_id, (item,)),) = server.told
         assert (journal_id, item.connection_id, item.at) == ("one", "c", EPOCH + 7)
@@ -159,14 +149,11 @@ def test_of_a_client_that_died_the_next_one_tells_what_it_noted_and_that_it_died
 
 def test_what_the_server_does_not_commit_stays_for_the_next_client(tmp_path: Path) -> None:
     async def story() -> None:
-        server = Server(reached=False)
-        first, second = client(tmp_path, server, "one"), client(tmp_path, server, "two")
-        first.start("c")
-        await until(lambda: first._watch and left(tmp_path))
-        await gone(first, tmp_path)
-        second.start("c2")
-        await until(lambda: server.asked)
-        await gone(second, tmp_path)
+        for instance in ("one", "two"):
+            witness = client(tmp_path, Server(reached=False), instance)
+            witness.start("c")
+            await asyncio.sleep(WATCH_AFTER_S * 3)
+            await gone(witness, tmp_path)
         assert left(tmp_path) == ["one", "two"]
 
     play(story)
@@ -180,7 +167,7 @@ def test_what_happened_to_the_machine_lately_is_told_with_the_end(
         server = Server()
         witness = client(tmp_path, server)
         witness.start("c")
-        await until(lambda: witness._watch)
+        await asyncio.sleep(WATCH_AFTER_S * 2)
         assert witness._watch is not None
         witness._watch._keep(SLEPT)
         await asyncio.sleep(ago_s)

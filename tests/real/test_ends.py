@@ -242,7 +242,13 @@ def test_sigterm_to_the_server(own_stack: Stack) -> None:
     assert stack.server.stop() == 0
     assert ssh.wait(15) == 255
     stack.start_server()
-    rows = [r for r in stack.connections() if r["id"] not in before]
+
+    def closed() -> list[dict[str, Any]] | None:  # the agent reports it when it is back
+        new = [r for r in stack.connections() if r["id"] not in before]
+        tunnels = [r for r in new if r["connect_type"] == "agent_to_client"]
+        return new if all(r["disconnected_at"] for r in tunnels) else None
+
+    rows = wait_for("the tunnel's row to close", closed)
     (row,) = [r for r in rows if r["connect_type"] == "agent_to_client"]
     assert truth(row) == want
     assert truth(ended_control(stack, control)) == want

@@ -13,10 +13,12 @@ from typing import Any
 
 from tests.support.clock import HandClock
 from tether.server.accounts import Accounts
+from tether.server.derp_maps import DerpMaps
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.metrics import Metrics
 from tether.server.ports import ConnectionFilter
+from tether.server.regions import Regions
 from tether.server.store import Store
 from tether.server.workspaces import Workspaces
 
@@ -99,6 +101,7 @@ class Parts:
     connlog: MemoryConnectionLog
     workspaces: Workspaces
     metrics: Metrics
+    derp_maps: DerpMaps
 
 
 @asynccontextmanager
@@ -118,6 +121,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
             connlog=MemoryConnectionLog(),
             workspaces=Workspaces(store, accounts, hub, clock),
             metrics=Metrics(),
+            derp_maps=DerpMaps(store, clock, Regions(None), from_file=False),
         )
     finally:
         await store.close()

@@ -28,6 +28,7 @@ from tether.protocol.link import Link
 from tether.protocol.messages import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,
+    DerpMap,
     Ended,
     FactRecord,
     Goodbye,
@@ -84,7 +85,7 @@ async def running(
     """A server over `tmp_path`, stopped in order at the end."""
     settings = {
         "link_times": LinkTimes(hello_s=1.0),
-        "graces": Graces(report_s=0.2, agent_s=0.2),
+        "graces": Graces(report_s=0.2, agent_s=0.2, silent_s=0.4, restart_s=0.2),
         **settings,
     }
     server = await Server.start(
@@ -168,6 +169,7 @@ class Peer:
     def __init__(self, live: Live, stream: ClientStream, party: Party, hello: Hello) -> None:
         self.live, self.stream, self.party, self.hello = live, stream, party, hello
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self.maps: asyncio.Queue[Message] = asyncio.Queue()
         self.tasks = Tasks(f"test-{party}")
         clock = SystemClock()
         self.link = Link(me=party, peer=Party.SERVER, now=clock.now())
@@ -177,12 +179,16 @@ class Peer:
             clock=clock,
             pack=encode,
             unpack=decode,
-            deliver=self.inbox.put_nowait,
+            deliver=self._deliver,
         )
         self.run: asyncio.Task[Any] | None = None
         self.welcome: Welcome
         self.seq = 0
         live.peers.append(self)
+
+    def _deliver(self, message: Message) -> None:
+        """Maps come whenever they change: they are kept aside, so that the rest is in order."""
+        (self.maps if isinstance(message, DerpMap) else self.inbox).put_nowait(message)
 
     @classmethod
     async def dial(cls, live: Live, token: str, party: Party, **hello: Any) -> Peer:

@@ -48,6 +48,7 @@ ROW = {
     "created_at": NOW,
     "connected_at": NOW,
     "disconnected_at": NOW,
+    "detached_since": None,
     "duration_s": 1.5,
     "rx_bytes": 10,
     "tx_bytes": 20,
@@ -101,6 +102,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
             workspaces=server.workspaces,
             connlog=server.connlog,
             hub=server.hub,
+            derp_maps=server.derp_maps,
             metrics=server.metrics,
             clock=server.clock,
             version="1.2.3",
@@ -193,6 +195,7 @@ async def test_the_budget_of_failures_is_the_callers_behind_a_trusted_proxy(
         workspaces=api.server.workspaces,
         connlog=api.server.connlog,
         hub=api.server.hub,
+        derp_maps=api.server.derp_maps,
         metrics=api.server.metrics,
         clock=api.server.clock,
         version="1.2.3",
@@ -500,12 +503,26 @@ async def test_a_connection_is_explained_by_a_prefix_of_its_id(api: Api) -> None
         "forwards": [FORWARD],
         "forwards_total": 1,
         "file_operations": [AUDIT],
+        "path_events": [PATH],
+        "path_events_total": 7,
     }
     api.server.connlog.rows.append({**ROW, **told})
     answer = await api.admin.get("/api/v1/connections/3f2")
     assert answer.json() == {**ROW, **told, "id": "3f2a9c01"}
 
 
+PATH = {
+    "at": NOW,
+    "event": "resumed",
+    "carrier": 2,
+    "method": "derp",
+    "where": "fra",
+    "peer": "",
+    "how": "",
+    "errno": "",
+    "gap_s": 1.25,
+    "resent_bytes": 4096,
+}
 FORWARD = {
     "forward_id": 1,
     "kind": "direct_tcpip",
@@ -676,6 +693,7 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         for method, operation in methods.items()
     }
     assert sorted(operations) == [
+        ("DELETE", "/api/v1/derp-map"),
         ("DELETE", "/api/v1/tokens/{token_id}"),
         ("DELETE", "/api/v1/users/{name}"),
         ("DELETE", "/api/v1/workspaces/{name}"),
@@ -683,6 +701,7 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("GET", "/api/v1/connections/{connection_id}"),
         ("GET", "/api/v1/connections/{connection_id}/files"),
         ("GET", "/api/v1/connections/{connection_id}/forwards"),
+        ("GET", "/api/v1/derp-map"),
         ("GET", "/api/v1/tokens"),
         ("GET", "/api/v1/users"),
         ("GET", "/api/v1/whoami"),
@@ -697,6 +716,7 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("POST", "/api/v1/workspaces/{name}/agent-token"),
         ("POST", "/api/v1/workspaces/{name}/start"),
         ("POST", "/api/v1/workspaces/{name}/stop"),
+        ("PUT", "/api/v1/derp-map"),
     ]
     for (_method, path), operation in operations.items():
         assert operation["summary"]

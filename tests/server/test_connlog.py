@@ -25,6 +25,7 @@ from tether.attribution.vocabulary import (
     StreamEnd,
     Vantage,
 )
+from tether.net.relay_carrier import CarrierEnding
 from tether.protocol.link import records_of
 from tether.protocol.messages import (
     Ended,
@@ -36,13 +37,15 @@ from tether.protocol.messages import (
     SessionRecord,
     UnknownItem,
 )
+from tether.protocol.path_records import PathRecord
+from tether.protocol.relay_pairing import CarrierId
+from tether.server import rows
 from tether.server.connlog import PENDING_LIFE_S, ConnectionLog
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.ingest import Reporter
 from tether.server.ports import ConnectionFilter
 from tether.server.records import NewConnection
-from tether.server.relay_tunnel import TunnelEnding
 from tether.server.rows import MAX_FACTS, MAX_TESTIMONIES
 from tether.server.schema import ConnectionStatus, Role
 
@@ -54,6 +57,7 @@ BOB = Identity(kind="user", user="bob", role="member")
 
 AGENT, CLIENT, RELAY, SERVER = Vantage.AGENT, Vantage.CLIENT, Vantage.RELAY, Vantage.SERVER
 JOURNAL = "journal-1"
+C1 = CarrierId("c1")
 
 LOGGED_IN = ev.Authenticated(vantage=AGENT, at=EPOCH, user="alice", method="publickey")
 CLIENT_EOF = ev.StreamEnded(vantage=RELAY, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.EOF)
@@ -74,7 +78,8 @@ class Record:
     log: ConnectionLog
     dev: str
     other: str
-    over: list[tuple[str, str]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    """Tunnels whose client said goodbye."""
     seq: int = 0
 
     async def grant(self, connection_id: str, user: str = "alice", **more: Any) -> str:
@@ -93,10 +98,16 @@ class Record:
         return connection_id
 
     async def tunnel(self, connection_id: str, user: str = "alice", **more: Any) -> str:
-        """A joined tunnel."""
+        """A tunnel that its agent has reported open."""
         await self.grant(connection_id, user, **more)
-        await self.log.tunnel_paired(connection_id)
+        await self.opened(connection_id)
         return connection_id
+
+    async def opened(self, connection_id: str) -> None:
+        """The agent has reported it open: as its report would, and without one that is counted."""
+        now = self.parts.clock.now().wall
+        opened = await self.parts.store.write(lambda tx: rows.mark_open(tx, connection_id, now))
+        self.log._announce([opened] if opened else [])
 
     async def control(self, connection_id: str, **more: Any) -> str:
         new: dict[str, Any] = {
@@ -152,7 +163,7 @@ async def record(tmp_path: Path) -> AsyncIterator[Record]:
         log = ConnectionLog(made.store, made.clock, made.metrics)
         await log.start_run("run-1", booted_at=None)
         made_record = Record(made, log, dev.workspace_id, other.workspace_id)
-        log.on_tunnel_over = lambda *over: made_record.over.append(over)
+        log.on_client_left = made_record.left.append
         yield made_record
 
 
@@ -160,8 +171,8 @@ def ended(connection_id: str, *facts: Evidence, at: float = EPOCH, **more: Any) 
     return Ended(connection_id=connection_id, at=at, facts=records_of(facts), **more)
 
 
-def ending(*facts: Evidence, rx: int = 0, tx: int = 0) -> TunnelEnding:
-    return TunnelEnding(facts, (), rx_bytes=rx, tx_bytes=tx)
+def ending(*facts: Evidence, rx: int = 0, tx: int = 0) -> CarrierEnding:
+    return CarrierEnding(facts, (), rx_bytes=rx, tx_bytes=tx)
 
 
 # -- the life of a row --------------------------------------------------------------------------
@@ -176,7 +187,7 @@ async def test_a_grant_is_no_connection_yet(record: Record) -> None:
 async def test_a_tunnel_lives_from_its_joining_to_the_agents_report(record: Record) -> None:
     await record.grant("c1")
     record.move(2)
-    await record.log.tunnel_paired("c1")
+    await record.opened("c1")
     record.move(10)
     assert await record.report(ended("c1", *EXITED, at=EPOCH + 12, rx_bytes=5, tx_bytes=7)) == 1
     (row,) = await record.log.list(ConnectionFilter(), ADMIN)
@@ -198,6 +209,7 @@ async def test_a_tunnel_lives_from_its_joining_to_the_agents_report(record: Reco
         "created_at": "2027-01-15T08:00:00.000Z",
         "connected_at": "2027-01-15T08:00:02.000Z",
         "disconnected_at": "2027-01-15T08:00:12.000Z",
+        "detached_since": None,
         "duration_s": 10.0,
         "rx_bytes": 5,
         "tx_bytes": 7,
@@ -231,12 +243,18 @@ async def test_an_ongoing_row_has_no_disconnect(record: Record) -> None:
     assert row["sentence"] == "The connection is open: there is no disconnect to explain."
 
 
-async def test_whoever_is_first_opens_the_row(record: Record) -> None:
+async def test_a_relay_that_has_joined_two_legs_opens_no_row(record: Record) -> None:
+    await record.grant("c1")
+    await record.log.carrier_joined(C1)
+    assert await record.ids(status=ConnectionStatus.PENDING) == ["c1"]
+
+
+async def test_an_agent_that_says_it_twice_opens_the_row_once(record: Record) -> None:
     await record.grant("c1")
     await record.report(Opened(connection_id="c1", at=EPOCH - 500))
     record.move(1)
     with capture_logs() as lines:
-        await record.log.tunnel_paired("c1")
+        await record.opened("c1")
     assert (await record.row("c1"))["connected_at"] == "2027-01-15T08:00:00.000Z"
     assert lines == []
 
@@ -246,7 +264,7 @@ async def test_each_change_is_logged_once_and_only_the_close_has_disconnect_fiel
 ) -> None:
     with capture_logs() as lines:
         await record.tunnel("c1")
-        await record.log.tunnel_ended("c1", ending(AGENT_EOF))
+        await record.log.carrier_ended(C1, ending(AGENT_EOF))
         await record.log.close_tunnel("c1", ())
         await record.report(ended("c1", AGENT_DIED))
         await record.report(ended("c1", AGENT_DIED))
@@ -264,7 +282,7 @@ async def test_a_grant_that_nobody_used_is_forgotten(record: Record) -> None:
     await record.grant("c2")
     assert await record.log.forget_unused(lambda _id: False) == 0
     record.move(1)
-    assert await record.log.forget_unused(lambda connection_id: connection_id == "c1") == 0
+    assert await record.log.forget_unused(lambda tunnel: tunnel.connection_id == "c1") == 0
     assert await record.log.forget_unused(lambda _id: False) == 1
     assert await record.ids(status=ConnectionStatus.PENDING) == ["c2"]
 
@@ -538,7 +556,7 @@ async def test_a_report_from_the_journal_ends_when_the_agent_says_within_reason(
 async def test_where_our_relay_saw_the_end_its_clock_counts(record: Record) -> None:
     await record.tunnel("c1")
     record.move(30)
-    await record.log.tunnel_ended("c1", ending(AGENT_EOF))
+    await record.log.carrier_ended(C1, ending(AGENT_EOF))
     record.move(5)
     back = Reporter(vantage=AGENT, since=EPOCH + 34, workspace_id=record.dev)
     await record.report(ended("c1", AGENT_DIED, at=EPOCH + 2), by=back)
@@ -547,7 +565,7 @@ async def test_where_our_relay_saw_the_end_its_clock_counts(record: Record) -> N
 
 async def test_the_relays_bytes_stand_until_the_agent_counts_them(record: Record) -> None:
     await record.tunnel("c1")
-    await record.log.tunnel_ended("c1", ending(CLIENT_EOF, rx=10, tx=20))
+    await record.log.carrier_ended(C1, ending(CLIENT_EOF, rx=10, tx=20))
     row = await record.row("c1")
     assert (row["rx_bytes"], row["tx_bytes"]) == (10, 20)
     await record.report(ended("c1", CLIENT_EOF, rx_bytes=8, tx_bytes=18))
@@ -558,7 +576,7 @@ async def test_the_relays_bytes_stand_until_the_agent_counts_them(record: Record
 async def test_a_post_mortem_without_bytes_keeps_the_relays(record: Record) -> None:
     await record.tunnel("c1")
     await record.report(ended("c1", AGENT_DIED))
-    await record.log.tunnel_ended("c1", ending(AGENT_EOF, rx=10, tx=20))
+    await record.log.carrier_ended(C1, ending(AGENT_EOF, rx=10, tx=20))
     row = await record.row("c1")
     assert (row["rx_bytes"], row["tx_bytes"]) == (10, 20)
 
@@ -566,17 +584,16 @@ async def test_a_post_mortem_without_bytes_keeps_the_relays(record: Record) -> N
 # -- closing without the agent, and revisions ---------------------------------------------------
 
 
-async def test_the_relays_end_alone_does_not_close_a_row(record: Record) -> None:
+async def test_the_end_of_a_carrier_ends_no_tunnel(record: Record) -> None:
     await record.tunnel("c1")
-    await record.log.tunnel_ended("c1", ending(AGENT_EOF))
+    await record.log.carrier_ended(C1, ending(AGENT_EOF))
     assert (await record.row("c1"))["status"] == "ongoing"
-    assert record.over == [("c1", JOURNAL)]
 
 
 async def test_a_row_that_nobody_reports_is_closed_with_what_is_on_file(record: Record) -> None:
     await record.tunnel("c1")
     record.move(60)
-    await record.log.tunnel_ended("c1", ending(AGENT_EOF))
+    await record.log.carrier_ended(C1, ending(AGENT_EOF))
     record.move(15)
     gone = ev.NeverReturned(vantage=SERVER, at=EPOCH, party=Party.AGENT, waited_s=15.0)
     await record.log.close_tunnel("c1", (gone,))
@@ -596,7 +613,7 @@ async def test_a_closed_row_is_not_closed_again(record: Record) -> None:
 
 async def test_later_evidence_revises_the_row_and_keeps_what_it_said(record: Record) -> None:
     await record.tunnel("c1")
-    await record.log.tunnel_ended("c1", ending(AGENT_EOF))
+    await record.log.carrier_ended(C1, ending(AGENT_EOF))
     await record.log.close_tunnel("c1", ())
     record.move(50)
     await record.report(ended("c1", AGENT_DIED))
@@ -622,12 +639,12 @@ async def test_more_evidence_for_the_same_end_is_no_revision(record: Record) -> 
     await record.tunnel("c1")
     await record.report(ended("c1", *EXITED))
     with capture_logs() as lines:
-        await record.log.tunnel_ended("c1", ending(CLIENT_EOF))
+        await record.log.carrier_ended(C1, ending(CLIENT_EOF))
         closed = ev.LocalSideClosed(vantage=CLIENT, at=EPOCH)
         await record.report(ended("c1", closed), by=record.client(), journal_id="x", first_seq=1)
     row = await record.row("c1")
     assert (row["revision"], len(row["evidence"]), lines) == (1, len(EXITED) + 2, [])
-    assert record.over == []
+    assert record.left == []
 
 
 async def test_an_agent_that_is_back_without_its_journal_closes_what_it_forgot(
@@ -642,6 +659,160 @@ async def test_an_agent_that_is_back_without_its_journal_closes_what_it_forgot(
     assert status == {"c1": "ongoing", "c2": "ongoing", "c3": "closed", "c4": "ongoing"}
     (fact,) = (await record.row("c3"))["evidence"]
     assert (fact["kind"], fact["vantage"]) == ("report_missing", "server")
+
+
+async def test_the_goodbye_of_a_client_closes_nothing_and_is_told_to_who_waits(
+    record: Record,
+) -> None:
+    await record.tunnel("c1")
+    bye = ev.GoodbyeSaid(vantage=CLIENT, at=EPOCH, by=Party.CLIENT, cause="client.closed")
+    await record.report(ended("c1", bye), by=record.client(), journal_id="x", first_seq=1)
+    assert record.left == ["c1"]
+    assert (await record.row("c1"))["status"] == "ongoing"
+
+
+async def test_a_client_that_was_merely_cut_off_has_not_left(record: Record) -> None:
+    await record.tunnel("c1")
+    cut = ev.StreamEnded(vantage=CLIENT, at=EPOCH, peer=Party.RELAY, how=StreamEnd.RESET)
+    await record.report(ended("c1", cut), by=record.client(), journal_id="x", first_seq=1)
+    assert record.left == []
+
+
+# -- carriers and the way -----------------------------------------------------------------------
+
+
+def path(event: str, carrier: int = 1, at: float = EPOCH, **more: Any) -> PathRecord:
+    kept = {"method": "derp", "where": "fra", **more}
+    return PathRecord(connection_id="c1", at=at, event=event, carrier=carrier, **kept)
+
+
+async def the_way(record: Record) -> tuple[Any, ...]:
+    row = await record.row("c1")
+    return row["status"], row["connection_method"], row["detached_since"], row["sentence"][:11]
+
+
+async def test_a_detached_tunnel_is_ongoing_and_says_since_when(record: Record) -> None:
+    await record.tunnel("c1")
+    await record.report(path("used"))
+    record.move(7)
+    await record.report(path("detached", peer="client", how="silent"))
+    assert await the_way(record) == ("ongoing", "derp", "2027-01-15T08:00:07.000Z", "No way betw")
+    record.move(5)
+    await record.report(
+        path("resumed", 2, method="direct", where="10.0.0.1:7", gap_s=5.0, resent_bytes=9)
+    )
+    assert await the_way(record) == ("ongoing", "direct", None, "The connect")
+    row = await record.row("c1")
+    assert row["path_events_total"] == 3
+    assert row["path_events"][2] == {
+        "at": "2027-01-15T08:00:00.000Z",
+        "event": "resumed",
+        "carrier": 2,
+        "method": "direct",
+        "where": "10.0.0.1:7",
+        "peer": "",
+        "how": "",
+        "errno": "",
+        "gap_s": 5.0,
+        "resent_bytes": 9,
+    }
+
+
+async def test_a_lost_standby_changes_nothing_but_the_history(record: Record) -> None:
+    await record.tunnel("c1")
+    await record.report(path("used", 2, method="direct"), path("lost", 1, how="eof"))
+    assert await the_way(record) == ("ongoing", "direct", None, "The connect")
+
+
+async def test_the_end_of_the_carrier_in_use_is_a_detachment_before_the_agent_says_so(
+    record: Record,
+) -> None:
+    await record.tunnel("c1")
+    record.move(3)
+    await record.log.carrier_ended(C1, ending(AGENT_EOF))
+    assert await the_way(record) == ("ongoing", "derp", "2027-01-15T08:00:03.000Z", "No way betw")
+
+
+async def test_the_end_of_a_carrier_that_was_left_is_no_detachment(record: Record) -> None:
+    await record.tunnel("c1")
+    await record.report(path("used", 2))
+    await record.log.carrier_ended(C1, ending(CLIENT_EOF))
+    assert (await the_way(record))[2] is None
+
+
+async def test_words_of_a_newer_agent_are_kept_and_change_nothing(record: Record) -> None:
+    await record.tunnel("c1")
+    await record.report(path("teleported", method="wormhole"), path("used", 2, method="wormhole"))
+    assert await the_way(record) == ("ongoing", "derp", None, "The connect")
+    assert [one["event"] for one in (await record.row("c1"))["path_events"]] == [
+        "teleported",
+        "used",
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{"carrier": 0}, {"carrier": 1 << 40}, {"gap_s": -1.0}])
+async def test_a_path_event_that_makes_no_sense_is_refused(
+    record: Record, wrong: dict[str, Any]
+) -> None:
+    await record.tunnel("c1")
+    await record.report(path("used", **wrong))
+    assert (await record.row("c1"))["path_events"] == []
+
+
+async def test_the_history_of_a_way_is_bounded_and_counted(record: Record) -> None:
+    await record.tunnel("c1")
+    await record.report(*(path("used", number) for number in range(1, 301)))
+    row = await record.row("c1")
+    kept = [one["carrier"] for one in row["path_events"]]
+    assert kept == [*range(1, 21), *range(121, 301)]
+    assert row["path_events_total"] == 300
+
+
+async def test_a_tunnel_is_not_judged_by_carriers_that_it_outlived(record: Record) -> None:
+    await record.tunnel("c1")
+    await record.log.carrier_ended(C1, ending(AGENT_EOF))
+    await record.report(path("detached"), path("resumed", 2, gap_s=1.0))
+    await record.log.carrier_ended(CarrierId("c1", 2), ending(CLIENT_EOF))
+    await record.log.close_tunnel("c1", ())
+    row = await record.row("c1")
+    assert row["disconnect_cause"] == "client.vanished"
+    assert [one["values"]["peer"] for one in row["evidence"]] == ["agent", "client"]
+
+
+async def test_an_agent_that_died_may_have_gone_over_to_a_later_carrier(record: Record) -> None:
+    await record.tunnel("c1")
+    await record.report(path("used"))
+    await record.log.carrier_ended(CarrierId("c1", 2), ending(AGENT_EOF))
+    await record.log.close_tunnel("c1", ())
+    assert (await record.row("c1"))["disconnect_cause"] == "agent.vanished"
+
+
+async def test_of_many_carriers_the_last_ones_stay_on_file(record: Record) -> None:
+    await record.tunnel("c1")
+    for number in range(1, MAX_TESTIMONIES + 5):
+        await record.log.carrier_ended(CarrierId("c1", number), ending(CLIENT_EOF))
+    await record.report(path("used", MAX_TESTIMONIES + 5))
+    last = ev.StreamEnded(vantage=RELAY, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.RESET)
+    await record.log.carrier_ended(CarrierId("c1", MAX_TESTIMONIES + 5), ending(last))
+    evidence = (await record.row("c1"))["evidence"]
+    assert len(evidence) == MAX_TESTIMONIES
+    assert evidence[-1]["values"]["how"] == "reset"
+
+
+async def test_a_relay_that_says_it_again_is_heard_once(record: Record) -> None:
+    await record.tunnel("c1")
+    for _ in range(2):
+        await record.log.carrier_ended(C1, ending(CLIENT_EOF, rx=10, tx=20))
+    row = await record.row("c1")
+    assert (len(row["evidence"]), row["rx_bytes"], row["tx_bytes"]) == (1, 10, 20)
+
+
+async def test_the_bytes_of_carriers_add_up_until_the_agent_counts_them(record: Record) -> None:
+    await record.tunnel("c1")
+    for number in (1, 2):
+        await record.log.carrier_ended(CarrierId("c1", number), ending(CLIENT_EOF, rx=10, tx=20))
+    row = await record.row("c1")
+    assert (row["rx_bytes"], row["tx_bytes"]) == (20, 40)
 
 
 # -- runs of the server -------------------------------------------------------------------------
@@ -660,9 +831,19 @@ async def test_a_server_that_died_says_so_of_its_links_and_waits_for_the_agents(
     assert [tunnel.connection_id for tunnel in previous.tunnels] == ["c2"]
     control, tunnel = await record.row("c1"), await record.row("c2")
     assert (control["disconnect_cause"], control["duration_s"]) == ("server.crashed", 5.0)
-    assert tunnel["status"] == "ongoing"
-    (fact,) = tunnel["evidence"]
-    assert (fact["kind"], fact["values"]["host_rebooted"]) == ("previous_run_died", False)
+    assert (tunnel["status"], tunnel["evidence"]) == ("ongoing", [])
+    (death,) = previous.death
+    assert isinstance(death, ev.PreviousRunDied)
+    assert death.host_rebooted is False
+
+
+async def test_agents_that_had_fallen_silent_before_a_restart_are_known(record: Record) -> None:
+    for journal_id, how in (("asleep", StreamEnd.SILENT), ("dead", StreamEnd.EOF)):
+        await record.tunnel(f"c-{journal_id}", journal_id=journal_id)
+        await record.control(f"l-{journal_id}", journal_id=journal_id)
+        lost = ev.StreamEnded(vantage=SERVER, at=EPOCH, peer=Party.AGENT, how=how)
+        await record.log.close_control(f"l-{journal_id}", (lost,), ())
+    assert (await record.log.start_run("run-2", booted_at=None)).silent == {"asleep"}
 
 
 async def test_a_row_that_began_after_the_last_beat_lasts_no_less_than_nothing(

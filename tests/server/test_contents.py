@@ -30,6 +30,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeChannel, IdeSessionRecord
 from tether.protocol.link import records_of
+from tether.protocol.relay_pairing import CarrierId
 from tether.protocol.transfers import FileOperation, FileOperations
 from tether.server import contents, ide_rows
 from tether.server.connlog import ConnectionLog
@@ -318,7 +319,7 @@ async def test_the_sessions_of_an_agent_that_never_returns_end_with_their_connec
 ) -> None:
     await record.tunnel("c1", **RUN)
     await record.report(ide())
-    await record.log.tunnel_ended("c1", ending(AGENT_EOF))
+    await record.log.carrier_ended(CarrierId("c1"), ending(AGENT_EOF))
     await record.log.close_tunnel("c1", ())
     assert (await record.row(IDE))["disconnect_cause"] == "agent.vanished"
 
@@ -326,7 +327,7 @@ async def test_the_sessions_of_an_agent_that_never_returns_end_with_their_connec
 async def test_the_report_of_an_orphans_end_revises_it(record: Record) -> None:
     await record.tunnel("c1", **RUN)
     await record.report(ide())
-    await record.log.tunnel_ended("c1", ending(AGENT_EOF))
+    await record.log.carrier_ended(CarrierId("c1"), ending(AGENT_EOF))
     await record.log.close_tunnel("c1", ())
     with capture_logs() as lines:
         await record.report(ide(KILLED, lasted=1.0))

@@ -362,7 +362,7 @@ async def test_a_link_is_kept_alive_by_pings(tmp_path: Path) -> None:
         _, token = await live.workspace()
         stream = await raw_link(live, token)
         await stream.send(encode(HELLO))
-        welcome = await asyncio.wait_for(stream.recv(), PATIENT)
+        welcome, _the_map = [await asyncio.wait_for(stream.recv(), PATIENT) for _ in range(2)]
         for _ in range(20):
             raw = await asyncio.wait_for(stream.recv(), PATIENT)
             assert isinstance(raw, bytes)
@@ -706,17 +706,36 @@ async def test_a_killed_agent_that_never_returns_is_closed_after_the_grace(
     assert {"stream_ended", "never_returned"} <= kinds
 
 
-async def test_an_agent_that_stays_and_does_not_report_is_not_said_to_be_gone(
+async def test_a_tunnel_whose_carrier_ended_waits_for_its_agents_word(
     live: Live, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
     tunnel.client._ws.transport.abort()  # type: ignore[attr-defined]
-    row = await live.closed(tunnel.connection_id)
-    assert row["disconnect_cause"] == "client.vanished"
-    assert "never_returned" not in {one["kind"] for one in row["evidence"]}
+    await tunnel.agent.recv()
+    await asyncio.sleep(0.5)  # longer than any grace
+    row = await live.row(tunnel.connection_id)
+    assert row["status"] == "ongoing"
+    assert row["detached_since"] is not None
     await agent.report(ended(tunnel.connection_id, stream_ended(Party.CLIENT)))
-    assert (await live.row(tunnel.connection_id))["revision"] in (1, 2)
+    assert (await live.row(tunnel.connection_id))["disconnect_cause"] == "client.vanished"
+
+
+async def test_a_tunnel_whose_client_said_goodbye_is_closed_though_its_agent_says_nothing(
+    live: Live, token: str
+) -> None:
+    agent, client = await live.agent(token), await live.client()
+    tunnel = await join(client, agent)
+    bye = ev.GoodbyeSaid(
+        vantage=Vantage.CLIENT,
+        at=SystemClock().now().wall,
+        by=Party.CLIENT,
+        cause="client.closed",
+    )
+    await client.report(ended(tunnel.connection_id, records_of((bye,))[0]))
+    row = await live.closed(tunnel.connection_id)
+    assert row["disconnect_cause"] == "client.closed"
+    assert "never_returned" not in {one["kind"] for one in row["evidence"]}
 
 
 async def test_an_agent_that_returns_in_time_tells_it_first(tmp_path: Path) -> None:
@@ -905,26 +924,36 @@ async def test_an_agent_whose_token_was_replaced_is_told_to_come_again(
 # -- the end of the server ----------------------------------------------------------------------
 
 
-async def test_a_stopping_server_says_goodbye_to_all_and_closes_every_row(
-    live: Live, token: str
+async def test_a_stopping_server_says_goodbye_to_all_and_leaves_the_tunnels_to_their_ends(
+    tmp_path: Path,
 ) -> None:
-    agent, client = await live.agent(token), await live.client()
-    tunnel = await join(client, agent)
     actor = "signal:15 from pid 1 uid 0"
-    tasks = Tasks("test")
-    stopping = tasks.spawn(live.stop(actor), "stop")
-    raw = await asyncio.wait_for(tunnel.agent.recv(), PATIENT)
-    assert isinstance(raw, str)
-    assert decode_word(raw) == RelayGoodbye(cause="server.shutdown", actor=actor)
-    said = ev.GoodbyeSaid(
-        vantage=Vantage.RELAY, at=0.0, by=Party.RELAY, cause="server.shutdown", actor=actor
-    )
-    await agent.report(ended(tunnel.connection_id, records_of((said,))[0]))
-    goodbyes = [await agent.over(), await client.over()]
-    await stopping
+    async with running(tmp_path) as live:
+        _, token = await live.workspace()
+        agent, client = await live.agent(token), await live.client()
+        tunnel = await join(client, agent)
+        tasks = Tasks("test")
+        stopping = tasks.spawn(live.stop(actor), "stop")
+        raw = await asyncio.wait_for(tunnel.agent.recv(), PATIENT)
+        assert isinstance(raw, str)
+        assert decode_word(raw) == RelayGoodbye(cause="server.shutdown", actor=actor)
+        goodbyes = [await agent.over(), await client.over()]
+        await stopping
     assert [(g.cause, g.actor, g.retry_after_s) for g in goodbyes if g] == [
         ("server.shutdown", actor, 1.0)
     ] * 2
+    async with running(tmp_path) as again:
+        hello = agent.hello
+        back = await again.agent(
+            token,
+            instance_id=hello.instance_id,
+            journal_id=hello.journal_id,
+            open_connections=[tunnel.connection_id],
+        )
+        await asyncio.sleep(0.5)  # longer than any grace
+        row = await again.row(tunnel.connection_id)
+        assert (row["status"], row["disconnect_cause"]) == ("ongoing", None)
+        await back.vanish()
 
 
 async def test_a_client_that_leaves_because_its_tunnel_ended_was_still_ended_by_the_server(
@@ -941,7 +970,7 @@ async def test_a_client_that_leaves_because_its_tunnel_ended_was_still_ended_by_
         await client.over()
         await stopping
     async with running(tmp_path) as again:
-        rows = [await again.row(c.connection_id) for c in (client, agent, tunnel)]
+        rows = [await again.row(c.connection_id) for c in (client, agent)]
     assert {truth(row) for row in rows} == {("server.shutdown", "server_shutdown", "server", True)}
     assert {row["disconnect_actor"] for row in rows} == {"signal:15 from pid 1 uid 0"}
 

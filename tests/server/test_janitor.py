@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import pytest
 
-from tests.support.clock import HandClock
+from tests.support.clock import EPOCH, HandClock
 from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, Vantage
 from tether.server.connlog import ConnectionLog
-from tether.server.janitor import Janitor, _Awaited
+from tether.server.janitor import AGAIN_S, Janitor
 from tether.server.records import OpenTunnel
+from tether.server.runs import PreviousRun
 from tether.server.schema import ConnectionStatus
 from tether.server.settings import Graces
 from tether.server.store import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 
+DAY = 86400.0
+ONGOING, PENDING = ConnectionStatus.ONGOING, ConnectionStatus.PENDING
 
-class Closed:
+
+def tunnel(
+    connection_id: str,
+    journal_id: str = "j",
+    instance_id: str = "run-1",
+    status: ConnectionStatus = ONGOING,
+) -> OpenTunnel:
+    return OpenTunnel(connection_id, status, "w", journal_id, instance_id)
+
+
+class Log:
     """As much of a connection log as the janitor uses: keeps what it is asked to close."""
 
-    def __init__(self) -> None:
-        self.tunnels: dict[str, list[str]] = {}
+    def __init__(self, *tunnels: OpenTunnel) -> None:
+        self.open = {one.connection_id: one for one in tunnels}
+        self.closed: dict[str, list[str]] = {}
+        self.ended_at: dict[str, float | None] = {}
         self.broken = False
+
+    async def open_tunnels(self, *, journal_id: str) -> Sequence[OpenTunnel]:
+        if self.broken:
+            raise StoreUnavailable("the disk is full")
+        return [one for one in self.open.values() if one.journal_id == journal_id]
 
     async def close_tunnel(
         self, connection_id: str, facts: Iterable[ev.Evidence], *, ended_at: float | None = None
     ) -> None:
         if self.broken:
             raise StoreUnavailable("the disk is full")
-        self.tunnels[connection_id] = [type(fact).__name__ for fact in facts]
+        self.open.pop(connection_id, None)
+        self.closed[connection_id] = [type(fact).__name__ for fact in facts]
+        self.ended_at[connection_id] = ended_at
 
 
 class Site:
     """A janitor whose clock stands still."""
 
-    def __init__(self, **graces: Any) -> None:
-        self.clock, self.closed, self.alive = HandClock(100.0), Closed(), set[str]()
+    def __init__(self, *tunnels: OpenTunnel, **graces: Any) -> None:
+        self.clock, self.log, self.alive = HandClock(100.0), Log(*tunnels), set[str]()
         self.janitor = Janitor(
-            log=cast(ConnectionLog, self.closed),
+            log=cast(ConnectionLog, self.log),
             lives=self.alive.__contains__,
             clock=self.clock,
             graces=Graces(**graces),
@@ -50,105 +73,147 @@ class Site:
         """What is closed by then."""
         self.clock.mono = mono
         await self.janitor._close_due()
-        return self.closed.tunnels
+        return self.log.closed
 
 
-async def test_a_tunnel_is_closed_if_its_agent_does_not_report_in_time() -> None:
-    site = Site()
-    site.janitor.agent_here("j")
+# -- while the agent is there ---------------------------------------------------------------------
+
+
+async def test_a_tunnel_whose_agent_is_there_is_the_agents_however_long_it_is_detached() -> None:
+    site = Site(tunnel("c1"))
+    site.janitor.agent_here("j", "run-1")
+    assert await site.at(100.0 + 30 * DAY) == {}
+    assert site.janitor.next_due() is None
+
+
+async def test_a_tunnel_whose_client_left_is_closed_if_its_agent_does_not_report_in_time() -> None:
+    site = Site(tunnel("c1"))
+    site.janitor.agent_here("j", "run-1")
     site.clock.mono = 200.0
-    site.janitor.tunnel_over("c1", "j")
+    site.janitor.client_left("c1")
+    site.clock.mono = 210.0
+    site.janitor.client_left("c1")  # said twice is not longer
     assert await site.at(214.9) == {}
     assert await site.at(215.0) == {"c1": []}
 
 
 async def test_a_report_in_time_leaves_nothing_to_close() -> None:
-    site = Site()
-    site.janitor.tunnel_over("c1", "j")
+    site = Site(tunnel("c1"))
+    site.janitor.agent_here("j", "run-1")
+    site.janitor.client_left("c1")
     site.janitor.closed("c1")
     assert await site.at(1000.0) == {}
 
 
-async def test_an_agent_that_is_killed_and_stays_away_never_returned() -> None:
-    site = Site()
-    site.janitor.agent_here("j")
-    site.clock.mono = 200.0
-    site.janitor.tunnel_over("c1", "j")
-    site.clock.mono = 200.01
-    site.janitor.agent_gone("j")
-    assert await site.at(215.0) == {"c1": ["NeverReturned"]}
+async def test_a_new_run_of_the_agent_has_the_time_to_report_what_the_old_one_left() -> None:
+    site = Site(tunnel("c1"), tunnel("c2", instance_id="run-2"))
+    site.janitor.agent_here("j", "run-2")
+    assert await site.at(114.9) == {}
+    assert await site.at(115.0) == {"c1": []}
 
 
-async def test_an_agent_lost_before_its_tunnel_ended_has_less_time() -> None:
-    site = Site(report_s=15, agent_s=15)
-    site.janitor.agent_here("j")
+# -- while it is gone -----------------------------------------------------------------------------
+
+
+async def test_an_agent_whose_stream_ended_and_who_stays_away_never_returned() -> None:
+    site = Site(tunnel("c1"), tunnel("c2"), tunnel("c3", "another"))
+    site.janitor.agent_here("j", "run-1")
     site.clock.mono = 200.0
-    site.janitor.agent_gone("j")
-    site.clock.mono = 210.0
-    site.janitor.tunnel_over("c1", "j")
+    site.janitor.agent_gone("j", silent=False)
     assert await site.at(214.9) == {}
-    assert await site.at(215.0) == {"c1": ["NeverReturned"]}
+    assert await site.at(215.0) == {"c1": ["NeverReturned"], "c2": ["NeverReturned"]}
+    assert site.log.ended_at["c1"] == EPOCH + 200.0
 
 
-async def test_a_tunnel_that_outlived_its_agents_link_for_long_is_closed_when_it_ends() -> None:
-    site = Site()
-    site.janitor.agent_here("j")
-    site.janitor.agent_gone("j")
-    site.clock.mono = 5000.0
-    site.janitor.tunnel_over("c1", "j")
-    assert await site.at(5000.0) == {"c1": ["NeverReturned"]}
-
-
-async def test_an_agent_that_was_lost_just_now_is_not_said_to_have_stayed_away() -> None:
-    site = Site(report_s=5, agent_s=15)
-    site.janitor.agent_here("j")
+async def test_an_agent_that_fell_silent_is_waited_for_as_long_as_tunnels_are_kept() -> None:
+    site = Site(tunnel("c1"))
+    site.janitor.agent_here("j", "run-1")
     site.clock.mono = 200.0
-    site.janitor.tunnel_over("c1", "j")
-    site.clock.mono = 204.0
-    site.janitor.agent_gone("j")
-    assert await site.at(205.0) == {"c1": []}
+    site.janitor.agent_gone("j", silent=True)
+    assert await site.at(200.0 + DAY - 1) == {}
+    assert await site.at(200.0 + DAY) == {"c1": ["NeverReturned"]}
 
 
-async def test_an_agent_that_comes_back_gets_the_time_to_report_anew() -> None:
-    site = Site()
-    site.janitor.agent_here("j")
-    site.clock.mono = 200.0
-    site.janitor.tunnel_over("c1", "j")
-    site.janitor.agent_gone("j")
-    site.clock.mono = 214.0
-    site.janitor.agent_here("j")
-    assert await site.at(228.9) == {}
-    assert await site.at(229.0) == {"c1": []}
+async def test_an_agent_that_comes_back_as_the_same_run_has_lost_nothing() -> None:
+    site = Site(tunnel("c1"))
+    site.janitor.agent_here("j", "run-1")
+    site.janitor.agent_gone("j", silent=False)
+    site.clock.mono = 114.0
+    site.janitor.agent_here("j", "run-1")
+    assert await site.at(10_000.0) == {}
 
 
-async def test_a_tunnel_that_lives_is_left_alone() -> None:
-    site = Site()
-    site.janitor.tunnel_over("c1", "j")
+async def test_a_tunnel_that_a_relay_carries_is_closed_when_it_does_not_any_more() -> None:
+    site = Site(tunnel("c1"))
+    site.janitor.agent_gone("j", silent=False)
     site.alive.add("c1")
     assert await site.at(1000.0) == {}
+    site.alive.clear()
+    assert await site.at(1000.0 + AGAIN_S - 0.1) == {}
+    assert await site.at(1000.0 + AGAIN_S) == {"c1": ["NeverReturned"]}
 
 
-async def test_tunnels_of_the_last_run_wait_from_the_start_of_this_one() -> None:
-    site = Site()
-    tunnel = OpenTunnel("c1", ConnectionStatus.ONGOING, "w", "j")
-    site.janitor.inherit([tunnel], ended_at=90.0)
-    assert await site.at(114.9) == {}
-    assert await site.at(115.0) == {"c1": ["NeverReturned"]}
+async def test_a_grant_that_was_not_used_is_not_closed_but_spared_while_its_agent_is_gone() -> None:
+    granted = tunnel("c1", status=PENDING)
+    site = Site(granted)
+    site.janitor.agent_here("j", "run-1")
+    assert not site.janitor._spared(granted)
+    site.janitor.agent_gone("j", silent=False)
+    assert site.janitor._spared(granted)
+    assert await site.at(1000.0) == {}
+    assert not site.janitor._spared(granted)
+
+
+# -- after a restart of the server ------------------------------------------------------------------
+
+
+DEATH = ev.PreviousRunDied(
+    vantage=Vantage.SERVER, at=EPOCH, party=Party.SERVER, host_rebooted=False, last_alive_at=EPOCH
+)
+
+
+def previous(*tunnels: OpenTunnel, **more: Any) -> PreviousRun:
+    return PreviousRun(True, EPOCH + 90.0, tunnels, 0, **more)
+
+
+async def test_tunnels_of_the_last_run_wait_a_minute_for_their_agents() -> None:
+    site = Site(tunnel("c1"), tunnel("c2", "k"))
+    site.janitor.inherit(previous(*site.log.open.values(), death=(DEATH,)))
+    site.clock.mono = 130.0
+    site.janitor.agent_here("k", "run-1")
+    assert await site.at(159.9) == {}
+    assert await site.at(160.0) == {"c1": ["NeverReturned", "PreviousRunDied"]}
+    assert site.log.ended_at["c1"] == EPOCH + 90.0
+
+
+async def test_an_agent_that_slept_through_a_restart_is_waited_for_as_before() -> None:
+    site = Site(tunnel("c1"))
+    site.janitor.inherit(previous(tunnel("c1"), silent=frozenset({"j"})))
+    assert await site.at(100.0 + DAY - 1) == {}
+    assert await site.at(100.0 + DAY) == {"c1": ["NeverReturned"]}
+
+
+# -- trouble ----------------------------------------------------------------------------------------
 
 
 async def test_what_cannot_be_closed_now_is_closed_later() -> None:
-    site = Site()
-    site.janitor.tunnel_over("c1", "j")
-    site.closed.broken = True
+    site = Site(tunnel("c1"), tunnel("c2", "k", "run-0"), tunnel("c3", "l"))
+    site.janitor.agent_gone("j", silent=False)
+    site.janitor.agent_here("k", "run-1")
+    site.janitor.client_left("c3")
+    site.log.broken = True
     assert await site.at(200.0) == {}
-    site.closed.broken = False
-    assert await site.at(204.9) == {}
-    assert await site.at(205.0) == {"c1": ["NeverReturned"]}
+    site.log.broken = False
+    assert await site.at(200.0 + AGAIN_S - 0.1) == {}
+    assert set(await site.at(200.0 + AGAIN_S)) == {"c1", "c2", "c3"}
 
 
-@pytest.mark.parametrize("here", [True, False])
-async def test_nothing_is_waited_for_longer_than_the_grace(here: bool) -> None:
-    site = Site(report_s=15, agent_s=1000)
-    if here:
-        site.janitor.agent_here("j")
-    assert site.janitor.due_at(_Awaited("j", 200.0, None)) == 215.0
+@pytest.mark.parametrize("silent", [True, False])
+async def test_too_many_lost_agents_shorten_the_longest_wait(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tether.server.janitor.MAX_JOURNALS", 2)
+    site = Site(tunnel("c1", "j1"), tunnel("c2", "j2"))
+    for number in (1, 2, 3):
+        site.janitor.agent_gone(f"j{number}", silent=silent)
+    assert await site.at(100.0) == {"c1": ["NeverReturned"]}

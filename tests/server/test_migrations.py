@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tether.server.migrate import migrate, unmigrate
-from tether.server.schema import metadata
+from tether.server.relay_tables import metadata
 from tether.server.store import Store, StoreUnavailable
 
 
@@ -112,7 +112,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path:
 def test_the_scripts_travel_with_the_package() -> None:
     folder = resources.files("tether.server") / "migrations"
     assert (folder / "env.py").is_file()
-    for name in ("v0001_initial.py", "v0002_contents.py"):
+    for name in ("v0001_initial.py", "v0002_contents.py", "v0003_paths.py"):
         assert (folder / "versions" / name).is_file()
 
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.clock import HandClock
 from tether.attribution.vocabulary import Party
-from tether.server.tickets import TICKET_LIFE_S, Ticket, TicketRefused, Tickets
+from tether.net.relay_tickets import TICKET_LIFE_S, Ticket, TicketGate, TicketRefused
+from tether.protocol.relay_pairing import CarrierId
+from tether.server import tickets as minting
 
 KEY = Ed25519PrivateKey.generate()
+REGION = "here"
+
+
+class Tickets(TicketGate):
+    """A relay that takes what its server mints."""
+
+    def __init__(self, key: Ed25519PrivateKey, clock: HandClock, **more: int) -> None:
+        super().__init__(REGION, clock, [key.public_key()], **more)
+        self._minting = minting.Tickets(key, clock)
+
+    def mint(self, connection_id: str, leg: Party, number: int = 1, region: str = REGION) -> str:
+        return self._minting.mint(CarrierId(connection_id, number), leg, region)
 
 
 @pytest.fixture
@@ -35,7 +51,9 @@ def forge(clock: HandClock, key: Ed25519PrivateKey = KEY, **changes: object) -> 
     claims = {
         "aud": "relay",
         "cid": "c1",
+        "car": 1,
         "leg": "client",
+        "reg": REGION,
         "jti": "j1",
         "iat": now,
         "exp": now + 60,
@@ -47,6 +65,37 @@ def forge(clock: HandClock, key: Ed25519PrivateKey = KEY, **changes: object) -> 
 @pytest.mark.parametrize("leg", [Party.CLIENT, Party.AGENT])
 def test_a_ticket_says_which_leg_of_which_connection(tickets: Tickets, leg: Party) -> None:
     assert tickets.redeem(tickets.mint("c1", leg)) == Ticket("c1", leg)
+
+
+def test_a_ticket_says_which_carrier(tickets: Tickets) -> None:
+    ticket = tickets.redeem(tickets.mint("c1", Party.AGENT, number=7))
+    assert (ticket, ticket.carrier_id) == (Ticket("c1", Party.AGENT, 7), CarrierId("c1", 7))
+
+
+def test_a_ticket_is_good_at_one_region(tickets: Tickets) -> None:
+    elsewhere = tickets.mint("c1", Party.CLIENT, region="elsewhere")
+    assert refusal(tickets, elsewhere) == "ticket_invalid"
+
+
+def test_a_relay_that_was_told_no_key_yet_asks_to_try_again(clock: HandClock) -> None:
+    token = Tickets(KEY, clock).mint("c1", Party.CLIENT)
+    with pytest.raises(TicketRefused) as refused:
+        TicketGate(REGION, clock).redeem(token)
+    assert refused.value.code == "relay_busy"
+
+
+def test_either_of_two_keys_signs_good_tickets(clock: HandClock) -> None:
+    other = Ed25519PrivateKey.generate()
+    gate = TicketGate(REGION, clock, [other.public_key(), KEY.public_key()])
+    for key in (KEY, other):
+        carrier = CarrierId("c1", 2)
+        token = minting.Tickets(key, clock).mint(carrier, Party.CLIENT, REGION)
+        assert gate.redeem(token) == Ticket("c1", Party.CLIENT, 2)
+
+
+def test_the_keys_that_a_relay_is_told_are_the_ones_that_sign(clock: HandClock) -> None:
+    (told,) = minting.Tickets(KEY, clock).public_keys
+    assert base64.b64decode(told) == KEY.public_key().public_bytes_raw()
 
 
 def test_a_ticket_is_good_once(tickets: Tickets) -> None:
@@ -85,6 +134,12 @@ def test_a_spent_ticket_stays_spent_until_it_expires(tickets: Tickets, clock: Ha
         {"leg": "server"},
         {"leg": "middle"},
         {"leg": None},
+        {"car": None},
+        {"car": 0},
+        {"car": 1 << 31},
+        {"car": "first"},
+        {"reg": None},
+        {"reg": "elsewhere"},
         {"cid": None},
         {"jti": None},
         {"exp": None},

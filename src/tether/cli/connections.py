@@ -19,6 +19,7 @@ from tether.cli.output import (
     clean,
     json_option,
     local_time,
+    moment,
     print_json,
     print_table,
     span,
@@ -85,10 +86,22 @@ def cells(row: dict[str, Any]) -> tuple[object, ...]:
         row.get("workspace"),
         kind_of(row),
         row.get("user"),
-        "ongoing" if ongoing else span(row.get("duration_s")),
+        state_of(row) if ongoing else span(row.get("duration_s")),
         "" if ongoing else why(row),
         "" if ongoing else "ok" if row.get("disconnect_expected") else "!",
     )
+
+
+def state_of(row: dict[str, Any]) -> str:
+    """Of a connection that is open: whether a way works now, or since when none does."""
+    since, began = moment(row.get("detached_since")), moment(row.get("connected_at"))
+    if since is None:
+        return "ongoing"
+    if began is None:
+        return "detached"
+    # both are the server's times, and so is the length: our own clock may be another one
+    attached_s = (since - began).total_seconds()
+    return f"detached {span(max(0.0, float(row.get('duration_s') or 0.0) - attached_s))}"
 
 
 def kind_of(row: dict[str, Any]) -> str:

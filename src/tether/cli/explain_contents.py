@@ -145,3 +145,31 @@ def _bytes(one: dict[str, Any]) -> str:
 def _detail(one: dict[str, Any]) -> str:
     said = clean(one.get("detail")) or clean(one.get("cause"))
     return f" ({said})" if said else ""
+
+
+def path_lines(told: dict[str, Any]) -> Iterator[str]:
+    """What happened to a tunnel's way, one event a line; a lone first carrier is no story."""
+    events, total = told.get("path_events") or [], told.get("path_events_total") or 0
+    if len(events) < 2:
+        return
+    yield ""
+    left_out = total - len(events)
+    some = f", {left_out} in between are not kept" if left_out > 0 else ""
+    yield f"Its way ({total} events{some})"
+    for event in events:
+        place = " ".join(
+            word for word in (clean(event.get("method")), clean(event.get("where"))) if word
+        )
+        words = [
+            f"{clean(event.get('event'))} {place}".strip(),
+            f"after {span(event['gap_s'])}" if event.get("gap_s") else "",
+            f"the {clean(event['peer'])}'s stream: {_how(event)}" if event.get("peer") else "",
+            f"{size(event['resent_bytes'])} sent again" if event.get("resent_bytes") else "",
+        ]
+        line = ", ".join(word for word in words if word)
+        yield f"  {local_time(event.get('at'))}  {line}"
+
+
+def _how(event: dict[str, Any]) -> str:
+    how, errno = clean(event.get("how")), clean(event.get("errno"))
+    return f"{how} ({errno})" if errno else how

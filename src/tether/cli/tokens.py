@@ -43,18 +43,22 @@ def token() -> None:
 @token.command()
 @click.argument("name")
 @click.option("--expires-in", type=Span(), metavar="SPAN", help="Such as 12h, 30d or 8w.")
+@click.option("--relay", is_flag=True, help="For a `tether relay` (administrators).")
 @json_option
-def create(name: str, expires_in: int | None, as_json: bool) -> None:
-    """Create a token for yourself and print it, once.
+def create(name: str, expires_in: int | None, relay: bool, as_json: bool) -> None:
+    """Create a token for yourself, or for a relay, and print it, once.
 
     \b
     Examples:
       tether token create laptop
       tether token create ci --expires-in 30d --json
+      tether token create derp-fra --relay > relay-token
     """
     body: dict[str, object] = {"name": name}
     if expires_in is not None:
         body["expires_in_s"] = expires_in
+    if relay:
+        body["kind"] = "relay"
     made = Api(load(os.environ)).post("/tokens", body)
     if as_json:
         print_json(made)
@@ -64,15 +68,16 @@ def create(name: str, expires_in: int | None, as_json: bool) -> None:
 
 
 @token.command("list")
+@click.option("--relay", is_flag=True, help="Those of relays (administrators).")
 @json_option
-def list_(as_json: bool) -> None:
+def list_(relay: bool, as_json: bool) -> None:
     """List your tokens; the tokens themselves are never shown again.
 
     \b
     Example:
       tether token list --json
     """
-    rows = Api(load(os.environ)).get("/tokens")
+    rows = Api(load(os.environ)).get("/tokens", {"kind": "relay"} if relay else None)
     if as_json:
         print_json(rows)
         return

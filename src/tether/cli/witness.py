@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -33,17 +32,17 @@ if TYPE_CHECKING:
     from tether.net.network_watch import NetworkChange
     from tether.net.time_watch import TimeEvent
 
-    class HandIn(Protocol):
-        """The way to the server: hand in items of a journal; True once it has committed them."""
-
-        async def hand_in(self, journal_id: str, items: list[Ended]) -> bool: ...
-
-
 JOURNAL_AFTER_S = 0.2
 WATCH_AFTER_S = 1.0
 ALIVE_EVERY_S = 30.0
 RECENT_S = 120.0
 """Later than this a risen counter says nothing of one process: a desktop shares its group."""
+
+
+class HandIn(Protocol):
+    """The way to the server: hand in items of a journal; True once it has committed them."""
+
+    async def hand_in(self, journal_id: str, items: list[Ended]) -> bool: ...
 
 
 class Witness:
@@ -81,7 +80,7 @@ class Witness:
         loop = asyncio.get_running_loop()
         self._timers = [
             loop.call_later(JOURNAL_AFTER_S, self._begin_journal),
-            loop.call_later(WATCH_AFTER_S, self._watch_soon),
+            loop.call_later(WATCH_AFTER_S, self._begin_watch),
         ]
 
     async def report(self, ended: Ended) -> bool:
@@ -153,12 +152,7 @@ class Witness:
 
     # -- the machine ---------------------------------------------------------------------
 
-    def _watch_soon(self) -> None:
-        self._tasks.spawn(self._begin_watch(), "watch")
-
-    async def _begin_watch(self) -> None:
-        # 30 ms of modules: in a thread, so that whoever types meanwhile does not notice.
-        await asyncio.to_thread(import_module, "tether.net.host_watch")
+    def _begin_watch(self) -> None:
         from tether.net.host_watch import HostWatch
 
         def on_time(event: TimeEvent) -> None:
@@ -174,7 +168,7 @@ class Witness:
         )
         watch.start()
         self.surroundings.begin(watch)
-        await self._hand_in_estates()
+        self._tasks.spawn(self._hand_in_estates(), "estates")
 
     def _note_news(self) -> None:
         """Sleep and stalls go into the journal at once: this process may not live to tell."""

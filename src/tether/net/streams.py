@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tether.attribution.evidence import Evidence, TcpCounters
-from tether.attribution.vocabulary import DialStage, StreamEnd
+from tether.attribution.vocabulary import StreamEnd
 
 
 class StreamLost(Exception):
@@ -45,20 +45,14 @@ class DialFailed(Exception):
     """A connection could not be made; its text is one sentence for people.
 
     `status` is the HTTP status of a refusal, 0 where none arrived; `cause` the server's code for it;
-    `fatal` means that dialling again without a change cannot help; `stage` is how far it came.
+    `fatal` means that dialling again without a change cannot help.
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 0,
-        cause: str = "",
-        fatal: bool = False,
-        stage: DialStage = DialStage.TCP,
+        self, message: str, *, status: int = 0, cause: str = "", fatal: bool = False
     ) -> None:
         super().__init__(message)
-        self.status, self.cause, self.fatal, self.stage = status, cause, fatal, stage
+        self.status, self.cause, self.fatal = status, cause, fatal
 
 
 class MessageStream(Protocol):

@@ -1,4 +1,4 @@
-"""Who waits for whom at a relay: a table of tunnels that have one leg so far, or a refusal on file.
+"""Who waits for whom at a relay: a table of carriers that have one leg so far, or a refusal on file.
 
 Law: no I/O and no clock. A leg arrives once; the second one joins the first; a leg that waits too
 long is told so; a refusal reaches the legs whichever comes first. The
@@ -22,6 +22,14 @@ MAX_WAITING = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class CarrierId:
+    """One carrier of one tunnel: two legs with the same number meet."""
+
+    connection_id: str
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """The leg is the first one: it waits."""
 
@@ -42,7 +50,7 @@ class Refuse:
 class GiveUp:
     """This leg has waited too long for the other one."""
 
-    connection_id: str
+    carrier: CarrierId
     leg: Party
     message: str
 
@@ -55,8 +63,10 @@ class PairingTable:
 
     def __init__(self, *, wait_s: float = PAIRING_WAIT_S, capacity: int = MAX_WAITING) -> None:
         self._wait_s, self._capacity = wait_s, capacity
-        self._waiting: dict[str, tuple[Party, float]] = {}  # in the order of arrival
-        self._declined: dict[str, tuple[str, float]] = {}
+        self._waiting: dict[CarrierId, tuple[Party, float]] = {}  # in the order of arrival
+        self._declined: dict[
+            CarrierId | str, tuple[str, float]
+        ] = {}  # a carrier, or a whole tunnel
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -66,44 +76,56 @@ class PairingTable:
         oldest = next(iter(self._waiting.values()), None)
         return None if oldest is None else oldest[1]
 
-    def arrive(self, connection_id: str, leg: Party, now: Instant) -> Answer:
+    def arrive(self, carrier: CarrierId, leg: Party, now: Instant) -> Answer:
         """A leg with a good ticket is here. Re-arm the timer from `deadline()`."""
         self._forget(now)
-        if connection_id in self._declined:
-            return Refuse(self._declined[connection_id][0])
-        first = self._waiting.get(connection_id)
+        for key in (carrier, carrier.connection_id):
+            if key in self._declined:
+                return Refuse(self._declined[key][0])
+        first = self._waiting.get(carrier)
         if first is None:
             if len(self._waiting) >= self._capacity:
                 return Refuse("the relay is overloaded: try again in a minute")
-            self._waiting[connection_id] = leg, now.mono + self._wait_s
+            self._waiting[carrier] = leg, now.mono + self._wait_s
             return Wait()
         if first[0] is leg:
             return Refuse(f"the {leg}'s end of this tunnel is here already")
-        del self._waiting[connection_id]
+        del self._waiting[carrier]
         return Join()
 
-    def leave(self, connection_id: str, leg: Party) -> None:
+    def leave(self, carrier: CarrierId, leg: Party) -> None:
         """A waiting leg has gone."""
-        if self._waiting.get(connection_id, (None,))[0] is leg:
-            del self._waiting[connection_id]
+        if self._waiting.get(carrier, (None,))[0] is leg:
+            del self._waiting[carrier]
 
-    def decline(self, connection_id: str, message: str, now: Instant) -> bool:
-        """This tunnel is not to be; True if a leg waits for it, which is to be told."""
-        self._forget(now)
-        if len(self._declined) < self._capacity:
-            self._declined[connection_id] = message, now.mono + DECLINE_KEPT_S
-        return self._waiting.pop(connection_id, None) is not None
+    def decline(self, carrier: CarrierId, message: str, now: Instant) -> bool:
+        """This carrier is not to be; True if a leg waits for it, which is to be told."""
+        self._keep_refusal(carrier, message, now)
+        return self._waiting.pop(carrier, None) is not None
+
+    def decline_all(self, connection_id: str, message: str, now: Instant) -> list[CarrierId]:
+        """No carrier of this tunnel is to be; those for which a leg waits, which is to be told."""
+        self._keep_refusal(connection_id, message, now)
+        told = [one for one in self._waiting if one.connection_id == connection_id]
+        for one in told:
+            del self._waiting[one]
+        return told
 
     def expire(self, now: Instant) -> list[GiveUp]:
         """Time has passed: who has waited too long. Re-arm the timer from `deadline()`."""
         over = []
-        for connection_id, (leg, until) in self._waiting.items():
+        for carrier, (leg, until) in self._waiting.items():
             if until > now.mono:
                 break
-            over.append(GiveUp(connection_id, leg, _did_not_come(leg, self._wait_s)))
+            over.append(GiveUp(carrier, leg, _did_not_come(leg, self._wait_s)))
         for one in over:
-            del self._waiting[one.connection_id]
+            del self._waiting[one.carrier]
         return over
+
+    def _keep_refusal(self, key: CarrierId | str, message: str, now: Instant) -> None:
+        self._forget(now)
+        if len(self._declined) < self._capacity:
+            self._declined[key] = message, now.mono + DECLINE_KEPT_S
 
     def _forget(self, now: Instant) -> None:
         while self._declined:

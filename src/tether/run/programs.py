@@ -74,6 +74,16 @@ def up(listen: str, data_dir: Path | None, log_format: str, verbose: bool) -> in
     metavar="NET",
     help="A proxy whose X-Forwarded-For is believed; may be repeated.",
 )
+@click.option(
+    "--derp-map",
+    type=_FILE,
+    help="The DERP regions in use, JSON or TOML; read anew when it changes, and on SIGHUP.",
+)
+@click.option(
+    "--no-embedded-relay",
+    is_flag=True,
+    help="Carry no tunnels here: there are `tether relay`s for that.",
+)
 @click.option("--ping-every", type=_SECONDS, default=15.0, show_default=True, metavar="S")
 @click.option("--patience", type=_SECONDS, default=45.0, show_default=True, metavar="S")
 @click.option(
@@ -82,7 +92,7 @@ def up(listen: str, data_dir: Path | None, log_format: str, verbose: bool) -> in
     default=15.0,
     show_default=True,
     metavar="S",
-    help="How long an agent that was lost may take to come back.",
+    help="How long an agent whose stream ended may take to come back.",
 )
 @click.option(
     "--resume-s",
@@ -104,6 +114,7 @@ def server(
     ping_every: float,
     patience: float,
     agent_grace: float,
+    no_embedded_relay: bool,
     **more: Any,
 ) -> int:
     """Run the server: control plane, relay and API.
@@ -123,8 +134,14 @@ def server(
             host=host,
             port=port,
             data_dir=data_dir.absolute(),
+            embedded_relay=not no_embedded_relay,
             link_times=LinkTimes(ping_every_s=ping_every, patience_s=patience),
-            graces=Graces(agent_s=agent_grace, report_s=agent_grace),
+            graces=Graces(
+                agent_s=agent_grace,
+                report_s=agent_grace,
+                restart_s=4 * agent_grace,
+                silent_s=more["resume_s"],
+            ),
             **more,
         )
     except BadSetting as wrong:

@@ -7,16 +7,12 @@ the server from starting is one line on stderr and exit code 1; what happens lat
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import signal
 import socket
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from tether import log
@@ -24,30 +20,52 @@ from tether.attribution.classify import signal_actor
 from tether.attribution.vocabulary import Party
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
-from tether.net.http_server import Listener, bind
+from tether.net.http_server import Listener
 from tether.net.parent import follow_parent
+from tether.net.relay import Relay
+from tether.net.relay_tickets import TicketGate
 from tether.net.tasks import Tasks
 from tether.protocol.relay_pairing import PairingTable
+from tether.run.addresses import relay_url, url_of
 from tether.run.black_box import BlackBox
+from tether.run.starting import (
+    CannotStart,
+    booted_at,
+    listen_socket,
+    locked,
+    loop_factory,
+    stop_signals,
+)
 from tether.server.accounts import Accounts
 from tether.server.agent_links import AgentLinks
 from tether.server.api import create_api
-from tether.server.asgi import RELAY_PATH, Dispatcher
+from tether.server.asgi import Dispatcher
 from tether.server.ca import UserCa
+from tether.server.carriers import Carriers
 from tether.server.client_links import ClientLinks
 from tether.server.connlog import ConnectionLog
 from tether.server.coordination import CoordinationFront
 from tether.server.database_watch import DatabaseWatch
+from tether.server.derp_file import DerpMapFile
+from tether.server.derp_maps import DerpMaps
 from tether.server.directory import Directory
-from tether.server.handshake import Handshakes, Opening
+from tether.server.handshake import Handshakes
 from tether.server.hub import Hub
 from tether.server.janitor import Janitor
 from tether.server.keys import BadKeyFile, ServerKeys, load_keys
 from tether.server.links import Lines
 from tether.server.metrics import Metrics
-from tether.server.relay import Relay
+from tether.server.regions import Regions
+from tether.server.relay_links import RelayLinks
+from tether.server.relays import Relays
 from tether.server.runs import no_black_box
-from tether.server.settings import BadSetting, ServerSettings, TrustedProxies, parse_listen
+from tether.server.settings import (
+    EMBEDDED_REGION,
+    BadSetting,
+    ServerSettings,
+    TrustedProxies,
+    parse_listen,
+)
 from tether.server.shutdown import Shutdown
 from tether.server.store import Store, StoreUnavailable
 from tether.server.throttle import FailureThrottle
@@ -68,13 +86,8 @@ __all__ = [
 DATABASE_FILE = "server.db"
 ALIVE_EVERY_S = 5.0
 LISTENER_STOP_S = 2.0
-WILDCARDS = ("0.0.0.0", "::")
 
 _log = log.get_logger("server")
-
-
-class CannotStart(Exception):
-    """The server cannot start; the text is one sentence that says what to do."""
 
 
 def main(settings: ServerSettings) -> int:
@@ -85,7 +98,7 @@ def main(settings: ServerSettings) -> int:
         return 1
     box: BlackBox | None = None
     try:
-        with locked(settings.data_dir), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with locked(settings.data_dir), asyncio.Runner(loop_factory=loop_factory()) as runner:
             box = BlackBox.open(settings.data_dir, Party.SERVER, SystemClock())
             return runner.run(run_server(settings, box))
     except CannotStart as wrong:
@@ -108,14 +121,19 @@ async def run_server(settings: ServerSettings, box: BlackBox | None = None) -> i
     asked: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def on_signal(received: signals.Received) -> None:
-        if asked.done():
+        if received.number == signal.SIGHUP and settings.derp_map is not None:
+            server.reload()
+        elif asked.done():
             server.hurry()
         else:
             asked.set_result(signal_actor(received.number, received.sender))
             if box is not None:
                 box.signalled(received)
 
-    watcher = signals.SignalWatcher(on_signal, _stop_signals())
+    watched = stop_signals()
+    if settings.derp_map is not None and signal.SIGHUP not in watched:
+        watched = (*watched, signal.SIGHUP)
+    watcher = signals.SignalWatcher(on_signal, watched)
     try:
         await asyncio.wait((asked, server.served), return_when=asyncio.FIRST_COMPLETED)
         died = not asked.done()
@@ -140,22 +158,29 @@ class Server:
         box: BlackBox | None = None,
     ) -> None:
         self._box = box
-        self.port, self.url, self.run_id = port, _url_of(settings, port), uuid.uuid4().hex
+        self.port, self.url, self.run_id = port, url_of(settings, port), uuid.uuid4().hex
         self._clock, self._store = clock, store
         self._tasks = Tasks("server")
         self.metrics = metrics = Metrics()
         self.accounts = accounts = Accounts(store, clock)
         self.connections = connections = ConnectionLog(store, clock, metrics)
-        self.relay = relay = Relay(
-            log=connections,
-            clock=clock,
-            metrics=metrics,
-            table=PairingTable(wait_s=settings.pairing_wait_s),
-        )
-        self._janitor = Janitor(
-            log=connections, lives=relay.lives, clock=clock, graces=settings.graces
-        )
+        self.relay: Relay | None = None
+        if settings.embedded_relay:
+            self.relay = Relay(
+                log=connections,
+                clock=clock,
+                counts=metrics.relay,
+                table=PairingTable(wait_s=settings.pairing_wait_s),
+            )
         self._tickets, self._throttle = Tickets(keys.ticket, clock), FailureThrottle(clock)
+        self.regions = regions = Regions(
+            relay_url(settings, self.url) if settings.embedded_relay else None
+        )
+        in_file = settings.derp_map is not None
+        self._derp_maps = DerpMaps(store, clock, regions, from_file=in_file)
+        self._derp_file: DerpMapFile | None = None
+        if settings.derp_map is not None:
+            self._derp_file = DerpMapFile(settings.derp_map.absolute(), regions)
         self._handshakes = Handshakes(
             accounts=accounts,
             metrics=metrics,
@@ -170,7 +195,7 @@ class Server:
         dispatcher = self._make_front()
         self._listener = Listener(dispatcher)
         self._shutdown = Shutdown(
-            dispatcher=dispatcher, hub=self.hub, relay=relay, log=connections, clock=clock
+            dispatcher=dispatcher, hub=self.hub, relay=self.relay, clock=clock
         )
         self.served: asyncio.Task[None]
 
@@ -185,37 +210,65 @@ class Server:
             still_refused=self._handshakes.still_refused,
             surroundings=None if self._box is None else self._box.host,
         )
+        relays = self._make_relays(lines)
+        self._janitor = Janitor(
+            log=self.connections, lives=relays.lives, clock=self._clock, graces=settings.graces
+        )
         agents = AgentLinks(
             lines=lines,
             directory=directory,
             presence=self._janitor,
             user_ca_key=ca.public_key,
-            decline=self.relay.decline,
-            lives=self.relay.lives,
+            decline=relays.decline,
+            lives=relays.lives,
+            regions=self.regions,
             coordination=self.coordination,
             min_version=settings.min_agent_version,
         )
+        carriers = Carriers(
+            log=self.connections,
+            agents=agents,
+            relays=relays,
+            regions=self.regions,
+            coordination=self.coordination,
+            tickets=self._tickets,
+            clock=self._clock,
+            metrics=self.metrics,
+        )
+        agents.on_unknown_tunnel = carriers.unknown_to_agent
         clients = ClientLinks(
             lines=lines,
             directory=directory,
             agents=agents,
-            tickets=self._tickets,
             ca=ca,
-            relay_url=_relay_url(settings, self.url),
+            regions=self.regions,
+            carriers=carriers,
             resume_s=settings.resume_s,
             coordination=self.coordination,
         )
         self.connections.listen(opened=clients.used, closed=self._janitor.closed)
-        self.connections.on_tunnel_over = self._janitor.tunnel_over
-        return Hub(
+        self.connections.on_client_left = self._janitor.client_left
+        hub = Hub(
             handshakes=self._handshakes,
             agents=agents,
             clients=clients,
             log=self.connections,
-            relay=self.relay,
+            relays=relays,
             clock=self._clock,
             coordination=self.coordination,
         )
+        self.regions.changed = hub.map_changed
+        return hub
+
+    def _make_relays(self, lines: Lines) -> Relays:
+        """The embedded relay, and the links of others."""
+        links = RelayLinks(
+            lines=lines,
+            regions=self.regions,
+            ticket_keys=self._tickets.public_keys,
+            carrier_ended=self.connections.carrier_ended,
+        )
+        return Relays(self.relay, links)
 
     def _make_front(self) -> Dispatcher:
         """What is behind the one port."""
@@ -225,6 +278,7 @@ class Server:
             workspaces=self.workspaces,
             connlog=self.connections,
             hub=self.hub,
+            derp_maps=self._derp_maps,
             metrics=self.metrics,
             clock=self._clock,
             version=VERSION,
@@ -235,7 +289,7 @@ class Server:
             api=api,
             hub=self.hub,
             relay=self.relay,
-            tickets=self._tickets,
+            gate=TicketGate(EMBEDDED_REGION, self._clock, [self._tickets.public_key]),
             handshakes=self._handshakes,
         )
 
@@ -249,7 +303,7 @@ class Server:
             CannotStart: it cannot be built, or the address cannot be listened at.
         """
         keys = _or_cannot(lambda: load_keys(settings.data_dir))
-        sock = _listen_socket(settings)
+        sock = listen_socket(settings.host, settings.port)
         try:
             store = await _open_store(settings)
         except BaseException:
@@ -273,15 +327,20 @@ class Server:
 
     async def _begin(self, settings: ServerSettings, sock: socket.socket) -> None:
         try:
+            if self._derp_file is None:
+                await self._derp_maps.load()
+            else:
+                self._derp_file.load()
+                self._tasks.spawn(self._derp_file.follow(), "derp-map")
             await self.accounts.bootstrap(settings.data_dir)
             previous = await self.connections.start_run(
                 self.run_id,
-                booted_at=_booted_at(self._clock),
+                booted_at=booted_at(self._clock),
                 death_of=no_black_box if self._box is None else self._box.death_of,
             )
             if self._box is not None:
                 self._box.begin(self.run_id)
-        except (StoreUnavailable, ValueError, OSError) as wrong:
+        except (StoreUnavailable, ValueError, OSError) as wrong:  # BadDerpMap is a ValueError
             raise CannotStart(str(wrong)) from wrong
         if previous.died:
             _log.warning(
@@ -289,7 +348,7 @@ class Server:
                 last_alive_at=previous.last_alive_at,
                 open_tunnels=len(previous.tunnels),
             )
-        self._janitor.inherit(previous.tunnels, previous.last_alive_at)
+        self._janitor.inherit(previous)
         self._tasks.spawn(self._janitor.run(), "janitor")
         self._tasks.spawn(self._keep_alive(), "alive")
         self.served = self._tasks.spawn(self._listener.serve(sockets=[sock]), "listener")
@@ -304,7 +363,8 @@ class Server:
         await self._shutdown.run(actor)
         self._listener.should_exit = True
         await asyncio.wait({self.served}, timeout=LISTENER_STOP_S)
-        await self.relay.aclose()
+        if self.relay is not None:
+            await self.relay.aclose()
         await self.coordination.aclose()
         await self._tasks.cancel()
         try:
@@ -316,6 +376,11 @@ class Server:
         if self._box is not None:
             await self._box.end()
         _log.info("server stopped")
+
+    def reload(self) -> None:
+        """Read the DERP map's file anew, if there is one."""
+        if self._derp_file is not None:
+            self._derp_file.reload()
 
     def hurry(self) -> None:
         """Wait for nobody any more."""
@@ -332,29 +397,6 @@ class Server:
                 watch.beat_failed(wrong)
 
 
-@contextlib.contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory, made where there is none; one server at a time.
-
-    Raises:
-        CannotStart: another server has it, or it cannot be used.
-    """
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as wrong:
-        raise CannotStart(f"{data_dir} cannot be used: {wrong.strerror}") from wrong
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as wrong:
-        raise CannotStart(
-            f"another `tether server` uses {data_dir}: stop it, or choose another --data-dir"
-        ) from wrong
-    finally:
-        os.close(descriptor)
-
-
 async def _open_store(settings: ServerSettings) -> Store:
     try:
         return await Store.open(settings.database or settings.data_dir / DATABASE_FILE)
@@ -367,53 +409,3 @@ def _or_cannot(make: Callable[[], ServerKeys]) -> ServerKeys:
         return make()
     except (BadKeyFile, OSError) as wrong:
         raise CannotStart(str(wrong)) from wrong
-
-
-def _listen_socket(settings: ServerSettings) -> socket.socket:
-    try:
-        return bind(settings.host, settings.port)
-    except OSError as wrong:
-        where = f"{settings.host}:{settings.port}"
-        raise CannotStart(f"{where} cannot be listened at: {wrong.strerror or wrong}") from wrong
-
-
-def _url_of(settings: ServerSettings, port: int) -> str:
-    if settings.external_url:
-        return settings.external_url.rstrip("/")
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{port}"
-
-
-def _relay_url(settings: ServerSettings, url: str) -> Callable[[Opening], str]:
-    """Where a peer dials the relay: a server that listens everywhere has no address of its own, so
-    the peer comes back the way it came."""
-
-    def by_peer(opening: Opening) -> str:
-        if opening.host and not settings.external_url and settings.host in WILDCARDS:
-            return f"ws://{opening.host}{RELAY_PATH}"
-        return f"ws{url.removeprefix('http')}{RELAY_PATH}"
-
-    return by_peer
-
-
-def _booted_at(clock: Clock) -> float | None:
-    """When this machine booted (unix seconds), where the kernel tells."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return None if boottime is None else clock.now().wall - time.clock_gettime(boottime)
-
-
-def _stop_signals() -> tuple[signal.Signals, ...]:
-    """A closed terminal stops a server in order, too, unless it was started to survive that."""
-    ending = (signal.SIGTERM, signal.SIGINT)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        return ending
-    return (*ending, signal.SIGHUP)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.server import admission
-from tether.server.credentials import IssuedToken, digest, keep_new, mint, well_formed
+from tether.server import admission, relay_tokens
+from tether.server.credentials import RELAY, IssuedToken, digest, keep_new, mint, well_formed
 from tether.server.errors import Conflict, Forbidden, Invalid, NotFound
 from tether.server.identity import Identity, Refusal
 from tether.server.schema import IntentKind, Role, TokenKind, intents, tokens, users
@@ -120,6 +120,8 @@ class Accounts:
         if not well_formed(token):
             return admission.UNKNOWN
         wanted = digest(token)
+        if token.startswith(f"tether_{RELAY}_"):
+            return await self._authenticate_relay(wanted)
         found = await self._store.read(lambda connection: admission.find(connection, wanted))
         if found is None or not hmac.compare_digest(found["token_hash"], wanted):
             return admission.UNKNOWN
@@ -129,6 +131,12 @@ class Accounts:
         self._uses[found["token_id"]] = now
         await self._flush_uses_now_and_then()
         return admission.identity(found)
+
+    async def _authenticate_relay(self, wanted: str) -> Identity | Refusal:
+        found = await self._store.read(lambda connection: relay_tokens.find(connection, wanted))
+        if found is None or not hmac.compare_digest(found["token_hash"], wanted):
+            return admission.UNKNOWN
+        return relay_tokens.judged(found, self._clock.now().wall)
 
     # -- users ------------------------------------------------------------------------------
 
@@ -218,10 +226,7 @@ class Accounts:
         Raises:
             Invalid: the label is empty or too long, or the life is not between 1 s and ten years.
         """
-        if not 0 < len(label) <= 64 or not label.isprintable():
-            raise Invalid("bad_name", "a token's name is 1 to 64 printable characters")
-        if expires_in_s is not None and not 1 <= expires_in_s <= MAX_TOKEN_LIFE_S:
-            raise Invalid("bad_expiry", "a token lives between one second and ten years")
+        _check_new_token(label, expires_in_s)
         issued = mint(TokenKind.USER)
 
         async def keep(connection: AsyncConnection) -> None:
@@ -229,6 +234,36 @@ class Accounts:
 
         await self._store.write(keep)
         return issued
+
+    async def issue_relay_token(
+        self, label: str, by: Identity, expires_in_s: float | None = None
+    ) -> IssuedToken:
+        """A token for a standalone relay.
+
+        Raises:
+            Forbidden, Invalid: `by` is no administrator, or as `issue_token`.
+        """
+        _only_admins(by)
+        _check_new_token(label, expires_in_s)
+        return await relay_tokens.issue(self._store, self._clock, label, expires_in_s, by)
+
+    async def list_relay_tokens(self, by: Identity) -> list[TokenInfo]:
+        """The relays' tokens that are not revoked, oldest first.
+
+        Raises:
+            Forbidden: `by` is no administrator.
+        """
+        _only_admins(by)
+        return [
+            TokenInfo(
+                token_id=row["token_id"],
+                label=row["label"],
+                created_at=row["created_at"],
+                expires_at=row["expires_at"],
+                last_used_at=None,
+            )
+            for row in await relay_tokens.listed(self._store)
+        ]
 
     async def list_tokens(self, user: str) -> list[TokenInfo]:
         """The tokens of `user` that are not revoked, oldest first."""
@@ -267,6 +302,9 @@ class Accounts:
             if not by.is_admin:
                 mine = mine.where(tokens.c.user == by.user)
             if await connection.scalar(mine) is None:
+                now = self._clock.now().wall
+                if by.is_admin and await relay_tokens.revoke(connection, token_id, now):
+                    return
                 raise NotFound("token_not_found", f"there is no token {token_id[:40]!r} of yours")
             await self._revoke(connection, [token_id])
 
@@ -345,6 +383,13 @@ class Accounts:
             .where(tokens.c.token_id.in_(token_ids))
             .values(revoked_at=self._clock.now().wall)
         )
+
+
+def _check_new_token(label: str, expires_in_s: float | None) -> None:
+    if not 0 < len(label) <= 64 or not label.isprintable():
+        raise Invalid("bad_name", "a token's name is 1 to 64 printable characters")
+    if expires_in_s is not None and not 1 <= expires_in_s <= MAX_TOKEN_LIFE_S:
+        raise Invalid("bad_expiry", "a token lives between one second and ten years")
 
 
 def _only_admins(by: Identity) -> None:

@@ -7,15 +7,18 @@ Presence is told by journal: an agent that was superseded still answers for its 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, Party, StreamEnd, Vantage
 from tether.log import get_logger
 from tether.net.driver import LinkDriver
+from tether.net.tasks import Tasks
 from tether.protocol.messages import (
+    CarrierOffer,
     Goodbye,
     Message,
     OfferDeclined,
@@ -26,6 +29,7 @@ from tether.protocol.messages import (
     Unsupported,
     WorkspaceStart,
 )
+from tether.protocol.relay_pairing import CarrierId
 from tether.server.agent_version import is_older
 from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry
@@ -40,6 +44,7 @@ from tether.server.links import (
     misplaced,
 )
 from tether.server.records import NewConnection
+from tether.server.regions import Regions
 from tether.server.store import StoreUnavailable
 
 SUPERSEDED_RETRY_S = 60.0
@@ -48,10 +53,11 @@ SUPERSEDED_RETRY_S = 60.0
 OUTDATED_RETRY_S = 60.0
 """When an agent that is too old may try again: it may be updated, or the server set back."""
 
-RIVALS_S = 600.0
-"""Two agents that take a workspace from each other within this time fight over it."""
-
 MAX_OFFERS = 1024
+
+TUNNEL_UNKNOWN = "tunnel_unknown"
+"""The code of an agent that does not serve the tunnel (any more)."""
+
 MAX_SENTENCE = 500
 
 _log = get_logger("control")
@@ -60,9 +66,9 @@ _log = get_logger("control")
 class Presence(Protocol):
     """Who is told which agents are there."""
 
-    def agent_here(self, journal_id: str) -> None: ...
+    def agent_here(self, journal_id: str, instance_id: str) -> None: ...
 
-    def agent_gone(self, journal_id: str) -> None: ...
+    def agent_gone(self, journal_id: str, *, silent: bool) -> None: ...
 
 
 class AgentLink(ControlLink):
@@ -74,18 +80,26 @@ class AgentLink(ControlLink):
         super().__init__(opening, connection_id, driver)
         self.workspace_id, self.workspace = workspace.workspace_id, workspace.name
         self.hostname = opening.hello.hostname
-        self._offers: dict[str, None] = {}
+        self._offers: dict[CarrierId, None] = {}
 
     def offer(self, offer: TunnelOffer) -> None:
         """Tell the agent that a client wants it."""
-        while len(self._offers) >= MAX_OFFERS:
-            del self._offers[next(iter(self._offers))]
-        self._offers[offer.connection_id] = None
+        self._note(CarrierId(offer.connection_id))
         self.driver.send(offer)
 
-    def withdraw(self, connection_id: str) -> bool:
+    def offer_carrier(self, offer: CarrierOffer) -> None:
+        """Tell the agent that the client of one of its tunnels comes another way, too."""
+        self._note(CarrierId(offer.connection_id, offer.carrier))
+        self.driver.send(offer)
+
+    def withdraw(self, carrier: CarrierId) -> bool:
         """Forget an offer; False if there was none."""
-        return self._offers.pop(connection_id, self) is not self
+        return self._offers.pop(carrier, self) is not self
+
+    def _note(self, carrier: CarrierId) -> None:
+        while len(self._offers) >= MAX_OFFERS:
+            del self._offers[next(iter(self._offers))]
+        self._offers[carrier] = None
 
 
 class AgentLinks:
@@ -98,20 +112,26 @@ class AgentLinks:
         directory: Directory,
         presence: Presence,
         user_ca_key: str,
-        decline: Callable[[str, str], None],
+        decline: Callable[[CarrierId, str], None],
         lives: Callable[[str], bool],
         coordination: CoordinationFront,
+        regions: Regions,
         min_version: str = "",
     ) -> None:
-        """`decline` tells the relay of an offer that an agent cannot take; `lives` asks it whether a
-        tunnel is joined; agents older than `min_version` are turned away."""
+        """`decline` tells the relays of an offer that an agent cannot take; `lives` asks them whether
+        they carry a tunnel; agents older than `min_version` are turned away."""
         self._min_version = min_version
         self._lines, self._directory, self._presence = lines, directory, presence
         self._user_ca_key, self._decline, self._lives = user_ca_key, decline, lives
-        self._coordination = coordination
+        self._coordination, self._regions = coordination, regions
         self._current: dict[str, AgentLink] = {}
+        self._awaited: dict[str, set[asyncio.Future[None]]] = {}
+        self._tasks = Tasks("agent-links")
+        self.on_unknown_tunnel: Callable[[AgentLink, CarrierId, str], Coroutine[Any, Any, None]] = (
+            _nothing_to_do
+        )
+        """Called where an agent does not serve a tunnel that a further carrier was offered for."""
         self._all: set[AgentLink] = set()
-        self._rivals: dict[str, tuple[frozenset[str], int, float]] = {}
 
     def current(self, workspace_id: str) -> AgentLink | None:
         """The link of the workspace's agent, if it is there."""
@@ -120,6 +140,23 @@ class AgentLinks:
     def all(self) -> list[AgentLink]:
         """Every link, those that are ending included."""
         return list(self._all)
+
+    async def wait_for(self, workspace_id: str, timeout: float) -> None:
+        """Wait until an agent of the workspace comes, at most `timeout` seconds."""
+        came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._awaited.setdefault(workspace_id, set())
+        waiting.add(came)
+        try:
+            await asyncio.wait({came}, timeout=timeout)
+        finally:
+            waiting.discard(came)
+            if not waiting:
+                self._awaited.pop(workspace_id, None)
+
+    def send_map(self) -> None:
+        """Tell every agent of the DERP map, where it changed for them."""
+        for link in self._current.values():
+            link.send_map(self._regions)
 
     async def serve(self, opening: Opening) -> None:
         """Serve an agent from its hello to the end of its link."""
@@ -186,10 +223,13 @@ class AgentLinks:
             at=self._lines.clock.now().wall,
         )
         await self._lines.log.reconcile(
-            workspace_id, hello.journal_id, set(hello.open_connections), self._lives
+            workspace_id,
+            hello.journal_id,
+            set(hello.open_connections),
+            self._lives,
+            hello.instance_id,
         )
-        await self._lines.log.agent_returned(link.connection_id, hello)
-        self._presence.agent_here(hello.journal_id)
+        self._presence.agent_here(hello.journal_id, hello.instance_id)
         before = await self._directory.by_id(workspace_id)
         self._take_place(link, running=before is not None and before.running)
         # From now on a stop finds the link. What was decided just before did not: look once more.
@@ -231,29 +271,24 @@ class AgentLinks:
                 user_ca_key=self._user_ca_key,
             )
         )
+        link.send_map(self._regions)
+        for came in self._awaited.get(link.workspace_id, ()):
+            if not came.done():
+                came.set_result(None)
         if older is not None:
             self._replace(older, link)
 
     def _replace(self, older: AgentLink, newer: AgentLink) -> None:
         at = self._lines.clock.now().wall
         if older.instance_id == newer.instance_id:
-            older.driver.cut(
+            older.cut(
                 ev.StreamEnded(
                     vantage=Vantage.SERVER,
                     at=at,
                     peer=Party.AGENT,
                     how=StreamEnd.SILENT,
                     silence_s=None,
-                ),
-                ev.PeerReturned(
-                    vantage=Vantage.SERVER,
-                    at=at,
-                    party=Party.AGENT,
-                    after_s=0.0,
-                    same_run=True,
-                    same_address=older.opening.client_ip == newer.opening.client_ip,
-                    same_boot=older.opening.hello.boot_id == newer.opening.hello.boot_id,
-                ),
+                )
             )
             return
         older.leave(
@@ -264,29 +299,14 @@ class AgentLinks:
                 retry_after_s=SUPERSEDED_RETRY_S,
             ),
             at,
-            because=ev.Superseded(
-                vantage=Vantage.SERVER,
-                at=at,
-                by_instance=newer.instance_id,
-                turns=self._turns(older, newer, at),
-            ),
+            because=ev.Superseded(vantage=Vantage.SERVER, at=at, by_instance=newer.instance_id),
         )
-
-    def _turns(self, older: AgentLink, newer: AgentLink, at: float) -> int:
-        """For which time these two take the workspace from each other, this one included."""
-        pair = frozenset({older.instance_id, newer.instance_id})
-        before = self._rivals.get(older.workspace_id)
-        turns = before[1] + 1 if before and before[0] == pair and at - before[2] < RIVALS_S else 1
-        self._rivals[older.workspace_id] = (pair, turns, at)
-        while len(self._rivals) > MAX_OFFERS:
-            del self._rivals[next(iter(self._rivals))]
-        return turns
 
     async def _left(self, link: AgentLink) -> None:
         if self._current.get(link.workspace_id) is link:
             del self._current[link.workspace_id]
         if all(other.journal_id != link.journal_id for other in self._all):
-            self._presence.agent_gone(link.journal_id)
+            self._presence.agent_gone(link.journal_id, silent=_fell_silent(link))
         try:
             await self._directory.agent_left(link.workspace_id, self._lines.clock.now().wall)
         except StoreUnavailable as wrong:
@@ -299,12 +319,37 @@ class AgentLinks:
             case Report():
                 acked = await self._lines.log.apply(reporter, message)
                 link.driver.send(ReportAck(journal_id=message.journal_id, seq=acked))
-            case OfferDeclined(connection_id=connection_id, message=sentence):
-                if link.withdraw(connection_id):
-                    self._decline(connection_id, sentence[:MAX_SENTENCE])
+            case OfferDeclined():
+                self._declined(link, message)
             case Unrecognized() | Unsupported():
                 words.heard(message)
             case Goodbye():
                 pass  # the link has offered it, and its end writes the row
             case _:
                 raise misplaced(message, Party.AGENT)
+
+    def _declined(self, link: AgentLink, message: OfferDeclined) -> None:
+        carrier, sentence = (
+            CarrierId(message.connection_id, message.carrier),
+            message.message[:MAX_SENTENCE],
+        )
+        if not link.withdraw(carrier):
+            return
+        if message.code == TUNNEL_UNKNOWN and carrier.number > 1:
+            self._tasks.spawn(self.on_unknown_tunnel(link, carrier, sentence), "unknown-tunnel")
+        else:
+            self._decline(carrier, sentence)
+
+
+async def _nothing_to_do(link: AgentLink, carrier: CarrierId, sentence: str) -> None:
+    pass
+
+
+_SILENT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
+
+
+def _fell_silent(link: AgentLink) -> bool:
+    """Whether nothing says that the agent's process ended: it may sleep, or be cut off from us."""
+    ends = (fact for fact in link.driver.cell.facts if isinstance(fact, ev.StreamEnded))
+    goodbyes = any(isinstance(fact, ev.GoodbyeSaid) for fact in link.driver.cell.facts)
+    return not goodbyes and any(end.how in _SILENT for end in ends)

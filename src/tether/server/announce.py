@@ -71,6 +71,8 @@ class Announcer:
                     )
                     self._settled(row["connection_id"])
                     self._grouped(event.grouped)
+                case rows.PathChanged():
+                    self._path_changed(event)
                 case rows.Revised(was=was):
                     self._grouped(event.grouped)
                     self._metrics.revised()
@@ -87,6 +89,25 @@ class Announcer:
         if grouped is not None and grouped.new:
             self._metrics.incident(grouped.element)
             _log.warning("incident", incident_id=grouped.incident_id, element=str(grouped.element))
+
+    def _path_changed(self, event: rows.PathChanged) -> None:
+        what = event.what
+        self._metrics.path_event(what.event, what.method)
+        _log.info(
+            "path changed",
+            connection_id=event.row["connection_id"],
+            workspace=event.row["workspace"],
+            user=event.row["user"],
+            path_event=what.event[:64],
+            carrier=what.carrier,
+            method=what.method[:64],
+            where=what.where[:255],
+            peer=what.peer[:64],
+            how=what.how[:64],
+            errno=what.errno[:64],
+            gap_s=round(what.gap_s, 3),
+            resent_bytes=what.resent_bytes,
+        )
 
     def count(self, tallies: Iterable[Tally]) -> None:
         """These ends are committed."""

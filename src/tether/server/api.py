@@ -13,13 +13,14 @@ from tether.net.clock import Clock
 from tether.server import (
     api_accounts,
     api_connections,
+    api_derp,
     api_errors,
     api_health,
-    api_report,
     api_workspaces,
 )
 from tether.server.accounts import Accounts
 from tether.server.api_parts import ClientIp, Parts, may_fail, peer_ip
+from tether.server.derp_maps import DerpMaps
 from tether.server.metrics import Metrics
 from tether.server.ports import ConnectionLogPort, HubPort
 from tether.server.readiness import Readiness
@@ -40,6 +41,7 @@ people. `/healthz`, `/readyz` and `/metrics` need no token.
 _TAGS = [
     {"name": "connections", "description": "Every connection, and why it ended."},
     {"name": "workspaces", "description": "Remote machines and their agents."},
+    {"name": "derp", "description": "The relays that carry what cannot go directly."},
     {"name": "accounts", "description": "Users and their tokens."},
     {"name": "operation", "description": "For whoever runs the server. No token needed."},
 ]
@@ -52,6 +54,7 @@ def create_api(
     workspaces: Workspaces,
     connlog: ConnectionLogPort,
     hub: HubPort,
+    derp_maps: DerpMaps,
     metrics: Metrics,
     clock: Clock,
     version: str,
@@ -80,6 +83,7 @@ def create_api(
         workspaces=workspaces,
         connlog=connlog,
         hub=hub,
+        derp_maps=derp_maps,
         metrics=metrics,
         clock=clock,
         readiness=Readiness(store, clock),
@@ -87,13 +91,10 @@ def create_api(
         client_ip=client_ip,
         version=version,
     )
-    for router in (
-        api_connections.router,
-        api_report.router,
-        api_workspaces.router,
-        api_accounts.router,
-    ):
-        app.include_router(router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503))
+    for module in (api_connections, api_workspaces, api_accounts, api_derp):
+        app.include_router(
+            module.router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503)
+        )
     app.include_router(api_health.router)
     api_errors.install(app)
     return app

@@ -6,7 +6,9 @@ then the hub ends what it had opened.
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
 
 from tether.server.accounts import TokenInfo, UserInfo
 from tether.server.api_models import (
@@ -71,17 +73,37 @@ async def revoke_user(name: str, parts: PartsOf, caller: Caller) -> RevokedUser:
 
 
 @router.post(
-    "/tokens", status_code=201, response_model=CreatedToken, summary="Create a token for oneself"
+    "/tokens",
+    status_code=201,
+    response_model=CreatedToken,
+    responses=may_fail(403),
+    summary="Create a token for oneself, or for a relay",
 )
 async def create_token(body: NewToken, parts: PartsOf, caller: Caller) -> CreatedToken:
-    """Shown only in this answer."""
-    issued = await parts.accounts.issue_token(caller.user, body.name, body.expires_in_s)
+    """Shown only in this answer. Administrators make the tokens of relays, too."""
+    if body.kind == "relay":
+        issued = await parts.accounts.issue_relay_token(body.name, caller, body.expires_in_s)
+    else:
+        issued = await parts.accounts.issue_token(caller.user, body.name, body.expires_in_s)
     return CreatedToken(token_id=issued.token_id, token=issued.token)
 
 
-@router.get("/tokens", response_model=list[Token], summary="List one's own tokens")
-async def list_tokens(parts: PartsOf, caller: Caller) -> list[Token]:
+@router.get(
+    "/tokens",
+    response_model=list[Token],
+    responses=may_fail(403),
+    summary="List one's own tokens",
+)
+async def list_tokens(
+    parts: PartsOf,
+    caller: Caller,
+    kind: Annotated[
+        Literal["user", "relay"], Query(description="`relay`: those of relays (administrators).")
+    ] = "user",
+) -> list[Token]:
     """Those that are not revoked; the tokens themselves are never shown again."""
+    if kind == "relay":
+        return [_token(info) for info in await parts.accounts.list_relay_tokens(caller)]
     return [_token(info) for info in await parts.accounts.list_tokens(caller.user)]
 
 

@@ -5,10 +5,9 @@ Law: translation only: words of the query become a `ConnectionFilter`; the conne
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
@@ -25,8 +24,10 @@ _Id = Annotated[str, Path(description="Its id, or as much of it as is unique.")]
 _WHEN = "RFC 3339, or a span back from now: `15m`, `2h`, `3d`."
 
 
-def _filters(
+@router.get("", response_model=list[Connection], summary="List connections, newest first")
+async def list_(
     parts: PartsOf,
+    user: User,
     workspace: Annotated[str | None, Query(description="Its name.", max_length=64)] = None,
     user_name: Annotated[
         str | None, Query(alias="user", description="Who connected.", max_length=64)
@@ -52,11 +53,13 @@ def _filters(
     incident: Annotated[
         str | None, Query(description="Ends of this incident.", max_length=64)
     ] = None,
-) -> ConnectionFilter:
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+) -> list[Connection]:
+    """Those of the caller and of the caller's workspaces; an administrator sees all."""
     if cause is not None and cause not in CATALOGUE:
         raise Invalid("invalid_request", f"query parameter cause: there is no cause {cause[:64]!r}")
     now = parts.clock.now().wall
-    return ConnectionFilter(
+    filters = ConnectionFilter(
         workspace=workspace,
         user=user_name,
         type=type_,
@@ -68,21 +71,9 @@ def _filters(
         since=_moment("since", since, now),
         until=_moment("until", until, now),
         incident=incident,
+        limit=limit,
     )
-
-
-Filters = Annotated[ConnectionFilter, Depends(_filters)]
-
-
-@router.get("", response_model=list[Connection], summary="List connections, newest first")
-async def list_(
-    parts: PartsOf,
-    user: User,
-    filters: Filters,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-) -> list[Connection]:
-    """Those of the caller and of the caller's workspaces; an administrator sees all."""
-    rows = await parts.connlog.list(replace(filters, limit=limit), user)
+    rows = await parts.connlog.list(filters, user)
     return [Connection.model_validate(row) for row in rows]
 
 

@@ -141,6 +141,8 @@ class NewToken(Model):
     """1 to 64 characters: what the token is for."""
     expires_in_s: float | None = None
     """Seconds, at most ten years; without it, the token lives until it is revoked."""
+    kind: Literal["user", "relay"] = "user"
+    """`relay`: for a `tether relay`; administrators only."""
 
 
 class CreatedToken(Answer):
@@ -194,6 +196,8 @@ class Connection(Answer):
     """When it was asked for."""
     connected_at: Time | None = None
     disconnected_at: Time | None = None
+    detached_since: Time | None = None
+    """Of an ongoing tunnel: since when none of its ways works. It waits, and nothing has ended."""
     duration_s: float | None = None
     rx_bytes: int = 0
     """Towards the agent."""
@@ -248,6 +252,25 @@ class Evidence(Answer):
     """By the server's clock."""
     kind: Annotated[str, Field(examples=["stream_ended"])]
     values: dict[str, Any] = {}
+
+
+class PathEvent(Answer):
+    """What happened to a tunnel's way. None of these is an end."""
+
+    at: Time
+    """By the agent's clock."""
+    event: Annotated[str, Field(examples=["resumed"])]
+    """`used`, `lost`, `detached` or `resumed`."""
+    carrier: int
+    method: Annotated[str, Field(examples=["derp"])]
+    where: str = ""
+    """The DERP region, or the endpoint."""
+    peer: str = ""
+    how: str = ""
+    errno: str = ""
+    gap_s: float = 0.0
+    """Of `resumed`: for how long nothing passed."""
+    resent_bytes: int = 0
 
 
 class Session(Answer):
@@ -409,5 +432,8 @@ class Explained(Connection):
     """The first of them; `/forwards` has all."""
     forwards_total: int = 0
     """How many there were, those that are only counted included."""
+    path_events: list[PathEvent] = []
+    """The first ones and the newest ones; `path_events_total` counts all."""
+    path_events_total: int = 0
     file_operations: list[FileAudit] = []
     """The first of them; `/files` has all."""

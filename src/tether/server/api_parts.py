@@ -17,6 +17,7 @@ from starlette.types import Scope
 from tether.net.clock import Clock
 from tether.server.accounts import Accounts
 from tether.server.api_models import Error
+from tether.server.derp_maps import DerpMaps
 from tether.server.errors import Forbidden
 from tether.server.identity import Identity, Refusal
 from tether.server.metrics import Metrics
@@ -43,6 +44,7 @@ class Parts:
     workspaces: Workspaces
     connlog: ConnectionLogPort
     hub: HubPort
+    derp_maps: DerpMaps
     metrics: Metrics
     clock: Clock
     readiness: Readiness
@@ -74,6 +76,9 @@ _bearer = HTTPBearer(
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
+_HOLDERS = {"agent": "an agent", "relay": "a relay"}
+
+
 async def _user(request: Request, credentials: _Credentials) -> Identity:
     parts = parts_of(request)
     token = credentials.credentials if credentials is not None else ""
@@ -83,7 +88,10 @@ async def _user(request: Request, credentials: _Credentials) -> Identity:
         parts.metrics.refused("too_many_failures" if wait else identity.code)
         raise Unauthenticated(identity, wait)
     if identity.kind != "user":
-        raise Forbidden("user_only", "this is the token of an agent: the API is for users' tokens")
+        raise Forbidden(
+            "user_only",
+            f"this is the token of {_HOLDERS[identity.kind]}: the API is for users' tokens",
+        )
     return identity
 
 

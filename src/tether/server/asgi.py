@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tether.net.relay import Relay
+from tether.net.relay_tickets import TicketGate, TicketRefused
 from tether.net.streams import StreamLost
 from tether.net.ws_server import ServerStream
 from tether.server.handshake import STOPPING, Handshakes, bearer, error_body
 from tether.server.hub import Hub
-from tether.server.relay import Relay
-from tether.server.tickets import TicketRefused, Tickets
 
 CONTROL_PATH, RELAY_PATH = "/api/v1/control", "/derp"
 
@@ -24,10 +24,11 @@ class Dispatcher:
     """The ASGI application of the whole server."""
 
     def __init__(
-        self, *, api: App, hub: Hub, relay: Relay, tickets: Tickets, handshakes: Handshakes
+        self, *, api: App, hub: Hub, relay: Relay | None, gate: TicketGate, handshakes: Handshakes
     ) -> None:
+        """`relay` is None where the server runs none of its own."""
         self._api, self._hub, self._relay = api, hub, relay
-        self._tickets, self._handshakes = tickets, handshakes
+        self._gate, self._handshakes = gate, handshakes
         self.stopping = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -38,20 +39,20 @@ class Dispatcher:
         path = scope["path"]
         if path == CONTROL_PATH:
             await self._hub.serve(scope, receive, send)
-        elif path == RELAY_PATH:
-            await self._leg(scope, receive, send)
+        elif path == RELAY_PATH and self._relay is not None:
+            await self._leg(self._relay, scope, receive, send)
         else:
             body = error_body("not_found", f"there is no WebSocket at {path[:100]}")
             await ServerStream(scope, receive, send).refuse(404, body)
 
-    async def _leg(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _leg(self, relay: Relay, scope: Any, receive: Any, send: Any) -> None:
         stream = ServerStream(scope, receive, send)
         client_ip = self._handshakes.client_ip(scope)
         if self.stopping:
             await self._handshakes.refuse(stream, client_ip, 503, *STOPPING)
             return
         try:
-            ticket = self._tickets.redeem(bearer(scope))
+            ticket = self._gate.redeem(bearer(scope))
         except TicketRefused as refused:
             await self._handshakes.refuse(stream, client_ip, 401, refused.code, str(refused))
             return
@@ -59,7 +60,7 @@ class Dispatcher:
             await stream.accept()
         except StreamLost:
             return
-        await self._relay.serve(stream, ticket)
+        await relay.serve(stream, ticket, client_ip)
 
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         if self.stopping and scope["type"] == "http" and scope["path"] != "/healthz":

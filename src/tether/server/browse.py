@@ -16,7 +16,7 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence, to_record
 from tether.attribution.explain import Explanation, explain
 from tether.attribution.vocabulary import Basis, ConnectType
-from tether.server import browse_contents as contents, rows
+from tether.server import browse_contents as contents, path_rows, rows
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.judge import Testimony
@@ -33,6 +33,11 @@ MAIN_AGENT = "main"
 _ID = re.compile(r"[0-9a-f]{1,32}")
 _STILL_OPEN = Explanation(
     "Still connected", "The connection is open: there is no disconnect to explain.", ""
+)
+_DETACHED = Explanation(
+    "Detached",
+    "No way between the client and the agent works now; the connection waits and goes on when one does.",
+    "",
 )
 _NOT_YET_OPEN = Explanation(
     "Not connected yet", "The connection was granted, and its two ends have not met yet.", ""
@@ -79,7 +84,7 @@ async def listing(
     limit = min(max(filters.limit, 0), MAX_LIMIT)
     found = await tx.execute(
         select(connections)
-        .where(visible_to(viewer), *matching(filters))
+        .where(_visible_to(viewer), *_matching(filters))
         .order_by(connections.c.seq.desc())
         .limit(limit)
     )
@@ -137,6 +142,8 @@ async def explained(
         "forwards": listed,
         "forwards_total": forwarded,
         "file_operations": await contents.files_of(tx, connection_id, EXPLAINED),
+        "path_events": await path_rows.history(tx, connection_id),
+        "path_events_total": row["path_events_total"],
     }
 
 
@@ -154,6 +161,18 @@ async def files(
     """The file operations of one connection; raises as `explained`."""
     row = await _the_one(tx, prefix.strip().lower(), viewer)
     return await contents.files_of(tx, row["connection_id"], limit)
+
+
+async def tunnel_of(
+    tx: AsyncConnection, connection_id: str, user: str | None
+) -> dict[str, Any] | None:
+    """One tunnel's row with the `sentence` of its end; None if there is none (of `user`'s)."""
+    row = await rows.find(tx, connection_id)
+    if row is None or row["parent_id"] is not None:
+        return None
+    if row["connect_type"] != ConnectType.AGENT_TO_CLIENT or user not in (None, row["user"]):
+        return None
+    return {**row, "sentence": _words(row).sentence}
 
 
 async def last_agent_end(tx: AsyncConnection, workspace_id: str) -> str:
@@ -206,16 +225,14 @@ def _as_symptom(end: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def visible_to(viewer: Identity) -> ColumnElement[bool]:
-    """The rows that are the viewer's to see."""
+def _visible_to(viewer: Identity) -> ColumnElement[bool]:
     if viewer.is_admin:
         return true()
     own = select(workspaces.c.workspace_id).where(workspaces.c.owner == viewer.user)
     return or_(connections.c.user == viewer.user, connections.c.workspace_id.in_(own))
 
 
-def matching(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
-    """The rows that the filter asks for."""
+def _matching(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
     c = connections.c
     exact = {
         c.workspace: filters.workspace,
@@ -243,7 +260,7 @@ async def _the_one(tx: AsyncConnection, prefix: str, viewer: Identity) -> RowMap
     found = []
     if _ID.fullmatch(prefix):
         c = connections.c.connection_id
-        query = select(connections).where(c >= prefix, c < prefix + "g", visible_to(viewer))
+        query = select(connections).where(c >= prefix, c < prefix + "g", _visible_to(viewer))
         found = list((await tx.execute(query.order_by(c).limit(2))).mappings())
     if not found:
         raise NotFound("connection_not_found", f"there is no connection {prefix[:40]!r}")
@@ -264,6 +281,7 @@ def _plain(row: RowMapping, now: float) -> dict[str, Any]:
         "created_at": iso(row["created_at"]),
         "connected_at": iso_or_none(connected_at),
         "disconnected_at": iso_or_none(disconnected_at),
+        "detached_since": iso_or_none(row["detached_since"]),
         "duration_s": None if connected_at is None else round(max(0.0, until - connected_at), 3),
     }
 
@@ -273,7 +291,7 @@ def _words(row: RowMapping) -> Explanation:
         case ConnectionStatus.PENDING:
             return _NOT_YET_OPEN
         case ConnectionStatus.ONGOING:
-            return _STILL_OPEN
+            return _STILL_OPEN if row["detached_since"] is None else _DETACHED
     disconnect = Disconnect(
         connect_type=ConnectType(row["connect_type"]),
         cause=row["disconnect_cause"],

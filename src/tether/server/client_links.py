@@ -1,8 +1,8 @@
 """The control links of clients: requests for tunnels, answered with a grant or one sentence.
 
 Law: a grant is written before anybody hears of it, names one user, one workspace, one agent and one
-key, and comes with tickets for exactly two legs. A refusal says what to do about it. Requests of one
-link are answered in turn, and the grants that wait to be used are bounded.
+key, and comes with tickets for exactly two legs. A refusal says what to do about it. One link's requests
+for tunnels are answered in turn, and the grants that wait to be used are bounded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import secrets
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tether.attribution.vocabulary import (
@@ -22,7 +21,12 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.log import get_logger
+from tether.net.driver import LinkDriver
+from tether.net.relay_tickets import TICKET_LIFE_S
+from tether.net.tasks import Tasks
 from tether.protocol.messages import (
+    CarrierDenied,
+    CarrierRequest,
     Goodbye,
     Message,
     Report,
@@ -34,20 +38,24 @@ from tether.protocol.messages import (
     Unrecognized,
     Unsupported,
 )
-from tether.server.agent_links import AgentLink, AgentLinks
+from tether.protocol.relay_pairing import CarrierId
+from tether.server.agent_links import AgentLinks
 from tether.server.ca import BadPublicKey, UserCa, key_line, read_public_key
+from tether.server.carriers import NO_RELAY, Asker, Carriers
 from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry
 from tether.server.handshake import Opening
 from tether.server.ingest import Reporter
 from tether.server.links import CONNECT_TYPES, ControlLink, Lines, StrangeWords, misplaced
 from tether.server.records import NewConnection
-from tether.server.settings import EMBEDDED_REGION
-from tether.server.tickets import TICKET_LIFE_S, Tickets
+from tether.server.regions import Regions
 from tether.server.workspaces import NAME
 
 MAX_WAITING_GRANTS = 64
 """Grants of one link that nobody has used yet."""
+
+MAX_ASKING = 64
+"""Requests for carriers of one link that have no answer yet."""
 
 TUNNEL_KEY_BYTES = 32
 
@@ -64,6 +72,11 @@ class Denied(Exception):
 
 class ClientLink(ControlLink):
     """One client program."""
+
+    def __init__(self, opening: Opening, connection_id: str, driver: LinkDriver) -> None:
+        super().__init__(opening, connection_id, driver)
+        self.welcomed = False
+        self.asking = Tasks("carrier-requests")
 
     @property
     def user(self) -> str:
@@ -86,16 +99,16 @@ class ClientLinks:
         lines: Lines,
         directory: Directory,
         agents: AgentLinks,
-        tickets: Tickets,
         ca: UserCa,
-        relay_url: Callable[[Opening], str],
+        regions: Regions,
+        carriers: Carriers,
         resume_s: float,
         coordination: CoordinationFront,
     ) -> None:
-        """`relay_url` says where the peer of a control link reaches the relay."""
+        """`resume_s`: how long a tunnel may wait for a peer that fell silent."""
         self._lines, self._directory, self._agents = lines, directory, agents
-        self._tickets, self._ca, self._relay_url = tickets, ca, relay_url
-        self._resume_s, self._coordination = resume_s, coordination
+        self._ca, self._regions = ca, regions
+        self._carriers, self._resume_s, self._coordination = carriers, resume_s, coordination
         self._all: set[ClientLink] = set()
         self._waiting: dict[ClientLink, dict[str, float]] = {}
         self.refusing = False
@@ -104,10 +117,20 @@ class ClientLinks:
         """Every link, those that are ending included."""
         return list(self._all)
 
+    def refuse_new(self) -> None:
+        """Grant nothing any more."""
+        self.refusing = self._carriers.refusing = True
+
     def used(self, connection_id: str) -> None:
         """A grant was used."""
         for grants in self._waiting.values():
             grants.pop(connection_id, None)
+
+    def send_map(self) -> None:
+        """Tell every client of the DERP map, where it changed for them."""
+        for link in self._all:
+            if link.welcomed:
+                link.send_map(self._regions)
 
     async def serve(self, opening: Opening) -> None:
         """Serve a client from its hello to the end of its link."""
@@ -119,6 +142,7 @@ class ClientLinks:
         finally:
             self._all.discard(link)
             del self._waiting[link]
+            await link.asking.cancel()
 
     async def _open(self, opening: Opening) -> ClientLink:
         connection_id, user = uuid.uuid4().hex, opening.identity.user
@@ -147,14 +171,10 @@ class ClientLinks:
         link.on_over = coordination.over
         return link
 
-    def _endpoints(self, link: ClientLink, agent: AgentLink) -> list[str]:
-        """Where this client may dial that agent itself."""
-        return self._coordination.endpoints(
-            agent.workspace_id, seen=agent.opening.client_ip, client_ip=link.opening.client_ip
-        )
-
     async def _welcome(self, link: ClientLink) -> None:
         link.driver.send(self._lines.welcome(link.connection_id, user=link.user))
+        link.welcomed = True
+        link.send_map(self._regions)
         _log.info(
             "control link connected",
             role="client",
@@ -171,6 +191,8 @@ class ClientLinks:
         match message:
             case TunnelRequest():
                 link.driver.send(await self._answer(link, message))
+            case CarrierRequest():
+                self._ask(link, message)
             case Report():
                 acked = await self._lines.log.apply(reporter, message)
                 link.driver.send(ReportAck(journal_id=message.journal_id, seq=acked))
@@ -180,6 +202,23 @@ class ClientLinks:
                 pass  # the link has offered it, and its end writes the row
             case _:
                 raise misplaced(message, Party.CLIENT)
+
+    def _ask(self, link: ClientLink, request: CarrierRequest) -> None:
+        """Answer when there is an answer; other requests do not wait for it."""
+        if len(link.asking) >= MAX_ASKING:
+            link.driver.send(
+                CarrierDenied(
+                    request_id=request.request_id,
+                    code="too_many_requests",
+                    message=f"{len(link.asking)} requests for carriers wait: ask again in a moment",
+                )
+            )
+            return
+        link.asking.spawn(self._answer_later(link, request), "carrier")
+
+    async def _answer_later(self, link: ClientLink, request: CarrierRequest) -> None:
+        answer = await self._carriers.answer(Asker(link.user, link.opening), request)
+        link.driver.send(answer)
 
     async def _answer(self, link: ClientLink, request: TunnelRequest) -> TunnelGrant | TunnelDenied:
         try:
@@ -202,6 +241,9 @@ class ClientLinks:
         connection_id = uuid.uuid4().hex
         agent = self._agents.current(wanted.workspace.workspace_id)
         assert agent is not None, "checked, and nothing was awaited since"
+        legs = self._carriers.legs(CarrierId(connection_id), agent, link.opening, request.region)
+        if legs is None:
+            raise Denied("relay_unavailable", NO_RELAY)
         new = NewConnection(
             connection_id=connection_id,
             connect_type=ConnectType.AGENT_TO_CLIENT,
@@ -214,7 +256,7 @@ class ClientLinks:
             journal_id=agent.journal_id,
             agent_instance=agent.instance_id,
             node_id=agent.opening.hello.boot_id or None,
-            relay_region=EMBEDDED_REGION,
+            relay_region=legs.region or None,
             method=ConnectionMethod.DERP,
         )
         self._waiting[link][connection_id] = self._lines.clock.now().mono
@@ -225,14 +267,14 @@ class ClientLinks:
         agent.offer(
             TunnelOffer(
                 connection_id=connection_id,
-                relay_url=self._relay_url(agent.opening),
-                ticket=self._tickets.mint(connection_id, Party.AGENT),
+                relay_url=legs.agent.url,
+                ticket=legs.agent.ticket,
                 user=link.user,
                 public_key=wanted.key,
                 client_ip=link.opening.client_ip,
                 client_port=link.opening.client_port,
                 purpose=request.purpose,
-                region=EMBEDDED_REGION,
+                region=legs.region,
                 tunnel_key=tunnel_key,
                 resume_s=self._resume_s,
             )
@@ -240,15 +282,15 @@ class ClientLinks:
         return TunnelGrant(
             request_id=request.request_id,
             connection_id=connection_id,
-            relay_url=self._relay_url(link.opening),
-            ticket=self._tickets.mint(connection_id, Party.CLIENT),
+            relay_url=legs.client.url,
+            ticket=legs.client.ticket,
             workspace_id=wanted.workspace.workspace_id,
             workspace=wanted.workspace.name,
             host_key=wanted.workspace.host_key,
             certificate=wanted.certificate,
-            region=EMBEDDED_REGION,
+            region=legs.region,
             tunnel_key=tunnel_key,
-            endpoints=self._endpoints(link, agent),
+            endpoints=legs.endpoints,
             resume_s=self._resume_s,
         )
 

@@ -11,15 +11,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.protocol.messages import Hello, Report
-from tether.server import browse, ide_rows, ingest, rejudge, rows, runs
+from tether.net.relay_carrier import CarrierEnding
+from tether.protocol.messages import Report
+from tether.protocol.relay_pairing import CarrierId
+from tether.server import browse, ide_rows, ingest, path_rows, rows, runs
 from tether.server.announce import Announcer
 from tether.server.identity import Identity
 from tether.server.judge import Testimony
@@ -35,9 +37,6 @@ from tether.server.records import (
     open_rows,
     open_tunnel,
 )
-from tether.server.rejudge import Rejudged
-from tether.server.relay_tunnel import TunnelEnding
-from tether.server.report import report
 from tether.server.runs import PreviousRun
 from tether.server.schema import (
     ConnectionStatus,
@@ -45,6 +44,7 @@ from tether.server.schema import (
     evidence,
     file_operations,
     forwards,
+    path_events,
     revisions,
     sessions,
 )
@@ -55,12 +55,15 @@ PENDING_LIFE_S = 120.0
 
 RETRY_S, RETRY_AT_MOST_S = 0.5, 30.0
 
+BELONGINGS = (evidence, revisions, sessions, forwards, file_operations, path_events)
+"""The tables of what belongs to one connection."""
+
 T = TypeVar("T")
 _log = get_logger("connections")
 
 
 class ConnectionLog:
-    """See the module's law. Fulfils `ConnectionLogPort` and the relay's `TunnelLog`."""
+    """See the module's law. Fulfils `ConnectionLogPort` and the relay's `CarrierLog`."""
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
         self._store, self._clock, self._metrics = store, clock, metrics
@@ -68,7 +71,8 @@ class ConnectionLog:
         self._waiting = 0
         self._announcer = Announcer(metrics)
         self._announce = self._announcer.announce
-        self.on_tunnel_over: Callable[[str, str], None] = lambda _connection_id, _journal_id: None
+        self.on_client_left: Callable[[str], None] = lambda _connection_id: None
+        """Told of a tunnel whose client has reported its end by goodbye, and whose agent has not."""
 
     def listen(self, *, opened: Callable[[str], None], closed: Callable[[str], None]) -> None:
         """Tell these of each row that becomes ongoing, and of each that is closed."""
@@ -152,24 +156,17 @@ class ConnectionLog:
         self._metrics.connections_open.inc()
         self._announce(events)
 
-    async def tunnel_paired(self, connection_id: str) -> None:
-        """The relay has joined both legs."""
-        now = self._clock.now().wall
+    async def carrier_joined(self, carrier: CarrierId) -> None:
+        """A relay has joined two legs: the tunnel is up when its agent says so."""
 
-        async def work(tx: AsyncConnection) -> list[rows.Event]:
-            opened = await rows.mark_open(tx, connection_id, now)
-            return [opened] if opened else []
-
-        self._announce(await self._surely(work))
-
-    async def forget_unused(self, lives: Callable[[str], bool]) -> int:
+    async def forget_unused(self, spared: Callable[[OpenTunnel], bool]) -> int:
         """Delete the grants that nobody used in time; how many there were."""
         before = self._clock.now().wall - PENDING_LIFE_S
 
         async def work(tx: AsyncConnection) -> int:
             found = await open_rows(tx, IS_PENDING, connections.c.created_at < before)
-            unused = [row["connection_id"] for row in found if not lives(row["connection_id"])]
-            for table in (evidence, revisions, sessions, forwards, file_operations, connections):
+            unused = [row["connection_id"] for row in found if not spared(open_tunnel(row))]
+            for table in (*BELONGINGS, connections):
                 await tx.execute(delete(table).where(table.c.connection_id.in_(unused)))
             return len(unused)
 
@@ -187,31 +184,35 @@ class ConnectionLog:
         testimony = Testimony(Vantage.SERVER, now, tuple(facts), tuple(symptoms))
         await self._testify(connection_id, testimony, close_at=now)
 
-    async def tunnel_ended(self, connection_id: str, ending: TunnelEnding) -> None:
-        """The relay's tunnel is over: keep what it saw, and give the agent time to report."""
-        now = self._clock.now().wall
-        testimony = Testimony(Vantage.RELAY, now, ending.facts, ending.symptoms)
+    async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
+        """A relay's carrier is over: keep what it saw. The tunnel ends when its agent says so."""
+        now, connection_id = self._clock.now().wall, carrier.connection_id
+        seen = Testimony(Vantage.RELAY, now, ending.facts, ending.symptoms, carrier.number)
 
-        async def work(tx: AsyncConnection) -> tuple[RowMapping | None, list[rows.Event]]:
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
             row = await rows.find(tx, connection_id)
-            if row is None:
-                return None, []
-            await rows.add_testimony(tx, connection_id, testimony)
-            if not (row["rx_bytes"] or row["tx_bytes"]):  # the agent's own numbers are better
+            if row is None or row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
+                return []
+            if await rows.has_testimony_of(tx, connection_id, carrier.number):
+                return []  # a relay that was cut off says it again
+            await rows.add_testimony(tx, connection_id, seen)
+            closed = row["status"] == ConnectionStatus.CLOSED
+            if not (closed and (row["rx_bytes"] or row["tx_bytes"])):  # the agent's sums are better
                 await tx.execute(
                     update(connections)
                     .where(connections.c.connection_id == connection_id)
-                    .values(rx_bytes=ending.rx_bytes, tx_bytes=ending.tx_bytes)
+                    .values(
+                        rx_bytes=connections.c.rx_bytes + ending.rx_bytes,
+                        tx_bytes=connections.c.tx_bytes + ending.tx_bytes,
+                    )
                 )
-            if row["status"] != ConnectionStatus.CLOSED:
-                return row, []
+            if not closed:
+                await path_rows.left_by_relay(tx, row, carrier.number, now)
+                return []
             settled = await rows.settle(tx, row, ended_at=now, now=now)
-            return row, [settled] if settled else []
+            return [settled] if settled else []
 
-        row, events = await self._surely(work)
-        self._announce(events)
-        if row is not None and row["status"] != ConnectionStatus.CLOSED:
-            self.on_tunnel_over(connection_id, row["journal_id"] or "")
+        self._announce(await self._surely(work))
 
     async def close_tunnel(
         self, connection_id: str, facts: Iterable[ev.Evidence], *, ended_at: float | None = None
@@ -284,6 +285,8 @@ class ConnectionLog:
         applied = await self._store.write(lambda tx: ingest.apply(tx, reporter, report, now))
         self._announce(applied.events)
         self._announcer.count(applied.tallies)
+        for connection_id in applied.left:
+            self.on_client_left(connection_id)
         for outcome, items in applied.outcomes().items():
             self._metrics.reported(outcome, items)
         for kind in applied.not_kept - self._not_kept:  # once for each kind
@@ -305,8 +308,12 @@ class ConnectionLog:
         journal_id: str,
         known: Collection[str],
         lives: Callable[[str], bool],
+        instance_id: str = "",
     ) -> None:
-        """An agent is back: close what its journal should know of and does not."""
+        """An agent is back: close what its journal should know of and does not.
+
+        A tunnel that a relay carries may be so new that the agent's hello could not name it; that of
+        another run of the agent is over, whatever its carriers look like."""
         now = self._clock.now().wall
         missing = ev.ReportMissing(vantage=Vantage.SERVER, at=now, party=Party.AGENT)
 
@@ -316,7 +323,9 @@ class ConnectionLog:
             its = connections.c.journal_id == journal_id
             for row in await open_rows(tx, IS_TUNNEL, IS_ONGOING, mine, its):
                 connection_id = row["connection_id"]
-                if connection_id in known or lives(connection_id):
+                if connection_id in known:
+                    continue
+                if row["agent_instance"] in (None, instance_id) and lives(connection_id):
                     continue
                 await rows.add_testimony(
                     tx, connection_id, Testimony(Vantage.SERVER, now, (missing,))
@@ -329,34 +338,30 @@ class ConnectionLog:
 
         self._announce(await self._store.write(work))
 
-    async def agent_returned(self, connection_id: str, hello: Hello) -> None:
-        """An agent is welcomed on this link: that tells something of how its last one ended."""
-        now = self._clock.now().wall
-        self._announce(
-            await self._store.write(
-                lambda tx: rows.agent_returned(
-                    tx,
-                    connection_id,
-                    instance_id=hello.instance_id,
-                    boot_id=hello.boot_id,
-                    now=now,
-                )
-            )
-        )
-
     # -- looking ----------------------------------------------------------------------------
 
     async def open_tunnels(
-        self, *, workspace_id: str | None = None, user: str | None = None
+        self,
+        *,
+        workspace_id: str | None = None,
+        user: str | None = None,
+        journal_id: str | None = None,
     ) -> Sequence[OpenTunnel]:
-        """The tunnels of a workspace or of a user that are not closed, the pending ones included."""
+        """The tunnels of a workspace, a user or an agent's journal that are not closed, the pending
+        ones included."""
         where = [IS_TUNNEL, IS_OPEN]
         if workspace_id is not None:
             where.append(connections.c.workspace_id == workspace_id)
         if user is not None:
             where.append(connections.c.user == user)
+        if journal_id is not None:
+            where.append(connections.c.journal_id == journal_id)
         found = await self._store.read(lambda tx: open_rows(tx, *where))
         return [open_tunnel(row) for row in found]
+
+    async def tunnel_of(self, connection_id: str, user: str | None = None) -> dict[str, Any] | None:
+        """One tunnel's row with the `sentence` of its end; None if there is none (of `user`'s)."""
+        return await self._store.read(lambda tx: browse.tunnel_of(tx, connection_id, user))
 
     async def last_agent_end(self, workspace_id: str) -> str:
         """One sentence about how the workspace's last control link ended; "" if there was none."""
@@ -366,30 +371,6 @@ class ConnectionLog:
         """See `ConnectionLogPort`."""
         now = self._clock.now().wall
         return await self._store.read(lambda tx: browse.listing(tx, filters, viewer, now))
-
-    async def report(self, filters: ConnectionFilter, viewer: Identity) -> dict[str, Any]:
-        """See `ConnectionLogPort`."""
-        return await self._store.read(lambda tx: report(tx, filters, viewer))
-
-    async def rejudge(
-        self, filters: ConnectionFilter, viewer: Identity, *, write: bool
-    ) -> dict[str, Any]:
-        """See `ConnectionLogPort`."""
-        found = Rejudged()
-        while not found.done:
-            now = self._clock.now().wall
-
-            async def work(tx: AsyncConnection, now: float = now) -> None:
-                await rejudge.page(tx, found, filters, viewer, write=write, now=now)
-
-            await (self._store.write(work) if write else self._store.read(work))
-            self._announce(found.events)
-        return {
-            "judged": found.judged,
-            "changed": found.changed,
-            "written": write,
-            "changes": found.changes,
-        }
 
     async def explain(self, connection_id_or_prefix: str, viewer: Identity) -> dict[str, Any]:
         """See `ConnectionLogPort`."""

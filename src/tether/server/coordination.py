@@ -155,6 +155,11 @@ class CoordinationFront:
         """The coordination of a link that is being welcomed."""
         return LinkCoordination(self, link, is_current)
 
+    def home(self, workspace_id: str) -> str:
+        """The DERP region that the workspace's agent would like to be met in; "" for none."""
+        node = self._coordinator.node_of(workspace_id)
+        return "" if node is None else node.home_region
+
     def endpoints(self, workspace_id: str, *, seen: str, client_ip: str) -> list[str]:
         """Where a client may dial the workspace's agent: what it says itself, then the address that
         the server sees, with the port that it listens on."""

@@ -12,10 +12,11 @@ import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tether.server.schema import TokenKind
 
-_SHAPE = re.compile(r"tether_(user|agent)_[A-Za-z0-9_-]{43}")
+_SHAPE = re.compile(r"tether_(user|agent|relay)_[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,11 @@ class IssuedToken:
         return f"IssuedToken(token_id={self.token_id!r})"  # a token must not leak into a log
 
 
-def mint(kind: TokenKind) -> IssuedToken:
+RELAY: Literal["relay"] = "relay"
+"""What a standalone relay's token says it is."""
+
+
+def mint(kind: TokenKind | Literal["relay"]) -> IssuedToken:
     """A new token that nobody can guess."""
     return IssuedToken(
         token_id=secrets.token_hex(8), token=f"tether_{kind}_{secrets.token_urlsafe(32)}"

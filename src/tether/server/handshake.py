@@ -38,6 +38,10 @@ MAX_WORD, MAX_HOSTNAME, MAX_OPEN_CONNECTIONS = 64, 255, 20_000
 _log = get_logger("control")
 
 
+PARTIES = {"agent": Party.AGENT, "relay": Party.RELAY, "user": Party.CLIENT}
+"""Kind of a token -> who dials with it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """A control link whose peer is known. `violation` is set where its first message is no `Hello`
@@ -56,7 +60,7 @@ class Opening:
 
     @property
     def party(self) -> Party:
-        return Party.AGENT if self.identity.kind == "agent" else Party.CLIENT
+        return PARTIES[self.identity.kind]
 
 
 class Handshakes:
@@ -224,7 +228,7 @@ def _hello(raw: bytes | str, identity: Identity) -> Hello:
             f"protocol {hello.protocol[0]} is not spoken here, this server speaks {PROTOCOL[0]}:"
             " use a matching version"
         )
-    expected = "agent" if identity.kind == "agent" else "client"
+    expected = str(PARTIES[identity.kind])
     if hello.role != expected:
         raise Garbage(
             f"this is the token of {_holder(identity)}, but the hello says {hello.role!r:.40}"
@@ -245,4 +249,4 @@ def _hello(raw: bytes | str, identity: Identity) -> Hello:
 
 
 def _holder(identity: Identity) -> str:
-    return "a workspace's agent" if identity.kind == "agent" else "a user"
+    return {"agent": "a workspace's agent", "relay": "a relay", "user": "a user"}[identity.kind]

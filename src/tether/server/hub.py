@@ -41,7 +41,8 @@ from tether.server.links import (
     without_database,
 )
 from tether.server.records import OpenTunnel
-from tether.server.relay import Relay
+from tether.server.relay_links import RelayLinks
+from tether.server.relays import Relays
 from tether.server.store import StoreUnavailable
 
 REPORTS_S = 5.0
@@ -65,20 +66,24 @@ class Hub:
         agents: AgentLinks,
         clients: ClientLinks,
         log: ConnectionLog,
-        relay: Relay,
+        relays: Relays,
         clock: Clock,
         coordination: CoordinationFront,
     ) -> None:
         self._coordination = coordination
         self._handshakes, self._agents, self._clients = handshakes, agents, clients
-        self._connections, self._relay, self._clock = log, relay, clock
+        self._connections, self._relays, self._clock = log, relays, clock
 
     async def serve(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one WebSocket to `/api/v1/control`."""
         opening = await self._handshakes.open(scope, receive, send)
         if opening is None:
             return
-        links = self._agents if opening.party is Party.AGENT else self._clients
+        links: AgentLinks | ClientLinks | RelayLinks = self._clients
+        if opening.party is Party.AGENT:
+            links = self._agents
+        elif opening.party is Party.RELAY:
+            links = self._relays.links
         try:
             await links.serve(opening)
         except StoreUnavailable as wrong:
@@ -146,12 +151,18 @@ class Hub:
         self._coordination.reopen()
         _log.info("the database can be written again")
 
+    def map_changed(self) -> None:
+        """The DERP map is another one: the relays of regions that went are drained, and all are told."""
+        self._relays.links.map_changed()
+        self._agents.send_map()
+        self._clients.send_map()
+
     # -- the end of the server --------------------------------------------------------------
 
     def refuse_new(self) -> None:
         """Take no new links, and grant no tunnels."""
         self._handshakes.close()
-        self._clients.refusing = True
+        self._clients.refuse_new()
 
     def declare_all(self, parting: Parting) -> None:
         """Settle the cause of every link now: what peers do about ended tunnels is a symptom."""
@@ -168,7 +179,7 @@ class Hub:
     # -- how ends are brought about ---------------------------------------------------------
 
     def _links(self) -> list[ControlLink]:
-        return [*self._agents.all(), *self._clients.all()]
+        return [*self._agents.all(), *self._clients.all(), *self._relays.links.all()]
 
     async def _end_workspace(self, workspace_id: str, parting: Parting) -> None:
         link = self._agents.current(workspace_id)
@@ -243,7 +254,7 @@ class Hub:
                     detail=parting.detail,
                 )
                 await self._connections.close_tunnel(one.connection_id, (said,))
-            self._relay.end(one.connection_id, goodbye)
+            self._relays.end(one.connection_id, goodbye)
 
     def _now(self) -> float:
         return self._clock.now().wall

@@ -15,20 +15,18 @@ RefusalCode = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Whoever a valid token speaks for: a user, or the agent of a workspace.
+    """Whoever a valid token speaks for: a user, the agent of a workspace, or a relay.
 
     Of an agent, `user` is the workspace's owner and `role` is "member"; of a user, `workspace_id` and
-    `workspace` are empty.
+    `workspace` are empty. Of a relay, `user` is its token's name.
     """
 
-    kind: Literal["user", "agent"]
+    kind: Literal["user", "agent", "relay"]
     user: str
     role: Literal["admin", "member"]
     workspace_id: str = ""
     workspace: str = ""
     token_id: str = ""
-    expires_at: float | None = None
-    """When the token runs out; None: never."""
 
     @property
     def is_admin(self) -> bool:
@@ -43,6 +41,8 @@ class Identity:
         """
         if self.kind == "agent":
             return f"agent:{self.workspace}"
+        if self.kind == "relay":
+            return f"relay:{self.user}"
         return f"admin:{self.user}" if self.is_admin and owner != self.user else f"user:{self.user}"
 
 

@@ -16,14 +16,14 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import ConnectType, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.protocol import messages as m
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
 from tether.protocol.link import facts_of
 from tether.protocol.path_records import PathRecord
 from tether.protocol.transfers import FileOperations
-from tether.server import contents, ide_rows, rows
+from tether.server import contents, ide_rows, path_rows, rows
 from tether.server.contents import MAX_WORD
 from tether.server.judge import Testimony
 from tether.server.metrics import ReportOutcome
@@ -71,6 +71,8 @@ class Applied:
     refused: list[str] = field(default_factory=list)
     repeated: int = 0
     applied: int = 0
+    left: list[str] = field(default_factory=list)
+    """Open tunnels whose client has said goodbye to them."""
     not_kept: set[str] = field(default_factory=set)
     """Kinds of items that this version has no table for."""
 
@@ -158,7 +160,11 @@ async def _apply_item(
             events = await ide_rows.keep(tx, row, item, since=reporter.since, now=now)
             applied.events += events or []
             return events is not None
-        case PathRecord() | m.UnknownItem():  # there is no place for it (yet)
+        case PathRecord():
+            if not await path_rows.keep(tx, row, item, since=reporter.since, now=now):
+                return False
+            applied.events.append(rows.PathChanged(row, item))
+        case m.UnknownItem():  # there is no place for it (yet)
             applied.not_kept.add(type(item).__name__)
         case _:
             tallies = await _content(tx, row, item, now)
@@ -203,6 +209,8 @@ async def _ended(
     await rows.add_testimony(tx, item.connection_id, testimony)
     closed = row["status"] == ConnectionStatus.CLOSED
     if not closes and not closed:
+        if row["connect_type"] == ConnectType.AGENT_TO_CLIENT and _says_goodbye(testimony):
+            applied.left.append(item.connection_id)
         return
     if closes and (item.rx_bytes or item.tx_bytes):
         await tx.execute(
@@ -217,6 +225,12 @@ async def _ended(
     applied.events += [settled] if settled else []
     if closes and any(isinstance(fact, ev.PreviousRunDied) for fact in testimony.facts):
         applied.events += await ide_rows.close_orphans(tx, now=now, of=row)
+
+
+def _says_goodbye(testimony: Testimony) -> bool:
+    return testimony.reporter is Vantage.CLIENT and any(
+        isinstance(fact, ev.GoodbyeSaid) and fact.by is Party.CLIENT for fact in testimony.facts
+    )
 
 
 async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now: float) -> float:

@@ -36,6 +36,8 @@ class Testimony:
     received_at: float
     facts: tuple[Evidence, ...]
     symptoms: tuple[Evidence, ...] = ()
+    carrier: int | None = None
+    """Of a relay's word: the carrier whose end it tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,25 @@ def admissible(reporter: Vantage, facts: Iterable[Evidence]) -> tuple[Evidence, 
         if fact.vantage in MAY_CLAIM[reporter]
         and (reporter is not Vantage.CLIENT or client_may_say(fact))
     )
+
+
+def of_the_last_carrier(testimonies: Iterable[Testimony], in_use: int | None) -> list[Testimony]:
+    """All but what relays saw of carriers that the tunnel outlived: those ends are path history.
+
+    Args:
+        testimonies: everything on file.
+        in_use: the carrier that was in use last, as far as the agent has reported.
+    """
+    said = list(testimonies)
+    told_all = any(one.reporter is Vantage.AGENT for one in said)
+
+    def counts(one: Testimony) -> bool:
+        if one.carrier is None or in_use is None or one.carrier == in_use:
+            return True
+        # an agent that died may have gone over to a later one without having told
+        return one.carrier > in_use and not told_all
+
+    return [one for one in said if counts(one)]
 
 
 def judge(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> Judgement:

@@ -19,6 +19,7 @@ from tether.net.surroundings import Surroundings
 from tether.protocol.link import Link
 from tether.protocol.messages import (
     PROTOCOL,
+    DerpMap,
     Garbage,
     Message,
     Unrecognized,
@@ -29,6 +30,7 @@ from tether.protocol.messages import (
 from tether.server.connlog import ConnectionLog
 from tether.server.handshake import Opening, unpack_control
 from tether.server.metrics import Metrics
+from tether.server.regions import Regions
 from tether.server.settings import LinkTimes
 from tether.server.store import StoreUnavailable
 from tether.version import VERSION
@@ -55,6 +57,14 @@ class ControlLink:
         self.on_over: Callable[[], None] = lambda: None
         """Called when the cause is known, before the row is closed."""
         self.closed = asyncio.Event()
+        self._map: DerpMap | None = None
+
+    def send_map(self, regions: Regions) -> None:
+        """Tell the peer of the DERP map, if it is another one than it knows."""
+        newest = regions.map_for(self.opening)
+        if newest != self._map:
+            self._map = newest
+            self.driver.send(newest)
 
     @property
     def token_id(self) -> str:
@@ -99,16 +109,12 @@ def _said(parting: Parting, at: float) -> ev.GoodbyeSaid:
     )
 
 
-MAX_WAIT_S = 40 * 24 * 3600.0
-"""No link lives longer than this without being dialled anew, which its token must pass."""
-
 NEVER = -1.0
 """`retry_after_s` of a peer that need not come back."""
 
 WITHDRAWN = {
     "user_revoked": Parting("auth.user_revoked", retry_after_s=NEVER),
     "workspace_deleted": Parting("workspace.deleted", retry_after_s=NEVER),
-    "token_expired": Parting("auth.token_expired", retry_after_s=NEVER),
 }
 """What to tell a peer whose token was withdrawn while it was let in; others: `TOKEN_REVOKED`."""
 
@@ -201,7 +207,6 @@ class Lines:
         driver = link.driver
         gauge = self.metrics.control_links.labels(str(link.opening.party))
         gauge.inc()
-        expiry_timer = self._when_expired(link)
         try:
             if link.opening.violation:
                 driver.violated(link.opening.violation)
@@ -210,8 +215,6 @@ class Lines:
             await driver.run()
         finally:
             gauge.dec()
-            if expiry_timer is not None:
-                expiry_timer.cancel()
             if not driver.cell.ended:
                 self._failed(link, "the control link was dropped without a cause")
             link.on_over()
@@ -234,19 +237,6 @@ class Lines:
                 link.leave(WITHDRAWN.get(code, TOKEN_REVOKED), self.clock.now().wall)
         except StoreUnavailable as wrong:
             link.leave(without_database(wrong), self.clock.now().wall)
-
-    def _when_expired(self, link: ControlLink) -> asyncio.TimerHandle | None:
-        """A link stands on its token, and ends with it."""
-        expires_at = link.opening.identity.expires_at
-        if expires_at is None:
-            return None
-        wait_s = max(0.0, expires_at - self.clock.now().wall)
-        if wait_s > MAX_WAIT_S:
-            return None
-        parting = WITHDRAWN["token_expired"]
-        return asyncio.get_running_loop().call_later(
-            wait_s, lambda: link.leave(parting, self.clock.now().wall)
-        )
 
     def _failed(self, link: ControlLink, what: str) -> None:
         fact = ev.InternalFailure(

@@ -17,9 +17,18 @@ from prometheus_client.process_collector import ProcessCollector
 
 from tether.attribution.causes import CATALOGUE, Cause
 from tether.attribution.disconnect import Disconnect
-from tether.attribution.vocabulary import ConnectionType, ConnectType, Element, Party, Reason
+from tether.attribution.vocabulary import (
+    ConnectionMethod,
+    ConnectionType,
+    ConnectType,
+    Element,
+    Party,
+    Reason,
+)
+from tether.net.relay_counts import RelayCounts
 from tether.protocol.apps import FAMILIES
 from tether.protocol.forwards import ForwardEnd, ForwardKind
+from tether.protocol.path_records import PathWord
 from tether.server.identity import RefusalCode
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -38,7 +47,17 @@ class ReportOutcome(StrEnum):
     REFUSED = "refused"
 
 
-LINK_ROLES = (Party.AGENT, Party.CLIENT)
+LINK_ROLES = (Party.AGENT, Party.CLIENT, Party.RELAY)
+
+CARRIER_ANSWERS = (
+    "granted",
+    "agent_not_connected",
+    "relay_unavailable",
+    "too_many_requests",
+    "tunnel_over",
+    "tunnel_unknown",
+    "server_stopping",
+)
 
 _ALL = tuple(ConnectType)
 _TUNNEL = (ConnectType.AGENT_TO_CLIENT,)
@@ -84,14 +103,7 @@ class Metrics:
         self.control_links = Gauge(
             "tether_control_links", "Control links now.", ["role"], registry=self.registry
         )
-        self.relay_legs = Gauge(
-            "tether_relay_legs", "Legs at the embedded relay now.", registry=self.registry
-        )
-        self.relay_bytes = Counter(
-            "tether_relay_bytes_total",
-            "Bytes that the embedded relay copied, both ways.",
-            registry=self.registry,
-        )
+        self._count_ways()
         self._reports = Counter(
             "tether_reports_total",
             "Items of agents' and clients' journals, by what became of them.",
@@ -118,6 +130,21 @@ class Metrics:
         )
         ProcessCollector(registry=self.registry)
         self._start_at_zero()
+
+    def _count_ways(self) -> None:
+        self.relay = RelayCounts(self.registry)
+        self._path_events = Counter(
+            "tether_path_events_total",
+            "Tunnels' path events as their agents reported them: none of these is an end.",
+            ["event", "method"],
+            registry=self.registry,
+        )
+        self._carrier_requests = Counter(
+            "tether_carrier_requests_total",
+            "Requests of clients for further carriers of their tunnels, by the answer.",
+            ["answer"],
+            registry=self.registry,
+        )
 
     def _count_ends(self) -> None:
         self._unknown = Counter(
@@ -175,6 +202,17 @@ class Metrics:
         """Count one refused handshake; a code that is not known here counts as `other`."""
         self._refused.labels(code if code in REFUSED_CODES else OTHER).inc()
 
+    def path_event(self, event: str, method: str) -> None:
+        """Count one path event; words of a newer agent count as `other`."""
+        self._path_events.labels(
+            event if event in PathWord._value2member_map_ else OTHER,
+            method if method in ConnectionMethod._value2member_map_ else OTHER,
+        ).inc()
+
+    def carrier_answered(self, answer: str) -> None:
+        """Count one request for a carrier."""
+        self._carrier_requests.labels(answer).inc()
+
     def render(self) -> bytes:
         """Everything, in the text format of Prometheus."""
         return generate_latest(self.registry)
@@ -197,6 +235,11 @@ class Metrics:
         for kind in ForwardKind:
             for end in ForwardEnd:
                 self._forwards.labels(str(kind), str(end))
+        for word in PathWord:
+            for method in (ConnectionMethod.DIRECT, ConnectionMethod.DERP):
+                self._path_events.labels(str(word), str(method))
+        for answer in CARRIER_ANSWERS:
+            self._carrier_requests.labels(answer)
         for code in (*sorted(REFUSED_CODES), OTHER):
             self._refused.labels(code)
 

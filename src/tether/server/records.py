@@ -43,6 +43,8 @@ class OpenTunnel:
     status: ConnectionStatus
     workspace_id: str
     journal_id: str
+    agent_instance: str = ""
+    user: str = ""
 
     @property
     def is_ongoing(self) -> bool:
@@ -72,4 +74,6 @@ def open_tunnel(row: RowMapping) -> OpenTunnel:
         ConnectionStatus(row["status"]),
         row["workspace_id"] or "",
         row["journal_id"] or "",
+        row["agent_instance"] or "",
+        row["user"] or "",
     )

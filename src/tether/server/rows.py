@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
+from tether.protocol.path_records import PathRecord
 from tether.server import circumstances, contents, incidents
 from tether.server.contents import LATEST_TIME, Tally
 from tether.server.incidents import Grouped
-from tether.server.judge import Judgement, Testimony, admissible, judge
+from tether.server.judge import Judgement, Testimony, admissible, judge, of_the_last_carrier
 from tether.server.schema import ConnectionStatus, connections, evidence, revisions
 
 MAX_FACTS = 64
@@ -59,7 +60,15 @@ class Revised:
     grouped: Grouped | None = None
 
 
-Event = Opened | Closed | Revised
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """Something happened to a tunnel's way; it goes on."""
+
+    row: RowMapping
+    what: PathRecord
+
+
+Event = Opened | Closed | Revised | PathChanged
 
 
 async def find(tx: AsyncConnection, connection_id: str) -> RowMapping | None:
@@ -89,16 +98,17 @@ async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> Opene
 
 async def add_testimony(tx: AsyncConnection, connection_id: str, testimony: Testimony) -> None:
     """Keep what a reporter says about a connection, as far as it may and fits."""
-    said = await tx.scalar(
-        select(func.count())
-        .select_from(evidence)
-        .where(
-            evidence.c.connection_id == connection_id,
-            evidence.c.reporter == str(testimony.reporter),
-        )
+    its = and_(
+        evidence.c.connection_id == connection_id,
+        evidence.c.reporter == str(testimony.reporter),
     )
+    said = await tx.scalar(select(func.count()).select_from(evidence).where(its))
     if (said or 0) >= MAX_TESTIMONIES:
-        return
+        if testimony.carrier is None:
+            return
+        # a tunnel may wear out many carriers, and only the last ones tell of its end
+        oldest = select(func.min(evidence.c.id)).where(its).scalar_subquery()
+        await tx.execute(delete(evidence).where(evidence.c.id == oldest))
     await tx.execute(
         insert(evidence).values(
             connection_id=connection_id,
@@ -106,8 +116,21 @@ async def add_testimony(tx: AsyncConnection, connection_id: str, testimony: Test
             received_at=testimony.received_at,
             facts=_storable(testimony.reporter, testimony.facts),
             symptoms=_storable(testimony.reporter, testimony.symptoms),
+            carrier=testimony.carrier,
         )
     )
+
+
+async def has_testimony_of(tx: AsyncConnection, connection_id: str, carrier: int) -> bool:
+    """Whether a relay has told of this carrier's end."""
+    found = await tx.scalar(
+        select(evidence.c.id).where(
+            evidence.c.connection_id == connection_id,
+            evidence.c.reporter == str(Vantage.RELAY),
+            evidence.c.carrier == carrier,
+        )
+    )
+    return found is not None
 
 
 async def testimonies(tx: AsyncConnection, connection_id: str) -> list[Testimony]:
@@ -121,6 +144,7 @@ async def testimonies(tx: AsyncConnection, connection_id: str) -> list[Testimony
             received_at=row["received_at"],
             facts=_read(row["facts"]),
             symptoms=_read(row["symptoms"]),
+            carrier=row["carrier"],
         )
         for row in found.mappings()
     ]
@@ -139,7 +163,8 @@ async def settle(
     """
     connection_id = row["connection_id"]
     kind = ConnectType(row["connect_type"])
-    judgement = judge(kind, await testimonies(tx, connection_id))
+    said = of_the_last_carrier(await testimonies(tx, connection_id), row["carrier"])
+    judgement = judge(kind, said)
     first = row["status"] != ConnectionStatus.CLOSED
     if first:
         extra = await circumstances.around(tx, row, judgement, ended_at=ended_at, now=now)
@@ -158,6 +183,7 @@ async def settle(
             "status": str(ConnectionStatus.CLOSED),
             "connected_at": connected_at,
             "disconnected_at": min(max(ended_at, connected_at), max(now, connected_at)),
+            "detached_since": None,
         }
     await tx.execute(
         update(connections).where(connections.c.connection_id == connection_id).values(changes)
@@ -197,24 +223,10 @@ async def judge_mates(tx: AsyncConnection, row: RowMapping, now: float) -> list[
     return events
 
 
-async def agent_returned(
-    tx: AsyncConnection, connection_id: str, *, instance_id: str, boot_id: str, now: float
-) -> list[Event]:
-    """Judge the agent's last link again, now that it is known who came back, and from where."""
-    row = await find(tx, connection_id)
-    last = row and await circumstances.unexplained_before(tx, row, now)
-    if row is None or last is None:
-        return []
-    returned = circumstances.returned(last, row, instance_id=instance_id, boot_id=boot_id, now=now)
-    await add_testimony(tx, last["connection_id"], Testimony(Vantage.SERVER, now, (returned,)))
-    settled = await settle(tx, last, ended_at=now, now=now)
-    return [settled] if settled else []
-
-
 async def relay_heard_end_at(tx: AsyncConnection, connection_id: str) -> float | None:
-    """When this server's relay saw the tunnel end, by the server's own clock."""
+    """When a relay saw the tunnel's last carrier end, by the server's own clock."""
     at: float | None = await tx.scalar(
-        select(func.min(evidence.c.received_at)).where(
+        select(func.max(evidence.c.received_at)).where(
             evidence.c.connection_id == connection_id,
             evidence.c.reporter == str(Vantage.RELAY),
         )

@@ -1,7 +1,7 @@
 """The server's own runs: how the last one ended, and what that says of the connections it left open.
 
 Law: one transaction tells the whole post-mortem, so that a start that is cut off tells it again. Only
-control rows are closed here; of a tunnel its agent knows more, and gets the time to say so.
+control rows are closed here: a tunnel outlives its server, and of its end its agent knows more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Reason, Vantage
 from tether.server import rows
 from tether.server.judge import Testimony
 from tether.server.records import (
@@ -25,7 +25,12 @@ from tether.server.records import (
     open_rows,
     open_tunnel,
 )
-from tether.server.schema import runs
+from tether.server.schema import connections, runs
+
+SILENCE = frozenset(
+    map(str, (Reason.NETWORK_ERROR, Reason.PEER_UNRESPONSIVE, Reason.CLIENT_SUSPENDED))
+)
+"""How links end of peers that may be there still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,10 @@ class PreviousRun:
     tunnels: tuple[OpenTunnel, ...]
     pending: int
     children: int = 0
+    silent: frozenset[str] = frozenset()
+    """The journals of agents that had fallen silent before, and may be asleep or cut off."""
+    death: tuple[ev.Evidence, ...] = ()
+    """What the last run's end says, where it was none in order. It ends no tunnel by itself."""
 
 
 DeathOf = Callable[[str], tuple[ev.Evidence, ...]]
@@ -63,22 +72,47 @@ async def begin(
     died = previous is not None and previous["stopped_cleanly_at"] is None
     alive_at: float | None = None if previous is None else previous["last_alive_at"]
     await tx.execute(insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now))
-    facts: tuple[ev.Evidence, ...] = ()
+    death: tuple[ev.Evidence, ...] = ()
     if died and previous is not None and alive_at is not None:
-        facts = death_of(previous["run_id"]) or (_death(alive_at, now, booted_at),)
+        death = death_of(previous["run_id"]) or (_death(alive_at, now, booted_at),)
     events: list[rows.Event] = []
-    for row in await open_rows(tx, IS_ONGOING):
-        if facts:
-            testimony = Testimony(Vantage.SERVER, now, facts)
+    links = connections.c.connect_type != str(ConnectType.AGENT_TO_CLIENT)
+    for row in await open_rows(tx, IS_ONGOING, links):
+        if death:
+            testimony = Testimony(Vantage.SERVER, now, death)
             await rows.add_testimony(tx, row["connection_id"], testimony)
-        if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
-            ended_at = now if alive_at is None else alive_at
-            settled = await rows.settle(tx, row, ended_at=ended_at, now=now)
-            events += [settled] if settled else []
+        ended_at = now if alive_at is None else alive_at
+        settled = await rows.settle(tx, row, ended_at=ended_at, now=now)
+        events += [settled] if settled else []
+    silent = await _silent(tx)
     left = [open_tunnel(row) for row in await open_rows(tx, IS_TUNNEL, IS_OPEN)]
     tunnels = tuple(one for one in left if one.is_ongoing)
     children = len(await open_rows(tx, IS_CHILD, IS_OPEN))
-    return PreviousRun(died, alive_at, tunnels, len(left) - len(tunnels), children), events
+    pending = len(left) - len(tunnels)
+    return PreviousRun(died, alive_at, tunnels, pending, children, silent, death), events
+
+
+async def _silent(tx: AsyncConnection) -> frozenset[str]:
+    """Journals with ongoing tunnels whose agent's last link ended in silence, before this start."""
+    agents = {
+        (row["workspace_id"], row["journal_id"])
+        for row in await open_rows(tx, IS_TUNNEL, IS_ONGOING)
+    }
+    found = set()
+    for workspace_id, journal_id in agents:
+        last = await tx.scalar(
+            select(connections.c.disconnect_reason)
+            .where(
+                connections.c.workspace_id == workspace_id,
+                connections.c.connect_type == str(ConnectType.SERVER_TO_AGENT),
+                connections.c.journal_id == journal_id,
+            )
+            .order_by(connections.c.seq.desc())
+            .limit(1)
+        )
+        if last in SILENCE:
+            found.add(journal_id)
+    return frozenset(found)
 
 
 async def beat(tx: AsyncConnection, run_id: str, now: float) -> None:

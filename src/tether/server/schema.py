@@ -94,7 +94,7 @@ metadata = MetaData(
 )
 
 _Seq = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
-_Json = JSON().with_variant(JSONB(), "postgresql")
+JSON_COLUMN = JSON().with_variant(JSONB(), "postgresql")
 
 
 def _one_of(column: str, words: Iterable[StrEnum]) -> CheckConstraint:
@@ -224,6 +224,9 @@ connections = Table(
     Column("confidence", String),  # how far its judgement is trusted
     Column("root_event_id", String),  # the connection whose end explains its own
     Column("incident_key", String),  # the element that its end is about
+    Column("detached_since", Double),  # of an ongoing tunnel: no carrier is in use since then
+    Column("carrier", Integer),  # the one in use, or last in use; NULL: none was reported
+    Column("path_events_total", Integer, nullable=False, server_default="0"),
     _one_of("status", ConnectionStatus),
     _one_of("connect_type", ConnectType),
     _one_of("type", ConnectionType),
@@ -282,8 +285,9 @@ evidence = Table(
     Column("connection_id", String, ForeignKey("connections.connection_id"), nullable=False),
     Column("reporter", String, nullable=False),  # the vantage that sent it
     Column("received_at", Double, nullable=False),  # the server's clock
-    Column("facts", _Json, nullable=False),  # a list of evidence.to_record
-    Column("symptoms", _Json, nullable=False),  # a list of evidence.to_record
+    Column("facts", JSON_COLUMN, nullable=False),  # a list of evidence.to_record
+    Column("symptoms", JSON_COLUMN, nullable=False),  # a list of evidence.to_record
+    Column("carrier", Integer),  # of a relay's word: the carrier whose end it tells
     _one_of("reporter", Vantage),
     Index(None, "connection_id"),
     sqlite_autoincrement=True,
@@ -300,6 +304,27 @@ incidents = Table(
 )
 """Ends that share an element within one window. Its symptoms are the rows with its id."""
 
+path_events = Table(
+    "path_events",
+    metadata,
+    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("connection_id", String, ForeignKey("connections.connection_id"), nullable=False),
+    Column("at", Double, nullable=False),  # the agent's clock
+    Column("received_at", Double, nullable=False),
+    Column("event", String, nullable=False),  # a PathWord, or a word of a newer agent
+    Column("carrier", Integer, nullable=False),
+    Column("method", String, nullable=False),
+    Column("region", String, nullable=False),  # or the endpoint
+    Column("peer", String, nullable=False),
+    Column("how", String, nullable=False),
+    Column("errno", String, nullable=False),
+    Column("gap_s", Double, nullable=False),
+    Column("resent_bytes", BigInteger, nullable=False),
+    Index(None, "connection_id"),
+    sqlite_autoincrement=True,
+)
+"""What happened to a tunnel's way, bounded for each connection."""
+
 revisions = Table(
     "revisions",
     metadata,
@@ -308,7 +333,7 @@ revisions = Table(
     Column("as_of", Double, nullable=False),
     Column("rule", String, nullable=False),
     Column("because", String, nullable=False),
-    Column("fields", _Json, nullable=False),  # the disconnect fields of this judgement
+    Column("fields", JSON_COLUMN, nullable=False),  # the disconnect fields of this judgement
 )
 """Append-only: every judgement of a connection's end; the highest revision is what people see."""
 
@@ -337,7 +362,7 @@ ide_sessions = Table(
     Column("backend_pid", Integer, nullable=False),
     Column("backend_marker", String, nullable=False),  # what gave the backend away
     Column("caused_by", String, nullable=False),  # the connection whose end explains its own, or ''
-    Column("channels", _Json, nullable=False),  # the first forwarded connections, bounded
+    Column("channels", JSON_COLUMN, nullable=False),  # the first forwarded connections, bounded
     Column("channels_total", Integer, nullable=False),
 )
 """What is known of an IDE session beyond its row in `connections`."""
@@ -356,7 +381,7 @@ forwards = Table(
     Column("duration_s", Double, nullable=False, server_default="0"),  # a roll-up's longest
     Column("started", Integer, nullable=False, server_default="1"),  # how many it stands for
     Column("ended", Integer, nullable=False, server_default="0"),
-    Column("ends", _Json, nullable=False),  # ForwardEnd, or a newer agent's word -> how often
+    Column("ends", JSON_COLUMN, nullable=False),  # ForwardEnd, or a newer agent's word -> how often
     Column("cause", String, nullable=False, server_default=""),  # where it is more than the end
     Column("detail", String, nullable=False, server_default=""),
     Column("rx_bytes", BigInteger, nullable=False, server_default="0"),
@@ -372,7 +397,7 @@ file_operations = Table(
     Column("connection_id", String, ForeignKey("connections.connection_id"), primary_key=True),
     Column("session_id", String, primary_key=True),
     Column("program", String, nullable=False),
-    Column("operations", _Json, nullable=False),  # what was asked for, bounded by the agent
+    Column("operations", JSON_COLUMN, nullable=False),  # what was asked for, bounded by the agent
     Column("left_out", Integer, nullable=False),  # requests that were too many to be kept
     Column("complete", Boolean, nullable=False),  # false: the stream could not be followed
     Column("received_at", Double, nullable=False),

@@ -37,9 +37,13 @@ class Graces:
     """How long the record waits for those who know more."""
 
     report_s: float = 15.0
-    """For the agent's report, after the relay saw a tunnel end."""
+    """For the agent's report, after its client said goodbye or its run was replaced."""
     agent_s: float = 15.0
-    """For an agent that was lost, to come back."""
+    """For an agent whose stream ended, to come back."""
+    silent_s: float = RESUME_S
+    """For an agent that fell silent: its tunnels wait for it."""
+    restart_s: float = 60.0
+    """For agents to come back to a server that was started again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,9 @@ class ServerSettings:
     link_times: LinkTimes = LinkTimes()
     graces: Graces = Graces()
     pairing_wait_s: float = 15.0
+    embedded_relay: bool = True
+    derp_map: Path | None = None
+    """A file that chooses the DERP regions; None: the API does, or whatever registers."""
     resume_s: float = RESUME_S
     """How long a tunnel waits for a peer that fell silent."""
     min_agent_version: str = ""

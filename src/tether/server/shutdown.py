@@ -1,8 +1,9 @@
-"""How a server leaves: all are told, their reports are taken, every row is closed; then it goes.
+"""How a server leaves: all are told, what was seen is on file, every link is closed; then it goes.
 
-Law: the order is the point. New work is refused first; tunnels are left before control links, so that
-agents can still report their ends; each wait is for an event, and has an end. A second signal shortens
-the waits, never the telling.
+Law: the order is the point. New work is refused first; the relay's carriers are left before control
+links, so that agents can still report what it meant for their tunnels. No tunnel ends by this: its row
+stays open, and the next run finds it. Each wait is for an event, and has an end. A second signal
+shortens the waits, never the telling.
 """
 
 from __future__ import annotations
@@ -12,22 +13,21 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import StreamEnd, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
+from tether.net.relay import Relay
 from tether.net.tasks import Tasks
 from tether.protocol.relaying import RelayGoodbye
 from tether.server.asgi import Dispatcher
-from tether.server.connlog import ConnectionLog
 from tether.server.hub import Hub
 from tether.server.links import Parting, all_closed
-from tether.server.relay import Relay
 from tether.server.store import StoreUnavailable
 
 SHUTDOWN = "server.shutdown"
 
-REPORTS_S = 3.0
-"""How long agents may take to report the tunnels that ended with us."""
+CARRIERS_S = 3.0
+"""How long legs may take to leave, and what was seen of them to be written."""
 
 LINKS_S, CUT_S = 2.0, 1.0
 """How long links may take to end in order; and then, to be closed in the record."""
@@ -46,12 +46,12 @@ class Shutdown:
         *,
         dispatcher: Dispatcher,
         hub: Hub,
-        relay: Relay,
-        log: ConnectionLog,
+        relay: Relay | None,
         clock: Clock,
     ) -> None:
-        self._dispatcher, self._hub, self._relay = dispatcher, hub, relay
-        self._connections, self._clock = log, clock
+        """`relay`: the embedded one, if there is one."""
+        self._dispatcher, self._hub = dispatcher, hub
+        self._relay, self._clock = relay, clock
         self._hurry = asyncio.Event()
         self._tasks = Tasks("shutdown")
 
@@ -67,31 +67,19 @@ class Shutdown:
             self._hub.refuse_new()
             self._dispatcher.stopping = True
             self._hub.declare_all(parting)
-            await self._leave_tunnels(actor)
+            await self._leave_carriers(actor)
             await self._leave_links(parting)
         except StoreUnavailable as wrong:
             _log.error("the record could not be completed", error=str(wrong))
         finally:
             await self._tasks.cancel()
 
-    async def _leave_tunnels(self, actor: str) -> None:
-        lived = self._relay.stop(RelayGoodbye(cause=SHUTDOWN, actor=actor))
-        if not lived:
+    async def _leave_carriers(self, actor: str) -> None:
+        """End the embedded relay's carriers; what they carried goes on over other ones, later."""
+        if self._relay is None:
             return
-        waiting = self._connections.wait_closed(lived, REPORTS_S)
-        unreported = await self._unless_hurried(waiting, set(lived))
-        said = ev.GoodbyeSaid(
-            vantage=Vantage.SERVER,
-            at=self._clock.now().wall,
-            by=Party.SERVER,
-            cause=SHUTDOWN,
-            actor=actor,
-        )
-        until = self._clock.now().mono + CUT_S
-        for connection_id in unreported:
-            if self._clock.now().mono > until:
-                break  # the relay's word is on file: the next run closes them with it
-            await self._connections.close_tunnel(connection_id, (said,))
+        self._relay.stop(RelayGoodbye(cause=SHUTDOWN, actor=actor))
+        await self._unless_hurried(self._relay.wait_empty(CARRIERS_S), otherwise=False)
 
     async def _leave_links(self, parting: Parting) -> None:
         links = self._hub.leave_all(parting)

@@ -20,6 +20,7 @@ from tether.attribution.evidence.host import (
 from tether.attribution.evidence.kinds import KINDS, Evidence, F
 from tether.attribution.evidence.network import (
     AddressChanged,
+    CredentialExpired,
     LinkChanged,
     PeerReturned,
     RedialFailed,
@@ -68,6 +69,7 @@ __all__ = [
     "Authenticated",
     "CarrierEnded",
     "ClockStepped",
+    "CredentialExpired",
     "EndedTogether",
     "Evidence",
     "Exhausted",

@@ -19,6 +19,7 @@ from tether.attribution.evidence.host import (
 )
 from tether.attribution.evidence.network import (
     AddressChanged,
+    CredentialExpired,
     LinkChanged,
     PeerReturned,
     RedialFailed,
@@ -92,6 +93,7 @@ Evidence = (
     | RouteChanged
     | LinkChanged
     | RedialFailed
+    | CredentialExpired
     | PeerReturned
     | IntentRecorded
     | EndedTogether

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from tether.server.schema import metadata
+from tether.server.relay_tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

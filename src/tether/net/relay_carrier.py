@@ -1,8 +1,9 @@
-"""One relayed tunnel: two legs, two copies, and one cell that says how it ended.
+"""One relayed carrier: two legs, two copies, and one cell that says how it ended.
 
 Law: never looks inside a frame, holds one frame a direction (a slow leg slows the other one, nothing
-piles up), and reports facts, not verdicts. The first end of a leg is the fact; what follows from it is
-a symptom. Whoever remains is told how the other one went, after everything that had arrived for it.
+piles up; a bandwidth limit slows both), and reports facts, not verdicts. The first end of a leg is the
+fact; what follows from it is a symptom. Whoever remains is told how the other one went, after everything
+that had arrived for it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
+from tether.net.relay_counts import RelayCounts
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact, is_stalled
 from tether.net.ws_server import ServerStream
 from tether.protocol.messages import MAX_TUNNEL_FRAME
+from tether.protocol.pacing import Pace
+from tether.protocol.relay_pairing import CarrierId
 from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
-from tether.server.metrics import Metrics
 
 FAREWELL_S = 60.0
 """How long the leg that remains may take to read what had arrived for it, and how the other one went."""
@@ -36,8 +39,8 @@ _log = get_logger("relay")
 
 
 @dataclass(frozen=True, slots=True)
-class TunnelEnding:
-    """What the relay saw of one tunnel. `rx_bytes` went to the agent, `tx_bytes` came from it."""
+class CarrierEnding:
+    """What the relay saw of one carrier. `rx_bytes` went to the agent, `tx_bytes` came from it."""
 
     facts: tuple[ev.Evidence, ...]
     symptoms: tuple[ev.Evidence, ...]
@@ -45,18 +48,18 @@ class TunnelEnding:
     tx_bytes: int
 
 
-class TunnelLog(Protocol):
-    """Who is told about tunnels."""
+class CarrierLog(Protocol):
+    """Who is told about carriers."""
 
-    async def tunnel_paired(self, connection_id: str) -> None:
+    async def carrier_joined(self, carrier: CarrierId) -> None:
         """Both legs are here."""
 
-    async def tunnel_ended(self, connection_id: str, ending: TunnelEnding) -> None:
-        """The tunnel is over. Comes once, after `tunnel_paired`."""
+    async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
+        """The carrier is over. Comes once, after `carrier_joined`."""
 
 
 class Leg:
-    """One accepted WebSocket of a tunnel."""
+    """One accepted WebSocket of a carrier."""
 
     def __init__(self, party: Party, stream: ServerStream, tasks: Tasks) -> None:
         self.party, self.stream = party, stream
@@ -97,42 +100,49 @@ class Leg:
         await asyncio.wait({self.first})
 
 
-class Tunnel:
+class Carrier:
     """Two joined legs."""
 
     def __init__(
-        self, connection_id: str, client: Leg, agent: Leg, clock: Clock, metrics: Metrics
+        self,
+        carrier: CarrierId,
+        client: Leg,
+        agent: Leg,
+        clock: Clock,
+        counts: RelayCounts,
+        pace: Pace | None = None,
     ) -> None:
-        self.connection_id = connection_id
+        """`pace`: how many bytes a second both directions may carry together."""
+        self.id = carrier
         self.client, self.agent = client, agent
         self.cell = CloseCell()
         self.over = asyncio.Event()
         self.finished = asyncio.Event()
-        self._clock, self._metrics = clock, metrics
+        self._clock, self._counts, self._pace = clock, counts, pace
         self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}
         self._ended: Leg | None = None
         self._goodbye: RelayGoodbye | None = None
-        self._tasks = Tasks(f"tunnel-{connection_id[:8]}")
+        self._tasks = Tasks(f"carrier-{carrier.connection_id[:8]}")
 
-    async def run(self, log: TunnelLog) -> None:
+    async def run(self, log: CarrierLog) -> None:
         """Copy until a leg ends or the relay leaves; then part in order."""
         copies = {}
         try:
             for leg, other in ((self.client, self.agent), (self.agent, self.client)):
                 await leg.tell(Paired())
                 copies[leg.party] = self._tasks.spawn(self._copy(leg, other), f"from-{leg.party}")
-            await _told(log.tunnel_paired(self.connection_id))
+            await _told(log.carrier_joined(self.id))
             await self.over.wait()
             parting = self._tasks.spawn(self._part(copies), "part")
-            await _told(log.tunnel_ended(self.connection_id, self.ending()))
+            await _told(log.carrier_ended(self.id, self.ending()))
             await parting
         finally:
             await self._tasks.cancel()
             self.finished.set()
 
-    def ending(self) -> TunnelEnding:
+    def ending(self) -> CarrierEnding:
         """What there is to report."""
-        return TunnelEnding(
+        return CarrierEnding(
             self.cell.facts,
             self.cell.symptoms,
             rx_bytes=self._bytes[Party.CLIENT],
@@ -140,7 +150,7 @@ class Tunnel:
         )
 
     def leave(self, goodbye: RelayGoodbye) -> None:
-        """The relay itself ends this tunnel, and says why."""
+        """The relay itself ends this carrier, and says why."""
         self._over(
             ev.GoodbyeSaid(
                 vantage=Vantage.RELAY,
@@ -184,7 +194,12 @@ class Tunnel:
                 self._violated(source, f"a tunnel frame of {len(message)} bytes")
                 return
             self._bytes[source.party] += len(message)
-            self._metrics.relay_bytes.inc(len(message))
+            self._counts.bytes.inc(len(message))
+            if self._pace is not None:
+                pause = self._pace.take(len(message), self._clock.now().mono)
+                if pause > 0:
+                    self._counts.paused.inc(pause)
+                    await asyncio.sleep(pause)
             try:
                 await sink.stream.send(message)
             except StreamLost:
@@ -223,6 +238,7 @@ class Tunnel:
     ) -> None:
         if self.cell.offer(fact):
             self._ended, self._goodbye = ended, goodbye
+            self._counts.ended("relay" if ended is None else str(ended.party))
             self.over.set()
 
     async def _part(self, copies: dict[Party, asyncio.Task[None]]) -> None:
@@ -235,7 +251,7 @@ class Tunnel:
             )
             return
         ended = self._ended
-        assert ended is not None, "a tunnel ends by a leg or by the relay"
+        assert ended is not None, "a carrier ends by a leg or by the relay"
         stays = self.agent if ended is self.client else self.client
         copies[stays.party].cancel()
         fact = next(f for f in self.cell.facts if isinstance(f, ev.StreamEnded))

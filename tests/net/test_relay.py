@@ -15,13 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from tests.server.live import PATIENT
 from tests.support.ws import linger_0
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock
 from tether.net.http_server import Listener, bind
+from tether.net.relay import Relay, RelayLimits
+from tether.net.relay_carrier import CarrierEnding
+from tether.net.relay_counts import RelayCounts
+from tether.net.relay_tickets import Ticket
 from tether.net.streams import DialFailed, StreamLost
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import SILENT_AFTER_MS, is_stalled
@@ -29,37 +33,43 @@ from tether.net.tunnel import dial_relay
 from tether.net.ws_client import ClientStream, dial
 from tether.net.ws_server import ServerStream
 from tether.protocol.messages import MAX_TUNNEL_FRAME
-from tether.protocol.relay_pairing import PairingTable
-from tether.protocol.relaying import PeerGone, RelayGoodbye, decode_word, encode_word
-from tether.server.metrics import Metrics
-from tether.server.relay import Relay
-from tether.server.relay_tunnel import TunnelEnding
-from tether.server.tickets import Ticket
+from tether.protocol.relay_pairing import CarrierId, PairingTable
+from tether.protocol.relaying import (
+    PeerGone,
+    RelayGoodbye,
+    Restarting,
+    decode_word,
+    encode_word,
+)
 
 pytestmark = pytest.mark.anyio
 
 CLIENT, AGENT = Party.CLIENT, Party.AGENT
 
+PATIENT = 5.0
+"""Seconds after which a wait in a test has failed."""
+
 
 @dataclass
 class Told:
-    """A `TunnelLog` that keeps what it is told."""
+    """A `CarrierLog` that keeps what it is told."""
 
     paired: list[str] = field(default_factory=list)
-    endings: dict[str, TunnelEnding] = field(default_factory=dict)
+    endings: dict[str, CarrierEnding] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def tunnel_paired(self, connection_id: str) -> None:
-        self.paired.append(connection_id)
+    async def carrier_joined(self, carrier: CarrierId) -> None:
+        self.paired.append(carrier.connection_id)
         self.changed.set()
 
-    async def tunnel_ended(self, connection_id: str, ending: TunnelEnding) -> None:
+    async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
+        connection_id = carrier.connection_id
         assert connection_id in self.paired
         assert connection_id not in self.endings
         self.endings[connection_id] = ending
         self.changed.set()
 
-    async def ending(self, connection_id: str = "c1") -> TunnelEnding:
+    async def ending(self, connection_id: str = "c1") -> CarrierEnding:
         async with asyncio.timeout(PATIENT):
             while connection_id not in self.endings:
                 self.changed.clear()
@@ -69,11 +79,11 @@ class Told:
 
 @dataclass
 class Site:
-    """A relay on a free port. A leg's ticket is its token: `CONNECTION/LEG`."""
+    """A relay on a free port. A leg's ticket is its token: `CONNECTION/LEG[/CARRIER]`."""
 
     relay: Relay
     told: Told
-    metrics: Metrics
+    registry: CollectorRegistry
     url: str
     dialled: list[ClientStream] = field(default_factory=list)
 
@@ -97,20 +107,21 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def site(**options: Any) -> AsyncIterator[Site]:
-    told, metrics = Told(), Metrics()
-    relay = Relay(log=told, clock=SystemClock(), metrics=metrics, **options)
+    told, registry = Told(), CollectorRegistry()
+    relay = Relay(log=told, clock=SystemClock(), counts=RelayCounts(registry), **options)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         stream = ServerStream(scope, receive, send)
         token = dict(scope["headers"])[b"authorization"].decode().removeprefix("Bearer ")
-        connection_id, _, party = token.partition("/")
+        connection_id, party, *number = token.split("/")
         await stream.accept()
-        await relay.serve(stream, Ticket(connection_id, Party(party)))
+        ticket = Ticket(connection_id, Party(party), *map(int, number))
+        await relay.serve(stream, ticket, "192.0.2.1")
 
     listener, sock, tasks = Listener(app), bind("127.0.0.1", 0), Tasks("site")
     serving = tasks.spawn(listener.serve(sockets=[sock]), "listener")
     await listener.wait_started()
-    here = Site(relay, told, metrics, f"ws://127.0.0.1:{sock.getsockname()[1]}/derp")
+    here = Site(relay, told, registry, f"ws://127.0.0.1:{sock.getsockname()[1]}/derp")
     try:
         yield here
     finally:
@@ -134,7 +145,7 @@ async def lost(leg: ClientStream) -> StreamLost:
         return end
 
 
-def the_stream_ended(ending: TunnelEnding) -> tuple[Party, StreamEnd, str, int | None]:
+def the_stream_ended(ending: CarrierEnding) -> tuple[Party, StreamEnd, str, int | None]:
     (fact,) = [f for f in ending.facts if isinstance(f, ev.StreamEnded)]
     assert fact.vantage is Vantage.RELAY
     return fact.peer, fact.how, fact.errno, fact.close_code
@@ -163,7 +174,7 @@ async def test_what_was_carried_is_counted() -> None:
         await client.close(1000, "")
         ending = await here.told.ending()
     assert (ending.rx_bytes, ending.tx_bytes) == (10, 70_000)
-    assert here.metrics.registry.get_sample_value("tether_relay_bytes_total") == 70_010
+    assert here.registry.get_sample_value("tether_relay_bytes_total") == 70_010
 
 
 async def test_a_leg_that_does_not_read_slows_the_other_one_and_nothing_piles_up() -> None:
@@ -180,7 +191,7 @@ async def test_a_leg_that_does_not_read_slows_the_other_one_and_nothing_piles_up
         carried, still = 0.0, 0
         while still < 20:  # until the relay takes no more
             await asyncio.sleep(0.01)
-            now = here.metrics.registry.get_sample_value("tether_relay_bytes_total") or 0.0
+            now = here.registry.get_sample_value("tether_relay_bytes_total") or 0.0
             carried, still = now, still + 1 if now == carried else 0
         assert not pouring.done()
         assert carried < many * len(frame) / 2
@@ -213,7 +224,7 @@ async def test_a_refusal_of_the_agent_is_told_to_the_client_that_waits() -> None
         async with asyncio.timeout(PATIENT):
             while not len(here.relay._table):
                 await asyncio.sleep(0)
-        here.relay.decline("c1", "workspace dev is standing by")
+        here.relay.decline(CarrierId("c1"), "workspace dev is standing by")
         word = await heard(leg)
     assert isinstance(word, str)
     assert decode_word(word) == RelayGoodbye(cause="", detail="workspace dev is standing by")
@@ -221,7 +232,7 @@ async def test_a_refusal_of_the_agent_is_told_to_the_client_that_waits() -> None
 
 async def test_a_refusal_of_the_agent_is_told_to_the_client_that_comes_later() -> None:
     async with site() as here:
-        here.relay.decline("c1", "workspace dev is standing by")
+        here.relay.decline(CarrierId("c1"), "workspace dev is standing by")
         with pytest.raises(DialFailed, match="workspace dev is standing by"):
             await dial_relay(here.url, "c1/client")
 
@@ -231,7 +242,7 @@ async def test_a_leg_that_leaves_while_it_waits_is_not_joined() -> None:
         leg = await here.leg(CLIENT)
         await leg.close(1000, "")
         async with asyncio.timeout(PATIENT):
-            while here.metrics.registry.get_sample_value("tether_relay_legs"):
+            while here.registry.get_sample_value("tether_relay_legs"):
                 await asyncio.sleep(0)
         again = await here.join()
         await again[0].send(b"fine")
@@ -244,6 +255,81 @@ async def test_a_leg_that_speaks_before_it_is_joined_is_heard_when_it_is() -> No
         await early.send(b"early")
         agent = await dial_relay(here.url, "c1/agent")
         assert await agent.recv() == b"early"
+
+
+async def test_two_carriers_of_one_tunnel_are_two_pairs() -> None:
+    async with site() as here:
+        first = await here.join()
+        second = await asyncio.gather(
+            *(dial_relay(here.url, f"c1/{party}/2") for party in (CLIENT, AGENT))
+        )
+        for number, (client, agent) in enumerate((first, second)):
+            await client.send(bytes([number]))
+            assert await agent.recv() == bytes([number])
+        assert set(here.relay.living()) == {CarrierId("c1", 1), CarrierId("c1", 2)}
+        await first[0].close(1000, "")
+        await here.told.ending()
+        assert here.relay.lives("c1")
+        await second[0].close(1000, "")
+
+
+# -- limits -------------------------------------------------------------------------------------
+
+
+async def test_an_address_has_so_many_legs_and_no_more() -> None:
+    async with site(limits=RelayLimits(max_legs_per_ip=2)) as here:
+        client, agent = await here.join("c1")
+        with pytest.raises(DialFailed, match="this address has 2 connections at this relay"):
+            await dial_relay(here.url, "c2/client")
+        await client.close(1000, "")
+        await agent.close(1000, "")
+        async with asyncio.timeout(PATIENT):
+            while here.registry.get_sample_value("tether_relay_legs"):
+                await asyncio.sleep(0)
+        await here.join("c3")
+    refused = here.registry.get_sample_value(
+        "tether_relay_legs_refused_total", {"reason": "too_many_legs"}
+    )
+    assert refused == 1
+
+
+async def test_a_full_relay_says_so_and_goes_on_with_what_it_carries() -> None:
+    async with site(limits=RelayLimits(max_carriers=1)) as here:
+        client, agent = await here.join("c1")
+        with pytest.raises(DialFailed, match="the relay is full"):
+            await dial_relay(here.url, "c2/client")
+        await client.send(b"on")
+        assert await heard(agent) == b"on"
+
+
+async def test_a_bandwidth_limit_slows_a_carrier_and_loses_nothing() -> None:
+    frame, many, per_s = b"z" * 20_000, 10, 400_000
+    async with site(limits=RelayLimits(bytes_per_second=per_s)) as here:
+        client, agent = await here.join()
+        began = SystemClock().now().mono
+        for _ in range(many):
+            await client.send(frame)
+        assert [await heard(agent) for _ in range(many)] == [frame] * many
+        took = SystemClock().now().mono - began
+    assert took >= many * len(frame) / per_s - 0.25 - 0.01
+
+
+# -- leaving ------------------------------------------------------------------------------------
+
+
+async def test_a_planned_restart_is_announced_to_both_legs_and_ends_nothing() -> None:
+    async with site() as here:
+        client, agent = await here.join()
+        here.relay.announce(2.5)
+        for leg in (client, agent):
+            word = await heard(leg)
+            assert isinstance(word, str)
+            assert decode_word(word) == Restarting(reconnect_in_s=2.5)
+        await client.send(b"still here")
+        assert await heard(agent) == b"still here"
+        assert await here.relay.wait_empty(0.01) is False
+        await client.close(1000, "")
+        assert await here.relay.wait_empty(PATIENT) is True
 
 
 # -- ends ---------------------------------------------------------------------------------------
@@ -336,7 +422,7 @@ async def test_a_stopping_relay_says_so_to_all_and_takes_no_more() -> None:
         async with asyncio.timeout(PATIENT):
             while not len(here.relay._table):
                 await asyncio.sleep(0)
-        assert here.relay.stop(goodbye) == ["c1"]
+        assert here.relay.stop(goodbye) == [CarrierId("c1")]
         assert not here.relay.lives("c1")
         words = [await heard(leg) for leg in (client, agent, waiting)]
         late = await here.leg(AGENT, "c3")
@@ -369,10 +455,10 @@ async def test_a_tunnel_that_is_not_joined_yet_can_be_ended_by_decision() -> Non
 async def test_a_failing_log_does_not_end_a_tunnel() -> None:
     async with site() as here:
 
-        async def fail(connection_id: str) -> None:
+        async def fail(carrier: CarrierId) -> None:
             raise RuntimeError("disk full")
 
-        here.told.tunnel_paired = fail  # type: ignore[method-assign]
+        here.told.carrier_joined = fail  # type: ignore[method-assign]
         client, agent = await here.join()
         await client.send(b"on")
         assert await heard(agent) == b"on"
@@ -416,7 +502,7 @@ SO_ATTACH_FILTER = 26
 async def test_a_leg_whose_path_swallows_everything_is_given_up() -> None:
     async with site(watch_every_s=0.1, silent_after_ms=300) as here:
         client, agent = await here.join()
-        for leg in (client._ws, here.relay._tunnels["c1"].client.stream._protocol):
+        for leg in (client._ws, here.relay._carriers[CarrierId("c1")].client.stream._protocol):
             deafen(leg.transport.get_extra_info("socket"))
         await agent.send(b"is anybody there?")
         word = await heard(agent)
@@ -477,5 +563,5 @@ def in_use() -> int:
 async def nothing_but(here: Site, before: float) -> None:
     """Wait until every leg is served, and nothing is in use that was not in use before."""
     async with asyncio.timeout(PATIENT):
-        while here.metrics.registry.get_sample_value("tether_relay_legs") or in_use() > before:
+        while here.registry.get_sample_value("tether_relay_legs") or in_use() > before:
             await asyncio.sleep(0.01)

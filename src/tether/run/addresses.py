@@ -1,0 +1,39 @@
+"""Where a server and its embedded relay are reached.
+
+Law: settings in, URLs out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tether.server.asgi import RELAY_PATH
+from tether.server.handshake import Opening
+from tether.server.settings import ServerSettings
+
+WILDCARDS = ("0.0.0.0", "::")
+
+
+def url_of(settings: ServerSettings, port: int) -> str:
+    """Where others reach the server."""
+    if settings.external_url:
+        return settings.external_url.rstrip("/")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{port}"
+
+
+def relay_url(settings: ServerSettings, url: str) -> Callable[[Opening | None], str]:
+    """Where a peer dials the relay: a server that listens everywhere has no address of its own, so
+    the peer comes back the way it came."""
+
+    def by_peer(opening: Opening | None) -> str:
+        if (
+            opening is not None
+            and opening.host
+            and not settings.external_url
+            and settings.host in WILDCARDS
+        ):
+            return f"ws://{opening.host}{RELAY_PATH}"
+        return f"ws{url.removeprefix('http')}{RELAY_PATH}"
+
+    return by_peer
