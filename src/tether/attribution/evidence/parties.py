@@ -37,10 +37,12 @@ class SignalReceived(Fact):
 class PreviousRunDied(Fact):
     """The next start of `party` found that its last run ended without a clean stop.
 
-    What was found out besides: the `signal` that ended it and its `exit_status`, as its parent saw
-    them (0 and None: not told) and who sent it; whether it left a core; by how much the `oom_kill`
-    counter of its memory cgroup rose, and whether the kernel named this very process; whether its
-    container is another one now; whether its program is; whether its disk was full.
+    What was found out besides: the `signal` that ended it and its `exit_status`, as its parent or
+    its crash handlers saw them (0 and None: not told; 9 also where those handlers, which see every
+    other signal, saw none); the `sender` of the signal that had told it to stop; whether it left a
+    core; by how much the `oom_kill` counter of its memory cgroup rose, less whom the kernel's log
+    names as others, and whether that log names this very process; whether its container is another
+    one now; whether its program is; whether its disk was full.
     """
 
     kind: ClassVar[str] = "previous_run_died"
