@@ -342,6 +342,41 @@ async def test_sigterm_tells_everybody_who_asked(tmp_path: Path) -> None:
         assert causes(played, S2A)["link-1"] == ("agent.shutdown", ME)
 
 
+@pytest.mark.parametrize("hanging_up", [True, False])
+async def test_the_coordinator_is_left_before_the_link_and_waited_for_only_so_long(
+    tmp_path: Path, hanging_up: bool
+) -> None:
+    async with site(tmp_path) as played:
+        played.server.coordinating, played.server.hanging_up = True, hanging_up
+        agent = await played.start()
+        await agent.event("connected to coordination RPC")
+        agent.kill()
+        assert await stopped(agent) == 0
+        told = [line["event"] for line in agent.lines]
+        waited = (
+            "coordinator RPC disconnected"
+            if hanging_up
+            else "timed out waiting for Coordinator RPC disconnect"
+        )
+        order = [
+            *("shutting down agent", "disconnected from coordination RPC", waited),
+            *("disconnected from server", "agent main loop exited", "agent stopped"),
+        ]
+        assert [event for event in told if event in order] == order
+        assert {line["disconnect_cause"] for line in ended_lines(agent)} == {"agent.shutdown"}
+
+
+async def test_an_agent_that_never_reached_the_coordinator_waits_for_nothing(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path) as played:
+        agent = await played.start()
+        agent.kill()
+        assert await stopped(agent) == 0
+        assert agent.events("coordinator RPC disconnected") == []
+        assert agent.events("timed out waiting for Coordinator RPC disconnect") == []
+
+
 async def test_a_stop_without_a_server_keeps_the_reports(tmp_path: Path) -> None:
     async with site(tmp_path) as played:
         agent = await played.start()

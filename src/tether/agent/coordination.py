@@ -147,7 +147,8 @@ class ControlStreams:
             acknowledged=ended.acknowledged,
             retry_in_s=ended.retry_in_s,
         )
-        if not ended.by_link and self._driver is not None:
+        of_its_own = not ended.by_link and ended.acknowledged is None
+        if of_its_own and self._driver is not None:  # else the link's own end says the same
             self._driver.cell.note(
                 ev.LogicalStreamEnded(
                     vantage=Vantage.AGENT,
