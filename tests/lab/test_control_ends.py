@@ -23,7 +23,11 @@ from tether_gauntlet.lab.stack import SERVER_PORT, kill_server
 pytestmark = pytest.mark.lab
 
 QUICK = ("--ping-every", "1", "--patience", "3", "--agent-grace", "1")
-STREAMS = ("disconnected from coordination RPC", "disconnected from server")
+STREAMS = (
+    "disconnected from coordination RPC",
+    "disconnected from derp map RPC",
+    "disconnected from server",
+)
 
 
 @dataclass
@@ -63,7 +67,7 @@ class Watch:
         ]
         assert sorted(line["event"] for line in told) == sorted(STREAMS)
         fields = [{k: v for k, v in line.items() if k.startswith("disc")} for line in told]
-        assert fields[0] == fields[1]
+        assert fields == [fields[0]] * len(STREAMS)
         return link
 
     def row(self, connection_id: str, cause: str = "") -> dict[str, Any]:
