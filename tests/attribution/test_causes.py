@@ -16,10 +16,9 @@ from tether.attribution.causes import (
     Cause,
     cause_of,
 )
-from tether.attribution.predicates import EXPIRED, INTERNAL_ERRORS, REFUSALS, SLOW
+from tether.attribution.predicates import INTERNAL_ERRORS, REFUSALS, SLOW
 from tether.attribution.vocabulary import (
     AccessRefusal,
-    Credential,
     Initiator,
     Party,
     Policy,
@@ -127,8 +126,6 @@ def test_the_tables_over_causes_are_total() -> None:
     assert set(WORKSPACE_STOPS) == {"user", "autostop", "deleted", "evicted"}
     assert set(POLICY_REFUSALS) == set(Policy)
     assert set(INTERNAL_ERRORS) == set(SLOW) == set(Party)
-    assert set(EXPIRED) == set(Credential)
     named = {*PROTOCOL_ERRORS.values(), *REFUSALS.values(), *WORKSPACE_STOPS.values()}
     named |= {*POLICY_REFUSALS.values(), *INTERNAL_ERRORS.values(), *SLOW.values()}
-    named |= set(EXPIRED.values())
     assert named <= set(CATALOGUE)

@@ -236,6 +236,25 @@ def test_a_failed_redial_refines_a_loss_and_never_replaces_a_cause() -> None:
     assert cause(C2S, stream(CLIENT, SERVER, StreamEnd.SILENT), dns, slept) == "client.suspended"
 
 
+@pytest.mark.parametrize(
+    ("stage", "status", "expected"),
+    [
+        (DialStage.PROXY, 407, "network.proxy_refused"),
+        (DialStage.HTTP, 200, "network.proxy_refused"),
+        (DialStage.HTTP, 511, "network.proxy_refused"),
+        (DialStage.HTTP, 502, "server.unreachable"),
+        (DialStage.AUTH, 401, "server.unreachable"),
+        (DialStage.TCP, 0, "server.unreachable"),
+        (DialStage.TLS, 0, "network.tls_intercepted"),
+    ],
+)
+def test_who_answered_the_next_dial(stage: DialStage, status: int, expected: str) -> None:
+    failed = ev.RedialFailed(
+        vantage=Vantage.AGENT, at=9.0, party=AGENT, peer=SERVER, stage=stage, status=status
+    )
+    assert cause(S2A, stream(AGENT, SERVER, StreamEnd.SILENT), failed) == expected
+
+
 # -- standing still ---------------------------------------------------------------------
 
 

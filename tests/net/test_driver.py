@@ -14,7 +14,8 @@ from tests.support.links import LINGER, PATIENCE, ControlLink, driver
 from tests.support.loop import run
 from tests.support.streams import IDLE_COUNTERS, Cable
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.classify import classify
+from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
 from tether.net.driver import HIGH_WATER, OVERFLOW
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
@@ -444,7 +445,13 @@ def test_a_server_that_fails_tells_the_fact_and_declares_the_cause(
         link.start()
         link.agent.send(HalfClose())
         await link.over()
-        assert [fact.kind for fact in link.agent.cell.facts] == ["internal_failure", "goodbye_said"]
+        assert [fact.kind for fact in link.agent.cell.facts] == [
+            "internal_failure",
+            "goodbye_said",
+        ]
+        assert classify(ConnectType.SERVER_TO_AGENT, link.agent.cell.facts).disconnect.cause == (
+            "server.internal_error"
+        )
 
     run(main)
 
@@ -501,7 +508,13 @@ async def test_a_peer_that_never_reads_is_given_up_before_memory_is() -> None:
     await link.agent_run
     assert OVERFLOW // len(frame) <= written <= OVERFLOW // len(frame) + 3
     assert link.agent.cell.facts == (
-        ended(Vantage.AGENT, Party.SERVER, StreamEnd.SILENT, now(), errno="ENOBUFS"),
+        ev.QueueOverflowed(
+            vantage=Vantage.AGENT,
+            at=EPOCH + now(),
+            party=Party.SERVER,
+            queue="outbox",
+            limit=OVERFLOW,
+        ),
     )
     await link.tasks.cancel()
 

@@ -14,6 +14,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, ConnectType, Party, StreamEnd, Vantage
 from tether.server.api import create_api
 from tether.server.api_models import Connection, Explained
+from tether.server.api_report import Report
 from tether.server.connlog import ConnectionLog, NewConnection
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.anyio
 NOW = "2027-01-15T08:00:00.000Z"
 
 
-async def _calls(tmp_path: Path, *paths: str) -> list[Any]:
+async def _calls(tmp_path: Path, *paths: str, method: str = "GET") -> list[Any]:
     """What the API says of a client's control link that ended by EOF, and of one that is open."""
     async with parts(tmp_path) as server:
         token = await server.accounts.bootstrap(tmp_path)
@@ -56,7 +57,7 @@ async def _calls(tmp_path: Path, *paths: str) -> list[Any]:
         async with httpx.AsyncClient(
             transport=transport, base_url="http://tether.test", headers=headers
         ) as client:
-            return [(await client.get(f"/api/v1{path}")).json() for path in paths]
+            return [(await client.request(method, f"/api/v1{path}")).json() for path in paths]
 
 
 async def test_an_open_and_an_ended_connection_are_listed_newest_first(tmp_path: Path) -> None:
@@ -101,3 +102,27 @@ async def test_filters_reach_the_record(tmp_path: Path) -> None:
     assert [row["id"] for row in expected] == ["a1" * 16]
     assert [row["id"] for row in ongoing] == ["b2" * 16]
     assert later == []
+
+
+async def test_ends_are_counted_over_the_api(tmp_path: Path) -> None:
+    told, none, wrong = await _calls(
+        tmp_path, "/report?expected=false", "/report?user=nobody", "/report?cause=gremlins"
+    )
+    assert set(told) == set(Report.model_fields)
+    assert (told["ends"], told["unexpected"], told["unknown"], none["ends"]) == (1, 1, 0, 0)
+    assert told["by"]["cause"] == [
+        {
+            "value": "client.vanished",
+            "title": "The client's processes were killed or crashed",
+            "ends": 1,
+            "expected": 0,
+            "unexpected": 1,
+            "unknown": 0,
+        }
+    ]
+    assert wrong["error"]["code"] == "invalid_request"
+
+
+async def test_old_ends_are_judged_again_over_the_api(tmp_path: Path) -> None:
+    (told,) = await _calls(tmp_path, "/report/rejudge?write=true", method="POST")
+    assert told == {"judged": 1, "changed": 0, "written": True, "changes": []}

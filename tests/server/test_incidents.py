@@ -9,6 +9,7 @@ from tests.support.clock import EPOCH
 from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import Element, Party, StreamEnd, Vantage
+from tether.protocol.messages import PROTOCOL, Hello
 from tether.server.incidents import element_of, key_of
 from tether.server.ports import ConnectionFilter
 
@@ -168,6 +169,46 @@ async def test_what_was_asked_for_long_before_is_not(record: Record) -> None:  #
     record.move(31)
     await record.log.close_control("aa", (AGENT_GONE,), ())
     assert (await record.row("aa"))["disconnect_cause"] == "agent.vanished"
+
+
+async def test_an_agent_whose_run_comes_back_had_not_died(record: Record) -> None:  # noqa: F811
+    await record.control("aa", agent_instance="i-1", node_id="boot-1", client_ip="10.0.0.2")
+    await record.log.close_control("aa", (AGENT_GONE,), ())
+    assert (await record.row("aa"))["disconnect_cause"] == "agent.vanished"
+    await record.control("bb", agent_instance="i-1", node_id="boot-1", client_ip="10.0.0.2")
+    await record.log.agent_returned("bb", hello("i-1"))
+    row = await record.row("aa")
+    assert (row["disconnect_cause"], row["confidence"], row["proximate_cause"]) == (
+        "network.middlebox_reset",
+        "low",
+        "agent.vanished",
+    )
+
+
+async def test_an_agent_that_comes_from_another_address_has_moved(
+    record: Record,  # noqa: F811
+) -> None:
+    await record.control("aa", agent_instance="i-1", client_ip="10.0.0.2")
+    await record.log.close_control("aa", (AGENT_SILENT,), ())
+    await record.control("bb", agent_instance="i-1", client_ip="10.9.0.2")
+    await record.log.agent_returned("bb", hello("i-1"))
+    assert (await record.row("aa"))["disconnect_cause"] == "agent.address_changed"
+
+
+async def test_another_run_that_comes_proves_nothing_of_the_last(
+    record: Record,  # noqa: F811
+) -> None:
+    await record.control("aa", agent_instance="i-1", client_ip="10.0.0.2")
+    await record.log.close_control("aa", (AGENT_GONE,), ())
+    await record.control("bb", agent_instance="i-2", client_ip="10.0.0.2")
+    await record.log.agent_returned("bb", hello("i-2"))
+    assert (await record.row("aa"))["disconnect_cause"] == "agent.vanished"
+
+
+def hello(instance_id: str) -> Hello:
+    return Hello(
+        protocol=PROTOCOL, role="agent", version="0", instance_id=instance_id, boot_id="boot-1"
+    )
 
 
 def test_every_cause_is_about_something_or_is_an_end_of_its_own() -> None:

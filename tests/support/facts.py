@@ -13,7 +13,6 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import (
     AccessRefusal,
     ConnectionMethod,
-    Credential,
     DialStage,
     Element,
     OomVictim,
@@ -137,9 +136,6 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         stage=DialStage.PROXY,
         error="Proxy Authentication Required",
         status=407,
-    ),
-    ev.CredentialExpired(
-        vantage=Vantage.SERVER, at=22.0, of=Party.CLIENT, credential=Credential.TOKEN, ago_s=0.2
     ),
     ev.PeerReturned(
         vantage=Vantage.SERVER,

@@ -21,7 +21,7 @@ from tether.agent.reports import ReportPump
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import Disconnect
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, DialStage, Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
@@ -131,6 +131,8 @@ class Control:
         self._wait_s = 0.0
         self._tasks = Tasks("control")
         self._live: _Live | None = None
+        self._missed = ""
+        """The link whose end the next failed dial may explain; told once an outage."""
         self._seeking: asyncio.Task[_Live | Outcome] | None = None
         self._farewell: ev.GoodbyeSaid | None = None
         self._owner: Owner
@@ -216,12 +218,32 @@ class Control:
                 if wrong.status == 401 and wrong.cause in REFUSALS:
                     return Refused(str(wrong))
                 failed, hint_s = wrong, 0.0
+            self._note_redial(failed)
             wait_s = self._streams.dial_failed(hint_s)
             _tell_failed_dial(failed, wait_s)
             await asyncio.sleep(wait_s)
 
+    def _note_redial(self, failed: DialFailed) -> None:
+        """A name that does not resolve, a proxy in the way: that tells of the loss before it, too."""
+        if not self._missed or failed.stage is DialStage.TCP:
+            return
+        now = self._clock.now()
+        fact = ev.RedialFailed(
+            vantage=Vantage.AGENT,
+            at=now.wall,
+            party=Party.AGENT,
+            peer=Party.SERVER,
+            stage=failed.stage,
+            error=str(failed)[:200],
+            status=failed.status,
+        )
+        self._journal.post(
+            Ended(connection_id=self._missed, at=now.wall, facts=records_of((fact,)))
+        )
+        self._missed = ""
+
     def _begin(self, stream: MessageStream, welcome: Welcome) -> _Live:
-        opened = self._clock.now()
+        opened, self._missed = self._clock.now(), ""
         driver = LinkDriver(
             stream=stream,
             link=Link(
@@ -315,6 +337,8 @@ class Control:
                 connection_id=live.welcome.connection_id,
                 retry_in_s=round(self._wait_s, 2),
             )
+        if any(isinstance(fact, ev.StreamEnded) for fact in cell.facts):
+            self._missed = live.welcome.connection_id
         self._journal.post(
             Ended(
                 connection_id=live.welcome.connection_id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case, Pick, Test, joins, saw
 from tether.attribution.causes import POLICY_REFUSALS, PROTOCOL_ERRORS
-from tether.attribution.vocabulary import AccessRefusal, ConnectType, Credential, Party, StreamEnd
+from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd
 
 __all__ = ["AGENT_FAILED_EXIT_CODE", "BLOCKED_EXIT_CODE", "Case", "Pick", "Test"]
 
@@ -194,17 +194,6 @@ SLOW = {
 def by_slow(case: Case) -> str:
     """Who did not take what was sent to it."""
     return SLOW[case.all(ev.QueueOverflowed)[0].party]
-
-
-EXPIRED = {
-    Credential.TOKEN: "auth.token_expired",
-    Credential.SSH_CERTIFICATE: "auth.certificate_expired",
-}
-
-
-def by_expiry(case: Case) -> str:
-    """Which credential ran out."""
-    return EXPIRED[case.all(ev.CredentialExpired)[0].credential]
 
 
 REFUSALS = {

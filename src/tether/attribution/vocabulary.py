@@ -155,13 +155,6 @@ class DialStage(StrEnum):
     AUTH = "auth"  # the server refused the credential
 
 
-class Credential(StrEnum):
-    """What lets a party in."""
-
-    TOKEN = "token"
-    SSH_CERTIFICATE = "ssh_certificate"
-
-
 class Resource(StrEnum):
     """What a machine can run out of."""
 

@@ -67,6 +67,7 @@ CLIENT = (
         "Explain one connection's end, with its evidence.",
         _RECORD,
     ),
+    Entry("report", "tether.cli.report:report", "Count how connections ended.", _RECORD),
     Entry(
         "workspace",
         "tether.cli.workspaces:workspace",

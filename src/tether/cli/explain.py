@@ -53,6 +53,7 @@ def paragraphs(told: dict[str, Any]) -> Iterator[str]:
     yield from path_lines(told)
     yield from _timeline("Evidence", told.get("evidence") or [])
     yield from _timeline("What followed from it", told.get("symptoms") or [])
+    yield from _explains(told.get("explains") or [])
     yield from _revisions(told.get("revisions") or [])
 
 
@@ -79,7 +80,10 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "begun by", told.get("disconnect_initiator") or "nobody can tell"
     yield "actor", told.get("disconnect_actor")
     yield "expected", "yes" if told.get("disconnect_expected") else "no: look into it"
-    yield "known as", told.get("disconnect_basis")
+    sure = told.get("confidence")
+    yield "known as", f"{told.get('disconnect_basis')}{f', confidence {sure}' if sure else ''}"
+    if told.get("proximate_cause"):
+        yield "looked like", told["proximate_cause"]
     yield "rule", told.get("rule")
     yield "because", told.get("because")
     if told.get("disconnect_detail") != told.get("because"):
@@ -89,6 +93,8 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     if told.get("rx_bytes") is not None and told.get("tx_bytes") is not None:
         yield "bytes", f"{size(told['rx_bytes'])} to the agent, {size(told['tx_bytes'])} back"
     yield "incident", told.get("incident_id")
+    if told.get("root_event_id") not in (None, told.get("id"), told.get("connection_id")):
+        yield "explained by", told["root_event_id"]
 
 
 def _sessions(sessions: list[dict[str, Any]], *, over: bool) -> Iterator[str]:
@@ -126,6 +132,18 @@ def _timeline(heading: str, records: list[dict[str, Any]]) -> Iterator[str]:
         time = at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else " " * 12
         kind = clean(record.get("kind")).replace("_", " ")
         yield f"  {time}  {clean(record.get('vantage')):<7} {kind}{f': {values}' if values else ''}"
+
+
+def _explains(ends: list[dict[str, Any]]) -> Iterator[str]:
+    if ends:
+        yield ""
+        yield f"{len(ends)} other connections ended of the same"
+    for end in ends:
+        words = [clean(end.get(key)) for key in ("connect_type", "workspace", "user")]
+        about = " ".join(word for word in words if word)
+        at = local_time(end.get("disconnected_at"))
+        cause = clean(end.get("disconnect_cause"))
+        yield f"  {clean(end.get('connection_id'))[:8]}  {at}  {about}: {cause}"
 
 
 def _revisions(revisions: list[dict[str, Any]]) -> Iterator[str]:

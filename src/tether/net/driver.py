@@ -16,7 +16,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import Party, Vantage
 from tether.net.clock import Clock
 from tether.net.exhaustion import exhausted
 from tether.net.streams import MessageStream, StreamLost
@@ -248,7 +248,17 @@ class LinkDriver:
         self._idle.clear()
         self._wake.set()
         if self._queued > OVERFLOW:
-            self._lost(StreamLost(StreamEnd.SILENT, errno_name="ENOBUFS"))
+            self._stream_lost = True
+            self._idle.set()
+            self.cut(
+                ev.QueueOverflowed(
+                    vantage=self._vantage,
+                    at=self._clock.now().wall,
+                    party=self.link.peer,
+                    queue="outbox",
+                    limit=OVERFLOW,
+                )
+            )
 
     def _failed(self, wrong: Exception) -> None:
         what = f"{type(wrong).__name__}: {wrong}"[:200]

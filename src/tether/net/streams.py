@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tether.attribution.evidence import Evidence, TcpCounters
-from tether.attribution.vocabulary import StreamEnd
+from tether.attribution.vocabulary import DialStage, StreamEnd
 
 
 class StreamLost(Exception):
@@ -45,14 +45,20 @@ class DialFailed(Exception):
     """A connection could not be made; its text is one sentence for people.
 
     `status` is the HTTP status of a refusal, 0 where none arrived; `cause` the server's code for it;
-    `fatal` means that dialling again without a change cannot help.
+    `fatal` means that dialling again without a change cannot help; `stage` is how far it came.
     """
 
     def __init__(
-        self, message: str, *, status: int = 0, cause: str = "", fatal: bool = False
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        cause: str = "",
+        fatal: bool = False,
+        stage: DialStage = DialStage.TCP,
     ) -> None:
         super().__init__(message)
-        self.status, self.cause, self.fatal = status, cause, fatal
+        self.status, self.cause, self.fatal, self.stage = status, cause, fatal, stage
 
 
 class MessageStream(Protocol):

@@ -29,7 +29,7 @@ from websockets.exceptions import (
 from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.uri import parse_uri
 
-from tether.attribution.vocabulary import StreamEnd
+from tether.attribution.vocabulary import DialStage, StreamEnd
 from tether.net.streams import DialFailed, StreamLost, close_reason, translate
 from tether.net.tcp_info import read_tcp_info, set_keepalive
 
@@ -181,23 +181,37 @@ def proxy_failed(wrong: Exception, host: str, proxy: Proxy) -> DialFailed | None
     match wrong:
         case InvalidProxyStatus() if wrong.response.status_code == 407 and proxy.username:
             return DialFailed(
-                f"{name} did not accept the user name and password in HTTPS_PROXY", fatal=True
+                f"{name} did not accept the user name and password in HTTPS_PROXY",
+                status=407,
+                fatal=True,
+                stage=DialStage.PROXY,
             )
         case InvalidProxyStatus() if wrong.response.status_code == 407:
             return DialFailed(
                 f"{name} wants a user name and password: write them into HTTPS_PROXY, as"
                 " http://USER:PASSWORD@HOST:PORT",
+                status=407,
                 fatal=True,
+                stage=DialStage.PROXY,
             )
         case InvalidProxyStatus():
             status = wrong.response.status_code
-            return DialFailed(f"{name} refused to connect to {host} (HTTP status {status})")
+            return DialFailed(
+                f"{name} refused to connect to {host} (HTTP status {status})",
+                status=status,
+                stage=DialStage.PROXY,
+            )
         case ProxyError():
-            return DialFailed(f"{name} does not answer as a proxy: {wrong}")
+            return DialFailed(f"{name} does not answer as a proxy: {wrong}", stage=DialStage.PROXY)
         case socket.gaierror():
-            return DialFailed(f"the name of {name} could not be resolved: is HTTPS_PROXY right?")
+            return DialFailed(
+                f"the name of {name} could not be resolved: is HTTPS_PROXY right?",
+                stage=DialStage.DNS,
+            )
         case ConnectionRefusedError():
-            return DialFailed(f"nothing listens at {name}: is HTTPS_PROXY right?")
+            return DialFailed(
+                f"nothing listens at {name}: is HTTPS_PROXY right?", stage=DialStage.PROXY
+            )
         case TimeoutError():
             return DialFailed(f"{host} did not answer in time through {name}")
         case ssl.SSLError() | InvalidHandshake():
@@ -222,14 +236,15 @@ def dial_failed(wrong: Exception, host: str) -> DialFailed:
             return DialFailed(
                 f"the TLS certificate of {host} was not accepted: {wrong.verify_message}",
                 fatal=True,
+                stage=DialStage.TLS,
             )
         case ssl.SSLError():
             why = getattr(wrong, "reason", "") or wrong
-            return DialFailed(f"TLS with {host} failed: {why}")
+            return DialFailed(f"TLS with {host} failed: {why}", stage=DialStage.TLS)
         case InvalidHandshake() | EOFError():
-            return DialFailed(f"{host} does not answer as a Tether server")
+            return DialFailed(f"{host} does not answer as a Tether server", stage=DialStage.HTTP)
         case socket.gaierror():
-            return DialFailed(f"the name {host} could not be resolved")
+            return DialFailed(f"the name {host} could not be resolved", stage=DialStage.DNS)
         case ConnectionRefusedError():
             return DialFailed(f"nothing listens at {host}: is the server running?")
         case TimeoutError() if wrong.errno is None:
@@ -249,4 +264,5 @@ def _refused(wrong: InvalidStatus, host: str) -> DialFailed:
         cause, message = str(body["error"]["code"]), str(body["error"]["message"])
     except (ValueError, KeyError, TypeError):
         pass
-    return DialFailed(message, status=status, cause=cause, fatal=400 <= status < 500)
+    stage = DialStage.AUTH if status in (401, 403) and cause else DialStage.HTTP
+    return DialFailed(message, status=status, cause=cause, fatal=400 <= status < 500, stage=stage)

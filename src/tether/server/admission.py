@@ -75,10 +75,12 @@ def identity(found: RowMapping) -> Identity:
             workspace_id=found["workspace_id"],
             workspace=found["workspace"],
             token_id=found["token_id"],
+            expires_at=found["expires_at"],
         )
     return Identity(
         kind="user",
         user=found["user"],
         role="admin" if found["role"] == Role.ADMIN else "member",
         token_id=found["token_id"],
+        expires_at=found["expires_at"],
     )

@@ -53,6 +53,9 @@ SUPERSEDED_RETRY_S = 60.0
 OUTDATED_RETRY_S = 60.0
 """When an agent that is too old may try again: it may be updated, or the server set back."""
 
+RIVALS_S = 600.0
+"""Two agents that take a workspace from each other within this time fight over it."""
+
 MAX_OFFERS = 1024
 
 TUNNEL_UNKNOWN = "tunnel_unknown"
@@ -132,6 +135,7 @@ class AgentLinks:
         )
         """Called where an agent does not serve a tunnel that a further carrier was offered for."""
         self._all: set[AgentLink] = set()
+        self._rivals: dict[str, tuple[frozenset[str], int, float]] = {}
 
     def current(self, workspace_id: str) -> AgentLink | None:
         """The link of the workspace's agent, if it is there."""
@@ -229,6 +233,7 @@ class AgentLinks:
             self._lives,
             hello.instance_id,
         )
+        await self._lines.log.agent_returned(link.connection_id, hello)
         self._presence.agent_here(hello.journal_id, hello.instance_id)
         before = await self._directory.by_id(workspace_id)
         self._take_place(link, running=before is not None and before.running)
@@ -281,14 +286,23 @@ class AgentLinks:
     def _replace(self, older: AgentLink, newer: AgentLink) -> None:
         at = self._lines.clock.now().wall
         if older.instance_id == newer.instance_id:
-            older.cut(
+            older.driver.cut(
                 ev.StreamEnded(
                     vantage=Vantage.SERVER,
                     at=at,
                     peer=Party.AGENT,
                     how=StreamEnd.SILENT,
                     silence_s=None,
-                )
+                ),
+                ev.PeerReturned(
+                    vantage=Vantage.SERVER,
+                    at=at,
+                    party=Party.AGENT,
+                    after_s=0.0,
+                    same_run=True,
+                    same_address=older.opening.client_ip == newer.opening.client_ip,
+                    same_boot=older.opening.hello.boot_id == newer.opening.hello.boot_id,
+                ),
             )
             return
         older.leave(
@@ -299,8 +313,23 @@ class AgentLinks:
                 retry_after_s=SUPERSEDED_RETRY_S,
             ),
             at,
-            because=ev.Superseded(vantage=Vantage.SERVER, at=at, by_instance=newer.instance_id),
+            because=ev.Superseded(
+                vantage=Vantage.SERVER,
+                at=at,
+                by_instance=newer.instance_id,
+                turns=self._turns(older, newer, at),
+            ),
         )
+
+    def _turns(self, older: AgentLink, newer: AgentLink, at: float) -> int:
+        """For which time these two take the workspace from each other, this one included."""
+        pair = frozenset({older.instance_id, newer.instance_id})
+        before = self._rivals.get(older.workspace_id)
+        turns = before[1] + 1 if before and before[0] == pair and at - before[2] < RIVALS_S else 1
+        self._rivals[older.workspace_id] = (pair, turns, at)
+        while len(self._rivals) > MAX_OFFERS:
+            del self._rivals[next(iter(self._rivals))]
+        return turns
 
     async def _left(self, link: AgentLink) -> None:
         if self._current.get(link.workspace_id) is link:

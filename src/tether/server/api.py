@@ -16,6 +16,7 @@ from tether.server import (
     api_derp,
     api_errors,
     api_health,
+    api_report,
     api_workspaces,
 )
 from tether.server.accounts import Accounts
@@ -91,7 +92,7 @@ def create_api(
         client_ip=client_ip,
         version=version,
     )
-    for module in (api_connections, api_workspaces, api_accounts, api_derp):
+    for module in (api_connections, api_report, api_workspaces, api_accounts, api_derp):
         app.include_router(
             module.router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503)
         )

@@ -5,9 +5,10 @@ Law: translation only: words of the query become a `ConnectionFilter`; the conne
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
@@ -24,10 +25,8 @@ _Id = Annotated[str, Path(description="Its id, or as much of it as is unique.")]
 _WHEN = "RFC 3339, or a span back from now: `15m`, `2h`, `3d`."
 
 
-@router.get("", response_model=list[Connection], summary="List connections, newest first")
-async def list_(
+def _filters(
     parts: PartsOf,
-    user: User,
     workspace: Annotated[str | None, Query(description="Its name.", max_length=64)] = None,
     user_name: Annotated[
         str | None, Query(alias="user", description="Who connected.", max_length=64)
@@ -53,13 +52,11 @@ async def list_(
     incident: Annotated[
         str | None, Query(description="Ends of this incident.", max_length=64)
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-) -> list[Connection]:
-    """Those of the caller and of the caller's workspaces; an administrator sees all."""
+) -> ConnectionFilter:
     if cause is not None and cause not in CATALOGUE:
         raise Invalid("invalid_request", f"query parameter cause: there is no cause {cause[:64]!r}")
     now = parts.clock.now().wall
-    filters = ConnectionFilter(
+    return ConnectionFilter(
         workspace=workspace,
         user=user_name,
         type=type_,
@@ -71,9 +68,21 @@ async def list_(
         since=_moment("since", since, now),
         until=_moment("until", until, now),
         incident=incident,
-        limit=limit,
     )
-    rows = await parts.connlog.list(filters, user)
+
+
+Filters = Annotated[ConnectionFilter, Depends(_filters)]
+
+
+@router.get("", response_model=list[Connection], summary="List connections, newest first")
+async def list_(
+    parts: PartsOf,
+    user: User,
+    filters: Filters,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+) -> list[Connection]:
+    """Those of the caller and of the caller's workspaces; an administrator sees all."""
+    rows = await parts.connlog.list(replace(filters, limit=limit), user)
     return [Connection.model_validate(row) for row in rows]
 
 

@@ -84,7 +84,7 @@ async def listing(
     limit = min(max(filters.limit, 0), MAX_LIMIT)
     found = await tx.execute(
         select(connections)
-        .where(_visible_to(viewer), *_matching(filters))
+        .where(visible_to(viewer), *matching(filters))
         .order_by(connections.c.seq.desc())
         .limit(limit)
     )
@@ -225,14 +225,16 @@ def _as_symptom(end: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _visible_to(viewer: Identity) -> ColumnElement[bool]:
+def visible_to(viewer: Identity) -> ColumnElement[bool]:
+    """The rows that are the viewer's to see."""
     if viewer.is_admin:
         return true()
     own = select(workspaces.c.workspace_id).where(workspaces.c.owner == viewer.user)
     return or_(connections.c.user == viewer.user, connections.c.workspace_id.in_(own))
 
 
-def _matching(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
+def matching(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
+    """The rows that the filter asks for."""
     c = connections.c
     exact = {
         c.workspace: filters.workspace,
@@ -260,7 +262,7 @@ async def _the_one(tx: AsyncConnection, prefix: str, viewer: Identity) -> RowMap
     found = []
     if _ID.fullmatch(prefix):
         c = connections.c.connection_id
-        query = select(connections).where(c >= prefix, c < prefix + "g", _visible_to(viewer))
+        query = select(connections).where(c >= prefix, c < prefix + "g", visible_to(viewer))
         found = list((await tx.execute(query.order_by(c).limit(2))).mappings())
     if not found:
         raise NotFound("connection_not_found", f"there is no connection {prefix[:40]!r}")

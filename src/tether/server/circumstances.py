@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
 from tether.attribution.predicates import INTENT_S
-from tether.attribution.vocabulary import ConnectType, Element, Vantage
+from tether.attribution.vocabulary import ConnectType, Element, Party, Vantage
 from tether.server.judge import Judgement
 from tether.server.schema import ConnectionStatus, IntentKind, connections, intents
 
@@ -119,3 +119,43 @@ async def mates_to_judge_again(
         .limit(100)
     )
     return found.mappings().all()
+
+
+RETURN_S = 600.0
+"""A return after more than this says nothing of the end before it."""
+
+
+async def unexplained_before(tx: AsyncConnection, row: RowMapping, now: float) -> RowMapping | None:
+    """The last link of this workspace's agent, if it ended lately and for no known reason."""
+    c = connections.c
+    found = await tx.execute(
+        select(connections)
+        .where(
+            c.workspace_id == row["workspace_id"],
+            c.connect_type == ConnectType.SERVER_TO_AGENT,
+            c.seq < row["seq"],
+        )
+        .order_by(c.seq.desc())
+        .limit(1)
+    )
+    last = found.mappings().one_or_none()
+    if last is None or last["status"] != ConnectionStatus.CLOSED:
+        return None
+    lately = now - last["disconnected_at"] <= RETURN_S
+    return last if lately and last["disconnect_cause"] in ALONE else None
+
+
+def returned(
+    last: RowMapping, row: RowMapping, *, instance_id: str, boot_id: str, now: float
+) -> ev.PeerReturned:
+    """Who came back after `last` ended, beside who had left."""
+    known_boot = bool(last["node_id"] and boot_id)
+    return ev.PeerReturned(
+        vantage=Vantage.SERVER,
+        at=now,
+        party=Party.AGENT,
+        after_s=round(max(0.0, now - last["disconnected_at"]), 3),
+        same_run=last["agent_instance"] == instance_id,
+        same_address=last["client_ip"] == row["client_ip"],
+        same_boot=last["node_id"] == boot_id if known_boot else None,
+    )

@@ -19,9 +19,9 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.relay_carrier import CarrierEnding
-from tether.protocol.messages import Report
+from tether.protocol.messages import Hello, Report
 from tether.protocol.relay_pairing import CarrierId
-from tether.server import browse, ide_rows, ingest, path_rows, rows, runs
+from tether.server import browse, ide_rows, ingest, path_rows, rejudge, rows, runs
 from tether.server.announce import Announcer
 from tether.server.identity import Identity
 from tether.server.judge import Testimony
@@ -37,6 +37,8 @@ from tether.server.records import (
     open_rows,
     open_tunnel,
 )
+from tether.server.rejudge import Rejudged
+from tether.server.report import report
 from tether.server.runs import PreviousRun
 from tether.server.schema import (
     ConnectionStatus,
@@ -338,6 +340,21 @@ class ConnectionLog:
 
         self._announce(await self._store.write(work))
 
+    async def agent_returned(self, connection_id: str, hello: Hello) -> None:
+        """An agent is welcomed on this link: that tells something of how its last one ended."""
+        now = self._clock.now().wall
+        self._announce(
+            await self._store.write(
+                lambda tx: rows.agent_returned(
+                    tx,
+                    connection_id,
+                    instance_id=hello.instance_id,
+                    boot_id=hello.boot_id,
+                    now=now,
+                )
+            )
+        )
+
     # -- looking ----------------------------------------------------------------------------
 
     async def open_tunnels(
@@ -371,6 +388,30 @@ class ConnectionLog:
         """See `ConnectionLogPort`."""
         now = self._clock.now().wall
         return await self._store.read(lambda tx: browse.listing(tx, filters, viewer, now))
+
+    async def report(self, filters: ConnectionFilter, viewer: Identity) -> dict[str, Any]:
+        """See `ConnectionLogPort`."""
+        return await self._store.read(lambda tx: report(tx, filters, viewer))
+
+    async def rejudge(
+        self, filters: ConnectionFilter, viewer: Identity, *, write: bool
+    ) -> dict[str, Any]:
+        """See `ConnectionLogPort`."""
+        found = Rejudged()
+        while not found.done:
+            now = self._clock.now().wall
+
+            async def work(tx: AsyncConnection, now: float = now) -> None:
+                await rejudge.page(tx, found, filters, viewer, write=write, now=now)
+
+            await (self._store.write(work) if write else self._store.read(work))
+            self._announce(found.events)
+        return {
+            "judged": found.judged,
+            "changed": found.changed,
+            "written": write,
+            "changes": found.changes,
+        }
 
     async def explain(self, connection_id_or_prefix: str, viewer: Identity) -> dict[str, Any]:
         """See `ConnectionLogPort`."""

@@ -27,6 +27,8 @@ class Identity:
     workspace_id: str = ""
     workspace: str = ""
     token_id: str = ""
+    expires_at: float | None = None
+    """When the token runs out; None: never."""
 
     @property
     def is_admin(self) -> bool:

@@ -109,12 +109,16 @@ def _said(parting: Parting, at: float) -> ev.GoodbyeSaid:
     )
 
 
+MAX_WAIT_S = 40 * 24 * 3600.0
+"""No link lives longer than this without being dialled anew, which its token must pass."""
+
 NEVER = -1.0
 """`retry_after_s` of a peer that need not come back."""
 
 WITHDRAWN = {
     "user_revoked": Parting("auth.user_revoked", retry_after_s=NEVER),
     "workspace_deleted": Parting("workspace.deleted", retry_after_s=NEVER),
+    "token_expired": Parting("auth.token_expired", retry_after_s=NEVER),
 }
 """What to tell a peer whose token was withdrawn while it was let in; others: `TOKEN_REVOKED`."""
 
@@ -207,6 +211,7 @@ class Lines:
         driver = link.driver
         gauge = self.metrics.control_links.labels(str(link.opening.party))
         gauge.inc()
+        expiry_timer = self._when_expired(link)
         try:
             if link.opening.violation:
                 driver.violated(link.opening.violation)
@@ -215,6 +220,8 @@ class Lines:
             await driver.run()
         finally:
             gauge.dec()
+            if expiry_timer is not None:
+                expiry_timer.cancel()
             if not driver.cell.ended:
                 self._failed(link, "the control link was dropped without a cause")
             link.on_over()
@@ -237,6 +244,19 @@ class Lines:
                 link.leave(WITHDRAWN.get(code, TOKEN_REVOKED), self.clock.now().wall)
         except StoreUnavailable as wrong:
             link.leave(without_database(wrong), self.clock.now().wall)
+
+    def _when_expired(self, link: ControlLink) -> asyncio.TimerHandle | None:
+        """A link stands on its token, and ends with it."""
+        expires_at = link.opening.identity.expires_at
+        if expires_at is None:
+            return None
+        wait_s = max(0.0, expires_at - self.clock.now().wall)
+        if wait_s > MAX_WAIT_S:
+            return None
+        parting = WITHDRAWN["token_expired"]
+        return asyncio.get_running_loop().call_later(
+            wait_s, lambda: link.leave(parting, self.clock.now().wall)
+        )
 
     def _failed(self, link: ControlLink, what: str) -> None:
         fact = ev.InternalFailure(

@@ -83,6 +83,17 @@ class ConnectionLogPort(Protocol):
     async def list(self, filters: ConnectionFilter, viewer: Identity) -> list[dict[str, Any]]:
         """Rows that match, newest first (highest `seq`)."""
 
+    async def report(self, filters: ConnectionFilter, viewer: Identity) -> dict[str, Any]:
+        """The closed rows that match, counted: the keys of `api_report.Report`."""
+
+    async def rejudge(
+        self, filters: ConnectionFilter, viewer: Identity, *, write: bool
+    ) -> dict[str, Any]:
+        """Judge the closed rows that match by today's rules: the keys of `api_report.Rejudged`.
+
+        With `write`, what changes is appended as revisions.
+        """
+
     async def explain(self, connection_id_or_prefix: str, viewer: Identity) -> dict[str, Any]:
         """One connection with its sentence, rule, evidence, symptoms, sessions and revisions.
 

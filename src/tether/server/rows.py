@@ -223,6 +223,20 @@ async def judge_mates(tx: AsyncConnection, row: RowMapping, now: float) -> list[
     return events
 
 
+async def agent_returned(
+    tx: AsyncConnection, connection_id: str, *, instance_id: str, boot_id: str, now: float
+) -> list[Event]:
+    """Judge the agent's last link again, now that it is known who came back, and from where."""
+    row = await find(tx, connection_id)
+    last = row and await circumstances.unexplained_before(tx, row, now)
+    if row is None or last is None:
+        return []
+    returned = circumstances.returned(last, row, instance_id=instance_id, boot_id=boot_id, now=now)
+    await add_testimony(tx, last["connection_id"], Testimony(Vantage.SERVER, now, (returned,)))
+    settled = await settle(tx, last, ended_at=now, now=now)
+    return [settled] if settled else []
+
+
 async def relay_heard_end_at(tx: AsyncConnection, connection_id: str) -> float | None:
     """When a relay saw the tunnel's last carrier end, by the server's own clock."""
     at: float | None = await tx.scalar(

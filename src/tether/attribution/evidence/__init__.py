@@ -20,7 +20,6 @@ from tether.attribution.evidence.host import (
 from tether.attribution.evidence.kinds import KINDS, Evidence, F
 from tether.attribution.evidence.network import (
     AddressChanged,
-    CredentialExpired,
     LinkChanged,
     PeerReturned,
     RedialFailed,
@@ -69,7 +68,6 @@ __all__ = [
     "Authenticated",
     "CarrierEnded",
     "ClockStepped",
-    "CredentialExpired",
     "EndedTogether",
     "Evidence",
     "Exhausted",

@@ -19,7 +19,6 @@ from tether.attribution.evidence.host import (
 )
 from tether.attribution.evidence.network import (
     AddressChanged,
-    CredentialExpired,
     LinkChanged,
     PeerReturned,
     RedialFailed,
@@ -93,7 +92,6 @@ Evidence = (
     | RouteChanged
     | LinkChanged
     | RedialFailed
-    | CredentialExpired
     | PeerReturned
     | IntentRecorded
     | EndedTogether

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tether.attribution.evidence.fact import Fact
-from tether.attribution.vocabulary import Credential, DialStage, Party
+from tether.attribution.vocabulary import DialStage, Party
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +56,6 @@ class RedialFailed(Fact):
     stage: DialStage
     error: str = ""
     status: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialExpired(Fact):
-    """The credential that the connection stood on ran out `ago_s` seconds before this was seen."""
-
-    kind: ClassVar[str] = "credential_expired"
-    of: Party
-    credential: Credential
-    ago_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,6 @@ from tether.attribution.examples.facts import (
 from tether.attribution.predicates import BLOCKED_EXIT_CODE
 from tether.attribution.vocabulary import (
     AccessRefusal,
-    Credential,
     Party,
     Policy,
     Resource,
@@ -109,15 +108,6 @@ EXAMPLES: tuple[Case, ...] = (
         (
             ev.AccessRefused(vantage=Vantage.AGENT, at=1.0, why=AccessRefusal.UNKNOWN_KEY),
             PIPE_CLOSED,
-        ),
-    ),
-    Case(
-        S2A,
-        (
-            ev.CredentialExpired(
-                vantage=Vantage.SERVER, at=2.0, of=Party.AGENT, credential=Credential.TOKEN
-            ),
-            ended(Party.AGENT, StreamEnd.CLOSED, Vantage.SERVER),
         ),
     ),
     Case(

@@ -55,6 +55,13 @@ def refused(stage: DialStage) -> Test:
     return saw(ev.RedialFailed, stage=stage)
 
 
+another_page = has(
+    ev.RedialFailed,
+    "stage=http, a page or another address instead (2xx, 3xx, 511)",
+    lambda fact: fact.stage is DialStage.HTTP and (200 <= fact.status < 400 or fact.status == 511),
+)
+"""What a captive portal answers. A 5xx is what a gateway says whose server is away."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "node-lost",
@@ -229,7 +236,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "proxy-in-the-way",
-        both(LOST, either(refused(DialStage.PROXY), refused(DialStage.HTTP))),
+        both(LOST, either(refused(DialStage.PROXY), another_page)),
         "network.proxy_refused",
         Basis.INFERRED,
         "The next dial was answered by something in between.",

@@ -10,7 +10,6 @@ from tether.attribution.case import both, has, never, saw
 from tether.attribution.predicates import (
     LOGGED_IN,
     NOT_CLIENT,
-    by_expiry,
     by_failed,
     by_intent,
     by_offender,
@@ -110,13 +109,6 @@ RULES: tuple[Rule, ...] = (
         by_refusal,
         Basis.OBSERVED,
         "Every credential that the client offered was refused.",
-    ),
-    Rule(
-        "credential-expired",
-        saw(ev.CredentialExpired),
-        by_expiry,
-        Basis.OBSERVED,
-        "The credential that the connection stood on had run out.",
     ),
     Rule(
         "handshake-timeout",

@@ -1,0 +1,87 @@
+"""Old ends judged by today's rules: what would change, and, if it is wanted, the change.
+
+Law: never overwrites: what is written is a revision, as any later judgement is. Goes through the log
+in pages, newest first, so that no transaction is long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether.attribution.vocabulary import ConnectType
+from tether.server import browse, rows
+from tether.server.identity import Identity
+from tether.server.judge import judge
+from tether.server.ports import ConnectionFilter
+from tether.server.schema import ConnectionStatus, connections
+
+PAGE = 200
+LISTED = 500
+"""Changes that an answer lists; all are counted."""
+
+
+@dataclass(slots=True)
+class Rejudged:
+    """What was found so far. `before` is where the next page begins."""
+
+    judged: int = 0
+    changed: int = 0
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    events: list[rows.Event] = field(default_factory=list)
+    before: int | None = None
+    done: bool = False
+
+
+async def page(
+    tx: AsyncConnection,
+    found: Rejudged,
+    filters: ConnectionFilter,
+    viewer: Identity,
+    *,
+    write: bool,
+    now: float,
+) -> None:
+    """Judge the next page again; with `write`, append what changes."""
+    c = connections.c
+    where = [
+        browse.visible_to(viewer),
+        *browse.matching(filters),
+        c.status == ConnectionStatus.CLOSED,
+    ]
+    if found.before is not None:
+        where.append(c.seq < found.before)
+    listed = (
+        (await tx.execute(select(connections).where(*where).order_by(c.seq.desc()).limit(PAGE)))
+        .mappings()
+        .all()
+    )
+    found.events = []
+    for row in listed:
+        found.before = row["seq"]
+        found.judged += 1
+        said = await rows.testimonies(tx, row["connection_id"])
+        judgement = judge(ConnectType(row["connect_type"]), said)
+        if not judgement.differs_from(row):
+            continue
+        found.changed += 1
+        if len(found.changes) < LISTED:
+            disconnect = judgement.verdict.disconnect
+            found.changes.append(
+                {
+                    "connection_id": row["connection_id"],
+                    "was": row["disconnect_cause"],
+                    "was_rule": row["rule"],
+                    "now": disconnect.cause,
+                    "now_rule": judgement.verdict.rule,
+                    "was_expected": row["disconnect_expected"],
+                    "now_expected": disconnect.expected,
+                }
+            )
+        if write:
+            settled = await rows.settle(tx, row, ended_at=row["disconnected_at"], now=now)
+            found.events += [settled] if settled else []
+    found.done = len(listed) < PAGE
