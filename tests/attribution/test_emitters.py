@@ -21,29 +21,15 @@ from tether.attribution.causes import (
 )
 from tether.attribution.evidence import KINDS
 from tether.attribution.examples import EXAMPLES
-from tether.attribution.predicates import EXPIRED, INTERNAL_ERRORS, REFUSALS, SLOW
+from tether.attribution.predicates import INTERNAL_ERRORS, REFUSALS, SLOW
 from tether.attribution.rules import RULES, Rule
 
 SRC = Path(tether.__file__).parent
 TESTS = Path(__file__).resolve().parent.parent
 
-KINDS_WITHOUT_EMITTER: set[str] = {
-    "credential_expired",
-    "ended_together",
-    "intent_recorded",
-    "peer_returned",
-    "queue_overflowed",
-    "redial_failed",
-}
-CAUSES_WITHOUT_EMITTER: set[str] = {
-    "agent.node_lost",
-    "network.dns_failed",
-    "network.idle_timeout",
-    "network.proxy_refused",
-    "network.tls_intercepted",
-}
+KINDS_WITHOUT_EMITTER: set[str] = set()
+CAUSES_WITHOUT_EMITTER: set[str] = set()
 CAUSES_WITHOUT_TEST: set[str] = {
-    "agent.address_changed",
     "agent.container_replaced",
     "agent.descriptors_exhausted",
     "agent.disk_full",
@@ -66,7 +52,6 @@ CAUSES_WITHOUT_TEST: set[str] = {
     "relay.unreachable",
     "relay.unresponsive",
     "server.host_rebooted",
-    "server.internal_error",
     "server.oom_killed",
     "server.overloaded",
 }
@@ -77,7 +62,6 @@ PICKED = {
     *POLICY_REFUSALS.values(),
     *INTERNAL_ERRORS.values(),
     *SLOW.values(),
-    *EXPIRED.values(),
 }
 """Causes that a rule picks by a word of a fact."""
 
