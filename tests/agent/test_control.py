@@ -20,7 +20,7 @@ from tether.agent.post_mortem import RunMarker
 from tether.agent.reports import MAX_ITEMS, cut
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, DialStage, Party, Vantage
 from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
 from tether.protocol.link import facts_of
@@ -434,6 +434,47 @@ async def test_what_is_said_without_a_link_is_lost(tmp_path: Path) -> None:
         link = await agent.link()
         await asyncio.sleep(1)
         assert link.heard == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "status", "cause"),
+    [
+        (DialStage.DNS, 0, "network.dns_failed"),
+        (DialStage.PROXY, 407, "network.proxy_refused"),
+        (DialStage.TLS, 0, "network.tls_intercepted"),
+    ],
+)
+def test_what_the_next_dial_meets_is_told_once_of_the_link_that_was_lost(
+    tmp_path: Path, stage: DialStage, status: int, cause: str
+) -> None:
+    async def main() -> None:
+        async with life(tmp_path) as agent:
+            link = await agent.link()
+            assert link.cable is not None
+            agent.server.answers = [DialFailed("no", stage=stage, status=status)] * 2
+            link.cable.go_silent()
+            await agent.server.dials(4)
+            ends = [item for item in await agent.journalled() if isinstance(item, Ended)]
+            told = [fact for end in ends for fact in facts_of(end.facts)]
+            assert {end.connection_id for end in ends} == {"link-1"}
+            assert [fact.kind for fact in told].count("redial_failed") == 1
+            assert classify(ConnectType.SERVER_TO_AGENT, told).disconnect.cause == cause
+
+    play(main)
+
+
+@virtual
+async def test_a_server_that_is_only_down_adds_nothing_to_the_link_that_was_lost(
+    tmp_path: Path,
+) -> None:
+    async with life(tmp_path) as agent:
+        link = await agent.link()
+        assert link.cable is not None
+        agent.server.answers = [DialFailed("nothing listens there")] * 2
+        link.cable.go_silent()
+        await agent.server.dials(4)
+        (end,) = [item for item in await agent.journalled() if isinstance(item, Ended)]
+        assert "redial_failed" not in {fact.kind for fact in end.facts}
 
 
 # -- reports -----------------------------------------------------------------------------------

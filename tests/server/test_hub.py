@@ -389,6 +389,20 @@ async def test_a_second_agent_takes_over_and_the_first_is_told_who_did(
     assert live.server.hub.agent_connected(second.welcome.workspace_id)
 
 
+async def test_two_agents_that_fight_over_a_workspace_are_told_apart_from_a_successor(
+    live: Live, token: str
+) -> None:
+    first = await live.agent(token, instance_id="one")
+    second = await live.agent(token, instance_id="two")
+    await first.over()
+    again = await live.agent(token, instance_id="one")
+    await second.over()
+    rows = [await live.closed(peer.connection_id) for peer in (first, second)]
+    causes = [row["disconnect_cause"] for row in rows]
+    assert causes == ["agent.superseded", "agent.duplicate"]
+    assert (await live.row(again.connection_id))["status"] == "ongoing"
+
+
 async def test_the_same_agent_that_comes_back_is_no_rival(live: Live, token: str) -> None:
     first = await live.agent(token, instance_id="same")
     second = await live.agent(token, instance_id="same")
@@ -908,6 +922,17 @@ async def test_a_withdrawn_token_ends_what_it_opened_and_nothing_else(live: Live
     assert goodbye.cause == "auth.token_revoked"
     row = await live.row(client.connection_id)
     assert truth(row) == ("auth.token_revoked", "access_revoked", "server", True)
+    assert other.link.state is State.OPEN
+
+
+async def test_a_link_ends_with_the_token_that_it_stands_on(live: Live) -> None:
+    short = await live.server.accounts.issue_token("admin", "short", expires_in_s=1.0)
+    client, other = await live.client(short.token), await live.client()
+    goodbye = await client.over()
+    assert goodbye is not None
+    assert (goodbye.cause, goodbye.retry_after_s) == ("auth.token_expired", -1.0)
+    row = await live.closed(client.connection_id)
+    assert truth(row) == ("auth.token_expired", "session_expired", "server", True)
     assert other.link.state is State.OPEN
 
 
