@@ -37,7 +37,6 @@ from tether.server.records import (
     open_rows,
     open_tunnel,
 )
-from tether.server.rejudge import Rejudged
 from tether.server.report import report
 from tether.server.runs import PreviousRun
 from tether.server.schema import (
@@ -342,18 +341,9 @@ class ConnectionLog:
 
     async def agent_returned(self, connection_id: str, hello: Hello) -> None:
         """An agent is welcomed on this link: that tells something of how its last one ended."""
-        now = self._clock.now().wall
-        self._announce(
-            await self._store.write(
-                lambda tx: rows.agent_returned(
-                    tx,
-                    connection_id,
-                    instance_id=hello.instance_id,
-                    boot_id=hello.boot_id,
-                    now=now,
-                )
-            )
-        )
+        now, run, boot = self._clock.now().wall, hello.instance_id, hello.boot_id
+        work = lambda tx: rows.agent_returned(tx, connection_id, run, boot, now)  # noqa: E731
+        self._announce(await self._store.write(work))
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -397,21 +387,11 @@ class ConnectionLog:
         self, filters: ConnectionFilter, viewer: Identity, *, write: bool
     ) -> dict[str, Any]:
         """See `ConnectionLogPort`."""
-        found = Rejudged()
-        while not found.done:
-            now = self._clock.now().wall
-
-            async def work(tx: AsyncConnection, now: float = now) -> None:
-                await rejudge.page(tx, found, filters, viewer, write=write, now=now)
-
-            await (self._store.write(work) if write else self._store.read(work))
+        now = self._clock.now().wall
+        everything = rejudge.everything(self._store, filters, viewer, write=write, now=now)
+        async for found in everything:
             self._announce(found.events)
-        return {
-            "judged": found.judged,
-            "changed": found.changed,
-            "written": write,
-            "changes": found.changes,
-        }
+        return found.told(write=write)
 
     async def explain(self, connection_id_or_prefix: str, viewer: Identity) -> dict[str, Any]:
         """See `ConnectionLogPort`."""

@@ -6,7 +6,8 @@ in pages, newest first, so that no transaction is long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -18,6 +19,7 @@ from tether.server.identity import Identity
 from tether.server.judge import judge
 from tether.server.ports import ConnectionFilter
 from tether.server.schema import ConnectionStatus, connections
+from tether.server.store import Store
 
 PAGE = 200
 LISTED = 500
@@ -35,17 +37,41 @@ class Rejudged:
     before: int | None = None
     done: bool = False
 
+    def told(self, *, write: bool) -> dict[str, Any]:
+        """The answer to whoever asked."""
+        return {
+            "judged": self.judged,
+            "changed": self.changed,
+            "written": write,
+            "changes": self.changes,
+        }
+
+
+async def everything(
+    store: Store, filters: ConnectionFilter, viewer: Identity, *, write: bool, now: float
+) -> AsyncIterator[Rejudged]:
+    """Judge page after page; what is yielded after each is committed."""
+    found = Rejudged()
+    while not found.done:
+
+        async def work(tx: AsyncConnection, before: Rejudged = found) -> Rejudged:
+            return await page(tx, before, filters, viewer, write=write, now=now)
+
+        found = await (store.write(work) if write else store.read(work))
+        yield found
+
 
 async def page(
     tx: AsyncConnection,
-    found: Rejudged,
+    before: Rejudged,
     filters: ConnectionFilter,
     viewer: Identity,
     *,
     write: bool,
     now: float,
-) -> None:
+) -> Rejudged:
     """Judge the next page again; with `write`, append what changes."""
+    found = replace(before, changes=list(before.changes), events=[])
     c = connections.c
     where = [
         browse.visible_to(viewer),
@@ -59,7 +85,6 @@ async def page(
         .mappings()
         .all()
     )
-    found.events = []
     for row in listed:
         found.before = row["seq"]
         found.judged += 1
@@ -85,3 +110,4 @@ async def page(
             settled = await rows.settle(tx, row, ended_at=row["disconnected_at"], now=now)
             found.events += [settled] if settled else []
     found.done = len(listed) < PAGE
+    return found

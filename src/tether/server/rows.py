@@ -224,7 +224,7 @@ async def judge_mates(tx: AsyncConnection, row: RowMapping, now: float) -> list[
 
 
 async def agent_returned(
-    tx: AsyncConnection, connection_id: str, *, instance_id: str, boot_id: str, now: float
+    tx: AsyncConnection, connection_id: str, instance_id: str, boot_id: str, now: float
 ) -> list[Event]:
     """Judge the agent's last link again, now that it is known who came back, and from where."""
     row = await find(tx, connection_id)
