@@ -6,10 +6,10 @@ opened it itself, because a terminal without a user forgets its modes. Closing o
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
-import signal
 import struct
 import termios
 from collections.abc import Mapping
@@ -48,6 +48,9 @@ _MISSING_IN_PYTHON = {"IUTF8": 0o40000}
 _DISABLED = 255
 """RFC 4254 section 8: this special character is switched off."""
 
+REDRAW_S = 0.1
+"""How long a terminal has another size, so that its program draws anew."""
+
 
 class Terminal:
     """One pseudo-terminal; `path` is the name of the process's end."""
@@ -70,16 +73,23 @@ class Terminal:
 
     def resize(self, columns: int, rows: int, pixels_x: int, pixels_y: int) -> None:
         """Tell the terminal its size; the kernel tells the foreground processes."""
+        self._size = columns, rows, pixels_x, pixels_y
+        self._tell(*self._size)
+
+    def _tell(self, columns: int, rows: int, pixels_x: int, pixels_y: int) -> None:
         if self._master >= 0:
             size = (min(n, 0xFFFF) for n in (rows, columns, pixels_x, pixels_y))
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", *size))
 
     def redraw(self) -> None:
-        """Have the program in the foreground draw its screen anew, as after a change of size."""
-        if self._master >= 0:
-            with contextlib.suppress(OSError):
-                os.killpg(os.tcgetpgrp(self._master), signal.SIGWINCH)
+        """Have the program in the foreground draw its screen anew.
+
+        Many look whether their size has really changed, so for a moment it has.
+        """
+        columns, rows, pixels_x, pixels_y = self._size
+        self._tell(columns, rows - 1 if rows > 1 else rows + 1, pixels_x, pixels_y)
+        asyncio.get_running_loop().call_later(REDRAW_S, lambda: self._tell(*self._size))
 
     def taken_over(self) -> tuple[int, int]:
         """The process has opened its end: let go of ours to it.
