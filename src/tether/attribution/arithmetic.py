@@ -7,7 +7,7 @@ bounds are measured (times in milliseconds, as the kernel counts them).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import permutations
 
 from tether.attribution import evidence as ev
@@ -46,18 +46,20 @@ def _faces(one: ev.StreamEnded | ev.TcpCounters, other: ev.StreamEnded | ev.TcpC
     return _is(one.vantage, other.peer) and _is(other.vantage, one.peer)
 
 
-def _ends(case: Case) -> Iterator[tuple[ev.StreamEnded, ev.StreamEnded]]:
+def _ends(case: Case) -> Sequence[tuple[ev.StreamEnded, ev.StreamEnded]]:
     """Both ends of each stream that two observers tell of, both ways round."""
-    for one, other in permutations(case.all(ev.StreamEnded), 2):
-        if _faces(one, other):
-            yield one, other
+    ended = case.all(ev.StreamEnded)
+    if len(ended) < 2:
+        return ()
+    return [pair for pair in permutations(ended, 2) if _faces(*pair)]
 
 
-def _counted(case: Case) -> Iterator[tuple[ev.TcpCounters, ev.TcpCounters]]:
+def _counted(case: Case) -> Sequence[tuple[ev.TcpCounters, ev.TcpCounters]]:
     """The counters of both ends of each stream that two observers tell of, both ways round."""
-    for one, other in permutations(case.all(ev.TcpCounters), 2):
-        if _faces(one, other):
-            yield one, other
+    counted = case.all(ev.TcpCounters)
+    if len(counted) < 2:
+        return ()
+    return [pair for pair in permutations(counted, 2) if _faces(*pair)]
 
 
 def _gave_up(case: Case, counters: ev.TcpCounters) -> bool:

@@ -108,9 +108,14 @@ def saw(kind: type[ev.Fact], **want: object) -> Test:
 
 def has(kind: type[F], words: str, holds: Callable[[F], bool]) -> Test:
     """Some fact of `kind` for which `holds` is true; `words` say what that is."""
-    return Test(
-        lambda case: any(holds(fact) for fact in case.all(kind)), f"{kind.kind}({words})", [kind]
-    )
+
+    def check(case: Case) -> bool:
+        for fact in case.all(kind):  # noqa: SIM110 -- as in `saw`
+            if holds(fact):
+                return True
+        return False
+
+    return Test(check, f"{kind.kind}({words})", [kind])
 
 
 def both(*tests: Test) -> Test:
@@ -131,7 +136,15 @@ def either(*tests: Test) -> Test:
     """At least one test holds."""
     needs = frozenset.intersection(*(test.needs for test in tests))
     words = " or ".join(test.__name__ for test in tests)
-    return Test(lambda case: any(test(case) for test in tests), f"({words})", needs)
+    checks = [test.check for test in tests]
+
+    def check(case: Case) -> bool:
+        for one in checks:  # noqa: SIM110 -- as in `saw`
+            if one(case):
+                return True
+        return False
+
+    return Test(check, f"({words})", needs)
 
 
 def never(test: Test) -> Test:

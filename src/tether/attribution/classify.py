@@ -82,7 +82,7 @@ def classify(
 
 def _first(case: Case, rules: tuple[Rule, ...]) -> Rule:
     asked = _candidates(case.kinds) if rules is RULES else rules
-    return next(rule for rule in asked if rule.when(case))
+    return next(rule for rule in asked if rule.when.check(case))
 
 
 @lru_cache(maxsize=4096)
