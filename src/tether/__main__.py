@@ -13,6 +13,7 @@ from collections.abc import Sequence
 PROGRAMS = (
     ("up", "tether.run.programs:up", "Run everything on this machine: server, relay, agent."),
     ("server", "tether.run.programs:server", "Run the server: control plane, relay and API."),
+    ("relay", "tether.run.programs:relay", "Run a DERP relay of its own."),
     ("agent", "tether.run.programs:agent", "Run the agent inside a workspace."),
 )
 """Commands that are composition roots: name, where, summary."""

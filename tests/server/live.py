@@ -84,12 +84,13 @@ async def running(
 ) -> AsyncIterator[Live]:
     """A server over `tmp_path`, stopped in order at the end."""
     settings = {
+        "port": 0,
         "link_times": LinkTimes(hello_s=1.0),
         "graces": Graces(report_s=0.2, agent_s=0.2, silent_s=0.4, restart_s=0.2),
         **settings,
     }
     server = await Server.start(
-        ServerSettings(data_dir=tmp_path, port=0, **settings), clock or SystemClock()
+        ServerSettings(data_dir=tmp_path, **settings), clock or SystemClock()
     )
     live = Live(server)
     try:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from tether.agent.coordination import ControlStreams
-from tether.agent.greeting import TurnedAway, greet
 from tether.agent.journal import Journal
 from tether.agent.reports import ReportPump
 from tether.attribution import evidence as ev
@@ -25,6 +24,7 @@ from tether.attribution.vocabulary import ConnectType, DialStage, Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
+from tether.net.greeting import TurnedAway, greet
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.surroundings import Surroundings
 from tether.net.tasks import Tasks

@@ -6,11 +6,17 @@ difference: whoever has the newest one knows all.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 import msgspec
 
 from tether.protocol.message import Message
+
+REGION_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+
+EMBEDDED_REGION = "embedded"
+"""The DERP region of the relay inside the server; no other relay may be in it."""
 
 
 class NodeStatus(StrEnum):

@@ -152,6 +152,77 @@ def server(
 
 
 @click.command()
+@click.option("--listen", metavar="HOST:PORT", required=True)
+@click.option("--server", "server_url", required=True, metavar="URL", help="The server's URL.")
+@click.option(
+    "--token-file",
+    required=True,
+    type=_FILE,
+    help="Holds the token of `tether token create NAME --relay`.",
+)
+@click.option("--region", required=True, metavar="NAME", help="The DERP region; may be shared.")
+@click.option(
+    "--url", metavar="URL", default="", help="Where legs are dialled, wss://…/derp, behind a proxy."
+)
+@click.option("--data-dir", type=_PATH, help="Keeps who signs tickets: a restart needs no server.")
+@click.option("--max-tunnels", type=click.IntRange(0), default=0, metavar="N", help="0: no limit.")
+@click.option(
+    "--max-legs-per-ip",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Connections from one address. 0: no limit, as behind a proxy.",
+)
+@click.option(
+    "--max-bytes-per-second",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Of one tunnel, both ways together; it is slowed down, nothing is lost. 0: no limit.",
+)
+@click.option("--log-format", type=_FORMATS, default="text", show_default=True)
+@click.option("--log-level", type=_LEVELS, default="info", show_default=True)
+def relay(
+    listen: str,
+    data_dir: Path | None,
+    max_tunnels: int,
+    max_legs_per_ip: int,
+    max_bytes_per_second: int,
+    **more: Any,
+) -> int:
+    """Run a DERP relay of its own.
+
+    It carries tunnels that cannot go directly, while its server is away, too. Stopped in order, it
+    first lets them move to another relay.
+
+    \b
+    Example:
+      tether relay --listen 0.0.0.0:7081 --server https://tether.example.com \\
+        --token-file relay-token --region fra --url wss://derp-fra.example.com/derp
+    """
+    from tether.net.relay import RelayLimits
+    from tether.run.relay import RelaySettings, main
+    from tether.run.starting import CannotStart, parse_address
+
+    try:
+        host, port = parse_address(listen)
+        settings = RelaySettings(
+            host=host,
+            port=port,
+            data_dir=None if data_dir is None else data_dir.absolute(),
+            limits=RelayLimits(
+                max_carriers=max_tunnels,
+                max_legs_per_ip=max_legs_per_ip,
+                bytes_per_second=max_bytes_per_second,
+            ),
+            **more,
+        )
+    except CannotStart as wrong:
+        raise click.UsageError(str(wrong)) from wrong
+    return main(settings)
+
+
+@click.command()
 @click.option("--server", "server_url", required=True, metavar="URL", help="The server's URL.")
 @click.option(
     "--token-file",

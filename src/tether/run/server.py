@@ -25,6 +25,7 @@ from tether.net.parent import follow_parent
 from tether.net.relay import Relay
 from tether.net.relay_tickets import TicketGate
 from tether.net.tasks import Tasks
+from tether.protocol.derp_messages import EMBEDDED_REGION
 from tether.protocol.relay_pairing import PairingTable
 from tether.run.addresses import relay_url, url_of
 from tether.run.black_box import BlackBox
@@ -60,7 +61,6 @@ from tether.server.relay_links import RelayLinks
 from tether.server.relays import Relays
 from tether.server.runs import no_black_box
 from tether.server.settings import (
-    EMBEDDED_REGION,
     BadSetting,
     ServerSettings,
     TrustedProxies,

@@ -24,8 +24,8 @@ class CannotStart(Exception):
 
 
 @contextlib.contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory, made where there is none; one server at a time.
+def locked(data_dir: Path, program: str = "server") -> Iterator[None]:
+    """Hold the data directory, made where there is none; one program at a time.
 
     Raises:
         CannotStart: another server has it, or it cannot be used.
@@ -40,10 +40,23 @@ def locked(data_dir: Path) -> Iterator[None]:
         yield
     except BlockingIOError as wrong:
         raise CannotStart(
-            f"another `tether server` uses {data_dir}: stop it, or choose another --data-dir"
+            f"another `tether {program}` uses {data_dir}: stop it, or choose another --data-dir"
         ) from wrong
     finally:
         os.close(descriptor)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[HOST]:PORT`; port 0 is any free port.
+
+    Raises:
+        CannotStart: it is neither.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isdecimal() and int(port) < 65536):
+        raise CannotStart(f"{text!r} is no address: write HOST:PORT, such as 127.0.0.1:7081")
+    return host, int(port)
 
 
 def listen_socket(host: str, port: int) -> socket.socket:

@@ -7,18 +7,21 @@ What is given out is always a relay that takes new carriers now.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tether.protocol.derp_messages import DerpMap, DerpNode, DerpRegion, NodeStatus
+from tether.protocol.derp_messages import (
+    EMBEDDED_REGION,
+    REGION_NAME,
+    DerpMap,
+    DerpNode,
+    DerpRegion,
+    NodeStatus,
+)
 from tether.server.handshake import Opening
-from tether.server.settings import EMBEDDED_REGION
 
 MAX_REGIONS, MAX_NODES, MAX_URL = 256, 64, 512
-
-REGION_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
 _KEYS = {"name", "nodes"}, {"url", "status"}
 

@@ -15,10 +15,6 @@ from tether.server.agent_version import is_version
 MAX_RESUME_S = 30 * 86400.0
 
 
-EMBEDDED_REGION = "embedded"
-"""The DERP region of the relay inside the server."""
-
-
 class BadSetting(ValueError):
     """A setting makes no sense; the text names it and says what it should be."""
 

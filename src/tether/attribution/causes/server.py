@@ -64,6 +64,15 @@ ROWS: tuple[Cause, ...] = (
         "Reconnect. Ask the operator to look at the relay's log around that time.",
     ),
     Cause(
+        "relay.shutdown",
+        Reason.SERVER_SHUTDOWN,
+        Initiator.SERVER,
+        True,
+        "The relay was stopped or restarted",
+        "The relay that carried this connection was stopped or restarted as planned.",
+        "Wait a moment: the connection goes on over another relay.",
+    ),
+    Cause(
         "relay.unreachable",
         Reason.NETWORK_ERROR,
         Initiator.NETWORK,

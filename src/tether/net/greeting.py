@@ -31,7 +31,7 @@ WELCOME_TIMEOUT_S = 10.0
 class TurnedAway(DialFailed):
     """The server answered our hello with a goodbye."""
 
-    def __init__(self, goodbye: Goodbye) -> None:
+    def __init__(self, goodbye: Goodbye, who: str) -> None:
         judged = Disconnect(
             connect_type=ConnectType.SERVER_TO_AGENT,
             cause=goodbye.cause,
@@ -39,12 +39,14 @@ class TurnedAway(DialFailed):
             actor=goodbye.actor,
         )
         sentence = goodbye.detail or explain(judged).sentence
-        super().__init__(f"the server turned this agent away: {sentence}", cause=goodbye.cause)
+        super().__init__(f"the server turned this {who} away: {sentence}", cause=goodbye.cause)
         self.goodbye = goodbye
 
 
-async def greet(stream: MessageStream, hello: Callable[[], Awaitable[Hello]]) -> Welcome:
-    """Say hello on a fresh stream; the server's welcome.
+async def greet(
+    stream: MessageStream, hello: Callable[[], Awaitable[Hello]], who: str = "agent"
+) -> Welcome:
+    """Say hello on a fresh stream; the server's welcome. `who` we are, for people.
 
     Raises:
         DialFailed: there was none; the stream is closed.
@@ -54,10 +56,10 @@ async def greet(stream: MessageStream, hello: Callable[[], Awaitable[Hello]]) ->
         greeting = encode(await hello())
         async with asyncio.timeout(WELCOME_TIMEOUT_S):
             await stream.send(greeting)
-            welcome = await _answer(stream)
+            welcome = await _answer(stream, who)
         welcomed = True
     except StreamLost as lost:
-        raise DialFailed(f"the server hung up before it welcomed this agent: {lost}") from lost
+        raise DialFailed(f"the server hung up before it welcomed this {who}: {lost}") from lost
     except TimeoutError:
         raise DialFailed("the server took the connection and then said nothing") from None
     except Garbage as garbage:
@@ -68,7 +70,7 @@ async def greet(stream: MessageStream, hello: Callable[[], Awaitable[Hello]]) ->
     return welcome
 
 
-async def _answer(stream: MessageStream) -> Welcome:
+async def _answer(stream: MessageStream, who: str) -> Welcome:
     while True:
         raw = await stream.recv()
         if isinstance(raw, str):
@@ -76,7 +78,7 @@ async def _answer(stream: MessageStream) -> Welcome:
         match decode(raw):
             case Welcome(protocol=(major, _)) if major != PROTOCOL[0]:
                 raise DialFailed(
-                    f"the server speaks protocol {major} and this agent {PROTOCOL[0]}: upgrade "
+                    f"the server speaks protocol {major} and this {who} {PROTOCOL[0]}: upgrade "
                     f"the older of the two"
                 )
             case Welcome() as welcome:
@@ -84,6 +86,6 @@ async def _answer(stream: MessageStream) -> Welcome:
             case Goodbye() as goodbye:
                 with contextlib.suppress(StreamLost):
                     await stream.send(encode(GoodbyeAck()))
-                raise TurnedAway(goodbye)
+                raise TurnedAway(goodbye, who)
             case _:
                 pass  # nothing else is owed an answer before the welcome

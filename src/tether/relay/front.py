@@ -1,0 +1,101 @@
+"""What listens at a relay's port: legs, and what whoever runs it asks: health, readiness, numbers.
+
+Law: dispatches by path, lets good tickets in, and knows nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from tether.log import get_logger
+from tether.net.relay import Relay
+from tether.net.relay_counts import RelayCounts
+from tether.net.relay_tickets import TicketGate, TicketRefused
+from tether.net.streams import StreamLost
+from tether.net.ws_server import ServerStream
+
+PATH = "/derp"
+
+_log = get_logger("relay")
+
+
+class RelayFront:
+    """The ASGI application of a standalone relay."""
+
+    def __init__(
+        self,
+        *,
+        relay: Relay,
+        gate: TicketGate,
+        counts: RelayCounts,
+        registry: CollectorRegistry,
+        ready: Callable[[], bool],
+    ) -> None:
+        """`ready`: whether tickets can be verified."""
+        self._relay, self._gate, self._counts = relay, gate, counts
+        self._registry, self._ready = registry, ready
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request or WebSocket."""
+        if scope["type"] == "websocket":
+            await self._leg(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope["path"], send)
+
+    async def _leg(self, scope: Any, receive: Any, send: Any) -> None:
+        stream = ServerStream(scope, receive, send)
+        client = scope.get("client")
+        client_ip = str(client[0]) if client else ""
+        if scope["path"] != PATH:
+            await stream.refuse(404, _error("not_found", "legs are dialled at /derp"))
+            return
+        try:
+            ticket = self._gate.redeem(_bearer(scope))
+        except TicketRefused as refused:
+            self._counts.refused(refused.code)
+            _log.info("leg refused", code=refused.code, client_ip=client_ip)
+            status = 503 if refused.code == "relay_busy" else 401
+            await stream.refuse(status, _error(refused.code, str(refused)))
+            return
+        try:
+            await stream.accept()
+        except StreamLost:
+            return
+        await self._relay.serve(stream, ticket, client_ip)
+
+    async def _http(self, path: str, send: Any) -> None:
+        match path:
+            case "/healthz":
+                await _answer(send, 200, b'{"status":"ok"}')
+            case "/readyz" if self._ready():
+                await _answer(send, 200, b'{"status":"ok"}')
+            case "/readyz":
+                body = _error("not_ready", "the server has not told this relay who signs tickets")
+                await _answer(send, 503, body)
+            case "/metrics":
+                await _answer(send, 200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+            case _:
+                await _answer(send, 404, _error("not_found", "this is a relay: look at /healthz"))
+
+
+async def _answer(send: Any, status: int, body: bytes, kind: str = "application/json") -> None:
+    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _bearer(scope: Any) -> str:
+    for key, value in scope["headers"]:
+        if key == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            return str(token).strip() if scheme.lower() == "bearer" else ""
+    return ""
+
+
+def _error(code: str, message: str) -> bytes:
+    return json.dumps({"error": {"code": code, "message": message}}).encode()

@@ -1,0 +1,236 @@
+"""`tether relay`: read the settings, build the parts, run them, stop.
+
+Law: the only place that constructs a standalone relay. What keeps it from starting is one line on
+stderr and exit code 1; what happens later is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from prometheus_client import CollectorRegistry
+from prometheus_client.process_collector import ProcessCollector
+
+from tether import config, log
+from tether.attribution.classify import signal_actor
+from tether.net import signals
+from tether.net.clock import Clock, SystemClock
+from tether.net.http_server import Listener
+from tether.net.parent import follow_parent
+from tether.net.relay import Relay, RelayLimits
+from tether.net.relay_counts import RelayCounts
+from tether.net.relay_tickets import TicketGate
+from tether.net.streams import DialFailed, MessageStream
+from tether.net.tasks import Tasks
+from tether.net.ws_client import dial
+from tether.protocol.derp_messages import EMBEDDED_REGION, REGION_NAME
+from tether.protocol.messages import MAX_CONTROL_MESSAGE
+from tether.protocol.relay_ledger import RelayLedger
+from tether.relay.control import Refused, RelayControl
+from tether.relay.drain import RelayLife
+from tether.relay.front import PATH, RelayFront
+from tether.run.starting import CannotStart, listen_socket, locked, loop_factory, stop_signals
+from tether.version import VERSION
+
+LISTENER_STOP_S = 2.0
+KEYS_FILE = "ticket-keys.json"
+WILDCARDS = ("0.0.0.0", "::")
+
+_log = log.get_logger("relay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySettings:
+    """What `tether relay` is told."""
+
+    host: str
+    port: int
+    server_url: str
+    token_file: Path
+    region: str
+    url: str = ""
+    """Where legs are dialled; "" for the address that is listened on."""
+    data_dir: Path | None = None
+    """Where the server's ticket keys are kept, so that a restart needs no server; None for nowhere."""
+    limits: RelayLimits = field(default_factory=RelayLimits)
+    log_format: str = "text"
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if REGION_NAME.fullmatch(self.region) is None or self.region == EMBEDDED_REGION:
+            raise CannotStart(
+                f"--region is 1 to 32 of a-z, 0-9 and '-', and not {EMBEDDED_REGION}:"
+                f" {self.region[:60]!r} is no region's name"
+            )
+        if self.url and not self.url.startswith(("ws://", "wss://")):
+            raise CannotStart(f"--url begins with ws:// or wss://: {self.url}")
+
+
+def main(settings: RelaySettings) -> int:
+    """Run a relay until it is told to stop; the exit code."""
+    signals.block()
+    log.configure(settings.log_format, settings.log_level, program="relay")
+    if not follow_parent():
+        return 1
+    try:
+        control_url = config.ClientConfig(
+            url=config.server_url(settings.server_url, "--server"), token=""
+        ).control_url
+        _read_token(settings.token_file)
+        with contextlib.ExitStack() as held:
+            if settings.data_dir is not None:
+                held.enter_context(locked(settings.data_dir, "relay"))
+            runner = held.enter_context(asyncio.Runner(loop_factory=loop_factory()))
+            return runner.run(_run(settings, control_url))
+    except (CannotStart, config.ConfigError) as wrong:
+        print(f"tether: {wrong}", file=sys.stderr)
+        return 1
+    except Exception:
+        _log.exception("relay crashed")
+        return 1
+
+
+class _Parts:
+    """A relay and what it runs with."""
+
+    def __init__(self, settings: RelaySettings, control_url: str, port: int) -> None:
+        clock: Clock = SystemClock()
+        self.url = settings.url or _own_url(settings, port)
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        counts, ledger = RelayCounts(registry), RelayLedger()
+        self.gate = TicketGate(settings.region, clock, _kept_keys(settings.data_dir))
+        self.control = RelayControl(
+            dial=_dialler(settings, control_url),
+            region=settings.region,
+            url=self.url,
+            instance_id=uuid.uuid4().hex,
+            hostname=socket.gethostname()[:255],
+            clock=clock,
+            ledger=ledger,
+        )
+        self.relay = Relay(log=self.control, clock=clock, counts=counts, limits=settings.limits)
+        self.life = RelayLife(
+            relay=self.relay,
+            gate=self.gate,
+            control=self.control,
+            clock=clock,
+            on_keys=lambda keys: _keep_keys(settings.data_dir, keys),
+        )
+        front = RelayFront(
+            relay=self.relay,
+            gate=self.gate,
+            counts=counts,
+            registry=registry,
+            ready=lambda: bool(self.gate.keys),
+        )
+        self.listener = Listener(front)
+
+
+async def _run(settings: RelaySettings, control_url: str) -> int:
+    sock = listen_socket(settings.host, settings.port)
+    tasks = Tasks("relay-run")
+    parts = _Parts(settings, control_url, sock.getsockname()[1])
+    asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def on_signal(received: signals.Received) -> None:
+        if asked.done():
+            parts.life.hurry()
+        else:
+            asked.set_result(signal_actor(received.number, received.sender))
+
+    watcher = signals.SignalWatcher(on_signal, stop_signals())
+    served = tasks.spawn(parts.listener.serve(sockets=[sock]), "listener")
+    controlled = tasks.spawn(parts.control.run(parts.life), "control")
+    announcing = tasks.spawn(_announce(parts), "announce")
+    try:
+        await asyncio.wait((asked, served, controlled), return_when=asyncio.FIRST_COMPLETED)
+        code = int(not asked.done())
+        if controlled.done() and isinstance(outcome := controlled.result(), Refused):
+            _log.error("the server does not take this relay", error=outcome.message)
+        await parts.life.leave(asked.result() if asked.done() else "")
+        parts.listener.should_exit = True
+        await asyncio.wait({served}, timeout=LISTENER_STOP_S)
+    finally:
+        announcing.cancel()
+        watcher.stop()
+        await parts.relay.aclose()
+        await tasks.cancel()
+        sock.close()
+    _log.info("relay stopped")
+    return code
+
+
+async def _announce(parts: _Parts) -> None:
+    await parts.listener.wait_started()
+    await parts.life.ready.wait()
+    _log.info("relay ready", url=parts.url, version=VERSION, pid=os.getpid())
+
+
+def _own_url(settings: RelaySettings, port: int) -> str:
+    if settings.host in WILDCARDS:
+        raise CannotStart("a relay that listens everywhere has no address of its own: give --url")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"ws://{host}:{port}{PATH}"
+
+
+def _dialler(settings: RelaySettings, control_url: str) -> Callable[[], Any]:
+    async def to_server() -> MessageStream:
+        try:  # read anew for each dial: it may have been replaced
+            token = _read_token(settings.token_file)
+        except CannotStart as wrong:
+            raise DialFailed(str(wrong)) from wrong
+        return await dial(control_url, token=token, max_size=MAX_CONTROL_MESSAGE)
+
+    return to_server
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise CannotStart(f"the token file {path} cannot be read: {wrong}") from wrong
+    if not token.startswith("tether_relay_") or not token.isascii() or not token.isprintable():
+        raise CannotStart(
+            f"the token file {path} holds no relay's token: write into it what"
+            " `tether token create NAME --relay` printed"
+        )
+    return token
+
+
+def _kept_keys(data_dir: Path | None) -> list[Ed25519PublicKey]:
+    """The keys that the server told the last run; a file that is none is no reason not to start."""
+    if data_dir is None:
+        return []
+    try:
+        told = json.loads((data_dir / KEYS_FILE).read_text())
+        return [Ed25519PublicKey.from_public_bytes(base64.b64decode(one)) for one in told]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as wrong:
+        _log.warning("kept ticket keys cannot be read", error=str(wrong))
+        return []
+
+
+def _keep_keys(data_dir: Path | None, keys: list[Ed25519PublicKey]) -> None:
+    if data_dir is None:
+        return
+    told = [base64.b64encode(key.public_bytes_raw()).decode() for key in keys]
+    fresh = data_dir / f"{KEYS_FILE}.new"
+    try:
+        fresh.write_text(json.dumps(told))
+        fresh.replace(data_dir / KEYS_FILE)
+    except OSError as wrong:
+        _log.warning("ticket keys cannot be kept", error=str(wrong))
