@@ -54,7 +54,7 @@ class DirectStream:
         self._partial: memoryview | None = None
         self._filled = 0
         self._lost: StreamLost | None = None
-        self._closed = self._discarding = False
+        self._closed = self._discarding = self._broken = False
         self._inbox: deque[bytes | memoryview] = deque()
         self._on_message: OnMessage = self._keep
         self._on_lost: Callable[[StreamLost], None] = lambda lost: None
@@ -69,7 +69,7 @@ class DirectStream:
     @property
     def room(self) -> bool:
         """Whether `write` may be called: the kernel has taken everything."""
-        return not self._unsent and not self._closed
+        return not (self._unsent or self._closed or self._broken) and self._lost is None
 
     def attend(
         self,
@@ -102,6 +102,7 @@ class DirectStream:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as wrong:
+            self._broken = True
             self._loop.call_soon(self._lose, *translate(wrong))
             return
         if sent == size + _LENGTH:
