@@ -24,13 +24,18 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.agent.life import PlayedServer
+from tests.support.resumable import KEY_TEXT, client_over
 from tether.attribution.vocabulary import Party, StreamEnd
 from tether.net.clock import SystemClock
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
+from tether.protocol.carrier_messages import RESUME_S
+from tether.protocol.detached import Waits
 from tether.protocol.messages import Message, Opened, Report, ReportItem, TunnelOffer
 from tether.protocol.relaying import Paired, RelayGoodbye, encode_word
+
+SHORT = Waits(vanished_s=0.3, policy_s=0.3)
 
 PROGRAM = """
 import sys
@@ -38,7 +43,7 @@ from pathlib import Path
 from tether.run.agent import AgentSettings, main
 url, token_file, data_dir = sys.argv[1:]
 sys.exit(main(AgentSettings(server_url=url, token_file=Path(token_file), data_dir=Path(data_dir),
-                            log_format="json", login_timeout_s=60.0)))
+                            log_format="json", login_timeout_s=60.0, resume_vanished_s=0.3)))
 """
 
 PARENT = """
@@ -142,6 +147,7 @@ class Site:
         self.server.acknowledging = True
         self.refusal: dict[str, Any] | None = None
         self.relay_refusal = ""
+        self.resume_s = RESUME_S
         self.tokens: list[str] = []
         self.clients: list[PlayedClient] = []
         self.token_file = directory / "token"
@@ -195,6 +201,7 @@ class Site:
             await stream.close(1000, "")
             return
         await stream.send(encode_word(Paired()))
+        ticket = ws.request.headers["Authorization"].removeprefix("Bearer ")
         received = bytearray()
 
         def on_data(data: memoryview) -> None:
@@ -203,7 +210,7 @@ class Site:
 
         client = PlayedClient(
             TunnelEnd(
-                stream,
+                client_over(stream, self.clock, connection_id=ticket, waits=SHORT),
                 me=Party.CLIENT,
                 peer=Party.AGENT,
                 clock=self.clock,
@@ -221,10 +228,12 @@ class Site:
         return TunnelOffer(
             connection_id=connection_id,
             relay_url=f"ws://127.0.0.1:{self.port}/derp",
-            ticket="ticket",
+            ticket=connection_id,
+            tunnel_key=KEY_TEXT,
             user="alice",
             public_key=f"ssh-ed25519 {'A' * 68}",
             client_ip="192.0.2.7",
+            resume_s=self.resume_s,
         )
 
     async def tunnel(self, connection_id: str) -> PlayedClient:

@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncssh
 
+from tests.support.resumable import KEY_TEXT, agent_over, client_over
 from tests.support.streams import Cable, CableEnd
 from tether.agent.environment import Account
 from tether.agent.hostkey import HostKey, load_or_create
@@ -28,9 +29,11 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
+from tether.protocol.detached import Waits
 from tether.protocol.messages import Message, ReportItem, SessionRecord, TunnelOffer
 
 WAIT_S = 20.0
+SHORT = Waits(vanished_s=0.2, policy_s=0.2)
 WORKSPACE_ID = "ws-1"
 
 
@@ -67,14 +70,15 @@ class Keys:
 class ClientEnd:
     """The client's end of one tunnel, driven by hand."""
 
-    def __init__(self, end: CableEnd, clock: Clock, tasks: Tasks) -> None:
+    def __init__(self, end: CableEnd, clock: Clock, tasks: Tasks, *, connection_id: str) -> None:
         self.cable_end = end
+        self.stream = client_over(end, clock, connection_id=connection_id, waits=SHORT)
         self.heard: list[Message] = []
         self.data, self.sent = bytearray(), bytearray()
         self.on_data: Callable[[bytes], None] = lambda data: None
         self._changed = asyncio.Event()
         self.tunnel = TunnelEnd(
-            end,
+            self.stream,
             me=Party.CLIENT,
             peer=Party.AGENT,
             clock=clock,
@@ -125,6 +129,8 @@ class World:
         self.ends: asyncio.Queue[ConnectionEnd] = asyncio.Queue()
         self.clients: list[ClientEnd] = []
         self.cables: list[Cable] = []
+        self.waits = SHORT
+        """How long the agent's tunnels wait for a further carrier: there is none here."""
         self.port = 0
         self.user = "alice"
         self.announced = line_of(keys.device)
@@ -150,14 +156,16 @@ class World:
             public_key=self.announced,
             client_ip="192.0.2.7",
             client_port=40722,
+            tunnel_key=KEY_TEXT,
         )
         self.tasks.spawn(self._serve(cable.left, offer), "serve")
-        client = ClientEnd(cable.right, self.clock, self.tasks)
+        client = ClientEnd(cable.right, self.clock, self.tasks, connection_id=offer.connection_id)
         self.clients.append(client)
         return client
 
     async def _serve(self, stream: CableEnd, offer: TunnelOffer) -> None:
-        self.ends.put_nowait(await self.server.serve(stream, offer))
+        served = agent_over(stream, self.clock, connection_id=offer.connection_id, waits=self.waits)
+        self.ends.put_nowait(await self.server.serve(served, offer))
 
     async def end(self) -> ConnectionEnd:
         """The next connection that is over."""

@@ -158,7 +158,7 @@ async def test_a_tunnel_is_reported_from_its_opening_to_its_end(tmp_path: Path) 
         (link,) = played.server.links
         await link.until(lambda: "t1" in causes(played))
         kinds = [type(item).__name__ for item in played.reported() if item.connection_id == "t1"]
-        assert kinds == ["Opened", "Ended"]
+        assert kinds == ["Opened", "PathRecord", "Ended"]
         (line,) = agent.events("ssh connection closed")
         assert (line["connection_id"], line["disconnect_cause"]) == ("t1", "client.closed")
 
@@ -380,6 +380,7 @@ async def test_an_agent_that_never_reached_the_coordinator_waits_for_nothing(
 async def test_a_stop_without_a_server_keeps_the_reports(tmp_path: Path) -> None:
     async with site(tmp_path) as played:
         agent = await played.start()
+        played.resume_s = 0.3
         client = await played.tunnel("t1")
         await played.vanish()
         await agent.event("ssh connection closed")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.life import captured
+from tests.support.resumable import KEY_TEXT, client_over
 from tests.support.streams import Cable, CableEnd
 from tether.agent.hostkey import load_or_create
 from tether.agent.journal import Journal
@@ -44,7 +45,13 @@ ORDER = EndOrder(
 
 def offer(connection_id: str) -> TunnelOffer:
     return TunnelOffer(
-        connection_id=connection_id, relay_url="", ticket="", user="alice", public_key=""
+        connection_id=connection_id,
+        relay_url="relay",
+        ticket=connection_id,
+        user="alice",
+        public_key="",
+        tunnel_key=KEY_TEXT,
+        region="eu",
     )
 
 
@@ -75,14 +82,14 @@ class Place:
         if self.refusal is not None:
             raise self.refusal
         cable = Cable(delay=0.0)
-        client = self._client(cable.right)
+        client = self._client(cable.right, ticket)
         self.clients.append(client)
         self.tasks.spawn(client.run(), "client")
         return cable.left
 
-    def _client(self, end: CableEnd) -> TunnelEnd:
+    def _client(self, end: CableEnd, connection_id: str) -> TunnelEnd:
         return TunnelEnd(
-            end,
+            client_over(end, self.clock, connection_id=connection_id),
             me=Party.CLIENT,
             peer=Party.AGENT,
             clock=self.clock,

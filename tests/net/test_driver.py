@@ -381,19 +381,20 @@ async def test_a_peer_that_is_being_left_may_rave_on() -> None:
 
 
 @virtual
-async def test_a_broken_websocket_is_a_violation_by_whoever_is_at_its_other_end() -> None:
+async def test_a_broken_websocket_is_a_violation_by_the_peer() -> None:
     cable = Cable()
     agent = driver(
         cable.left,
         me=Party.AGENT,
         peer=Party.CLIENT,
         deliver=lambda message: None,
-        lost_peer=Party.RELAY,
     )
     cable.left.lose(StreamLost(StreamEnd.OTHER, violation="invalid opcode"))
     cell = await agent.run()
     assert cell.facts == (
-        ev.ProtocolViolated(vantage=Vantage.AGENT, at=EPOCH, by=Party.RELAY, what="invalid opcode"),
+        ev.ProtocolViolated(
+            vantage=Vantage.AGENT, at=EPOCH, by=Party.CLIENT, what="invalid opcode"
+        ),
     )
 
 

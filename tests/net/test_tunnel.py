@@ -10,14 +10,16 @@ import pytest
 
 from tests.support.clock import EPOCH, LoopClock
 from tests.support.loop import run
+from tests.support.resumable import agent_over, client_over, direct
 from tests.support.streams import Cable
 from tests.support.ws import RawServer, raw_server, serving
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
 from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import SILENT_AFTER_MS
 from tether.net.tunnel import TunnelEnd, dial_relay
+from tether.protocol.detached import Waits
 from tether.protocol.frames import control_frame
 from tether.protocol.messages import (
     TUNNEL_CHUNK,
@@ -27,7 +29,9 @@ from tether.protocol.messages import (
     TunnelHello,
     Unsupported,
 )
-from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, encode_word
+from tether.protocol.relaying import PeerGone, RelayGoodbye, encode_word
+
+NO_WAIT = Waits(vanished_s=0.0, policy_s=0.0)
 
 
 class End:
@@ -63,10 +67,12 @@ class End:
 class Tunnel:
     """A client and an agent with a cable for a relay."""
 
-    def __init__(self, **cable: Any) -> None:
-        self.cable = Cable(**cable)
-        self.client = End(self.cable.left, me=Party.CLIENT, peer=Party.AGENT)
-        self.agent = End(self.cable.right, me=Party.AGENT, peer=Party.CLIENT)
+    def __init__(self, *, waits: Waits | None = None, **cable: Any) -> None:
+        self.cable, clock = Cable(**cable), LoopClock()
+        self.client_stream = client_over(self.cable.left, clock, waits=waits)
+        self.agent_stream = agent_over(self.cable.right, clock, waits=waits)
+        self.client = End(self.client_stream, me=Party.CLIENT, peer=Party.AGENT)
+        self.agent = End(self.agent_stream, me=Party.AGENT, peer=Party.CLIENT)
         self.tasks = Tasks("test")
         self.client_run = self.tasks.spawn(self.client.tunnel.run(), "client")
         self.agent_run = self.tasks.spawn(self.agent.tunnel.run(), "agent")
@@ -132,7 +138,7 @@ def test_a_reader_that_is_busy_slows_the_writer() -> None:
         t.agent.gate = asyncio.Event()
 
         async def write() -> None:
-            for _ in range(40):
+            for _ in range(160):
                 t.client.tunnel.write(b"x" * TUNNEL_CHUNK)
                 await t.client.tunnel.drain()
 
@@ -143,7 +149,7 @@ def test_a_reader_that_is_busy_slows_the_writer() -> None:
         t.agent.gate.set()
         await writing
         await asyncio.sleep(60)
-        assert len(t.agent.data) == 40 * TUNNEL_CHUNK
+        assert len(t.agent.data) == 160 * TUNNEL_CHUNK
         await t.tasks.cancel()
 
     run(main)
@@ -169,15 +175,30 @@ def test_a_goodbye_reaches_the_other_end() -> None:
     run(main)
 
 
+def carrier_ended(peer: Party, how: StreamEnd, at: float, **more: Any) -> ev.CarrierEnded:
+    return ev.CarrierEnded(
+        vantage=more.pop("vantage", Vantage.AGENT),
+        at=EPOCH + at,
+        carrier=1,
+        method=ConnectionMethod.DERP,
+        where="local",
+        peer=peer,
+        how=how,
+        **more,
+    )
+
+
 def test_a_lost_stream_is_the_relays_not_the_other_ends() -> None:
     async def main() -> None:
-        t = Tunnel()
+        t = Tunnel(waits=NO_WAIT)
+        await asyncio.sleep(1)
         t.cable.reset()
         cell = await t.agent_run
         assert cell.facts == (
+            carrier_ended(Party.RELAY, StreamEnd.RESET, 1.0, errno="ECONNRESET"),
             ev.StreamEnded(
                 vantage=Vantage.AGENT,
-                at=EPOCH,
+                at=EPOCH + 1.0,
                 peer=Party.RELAY,
                 how=StreamEnd.RESET,
                 errno="ECONNRESET",
@@ -188,89 +209,74 @@ def test_a_lost_stream_is_the_relays_not_the_other_ends() -> None:
     run(main)
 
 
-@pytest.mark.parametrize(
-    ("word", "fact"),
-    [
-        (
-            PeerGone(how="reset", errno="ECONNRESET"),
+def test_what_the_relay_saw_of_the_other_end_is_the_cause_in_the_end() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        await asyncio.sleep(1)
+        await t.cable.left.send(encode_word(PeerGone(how="reset", errno="ECONNRESET")))
+        cell = await t.agent_run
+        assert cell.facts == (
+            carrier_ended(
+                Party.CLIENT, StreamEnd.RESET, 1.01, vantage=Vantage.RELAY, errno="ECONNRESET"
+            ),
             ev.StreamEnded(
                 vantage=Vantage.RELAY,
-                at=EPOCH + 0.01,
+                at=EPOCH + 1.01,
                 peer=Party.CLIENT,
                 how=StreamEnd.RESET,
                 errno="ECONNRESET",
             ),
-        ),
-        (
-            PeerGone(how="silent", silence_s=30.5),
-            ev.StreamEnded(
-                vantage=Vantage.RELAY,
-                at=EPOCH + 0.01,
-                peer=Party.CLIENT,
-                how=StreamEnd.SILENT,
-                silence_s=30.5,
-            ),
-        ),
-        (
-            PeerGone(how="melted", close_code=4000),
-            ev.StreamEnded(
-                vantage=Vantage.RELAY,
-                at=EPOCH + 0.01,
-                peer=Party.CLIENT,
-                how=StreamEnd.OTHER,
-                close_code=4000,
-            ),
-        ),
-        (
-            RelayGoodbye(cause="server.shutdown", actor="signal:15", detail="upgrade"),
-            ev.GoodbyeSaid(
-                vantage=Vantage.RELAY,
-                at=EPOCH + 0.01,
-                by=Party.RELAY,
-                cause="server.shutdown",
-                actor="signal:15",
-                detail="upgrade",
-            ),
-        ),
-    ],
-    ids=lambda v: type(v).__name__,
-)
-def test_what_the_relay_says_is_the_cause(word: PeerGone | RelayGoodbye, fact: ev.Evidence) -> None:
-    async def main() -> None:
-        cable = Cable(delay=0.01)
-        agent = End(cable.right, me=Party.AGENT, peer=Party.CLIENT)
-        await cable.left.send(encode_word(word))
-        await cable.left.close(1000, "")
-        cell = await agent.tunnel.run()
-        assert (cell.facts, cell.symptoms) == ((fact,), ())
-
-    run(main)
-
-
-def test_a_word_of_a_newer_relay_is_ignored() -> None:
-    async def main() -> None:
-        t = Tunnel()
-        await t.cable.left.send('{"type":"congestion"}')
-        await t.cable.left.send(encode_word(Paired()))
-        t.client.tunnel.write(b"abc")
-        await asyncio.sleep(1)
-        assert t.agent.data == b"abc"
+        )
+        assert asyncio.get_running_loop().time() == pytest.approx(16.01, abs=0.01)
         await t.tasks.cancel()
 
     run(main)
 
 
-def test_a_relay_that_raves_is_blamed_itself() -> None:
+def test_a_relays_goodbye_is_noted_and_no_end() -> None:
     async def main() -> None:
-        t = Tunnel(delay=0.01)
-        await t.cable.left.send("<html>502 Bad Gateway</html>")
-        cell = await t.agent_run
-        (fact,) = cell.facts
-        assert isinstance(fact, ev.ProtocolViolated)
-        assert (fact.by, fact.vantage) == (Party.RELAY, Vantage.AGENT)
-        client = await t.client_run
-        assert isinstance(client.facts[-1], ev.GoodbyeSaid)
-        assert client.facts[-1].cause == "server.protocol_error"
+        t = Tunnel()
+        await asyncio.sleep(1)
+        word = RelayGoodbye(cause="relay.restart", actor="signal:15", detail="upgrade")
+        await t.cable.left.send(encode_word(word))
+        await asyncio.sleep(3600)
+        assert not t.agent.tunnel.cell.ended
+        assert t.agent.tunnel.cell.facts == (
+            carrier_ended(
+                Party.RELAY,
+                StreamEnd.CLOSED,
+                1.01,
+                vantage=Vantage.RELAY,
+                said="relay.restart",
+            ),
+        )
+        await t.tasks.cancel()
+
+    run(main)
+
+
+def test_a_tunnel_that_was_resumed_says_so_in_its_record() -> None:
+    async def main() -> None:
+        t = Tunnel()
+        await asyncio.sleep(1)
+        t.cable.reset()
+        t.client.tunnel.write(b"meanwhile")
+        await asyncio.sleep(60)
+        again = Cable(delay=0.01)
+        t.agent_stream.add(direct(2, again.right, Party.CLIENT))
+        t.client_stream.add(direct(2, again.left, Party.AGENT))
+        await asyncio.sleep(1)
+        assert t.agent.data == b"meanwhile"
+        t.client.tunnel.driver.leave("client.closed")
+        client, agent = await t.client_run, await t.agent_run
+        seen = ["carrier_ended", "tunnel_resumed"]
+        assert [fact.kind for fact in client.facts] == [*seen, "goodbye_said"]
+        assert [fact.kind for fact in agent.facts] == [*seen, *seen, "goodbye_said"]
+        assert [fact.vantage for fact in agent.facts[2:4]] == [Vantage.CLIENT] * 2
+        resumed = agent.facts[1]
+        assert isinstance(resumed, ev.TunnelResumed)
+        assert (resumed.method, resumed.where) == (ConnectionMethod.DIRECT, "192.0.2.1:9")
+        assert resumed.gap_s == pytest.approx(60.03, abs=0.02)
 
     run(main)
 
@@ -279,7 +285,7 @@ def test_a_relay_that_raves_is_blamed_itself() -> None:
 def test_a_frame_that_means_nothing_is_the_other_ends_fault(frame: bytes) -> None:
     async def main() -> None:
         t = Tunnel()
-        await t.cable.left.send(frame)
+        await t.client_stream.send(frame)
         cell = await t.agent_run
         (fact,) = cell.facts
         assert isinstance(fact, ev.ProtocolViolated)
@@ -291,21 +297,20 @@ def test_a_frame_that_means_nothing_is_the_other_ends_fault(frame: bytes) -> Non
 
 def test_another_major_version_is_refused_and_a_newer_minor_is_not() -> None:
     async def main() -> None:
-        cable = Cable()
-        agent = End(cable.right, me=Party.AGENT, peer=Party.CLIENT)
-        running = Tasks("test").spawn(agent.tunnel.run(), "agent")
-        await cable.left.send(
+        t = Tunnel()
+        await t.client_stream.send(
             control_frame(TunnelHello(protocol=(1, 99), party="client", version="1.99"))
         )
         await asyncio.sleep(1)
-        assert not running.done()
-        await cable.left.send(
+        assert not t.agent_run.done()
+        await t.client_stream.send(
             control_frame(TunnelHello(protocol=(2, 0), party="client", version="2.0"))
         )
-        cell = await running
+        cell = await t.agent_run
         (fact,) = cell.facts
         assert isinstance(fact, ev.ProtocolViolated)
         assert fact.what == "tunnel protocol 2, this version speaks 1"
+        await t.tasks.cancel()
 
     run(main)
 
@@ -313,8 +318,8 @@ def test_another_major_version_is_refused_and_a_newer_minor_is_not() -> None:
 def test_a_message_of_a_newer_end_is_answered_and_passed_on() -> None:
     async def main() -> None:
         t = Tunnel()
-        await t.cable.left.send(b"\x01\x92\xa8teleport\x80")
-        await t.cable.left.send(control_frame(Pong(n=1)))
+        await t.client_stream.send(b"\x01\x92\xa8teleport\x80")
+        await t.client_stream.send(control_frame(Pong(n=1)))
         await asyncio.sleep(1)
         assert [type(message).__name__ for message in t.agent.messages] == ["Unrecognized"]
         assert t.client.messages == [Unsupported(message_type="teleport")]
@@ -422,10 +427,11 @@ COUNTERS = {
 
 def test_a_relay_that_acknowledges_nothing_for_too_long_is_silent() -> None:
     async def main() -> None:
-        t = Tunnel()
+        t = Tunnel(waits=NO_WAIT)
         t.cable.right.tcp = COUNTERS
         cell = await t.agent_run
-        counters, ended = cell.facts
+        carrier, counters, ended = cell.facts
+        assert carrier.kind == "carrier_ended"
         assert isinstance(counters, ev.TcpCounters)
         assert isinstance(ended, ev.StreamEnded)
         assert (counters.peer, counters.unacked) == (Party.RELAY, 3)

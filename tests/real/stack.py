@@ -154,6 +154,8 @@ class Stack:
                 str(self.root / data_dir),
                 "--log-format",
                 "json",
+                "--resume-vanished-s",
+                "1",
             ],
         )
         if data_dir == "agent":

@@ -292,9 +292,11 @@ def test_reports_wait_for_a_server_that_is_down(own_stack: Stack) -> None:
     before = stack.ids()
     ssh = running(stack)
     stack.server.stop(signal.SIGKILL)
-    assert ssh.wait(20) == 255
+    stack.agent.stop()  # nothing but this ends what it serves
     stack.agent.wait_event("ssh connection closed")
+    assert ssh.wait(20) == 255
     stack.start_server()
+    stack.start_agent()
 
     def closed() -> list[dict[str, Any]] | None:
         rows = [
@@ -305,7 +307,7 @@ def test_reports_wait_for_a_server_that_is_down(own_stack: Stack) -> None:
         return rows if rows and all(r["disconnected_at"] for r in rows) else None
 
     (row,) = wait_for("the replayed report", closed, 40)
-    assert truth(row) == ("process_crashed", "server", False)
+    assert truth(row) == ("server_shutdown", "agent", True)
     assert row["revision"] == 1
 
 

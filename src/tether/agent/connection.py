@@ -37,7 +37,7 @@ from tether.attribution.vocabulary import (
 )
 from tether.log import get_logger
 from tether.net.exhaustion import exhausted
-from tether.net.streams import MessageStream
+from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
 from tether.protocol.messages import (
@@ -60,7 +60,7 @@ class Connection:
 
     def __init__(
         self,
-        stream: MessageStream,
+        stream: ResumableStream,
         offer: TunnelOffer,
         *,
         settings: SshSettings,
@@ -110,7 +110,7 @@ class Connection:
         self._refused: list[str] = []
         self._method = ""
 
-    def _tunnel_over(self, stream: MessageStream, shared: Shared) -> TunnelEnd:
+    def _tunnel_over(self, stream: ResumableStream, shared: Shared) -> TunnelEnd:
         return TunnelEnd(
             stream,
             me=Party.AGENT,
@@ -214,6 +214,9 @@ class Connection:
 
     def _login_timed_out(self) -> None:
         after = self._login_timeout_s
+        if not self.tunnel.stream.in_use:  # it cannot go on: its time begins anew
+            self._login_timer = self._loop.call_later(after, self._login_timed_out)
+            return
         self._leave(
             ev.HandshakeTimedOut(
                 vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, after_s=after
@@ -225,6 +228,9 @@ class Connection:
         self._silence_timer = self._loop.call_later(HALF_CLOSED_S, self._said_nothing)
 
     def _said_nothing(self) -> None:
+        if not self.tunnel.stream.in_use:  # it may be about to say why
+            self._half_closed()
+            return
         self._leave(
             ev.StreamEnded(
                 vantage=Vantage.AGENT, at=self._now(), peer=Party.CLIENT, how=StreamEnd.EOF

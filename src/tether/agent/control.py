@@ -31,6 +31,7 @@ from tether.net.tasks import Tasks
 from tether.protocol.instant import Instant
 from tether.protocol.link import Link, records_of
 from tether.protocol.messages import (
+    CarrierOffer,
     EndConnections,
     Ended,
     Goodbye,
@@ -61,7 +62,9 @@ NO_DATABASE = frozenset({"database_unavailable", "server.database_unavailable"})
 _log = get_logger("control")
 
 Dial = Callable[[], Awaitable[MessageStream]]
-ServerCommand: TypeAlias = TunnelOffer | WorkspaceStop | WorkspaceStart | EndConnections
+ServerCommand: TypeAlias = (
+    TunnelOffer | CarrierOffer | WorkspaceStop | WorkspaceStart | EndConnections
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +300,13 @@ class Control:
                 live.pump.acknowledged(message)
             case Goodbye():
                 live.goodbye = message
-            case TunnelOffer() | WorkspaceStop() | WorkspaceStart() | EndConnections():
+            case (
+                TunnelOffer()
+                | CarrierOffer()
+                | WorkspaceStop()
+                | WorkspaceStart()
+                | EndConnections()
+            ):
                 self._owner.commanded(message)
             case Unrecognized() | Unsupported():
                 _log.debug("a message of another version", message_type=message.message_type)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from tether.agent.connection import Connection
 from tether.agent.displays import Displays
@@ -19,19 +19,20 @@ from tether.agent.ide_watch import IdeWatcher
 from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.port_inspection import PortInspector
 from tether.agent.process import Processes
+from tether.agent.serving import ConnectionEnd as ConnectionEnd
 from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh_connection import server_options
 from tether.agent.ssh_settings import Shared, SshSettings as SshSettings
 from tether.agent.terminal_service import TerminalService
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
-from tether.attribution.disconnect import CloseCell, Disconnect
+from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.explain import explain
-from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
-from tether.net.streams import MessageStream
+from tether.net.resumable import ResumableStream
 from tether.net.surroundings import NoSurroundings, Surroundings
 from tether.net.tasks import Tasks
 from tether.protocol.forwards import ForwardRecord, ForwardRollup
@@ -42,20 +43,6 @@ _A2C = ConnectType.AGENT_TO_CLIENT
 
 TERMINALS_S = 1.0
 """How long the programs of terminals may take to go after they were hung up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionEnd:
-    """One served tunnel that is over."""
-
-    connection_id: str
-    cell: CloseCell
-    connected_at: Instant
-    ended_at: Instant
-    rx_bytes: int
-    tx_bytes: int
-    user: str
-    client_ip: str
 
 
 class SshServer:
@@ -117,7 +104,7 @@ class SshServer:
         """The connections being served now, by connection id."""
         return {key: connection.offer for key, connection in self._connections.items()}
 
-    async def serve(self, stream: MessageStream, offer: TunnelOffer) -> ConnectionEnd:
+    async def serve(self, stream: ResumableStream, offer: TunnelOffer) -> ConnectionEnd:
         """Run one tunnel and its SSH connection to their end.
 
         Raises nothing but CancelledError; cancelled, it still cleans up. Offer a cause with `end`
@@ -219,7 +206,7 @@ class SshServer:
             raise
         await self._processes.end_all()
 
-    def _connection(self, stream: MessageStream, offer: TunnelOffer) -> Connection:
+    def _connection(self, stream: ResumableStream, offer: TunnelOffer) -> Connection:
         settings = self.settings
         return Connection(
             stream,
@@ -236,7 +223,7 @@ class SshServer:
         self._on_item(item)
 
     def _methods(self) -> Mapping[str, int]:
-        return {str(ConnectionMethod.DERP): len(self._connections)}
+        return Counter(str(c.tunnel.stream.method) for c in self._connections.values())
 
     def _ide_ended(self, end: Disconnect) -> None:
         self.metrics.disconnected(Layer.IDE, end)
@@ -262,7 +249,7 @@ class SshServer:
             "ssh connection closed",
             judged,
             connection_id=end.connection_id,
-            connection_method=str(ConnectionMethod.DERP),
+            connection_method=str(tunnel.stream.method),
             duration_s=round(now.mono - connected_at.mono, 3),
             rx_bytes=end.rx_bytes,
             tx_bytes=end.tx_bytes,

@@ -32,6 +32,7 @@ from tether.net.signals import Received
 from tether.net.tasks import Tasks
 from tether.protocol.messages import (
     PROTOCOL,
+    CarrierOffer,
     EndConnections,
     Hello,
     TunnelOffer,
@@ -188,6 +189,8 @@ class Supervisor:
         match command:
             case TunnelOffer():
                 self._tunnels.offered(command, self._control.send)
+            case CarrierOffer():
+                self._tunnels.carrier_offered(command, self._control.send)
             case EndConnections(connection_ids=ids):
                 self._tunnels.end(ids, self._ordered(command))
             case WorkspaceStop():

@@ -21,8 +21,8 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.cli.pipes import Intake, Outlet
 from tether.net.clock import Clock
+from tether.net.resumable import ResumableStream
 from tether.net.signals import Received
-from tether.net.streams import MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
 from tether.protocol.link import State
@@ -38,7 +38,7 @@ class Bridge:
 
     def __init__(
         self,
-        stream: MessageStream,
+        stream: ResumableStream,
         *,
         stdin: int,
         stdout: int,

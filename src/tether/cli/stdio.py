@@ -20,7 +20,7 @@ from typing import Any
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.explain import explain
-from tether.attribution.vocabulary import ConnectType, Initiator
+from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Initiator, Party
 from tether.cli.bridge import Bridge
 from tether.cli.control import Control
 from tether.cli.device_key import ensure_device_key
@@ -35,14 +35,22 @@ from tether.cli.host_keys import Judgement, Pin, check, workspace_name
 from tether.cli.pipes import NonBlocking
 from tether.config import ClientFiles, ConfigError, client_files, load, write_atomically
 from tether.net.clock import Clock, SystemClock
+from tether.net.resumable import Carrier, ResumableStream
 from tether.net.signals import Received, SignalWatcher, block
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
+from tether.protocol.attachment import TunnelKey
+from tether.protocol.detached import Waits
 from tether.protocol.messages import MAX_CONTROL_MESSAGE, SessionResult, TunnelGrant
+from tether.protocol.tunnel_events import CarrierUp, PathEvent
 
 RESULT_FILE = "TETHER_RESULT_FILE"
 """Names a file for `tether ssh`: how the remote command ended, and why the connection did."""
+
+
+ONE_CARRIER = Waits(vanished_s=0.0, policy_s=0.0)
+"""There is no second carrier to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ class Proxy:
             self._result.update(connection_id=grant.connection_id)
             self._trust(files, grant)
             carrier = await dial_relay(grant.relay_url, grant.ticket)
-            bridge = self._open(carrier)
+            bridge = self._open(self._stream(grant, carrier))
             with NonBlocking(0, 1):
                 cell = await bridge.run()
             outcome = judge(cell, bridge.left_for, self._workspace, bridge.refusal)
@@ -127,9 +135,34 @@ class Proxy:
             self._connecting = None
             await control.leave()
 
-    def _open(self, carrier: MessageStream) -> Bridge:
+    def _stream(self, grant: TunnelGrant, carrier: MessageStream) -> ResumableStream:
+        stream = ResumableStream(
+            me=Party.CLIENT,
+            connection_id=grant.connection_id,
+            key=TunnelKey.read(grant.tunnel_key),
+            clock=self._clock,
+            waits=ONE_CARRIER,
+        )
+
+        def happened(event: PathEvent) -> None:
+            if isinstance(event, CarrierUp):
+                asyncio.get_running_loop().call_soon(stream.use, event.carrier)
+
+        stream.listen(happened)
+        stream.add(
+            Carrier(
+                number=1,
+                method=ConnectionMethod.DERP,
+                where=grant.region,
+                stream=carrier,
+                peer=Party.RELAY,
+            )
+        )
+        return stream
+
+    def _open(self, stream: ResumableStream) -> Bridge:
         self._bridge = Bridge(
-            carrier,
+            stream,
             stdin=0,
             stdout=1,
             clock=self._clock,

@@ -46,8 +46,9 @@ class DirectStream:
         sock.setblocking(False)
         set_keepalive(sock)
         self._sock, self.max_size = sock, max_size
-        name = sock.getsockname()
+        name, peer = sock.getsockname(), _peer_of(sock)
         self.local_address: str = name[0] if isinstance(name, tuple) else ""
+        self.remote_address: str = join_endpoint(*peer[:2]) if peer else ""
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[memoryview] = deque()
         self._unread = b""  # less than a length
@@ -327,6 +328,13 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
 def join_endpoint(host: str, port: int) -> str:
     """The endpoint's one form."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _peer_of(sock: socket.socket) -> tuple[Any, ...] | None:
+    try:
+        return tuple(sock.getpeername())
+    except OSError:  # gone before it was looked at: its first read will say how
+        return None
 
 
 async def _connect(host: str, port: int) -> socket.socket:

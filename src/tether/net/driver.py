@@ -1,7 +1,7 @@
 """The thin part: carries messages, data and time between a `Link` and a `MessageStream`.
 
 Law: performs the machine's commands and re-arms one timer after every step (a goodbye must not wait
-for an old keepalive deadline). Decides nothing; translates `StreamLost` into facts once, here.
+for an old keepalive deadline). Decides nothing; what `StreamLost` says is offered once, here.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import Vantage
 from tether.net.clock import Clock
 from tether.net.exhaustion import exhausted
+from tether.net.stream_facts import fact_of_loss
 from tether.net.streams import MessageStream, StreamLost
 from tether.net.surroundings import NoSurroundings, Surroundings, local_address
 from tether.net.tasks import Tasks
@@ -40,7 +42,17 @@ FLUSH_S = 1.0
 AWAY_S = 1.0
 """A deadline that is seen later than this was missed by us: a peer is not blamed for that."""
 
-Unpack = Callable[[bytes], Message | memoryview]
+Unpack = Callable[[bytes | memoryview], Message | memoryview]
+
+
+class PromptStream(Protocol):
+    """A stream that can also be used without waiting: a tunnel's."""
+
+    def send_now(self, message: bytes) -> bool:
+        """Send if there is room; False if there is none."""
+
+    async def serve(self, sink: Callable[[memoryview], Awaitable[None] | None]) -> None:
+        """Hand every message to `sink` as it arrives; ends with `StreamLost`."""
 
 
 class LinkDriver:
@@ -56,17 +68,15 @@ class LinkDriver:
         unpack: Unpack,
         deliver: Callable[[Message], Awaitable[None] | None],
         on_data: Callable[[memoryview], Awaitable[None] | None] | None = None,
-        on_text: Callable[[str], None] | None = None,
-        lost_peer: Party | None = None,
+        prompt: PromptStream | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
-        """`lost_peer` is who is at the other end of the stream itself (a relay, for tunnels);
-        `surroundings` is asked what else happened when the stream is lost."""
+        """`prompt` is `stream` itself, where it can do without waiting; `surroundings` is asked what
+        else happened when the stream is lost."""
         self.link = link
         self._stream, self._clock = stream, clock
         self._pack, self._unpack = pack, unpack
-        self._deliver, self._on_data, self._on_text = deliver, on_data, on_text
-        self._lost_peer = lost_peer or link.peer
+        self._deliver, self._on_data, self._prompt = deliver, on_data, prompt
         self._surroundings = surroundings or NoSurroundings()
         self._vantage = Vantage(str(link.me))
         self._made_at = clock.now().wall
@@ -157,10 +167,6 @@ class LinkDriver:
         """The stream is of no more use, because of `fact`."""
         self._perform(self.link.cut(fact, *context))
 
-    def give_up(self, lost: StreamLost) -> None:
-        """The stream is dead, as its owner has found out before the stream itself."""
-        self._lost(lost)
-
     async def run(self) -> CloseCell:
         """Pump until the link is over; cancelled, it still closes the stream."""
         reader = self._tasks.spawn(self._read(), "read")
@@ -182,47 +188,66 @@ class LinkDriver:
         return self.cell
 
     async def _read(self) -> None:
-        while not self._over.is_set():
-            try:
-                raw = await self._stream.recv()
-            except StreamLost as lost:
-                self._lost(lost)
-                return
-            try:
-                await self._take(raw)
-            except Garbage as garbage:
-                if self.link.state is State.OPEN:  # a peer that is being left may rave on
-                    self.violated(str(garbage))
-            except Exception as wrong:  # a bug in a handler must not leave a link that nobody reads
-                _log.exception("a handler failed: link %s to %s", self.link.me, self.link.peer)
-                self._failed(wrong)
+        try:
+            if self._prompt is not None:
+                await self._prompt.serve(self._take)
+            while not self._over.is_set():
+                if (waiting := self._take(await self._stream.recv())) is not None:
+                    await waiting
+        except StreamLost as lost:
+            self._lost(lost)
 
-    async def _take(self, raw: bytes | str) -> None:
-        now = self._clock.now()
+    def _take(self, raw: bytes | memoryview | str) -> Awaitable[None] | None:
+        """One message; what is to be awaited before the next."""
+        if self._over.is_set():
+            return None
+        try:
+            waiting = self._handled(raw)
+        except Exception as wrong:
+            self._went_wrong(wrong)
+            return None
+        return None if waiting is None else self._handle(waiting)
+
+    def _handled(self, raw: bytes | memoryview | str) -> Awaitable[None] | None:
         if isinstance(raw, str):
-            if self._on_text is None:
-                raise Garbage("a text message")
-            self._on_text(raw)
-            return
+            raise Garbage("a text message")
         item = self._unpack(raw)
         if isinstance(item, memoryview):
             if self._on_data is None:
                 raise Garbage("data on a control link")
-            self.link.heard(now)
-            if (waiting := self._on_data(item)) is not None:
-                await self._handle(waiting)
-            return
-        self._perform(self.link.receive(item, now))
+            self.link.heard(self._clock.now())
+            return self._on_data(item)
+        self._perform(self.link.receive(item, self._clock.now()))
+        return self._hand_out()
+
+    def _hand_out(self) -> Awaitable[None] | None:
         while self._inbox:
             if (waiting := self._deliver(self._inbox.popleft())) is not None:
-                await self._handle(waiting)
+                return self._hand_out_after(waiting) if self._inbox else waiting
+        return None
+
+    async def _hand_out_after(self, waiting: Awaitable[None]) -> None:
+        await waiting
+        if (more := self._hand_out()) is not None:
+            await more
 
     async def _handle(self, waiting: Awaitable[None]) -> None:
         self._handling = True
         try:
             await waiting
+        except Exception as wrong:
+            self._went_wrong(wrong)
         finally:
             self._handling = False
+
+    def _went_wrong(self, wrong: Exception) -> None:
+        if not isinstance(wrong, Garbage):  # a bug must not leave a link that nobody reads
+            _log.error(
+                "a handler failed: link %s to %s", self.link.me, self.link.peer, exc_info=wrong
+            )
+            self._failed(wrong)
+        elif self.link.state is State.OPEN:  # a peer that is being left may rave on
+            self.violated(str(wrong))
 
     async def _write(self) -> None:
         while True:
@@ -241,6 +266,8 @@ class LinkDriver:
             await self._wake.wait()
 
     def _queue(self, frame: bytes) -> None:
+        if self._prompt is not None and not self._queued and self._prompt.send_now(frame):
+            return
         self._outbox.append(frame)
         self._queued += len(frame)
         if self._queued > HIGH_WATER:
@@ -274,21 +301,10 @@ class LinkDriver:
         self._stream_lost = True
         self._idle.set()  # what is queued will never leave: nobody need wait for it
         at = self._clock.now().wall
-        if lost.violation:
-            fact: Evidence = ev.ProtocolViolated(
-                vantage=self._vantage, at=at, by=self._lost_peer, what=lost.violation
-            )
-        else:
-            fact = ev.StreamEnded(
-                vantage=self._vantage,
-                at=at,
-                peer=self._lost_peer,
-                how=lost.how,
-                errno=lost.errno_name,
-                close_code=lost.close_code,
-                silence_s=lost.silence_s,
-            )
-        counters = counters_fact(lost.counters, vantage=self._vantage, peer=self._lost_peer, at=at)
+        fact = fact_of_loss(lost, vantage=self._vantage, peer=self.link.peer, at=at)
+        counters = lost.counters_fact or counters_fact(
+            lost.counters, vantage=self._vantage, peer=self.link.peer, at=at
+        )
         around = self._around(lost.silence_s or self._clock.now().mono - self.link.heard_at)
         self.cut(fact, *([counters] if counters else []), *around)
 
@@ -306,7 +322,7 @@ class LinkDriver:
             self.link.heard(now)
         if self.link.patience_over(now):
             counters = counters_fact(
-                self._stream.counters(), vantage=self._vantage, peer=self._lost_peer, at=now.wall
+                self._stream.counters(), vantage=self._vantage, peer=self.link.peer, at=now.wall
             )
             if counters is not None:
                 self.cell.note(counters)

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tether.attribution.vocabulary import ConnectionMethod, Party
+from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd
 from tether.net.direct import DirectStream
 from tether.net.streams import MessageStream, StreamLost
 from tether.net.tasks import Tasks
+from tether.net.tcp_info import is_stalled
 from tether.protocol.carrier_frames import MAX_CARRIER_FRAME as FULL_SIZE
+
+WATCH_EVERY_S = 5.0
+"""How often the kernel is asked whether the other side of a carrier still acknowledges."""
 
 LAST_WORD_S = 1.0
 """How long a refusal may take to leave."""
@@ -166,3 +171,34 @@ def leg_of(carrier: Carrier, owner: LegOwner, tasks: Tasks) -> Leg:
     if isinstance(carrier.stream, DirectStream):
         return DirectLeg(carrier, carrier.stream, owner)
     return TaskLeg(carrier, owner, tasks)
+
+
+class LegWatch:
+    """Asks the kernel how the legs are: a peer that is gone acknowledges nothing."""
+
+    def __init__(self, legs: Mapping[int, Leg], lost: Callable[[int, StreamLost], None]) -> None:
+        self._legs, self._lost = legs, lost
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look from now on; again is no more."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(WATCH_EVERY_S, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """Twice stalled is silent: one look may hit the moment between a probe and its answer."""
+        self._timer = self._loop.call_later(WATCH_EVERY_S, self._look)
+        for number, leg in list(self._legs.items()):
+            counters = leg.carrier.stream.counters()
+            leg.stalled_checks = leg.stalled_checks + 1 if is_stalled(counters) else 0
+            if counters is not None and leg.stalled_checks >= 2:
+                silence_s = counters["last_ack_recv_ms"] / 1000
+                self._lost(
+                    number, StreamLost(StreamEnd.SILENT, counters=counters, silence_s=silence_s)
+                )

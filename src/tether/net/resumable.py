@@ -17,12 +17,12 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
 from tether.net.clock import Clock
-from tether.net.legs import Carrier as Carrier, Leg, leg_of
+from tether.net.legs import Carrier as Carrier, Leg, LegWatch, leg_of
 from tether.net.stream_facts import fact_of_loss, fact_of_word, restart_of_word
 from tether.net.streams import StreamLost
 from tether.net.surroundings import local_address
 from tether.net.tasks import Tasks
-from tether.net.tcp_info import counters_fact, is_stalled
+from tether.net.tcp_info import counters_fact
 from tether.protocol.attachment import Attach, Refusal, TunnelKey
 from tether.protocol.detached import Waits
 from tether.protocol.tunnel import Tunnel
@@ -44,8 +44,8 @@ SEND_AHEAD = 256 << 10
 FLUSH_S = 1.0
 """How long the last frames, and the word that they were the last, may take to leave."""
 
-WATCH_EVERY_S = 5.0
-"""How often the kernel is asked whether the other side of a carrier still acknowledges."""
+LEAST_WAIT_S = 0.001
+"""A timer may ring a moment too early, and must not ring again at once."""
 
 REMEMBERED = 64
 """Carriers whose counters are kept after their end."""
@@ -88,7 +88,7 @@ class ResumableStream:
         self._lost: StreamLost | None = None
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._watch_timer: asyncio.TimerHandle | None = None
+        self._watch = LegWatch(self._legs, self.lost)
 
     # -- what can be asked -----------------------------------------------------------------
 
@@ -167,8 +167,7 @@ class ResumableStream:
             self._drop(leg, 1008, "not wanted")
             return
         self._legs[carrier.number] = leg
-        if self._watch_timer is None:
-            self._watch_later()
+        self._watch.start()
         if first:
             self.arrived(carrier.number, first)
         if self._legs.get(carrier.number) is leg:
@@ -248,19 +247,19 @@ class ResumableStream:
             self._busy = True
 
     async def close(self, code: int, reason: str) -> None:
-        """Say that nothing more will come, where that is so (1000), and close every carrier."""
+        """Say that nothing more will come, and close every carrier."""
         if not self._closed:
             self._closed = True
-            if code == 1000 and not self._machine.over:
+            if not self._machine.over:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FLUSH_S):
                         await self._say_the_last()
             self._end(StreamLost(StreamEnd.CLOSED, close_code=code))
             for number in list(self._legs):
                 self._drop(self._legs.pop(number), code, reason)
-        for timer in (self._timer, self._watch_timer):
-            if timer is not None:
-                timer.cancel()
+        self._watch.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         await self._closing.wait(2 * FLUSH_S + 1.0)
         await self._closing.cancel()
         await self._tasks.cancel()
@@ -422,7 +421,7 @@ class ResumableStream:
         deadline = self._machine.deadline()
         if deadline is None or self._closed:
             return
-        wait = max(0.0, deadline - self._clock.now().mono)
+        wait = max(LEAST_WAIT_S, deadline - self._clock.now().mono)
         if self._timer is not None:
             if self._timer.when() <= self._loop.time() + wait:
                 return
@@ -432,18 +431,3 @@ class ResumableStream:
     def _tick(self) -> None:
         self._timer = None
         self._step(self._machine.tick(self._clock.now()))
-
-    def _watch_later(self) -> None:
-        self._watch_timer = self._loop.call_later(WATCH_EVERY_S, self._watch)
-
-    def _watch(self) -> None:
-        """Twice stalled is silent: one look may hit the moment between a probe and its answer."""
-        self._watch_later()
-        for number, leg in list(self._legs.items()):
-            counters = leg.carrier.stream.counters()
-            leg.stalled_checks = leg.stalled_checks + 1 if is_stalled(counters) else 0
-            if counters is not None and leg.stalled_checks >= 2:
-                silence_s = counters["last_ack_recv_ms"] / 1000
-                self.lost(
-                    number, StreamLost(StreamEnd.SILENT, counters=counters, silence_s=silence_s)
-                )

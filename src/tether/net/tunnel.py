@@ -1,9 +1,8 @@
-"""One end of a tunnel over a DERP relay: dial with a ticket, wait for the other leg, then run a link.
+"""One end of a tunnel: a link with data, over a stream that outlives its carriers.
 
-Law: both client and agent use exactly this. The relay's words become facts here; tunnel bytes are
-handed over as they come. A tunnel has no application keepalive: a client that is stopped by Ctrl-Z
-or whose terminal is paused stays attached. A dead leg is noticed by what the kernels at its two ends
-count: the relay watches its legs, and each end its own.
+Law: both client and agent use exactly this. Tunnel bytes are handed over as they come; what happens to
+carriers is noted in the cell, as context: none of it is an end. A tunnel has no application keepalive:
+a client that is stopped by Ctrl-Z or whose terminal is paused stays attached.
 """
 
 from __future__ import annotations
@@ -11,15 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tether.attribution import evidence as ev
-from tether.attribution.causes import PROTOCOL_ERRORS
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import Party, Vantage
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
+from tether.net.path_facts import path_fact
+from tether.net.resumable import ResumableStream
 from tether.net.streams import DialFailed, MessageStream, StreamLost
 from tether.net.surroundings import Surroundings
-from tether.net.tcp_info import is_stalled
 from tether.net.ws_client import dial
 from tether.protocol.frames import control_frame, data_frames, parse_frame
 from tether.protocol.link import Link
@@ -32,12 +30,10 @@ from tether.protocol.messages import (
     TunnelHello,
 )
 from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, decode_word
+from tether.protocol.tunnel_events import PathEvent
 
 PAIRING_TIMEOUT_S = 20.0
 """How long the other leg may take; a little longer than the relay itself waits."""
-
-WATCH_EVERY_S = 5.0
-"""How often the kernel is asked whether the relay still acknowledges what we send."""
 
 
 class TunnelEnd:
@@ -45,7 +41,7 @@ class TunnelEnd:
 
     def __init__(
         self,
-        stream: MessageStream,
+        stream: ResumableStream,
         *,
         me: Party,
         peer: Party,
@@ -59,10 +55,7 @@ class TunnelEnd:
         """`on_data` may return an awaitable: nothing more is read until it is done. `surroundings`
         tells what happened to this machine when the stream is lost."""
         self._me, self._version, self._clock = me, version, clock
-        self._peer, self._stream = peer, stream
-        self._loop = asyncio.get_running_loop()
-        self._watch_timer: asyncio.TimerHandle | None = None
-        self._stalled_checks = 0
+        self.stream, self._vantage = stream, Vantage(str(me))
         self._on_half_close, self._on_message = on_half_close, on_message
         self.rx_bytes = self.tx_bytes = 0
         self._sink = on_data
@@ -74,10 +67,10 @@ class TunnelEnd:
             unpack=parse_frame,
             deliver=self._deliver,
             on_data=self._data,
-            on_text=self._relay_said,
-            lost_peer=Party.RELAY,
+            prompt=stream,
             surroundings=surroundings,
         )
+        stream.listen(self._happened)
 
     @property
     def cell(self) -> CloseCell:
@@ -87,12 +80,7 @@ class TunnelEnd:
     async def run(self) -> CloseCell:
         """Run until the tunnel is over."""
         self.driver.send(TunnelHello(protocol=PROTOCOL, party=str(self._me), version=self._version))
-        self._watch_later()
-        try:
-            return await self.driver.run()
-        finally:
-            if self._watch_timer is not None:
-                self._watch_timer.cancel()
+        return await self.driver.run()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; follow with `drain` where much is written."""
@@ -112,22 +100,10 @@ class TunnelEnd:
         """Send a control message to the other end."""
         self.driver.send(message)
 
-    def _watch_later(self) -> None:
-        self._watch_timer = self._loop.call_later(WATCH_EVERY_S, self._watch)
-
-    def _watch(self) -> None:
-        """Twice stalled is silent: one look may hit the moment between a probe and its answer."""
-        self._watch_later()
-        counters = self._stream.counters()
-        self._stalled_checks = self._stalled_checks + 1 if is_stalled(counters) else 0
-        if counters is not None and self._stalled_checks == 2:
-            self.driver.give_up(
-                StreamLost(
-                    StreamEnd.SILENT,
-                    counters=counters,
-                    silence_s=counters["last_ack_recv_ms"] / 1000,
-                )
-            )
+    def _happened(self, event: PathEvent) -> None:
+        fact = path_fact(event, self.stream, vantage=self._vantage, at=self._clock.now().wall)
+        if fact is not None and not self.cell.ended:
+            self.cell.note(fact)
 
     def _data(self, data: memoryview) -> Awaitable[None] | None:
         self.rx_bytes += len(data)
@@ -143,44 +119,6 @@ class TunnelEnd:
                 self._on_half_close()
             case _:
                 self._on_message(message)
-
-    def _relay_said(self, text: str) -> None:
-        at = self._clock.now().wall
-        try:
-            word = decode_word(text)
-        except Garbage as garbage:  # the relay's, not the other end's: that one never sends text
-            raving = ev.ProtocolViolated(
-                vantage=Vantage(str(self._me)), at=at, by=Party.RELAY, what=str(garbage)
-            )
-            self.driver.leave_because(raving, cause=PROTOCOL_ERRORS[Party.RELAY])
-            return
-        match word:
-            case PeerGone(how=how, errno=name, close_code=code, silence_s=silence):
-                known = how in StreamEnd._value2member_map_
-                self.driver.cut(
-                    ev.StreamEnded(
-                        vantage=Vantage.RELAY,
-                        at=at,
-                        peer=self._peer,
-                        how=StreamEnd(how) if known else StreamEnd.OTHER,
-                        errno=name,
-                        close_code=code,
-                        silence_s=silence,
-                    )
-                )
-            case RelayGoodbye(cause=cause, actor=actor, detail=detail):
-                self.driver.cut(
-                    ev.GoodbyeSaid(
-                        vantage=Vantage.RELAY,
-                        at=at,
-                        by=Party.RELAY,
-                        cause=cause,
-                        actor=actor,
-                        detail=detail,
-                    )
-                )
-            case _:
-                pass
 
 
 async def dial_relay(url: str, ticket: str) -> MessageStream:

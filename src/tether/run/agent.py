@@ -22,6 +22,7 @@ from pathlib import Path
 from tether import config, log
 from tether.agent import host
 from tether.agent.control import Control
+from tether.agent.direct_listener import BadAddress, DirectDoor, DirectSettings
 from tether.agent.environment import inherited
 from tether.agent.hostkey import HostKey, HostKeyUnusable, load_or_create
 from tether.agent.introspection import Introspection
@@ -29,6 +30,7 @@ from tether.agent.journal import Journal
 from tether.agent.journal_file import JournalFailed
 from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
+from tether.agent.probes import Probes
 from tether.agent.reconnecting_pty import PtySettings
 from tether.agent.sshd import SshServer, SshSettings
 from tether.agent.stop_script import StopScript
@@ -37,7 +39,7 @@ from tether.agent.transfer_policy import TransferPolicy
 from tether.agent.tunnels import Tunnels
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import to_record
-from tether.attribution.vocabulary import Party
+from tether.attribution.vocabulary import Party, Purpose
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.host_watch import HostWatch
@@ -46,6 +48,7 @@ from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
+from tether.protocol.detached import VANISHED_S
 from tether.protocol.messages import MAX_CONTROL_MESSAGE, ReportItem
 from tether.run.black_box import BlackBox
 from tether.version import VERSION
@@ -76,6 +79,18 @@ class AgentSettings:
     terminals: PtySettings = field(default_factory=PtySettings)
     metrics_listen: tuple[str, int] | None = None
     """Loopback host and port of /metrics; None for nowhere."""
+    direct: DirectSettings = field(default_factory=DirectSettings)
+    resume_vanished_s: float = VANISHED_S
+    """How long a tunnel waits for a client whose stream ended at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """The parts that are run."""
+
+    supervisor: Supervisor
+    ssh: SshServer
+    door: DirectDoor
 
 
 class CannotStart(Exception):
@@ -142,18 +157,20 @@ async def _run(
     if previous is not None and previous.died:
         _tell_of_death(previous, me, box.death_of(previous.marker.instance_id))
     try:
-        supervisor, ssh = _build(settings, control_url, host_key, journal, me, clock, box.host)
+        built = _build(settings, control_url, host_key, journal, me, clock, box.host)
 
         def signalled(received: signals.Received) -> None:
-            if supervisor.signalled(received):
+            if built.supervisor.signalled(received):
                 box.signalled(received)
 
         watcher = signals.SignalWatcher(signalled)
+        built.door.start()
         try:
-            async with _told_here(settings.metrics_listen, ssh, me):
-                code = await supervisor.run()
+            async with _told_here(settings.metrics_listen, built.ssh, me):
+                code = await built.supervisor.run()
         finally:
             watcher.stop()
+            await built.door.close()
         await box.end()
     finally:
         closed = await journal.close()
@@ -168,13 +185,60 @@ def _build(
     me: RunMarker,
     clock: Clock,
     watch: HostWatch,
-) -> tuple[Supervisor, SshServer]:
+) -> _Built:
     metrics = AgentMetrics()
 
+    ssh = _ssh(settings, host_key, journal, clock, watch, metrics)
+    tunnels = Tunnels(
+        ssh=ssh,
+        journal=journal,
+        clock=clock,
+        dial=dial_relay,
+        others={Purpose.PROBE: Probes(clock=clock)},
+        vanished_s=settings.resume_vanished_s,
+    )
+    door = _door(settings, tunnels)
+    supervisor = Supervisor(
+        me=Identity(
+            run=me,
+            hostname=host.hostname(),
+            ssh_host_key=host_key.public_line,
+            hangup_stops=_hangup_stops(),
+        ),
+        control=Control(
+            dial=_dialler(control_url, settings.token_file),
+            journal=journal,
+            clock=clock,
+            on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
+            surroundings=watch,
+            endpoints=door.endpoints,
+        ),
+        tunnels=tunnels,
+        ssh=ssh,
+        journal=journal,
+        clock=clock,
+        stop_script=StopScript(
+            settings.stop_script,
+            data_dir=settings.data_dir,
+            env=inherited(os.environ),
+            directory=os.path.expanduser("~"),
+        ),
+    )
+    return _Built(supervisor, ssh, door)
+
+
+def _ssh(
+    settings: AgentSettings,
+    host_key: HostKey,
+    journal: Journal,
+    clock: Clock,
+    watch: HostWatch,
+    metrics: AgentMetrics,
+) -> SshServer:
     def report(item: ReportItem) -> None:
         journal.post(item)
 
-    ssh = SshServer(
+    return SshServer(
         SshSettings(
             host_key=host_key,
             login_timeout_s=settings.login_timeout_s,
@@ -191,32 +255,18 @@ def _build(
         killed_for_memory=watch.killed_for_memory,
         surroundings=watch,
     )
-    supervisor = Supervisor(
-        me=Identity(
-            run=me,
-            hostname=host.hostname(),
-            ssh_host_key=host_key.public_line,
-            hangup_stops=_hangup_stops(),
-        ),
-        control=Control(
-            dial=_dialler(control_url, settings.token_file),
-            journal=journal,
-            clock=clock,
-            on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
-            surroundings=watch,
-        ),
-        tunnels=Tunnels(ssh=ssh, journal=journal, clock=clock, dial=dial_relay),
-        ssh=ssh,
-        journal=journal,
-        clock=clock,
-        stop_script=StopScript(
-            settings.stop_script,
-            data_dir=settings.data_dir,
-            env=inherited(os.environ),
-            directory=os.path.expanduser("~"),
-        ),
-    )
-    return supervisor, ssh
+
+
+def _door(settings: AgentSettings, tunnels: Tunnels) -> DirectDoor:
+    try:
+        door = DirectDoor(settings.direct, settings.server_url, tunnels.attach)
+    except BadAddress as wrong:
+        raise CannotStart(str(wrong)) from wrong
+    except OSError as wrong:
+        at = settings.direct.listen or "any port"
+        raise CannotStart(f"direct carriers cannot be accepted at {at}: {wrong}") from wrong
+    tunnels.direct = door.open
+    return door
 
 
 @contextlib.asynccontextmanager

@@ -266,6 +266,21 @@ def relay(
     metavar="HOST:PORT",
     help="Tell /metrics and /debug/state there, a loopback address. Default: nowhere.",
 )
+@click.option(
+    "--direct-listen",
+    metavar="HOST:PORT|off",
+    default="",
+    help="Where clients may connect without a relay. Default: any free port, on all addresses;"
+    " on this machine only, where the server is on it.",
+)
+@click.option(
+    "--external-address",
+    "external_addresses",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where a router forwards to that port; may be repeated.",
+)
+@click.option("--resume-vanished-s", type=_SECONDS, default=15.0, hidden=True)
 @click.option("--block-file-transfer", is_flag=True, help="Refuse sftp, scp and rsync.")
 @click.option("--block-local-forwarding", is_flag=True, help="Refuse ssh -L, -D and -W.")
 @click.option("--block-remote-forwarding", is_flag=True, help="Refuse ssh -R.")
@@ -276,6 +291,8 @@ def agent(
     block_local_forwarding: bool,
     block_remote_forwarding: bool,
     metrics_listen: str | None,
+    direct_listen: str,
+    external_addresses: tuple[str, ...],
     **more: Any,
 ) -> int:
     """Run the agent inside a workspace.
@@ -284,6 +301,7 @@ def agent(
     Example:
       tether agent --server https://tether.example.com --token-file token --data-dir ~/.tether-agent
     """
+    from tether.agent.direct_listener import DirectSettings
     from tether.agent.introspection import NotLoopback, listen_address
     from tether.agent.reconnecting_pty import PtySettings
     from tether.agent.transfer_policy import TransferPolicy
@@ -304,6 +322,7 @@ def agent(
             policy=policy,
             terminals=PtySettings(idle_s=terminal_idle),
             metrics_listen=listen,
+            direct=DirectSettings(listen=direct_listen, external=external_addresses),
             **more,
         )
     )

@@ -1,0 +1,115 @@
+"""Where the agent can be dialled without a relay, and what it tells the server of that.
+
+Law: decides addresses only; who comes is `Tunnels`' to judge. An agent of a server on this machine
+listens on this machine only; any other one on all addresses. What is offered is bounded, without
+repetitions, and read anew each time it is asked for, as addresses come and go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tether.log import get_logger
+from tether.net.direct import join_endpoint, split_endpoint
+from tether.net.direct_listener import DirectListener, OnAttach, bind_direct
+from tether.net.interfaces import is_loopback, reachable_addresses
+from tether.net.streams import DialFailed
+
+MAX_ENDPOINTS = 16
+
+OFF = "off"
+
+_log = get_logger("direct")
+
+
+class BadAddress(ValueError):
+    """What was given is no address to listen at; the text is one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectSettings:
+    """`listen` is `HOST:PORT`, `off`, or "" for what suits the server's URL."""
+
+    listen: str = ""
+    external: tuple[str, ...] = ()
+    """Further endpoints by which others reach this agent (a forwarded port of its router)."""
+
+
+def listen_at(settings: DirectSettings, server_url: str) -> tuple[str, int] | None:
+    """Host ("" for all addresses) and port to listen at; None for nowhere.
+
+    Raises:
+        BadAddress: there is none in the settings.
+    """
+    for external in settings.external:
+        _parsed(external, "--external-address")
+    if settings.listen == OFF:
+        return None
+    if settings.listen:
+        host, port = _parsed(settings.listen, "--direct-listen", any_port=True)
+        return ("" if host in ("0.0.0.0", "::", "*") else host), port
+    host = urlsplit(server_url).hostname or ""
+    return ("127.0.0.1" if is_loopback(host) else ""), 0
+
+
+class DirectDoor:
+    """The agent's listener for direct carriers. Make it in a running loop."""
+
+    def __init__(
+        self,
+        settings: DirectSettings,
+        server_url: str,
+        on_attach: OnAttach,
+        *,
+        addresses: Callable[[], list[str]] = reachable_addresses,
+    ) -> None:
+        """Binds at once.
+
+        Raises:
+            OSError: the address cannot be had.
+            BadAddress: it is none.
+        """
+        self._settings, self._addresses = settings, addresses
+        self._listener: DirectListener | None = None
+        self._host = ""
+        at = listen_at(settings, server_url)
+        if at is not None:
+            self._host = at[0]
+            self._listener = DirectListener(bind_direct(*at), on_attach)
+
+    @property
+    def open(self) -> bool:
+        """Whether anybody can come in."""
+        return self._listener is not None
+
+    def start(self) -> None:
+        """Accept from now on."""
+        if self._listener is not None:
+            self._listener.start()
+            _log.info("direct carriers accepted", endpoints=self.endpoints())
+
+    def endpoints(self) -> list[str]:
+        """Where the agent can be dialled now, best first."""
+        if self._listener is None:
+            return []
+        ((host, port),) = self._listener.addresses
+        hosts = [host] if self._host else self._addresses()
+        offered = [*(join_endpoint(each, port) for each in hosts), *self._settings.external]
+        return list(dict.fromkeys(offered))[:MAX_ENDPOINTS]
+
+    async def close(self) -> None:
+        """Accept nothing more."""
+        if self._listener is not None:
+            await self._listener.close()
+
+
+def _parsed(text: str, option: str, *, any_port: bool = False) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if any_port and colon and port == "0" and host:
+        return host.removeprefix("[").removesuffix("]"), 0
+    try:
+        return split_endpoint(text)
+    except DialFailed:
+        raise BadAddress(f"{option} takes HOST:PORT, which {text[:80]!r} is not") from None

@@ -1,0 +1,87 @@
+"""Tunnels that only measure themselves: served until their client leaves, and recorded like any other.
+
+Law: knows no SSH. What `probe.py` does on one tunnel, this does for all of them, with their ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tether.agent.probe import Probe
+from tether.agent.serving import ConnectionEnd
+from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.log import disconnected, get_logger
+from tether.net.clock import Clock
+from tether.net.resumable import ResumableStream
+from tether.protocol.messages import TunnelOffer
+
+_log = get_logger("probe")
+
+
+class Probes:
+    """Serves tunnels of the purpose `probe`."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._probes: dict[str, Probe] = {}
+
+    async def serve(self, stream: ResumableStream, offer: TunnelOffer) -> ConnectionEnd:
+        """Serve one tunnel to its end."""
+        connected_at = self._clock.now()
+        probe = self._probes[offer.connection_id] = Probe(stream, clock=self._clock)
+        cell, tunnel = probe.tunnel.cell, probe.tunnel
+        try:
+            await probe.run()
+        finally:
+            del self._probes[offer.connection_id]
+            now = self._clock.now()
+            if not cell.ended:
+                cell.offer(
+                    ev.InternalFailure(
+                        vantage=Vantage.AGENT,
+                        at=now.wall,
+                        party=Party.AGENT,
+                        what="cancelled without a cause",
+                    )
+                )
+            disconnected(
+                _log,
+                "probe closed",
+                classify(ConnectType.AGENT_TO_CLIENT, cell.facts).disconnect,
+                connection_id=offer.connection_id,
+                connection_method=str(stream.method),
+                duration_s=round(now.mono - connected_at.mono, 3),
+                rx_bytes=tunnel.rx_bytes,
+                tx_bytes=tunnel.tx_bytes,
+                user=offer.user,
+                client_ip=offer.client_ip,
+            )
+        return ConnectionEnd(
+            connection_id=offer.connection_id,
+            cell=cell,
+            connected_at=connected_at,
+            ended_at=now,
+            rx_bytes=tunnel.rx_bytes,
+            tx_bytes=tunnel.tx_bytes,
+            user=offer.user,
+            client_ip=offer.client_ip,
+        )
+
+    def end(
+        self,
+        connection_ids: Iterable[str] | None,
+        *,
+        fact: Evidence,
+        cause: str,
+        actor: str = "",
+        detail: str = "",
+        announcement: str = "",
+    ) -> None:
+        """End these tunnels, or all of them."""
+        wanted = set(self._probes if connection_ids is None else connection_ids)
+        for connection_id in wanted & self._probes.keys():
+            driver = self._probes[connection_id].tunnel.driver
+            driver.leave_because(fact, cause=cause, actor=actor, detail=detail)

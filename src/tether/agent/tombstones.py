@@ -1,0 +1,87 @@
+"""Tunnels that have ended in this run of the agent, so that a client that comes back learns why.
+
+Law: bounded in number and in time. Only who proves that it holds the tunnel's key is told; to anybody
+else, a tunnel that has ended is one that never was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tether.attribution.disconnect import Disconnect
+from tether.attribution.vocabulary import Party
+from tether.protocol.attachment import (
+    TUNNEL_OVER,
+    TUNNEL_UNKNOWN,
+    Attach,
+    Refusal,
+    TunnelKey,
+    UsedNumbers,
+    judge,
+)
+from tether.protocol.instant import Instant
+
+KEPT = 1024
+KEPT_S = 24 * 3600.0
+
+MAX_TOLD = 200
+"""Characters of an actor or a detail: the refusal must fit a carrier's first frame."""
+
+_NOTHING = UsedNumbers()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stone:
+    key: TunnelKey
+    refusal: Refusal
+    until: float
+
+
+class Tombstones:
+    """See the module's law."""
+
+    def __init__(self, *, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._stones: dict[str, _Stone] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        return len(self._stones)
+
+    def add(self, connection_id: str, key: TunnelKey, disconnect: Disconnect, now: Instant) -> None:
+        """This tunnel has ended."""
+        refusal = Refusal(
+            code=TUNNEL_OVER,
+            cause=disconnect.cause,
+            actor=disconnect.actor[:MAX_TOLD],
+            detail=disconnect.detail[:MAX_TOLD],
+        )
+        self._stones.pop(connection_id, None)
+        self._stones[connection_id] = _Stone(key, refusal, now.mono + KEPT_S)
+        while len(self._stones) > self._kept:
+            del self._stones[next(iter(self._stones))]
+
+    def refusal(self, attach: Attach, now: Instant) -> Refusal:
+        """The answer to an attach to a tunnel that is not served."""
+        self._forget(now)
+        stone = self._stones.get(attach.connection_id)
+        if stone is None or judge(
+            attach,
+            key=stone.key,
+            connection_id=attach.connection_id,
+            peer=Party.CLIENT,
+            used=_NOTHING,
+        ):
+            return Refusal(code=TUNNEL_UNKNOWN)
+        return stone.key.refuse(stone.refusal, attach.connection_id, attach.carrier)
+
+    def code(self, connection_id: str, now: Instant) -> str:
+        """What to tell the server, which knows the rest by the journal."""
+        self._forget(now)
+        return TUNNEL_OVER if connection_id in self._stones else TUNNEL_UNKNOWN
+
+    def _forget(self, now: Instant) -> None:
+        while self._stones:
+            oldest = next(iter(self._stones))
+            if self._stones[oldest].until > now.mono:
+                return
+            del self._stones[oldest]
