@@ -62,6 +62,7 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "DELETE /users/bob": (200, {"name": "bob", "revoked": True}),
     "POST /tokens": (201, {"token_id": "t1", "token": "tok"}),
     "GET /tokens": (200, [{"token_id": "t1", "name": "laptop", "created_at": DEV["created_at"]}]),
+    "GET /tokens?kind=relay": (200, []),
     "DELETE /tokens/t1": (200, {"token_id": "t1", "revoked": True}),
     "GET /connections": (200, [ROW]),
 }
@@ -128,6 +129,8 @@ def tether(
         ("user list", "GET /users", None),
         ("user delete bob", "DELETE /users/bob", None),
         ("token create laptop", "POST /tokens", {"name": "laptop"}),
+        ("token create fra --relay", "POST /tokens", {"name": "fra", "kind": "relay"}),
+        ("token list --relay", "GET /tokens?kind=relay", None),
         (
             "token create laptop --expires-in 30d",
             "POST /tokens",
@@ -175,6 +178,53 @@ def test_the_table_of_connections_says_why(tether: Tether) -> None:
 def test_a_secret_alone_is_on_stdout(tether: Tether) -> None:
     assert tether("workspace", "create", "dev").out == "secret\n"
     assert tether("token", "create", "laptop").out == "tok\n"
+
+
+def test_a_detached_connection_says_for_how_long_by_the_servers_clock(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    row = {
+        "id": "3f2a9c01d4e5",
+        "type": "tunnel",
+        "created_at": "2026-11-23T01:00:00Z",
+        "connected_at": "2026-11-23T01:00:00Z",
+        "disconnected_at": None,
+        "detached_since": "2026-11-23T01:01:00Z",
+        "duration_s": 72.0,
+    }
+    server.answers["GET /connections"] = (200, [row, {**row, "detached_since": None}])
+    lines = tether("connections").out.splitlines()
+    assert "detached 12 s" in lines[-2]
+    assert "ongoing" in lines[-1]
+
+
+def test_explain_tells_what_happened_to_a_tunnels_way(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    def event(word: str, **more: Any) -> dict[str, Any]:
+        return {"at": "2026-11-23T01:01:00Z", "event": word, "carrier": 1, "method": "derp", **more}
+
+    told = {
+        "id": "3f2a9c01d4e5",
+        "type": "tunnel",
+        "detached_since": "2026-11-23T01:01:00Z",
+        "path_events_total": 9,
+        "path_events": [
+            event("used", where="fra"),
+            event("detached", where="fra", peer="client", how="reset", errno="ECONNRESET"),
+            event("resumed", method="direct", where="10.0.0.1:7", gap_s=2.5, resent_bytes=4096),
+        ],
+    }
+    server.answers["GET /connections/3f2a"] = (200, told)
+    text = tether("explain", "3f2a").out
+    assert "not yet: detached since " in text
+    lines = text[text.index("Its way") :].splitlines()
+    assert lines[0] == "Its way (9 events, 6 in between are not kept)"
+    assert [line.split("  ", 2)[2] for line in lines[1:4]] == [
+        "used derp fra",
+        "detached derp fra, the client's stream: reset (ECONNRESET)",
+        "resumed direct 10.0.0.1:7, after 2.5 s, 4.1 kB sent again",
+    ]
 
 
 def test_explain_tells_the_whole_story(server: ScriptedServer, tether: Tether) -> None:

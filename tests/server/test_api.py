@@ -24,7 +24,11 @@ from tether.attribution.vocabulary import (
     Reason,
 )
 from tether.server.api import create_api
+from tether.server.derp_maps import DerpMaps
+from tether.server.errors import Conflict
+from tether.server.identity import Identity
 from tether.server.ports import ConnectionFilter
+from tether.server.regions import Regions
 from tether.server.schema import ConnectionStatus
 from tether.server.throttle import FailureThrottle
 
@@ -727,3 +731,69 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
     names = [operation["operationId"] for operation in operations.values()]
     assert len(set(names)) == len(names)
     assert "HTTPValidationError" not in json.dumps(document)
+
+
+# -- relays ---------------------------------------------------------------------------------------
+
+
+async def test_an_administrator_makes_the_tokens_of_relays(api: Api) -> None:
+    made = await api.admin.post("/api/v1/tokens", json={"name": "derp-fra", "kind": "relay"})
+    assert made.json()["token"].startswith("tether_relay_")
+    (listed,) = (await api.admin.get("/api/v1/tokens?kind=relay")).json()
+    assert (listed["token_id"], listed["name"]) == (made.json()["token_id"], "derp-fra")
+    own = (await api.admin.get("/api/v1/tokens")).json()
+    assert listed["token_id"] not in {one["token_id"] for one in own}
+    assert (await api.admin.delete(f"/api/v1/tokens/{listed['token_id']}")).status_code == 200
+    assert (await api.admin.get("/api/v1/tokens?kind=relay")).json() == []
+    assert ("revoke_token", listed["token_id"]) in api.server.hub.told
+
+
+async def test_a_member_makes_no_tokens_of_relays_and_ends_none(api: Api) -> None:
+    made = await api.admin.post("/api/v1/tokens", json={"name": "derp-fra", "kind": "relay"})
+    async with api.user("alice") as alice:
+        asked = await alice.post("/api/v1/tokens", json={"name": "mine", "kind": "relay"})
+        assert _error(asked, 403)[0] == "admin_only"
+        assert _error(await alice.get("/api/v1/tokens?kind=relay"), 403)[0] == "admin_only"
+        ended = await alice.delete(f"/api/v1/tokens/{made.json()['token_id']}")
+        assert _error(ended, 404)[0] == "token_not_found"
+
+
+async def test_a_relays_token_is_good_for_nothing_else(api: Api) -> None:
+    made = await api.admin.post("/api/v1/tokens", json={"name": "derp-fra", "kind": "relay"})
+    async with api.caller(made.json()["token"]) as relay:
+        assert _error(await relay.get("/api/v1/whoami"), 403) == (
+            "user_only",
+            "this is the token of a relay: the API is for users' tokens",
+        )
+
+
+async def test_a_derp_map_is_set_shown_and_left_to_the_relays_again(api: Api) -> None:
+    nodes = [{"url": "wss://derp.example.com/derp", "status": "ok"}]
+    regions = [{"name": "fra", "nodes": nodes}]
+    put = await api.admin.put("/api/v1/derp-map", json={"regions": regions})
+    assert put.json() == {"source": "api", "regions": regions}
+    assert (await api.admin.get("/api/v1/derp-map")).json() == put.json()
+    again = DerpMaps(api.server.store, api.server.clock, Regions(None), from_file=False)
+    await again.load()
+    assert again.in_use() == put.json()
+    cleared = await api.admin.delete("/api/v1/derp-map")
+    assert cleared.json() == {"source": "automatic", "regions": []}
+
+
+async def test_a_derp_map_without_sense_or_by_a_member_is_refused(api: Api) -> None:
+    wrong = await api.admin.put("/api/v1/derp-map", json={"regions": [{"name": "embedded"}]})
+    assert _error(wrong, 422)[0] == "bad_derp_map"
+    async with api.user("alice") as alice:
+        for call in (
+            alice.put("/api/v1/derp-map", json={"regions": []}),
+            alice.delete("/api/v1/derp-map"),
+        ):
+            assert _error(await call, 403)[0] == "admin_only"
+        assert (await alice.get("/api/v1/derp-map")).json()["source"] == "automatic"
+
+
+async def test_a_map_in_a_file_is_not_changed_through_the_api(api: Api) -> None:
+    maps = DerpMaps(api.server.store, api.server.clock, Regions(None), from_file=True)
+    with pytest.raises(Conflict, match="takes its DERP map from a file"):
+        await maps.put({"regions": []}, Identity(kind="user", user="admin", role="admin"))
+    assert maps.in_use()["source"] == "file"

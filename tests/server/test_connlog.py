@@ -779,6 +779,29 @@ async def test_a_tunnel_is_not_judged_by_carriers_that_it_outlived(record: Recor
     assert [one["values"]["peer"] for one in row["evidence"]] == ["agent", "client"]
 
 
+async def test_a_relay_that_left_as_planned_is_not_why_an_agent_never_came_back(
+    record: Record,
+) -> None:
+    await record.tunnel("c1")
+    left = ev.GoodbyeSaid(vantage=RELAY, at=EPOCH, by=Party.RELAY, cause="relay.shutdown")
+    await record.log.carrier_ended(C1, ending(left))
+    gone = ev.NeverReturned(vantage=SERVER, at=EPOCH, party=Party.AGENT, waited_s=15.0)
+    await record.log.close_tunnel("c1", (gone,))
+    row = await record.row("c1")
+    assert row["disconnect_cause"] == "agent.vanished"
+    assert [one["kind"] for one in row["evidence"]] == ["goodbye_said", "never_returned"]
+
+
+async def test_a_relay_that_left_as_planned_is_said_where_nothing_else_is_known(
+    record: Record,
+) -> None:
+    await record.tunnel("c1")
+    left = ev.GoodbyeSaid(vantage=RELAY, at=EPOCH, by=Party.RELAY, cause="relay.shutdown")
+    await record.log.carrier_ended(C1, ending(left))
+    await record.log.close_tunnel("c1", ())
+    assert (await record.row("c1"))["disconnect_cause"] == "relay.shutdown"
+
+
 async def test_an_agent_that_died_may_have_gone_over_to_a_later_carrier(record: Record) -> None:
     await record.tunnel("c1")
     await record.report(path("used"))

@@ -8,13 +8,13 @@ of all reporters are judged together, their symptoms never; a change of words al
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from tether.attribution.classify import Verdict, classify
-from tether.attribution.evidence import Evidence
+from tether.attribution.evidence import Evidence, GoodbyeSaid
 from tether.attribution.standing import client_may_say, is_hearsay, tells_an_end
 from tether.attribution.vocabulary import ConnectType, Vantage
 
@@ -91,7 +91,24 @@ def of_the_last_carrier(testimonies: Iterable[Testimony], in_use: int | None) ->
         # an agent that died may have gone over to a later one without having told
         return one.carrier > in_use and not told_all
 
-    return [one for one in said if counts(one)]
+    kept = [one for one in said if counts(one)]
+    if any(fact for one in kept for fact in one.facts if not _leaves_as_planned(fact)):
+        # a relay that leaves as planned ends no tunnel: what else is known tells of its end
+        kept = [
+            replace(one, facts=tuple(f for f in one.facts if not _leaves_as_planned(f)))
+            if one.carrier is not None
+            else one
+            for one in kept
+        ]
+    return kept
+
+
+def _leaves_as_planned(fact: Evidence) -> bool:
+    return (
+        isinstance(fact, GoodbyeSaid)
+        and fact.vantage is Vantage.RELAY
+        and fact.cause in ("server.shutdown", "relay.shutdown")
+    )
 
 
 def judge(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> Judgement:
