@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncssh
 
-from tests.support.resumable import KEY_TEXT, agent_over, client_over
+from tests.support.resumable import KEY_TEXT, agent_over, client_over, relayed
 from tests.support.streams import Cable, CableEnd
 from tether.agent.environment import Account
 from tether.agent.hostkey import HostKey, load_or_create
@@ -27,6 +27,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.net.clock import Clock, SystemClock
+from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
 from tether.protocol.detached import Waits
@@ -70,9 +71,11 @@ class Keys:
 class ClientEnd:
     """The client's end of one tunnel, driven by hand."""
 
-    def __init__(self, end: CableEnd, clock: Clock, tasks: Tasks, *, connection_id: str) -> None:
+    def __init__(
+        self, end: CableEnd, clock: Clock, tasks: Tasks, *, connection_id: str, waits: Waits
+    ) -> None:
         self.cable_end = end
-        self.stream = client_over(end, clock, connection_id=connection_id, waits=SHORT)
+        self.stream = client_over(end, clock, connection_id=connection_id, waits=waits)
         self.heard: list[Message] = []
         self.data, self.sent = bytearray(), bytearray()
         self.on_data: Callable[[bytes], None] = lambda data: None
@@ -130,6 +133,7 @@ class World:
         self.clients: list[ClientEnd] = []
         self.cables: list[Cable] = []
         self.waits = SHORT
+        self.served: list[ResumableStream] = []
         """How long the agent's tunnels wait for a further carrier: there is none here."""
         self.port = 0
         self.user = "alice"
@@ -159,12 +163,26 @@ class World:
             tunnel_key=KEY_TEXT,
         )
         self.tasks.spawn(self._serve(cable.left, offer), "serve")
-        client = ClientEnd(cable.right, self.clock, self.tasks, connection_id=offer.connection_id)
+        client = ClientEnd(
+            cable.right,
+            self.clock,
+            self.tasks,
+            connection_id=offer.connection_id,
+            waits=self.waits,
+        )
         self.clients.append(client)
         return client
 
+    def another_carrier(self, number: int, *, tunnel: int = 0) -> Cable:
+        """A further carrier for a tunnel that lives."""
+        cable = Cable(delay=0.0)
+        self.served[tunnel].add(relayed(number, cable.left))
+        self.clients[tunnel].stream.add(relayed(number, cable.right))
+        return cable
+
     async def _serve(self, stream: CableEnd, offer: TunnelOffer) -> None:
         served = agent_over(stream, self.clock, connection_id=offer.connection_id, waits=self.waits)
+        self.served.append(served)
         self.ends.put_nowait(await self.server.serve(served, offer))
 
     async def end(self) -> ConnectionEnd:

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.agent.life import captured
-from tests.support.resumable import KEY_TEXT, client_over
+from tests.support.resumable import KEY, KEY_TEXT, client_over, direct, direct_pair, relayed
 from tests.support.streams import Cable, CableEnd
 from tether.agent.hostkey import load_or_create
 from tether.agent.journal import Journal
@@ -21,11 +22,22 @@ from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.net.clock import SystemClock
+from tether.net.direct import DirectStream
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
+from tether.protocol.attachment import Attach, Refusal
+from tether.protocol.carrier_frames import encode_opening, parse_carrier_frame
 from tether.protocol.link import State, facts_of
-from tether.protocol.messages import Ended, OfferDeclined, Opened, SessionRecord, TunnelOffer
+from tether.protocol.messages import (
+    CarrierOffer,
+    Ended,
+    OfferDeclined,
+    Opened,
+    SessionRecord,
+    TunnelOffer,
+)
+from tether.protocol.path_records import PathRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +80,8 @@ class Place:
         self.tasks = Tasks("clients")
         self.clients: list[TunnelEnd] = []
         self.came = asyncio.Event()
+        self.direct: list[DirectStream] = []
+        self.cables: list[Cable] = []
         self.ssh = SshServer(
             SshSettings(host_key=load_or_create(directory), login_timeout_s=60.0),
             clock=self.clock,
@@ -82,6 +96,9 @@ class Place:
         if self.refusal is not None:
             raise self.refusal
         cable = Cable(delay=0.0)
+        if ticket == "further":
+            self.cables.append(cable)
+            return cable.left
         client = self._client(cable.right, ticket)
         self.clients.append(client)
         self.tasks.spawn(client.run(), "client")
@@ -101,6 +118,29 @@ class Place:
 
     def offered(self, connection_id: str) -> None:
         self.tunnels.offered(offer(connection_id), self.declined.append)
+
+    def further(self, connection_id: str, carrier: int) -> None:
+        """A further carrier, by relay."""
+        offered = CarrierOffer(
+            connection_id=connection_id, carrier=carrier, relay_url="relay", ticket="further"
+        )
+        self.tunnels.carrier_offered(offered, self.declined.append)
+
+    async def come(self, attach: Attach) -> DirectStream:
+        """A client dials the agent and introduces itself; its end."""
+        left, right = await direct_pair()
+        self.direct += [left, right]
+        self.tasks.spawn(self.tunnels.attach(right, attach, encode_opening(attach)), "attach")
+        return left
+
+    async def paths(self, connection_id: str) -> list[tuple[str, int, str]]:
+        """What was reported of a tunnel's way."""
+        await self.causes()
+        return [
+            (item.event, item.carrier, item.method)
+            for _, item in await self.journal.pending(0, 1000) or []
+            if isinstance(item, PathRecord) and item.connection_id == connection_id
+        ]
 
     async def served(self, connection_id: str) -> TunnelEnd:
         """A tunnel on which the SSH server has spoken."""
@@ -143,6 +183,8 @@ async def place(directory: Path, limit: int = 256) -> AsyncIterator[Place]:
             made.tunnels.end(None, ORDER)
             await made.tunnels.close(1.0)
             await made.tasks.cancel()
+            for stream in made.direct:
+                stream.abort()
             await journal.close()
 
 
@@ -264,3 +306,177 @@ async def test_an_earlier_cause_is_not_overwritten_by_an_order(tmp_path: Path) -
         here.tunnels.end(None, ORDER)
         await here.tunnels.close(5.0)
         assert await here.causes() == {"t1": "client.closed"}
+
+
+# -- further carriers, and direct ones -----------------------------------------------------
+
+
+async def test_a_further_carrier_takes_over_and_is_reported(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        client = await here.served("t1")
+        here.further("t1", 7)
+        here.further("t1", 7)  # an offer may come twice
+        while not here.cables:
+            await asyncio.sleep(0)
+        client.stream.add(relayed(7, here.cables[0].right))
+        while 7 not in client.stream.carriers():
+            await asyncio.sleep(0)
+        client.stream.use(7)
+        client.driver.leave("client.closed")
+        while here.tunnels.ids:
+            await asyncio.sleep(0)
+        assert await here.causes() == {"t1": "client.closed"}
+        assert await here.paths("t1") == [("used", 1, "derp"), ("used", 7, "derp")]
+        assert len(here.cables) == 1 and here.declined == []
+
+
+async def test_a_further_carrier_of_a_tunnel_that_is_not_served_is_declined_with_a_code(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as here:
+        client = await here.served("t1")
+        client.driver.leave("client.closed")
+        while here.tunnels.ids:
+            await asyncio.sleep(0)
+        here.further("t1", 2)
+        here.further("t9", 3)
+        assert [(d.connection_id, d.carrier, d.code) for d in here.declined] == [
+            ("t1", 2, "tunnel_over"),
+            ("t9", 3, "tunnel_unknown"),
+        ]
+
+
+async def test_a_further_relay_that_cannot_be_reached_is_declined_and_the_tunnel_lives(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as here:
+        await here.served("t1")
+        here.refusal = DialFailed("relay: nothing listens")
+        here.further("t1", 2)
+        while not here.declined:
+            await asyncio.sleep(0)
+        assert here.declined == [
+            OfferDeclined(
+                connection_id="t1",
+                message="the agent could not join the tunnel: relay: nothing listens",
+                carrier=2,
+            )
+        ]
+        assert await here.causes() == {"t1": ""}
+
+
+async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as here:
+        here.tunnels.direct = True
+        here.refusal = DialFailed("relay: nothing listens")
+        here.offered("t1")
+        while not here.declined:
+            await asyncio.sleep(0)
+        assert here.tunnels.ids == {"t1"}
+        stream = client_over(Cable().left, here.clock, connection_id="t1")
+        client = TunnelEnd(
+            stream,
+            me=Party.CLIENT,
+            peer=Party.AGENT,
+            clock=here.clock,
+            version="test",
+            on_data=lambda data: here.came.set(),
+            on_half_close=lambda: None,
+            on_message=lambda message: None,
+        )
+        here.tasks.spawn(client.run(), "client")
+        left = await here.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
+        answer = parse_carrier_frame(await left.recv())
+        assert isinstance(answer, Attach) and KEY.proves(answer)
+        # From here on the client's own stream goes on, with a further carrier.
+        pair = await direct_pair()
+        here.direct += pair
+        mine = KEY.attach(Party.CLIENT, "t1", 3, 0)
+        stream.add(direct(3, pair[0], Party.AGENT))
+        raw = await pair[1].recv()
+        assert raw == encode_opening(mine)
+        await here.tunnels.attach(pair[1], mine, raw)
+        await here.came.wait()
+        client.driver.leave("client.closed")
+        while here.tunnels.ids:
+            await asyncio.sleep(0)
+        assert await here.causes() == {"t1": "client.closed"}
+        assert ("used", 3, "direct") in await here.paths("t1")
+
+
+async def test_a_client_may_be_quicker_than_its_offer(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        here.joined.clear()
+        left = await here.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
+        await asyncio.sleep(0)
+        here.offered("t1")
+        assert isinstance(parse_carrier_frame(await left.recv()), Attach)
+        assert await here.causes() == {"t1": ""}
+
+
+@pytest.mark.parametrize(
+    ("attach", "code"),
+    [
+        (KEY.attach(Party.CLIENT, "t1", 1, 0), "carrier_used"),
+        (KEY.attach(Party.AGENT, "t1", 2, 0), "bad_proof"),
+        (KEY.attach(Party.CLIENT, "t9", 2, 0), "tunnel_unknown"),
+    ],
+    ids=["used", "no proof", "unknown"],
+)
+async def test_who_may_not_join_is_told_so_and_disturbs_nobody(
+    tmp_path: Path, attach: Attach, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tether.agent.tunnels.OFFER_WAIT_S", 0.05)
+    async with place(tmp_path) as here:
+        await here.served("t1")
+        left = await here.come(attach)
+        assert parse_carrier_frame(await left.recv()) == Refusal(code=code)
+        assert await here.causes() == {"t1": ""}
+
+
+async def test_a_client_that_comes_back_too_late_learns_why(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await here.served("t1")
+        here.tunnels.end(["t1"], ORDER)
+        await here.tunnels.close(5.0)
+        left = await here.come(KEY.attach(Party.CLIENT, "t1", 5, 0))
+        told = parse_carrier_frame(await left.recv())
+        assert isinstance(told, Refusal)
+        assert (told.code, told.cause, told.actor) == (
+            "tunnel_over",
+            "workspace.stopped",
+            "user:alice",
+        )
+        assert KEY.proves_refusal(told, "t1", 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"purpose": "teleport"}, "this agent does not know what 'teleport' is: update it"),
+        ({"tunnel_key": ""}, "the tunnel was offered without its key: update the server"),
+    ],
+)
+async def test_what_cannot_be_served_is_declined_with_a_sentence(
+    tmp_path: Path, changes: dict[str, str], sentence: str
+) -> None:
+    async with place(tmp_path) as here:
+        here.tunnels.offered(msgspec.structs.replace(offer("t1"), **changes), here.declined.append)
+        assert here.declined == [OfferDeclined(connection_id="t1", message=sentence)]
+
+
+async def test_nobody_who_comes_is_an_offer_declined_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tether.agent.tunnels.JOIN_S", 0.05)
+    async with place(tmp_path) as here:
+        here.joined.clear()
+        here.offered("t1")
+        while here.tunnels.ids:
+            await asyncio.sleep(0.01)
+        assert here.declined == [
+            OfferDeclined(connection_id="t1", message="nobody came to the tunnel in time")
+        ]
+        assert await here.causes() == {}

@@ -24,8 +24,8 @@ from tether.protocol.instant import Instant
 KEPT = 1024
 KEPT_S = 24 * 3600.0
 
-MAX_TOLD = 200
-"""Characters of an actor or a detail: the refusal must fit a carrier's first frame."""
+MAX_TOLD = 300
+"""Bytes of an actor or a detail: the refusal must fit a carrier's first frame."""
 
 _NOTHING = UsedNumbers()
 
@@ -52,8 +52,8 @@ class Tombstones:
         refusal = Refusal(
             code=TUNNEL_OVER,
             cause=disconnect.cause,
-            actor=disconnect.actor[:MAX_TOLD],
-            detail=disconnect.detail[:MAX_TOLD],
+            actor=_short(disconnect.actor),
+            detail=_short(disconnect.detail),
         )
         self._stones.pop(connection_id, None)
         self._stones[connection_id] = _Stone(key, refusal, now.mono + KEPT_S)
@@ -85,3 +85,7 @@ class Tombstones:
             if self._stones[oldest].until > now.mono:
                 return
             del self._stones[oldest]
+
+
+def _short(text: str) -> str:
+    return text.encode()[:MAX_TOLD].decode(errors="ignore")

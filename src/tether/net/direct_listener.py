@@ -87,6 +87,7 @@ class DirectListener:
         for sock in self._sockets:
             self._loop.remove_reader(sock.fileno())
             sock.close()
+        self._sockets = []
         await self._tasks.cancel()
 
     def _listen(self) -> None:
