@@ -20,13 +20,16 @@ from tether.attribution.classify import signal_actor
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.cli.pipes import Intake, Outlet
+from tether.cli.verdict import fact_of
 from tether.net.clock import Clock
 from tether.net.resumable import ResumableStream
 from tether.net.signals import Received
+from tether.net.surroundings import Surroundings
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
 from tether.protocol.link import State
 from tether.protocol.messages import LoginResult, Message, SessionResult
+from tether.protocol.path_commands import Over
 from tether.version import VERSION
 
 DRAIN_S = 1.0
@@ -45,6 +48,7 @@ class Bridge:
         clock: Clock,
         on_result: Callable[[SessionResult], None],
         parent: int,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """`parent` is the process that started us: ssh."""
         self._clock, self._on_result, self._parent = clock, on_result, parent
@@ -69,6 +73,7 @@ class Bridge:
             on_data=self._outlet.write,
             on_half_close=self._outlet.end,
             on_message=self._message,
+            surroundings=surroundings,
         )
 
     async def run(self) -> CloseCell:
@@ -93,6 +98,10 @@ class Bridge:
         self._noted = False
         if received.number != signal.SIGINT:  # what Ctrl-C means is for ssh to decide
             self._expect_end()
+
+    def no_way(self, over: Over) -> None:
+        """No carrier will be found any more."""
+        self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
 
     def _from_local(self, data: bytes) -> Awaitable[None] | None:
         if self.tunnel.driver.link.state is not State.OPEN:

@@ -50,6 +50,19 @@ CLIENT = (
         _CONNECT,
     ),
     Entry(
+        "port-forward",
+        "tether.cli.port_forward:port_forward",
+        "Bring ports of a workspace to this machine.",
+        _CONNECT,
+    ),
+    Entry("ping", "tether.cli.ping:ping", "Time the way to a workspace.", _NETWORK),
+    Entry(
+        "speedtest",
+        "tether.cli.speedtest:speedtest",
+        "Measure how much a tunnel to a workspace carries.",
+        _NETWORK,
+    ),
+    Entry(
         "netcheck",
         "tether.cli.netcheck:netcheck",
         "Check the way to the server and to each of its relays.",

@@ -21,6 +21,8 @@ from tether.net.clock import Clock
 from tether.net.direct import dial_direct
 from tether.net.resumable import ResumableStream
 from tether.net.streams import MessageStream
+from tether.net.surroundings import Surroundings
+from tether.net.time_watch import ClockSet, TimeEvent
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
 from tether.protocol.attachment import TunnelKey
@@ -93,7 +95,7 @@ class Connection:
             clock=self._clock,
             waits=Waits(policy_s=grant.resume_s),
         )
-        self.ways = Ways(
+        self.ways = ways = Ways(
             grant,
             stream,
             self.control,
@@ -102,17 +104,24 @@ class Connection:
             on_status=self._on_status,
             on_over=self._on_over,
         )
-        self.ways.start()
-        await self.ways.ready()
+        ways.start()
+        await ways.ready()
         self._witness = Witness(
             self.files,
             self.config.url,
             instance_id=self.control.instance_id,
             clock=self._clock,
             server=self.control,
+            on_time=self._time_passed,
+            on_network=lambda _: ways.disturbed(),
         )
         self._witness.start(grant.connection_id)
         return stream
+
+    @property
+    def surroundings(self) -> Surroundings | None:
+        """What happened to this machine, once the tunnel is up."""
+        return None if self._witness is None else self._witness.surroundings
 
     async def close(self, seen: Seen | None = None) -> None:
         """Report what was `seen` of the end, if anything was, and leave."""
@@ -127,6 +136,11 @@ class Connection:
             if self._stream is not None:
                 await self._stream.close(1000, "the client has left")
             await self.control.leave()
+
+    def _time_passed(self, event: TimeEvent) -> None:
+        # A process that was stopped has lost nothing, but judges its peers by the time it missed.
+        if self.ways is not None and not isinstance(event, ClockSet):
+            self.ways.disturbed()
 
     async def _dial_control(self) -> MessageStream:
         return await dial(

@@ -268,7 +268,8 @@ class UdpForward(asyncio.DatagramProtocol):
         forward = self._traffic.forward
         try:
             process = await self._connection.create_process(subsystem=SUBSYSTEM, encoding=None)
-            process.stdin.write(line(UdpOpen(host=forward.host, port=forward.remote_port)))
+            with contextlib.suppress(OSError):  # one that refuses has said so, and may be closed
+                process.stdin.write(line(UdpOpen(host=forward.host, port=forward.remote_port)))
             opened = read_opened(await process.stdout.readline())
             if opened.error:
                 raise Garbage(opened.error)

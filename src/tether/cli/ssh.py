@@ -26,6 +26,7 @@ from tether.cli.ssh_options import executable, options
 from tether.config import ConfigError, client_files, load
 
 RESULT_FILE = "TETHER_RESULT_FILE"
+QUIET = "TETHER_QUIET"
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores and a child must not."""
 
@@ -52,6 +53,9 @@ class SshCommand(click.Command):
 @click.option("-R", "remote", multiple=True, metavar="SPEC", help="Forward a remote port.")
 @click.option("-D", "dynamic", multiple=True, metavar="SPEC", help="Forward as a SOCKS proxy.")
 @click.option("-v", "verbose", count=True, help="Let ssh tell what it does.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Say nothing while a lost connection is being resumed."
+)
 @click.option("-o", "more", multiple=True, metavar="OPTION", help="Any option of ssh_config.")
 @click.argument("name")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -103,6 +107,8 @@ def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int
     with tempfile.TemporaryDirectory(prefix="tether-", ignore_cleanup_errors=True) as directory:
         result_file = Path(directory, "result.json")
         env = {**os.environ, RESULT_FILE: str(result_file)}
+        if given["quiet"]:
+            env[QUIET] = "1"
         status = run_child([*argv, "--", f"{host}{SUFFIX}", *command], env)
         code, line = exit_code(status, read_result(result_file))
     if line:

@@ -12,18 +12,12 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tether.attribution.classify import classify
-from tether.attribution.disconnect import CloseCell
-from tether.attribution.explain import explain
-from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Initiator, Party
 from tether.cli.bridge import Bridge
-from tether.cli.control import Control
-from tether.cli.device_key import ensure_device_key
+from tether.cli.connection import Connection
+from tether.cli.control import Seen
 from tether.cli.failure import (
     EXIT_CONNECTION_FAILED,
     EXIT_USAGE,
@@ -31,37 +25,24 @@ from tether.cli.failure import (
     os_failure,
     set_up_logging,
 )
-from tether.cli.host_keys import Judgement, Pin, check, workspace_name
+from tether.cli.host_keys import workspace_name
 from tether.cli.pipes import NonBlocking
-from tether.config import ClientFiles, ConfigError, client_files, load, write_atomically
+from tether.cli.trust import trust
+from tether.cli.verdict import Outcome, judge, say
+from tether.config import ClientFiles, ConfigError
 from tether.net.clock import Clock, SystemClock
-from tether.net.resumable import Carrier, ResumableStream
+from tether.net.resumable import ResumableStream
 from tether.net.signals import Received, SignalWatcher, block
-from tether.net.streams import DialFailed, MessageStream
-from tether.net.tunnel import dial_relay
-from tether.net.ws_client import dial
-from tether.protocol.attachment import TunnelKey
-from tether.protocol.detached import Waits
-from tether.protocol.messages import MAX_CONTROL_MESSAGE, SessionResult, TunnelGrant
-from tether.protocol.tunnel_events import CarrierUp, PathEvent
+from tether.net.streams import DialFailed
+from tether.net.surroundings import Surroundings
+from tether.protocol.messages import Redraw, SessionResult, TunnelGrant
+from tether.protocol.path_commands import Carried, Over, Status
+
+if TYPE_CHECKING:
+    from tether.cli.view import View
 
 RESULT_FILE = "TETHER_RESULT_FILE"
 """Names a file for `tether ssh`: how the remote command ended, and why the connection did."""
-
-
-ONE_CARRIER = Waits(vanished_s=0.0, policy_s=0.0)
-"""There is no second carrier to wait for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What to tell the user, and the exit code."""
-
-    by: str
-    """"local", "remote" or "failed": who ended the connection, or that none came up."""
-    cause: str = ""
-    sentence: str = ""
-    code: int = 0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,6 +71,8 @@ class Proxy:
         self._clock: Clock = SystemClock()
         self._parent = os.getppid()
         self._bridge: Bridge | None = None
+        self._view: View | None = None
+        self._told = ""
         self._connecting: asyncio.Task[Any] | None = None
         self._result = ResultFile(env.get(RESULT_FILE, ""))
 
@@ -112,55 +95,30 @@ class Proxy:
 
     async def _connect(self) -> Outcome:
         self._workspace = workspace_name(self._host)
-        config, files = load(self._env), client_files(self._env)
-        public_key = ensure_device_key(files)
-        control = Control(
-            lambda: dial(config.control_url, token=config.token, max_size=MAX_CONTROL_MESSAGE),
-            self._clock,
+        connection = Connection(
+            self._workspace,
+            self._env,
+            clock=self._clock,
+            on_grant=self._granted,
+            on_status=self._show,
+            on_over=self._no_way,
         )
+        seen: Seen | None = None
         try:
-            await control.connect()
-            grant = await control.request_tunnel(self._workspace, public_key)
-            self._result.update(connection_id=grant.connection_id)
-            self._trust(files, grant)
-            carrier = await dial_relay(grant.relay_url, grant.ticket)
-            bridge = self._open(self._stream(grant, carrier))
+            bridge = self._open(await connection.open(), connection.surroundings)
             with NonBlocking(0, 1):
                 cell = await bridge.run()
-            outcome = judge(cell, bridge.left_for, self._workspace, bridge.refusal)
+            if self._view is not None:
+                self._view.close()
+            outcome = judge(cell, bridge.left_for, self._workspace, bridge.refusal, told=self._told)
             self._tell(outcome)
-            await control.report(grant.connection_id, bridge.tunnel)
+            seen = bridge.tunnel
             return outcome
         finally:
             self._connecting = None
-            await control.leave()
+            await connection.close(seen)
 
-    def _stream(self, grant: TunnelGrant, carrier: MessageStream) -> ResumableStream:
-        stream = ResumableStream(
-            me=Party.CLIENT,
-            connection_id=grant.connection_id,
-            key=TunnelKey.read(grant.tunnel_key),
-            clock=self._clock,
-            waits=ONE_CARRIER,
-        )
-
-        def happened(event: PathEvent) -> None:
-            if isinstance(event, CarrierUp):
-                asyncio.get_running_loop().call_soon(stream.use, event.carrier)
-
-        stream.listen(happened)
-        stream.add(
-            Carrier(
-                number=1,
-                method=ConnectionMethod.DERP,
-                where=grant.region,
-                stream=carrier,
-                peer=Party.RELAY,
-            )
-        )
-        return stream
-
-    def _open(self, stream: ResumableStream) -> Bridge:
+    def _open(self, stream: ResumableStream, surroundings: Surroundings | None) -> Bridge:
         self._bridge = Bridge(
             stream,
             stdin=0,
@@ -168,18 +126,40 @@ class Proxy:
             clock=self._clock,
             on_result=self._session_ended,
             parent=self._parent,
+            surroundings=surroundings,
         )
         return self._bridge
 
-    def _trust(self, files: ClientFiles, grant: TunnelGrant) -> None:
-        judged = check(files, self._workspace, Pin(grant.workspace_id, grant.host_key))
-        if judged is Judgement.OTHER_WORKSPACE:
-            say(
-                f"{self._workspace} is another workspace than the one of that name used before; "
-                "its host key is pinned anew"
-            )
-        if grant.certificate:
-            write_atomically(files.certificate, f"{grant.certificate.strip()}\n", mode=0o644)
+    def _granted(self, files: ClientFiles, grant: TunnelGrant) -> None:
+        self._result.update(connection_id=grant.connection_id)
+        trust(files, self._workspace, grant)
+
+    def _show(self, status: Status) -> None:
+        if self._view is None:
+            if isinstance(status, Carried):
+                return  # nothing was lost so far, and nothing is imported to say so
+            self._view = self._new_view()
+        self._view.show(status)
+
+    def _new_view(self) -> View:
+        from tether.cli.view import QUIET, NoScreen, StderrScreen, View
+
+        quiet = self._env.get(QUIET, "") not in ("", "0")
+        return View(
+            self._workspace,
+            NoScreen() if quiet else StderrScreen(),
+            now=lambda: self._clock.now().mono,
+            redraw=self._redraw,
+        )
+
+    def _redraw(self) -> None:
+        if self._bridge is not None:
+            self._bridge.tunnel.send(Redraw())
+
+    def _no_way(self, over: Over) -> None:
+        if self._bridge is not None:
+            self._told = over.message
+            self._bridge.no_way(over)
 
     def _signalled(self, received: Received) -> None:
         if self._bridge is not None:
@@ -200,26 +180,6 @@ class Proxy:
         self._result.update(by=outcome.by, cause=outcome.cause, sentence=outcome.sentence)
         if outcome.sentence:
             say(outcome.sentence, in_session=self._bridge is not None)
-
-
-def judge(cell: CloseCell, left_for: str, workspace: str, refusal: str = "") -> Outcome:
-    """What the end of a tunnel means for the user of the local `ssh`.
-
-    Args:
-        cell: what is known of the end.
-        left_for: the actor, if we left while ssh was still there.
-        workspace: the name to use in sentences.
-        refusal: why ssh was not let in; ssh then leaves by itself.
-    """
-    disconnect = classify(ConnectType.AGENT_TO_CLIENT, cell.facts).disconnect
-    sentence = explain(disconnect, workspace).sentence
-    if refusal:
-        return Outcome("failed", disconnect.cause, refusal, EXIT_CONNECTION_FAILED)
-    if left_for:
-        return Outcome("local", disconnect.cause, sentence, EXIT_CONNECTION_FAILED)
-    if disconnect.initiator is Initiator.CLIENT and disconnect.expected:
-        return Outcome("local", disconnect.cause)
-    return Outcome("remote", disconnect.cause, sentence, EXIT_CONNECTION_FAILED)
 
 
 _RESULT_KEYS = ("connection_id", "exit_code", "exit_signal", "cause", "sentence", "by")
@@ -251,13 +211,3 @@ class ResultFile:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.write(self._file, json.dumps(self._fields).encode() + b"\n")
-
-
-def say(sentence: str, *, in_session: bool = False) -> None:
-    """One line on stderr, also where ssh holds the terminal in raw mode."""
-    terminal = os.isatty(2)
-    start, end = ("\r\n" if in_session and terminal else ""), ("\r\n" if terminal else "\n")
-    line = "".join(c if c.isprintable() else " " for c in sentence)
-    with contextlib.suppress(OSError):  # it may be that nobody is left to read it
-        sys.stderr.write(f"{start}tether: {line}{end}")
-        sys.stderr.flush()

@@ -1,8 +1,8 @@
 """Finds and keeps the carriers of one tunnel: performs what `protocol.paths` decides.
 
 Law: decides nothing. Dials are tasks with an owner, and a stream that came up too late is closed. What
-the machine asks of the server goes through `cli.control`, whose answers are handed to `word`. The watch
-over network and sleep begins when the tunnel is up: `ssh` need not wait for it.
+the machine asks of the server goes through `cli.control`, whose answers are handed to `word`. Whoever
+watches over this machine's network and sleep tells `disturbed`.
 """
 
 from __future__ import annotations
@@ -49,9 +49,6 @@ from tether.protocol.tunnel_events import (
     RelayRestarting,
 )
 
-WATCH_AFTER_S = 1.0
-"""How long after the first carrier the watch over network and sleep begins."""
-
 
 class Dialler(Protocol):
     """How streams are opened; both raise `DialFailed`."""
@@ -88,9 +85,8 @@ class Ways:
         self._performing = False
         self._timer: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._stop_watching: Callable[[], None] = lambda: None
-        self._watch_timer: asyncio.TimerHandle | None = None
         self._turned_away = ""
+        self._closed = False
         relay = None
         if grant.relay_url:
             relay = RelayTicket(grant.relay_url, grant.ticket, grant.region)
@@ -114,11 +110,9 @@ class Ways:
 
     async def close(self) -> None:
         """Stop looking. The carriers are the stream's, and end with it."""
-        self._control.on_word = lambda _: None
-        for timer in (self._timer, self._watch_timer):
-            if timer is not None:
-                timer.cancel()
-        self._stop_watching()
+        self._closed, self._control.on_word = True, lambda _: None
+        if self._timer is not None:
+            self._timer.cancel()
         self._ready.cancel()
         await self._tasks.cancel()
 
@@ -148,6 +142,8 @@ class Ways:
 
     def disturbed(self) -> None:
         """The network changed, or this machine slept."""
+        if self._closed:
+            return
         self._control.doubt()
         self._perform(self._paths.disturbed(self._now()))
 
@@ -228,7 +224,6 @@ class Ways:
     def _used(self) -> None:
         if not self._ready.done():
             self._ready.set_result(None)
-            self._watch_timer = self._loop.call_later(WATCH_AFTER_S, self._watch)
 
     def _over(self, over: Over) -> None:
         self._pending.clear()
@@ -271,11 +266,6 @@ class Ways:
         deadline = self._paths.deadline()
         if deadline is not None and not self._stream.over:
             self._timer = self._loop.call_later(max(0.0, deadline - self._now()), self._tick)
-
-    def _watch(self) -> None:
-        from tether.cli.disturbances import watch  # not needed by a command that is quick
-
-        self._stop_watching = watch(self.disturbed)
 
     def _now(self) -> float:
         return self._clock.now().mono
