@@ -8,6 +8,7 @@ it, whatever came up; the report of the end comes before it, while the way to th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from tether.attribution.vocabulary import Party, Purpose
 from tether.cli.control import Control, Seen, ended
@@ -22,7 +23,6 @@ from tether.net.direct import dial_direct
 from tether.net.resumable import ResumableStream
 from tether.net.streams import MessageStream
 from tether.net.surroundings import Surroundings
-from tether.net.time_watch import ClockSet, TimeEvent
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
 from tether.protocol.attachment import TunnelKey
@@ -30,6 +30,9 @@ from tether.protocol.detached import Waits
 from tether.protocol.message import Garbage
 from tether.protocol.messages import MAX_CONTROL_MESSAGE, TunnelGrant
 from tether.protocol.path_commands import Over, Status
+
+if TYPE_CHECKING:
+    from tether.net.time_watch import TimeEvent
 
 
 class RealDialler:
@@ -138,6 +141,8 @@ class Connection:
             await self.control.leave()
 
     def _time_passed(self, event: TimeEvent) -> None:
+        from tether.net.time_watch import ClockSet  # imported by now, but not paid for by `ssh`
+
         # A process that was stopped has lost nothing, but judges its peers by the time it missed.
         if self.ways is not None and not isinstance(event, ClockSet):
             self.ways.disturbed()

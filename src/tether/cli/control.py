@@ -13,8 +13,9 @@ import os
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
+
+import msgspec
 
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -77,20 +78,17 @@ class Seen(Protocol):
     def cell(self) -> CloseCell: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Unasked:
+class Unasked(msgspec.Struct, frozen=True):
     """The question for this carrier did not reach the server, or its answer did not reach us."""
 
     carrier: int
 
 
-@dataclass(frozen=True, slots=True)
-class Back:
+class Back(msgspec.Struct, frozen=True):
     """The server can be asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnedAway:
+class TurnedAway(msgspec.Struct, frozen=True):
     """The server will not have us any more: no further link is dialled. `message` says why."""
 
     message: str
