@@ -16,7 +16,6 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from tether.attribution import evidence as ev
-from tether.attribution.classify import signal_actor
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.cli.pipes import Intake, Outlet
@@ -128,6 +127,8 @@ class Bridge:
             return
         if self.tunnel.driver.link.state is State.OPEN:
             self._note(self._signal)
+            from tether.attribution.classify import signal_actor  # see verdict.py
+
             self.left_for = signal_actor(self._signal.signal, self._signal.sender)
             self.tunnel.driver.leave("client.closed", actor=self.left_for)
         self._outlet.abandon()

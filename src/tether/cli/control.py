@@ -18,9 +18,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from tether.attribution import evidence as ev
-from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Party, Purpose, StreamEnd, Vantage
 from tether.cli.failure import Failure
 from tether.net.clock import Clock
@@ -380,6 +378,9 @@ class Control:
     def _why(self, live: _Live) -> str:
         if live.goodbye is not None and live.goodbye.detail:
             return live.goodbye.detail
+        from tether.attribution.classify import classify  # see verdict.py
+        from tether.attribution.explain import explain
+
         cell = live.driver.cell
         return explain(classify(ConnectType.CLIENT_TO_SERVER, cell.facts).disconnect).sentence
 

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes import UNKNOWN
-from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
-from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Initiator, Party, Vantage
 from tether.cli.failure import EXIT_CONNECTION_FAILED
 from tether.protocol.path_commands import Over
@@ -45,6 +43,10 @@ def judge(
         refusal: why ssh was not let in; ssh then leaves by itself.
         told: the server's own words about the end.
     """
+    # The rules are read at the end, when nobody waits for us: 15 ms of each start.
+    from tether.attribution.classify import classify
+    from tether.attribution.explain import explain
+
     disconnect = classify(ConnectType.AGENT_TO_CLIENT, cell.facts).disconnect
     sentence = explain(disconnect, workspace).sentence
     if told and disconnect.cause == UNKNOWN:
