@@ -218,7 +218,7 @@ def test_sigkill_to_the_agent_that_returns(own_stack: Stack) -> None:
     with stack.one_new_row(seconds=40) as row:
         ssh = running(stack)
         stack.agent.stop(signal.SIGKILL)
-        assert ssh.wait(20) == 255
+        assert ssh.wait(30) == 255  # it is given 15 s to come back
         stack.start_agent()
     assert (truth(row), row["disconnect_cause"]) == (AGENT_CRASHED, "agent.killed")
     assert truth(ended_control(stack, control)) == AGENT_CRASHED
@@ -234,28 +234,27 @@ def test_sigkill_to_the_agent_that_never_returns(own_stack: Stack) -> None:
     assert (truth(row), row["disconnect_cause"]) == (AGENT_CRASHED, "agent.vanished")
 
 
-def test_sigterm_to_the_server(own_stack: Stack) -> None:
+def test_sigterm_to_the_server_ends_control_links_and_no_session(own_stack: Stack) -> None:
     stack, want = own_stack, ("server_shutdown", "server", True)
     control = open_control(stack)
     before = stack.ids()
     ssh = running(stack)
-    assert stack.server.stop() == 0
-    assert ssh.wait(15) == 255
-    stack.start_server()
-
-    def closed() -> list[dict[str, Any]] | None:  # the agent reports it when it is back
+    try:
+        assert stack.server.stop() == 0
+        stack.start_server()
+        assert truth(ended_control(stack, control)) == want
+        lines = list(stack.agent.events("disconnected from server"))
+        assert [truth(line) for line in lines] == [want]
+        assert ssh.poll() is None
         new = [r for r in stack.connections() if r["id"] not in before]
-        tunnels = [r for r in new if r["connect_type"] == "agent_to_client"]
-        return new if all(r["disconnected_at"] for r in tunnels) else None
-
-    rows = wait_for("the tunnel's row to close", closed)
-    (row,) = [r for r in rows if r["connect_type"] == "agent_to_client"]
-    assert truth(row) == want
-    assert truth(ended_control(stack, control)) == want
-    client = [r for r in rows if r["connect_type"] == "client_to_server"]
-    assert {truth(r) for r in client} == {want}
-    lines = list(stack.agent.events("disconnected from server"))
-    assert [truth(line) for line in lines] == [want]
+        assert [r["disconnected_at"] for r in new if r["connect_type"] == "agent_to_client"] == [
+            None
+        ]
+        client = [r for r in new if r["connect_type"] == "client_to_server"]
+        assert truth(client[-1]) == want  # the link that the server ended, not the next one
+    finally:
+        ssh.terminate()
+        ssh.wait(20)
 
 
 def test_sigkill_to_the_server_that_returns(own_stack: Stack) -> None:
