@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 HOST_KEY_FILE = "ssh_host_ed25519_key"
 
@@ -25,6 +26,13 @@ class HostKey:
 
     key: asyncssh.SSHKey
     public_line: str
+
+    @property
+    def signer(self) -> Ed25519PrivateKey:
+        """The same key, for what is signed outside SSH."""
+        key = self.key.pyca_key
+        assert isinstance(key, Ed25519PrivateKey), "made or read as one"
+        return key
 
 
 def load_or_create(data_dir: Path) -> HostKey:

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tether.agent.probe import Probe
-from tether.agent.serving import ConnectionEnd
-from tether.attribution import evidence as ev
-from tether.attribution.classify import classify
+from tether.agent.serving import ConnectionEnd, end_of
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.log import disconnected, get_logger
+from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.resumable import ResumableStream
 from tether.protocol.messages import TunnelOffer
@@ -32,43 +29,13 @@ class Probes:
         """Serve one tunnel to its end."""
         connected_at = self._clock.now()
         probe = self._probes[offer.connection_id] = Probe(stream, clock=self._clock)
-        cell, tunnel = probe.tunnel.cell, probe.tunnel
         try:
             await probe.run()
         finally:
             del self._probes[offer.connection_id]
             now = self._clock.now()
-            if not cell.ended:
-                cell.offer(
-                    ev.InternalFailure(
-                        vantage=Vantage.AGENT,
-                        at=now.wall,
-                        party=Party.AGENT,
-                        what="cancelled without a cause",
-                    )
-                )
-            disconnected(
-                _log,
-                "probe closed",
-                classify(ConnectType.AGENT_TO_CLIENT, cell.facts).disconnect,
-                connection_id=offer.connection_id,
-                connection_method=str(stream.method),
-                duration_s=round(now.mono - connected_at.mono, 3),
-                rx_bytes=tunnel.rx_bytes,
-                tx_bytes=tunnel.tx_bytes,
-                user=offer.user,
-                client_ip=offer.client_ip,
-            )
-        return ConnectionEnd(
-            connection_id=offer.connection_id,
-            cell=cell,
-            connected_at=connected_at,
-            ended_at=now,
-            rx_bytes=tunnel.rx_bytes,
-            tx_bytes=tunnel.tx_bytes,
-            user=offer.user,
-            client_ip=offer.client_ip,
-        )
+            end = end_of(_log, "probe closed", probe.tunnel, offer, connected_at, now)
+        return end
 
     def end(
         self,

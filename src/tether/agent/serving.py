@@ -1,6 +1,6 @@
 """What serves a tunnel: the same few calls, whatever the tunnel is for.
 
-Law: an interface, and what comes back when a served tunnel is over.
+Law: an interface, and what comes back, and is logged, when a served tunnel is over.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.log import Logger, disconnected
 from tether.net.resumable import ResumableStream
+from tether.net.tunnel import TunnelEnd
 from tether.protocol.instant import Instant
 from tether.protocol.messages import TunnelOffer
 
@@ -28,6 +33,52 @@ class ConnectionEnd:
     tx_bytes: int
     user: str
     client_ip: str
+
+
+def end_of(
+    log: Logger,
+    event: str,
+    tunnel: TunnelEnd,
+    offer: TunnelOffer,
+    connected_at: Instant,
+    now: Instant,
+) -> ConnectionEnd:
+    """What came of a tunnel that is over, and its one log line `event`.
+
+    A cell without a cause is one of a task that was cancelled without any: a failure of ours.
+    """
+    cell = tunnel.cell
+    if not cell.ended:
+        cell.offer(
+            ev.InternalFailure(
+                vantage=Vantage.AGENT,
+                at=now.wall,
+                party=Party.AGENT,
+                what="cancelled without a cause",
+            )
+        )
+    disconnected(
+        log,
+        event,
+        classify(ConnectType.AGENT_TO_CLIENT, cell.facts).disconnect,
+        connection_id=offer.connection_id,
+        connection_method=str(tunnel.stream.method),
+        duration_s=round(now.mono - connected_at.mono, 3),
+        rx_bytes=tunnel.rx_bytes,
+        tx_bytes=tunnel.tx_bytes,
+        user=offer.user,
+        client_ip=offer.client_ip,
+    )
+    return ConnectionEnd(
+        connection_id=offer.connection_id,
+        cell=cell,
+        connected_at=connected_at,
+        ended_at=now,
+        rx_bytes=tunnel.rx_bytes,
+        tx_bytes=tunnel.tx_bytes,
+        user=offer.user,
+        client_ip=offer.client_ip,
+    )
 
 
 class TunnelServing(Protocol):

@@ -24,6 +24,7 @@ from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh_connection import server_options
 from tether.agent.ssh_settings import Shared, SshSettings as SshSettings
 from tether.agent.terminal_service import TerminalService
+from tether.agent.terminals import Terminals
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import Disconnect
@@ -98,6 +99,11 @@ class SshServer:
             ides=lambda: len(self._shared.ide.sessions),
             terminals=lambda: len(self._terminals.current),
         )
+
+    @property
+    def terminals(self) -> Terminals:
+        """The reconnecting terminals that take attaches now."""
+        return self._terminals.current
 
     @property
     def live(self) -> Mapping[str, TunnelOffer]:

@@ -89,18 +89,23 @@ class CauseProtocol(WebSocketsSansIOProtocol):
             self.lost = StreamLost(how, counters=self.counters(), **more)
 
 
+SUBPROTOCOL, BEARER = "tether", "tether-bearer."
+
+
 class ServerStream:
     """A `MessageStream` that was accepted: an ASGI WebSocket served by `CauseProtocol`."""
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
         self._receive, self._send = receive, send
         self._protocol: CauseProtocol = scope["extensions"]["tether"]
+        offered = scope.get("subprotocols", ())
+        self._subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
 
     async def accept(self) -> None:
         """Complete the upgrade. Call once, first; or `refuse`. Raises `StreamLost`."""
         await self._receive()
         try:
-            await self._send({"type": "websocket.accept"})
+            await self._send({"type": "websocket.accept", "subprotocol": self._subprotocol})
         except (ClientDisconnected, RuntimeError) as gone:
             raise self._lost() from gone
 
@@ -151,3 +156,20 @@ class ServerStream:
     def _lost(self, own_code: int | None = None) -> StreamLost:
         lost = self._protocol.lost
         return lost if lost is not None else StreamLost(StreamEnd.CLOSED, close_code=own_code)
+
+
+def bearer(scope: Any) -> str:
+    """The bearer token of an upgrade, "" where there is none.
+
+    A page in a browser cannot set a header on a WebSocket: it offers the subprotocols `tether` and
+    `tether-bearer.TOKEN`, and is answered the first.
+    """
+    headers = dict(scope["headers"])
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return str(token).strip()
+    offered = (str(word) for word in scope.get("subprotocols", ()))
+    return next(
+        (word.removeprefix(BEARER) for word in offered if word.startswith(BEARER)),
+        "",
+    )

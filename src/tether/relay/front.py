@@ -17,7 +17,7 @@ from tether.net.relay import Relay
 from tether.net.relay_counts import RelayCounts
 from tether.net.relay_tickets import TicketGate, TicketRefused
 from tether.net.streams import StreamLost
-from tether.net.ws_server import ServerStream
+from tether.net.ws_server import ServerStream, bearer
 
 PATH = "/derp"
 
@@ -55,7 +55,7 @@ class RelayFront:
             await stream.refuse(404, _error("not_found", "legs are dialled at /derp"))
             return
         try:
-            ticket = self._gate.redeem(_bearer(scope))
+            ticket = self._gate.redeem(bearer(scope))
         except TicketRefused as refused:
             self._counts.refused(refused.code)
             _log.info("leg refused", code=refused.code, client_ip=client_ip)
@@ -87,14 +87,6 @@ async def _answer(send: Any, status: int, body: bytes, kind: str = "application/
     headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _bearer(scope: Any) -> str:
-    for key, value in scope["headers"]:
-        if key == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            return str(token).strip() if scheme.lower() == "bearer" else ""
-    return ""
 
 
 def _error(code: str, message: str) -> bytes:

@@ -32,6 +32,7 @@ from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
 from tether.agent.probes import Probes
 from tether.agent.reconnecting_pty import PtySettings
+from tether.agent.sealed_terminals import SealedTerminals
 from tether.agent.sshd import SshServer, SshSettings
 from tether.agent.stop_script import StopScript
 from tether.agent.supervisor import Identity, Supervisor
@@ -188,13 +189,25 @@ def _build(
 ) -> _Built:
     metrics = AgentMetrics()
 
+    def report(item: ReportItem) -> None:
+        journal.post(item)
+
     ssh = _ssh(settings, host_key, journal, clock, watch, metrics)
     tunnels = Tunnels(
         ssh=ssh,
         journal=journal,
         clock=clock,
         dial=dial_relay,
-        others={Purpose.PROBE: Probes(clock=clock)},
+        others={
+            Purpose.PROBE: Probes(clock=clock),
+            Purpose.TERMINAL: SealedTerminals(
+                terminals=lambda: ssh.terminals,
+                host_key=host_key.signer,
+                workspace=lambda: ssh.settings.workspace,
+                clock=clock,
+                on_item=report,
+            ),
+        },
         vanished_s=settings.resume_vanished_s,
     )
     door = _door(settings, tunnels)

@@ -11,8 +11,8 @@ from typing import Any
 from tether.net.relay import Relay
 from tether.net.relay_tickets import TicketGate, TicketRefused
 from tether.net.streams import StreamLost
-from tether.net.ws_server import ServerStream
-from tether.server.handshake import STOPPING, Handshakes, bearer, error_body
+from tether.net.ws_server import ServerStream, bearer
+from tether.server.handshake import STOPPING, Handshakes, error_body
 from tether.server.hub import Hub
 
 CONTROL_PATH, RELAY_PATH = "/api/v1/control", "/derp"

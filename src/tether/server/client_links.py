@@ -12,6 +12,8 @@ import secrets
 import uuid
 from dataclasses import dataclass
 
+from asyncssh import SSHKey
+
 from tether.attribution.vocabulary import (
     ConnectionMethod,
     ConnectionType,
@@ -23,6 +25,7 @@ from tether.attribution.vocabulary import (
 from tether.log import get_logger
 from tether.net.driver import LinkDriver
 from tether.net.relay_tickets import TICKET_LIFE_S
+from tether.net.sealed import read_public_line
 from tether.net.tasks import Tasks
 from tether.protocol.messages import (
     CarrierDenied,
@@ -312,10 +315,7 @@ class ClientLinks:
                 "unknown_purpose",
                 f"this server knows no tunnel for {request.purpose[:40]!r}: update the server",
             )
-        try:
-            key = read_public_key(request.public_key)
-        except BadPublicKey as wrong:
-            raise Denied("bad_public_key", f"{wrong}: make a new device key") from wrong
+        key = _announced(request)
         name, identity = request.workspace, link.opening.identity
         found = await self._directory.by_name(name, identity) if NAME.fullmatch(name) else None
         if found is None:
@@ -329,6 +329,8 @@ class ClientLinks:
             raise Denied("agent_not_connected", await self._why_absent(found))
         if not found.host_key:
             raise Denied("no_host_key", f"the agent of workspace {name} has announced no host key")
+        if isinstance(key, str):
+            return _Wanted(found, key, certificate="")
         certificate = self._ca.certify(
             key,
             user=link.user,
@@ -348,6 +350,17 @@ class ClientLinks:
         ended = await self._lines.log.last_agent_end(workspace.workspace_id)
         why = f"last seen {seen}: {ended}" if ended else f"last seen {seen}"
         return f"the agent of workspace {name} is not connected ({why})"
+
+
+def _announced(request: TunnelRequest) -> SSHKey | str:
+    """The key that the client will prove: of SSH, or of a sealed channel as its own line."""
+    try:
+        if request.purpose == Purpose.TERMINAL:
+            read_public_line(request.public_key)
+            return request.public_key
+        return read_public_key(request.public_key)
+    except (BadPublicKey, ValueError) as wrong:
+        raise Denied("bad_public_key", f"{wrong}: make a new device key") from wrong
 
 
 def _tunnel_key() -> str:

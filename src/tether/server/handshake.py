@@ -15,7 +15,7 @@ from typing import Any
 from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.streams import StreamLost
-from tether.net.ws_server import ServerStream
+from tether.net.ws_server import ServerStream, bearer
 from tether.protocol.messages import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,
@@ -198,12 +198,6 @@ def header(scope: Any, name: bytes) -> str:
     """The first header of this name, "" where there is none."""
     values = [value for key, value in scope["headers"] if key == name]
     return values[0].decode("latin-1") if values else ""
-
-
-def bearer(scope: Any) -> str:
-    """The bearer token of a request, "" where there is none."""
-    scheme, _, token = header(scope, b"authorization").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def unpack_control(raw: bytes | memoryview) -> Message:
