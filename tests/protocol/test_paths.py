@@ -751,3 +751,9 @@ def test_whatever_happens_attempts_are_bounded_and_something_is_always_under_way
     for what, which in steps:
         if not world.over:
             world.step(what, which)
+
+
+def test_a_ticket_is_never_printed() -> None:
+    assert repr(DialRelay(1, FRA)) == (
+        "DialRelay(number=1, relay=RelayTicket(url='wss://fra', region='fra'))"
+    )
