@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.agent.support import World
+from tests.support.resumable import relayed
+from tests.support.streams import Cable
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Party
+from tether.net.streams import StreamLost
 
 ROUNDS = 150
 
@@ -58,8 +61,25 @@ async def test_a_packet_that_was_tampered_with_is_the_clients_fault(agent: World
 
 async def test_a_tunnel_frame_that_is_none_is_the_clients_fault(agent: World) -> None:
     client = agent.tunnel()
+    await client.stream.send(b"\x07what is this")
+    assert await agent.cause() == "client.protocol_error"
+
+
+async def test_a_carrier_frame_that_is_none_is_the_clients_fault(agent: World) -> None:
+    client = agent.tunnel()
+    await client.until(lambda: bool(client.data))
     await client.cable_end.send(b"\x07what is this")
     assert await agent.cause() == "client.protocol_error"
+
+
+async def test_garbage_before_an_attach_ends_its_carrier_only(agent: World) -> None:
+    async with await agent.connect() as client:
+        cable = Cable(delay=0.0)
+        agent.served[0].add(relayed(2, cable.left))
+        await cable.right.send(b"\x07what is this")
+        with pytest.raises(StreamLost):
+            await cable.right.recv()
+        assert (await client.run("echo still here")).stdout == "still here\n"
 
 
 # -- nearly right: what a client really sends, with a few bytes changed -----------------------------

@@ -479,8 +479,8 @@ async def test_a_killed_agent_is_explained_by_its_next_run(tmp_path: Path) -> No
         assert sorted(second.hello.open_connections) == ["link-1", "t1"]
         await second.until(lambda: {"t1", "link-1"} <= causes(played).keys())
         assert causes(played) == {
-            "t1": ("agent.crashed", ""),
-            "link-1": ("agent.crashed", ""),
+            "t1": ("agent.killed", "signal:9"),
+            "link-1": ("agent.killed", "signal:9"),
         }
         first_hello = link.hello
         assert first_hello is not None
