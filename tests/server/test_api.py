@@ -68,6 +68,9 @@ ROW = {
     "exit_signal": None,
     "rule": "agent-came-back",
     "incident_id": None,
+    "confidence": "high",
+    "proximate_cause": "client.unreachable",
+    "root_event_id": "77" * 16,
     "revision": 1,
 }
 
@@ -509,6 +512,16 @@ async def test_a_connection_is_explained_by_a_prefix_of_its_id(api: Api) -> None
         "file_operations": [AUDIT],
         "path_events": [PATH],
         "path_events_total": 7,
+        "explains": [
+            {
+                "connection_id": "88" * 16,
+                "connect_type": "agent_to_client",
+                "workspace": "dev",
+                "user": "bob",
+                "disconnected_at": NOW,
+                "disconnect_cause": "agent.crashed",
+            }
+        ],
     }
     api.server.connlog.rows.append({**ROW, **told})
     answer = await api.admin.get("/api/v1/connections/3f2")
@@ -706,6 +719,7 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("GET", "/api/v1/connections/{connection_id}/files"),
         ("GET", "/api/v1/connections/{connection_id}/forwards"),
         ("GET", "/api/v1/derp-map"),
+        ("GET", "/api/v1/report"),
         ("GET", "/api/v1/tokens"),
         ("GET", "/api/v1/users"),
         ("GET", "/api/v1/whoami"),
@@ -714,6 +728,7 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("GET", "/healthz"),
         ("GET", "/metrics"),
         ("GET", "/readyz"),
+        ("POST", "/api/v1/report/rejudge"),
         ("POST", "/api/v1/tokens"),
         ("POST", "/api/v1/users"),
         ("POST", "/api/v1/workspaces"),
