@@ -43,6 +43,14 @@ bench: dev  ## speed, side by side with OpenSSH's sshd (ARGS="--rounds 5")
 	$(PYTHON_BIN)/python $(BENCH) $(ARGS)
 endif
 
+.PHONY: gauntlet
+gauntlet: dev  ## end connections for real, in every way, and see whether the log tells it right (ARGS="--only oom")
+	$(PYTHON_BIN)/python -m tether_gauntlet $(ARGS)
+
+.PHONY: survival
+survival: dev  ## what a session and a 1 GB rsync live through, with the gaps (ARGS="--megabytes 50")
+	$(PYTHON_BIN)/python -m tether_gauntlet.survival $(ARGS)
+
 .PHONY: lock
 lock:  ## write the lock files from pyproject.toml (ARGS=--upgrade takes the newest)
 	scripts/lock.sh $(ARGS)
