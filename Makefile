@@ -17,8 +17,12 @@ up:  ## run everything on this machine: server, relay, and an agent for it (ARGS
 	@exec $(PYTHON_BIN)/tether up $(ARGS)
 
 .PHONY: test
-test: dev  ## all tests (ARGS="-k expression tests/net")
-	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: dev  ## all tests but those of `make lab` (ARGS="-k expression tests/net")
+	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "not lab" $(ARGS)
+
+.PHONY: lab
+lab: dev  ## tests between hosts in network namespaces: root on Linux, else skipped with the reason
+	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile tests/lab $(ARGS)
 
 .PHONY: check
 check: dev  ## lint, format, types, imports, generated docs

@@ -24,20 +24,13 @@ NOTICED_WITHIN_S = 30.0
 SCHEDULING_S = 2.0
 """On top, for a machine that has other things to do."""
 
-TRUTH = {
-    "disconnect_cause": "client.unreachable",
-    "disconnect_reason": "network_error",
-    "disconnect_initiator": "network",
-    "disconnect_expected": False,
-}
-
 
 def noticed_at(row: dict[str, Any]) -> float | None:
     """When the record noticed that the client fell silent, on the wall clock; None: not yet.
 
-    The only place that knows what noticing is: the end of the connection.
+    The only place that knows what noticing is: its tunnel is detached, and waits for it.
     """
-    when = row["disconnected_at"]
+    when = row["detached_since"]
     return None if when is None else datetime.fromisoformat(when).timestamp()
 
 
@@ -134,28 +127,21 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
 
 
 @pytest.mark.parametrize("client", ["client", "client2"], ids=["idle", "busy"])
-def test_a_client_that_is_cut_off_is_noticed_in_time_with_its_cause(
+def test_a_client_that_is_cut_off_is_noticed_in_time_and_waited_for(
     trial: Trial, client: str
 ) -> None:
     row = trial.after[client]
     at = noticed_at(row)
     assert at is not None, row
     assert 10 < at - trial.began < NOTICED_WITHIN_S + SCHEDULING_S
-    assert {name: row[name] for name in TRUTH} == TRUTH
+    assert (row["status"], row["disconnected_at"]) == ("ongoing", None)
 
 
-@pytest.mark.parametrize(("client", "busy"), [("client", False), ("client2", True)])
-def test_the_record_shows_what_the_kernel_counted(trial: Trial, client: str, busy: bool) -> None:
-    explained = trial.stack.explain(trial.ids[client])
-    (counters,) = [
-        fact["values"]
-        for fact in explained["evidence"]
-        if fact["kind"] == "tcp_counters" and fact["vantage"] == "relay"
-    ]
-    assert counters["peer"] == "client"
-    assert counters["last_ack_recv_ms"] > 20_000
-    outstanding = (counters["unacked"] > 0, counters["retransmits"] > 0, counters["probes"] > 0)
-    assert outstanding == (busy, busy, not busy)
+@pytest.mark.parametrize("client", ["client", "client2"], ids=["idle", "busy"])
+def test_the_record_shows_that_it_was_silence(trial: Trial, client: str) -> None:
+    events = trial.stack.explain(trial.ids[client])["path_events"]
+    (detached,) = [event for event in events if event["event"] == "detached"]
+    assert detached["how"] in ("silent", "timed_out"), events
 
 
 ALIVE = {
@@ -188,10 +174,13 @@ def test_a_slow_client_goes_on_where_it_was(trial: Trial, client: str) -> None:
     wait_for("more output", lambda: session.out.stat().st_size > size, 60)
 
 
-def test_no_other_end_was_unexpected(trial: Trial) -> None:
-    unexpected = [
-        row["id"]
-        for row in trial.stack.connections(expected="false")
-        if row["connect_type"] == "agent_to_client"
-    ]
-    assert sorted(unexpected) == sorted([trial.ids["client"], trial.ids["client2"]])
+def test_a_client_that_comes_back_goes_on_where_it_was(trial: Trial) -> None:
+    session = trial.sessions["client"]
+    session.write(b"back again\n")
+    session.wait_output(b"back again\n", 30)
+    wait_for("resumed", lambda: noticed_at(trial.rows()["client"]) is None, 30)
+
+
+def test_no_end_was_unexpected(trial: Trial) -> None:
+    rows = trial.stack.connections(expected="false")
+    assert [row["id"] for row in rows if row["connect_type"] == "agent_to_client"] == []
