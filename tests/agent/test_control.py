@@ -20,7 +20,7 @@ from tether.agent.post_mortem import RunMarker
 from tether.agent.reports import MAX_ITEMS, cut
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
-from tether.attribution.vocabulary import ConnectType, DialStage, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
 from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
 from tether.protocol.link import facts_of
@@ -75,8 +75,13 @@ class Life:
     def __init__(self, server: PlayedServer, journal: Journal, lines: list[dict[str, Any]]) -> None:
         self.server, self.journal, self.lines = server, journal, lines
         self.owner = Owner()
+        self.others = (0, 0)
         self.control = Control(
-            dial=server.dial, journal=journal, clock=LoopClock(), jitter=lambda: 0.0
+            dial=server.dial,
+            journal=journal,
+            clock=LoopClock(),
+            jitter=lambda: 0.0,
+            ask_others=self.ask_others,
         )
         self.tasks = Tasks("test")
         self.running: asyncio.Task[Outcome] = self.tasks.spawn(
@@ -90,6 +95,10 @@ class Life:
             self.owner.changed.clear()
             await self.owner.changed.wait()
         return link
+
+    async def ask_others(self) -> tuple[int, int]:
+        await asyncio.sleep(2)
+        return self.others
 
     async def redialled(self, times: int) -> list[float]:
         """The delays between the first `times` dials, in virtual seconds."""
@@ -461,6 +470,47 @@ def test_what_the_next_dial_meets_is_told_once_of_the_link_that_was_lost(
             assert classify(ConnectType.SERVER_TO_AGENT, told).disconnect.cause == cause
 
     play(main)
+
+
+@pytest.mark.parametrize(
+    ("answers", "cause"), [((3, 2), "server.unreachable"), ((3, 0), "network.path_lost")]
+)
+def test_whether_others_answered_is_told_of_a_link_that_fell_silent(
+    tmp_path: Path, answers: tuple[int, int], cause: str
+) -> None:
+    async def main() -> None:
+        async with life(tmp_path) as agent:
+            agent.others = answers
+            link = await agent.link()
+            assert link.cable is not None
+            agent.server.answers = [DialFailed("nothing answers")] * 9
+            link.cable.go_silent()
+            await agent.server.dials(9)
+            ends = [item for item in await agent.journalled() if isinstance(item, Ended)]
+            told = [fact for end in ends for fact in facts_of(end.facts)]
+            server_saw = ev.StreamEnded(
+                vantage=Vantage.SERVER, at=1.0, peer=Party.AGENT, how=StreamEnd.SILENT
+            )
+            assert {end.connection_id for end in ends} == {"link-1"}
+            judged = classify(ConnectType.SERVER_TO_AGENT, (server_saw, *told)).disconnect
+            assert judged.cause == cause
+
+    play(main)
+
+
+@virtual
+async def test_a_link_that_is_back_before_others_answered_tells_nothing_of_them(
+    tmp_path: Path,
+) -> None:
+    async with life(tmp_path) as agent:
+        agent.others = (3, 2)
+        link = await agent.link()
+        assert link.cable is not None
+        link.cable.go_silent()
+        await agent.link(2)
+        await asyncio.sleep(60)
+        (end,) = [item for item in await agent.journalled() if isinstance(item, Ended)]
+        assert "others_answered" not in {fact.kind for fact in end.facts}
 
 
 @virtual

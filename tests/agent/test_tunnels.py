@@ -82,6 +82,8 @@ class Place:
         self.came = asyncio.Event()
         self.direct: list[DirectStream] = []
         self.cables: list[Cable] = []
+        self.first: dict[str, Cable] = {}
+        self.region = "eu"
         self.ssh = SshServer(
             SshSettings(host_key=load_or_create(directory), login_timeout_s=60.0),
             clock=self.clock,
@@ -96,6 +98,7 @@ class Place:
         if self.refusal is not None:
             raise self.refusal
         cable = Cable(delay=0.0)
+        self.first[ticket] = cable
         if ticket == "further":
             self.cables.append(cable)
             return cable.left
@@ -117,7 +120,8 @@ class Place:
         )
 
     def offered(self, connection_id: str) -> None:
-        self.tunnels.offered(offer(connection_id), self.declined.append)
+        offered = msgspec.structs.replace(offer(connection_id), region=self.region)
+        self.tunnels.offered(offered, self.declined.append)
 
     def further(self, connection_id: str, carrier: int) -> None:
         """A further carrier, by relay."""
@@ -168,13 +172,14 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def place(directory: Path, limit: int = 256) -> AsyncIterator[Place]:
+async def place(directory: Path, limit: int = 256, region: str = "eu") -> AsyncIterator[Place]:
     clock = SystemClock()
     journal, _ = await Journal.open(
         directory / "journal.db", RUN, clock=clock, owed=lambda previous: ()
     )
     with captured():
         made = Place(directory, journal, limit)
+        made.region = region
         try:
             async with asyncio.timeout(20):
                 yield made
@@ -434,6 +439,18 @@ async def test_who_may_not_join_is_told_so_and_disturbs_nobody(
         left = await here.come(attach)
         assert parse_carrier_frame(await left.recv()) == Refusal(code=code)
         assert await here.causes() == {"t1": ""}
+
+
+@pytest.mark.parametrize(("region", "told"), [("eu", (2, 1)), ("embedded", (0, 0))])
+async def test_clients_are_asked_whether_they_hear_us_on_ways_without_the_server(
+    tmp_path: Path, region: str, told: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tether.agent.tunnels.ANSWER_S", 0.1)
+    async with place(tmp_path, region=region) as here:
+        await here.served("t1")
+        await here.served("t2")
+        here.first["t2"].go_silent()
+        assert await here.tunnels.ask_clients() == told
 
 
 async def test_a_client_that_comes_back_too_late_learns_why(tmp_path: Path) -> None:

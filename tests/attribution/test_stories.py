@@ -284,6 +284,33 @@ def test_memory_and_cpu_pressure() -> None:
     assert cause(S2A, AGENT_SILENT, pressed(Resource.MEMORY, 5.0)) == "agent.unreachable"
 
 
+def test_a_peer_whose_kernel_was_as_silent_as_itself_is_not_unresponsive() -> None:
+    silent = stream(AGENT, SERVER, StreamEnd.SILENT, silence_s=6.0)
+    assert cause(S2A, silent, tcp(AGENT, SERVER, 1_900)) == "server.unresponsive"
+    unheard = tcp(AGENT, SERVER, 6_000, probes=4)
+    assert cause(S2A, silent, unheard) == "server.unreachable"
+    gone = ev.LinkChanged(vantage=Vantage.AGENT, at=3.0, party=AGENT, interface="eth0", up=False)
+    assert cause(S2A, silent, unheard, gone) == "agent.link_down"
+
+
+def test_a_server_that_wakes_to_peers_that_gave_it_up_had_stood_still() -> None:
+    given_up = stream(SERVER, CLIENT, StreamEnd.CLOSED, close_code=4408)
+    assert cause(C2S, given_up) == "server.unreachable"
+    assert cause(C2S, given_up, stall(SERVER, 24.8)) == "server.unresponsive"
+    left = stream(SERVER, CLIENT, StreamEnd.EOF)
+    assert cause(C2S, left, stall(SERVER, 24.8)) == "client.vanished"
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected"), [(2, "server.unreachable"), (0, "network.path_lost")]
+)
+def test_only_the_server_is_cut_off_where_others_answer(answered: int, expected: str) -> None:
+    others = ev.OthersAnswered(
+        vantage=Vantage.AGENT, at=11.0, party=AGENT, asked=2, answered=answered
+    )
+    assert cause(S2A, AGENT_SILENT, SERVER_TIMED_OUT, others) == expected
+
+
 def test_standing_still_never_explains_an_end_in_order() -> None:
     bye = ev.GoodbyeSaid(vantage=Vantage.AGENT, at=9.0, by=AGENT, cause="agent.shutdown")
     assert cause(S2A, bye, stall(AGENT, 45.0)) == "agent.shutdown"

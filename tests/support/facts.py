@@ -137,6 +137,7 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         error="Proxy Authentication Required",
         status=407,
     ),
+    ev.OthersAnswered(vantage=Vantage.AGENT, at=21.95, party=Party.AGENT, asked=3, answered=2),
     ev.PeerReturned(
         vantage=Vantage.SERVER,
         at=22.1,

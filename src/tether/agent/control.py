@@ -20,7 +20,7 @@ from tether.agent.reports import ReportPump
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import Disconnect
-from tether.attribution.vocabulary import ConnectType, DialStage, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
@@ -65,6 +65,16 @@ Dial = Callable[[], Awaitable[MessageStream]]
 ServerCommand: TypeAlias = (
     TunnelOffer | CarrierOffer | WorkspaceStop | WorkspaceStart | EndConnections
 )
+
+
+AskOthers = Callable[[], Awaitable[tuple[int, int]]]
+"""How many others were asked, and how many of them answered at once."""
+
+SILENT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
+
+
+async def _nobody_else() -> tuple[int, int]:
+    return 0, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +134,13 @@ class Control:
         on_end: Callable[[Disconnect], None] = lambda end: None,
         surroundings: Surroundings | None = None,
         endpoints: Callable[[], list[str]] = list,
+        ask_others: AskOthers = _nobody_else,
     ) -> None:
         """`dial` opens a stream to the server or raises `DialFailed`; `on_end` is told with the one
         line of each link's end; `surroundings` tells what happened to this machine when a link is
-        lost; `endpoints` where this agent can be dialled now."""
+        lost; `endpoints` where this agent can be dialled now; `ask_others` which of the clients that
+        it talks to on other ways answer now."""
+        self._ask_others = ask_others
         self._on_end, self._surroundings = on_end, surroundings
         self._dial, self._journal, self._clock = dial, journal, clock
         self._streams = ControlStreams(clock, endpoints=endpoints, jitter=jitter)
@@ -346,7 +359,8 @@ class Control:
                 connection_id=live.welcome.connection_id,
                 retry_in_s=round(self._wait_s, 2),
             )
-        if any(isinstance(fact, ev.StreamEnded) for fact in cell.facts):
+        lost = [fact for fact in cell.facts if isinstance(fact, ev.StreamEnded)]
+        if lost:
             self._missed = live.welcome.connection_id
         self._journal.post(
             Ended(
@@ -355,6 +369,21 @@ class Control:
                 facts=records_of(cell.facts),
                 symptoms=records_of(cell.symptoms),
             )
+        )
+        if any(fact.how in SILENT for fact in lost):
+            self._tasks.spawn(self._note_others(live.welcome.connection_id), "ask-others")
+
+    async def _note_others(self, connection_id: str) -> None:
+        """Whether our network is gone, or only the server: those tell who do not need the server."""
+        asked, answered = await self._ask_others()
+        if not asked or self._live is not None:  # back already: answers tell nothing of the loss
+            return
+        now = self._clock.now()
+        fact = ev.OthersAnswered(
+            vantage=Vantage.AGENT, at=now.wall, party=Party.AGENT, asked=asked, answered=answered
+        )
+        self._journal.post(
+            Ended(connection_id=connection_id, at=now.wall, facts=records_of((fact,)))
         )
 
 

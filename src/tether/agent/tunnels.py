@@ -28,6 +28,7 @@ from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.protocol.attachment import Attach, TunnelKey
 from tether.protocol.carrier_frames import encode_opening
+from tether.protocol.derp_messages import EMBEDDED_REGION
 from tether.protocol.detached import VANISHED_S, Waits
 from tether.protocol.link import records_of
 from tether.protocol.messages import (
@@ -47,6 +48,9 @@ JOIN_S = 20.0
 
 OFFER_WAIT_S = 2.0
 """How much earlier than its offer a direct carrier may come: by different ways, the same request."""
+
+ANSWER_S = 2.0
+"""How long clients that are asked whether they hear us have to answer."""
 
 _log = get_logger("tunnels")
 
@@ -201,6 +205,21 @@ class Tunnels:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
+
+    async def ask_clients(self) -> tuple[int, int]:
+        """Ask the clients of all tunnels whose way does not lead through the server: how many were
+        asked, and how many answered at once."""
+        asked = {}
+        for taking in self._taken.values():
+            stream = taking.stream
+            carrier = stream.carriers().get(stream.in_use)
+            if carrier is not None and carrier.where != EMBEDDED_REGION:
+                asked[stream] = self._clock.now().mono
+                stream.ping(stream.in_use)
+        if asked:
+            await asyncio.sleep(ANSWER_S)
+        answered = [stream for stream, at in asked.items() if _heard_since(stream, at)]
+        return len(asked), len(answered)
 
     # -- one tunnel --------------------------------------------------------------------
 
@@ -380,3 +399,7 @@ class Tunnels:
             party=Party.AGENT,
             what=f"{type(wrong).__name__}: {wrong}"[:200],
         )
+
+
+def _heard_since(stream: ResumableStream, at: float) -> bool:
+    return any(heard > at for heard in stream.heard_at.values())

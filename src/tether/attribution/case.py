@@ -26,6 +26,7 @@ CONTEXT = frozenset(
         ev.RouteChanged,
         ev.LinkChanged,
         ev.RedialFailed,
+        ev.OthersAnswered,
         ev.PeerReturned,
         ev.PreviousRunDied,
         ev.IntentRecorded,

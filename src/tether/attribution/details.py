@@ -80,6 +80,8 @@ def context(case: Case) -> list[str]:
     for redial in case.all(ev.RedialFailed):
         status = f" {redial.status}" if redial.status else ""
         words.append(f"the {redial.party}'s next dial failed: {redial.stage}{status}")
+    for others in case.all(ev.OthersAnswered):
+        words.append(f"{others.answered} of {others.asked} others answered the {others.party}")
     for together in case.all(ev.EndedTogether):
         words.append(f"{together.ended} of the {together.element} ended, {together.alive} live")
     return words

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case, Pick, Test, joins, saw
 from tether.attribution.causes import POLICY_REFUSALS, PROTOCOL_ERRORS
-from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd
+from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
 
 __all__ = ["AGENT_FAILED_EXIT_CODE", "BLOCKED_EXIT_CODE", "Case", "Pick", "Test"]
 
@@ -28,6 +28,12 @@ CONTROL = joins(ConnectType.SERVER_TO_AGENT, ConnectType.CLIENT_TO_SERVER)
 SESSION = joins(ConnectType.AGENT_TO_CLIENT)
 HARD = (StreamEnd.EOF, StreamEnd.RESET, StreamEnd.CLOSED, StreamEnd.OTHER, StreamEnd.ABORTED)
 SOFT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
+SILENCE_CODE = 4408
+"""The close code of a party that gives up a peer which it heard nothing from (protocol, "Ends")."""
+
+GIVEN_UP = saw(ev.StreamEnded, vantage=Vantage.SERVER, close_code=SILENCE_CODE)
+"""The peer closed its link to the server and said that it had heard nothing from it."""
+
 NOT_CLIENT = (Party.AGENT, Party.SERVER, Party.RELAY)
 LOCAL_CLOSED = saw(ev.LocalSideClosed)
 LOGGED_IN = saw(ev.Authenticated)

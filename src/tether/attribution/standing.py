@@ -41,6 +41,7 @@ _CLIENT_SUFFERS = (
     ev.RouteChanged,
     ev.LinkChanged,
     ev.RedialFailed,
+    ev.OthersAnswered,
 )
 """What it may say of itself: of its own process, machine and network."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from tether.attribution.predicates import SILENCE_CODE
 from tether.attribution.vocabulary import StreamEnd
 from tether.net.streams import StreamLost, close_reason, translate
 from tether.net.tcp_info import read_tcp_info, set_keepalive
@@ -23,7 +24,7 @@ CLOSE_TIMEOUT_S = 1.0
 FLUSH_LIMIT_S = 60.0
 """How long a closed socket may take to send what was queued; a frozen peer would keep it for ever."""
 
-SILENT_CODE, SILENT_FLUSH_S = 4408, 3.0
+SILENT_CODE, SILENT_FLUSH_S = SILENCE_CODE, 3.0
 """The close code of a link that fell silent, and how long its socket is kept for that frame."""
 
 

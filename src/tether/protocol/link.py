@@ -17,6 +17,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import PROTOCOL_ERRORS, UNKNOWN
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
+from tether.attribution.predicates import SILENCE_CODE
 from tether.attribution.standing import client_may_say, may_declare
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.instant import Instant
@@ -249,7 +250,7 @@ class Link:
                     silence_s=now.mono - self.heard_at,
                 )
             )
-            return self._finish(4408, "silent for too long")
+            return self._finish(SILENCE_CODE, "silent for too long")
         if self._ping_every is not None and now.mono >= self._next_ping:
             return self._ping(now)
         return []

@@ -225,6 +225,7 @@ def _build(
             on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
             surroundings=watch,
             endpoints=door.endpoints,
+            ask_others=tunnels.ask_clients,
         ),
         tunnels=tunnels,
         ssh=ssh,

@@ -170,7 +170,8 @@ async def settle(
         extra = await circumstances.around(tx, row, judgement, ended_at=ended_at, now=now)
         if extra:
             await add_testimony(tx, connection_id, Testimony(Vantage.SERVER, now, extra))
-            judgement = judge(kind, await testimonies(tx, connection_id))
+            said = of_the_last_carrier(await testimonies(tx, connection_id), row["carrier"])
+            judgement = judge(kind, said)
     if not first and not judgement.differs_from(row):
         return None
     revision = row["revision"] + 1

@@ -21,6 +21,7 @@ from tether.attribution.evidence.kinds import KINDS, Evidence, F
 from tether.attribution.evidence.network import (
     AddressChanged,
     LinkChanged,
+    OthersAnswered,
     PeerReturned,
     RedialFailed,
     RouteChanged,
@@ -86,6 +87,7 @@ __all__ = [
     "LoopStalled",
     "NeverReturned",
     "OomKills",
+    "OthersAnswered",
     "PeerReturned",
     "PolicyRefused",
     "Pressure",

@@ -20,6 +20,7 @@ from tether.attribution.evidence.host import (
 from tether.attribution.evidence.network import (
     AddressChanged,
     LinkChanged,
+    OthersAnswered,
     PeerReturned,
     RedialFailed,
     RouteChanged,
@@ -92,6 +93,7 @@ Evidence = (
     | RouteChanged
     | LinkChanged
     | RedialFailed
+    | OthersAnswered
     | PeerReturned
     | IntentRecorded
     | EndedTogether

@@ -59,6 +59,17 @@ class RedialFailed(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OthersAnswered(Fact):
+    """When the stream had fallen silent, `party` asked the `asked` other peers that it talked to, on
+    streams of their own, and so many answered at once."""
+
+    kind: ClassVar[str] = "others_answered"
+    party: Party
+    asked: int
+    answered: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerReturned(Fact):
     """`party` dialled again after `after_s` seconds: the same run or a new one, from the same address
     or another, on the same boot or another (None where it cannot be told)."""

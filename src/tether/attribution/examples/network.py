@@ -148,6 +148,16 @@ EXAMPLES: tuple[Case, ...] = (
     ),
     Case(A2C, (_CLIENT_SILENT, returned(Party.CLIENT, same_address=False))),
     Case(S2A, (_AGENT_SILENT, returned(Party.AGENT, same_address=False))),
+    Case(
+        S2A,
+        (
+            _AGENT_SILENT,
+            _SERVER_SILENT,
+            ev.OthersAnswered(
+                vantage=Vantage.AGENT, at=4.0, party=Party.AGENT, asked=2, answered=2
+            ),
+        ),
+    ),
     Case(S2A, (_AGENT_SILENT, _SERVER_SILENT)),
     Case(
         C2S,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tether.attribution import evidence as ev
 from tether.attribution.arithmetic import lively
 from tether.attribution.case import Test, both, either, has, saw
-from tether.attribution.predicates import CONTROL, SOFT, by_intent, intended
+from tether.attribution.predicates import CONTROL, GIVEN_UP, SOFT, by_intent, intended
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, Party, Resource, StreamEnd
 
@@ -82,6 +82,8 @@ def suspended(party: Party) -> Test:
 
 LOST = saw(ev.StreamEnded)
 SILENT = saw(ev.StreamEnded, how=SOFT)
+UNHEARD = either(SILENT, GIVEN_UP)
+"""Of a control link: a server that stood still wakes up to peers that have given it up."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -140,7 +142,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "server-starved",
-        both(CONTROL, SILENT, either(starved(Party.SERVER), busy(Party.SERVER))),
+        both(CONTROL, UNHEARD, either(starved(Party.SERVER), busy(Party.SERVER))),
         "server.overloaded",
         Basis.INFERRED,
         "The server's own loop did not turn while the link fell silent.",
@@ -169,7 +171,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "server-frozen",
-        both(CONTROL, SILENT, frozen(Party.SERVER)),
+        both(CONTROL, UNHEARD, frozen(Party.SERVER)),
         "server.unresponsive",
         Basis.INFERRED,
         "The server's process did not run for a while, did not wait to, and its machine was awake.",

@@ -19,7 +19,7 @@ from tether.attribution.arithmetic import (
     well_known_idle,
 )
 from tether.attribution.case import Test, both, either, has, saw
-from tether.attribution.predicates import CONTROL, HARD, SOFT
+from tether.attribution.predicates import CONTROL, GIVEN_UP, HARD, SOFT
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import (
     Basis,
@@ -228,6 +228,22 @@ RULES: tuple[Rule, ...] = (
         "The same run of the agent dialled again from another address.",
     ),
     Rule(
+        "server-cut-off",
+        both(
+            CONTROL,
+            saw(
+                ev.StreamEnded,
+                vantage=(Vantage.AGENT, Vantage.CLIENT),
+                peer=Party.SERVER,
+                how=SOFT,
+            ),
+            has(ev.OthersAnswered, "answered>0", lambda fact: fact.answered > 0),
+        ),
+        "server.unreachable",
+        Basis.INFERRED,
+        "Nothing more was heard from the server, while tunnels that do not pass it went on.",
+    ),
+    Rule(
         "path-lost",
         both_silent,
         "network.path_lost",
@@ -262,13 +278,18 @@ RULES: tuple[Rule, ...] = (
         "dialler-gave-up",
         both(
             CONTROL,
-            saw(
-                ev.StreamEnded,
-                vantage=(Vantage.AGENT, Vantage.CLIENT),
-                peer=Party.SERVER,
-                how=SOFT,
+            either(
+                both(
+                    saw(
+                        ev.StreamEnded,
+                        vantage=(Vantage.AGENT, Vantage.CLIENT),
+                        peer=Party.SERVER,
+                        how=SOFT,
+                    ),
+                    saw(ev.StreamEnded, vantage=Vantage.SERVER, how=HARD),
+                ),
+                GIVEN_UP,
             ),
-            saw(ev.StreamEnded, vantage=Vantage.SERVER, how=HARD),
         ),
         "server.unreachable",
         Basis.INFERRED,
