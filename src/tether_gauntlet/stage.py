@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -168,11 +169,18 @@ class Stage:
         here = self.lab[host]
         told = here.directory / "boot_id"
         told.write_text(f"{uuid.uuid4()}\n")
-        here.tool("mount", "--bind", str(told), "/proc/sys/kernel/random/boot_id")
+        here.run("mount", "--bind", str(told), "/proc/sys/kernel/random/boot_id", check=True)
 
     def spin(self, group: Cgroup) -> Program:
         """A program that does nothing but need the processor, in the agent's control group."""
         return self.lab["agent1"].start("spin", ["sh", "-c", "while :; do :; done"], cgroup=group)
+
+    def crowd_out(self, group: Cgroup) -> Program:
+        """A program in the agent's control group that takes memory for as long as there is any, and
+        that the kernel spares: whoever else is in the group has to go."""
+        grab = "kept = []\nwhile True: kept.append(bytearray(1 << 20))"
+        spared = f"echo -1000 > /proc/self/oom_score_adj && exec {sys.executable} -c '{grab}'"
+        return self.lab["agent1"].start("crowd", ["sh", "-c", spared], cgroup=group)
 
     def scribble(self, host: str, number: int) -> Program:
         """A program that writes to the host's disk and waits for it, again and again."""

@@ -360,7 +360,7 @@ def _stack(lab: Lab, disturbance: Disturbance) -> Iterator[LabStack]:
 
 
 def _paths(explained: Row) -> Iterator[str]:
-    for event in explained.get("paths", ()):
+    for event in explained["path_events"]:
         gap = f" after {event['gap_s']:.1f} s" if event.get("gap_s") else ""
         how = f" ({event['how']})" if event.get("how") else ""
         yield f"{event['event']} {event['method']}{how}{gap}"

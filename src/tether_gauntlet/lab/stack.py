@@ -151,7 +151,9 @@ class LabStack:
         """Start a relay on its host, which is also its region's name."""
         here = self.lab[host]
         token = here.directory / "relay-token"
-        _write_secret(token, self.admin_token)
+        if not token.exists():
+            made = self.admin("token", "create", host, "--relay")
+            _write_secret(token, made.stdout.strip())
         listen = ("--listen", f"0.0.0.0:{RELAY_PORT}", "--server", self.url)
         known = ("--token-file", str(token), "--region", host)
         form = ("--log-format", "json")

@@ -8,16 +8,17 @@ from tether_gauntlet.truths import CLIENT_LEFT, QUICK, agent_link, session
 def run(stage: Stage) -> None:
     stack = stage.start(server=QUICK, cgroup=True)
     stage.shell()
+    stage.group.limit_memory(400 << 20)
     stage.fault()
-    stage.group.limit_memory(8 << 20)
+    crowd = stage.crowd_out(stage.group)
     stage.agent.exit_code(30)
-    stage.group.limit_memory(-1)
+    crowd.kill()
     stack.start_agent()
 
 
 SCENARIO = Scenario(
     name="agent-oom-killed",
-    summary="the agent's memory limit falls below what it uses",
+    summary="a neighbour in its control group takes the agent's memory",
     run=run,
     truths=(
         session("resource_exhausted", "agent", False, "agent.oom_killed"),
