@@ -527,6 +527,7 @@ async def test_each_end_is_logged_once_with_the_contracts_fields(agent: World) -
         "tx_bytes": end.tx_bytes,
         "user": "alice",
         "client_ip": "192.0.2.7",
+        "client_session_id": "",
     }
 
 

@@ -65,6 +65,19 @@ def test_a_signal_to_tether_ssh_is_a_polite_end(stack: Stack, number: signal.Sig
     assert truth(row) == ("client_closed", "client", True)
 
 
+def test_connections_of_one_ide_are_told_as_such(stack: Stack) -> None:
+    env = {**stack.env, "TETHER_CLIENT_SESSION_ID": "ide-4711"}
+    with stack.one_new_row() as row:
+        subprocess.run(stack.ssh_argv(stack.host, "true"), env=env, check=True, timeout=30)
+    assert row["client_session_id"] == "ide-4711"
+    (end,) = [
+        line
+        for line in stack.agent.events("ssh connection closed")
+        if line["connection_id"] == row["id"]
+    ]
+    assert end["client_session_id"] == "ide-4711"
+
+
 def test_options_reach_ssh(stack: Stack) -> None:
     done = stack.tether("ssh", "dev", "-tt", "-o", "SetEnv=LC_TETHER=1", "test -t 0 && echo tty")
     assert done.stdout == "tty\n"  # CRLF from the terminal, read as text

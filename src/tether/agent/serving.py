@@ -68,6 +68,7 @@ def end_of(
         tx_bytes=tunnel.tx_bytes,
         user=offer.user,
         client_ip=offer.client_ip,
+        client_session_id=offer.client_session_id,
     )
     return ConnectionEnd(
         connection_id=offer.connection_id,

@@ -19,7 +19,7 @@ from tether.agent.ide_watch import IdeWatcher
 from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.port_inspection import PortInspector
 from tether.agent.process import Processes
-from tether.agent.serving import ConnectionEnd as ConnectionEnd
+from tether.agent.serving import ConnectionEnd as ConnectionEnd, end_of
 from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh_connection import server_options
 from tether.agent.ssh_settings import Shared, SshSettings as SshSettings
@@ -31,7 +31,7 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.log import disconnected, get_logger
+from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.resumable import ResumableStream
 from tether.net.surroundings import NoSurroundings, Surroundings
@@ -235,31 +235,16 @@ class SshServer:
         self.metrics.disconnected(Layer.IDE, end)
 
     def _ended(self, connection: Connection, connected_at: Instant) -> ConnectionEnd:
-        offer, tunnel, now = connection.offer, connection.tunnel, self._clock.now()
-        end = ConnectionEnd(
-            connection_id=offer.connection_id,
-            cell=connection.cell,
-            connected_at=connected_at,
-            ended_at=now,
-            rx_bytes=tunnel.rx_bytes,
-            tx_bytes=tunnel.tx_bytes,
-            user=offer.user,
-            client_ip=offer.client_ip,
-        )
-        judged = classify(_A2C, end.cell.facts).disconnect
-        self.metrics.disconnected(Layer.CONNECTION, judged)
-        if not any(isinstance(fact, ev.Authenticated) for fact in end.cell.facts):
-            self.metrics.connection_failed()
-        disconnected(
+        cell, now = connection.cell, self._clock.now()
+        end = end_of(
             self._log,
             "ssh connection closed",
-            judged,
-            connection_id=end.connection_id,
-            connection_method=str(tunnel.stream.method),
-            duration_s=round(now.mono - connected_at.mono, 3),
-            rx_bytes=end.rx_bytes,
-            tx_bytes=end.tx_bytes,
-            user=end.user,
-            client_ip=end.client_ip,
+            connection.tunnel,
+            connection.offer,
+            connected_at,
+            now,
         )
+        self.metrics.disconnected(Layer.CONNECTION, classify(_A2C, cell.facts).disconnect)
+        if not any(isinstance(fact, ev.Authenticated) for fact in cell.facts):
+            self.metrics.connection_failed()
         return end

@@ -45,6 +45,10 @@ class RealDialler:
         return await dial_direct(endpoint)
 
 
+SESSION_ID = "TETHER_CLIENT_SESSION_ID"
+"""Names what this connection is part of: an IDE sets it to the same word for all of its own."""
+
+
 class Connection:
     """See the module's law."""
 
@@ -65,6 +69,7 @@ class Connection:
         self.config: ClientConfig = load(env)
         self.files = client_files(env)
         self.control = Control(self._dial_control, clock)
+        self._session_id = env.get(SESSION_ID, "")
         self.connection_id = ""
         self._stream: ResumableStream | None = None
         self.ways: Ways | None = None
@@ -84,6 +89,7 @@ class Connection:
             public_key,
             purpose=self._purpose,
             region=load_home(self.files, self.config.url, self._clock.now().wall),
+            client_session_id=self._session_id or self.control.instance_id,
         )
         self.connection_id = grant.connection_id
         self._on_grant(self.files, grant)

@@ -163,6 +163,7 @@ class Control:
         *,
         purpose: Purpose = Purpose.SSH,
         region: str = "",
+        client_session_id: str = "",
     ) -> TunnelGrant:
         """Ask to be joined to a workspace's agent.
 
@@ -178,6 +179,7 @@ class Control:
                 public_key=public_key,
                 purpose=purpose,
                 region=region,
+                client_session_id=client_session_id,
             )
         )
         try:

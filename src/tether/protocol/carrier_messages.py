@@ -24,6 +24,8 @@ class TunnelRequest(Message, frozen=True, kw_only=True):
     """A `Purpose` word: what the agent is to serve on the tunnel."""
     region: str = ""
     """The DERP region that the client would like; "" leaves it to the server."""
+    client_session_id: str = ""
+    """Of whatever the client is part of: an IDE gives one to all of its connections."""
 
 
 class TunnelGrant(Message, frozen=True, kw_only=True):
@@ -73,6 +75,7 @@ class TunnelOffer(Message, frozen=True, kw_only=True):
     region: str = ""
     tunnel_key: str = ""
     resume_s: float = RESUME_S
+    client_session_id: str = ""
 
 
 class OfferDeclined(Message, frozen=True, kw_only=True):

@@ -54,6 +54,9 @@ from tether.server.records import NewConnection
 from tether.server.regions import Regions
 from tether.server.workspaces import NAME
 
+MAX_SESSION_ID = 64
+"""Characters of a client's own name for what its connections are part of."""
+
 MAX_WAITING_GRANTS = 64
 """Grants of one link that nobody has used yet."""
 
@@ -261,6 +264,7 @@ class ClientLinks:
             node_id=agent.opening.hello.boot_id or None,
             relay_region=legs.region or None,
             method=ConnectionMethod.DERP,
+            client_session_id=_session_id(request) or None,
         )
         self._waiting[link][connection_id] = self._lines.clock.now().mono
         await self._lines.log.grant(new)
@@ -280,6 +284,7 @@ class ClientLinks:
                 region=legs.region,
                 tunnel_key=tunnel_key,
                 resume_s=self._resume_s,
+                client_session_id=_session_id(request),
             )
         )
         return TunnelGrant(
@@ -361,6 +366,10 @@ def _announced(request: TunnelRequest) -> SSHKey | str:
         return read_public_key(request.public_key)
     except (BadPublicKey, ValueError) as wrong:
         raise Denied("bad_public_key", f"{wrong}: make a new device key") from wrong
+
+
+def _session_id(request: TunnelRequest) -> str:
+    return request.client_session_id[:MAX_SESSION_ID]
 
 
 def _tunnel_key() -> str:
