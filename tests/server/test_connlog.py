@@ -671,6 +671,28 @@ async def test_the_goodbye_of_a_client_closes_nothing_and_is_told_to_who_waits(
     assert (await record.row("c1"))["status"] == "ongoing"
 
 
+async def test_who_left_is_known_with_the_cause_they_gave_whether_the_row_is_closed_or_not(
+    record: Record,
+) -> None:
+    bye = ev.GoodbyeSaid(vantage=CLIENT, at=EPOCH, by=Party.CLIENT, cause="client.killed")
+    words = {
+        "c1": bye,
+        "c2": ev.LocalSideClosed(vantage=CLIENT, at=EPOCH),
+        "c3": ev.StreamEnded(vantage=CLIENT, at=EPOCH, peer=Party.RELAY, how=StreamEnd.RESET),
+    }
+    for number, (connection_id, word) in enumerate(words.items(), 1):
+        await record.tunnel(connection_id)
+        reported = ended(connection_id, word)
+        await record.report(reported, by=record.client(), journal_id="x", first_seq=number)
+    await record.tunnel("c4")
+    await record.log.close_tunnel("c1", ())
+    left = await record.log.left_by_clients(["c1", "c2", "c3", "c4", "never heard of"])
+    assert {row["connection_id"]: cause for row, cause in left} == {
+        "c1": "client.killed",
+        "c2": "client.closed",
+    }
+
+
 async def test_a_client_that_was_merely_cut_off_has_not_left(record: Record) -> None:
     await record.tunnel("c1")
     cut = ev.StreamEnded(vantage=CLIENT, at=EPOCH, peer=Party.RELAY, how=StreamEnd.RESET)

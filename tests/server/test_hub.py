@@ -912,6 +912,23 @@ async def test_a_revoked_users_tunnel_ends_even_if_its_agent_is_away(live: Live)
     assert (await live.row(tunnel.connection_id))["disconnect_cause"] == "auth.user_revoked"
 
 
+async def test_an_agent_that_is_back_ends_the_tunnels_that_their_clients_left_meanwhile(
+    live: Live, token: str
+) -> None:
+    agent, client = await live.agent(token), await live.client()
+    tunnel, other = await join(client, agent), await join(client, agent)
+    await agent.vanish()
+    await live.closed(agent.connection_id)
+    left = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=0.0)
+    await client.report(ended(tunnel.connection_id, records_of((left,))[0]))
+    both = [tunnel.connection_id, other.connection_id]
+    same = {"journal_id": agent.hello.journal_id, "instance_id": agent.hello.instance_id}
+    again = await live.agent(token, open_connections=both, **same)
+    assert await again.expect(EndConnections) == EndConnections(
+        connection_ids=[tunnel.connection_id], cause="client.closed", by_client=True
+    )
+
+
 async def test_a_withdrawn_token_ends_what_it_opened_and_nothing_else(live: Live) -> None:
     first = await live.server.accounts.issue_token("admin", "first")
     client, other = await live.client(first.token), await live.client()

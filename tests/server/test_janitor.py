@@ -68,6 +68,11 @@ class Site:
             clock=self.clock,
             graces=Graces(**graces),
         )
+        self.told: list[str] = []
+        self.janitor.end_left = self._tell
+
+    async def _tell(self, connection_ids: list[str]) -> None:
+        self.told += connection_ids
 
     async def at(self, mono: float) -> dict[str, list[str]]:
         """What is closed by then."""
@@ -93,8 +98,8 @@ async def test_a_tunnel_whose_client_left_is_closed_if_its_agent_does_not_report
     site.janitor.client_left("c1")
     site.clock.mono = 210.0
     site.janitor.client_left("c1")  # said twice is not longer
-    assert await site.at(214.9) == {}
-    assert await site.at(215.0) == {"c1": []}
+    assert (await site.at(214.9), site.told) == ({}, [])
+    assert (await site.at(215.0), site.told) == ({"c1": []}, ["c1"])
 
 
 async def test_a_report_in_time_leaves_nothing_to_close() -> None:

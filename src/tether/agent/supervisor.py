@@ -334,11 +334,13 @@ class Supervisor:
                 await asyncio.wait({working})
 
     def _ordered(self, command: WorkspaceStop | EndConnections) -> EndOrder:
+        left = isinstance(command, EndConnections) and command.by_client
+        by = Party.CLIENT if left else Party.SERVER
         return self._order(
             ev.GoodbyeSaid(
                 vantage=Vantage.AGENT,
                 at=self._clock.now().wall,
-                by=Party.SERVER,
+                by=by,
                 cause=command.cause,
                 actor=command.actor,
                 detail=command.detail,

@@ -164,12 +164,15 @@ class WorkspaceStart(Message, frozen=True, kw_only=True):
 
 
 class EndConnections(Message, frozen=True, kw_only=True):
-    """Server to agent: end these connections with this cause (a user's access was withdrawn)."""
+    """Server to agent: end these connections with this cause: a user's access was withdrawn, or their
+    client, which could not reach the agent any more, has told the server that it left."""
 
     connection_ids: list[str]
     cause: str
     actor: str = ""
     detail: str = ""
+    by_client: bool = False
+    """Whether it is the client that said so, and the server only passes it on."""
 
 
 # -- control link: reports ------------------------------------------------------------

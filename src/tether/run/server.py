@@ -236,6 +236,7 @@ class Server:
             metrics=self.metrics,
         )
         agents.on_unknown_tunnel = carriers.unknown_to_agent
+        self._janitor.end_left = agents.end_left
         clients = ClientLinks(
             lines=lines,
             directory=directory,

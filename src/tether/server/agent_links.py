@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 from tether.attribution import evidence as ev
@@ -19,6 +19,7 @@ from tether.net.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.messages import (
     CarrierOffer,
+    EndConnections,
     Goodbye,
     Message,
     OfferDeclined,
@@ -157,6 +158,18 @@ class AgentLinks:
             if not waiting:
                 self._awaited.pop(workspace_id, None)
 
+    async def end_left(self, connection_ids: Collection[str]) -> None:
+        """Tell agents to end those of these tunnels whose clients have told us that they left: a
+        tunnel that is detached cannot tell its agent, and would wait for nobody."""
+        for row, cause in await self._lines.log.left_by_clients(connection_ids):
+            link = self._current.get(row["workspace_id"])
+            if link is not None and link.journal_id == row["journal_id"]:
+                link.driver.send(
+                    EndConnections(
+                        connection_ids=[row["connection_id"]], cause=cause, by_client=True
+                    )
+                )
+
     def send_map(self) -> None:
         """Tell every agent of the DERP map, where it changed for them."""
         for link in self._current.values():
@@ -244,6 +257,7 @@ class AgentLinks:
             link.leave(Parting("workspace.stopped"), self._lines.clock.now().wall)
         elif is_running and not was_running:
             link.driver.send(WorkspaceStart())
+        await self.end_left(hello.open_connections)
         _log.info(
             "control link connected",
             role="agent",

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
@@ -344,6 +344,12 @@ class ConnectionLog:
         now, run, boot = self._clock.now().wall, hello.instance_id, hello.boot_id
         work = lambda tx: rows.agent_returned(tx, connection_id, run, boot, now)  # noqa: E731
         self._announce(await self._store.write(work))
+
+    async def left_by_clients(
+        self, connection_ids: Collection[str]
+    ) -> Sequence[tuple[RowMapping, str]]:
+        """Those of these tunnels that their clients have left for good, and the causes they gave."""
+        return await self._store.read(lambda tx: ingest.left_by_clients(tx, connection_ids))
 
     # -- looking ----------------------------------------------------------------------------
 

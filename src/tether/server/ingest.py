@@ -8,6 +8,7 @@ stops a journal. Only an agent's `Ended` closes a tunnel; control rows are close
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping, select, update
@@ -27,7 +28,7 @@ from tether.server import contents, ide_rows, path_rows, rows
 from tether.server.contents import MAX_WORD
 from tether.server.judge import Testimony
 from tether.server.metrics import ReportOutcome
-from tether.server.schema import ConnectionStatus, connections, report_cursors
+from tether.server.schema import ConnectionStatus, connections, evidence, report_cursors
 
 _UNSTORABLE = (IntegrityError, DataError, ValueError, TypeError, OverflowError)
 """What SQLite and the codecs raise about values, never about disks and locks."""
@@ -35,6 +36,12 @@ _UNSTORABLE = (IntegrityError, DataError, ValueError, TypeError, OverflowError)
 _log = get_logger("reports")
 
 MAX_SEQ = (1 << 53) - 1
+
+AT_ONCE = 500
+"""So many ids one query asks for."""
+
+LEFT = "client.closed"
+"""What is said of a client that left, and gave no cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +216,7 @@ async def _ended(
     await rows.add_testimony(tx, item.connection_id, testimony)
     closed = row["status"] == ConnectionStatus.CLOSED
     if not closes and not closed:
-        if row["connect_type"] == ConnectType.AGENT_TO_CLIENT and _says_goodbye(testimony):
+        if row["connect_type"] == ConnectType.AGENT_TO_CLIENT and _word_of_leaving(testimony):
             applied.left.append(item.connection_id)
         return
     if closes and (item.rx_bytes or item.tx_bytes):
@@ -227,10 +234,47 @@ async def _ended(
         applied.events += await ide_rows.close_orphans(tx, now=now, of=row)
 
 
-def _says_goodbye(testimony: Testimony) -> bool:
-    return testimony.reporter is Vantage.CLIENT and any(
-        isinstance(fact, ev.GoodbyeSaid) and fact.by is Party.CLIENT for fact in testimony.facts
-    )
+def _word_of_leaving(testimony: Testimony) -> str:
+    """The cause with which a client says that it left for good; "" where it does not say that."""
+    if testimony.reporter is not Vantage.CLIENT:
+        return ""
+    for fact in testimony.facts:
+        if isinstance(fact, ev.GoodbyeSaid) and fact.by is Party.CLIENT:
+            return fact.cause or LEFT
+        if isinstance(fact, ev.LocalSideClosed):
+            return LEFT
+    return ""
+
+
+async def left_by_clients(
+    tx: AsyncConnection, connection_ids: Collection[str]
+) -> list[tuple[RowMapping, str]]:
+    """Those of these tunnels that their clients have left for good, and the causes that they gave."""
+    left = []
+    for connection_id in await _told_of_by_clients(tx, list(connection_ids)):
+        row = await rows.find(tx, connection_id)
+        if row is None or row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
+            continue
+        words = map(_word_of_leaving, await rows.testimonies(tx, connection_id))
+        if cause := next(filter(None, words), ""):
+            left.append((row, cause))
+    return left
+
+
+async def _told_of_by_clients(tx: AsyncConnection, connection_ids: list[str]) -> list[str]:
+    told: list[str] = []
+    for begin in range(0, len(connection_ids), AT_ONCE):
+        some = connection_ids[begin : begin + AT_ONCE]
+        found = await tx.execute(
+            select(evidence.c.connection_id)
+            .where(
+                evidence.c.connection_id.in_(some),
+                evidence.c.reporter == str(Vantage.CLIENT),
+            )
+            .distinct()
+        )
+        told += found.scalars()
+    return told
 
 
 async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now: float) -> float:

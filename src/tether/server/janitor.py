@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
@@ -69,6 +69,9 @@ class Janitor:
     ) -> None:
         """`lives` asks the relays whether they carry a tunnel."""
         self._connections, self._lives, self._clock, self._graces = log, lives, clock, graces
+        self.end_left: Callable[[list[str]], Awaitable[None]] = _nobody_to_tell
+        """Tells the agents of tunnels that their clients have left, and that are closed here, to end
+        them, too."""
         self._left: dict[str, float] = {}
         self._gone: dict[str, _Gone] = {}
         self._here: dict[str, _Here] = {}
@@ -141,6 +144,7 @@ class Janitor:
         for connection_id in [c for c, due in self._left.items() if due <= now]:
             if await self._close(connection_id, (), None):
                 self._left.pop(connection_id, None)
+                await self._tell_agent(connection_id)
             elif connection_id in self._left:
                 self._left[connection_id] = now + AGAIN_S
         for journal_id in [j for j, gone in self._gone.items() if gone.due <= now]:
@@ -205,6 +209,12 @@ class Janitor:
             return False
         return True
 
+    async def _tell_agent(self, connection_id: str) -> None:
+        try:
+            await self.end_left([connection_id])
+        except StoreUnavailable as wrong:  # it is told when it comes back
+            _log.error("a tunnel that its client left cannot be looked up now", error=str(wrong))
+
     def _spared(self, tunnel: OpenTunnel) -> bool:
         """A grant that may have been used: a relay carries it, or its agent may still report it."""
         return self._lives(tunnel.connection_id) or tunnel.journal_id in self._gone
@@ -220,3 +230,7 @@ class Janitor:
                 continue
             if forgotten:
                 _log.debug("unused grants forgotten", count=forgotten)
+
+
+async def _nobody_to_tell(_connection_ids: list[str]) -> None:
+    pass
