@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tether_gauntlet.lab import Lab, LabError, LabStack, Program, probe
 from tether_gauntlet.lab.cgroups import Cgroup
@@ -176,11 +177,12 @@ class Stage:
         return self.lab["agent1"].start("spin", ["sh", "-c", "while :; do :; done"], cgroup=group)
 
     def crowd_out(self, group: Cgroup) -> Program:
-        """A program in the agent's control group that takes memory for as long as there is any, and
-        that the kernel spares: whoever else is in the group has to go."""
+        """A program in the agent's control group that takes memory for as long as there is any. The
+        kernel is told to take the agent first, as it does where a service is marked so."""
+        for pid in (self.agent.pid, *children(self.agent.pid)):
+            Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
         grab = "kept = []\nwhile True: kept.append(bytearray(1 << 20))"
-        spared = f"echo -1000 > /proc/self/oom_score_adj && exec {sys.executable} -c '{grab}'"
-        return self.lab["agent1"].start("crowd", ["sh", "-c", spared], cgroup=group)
+        return self.lab["agent1"].start("crowd", [sys.executable, "-c", grab], cgroup=group)
 
     def scribble(self, host: str, number: int) -> Program:
         """A program that writes to the host's disk and waits for it, again and again."""

@@ -71,7 +71,10 @@ def filter_packets(
     protocol: str = "",
 ) -> Fault:
     router = lab.router_of(host)
-    mine = lab.topology.address_seen(host, router.name)
+    seen = lab.topology.address_seen(host, router.name)
+    hidden = lab.topology.node(host).nat
+    behind = [] if hidden else [link.subnet for link in lab.topology.below(host)]
+    mine = f"{{ {', '.join((seen, *behind))} }}" if behind else seen
     other = lab.topology.address_seen(peer, router.name) if peer is not None else None
     rules = []
     for here, there, ways in (("saddr", "daddr", "from"), ("daddr", "saddr", "to")):

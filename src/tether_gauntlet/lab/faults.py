@@ -44,7 +44,7 @@ def blackhole(
     """Drop packets in silence.
 
     Args:
-        host: whose packets; its router drops them.
+        host: whose packets, and those that it forwards for hosts below; its router drops them.
         peer: only those between the two.
         way: only those from the host, or only those to it.
         port: only those to or from this TCP port of either.

@@ -150,14 +150,15 @@ class LabStack:
     ) -> Program:
         """Start a relay on its host, which is also its region's name."""
         here = self.lab[host]
-        token = here.directory / "relay-token"
+        token, data = here.directory / "relay-token", here.directory / "relay"
         if not token.exists():
             made = self.admin("token", "create", host, "--relay")
             _write_secret(token, made.stdout.strip())
         listen = ("--listen", f"0.0.0.0:{RELAY_PORT}", "--server", self.url)
         known = ("--token-file", str(token), "--region", host)
+        own = ("--url", f"ws://{host}.{DOMAIN}:{RELAY_PORT}/derp", "--data-dir", str(data))
         form = ("--log-format", "json")
-        relay = here.start("relay-log", [*TETHER, "relay", *listen, *known, *form, *options])
+        relay = here.start("relay-log", [*TETHER, "relay", *listen, *known, *own, *form, *options])
         self.relays[host] = relay
         if wait:
             relay.wait_event("relay ready")
