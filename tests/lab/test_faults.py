@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.talk import QUIET_S, Talk, heard
-from tether_gauntlet.lab import Fault, Lab, LabError, Program, faults
+from tether_gauntlet.lab import Fault, Lab, LabError, Program, Topology, faults, internet
 from tether_gauntlet.lab.shell import wait_for
 
 pytestmark = pytest.mark.lab
@@ -64,6 +64,18 @@ def test_a_blackhole_at_the_far_router_knows_the_client_by_its_nat(lab: Lab) -> 
         Talk(lab) as cut,
         Talk(lab, caller="relay-a") as whole,
         faults.blackhole(lab, "server", peer="client"),
+    ):
+        assert (cut.forth(seconds=QUIET_S), whole.forth()) == ("silence", "arrived")
+
+
+def test_a_blackhole_of_a_router_is_that_of_the_hosts_behind_it(
+    make_lab: Callable[[Topology], Lab],
+) -> None:
+    lab = make_lab(internet(relays=("relay-a",), agents=1))
+    with (
+        Talk(lab, caller="agent1") as cut,
+        Talk(lab, caller="relay-a") as whole,
+        faults.blackhole(lab, "gw"),
     ):
         assert (cut.forth(seconds=QUIET_S), whole.forth()) == ("silence", "arrived")
 
