@@ -661,11 +661,18 @@ async def test_an_agent_that_is_back_without_its_journal_closes_what_it_forgot(
     assert (fact["kind"], fact["vantage"]) == ("report_missing", "server")
 
 
-async def test_the_goodbye_of_a_client_closes_nothing_and_is_told_to_who_waits(
-    record: Record,
+@pytest.mark.parametrize(
+    "bye",
+    [
+        ev.GoodbyeSaid(vantage=CLIENT, at=EPOCH, by=Party.CLIENT, cause="client.closed"),
+        ev.GoodbyeSaid(vantage=CLIENT, at=EPOCH, by=Party.AGENT, cause="agent.shutdown"),
+        ev.LocalSideClosed(vantage=CLIENT, at=EPOCH),
+    ],
+)
+async def test_a_clients_word_that_it_is_over_closes_nothing_and_is_told_to_who_waits(
+    record: Record, bye: ev.Evidence
 ) -> None:
     await record.tunnel("c1")
-    bye = ev.GoodbyeSaid(vantage=CLIENT, at=EPOCH, by=Party.CLIENT, cause="client.closed")
     await record.report(ended("c1", bye), by=record.client(), journal_id="x", first_seq=1)
     assert record.left == ["c1"]
     assert (await record.row("c1"))["status"] == "ongoing"

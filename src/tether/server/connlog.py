@@ -73,7 +73,7 @@ class ConnectionLog:
         self._announcer = Announcer(metrics)
         self._announce = self._announcer.announce
         self.on_client_left: Callable[[str], None] = lambda _connection_id: None
-        """Told of a tunnel whose client has reported its end by goodbye, and whose agent has not."""
+        """Told of a tunnel that is over for its client, and whose agent has not reported that."""
 
     def listen(self, *, opened: Callable[[str], None], closed: Callable[[str], None]) -> None:
         """Tell these of each row that becomes ongoing, and of each that is closed."""

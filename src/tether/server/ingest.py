@@ -79,7 +79,7 @@ class Applied:
     repeated: int = 0
     applied: int = 0
     left: list[str] = field(default_factory=list)
-    """Open tunnels whose client has said goodbye to them."""
+    """Open tunnels that are over for their client, for good."""
     not_kept: set[str] = field(default_factory=set)
     """Kinds of items that this version has no table for."""
 
@@ -216,7 +216,7 @@ async def _ended(
     await rows.add_testimony(tx, item.connection_id, testimony)
     closed = row["status"] == ConnectionStatus.CLOSED
     if not closes and not closed:
-        if row["connect_type"] == ConnectType.AGENT_TO_CLIENT and _word_of_leaving(testimony):
+        if row["connect_type"] == ConnectType.AGENT_TO_CLIENT and _is_over(testimony):
             applied.left.append(item.connection_id)
         return
     if closes and (item.rx_bytes or item.tx_bytes):
@@ -232,6 +232,16 @@ async def _ended(
     applied.events += [settled] if settled else []
     if closes and any(isinstance(fact, ev.PreviousRunDied) for fact in testimony.facts):
         applied.events += await ide_rows.close_orphans(tx, now=now, of=row)
+
+
+def _is_over(testimony: Testimony) -> bool:
+    """Whether a client tells of an end after which nobody comes back to the tunnel: somebody said
+    goodbye on it, or its program closed its side. Its agent may be cut off, and know, or not."""
+    return testimony.reporter is Vantage.CLIENT and any(
+        isinstance(fact, ev.LocalSideClosed)
+        or (isinstance(fact, ev.GoodbyeSaid) and fact.by in (Party.CLIENT, Party.AGENT))
+        for fact in testimony.facts
+    )
 
 
 def _word_of_leaving(testimony: Testimony) -> str:
