@@ -202,6 +202,26 @@ one_reset_one_silent = Test(
     [ev.StreamEnded],
 )
 
+
+def _reset_while_well(case: Case) -> bool:
+    return any(
+        counters.vantage is reset.vantage
+        and counters.peer is reset.peer
+        and not (counters.unacked or counters.retransmits)
+        and counters.last_data_recv_ms + STALE_MS <= 1000 * (silent.silence_s or 0.0)
+        for reset, silent in _ends(case)
+        if reset.how is StreamEnd.RESET and silent.how in SOFT
+        for counters in case.all(ev.TcpCounters)
+    )
+
+
+reset_while_well = Test(
+    _reset_while_well,
+    "one end of a stream was reset with nothing sent in vain, and had heard the other end much more"
+    " lately than that one's silence lasted",
+    [ev.StreamEnded, ev.TcpCounters],
+)
+
 both_silent = Test(
     lambda case: any(one.how in SOFT and other.how in SOFT for one, other in _ends(case)),
     "both ends of one stream heard nothing more from each other",

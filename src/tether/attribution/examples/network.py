@@ -138,6 +138,14 @@ EXAMPLES: tuple[Case, ...] = (
         ),
     ),
     Case(
+        C2S,
+        (
+            ended(Party.CLIENT, StreamEnd.SILENT, Vantage.SERVER, silence_s=60.0),
+            counters(Vantage.CLIENT, Party.SERVER, acked_ms=46_000),
+            ended(Party.SERVER, StreamEnd.RESET, Vantage.CLIENT),
+        ),
+    ),
+    Case(
         A2C,
         (
             ended(Party.RELAY, StreamEnd.RESET, Vantage.CLIENT),
@@ -159,6 +167,13 @@ EXAMPLES: tuple[Case, ...] = (
         ),
     ),
     Case(S2A, (_AGENT_SILENT, _SERVER_SILENT)),
+    Case(
+        A2C,
+        (
+            ended(Party.AGENT, StreamEnd.SILENT, Vantage.CLIENT, silence_s=60.0),
+            ended(Party.CLIENT, StreamEnd.CLOSED, Vantage.AGENT),
+        ),
+    ),
     Case(
         C2S,
         (ended(Party.SERVER, StreamEnd.RESET, Vantage.CLIENT), redial(DialStage.PROXY)),

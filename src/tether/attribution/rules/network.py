@@ -16,10 +16,11 @@ from tether.attribution.arithmetic import (
     no_egress,
     one_reset_one_silent,
     one_way,
+    reset_while_well,
     well_known_idle,
 )
 from tether.attribution.case import Test, both, either, has, saw
-from tether.attribution.predicates import CONTROL, GIVEN_UP, HARD, SOFT
+from tether.attribution.predicates import CONTROL, GIVEN_UP, HARD, SESSION, SOFT
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import (
     Basis,
@@ -199,6 +200,13 @@ RULES: tuple[Rule, ...] = (
         "One end was reset, and the other, which never sent that, heard nothing more.",
     ),
     Rule(
+        "reset-before-the-silence",
+        both(CONTROL, reset_while_well),
+        "network.middlebox_reset",
+        Basis.INFERRED,
+        "One end was reset in the middle of a healthy stream, before the other fell to hear nothing.",
+    ),
+    Rule(
         "relay-lives",
         both(
             saw(ev.StreamEnded, peer=Party.RELAY, how=HARD),
@@ -249,6 +257,20 @@ RULES: tuple[Rule, ...] = (
         "network.path_lost",
         Basis.INFERRED,
         "Both ends heard nothing more from each other.",
+    ),
+    Rule(
+        "client-heard-nothing",
+        both(
+            SESSION,
+            saw(ev.StreamEnded, vantage=Vantage.CLIENT, peer=Party.AGENT, how=SOFT),
+            saw(
+                ev.StreamEnded, vantage=(Vantage.AGENT, Vantage.RELAY), peer=Party.CLIENT, how=HARD
+            ),
+        ),
+        "network.path_lost",
+        Basis.INFERRED,
+        "The client heard nothing on any way for as long as its tunnel may wait, and left then.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "proxy-in-the-way",
