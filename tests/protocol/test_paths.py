@@ -369,9 +369,9 @@ def test_an_attempt_that_never_ends_is_given_up() -> None:
 # -- signs of life -------------------------------------------------------------------------
 
 
-def test_an_idle_carrier_is_pinged_every_ten_seconds() -> None:
+def test_an_idle_carrier_is_pinged_every_five_seconds() -> None:
     play = relayed()
-    pings = [round(at - 12.0, 1) for at, c in play.passes(45.0) if isinstance(c, Ping)]
+    pings = [round(at - 12.0, 1) for at, c in play.passes(23.0) if isinstance(c, Ping)]
     assert pings == [approx(n * IDLE_PING_S, abs=1.1) for n in (1, 2, 3, 4)]
 
 
@@ -386,6 +386,25 @@ def test_a_frame_that_waits_for_a_second_has_the_carrier_pinged() -> None:
     play = relayed()
     play.sight = Sight(waiting_since=play.now)
     assert [c for _, c in play.passes(1.5)] == [Ping(1)]
+
+
+def test_a_stream_of_news_that_stops_has_the_carrier_pinged() -> None:
+    play = relayed()
+    for _ in range(6):
+        play.sight = Sight(heard_at={1: play.now})
+        play.passes(0.5)
+    play.log.clear()
+    play.passes(2.0)
+    assert play.said(Ping) == [Ping(1)]
+
+
+def test_the_carriers_are_asked_again_after_the_last_symptom_of_a_change() -> None:
+    play = relayed()
+    play.do(play.paths.disturbed(play.now))
+    play.passes(0.1)
+    play.do(play.paths.disturbed(play.now))
+    play.log.clear()
+    assert [c for _, c in play.passes(0.5)] == [Ping(1)]
 
 
 def test_bytes_are_as_good_as_an_answer() -> None:
@@ -508,7 +527,7 @@ def test_a_direct_carrier_that_was_lost_in_use_must_last_before_it_is_used_again
     play = direct_with_standby()
     play.do(play.paths.ended(2, "reset", play.now))
     play.passes(DIRECT_AGAIN_S)
-    assert play.log[-1][1] == DialDirect(3, "10.0.0.1:1")
+    assert play.said(DialDirect) == [DialDirect(3, "10.0.0.1:1")]
     play.log.clear()
     play.up(3, 0.001)
     assert play.said(Use) == []

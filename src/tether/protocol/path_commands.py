@@ -89,6 +89,10 @@ class Show(msgspec.Struct, frozen=True):
     status: Status
 
 
+TIMED_OUT = "timed_out"
+"""Nothing was heard for as long as the tunnel may wait."""
+
+
 class Over(msgspec.Struct, frozen=True):
     """No way will be found any more. `cause` and `actor` are the server's word, where it had one."""
 

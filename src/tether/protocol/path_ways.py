@@ -31,10 +31,13 @@ START_S = 20.0
 LOOK_S = 1.0
 """How often what the stream has seen is looked at."""
 
-IDLE_PING_S = 10.0
+IDLE_PING_S = 5.0
 STANDBY_PING_S = 30.0
 UNACKED_S = 1.0
 """How long a frame may wait for its acknowledgement before the carrier is pinged."""
+
+STEADY = 2
+"""At so many looks since the last question there was news: if that stops, it is worth another one."""
 
 SETTLE_S = 5.0
 FLAPPING_S = 60.0
@@ -52,6 +55,10 @@ FORGET_S = 60.0
 ANSWER_S = 3.0
 PROBE_S = 1.0
 """How long a ping may stay unanswered; the shorter one after a change of the network."""
+
+AGAIN_S = 0.2
+"""So long after the last symptom of a change the carriers are asked once more: what was answered
+between its first and its last tells nothing."""
 
 
 @dataclass(slots=True)
@@ -71,8 +78,11 @@ class Way:
     pinged_at: float | None = None
     """When the ping went out that nothing has answered yet."""
     patience_s: float = ANSWER_S
+    steady: int = 0
+    """At how many looks since it was asked last something had come."""
 
     def heard(self, at: float) -> None:
+        self.steady += at > self.heard_at
         self.heard_at = max(self.heard_at, at)
         if self.pinged_at is not None and self.heard_at > self.pinged_at:
             self.pinged_at = None

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.protocol.path_commands import (
+    TIMED_OUT,
     AskServer,
     Carried,
     Command,
@@ -33,6 +34,7 @@ from tether.protocol.path_commands import (
     Waiting,
 )
 from tether.protocol.path_ways import (
+    AGAIN_S,
     ANSWER_S,
     ASK_S,
     DIAL_S,
@@ -50,6 +52,7 @@ from tether.protocol.path_ways import (
     STANDBY_PING_S,
     STANDBY_S,
     START_S,
+    STEADY,
     UNACKED_S,
     Seeking,
     Way,
@@ -87,6 +90,7 @@ class Paths:
         self._asked: tuple[int, float] | None = None
         self._avoid: dict[str, float] = {}
         self._burnt_at = self._disturbed_at = -FLAPPING_S
+        self._again_at: float | None = None
         self._lost: Waiting | None = None
         self._shown: Status | None = None
         self._sight = Sight()
@@ -209,8 +213,12 @@ class Paths:
         """The network changed, or this machine slept: ask every carrier for a sign of life, and
         begin all attempts anew."""
         if now - self._disturbed_at < PROBE_S:  # one change has many symptoms
+            self._again_at = now + AGAIN_S
             return self._settle(now)
-        self._disturbed_at = now
+        return self._doubt_all(now)
+
+    def _doubt_all(self, now: float) -> list[Command]:
+        self._disturbed_at, self._again_at = now, None
         out: list[Command] = []
         for way in list(self._ways.values()):
             if not way.up and now - way.since < PROBE_S:
@@ -238,6 +246,8 @@ class Paths:
                 del self._ways[way.number]
                 self._gave_out(way, 0.0, now, at_fault=True)
                 out.append(Retire(way.number))
+        if self._again_at is not None and now >= self._again_at:
+            out += self._doubt_all(now)
         if self._asked is not None and now >= self._asked[1] + ASK_S:
             out += self.unasked(self._asked[0], now)
         return [*out, *self._settle(now)]
@@ -251,6 +261,8 @@ class Paths:
             due.append(self._now + LOOK_S)
         if self._asked is not None:
             due.append(self._asked[1] + ASK_S)
+        if self._again_at is not None:
+            due.append(self._again_at)
         if self._queue and self._room():
             due.append(self._next_launch)
         if (at := self._direct_due()) is not None:
@@ -275,7 +287,7 @@ class Paths:
         self._ask_for_life(out)
         self._show(out)
         if self._lost is not None and now >= self._lost.since + self._patience():
-            out += self._end(Over("timed_out", self._why))
+            out += self._end(Over(TIMED_OUT, self._why))
         return out
 
     def _choose(self, out: list[Command]) -> None:
@@ -368,11 +380,9 @@ class Paths:
                 continue
             quiet_for = self._now - max(way.heard_at, way.since)
             if way is current:
-                due = quiet_for >= IDLE_PING_S or (
-                    waiting is not None
-                    and self._now - waiting >= UNACKED_S
-                    and quiet_for >= UNACKED_S
-                )
+                waits = waiting is not None and self._now - waiting >= UNACKED_S
+                stopped = waits or way.steady >= STEADY
+                due = quiet_for >= (UNACKED_S if stopped else IDLE_PING_S)
             else:
                 due = quiet_for >= (LOOK_S if troubled else STANDBY_PING_S)
             if due:
@@ -420,7 +430,7 @@ class Paths:
         out.append(DialRelay(number, relay))
 
     def _ping(self, way: Way, now: float, patience_s: float) -> Ping:
-        way.pinged_at, way.patience_s = now, patience_s
+        way.pinged_at, way.patience_s, way.steady = now, patience_s, 0
         return Ping(way.number)
 
     def _gave_out(self, way: Way, lived: float, now: float, *, at_fault: bool) -> None:
