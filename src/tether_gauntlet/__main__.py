@@ -48,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write everything as JSON")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="write the tables")
     parser.add_argument("--no-twins", action="store_true", help="without a real sshd beside")
+    parser.add_argument(
+        "--keep-evidence", type=Path, metavar="DIR", help="write what the log explains, as JSON"
+    )
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
     asked = parser.parse_args(arguments)
     try:
@@ -60,7 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
         _list(scenarios)
         return 0
     _tell_of_gaps()
-    outcomes = run_all(scenarios, repeat=asked.repeat, twins=not asked.no_twins, tell=_tell)
+    outcomes = run_all(
+        scenarios,
+        repeat=asked.repeat,
+        twins=not asked.no_twins,
+        keep=asked.keep_evidence,
+        tell=_tell,
+    )
     print()
     print(as_markdown(outcomes))
     if asked.json is not None:

@@ -8,8 +8,10 @@ taken down before the next one is built.
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tether_gauntlet import baselines
@@ -28,20 +30,24 @@ def run_all(
     *,
     repeat: int = 1,
     twins: bool = True,
+    keep: Path | None = None,
     tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Every scenario, `repeat` times over: round by round, so that a bad minute hits many a little."""
+    """Every scenario, `repeat` times over: round by round, so that a bad minute hits many a little.
+
+    `keep` names a folder for everything that the log has about the rows that ended, a file a scenario.
+    """
     scenarios = list(scenarios)
     outcomes = []
     for _ in range(repeat):
         for scenario in scenarios:
-            outcome = run(scenario, twins=twins)
+            outcome = run(scenario, twins=twins, keep=keep)
             tell(outcome)
             outcomes.append(outcome)
     return outcomes
 
 
-def run(scenario: Scenario, *, twins: bool = True) -> Outcome:
+def run(scenario: Scenario, *, twins: bool = True, keep: Path | None = None) -> Outcome:
     """One scenario once."""
     found = probe()
     lacking = [name for name in (*ALWAYS, *sorted(scenario.needs)) if not found[name].present]
@@ -50,17 +56,21 @@ def run(scenario: Scenario, *, twins: bool = True) -> Outcome:
         return _not_run(scenario, skipped=why)
     try:
         with Lab(scenario.topology) as lab:
-            return _staged(Stage(lab, scenario, twins=twins))
+            return _staged(Stage(lab, scenario, twins=twins), keep)
     except (LabError, OSError, AssertionError, KeyError) as wrong:
         return _not_run(scenario, failed=_one_line(wrong))
 
 
-def _staged(stage: Stage) -> Outcome:
+def _staged(stage: Stage, keep: Path | None) -> Outcome:
     scenario = stage.scenario
     try:
         scenario.run(stage)
         ended, seconds = stage.watch()
         explained = {row["id"]: stage.explain(row) for row in ended}
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            told = json.dumps(list(explained.values()), indent=1)
+            (keep / f"{scenario.name}.json").write_text(told + "\n")
         said = _baselines(stage, ended, explained)
         left_open = stage.finish()
         outcome = judge(

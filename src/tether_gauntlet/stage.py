@@ -195,6 +195,7 @@ class Stage:
     def fault(self) -> None:
         """Mark the moment: what the log ends from now on counts. Call right before the fault."""
         rows = self.stack.connections()
+        self._before = {row["id"] for row in rows}
         self._closed_before = {row["id"] for row in rows if row["disconnected_at"]}
         if self.sshd is not None:
             self.sshd.mark()
@@ -213,7 +214,9 @@ class Stage:
         return [
             row
             for row in self.stack.connections()
-            if row["disconnected_at"] and row["id"] not in self._closed_before
+            if row["disconnected_at"]
+            and row["id"] not in self._closed_before
+            and (row["id"] in self._before or not _came_and_left(row))
         ]
 
     def explain(self, row: Row) -> Row:
@@ -279,3 +282,11 @@ def children(pid: int) -> list[int]:
         for child in map(int, file.read().split()):
             found = [*children(child), child, *found]
     return found
+
+
+def _came_and_left(row: Row) -> bool:
+    """Of a link made after the fault: that its client left it in order (it came to report) is no
+    disconnect. Any other end of it is one."""
+    return bool(
+        row["connect_type"] == "client_to_server" and row["disconnect_cause"] == "client.closed"
+    )

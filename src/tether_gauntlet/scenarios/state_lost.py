@@ -25,6 +25,8 @@ SCENARIO = Scenario(
             "network_error",
             "network",
             False,
+            # the router knows the connection no more, and answers the server's packets with RST
+            "network.middlebox_reset",
             "network.path_lost",
             "network.state_lost",
             "client.unreachable",
