@@ -15,7 +15,7 @@ from tests.support.streams import Cable
 from tests.support.town import GRANT, WELCOME, Answers, Town, grants
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
 from tether.cli.control import (
     DOUBT_S,
     GRANT_TIMEOUT_S,
@@ -197,7 +197,10 @@ def test_the_last_report_waits_for_the_next_link() -> None:
         town.cables[0].reset()
         await asyncio.sleep(0)
         assert await town.control.report("t", seen())
-        assert [isinstance(m, Report) for m in town.servers[1].heard] == [False, True]
+        hello, of_the_link, of_the_tunnel = town.servers[1].heard
+        assert isinstance(hello, Hello)
+        assert isinstance(of_the_link, Report) and isinstance(of_the_tunnel, Report)
+        assert [r.items[0].connection_id for r in (of_the_link, of_the_tunnel)] == ["c", "t"]
 
     play(grants, scene)
 
@@ -246,7 +249,7 @@ def test_a_lost_link_is_dialled_again_by_a_backoff_and_the_owner_is_told_when_it
         waits = [round(at - lost_at, 3) for at in town.dialled[1:]]
         assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
         assert town.words == [Back()]
-        (hello,) = town.servers[1].heard
+        hello, _ = town.servers[1].heard
         first = town.servers[0].heard[0]
         assert isinstance(hello, Hello) and isinstance(first, Hello)
         assert hello.instance_id == first.instance_id
@@ -459,5 +462,47 @@ def test_the_servers_goodbye_is_acknowledged_and_ends_the_link_only() -> None:
         )
         assert cell.facts[0].at >= EPOCH
         assert not [m for m in town.heard if isinstance(m, Goodbye)]
+
+    play(grants, scene)
+
+
+def test_a_lost_link_is_told_on_the_next_one_with_what_the_dials_in_between_met() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.refuses = DialFailed("the name s could not be resolved", stage=DialStage.DNS)
+        town.cables[0].reset()
+        await asyncio.sleep(2)
+        town.refuses = None
+        await asyncio.sleep(5)
+        (report,) = [m for m in town.servers[1].heard if isinstance(m, Report)]
+        (item,) = report.items
+        assert isinstance(item, Ended)
+        assert (report.journal_id, item.connection_id) == ("c", "c")
+        end, redial = facts_of(item.facts)
+        assert isinstance(end, ev.StreamEnded)
+        assert (end.vantage, end.peer, end.how) == (
+            Vantage.CLIENT,
+            Party.SERVER,
+            StreamEnd.RESET,
+        )
+        assert isinstance(redial, ev.RedialFailed)
+        assert (redial.party, redial.peer, redial.stage) == (
+            Party.CLIENT,
+            Party.SERVER,
+            DialStage.DNS,
+        )
+
+    play(grants, scene)
+
+
+def test_an_answer_from_before_the_last_doubt_says_nothing_of_it() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.control.doubt()
+        await asyncio.sleep(0.5)  # answered
+        town.cables[0].go_silent()
+        town.control.doubt()
+        await asyncio.sleep(DOUBT_S + 1)
+        assert len(town.dialled) == 2
 
     play(grants, scene)

@@ -168,7 +168,7 @@ def test_the_watch_knows_what_the_machine_has_now() -> None:
         ip("addr", "del", "10.9.0.1/24", "dev", "here")
         await asyncio.wait_for(happened.wait(), ENOUGH_S)
         after = watch.has("10.9.0.1")
-        assert watch.recent(60.0) == [gone]
+        assert [change for _, change in watch.recent(60.0)] == [gone]
         watch.stop()
         return before, after, other
 

@@ -28,7 +28,7 @@ from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
 from tether.protocol.link import State
 from tether.protocol.messages import LoginResult, Message, SessionResult
-from tether.protocol.path_commands import Over
+from tether.protocol.path_commands import TIMED_OUT, Over
 from tether.version import VERSION
 
 DRAIN_S = 1.0
@@ -100,7 +100,10 @@ class Bridge:
 
     def no_way(self, over: Over) -> None:
         """No carrier will be found any more."""
-        self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
+        if over.code == TIMED_OUT:
+            self.tunnel.driver.give_up()
+        else:
+            self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
 
     def _from_local(self, data: bytes) -> Awaitable[None] | None:
         if self.tunnel.driver.link.state is not State.OPEN:

@@ -62,9 +62,12 @@ class Connection:
         on_grant: Callable[[ClientFiles, TunnelGrant], None] = lambda *_: None,
         on_status: Callable[[Status], None] = lambda _: None,
         on_over: Callable[[Over], None] = lambda _: None,
+        linger: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`on_grant` may raise `Failure`: nothing is dialled then."""
+        """`on_grant` may raise `Failure`: nothing is dialled then. `linger` is asked how long the
+        last report may wait for a server that is away, and makes it so that nobody waits for us."""
         self._workspace, self._clock, self._purpose = workspace, clock, purpose
+        self._linger = linger
         self._on_grant, self._on_status, self._on_over = on_grant, on_status, on_over
         self.config: ClientConfig = load(env)
         self.files = client_files(env)
@@ -125,6 +128,7 @@ class Connection:
             on_network=lambda _: ways.disturbed(),
         )
         self._witness.start(grant.connection_id)
+        self.control.surroundings.begin(self._witness.surroundings)
         return stream
 
     @property
@@ -138,7 +142,8 @@ class Connection:
             await self.ways.close()
         try:
             if seen is not None and self._witness is not None:
-                await self._witness.report(ended(self.connection_id, seen, self._clock))
+                told = ended(self.connection_id, seen, self._clock)
+                await self._witness.report(told, linger=self._linger)
         finally:
             if self._witness is not None:
                 await self._witness.close()

@@ -17,13 +17,14 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import ConnectType, Party, Purpose, StreamEnd, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Purpose, Vantage
 from tether.cli.failure import Failure
+from tether.cli.link_ends import LinkEnds
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream
+from tether.net.surroundings import LateSurroundings
 from tether.net.tasks import Tasks
 from tether.protocol.link import Link, records_of
 from tether.protocol.messages import (
@@ -53,7 +54,10 @@ from tether.version import VERSION
 GRANT_TIMEOUT_S = 20.0
 REPORT_TIMEOUT_S = 1.0
 LINK_WAIT_S = 5.0
-"""How long the last report waits for a link that is away."""
+"""How long the last report waits for a link that is away, while somebody waits for us."""
+
+LINGER_S = 120.0
+"""... and once nobody does: most outages are over by then."""
 
 DOUBT_S = 3.0
 """How long a link whose life is doubted may take to answer."""
@@ -146,6 +150,9 @@ class Control:
         self._doubt_timer: asyncio.TimerHandle | None = None
         self._asked: dict[int, int] = {}
         self._requests = 1
+        self._ends = LinkEnds(clock)
+        self.surroundings = LateSurroundings()
+        """What happens to this machine, once somebody watches."""
 
     async def connect(self) -> None:
         """Dial the first link.
@@ -244,8 +251,10 @@ class Control:
 
     def doubt(self) -> None:
         """Something happened that may have cut the link: it must answer soon, or is dialled anew."""
-        if self._live is None or self._doubt_timer is not None:
+        if self._live is None:
             return
+        if self._doubt_timer is not None:  # an answer from before this says nothing of it
+            self._doubt_timer.cancel()
         live, since = self._live, self._clock.now().mono
         live.driver.ask()
         self._doubt_timer = self._loop.call_later(DOUBT_S, self._doubted, live, since)
@@ -254,12 +263,14 @@ class Control:
         """Tell the server what we saw of a tunnel's end; True if it has committed that."""
         return await self.hand_in(self.instance_id, [ended(connection_id, seen, self._clock)])
 
-    async def hand_in(self, journal_id: str, items: list[Ended]) -> bool:
+    async def hand_in(
+        self, journal_id: str, items: list[Ended], *, wait_s: float = LINK_WAIT_S
+    ) -> bool:
         """Tell the server what is in a journal, ours or that of a client that is gone; True if it
-        has committed that, now or before."""
+        has committed that, now or before. A link that is away is waited for, for `wait_s`."""
         committed = self._handed_in.setdefault(journal_id, self._loop.create_future())
         report = Report(journal_id=journal_id, first_seq=1, items=[*items])
-        until = self._loop.time() + LINK_WAIT_S
+        until = self._loop.time() + wait_s
         while not committed.done() and await self._link(until):
             assert self._live is not None, "linked"
             self._live.driver.send(report)
@@ -268,7 +279,8 @@ class Control:
                 timeout=REPORT_TIMEOUT_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if not done:
+            in_haste = wait_s <= LINK_WAIT_S
+            if not done and (in_haste or self._loop.time() >= until):
                 break
         return committed.done()
 
@@ -312,6 +324,7 @@ class Control:
                 if failed.status == 401 and failed.cause in REFUSALS:
                     self.on_word(TurnedAway(str(failed)))
                     return None
+                self._ends.redial_failed(failed)
             backoff.lived(0.0)
             hint_s = 0.0
 
@@ -323,6 +336,7 @@ class Control:
             pack=encode,
             unpack=decode,
             deliver=self._deliver,
+            surroundings=self.surroundings,
         )
         driver.send(
             Hello(
@@ -342,6 +356,8 @@ class Control:
         finally:
             self._live = None
             self._linked.clear()
+            if live.welcome is not None:
+                self._ends.ended(live.welcome.connection_id, live.driver.cell)
             live.over.set_result(None)
             if not self._granted.done():
                 self._granted.set_exception(Failure(self._why(live)))
@@ -365,17 +381,8 @@ class Control:
 
     def _doubted(self, live: _Live, since: float) -> None:
         self._doubt_timer = None
-        silence_s = self._clock.now().mono - live.driver.link.heard_at
         if live is self._live and live.driver.link.heard_at <= since:
-            live.driver.cut(
-                ev.StreamEnded(
-                    vantage=Vantage.CLIENT,
-                    at=self._clock.now().wall,
-                    peer=Party.SERVER,
-                    how=StreamEnd.SILENT,
-                    silence_s=silence_s,
-                )
-            )
+            live.driver.give_up()
 
     def _why(self, live: _Live) -> str:
         if live.goodbye is not None and live.goodbye.detail:
@@ -410,6 +417,7 @@ class Control:
                 committed = self._handed_in.get(journal_id)
                 if committed is not None and not committed.done():
                     committed.set_result(None)
+                self._ends.committed(journal_id)
             case Pong():
                 if self._ponged is not None and not self._ponged.done():
                     self._ponged.set_result(live.driver.link.rtt_s or 0.0)
@@ -423,6 +431,8 @@ class Control:
         live.driver.link.set_liveness(
             ping_every=welcome.ping_every_s, patience=welcome.patience_s, now=self._clock.now()
         )
+        for report in self._ends.reports():
+            live.driver.send(report)
         self._linked.set()
         if again:
             self.on_word(Back())

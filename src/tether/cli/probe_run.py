@@ -27,7 +27,7 @@ from tether.protocol.messages import (
     ProbeStart,
     ProbeStop,
 )
-from tether.protocol.path_commands import Over
+from tether.protocol.path_commands import TIMED_OUT, Over
 from tether.protocol.probe_messages import ProbeMode
 from tether.protocol.tunnel_events import Answered, PathEvent
 from tether.version import VERSION
@@ -131,7 +131,10 @@ class Probe:
     def no_way(self, over: Over) -> None:
         """No carrier will be found any more."""
         self.told = over.message
-        self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
+        if over.code == TIMED_OUT:
+            self.tunnel.driver.give_up()
+        else:
+            self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
 
     async def leave(self) -> None:
         """Say goodbye, and wait until that is acknowledged."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tether.cli.bridge import Bridge
 from tether.cli.connection import Connection
-from tether.cli.control import Seen
+from tether.cli.control import LINGER_S, Seen
 from tether.cli.failure import (
     EXIT_CONNECTION_FAILED,
     EXIT_USAGE,
@@ -74,6 +74,7 @@ class Proxy:
         self._view: View | None = None
         self._told = ""
         self._connecting: asyncio.Task[Any] | None = None
+        self._lingering: asyncio.Task[Any] | None = None
         self._result = ResultFile(env.get(RESULT_FILE, ""))
 
     async def run(self) -> int:
@@ -102,6 +103,7 @@ class Proxy:
             on_grant=self._granted,
             on_status=self._show,
             on_over=self._no_way,
+            linger=self._linger,
         )
         seen: Seen | None = None
         try:
@@ -162,10 +164,22 @@ class Proxy:
             self._bridge.no_way(over)
 
     def _signalled(self, received: Received) -> None:
-        if self._bridge is not None:
+        if self._lingering is not None:
+            if received.number != signal.SIGHUP:  # ssh sends that as it leaves
+                self._lingering.cancel()
+        elif self._bridge is not None:
             self._bridge.signalled(received)
         elif self._connecting is not None:
             self._connecting.cancel()
+
+    def _linger(self) -> float:
+        """Let ssh, and whoever reads its output, go; what is left to do is ours alone."""
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        os.close(null)
+        self._lingering = asyncio.current_task()
+        return LINGER_S
 
     def _session_ended(self, result: SessionResult) -> None:
         # Before ssh has read what follows: `tether ssh` looks when ssh has exited.

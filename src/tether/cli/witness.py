@@ -1,9 +1,9 @@
 """What this client saw, kept for the server: its journal, its machine, and what earlier ones left.
 
-Law: a connection that is over within a moment pays for none of it. The journal begins `JOURNAL_AFTER_S`
-after the tunnel is up, the watch over the machine and the handing in of what dead processes left
-`WATCH_AFTER_S` after; all file work is done in threads. What is not handed in now, or not committed by
-the server, stays on the disk for the next client.
+Law: a connection that is over within a moment pays for none of it. The journal and the watch over the
+network begin `JOURNAL_AFTER_S` after the tunnel is up, that over the machine and the handing in of
+what dead processes left `WATCH_AFTER_S` after; all file work is done in threads. What is not handed in
+now, or not committed by the server, stays on the disk for the next client.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tether.version import VERSION
 if TYPE_CHECKING:
     from tether.cli.journal import Estate, Journal
     from tether.net.host_watch import HostWatch
-    from tether.net.network_watch import NetworkChange
+    from tether.net.network_watch import NetworkChange, NetworkWatch
     from tether.net.time_watch import TimeEvent
 
 JOURNAL_AFTER_S = 0.2
@@ -42,7 +42,9 @@ RECENT_S = 120.0
 class HandIn(Protocol):
     """The way to the server: hand in items of a journal; True once it has committed them."""
 
-    async def hand_in(self, journal_id: str, items: list[Ended]) -> bool: ...
+    async def hand_in(
+        self, journal_id: str, items: list[Ended], *, wait_s: float = ...
+    ) -> bool: ...
 
 
 class Witness:
@@ -71,6 +73,7 @@ class Witness:
         self._timers: list[asyncio.TimerHandle] = []
         self._journal: Journal | None = None
         self._watch: HostWatch | None = None
+        self._network: NetworkWatch | None = None
         self._noted: set[Evidence] = set()
         self.surroundings = LateSurroundings()
 
@@ -83,10 +86,11 @@ class Witness:
             loop.call_later(WATCH_AFTER_S, self._begin_watch),
         ]
 
-    async def report(self, ended: Ended) -> bool:
+    async def report(self, ended: Ended, *, linger: Callable[[], float] = lambda: 0.0) -> bool:
         """The connection has ended: tell the server, or else the disk; whether the server knows.
 
-        Whatever happened to this machine within the last minute is told with it.
+        Whatever happened to this machine within the last minute is told with it. `linger` is asked
+        how long to try on where the server is away: nobody may wait for us any more after that.
         """
         known = {(fact.kind, fact.at) for fact in ended.facts}
         silences = [fact.values.get("silence_s") for fact in ended.facts]
@@ -100,6 +104,10 @@ class Witness:
         else:
             await asyncio.to_thread(self._begin)
             await asyncio.to_thread(self._begun().ended, msgspec.to_builtins(ended))
+            if (wait_s := linger()) > 0:
+                handed_in = await self._server.hand_in(self._instance, [ended], wait_s=wait_s)
+            if handed_in:
+                await asyncio.to_thread(self._begun().settled)
         return handed_in
 
     async def close(self) -> None:
@@ -108,6 +116,8 @@ class Witness:
             timer.cancel()
         if self._watch is not None:
             self._watch.stop()
+        if self._network is not None:
+            self._network.stop()
         await self._tasks.cancel()
         if self._journal is not None:
             self._journal.close()
@@ -125,6 +135,10 @@ class Witness:
         self._begun().begin(self._run(), self._connection_id)
 
     def _begin_journal(self) -> None:
+        from tether.net.network_watch import NetworkWatch
+
+        self._network = NetworkWatch(self._on_network)
+        self._network.start()
         self._tasks.spawn(asyncio.to_thread(self._begin), "journal")
         self._tasks.spawn(self._keep_alive(), "alive")
 
@@ -164,7 +178,7 @@ class Witness:
             clock=self._clock,
             clocks=clocks_of(os.environ),
             on_time=on_time,
-            on_network=self._on_network,
+            network=self._network,
         )
         watch.start()
         self.surroundings.begin(watch)

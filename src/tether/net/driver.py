@@ -17,7 +17,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import Vantage
+from tether.attribution.vocabulary import StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.exhaustion import exhausted
 from tether.net.stream_facts import fact_of_loss
@@ -25,6 +25,7 @@ from tether.net.streams import MessageStream, StreamLost
 from tether.net.surroundings import NoSurroundings, Surroundings, local_address
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact
+from tether.protocol.instant import Instant
 from tether.protocol.link import CloseStream, Command, Deliver, Ended, Link, Send, State
 from tether.protocol.messages import Garbage, Message
 
@@ -70,14 +71,17 @@ class LinkDriver:
         on_data: Callable[[memoryview], Awaitable[None] | None] | None = None,
         prompt: PromptStream | None = None,
         surroundings: Surroundings | None = None,
+        counters_of: Callable[[], ev.TcpCounters | None] | None = None,
     ) -> None:
         """`prompt` is `stream` itself, where it can do without waiting; `surroundings` is asked what
-        else happened when the stream is lost."""
+        else happened when the stream is lost; `counters_of` tells the stream's counters where its own
+        other end is not always the peer (a tunnel's)."""
         self.link = link
         self._stream, self._clock = stream, clock
         self._pack, self._unpack = pack, unpack
         self._deliver, self._on_data, self._prompt = deliver, on_data, prompt
         self._surroundings = surroundings or NoSurroundings()
+        self._counters_of = counters_of
         self._vantage = Vantage(str(link.me))
         self._made_at = clock.now().wall
         self._loop = asyncio.get_running_loop()
@@ -166,6 +170,21 @@ class LinkDriver:
     def cut(self, fact: Evidence, *context: Evidence) -> None:
         """The stream is of no more use, because of `fact`."""
         self._perform(self.link.cut(fact, *context))
+
+    def give_up(self) -> None:
+        """The peer is silent, and somebody has reason not to wait until its patience is over."""
+        now = self._clock.now()
+        silence_s = now.mono - self._heard_at()
+        self._note_silence(now, silence_s)
+        self.cut(
+            ev.StreamEnded(
+                vantage=self._vantage,
+                at=now.wall,
+                peer=self.link.peer,
+                how=StreamEnd.SILENT,
+                silence_s=silence_s,
+            )
+        )
 
     async def run(self) -> CloseCell:
         """Pump until the link is over; cancelled, it still closes the stream."""
@@ -305,7 +324,7 @@ class LinkDriver:
         counters = lost.counters_fact or counters_fact(
             lost.counters, vantage=self._vantage, peer=self.link.peer, at=at
         )
-        around = self._around(lost.silence_s or self._clock.now().mono - self.link.heard_at)
+        around = self._around(lost.silence_s or self._clock.now().mono - self._heard_at())
         self.cut(fact, *([counters] if counters else []), *around)
 
     def _around(self, silence_s: float) -> Sequence[Evidence]:
@@ -321,14 +340,26 @@ class LinkDriver:
         if self._handling:  # we do not listen, so a silence would be our own
             self.link.heard(now)
         if self.link.patience_over(now):
+            self._note_silence(now, now.mono - self.link.heard_at)
+        self._perform(self.link.tick(now))
+
+    def _note_silence(self, now: Instant, silence_s: float) -> None:
+        """What the kernel and the machine can tell of a silence, before it becomes the end."""
+        if self._counters_of is not None:
+            counters = self._counters_of()
+        else:
             counters = counters_fact(
                 self._stream.counters(), vantage=self._vantage, peer=self.link.peer, at=now.wall
             )
-            if counters is not None:
-                self.cell.note(counters)
-            for fact in self._around(now.mono - self.link.heard_at):
-                self.cell.note(fact)
-        self._perform(self.link.tick(now))
+        if counters is not None:
+            self.cell.note(counters)
+        for fact in self._around(silence_s):
+            self.cell.note(fact)
+
+    def _heard_at(self) -> float:
+        """When the peer was last heard of: by a tunnel's carriers, too, which are asked in between."""
+        told = getattr(self._stream, "last_heard_at", None)
+        return max(self.link.heard_at, told) if isinstance(told, float) else self.link.heard_at
 
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:

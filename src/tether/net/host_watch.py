@@ -45,6 +45,7 @@ class HostWatch:
         clocks: where sleep and clock steps show.
         vitals: what takes the samples; None to take none.
         with_network: whether to watch the network, too.
+        network: a watch that was started before, in place of one of its own.
         victims: whom the kernel's log names as killed for memory, where that may be read.
         on_time, on_network: told of each event at once, for whoever must act on it.
     """
@@ -57,6 +58,7 @@ class HostWatch:
         clocks: Clocks,
         vitals: VitalSigns | None = None,
         with_network: bool = True,
+        network: NetworkWatch | None = None,
         victims: Callable[[], Mapping[int, float] | None] = oom_victims,
         on_time: Callable[[TimeEvent], None] | None = None,
         on_network: Callable[[NetworkChange], None] | None = None,
@@ -66,8 +68,8 @@ class HostWatch:
         self.vitals = vitals
         self._on_time, self._on_network = on_time, on_network
         self.time = TimeWatch(clocks, self._time_event)
-        self.network = NetworkWatch(self._network_change)
-        self._with_network = with_network
+        self.network = network or NetworkWatch(self._network_change)
+        self._with_network = with_network and network is None
         self._facts: deque[tuple[float, Evidence]] = deque(maxlen=KEPT)
         self._sampling: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop

@@ -7,10 +7,18 @@ an address or a default route of the machine is concerned.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
-from tether.net.network_watch import AddressChange, LinkChange, NetworkWatch, RouteChange
+from tether.net.network_watch import (
+    AddressChange,
+    LinkChange,
+    NetworkChange,
+    NetworkWatch,
+    RouteChange,
+)
 
 MOST = 8
 """Of one kind; a machine whose network flaps for an hour tells of its last minutes."""
@@ -24,20 +32,23 @@ def network_facts(
     vantage: Vantage,
     at: float,
 ) -> list[Evidence]:
-    """The facts of the last `within_s` seconds for a stream from `local_address` ("": unknown)."""
+    """The facts of the last `within_s` seconds for a stream from `local_address` ("": unknown).
+
+    What is so now and was never seen to become so happened before anybody watched.
+    """
     changes = watch.recent(within_s)
-    addresses = [change for change in changes if isinstance(change, AddressChange)]
-    routes = [change for change in changes if isinstance(change, RouteChange)]
-    links = [change for change in changes if isinstance(change, LinkChange)]
     told: list[Evidence] = []
-    added = [change.address for change in addresses if not change.gone]
-    removed = [change.address for change in addresses if change.gone]
-    for gone in removed[-MOST:]:
-        took_its_place = [one for one in added if one != gone]
+    added = [(age, c.address) for age, c in changes if isinstance(c, AddressChange) and not c.gone]
+    removed = [(age, c.address) for age, c in changes if isinstance(c, AddressChange) and c.gone]
+    unseen = local_address not in [address for _, address in removed]
+    if local_address and unseen and watch.has(local_address) is False:
+        removed.append((0.0, local_address))
+    for age, gone in removed[-MOST:]:
+        took_its_place = [one for _, one in added if one != gone]
         told.append(
             ev.AddressChanged(
                 vantage=vantage,
-                at=at,
+                at=at - age,
                 party=party,
                 removed=gone,
                 added=took_its_place[-1] if took_its_place else "",
@@ -46,25 +57,44 @@ def network_facts(
         )
     if not removed:
         told += [
-            ev.AddressChanged(vantage=vantage, at=at, party=party, added=one)
-            for one in added[-MOST:]
+            ev.AddressChanged(vantage=vantage, at=at - age, party=party, added=one)
+            for age, one in added[-MOST:]
         ]
+    routes = [(age, c.interface) for age, c in changes if isinstance(c, RouteChange)]
     if routes:
         now = watch.default_interface()
-        over = [change.interface for change in routes]
+        over = [interface for _, interface in routes]
         told.append(
             ev.RouteChanged(
                 vantage=vantage,
-                at=at,
+                at=at - routes[-1][0],
                 party=party,
                 interface=now,
                 tunnel=any(watch.is_tunnel(name) for name in (now, *over)),
             )
         )
+    return [*told, *_links(watch, changes, local_address, party, vantage, at)]
+
+
+def _links(
+    watch: NetworkWatch,
+    changes: Sequence[tuple[float, NetworkChange]],
+    local_address: str,
+    party: Party,
+    vantage: Vantage,
+    at: float,
+) -> list[Evidence]:
+    told: list[Evidence] = []
     mine = watch.interfaces_of(local_address) if local_address else watch.default_interfaces()
-    told += [
-        ev.LinkChanged(vantage=vantage, at=at, party=party, interface=link.interface, up=link.up)
-        for link in links
-        if link.interface in mine
-    ][-MOST:]
+    links = [(age, c.interface, c.up) for age, c in changes if isinstance(c, LinkChange)]
+    links += [(0.0, name, False) for name in sorted(mine) if watch.is_down(name)]
+    fallen: set[str] = set()
+    for age, interface, up in links[-MOST:]:
+        if interface in mine and (up or interface not in fallen):
+            told.append(
+                ev.LinkChanged(
+                    vantage=vantage, at=at - age, party=party, interface=interface, up=up
+                )
+            )
+        (fallen.discard if up else fallen.add)(interface)
     return told

@@ -126,12 +126,16 @@ class NetworkWatch:
         remaining = sorted(interface for interface, _, _ in self._view.routes)
         return next(iter(latest + remaining), "")
 
-    def recent(self, within_s: float) -> list[NetworkChange]:
-        """The changes of the last `within_s` seconds, oldest first."""
+    def is_down(self, interface: str) -> bool:
+        """Whether the kernel says that `interface` carries nothing now."""
+        return self._view.is_down(interface)
+
+    def recent(self, within_s: float) -> list[tuple[float, NetworkChange]]:
+        """The changes of the last `within_s` seconds, oldest first, each with its age in seconds."""
         if not self.changes:
             return []
-        since = self._loop.time() - within_s
-        return [change for at, change in self.changes if at >= since]
+        now = self._loop.time()
+        return [(now - at, change) for at, change in self.changes if at >= now - within_s]
 
     def _list_all(self) -> None:
         self._to_list = [GETLINK, GETADDR]

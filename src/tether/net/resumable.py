@@ -76,6 +76,8 @@ class ResumableStream:
         self._known: dict[int, Carrier] = {}
         self._counters: dict[int, ev.TcpCounters] = {}
         self._heard_at: dict[int, float] = {}
+        self.last_heard_at = clock.now().mono
+        """When (monotonic seconds) any carrier last brought something."""
         self._waiting_since: float | None = None
         self._retiring: set[int] = set()
         self._last_used: Carrier | None = None
@@ -269,6 +271,18 @@ class ResumableStream:
         leg = self._legs.get(self._machine.in_use)
         return None if leg is None else leg.carrier.stream.counters()
 
+    def counters_fact(self) -> ev.TcpCounters | None:
+        """Of the carrier in use, or of the last that was lost, as evidence about its own other end."""
+        leg = self._legs.get(self._machine.in_use)
+        if leg is None:
+            return max(self._counters.values(), key=lambda c: c.at, default=None)
+        return counters_fact(
+            leg.carrier.stream.counters(),
+            vantage=self._vantage,
+            peer=leg.carrier.peer,
+            at=self._clock.now().wall,
+        )
+
     # -- what legs ask and tell (net.legs.LegOwner) ----------------------------------------------
 
     def outgoing(self, number: int) -> tuple[bytes, bytes] | None:
@@ -277,7 +291,7 @@ class ResumableStream:
     def arrived(self, number: int, raw: bytes | memoryview | str) -> None:
         if not isinstance(raw, str):
             now, unacked = self._clock.now(), self._machine.unacked_bytes
-            self._heard_at[number] = now.mono
+            self._heard_at[number] = self.last_heard_at = now.mono
             commands = self._machine.received(number, raw, now)
             if self._machine.unacked_bytes < unacked:
                 self._waiting_since = now.mono
@@ -329,7 +343,8 @@ class ResumableStream:
                 if (leg := self._legs.pop(number, None)) is not None:
                     self._drop(leg, code, why, last)
             case PeerLeft():
-                self._end(StreamLost(StreamEnd.CLOSED, close_code=1000))
+                counters = self.counters_fact()
+                self._end(StreamLost(StreamEnd.CLOSED, close_code=1000, counters_fact=counters))
             case _:
                 self._tell(command)
 
@@ -339,7 +354,7 @@ class ResumableStream:
         for listener in self._listeners:
             listener(event)
         if isinstance(event, GaveUp):
-            counters = max(self._counters.values(), key=lambda c: c.at, default=None)
+            counters = self.counters_fact()
             self._end(StreamLost(StreamEnd.OTHER, fact=event.fact, counters_fact=counters))
 
     def _hand_on(self, frame: memoryview) -> None:

@@ -108,6 +108,10 @@ class NetworkView:
             return None  # a message of a kernel that we do not understand
         return None
 
+    def is_down(self, interface: str) -> bool:
+        """Whether this interface carries nothing."""
+        return any(self.names.get(index) == interface for index, up in self.up.items() if not up)
+
     def _link(
         self, gone: bool, data: bytes, start: int, end: int, listing: bool
     ) -> NetworkChange | None:

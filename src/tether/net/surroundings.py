@@ -46,4 +46,4 @@ class LateSurroundings:
 def local_address(stream: object) -> str:
     """The address that `stream` runs from, where it tells."""
     told = getattr(stream, "local_address", "")
-    return told if isinstance(told, str) else ""
+    return told.removeprefix("::ffff:") if isinstance(told, str) else ""  # as the kernel lists it

@@ -69,6 +69,7 @@ class TunnelEnd:
             on_data=self._data,
             prompt=stream,
             surroundings=surroundings,
+            counters_of=stream.counters_fact,
         )
         stream.listen(self._happened)
 

@@ -25,6 +25,9 @@ _ENDING = (IntentKind.STOP, IntentKind.EVICT, IntentKind.DELETE, IntentKind.REVO
 ALONE = ("agent.unreachable", "agent.vanished")
 """Causes that say of one agent what may be true of its whole machine."""
 
+CLIENT_ALONE = ("client.unreachable", "client.vanished")
+"""Causes that say of a client's link what its return may correct."""
+
 
 async def around(
     tx: AsyncConnection, row: RowMapping, judgement: Judgement, *, ended_at: float, now: float

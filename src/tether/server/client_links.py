@@ -45,6 +45,7 @@ from tether.protocol.relay_pairing import CarrierId
 from tether.server.agent_links import AgentLinks
 from tether.server.ca import BadPublicKey, UserCa, key_line, read_public_key
 from tether.server.carriers import NO_RELAY, Asker, Carriers
+from tether.server.client_runs import ClientRuns
 from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry
 from tether.server.handshake import Opening
@@ -115,6 +116,7 @@ class ClientLinks:
         self._lines, self._directory, self._agents = lines, directory, agents
         self._ca, self._regions = ca, regions
         self._carriers, self._resume_s, self._coordination = carriers, resume_s, coordination
+        self._runs = ClientRuns(lines.clock, lines.log.client_returned)
         self._all: set[ClientLink] = set()
         self._waiting: dict[ClientLink, dict[str, float]] = {}
         self.refusing = False
@@ -146,6 +148,7 @@ class ClientLinks:
         try:
             await self._lines.run(link, lambda: self._welcome(link))
         finally:
+            self._runs.gone(link.user, link.instance_id, link.connection_id)
             self._all.discard(link)
             del self._waiting[link]
             await link.asking.cancel()
@@ -180,6 +183,13 @@ class ClientLinks:
     async def _welcome(self, link: ClientLink) -> None:
         link.driver.send(self._lines.welcome(link.connection_id, user=link.user))
         link.welcomed = True
+        await self._runs.here(
+            link.user,
+            link.instance_id,
+            link.connection_id,
+            link.opening.client_ip,
+            link.driver,
+        )
         link.send_map(self._regions)
         _log.info(
             "control link connected",

@@ -351,6 +351,12 @@ class ConnectionLog:
         """Those of these tunnels that their clients have left for good, and the causes they gave."""
         return await self._store.read(lambda tx: ingest.left_by_clients(tx, connection_ids))
 
+    async def client_returned(self, connection_id: str, returned: ev.PeerReturned) -> None:
+        """The client of this control link is back: that tells something of how it ended."""
+        now = self._clock.now().wall
+        work = lambda tx: rows.client_returned(tx, connection_id, returned, now)  # noqa: E731
+        self._announce(await self._store.write(work))
+
     # -- looking ----------------------------------------------------------------------------
 
     async def open_tunnels(

@@ -238,6 +238,18 @@ async def agent_returned(
     return [settled] if settled else []
 
 
+async def client_returned(
+    tx: AsyncConnection, connection_id: str, returned: Evidence, now: float
+) -> list[Event]:
+    """Judge a client's closed link again, now that the same run has dialled anew."""
+    row = await find(tx, connection_id)
+    if row is None or row["disconnect_cause"] not in circumstances.CLIENT_ALONE:
+        return []
+    await add_testimony(tx, connection_id, Testimony(Vantage.SERVER, now, (returned,)))
+    settled = await settle(tx, row, ended_at=now, now=now)
+    return [settled] if settled else []
+
+
 async def relay_heard_end_at(tx: AsyncConnection, connection_id: str) -> float | None:
     """When a relay saw the tunnel's last carrier end, by the server's own clock."""
     at: float | None = await tx.scalar(

@@ -1,0 +1,89 @@
+"""What this client has to tell of its own control links that were lost.
+
+Law: no I/O. A link that stopped without a goodbye is told once another one is up, with what the dials
+in between met, under a journal of its own; it is told again until the server has committed it. A link
+that was left in order needs no account: its goodbye was heard, or will be missed by the server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tether.attribution import evidence as ev
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import DialStage, Party, Vantage
+from tether.net.clock import Clock
+from tether.net.streams import DialFailed
+from tether.protocol.link import records_of
+from tether.protocol.messages import Ended, Report
+
+MOST = 16
+"""Ends that wait to be told; more of them are of one outage, and the last ones tell of it."""
+
+
+@dataclass(slots=True)
+class _Untold:
+    at: float
+    facts: tuple[Evidence, ...]
+    symptoms: tuple[Evidence, ...]
+    redials: dict[DialStage, Evidence] = field(default_factory=dict)
+
+
+class LinkEnds:
+    """See the module's law."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._untold: dict[str, _Untold] = {}
+        self._missed = ""
+
+    def ended(self, connection_id: str, cell: CloseCell) -> None:
+        """A welcomed link is over."""
+        self._missed = ""
+        if not any(isinstance(fact, ev.StreamEnded) for fact in cell.facts):
+            return
+        own = tuple(fact for fact in cell.facts if fact.vantage is Vantage.CLIENT)
+        later = tuple(fact for fact in cell.symptoms if fact.vantage is Vantage.CLIENT)
+        self._untold[connection_id] = _Untold(self._clock.now().wall, own, later)
+        self._missed = connection_id
+        while len(self._untold) > MOST:
+            del self._untold[next(iter(self._untold))]
+
+    def redial_failed(self, failed: DialFailed) -> None:
+        """A name that does not resolve, a proxy in the way: that tells of the loss before it, too."""
+        untold = self._untold.get(self._missed)
+        if untold is None or failed.stage is DialStage.TCP or failed.stage in untold.redials:
+            return
+        untold.redials[failed.stage] = ev.RedialFailed(
+            vantage=Vantage.CLIENT,
+            at=self._clock.now().wall,
+            party=Party.CLIENT,
+            peer=Party.SERVER,
+            stage=failed.stage,
+            error=str(failed)[:200],
+            status=failed.status,
+        )
+
+    def reports(self) -> list[Report]:
+        """What to send on a new link."""
+        self._missed = ""
+        return [
+            Report(
+                journal_id=connection_id,
+                first_seq=1,
+                items=[
+                    Ended(
+                        connection_id=connection_id,
+                        at=untold.at,
+                        facts=records_of((*untold.facts, *untold.redials.values())),
+                        symptoms=records_of(untold.symptoms),
+                    )
+                ],
+            )
+            for connection_id, untold in self._untold.items()
+        ]
+
+    def committed(self, journal_id: str) -> None:
+        """The server has it."""
+        self._untold.pop(journal_id, None)
