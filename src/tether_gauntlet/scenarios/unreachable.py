@@ -28,6 +28,7 @@ SCENARIO = Scenario(
             "network.path_lost",
             "client.unreachable",
             "network.unreachable",
+            "network.client_upload_lost",  # the router refuses what comes from the client only
         ),
         client_link(
             "network_error",
@@ -36,6 +37,7 @@ SCENARIO = Scenario(
             "network.path_lost",
             "client.unreachable",
             "network.unreachable",
+            "network.client_upload_lost",  # the router refuses what comes from the client only
         ),
     ),
     limit_s=60,
