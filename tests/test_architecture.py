@@ -45,6 +45,7 @@ SLEEPS = {
     "run/server.py": 1,  # the beat that says when the server was last alive
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end
     "server/connlog.py": 1,  # an incident's window
+    "agent/tunnels.py": 1,  # the time that clients have to answer, by whom nothing is told
     "server/janitor.py": 1,  # the sweep of what nothing else will end
     "net/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO
     "net/relay_carrier.py": 1,  # the pause of a carrier that is beyond its bandwidth

@@ -36,7 +36,7 @@ class SealedTerminals:
         host_key: Ed25519PrivateKey,
         workspace: Callable[[], str],
         clock: Clock,
-        on_item: Callable[[ReportItem], None],
+        on_item: Callable[[ReportItem], object],
     ) -> None:
         """`terminals` are those that take attaches now; `on_item` is given what is to be reported."""
         self._terminals, self._host_key, self._workspace = terminals, host_key, workspace

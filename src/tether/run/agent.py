@@ -189,9 +189,6 @@ def _build(
 ) -> _Built:
     metrics = AgentMetrics()
 
-    def report(item: ReportItem) -> None:
-        journal.post(item)
-
     ssh = _ssh(settings, host_key, journal, clock, watch, metrics)
     tunnels = Tunnels(
         ssh=ssh,
@@ -205,7 +202,7 @@ def _build(
                 host_key=host_key.signer,
                 workspace=lambda: ssh.settings.workspace,
                 clock=clock,
-                on_item=report,
+                on_item=journal.post,
             ),
         },
         vanished_s=settings.resume_vanished_s,

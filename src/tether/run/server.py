@@ -191,6 +191,7 @@ class Server:
         directory = Directory(store)
         self.coordination = CoordinationFront(directory=directory, clock=clock, key=keys.resume)
         self.hub = self._make_hub(settings, UserCa(keys.user_ca), directory)
+        self.connections.on_client_left = self._janitor.client_left
         self.workspaces = Workspaces(store, accounts, self.hub, clock)
         dispatcher = self._make_front()
         self._listener = Listener(dispatcher)
@@ -248,7 +249,6 @@ class Server:
             coordination=self.coordination,
         )
         self.connections.listen(opened=clients.used, closed=self._janitor.closed)
-        self.connections.on_client_left = self._janitor.client_left
         hub = Hub(
             handshakes=self._handshakes,
             agents=agents,
