@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="a folder of scenarios, instead of the own ones; may be given more than once",
     )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="all of it N times")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="N scenarios at once")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write everything as JSON")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="write the tables")
     parser.add_argument("--no-twins", action="store_true", help="without a real sshd beside")
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         repeat=asked.repeat,
         twins=not asked.no_twins,
         keep=asked.keep_evidence,
+        jobs=asked.jobs,
         tell=_tell,
     )
     print()

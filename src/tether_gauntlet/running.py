@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,23 @@ def run_all(
     repeat: int = 1,
     twins: bool = True,
     keep: Path | None = None,
+    jobs: int = 1,
     tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Every scenario, `repeat` times over: round by round, so that a bad minute hits many a little.
 
+    `jobs` worlds stand at once: most of a scenario is waiting, but they share the machine's processors.
     `keep` names a folder for everything that the log has about the rows that ended, a file a scenario.
     """
     scenarios = list(scenarios)
-    outcomes = []
-    for _ in range(repeat):
-        for scenario in scenarios:
-            outcome = run(scenario, twins=twins, keep=keep)
-            tell(outcome)
-            outcomes.append(outcome)
-    return outcomes
+
+    def one(scenario: Scenario) -> Outcome:
+        outcome = run(scenario, twins=twins, keep=keep)
+        tell(outcome)
+        return outcome
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return [o for _ in range(repeat) for o in pool.map(one, scenarios)]
 
 
 def run(scenario: Scenario, *, twins: bool = True, keep: Path | None = None) -> Outcome:
