@@ -24,6 +24,7 @@ from tether.protocol.messages import (
     OfferDeclined,
 )
 from tether.server import carriers
+from tether.server.settings import Graces
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +87,7 @@ async def test_a_tunnel_goes_on_over_a_new_server_with_a_new_carrier(tmp_path: P
         _client, agent, tunnel, token = await tunnel_of(live)
         user_token = await live.admin_token()
         await live.stop()
-    async with running(tmp_path) as again:
+    async with running(tmp_path, graces=Graces()) as again:  # the agent has time to come back
         returned = await same_agent(again, agent, token, tunnel)
         legs = await meet(await again.client(user_token), returned, tunnel, carrier=7)
         await legs[0].send(b"on")
