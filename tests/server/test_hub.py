@@ -984,7 +984,7 @@ async def test_a_stopping_server_says_goodbye_to_all_and_leaves_the_tunnels_to_t
     assert [(g.cause, g.actor, g.retry_after_s) for g in goodbyes if g] == [
         ("server.shutdown", actor, 1.0)
     ] * 2
-    async with running(tmp_path, graces=Graces()) as again:
+    async with running(tmp_path) as again:
         hello = agent.hello
         back = await again.agent(
             token,
