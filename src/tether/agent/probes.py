@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tether.agent.probe import Probe
-from tether.agent.serving import ConnectionEnd, end_of
+from tether.agent.serving import ConnectionEnd, end_of, leave_each
 from tether.attribution.evidence import Evidence
 from tether.log import get_logger
 from tether.net.clock import Clock
@@ -48,7 +48,5 @@ class Probes:
         announcement: str = "",
     ) -> None:
         """End these tunnels, or all of them."""
-        wanted = set(self._probes if connection_ids is None else connection_ids)
-        for connection_id in wanted & self._probes.keys():
-            driver = self._probes[connection_id].tunnel.driver
-            driver.leave_because(fact, cause=cause, actor=actor, detail=detail)
+        tunnels = {name: probe.tunnel for name, probe in self._probes.items()}
+        leave_each(tunnels, connection_ids, fact, cause=cause, actor=actor, detail=detail)

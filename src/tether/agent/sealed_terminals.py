@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tether.agent.sealed_terminal import SealedTerminal
-from tether.agent.serving import ConnectionEnd, end_of
+from tether.agent.serving import ConnectionEnd, end_of, leave_each
 from tether.agent.terminals import Terminals
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionType
@@ -89,10 +89,8 @@ class SealedTerminals:
         announcement: str = "",
     ) -> None:
         """End these tunnels, or all of them; the terminals live on unless they are abandoned."""
-        wanted = set(self._served if connection_ids is None else connection_ids)
-        for connection_id in wanted & self._served.keys():
-            driver = self._served[connection_id].tunnel.driver
-            driver.leave_because(fact, cause=cause, actor=actor, detail=detail)
+        tunnels = {name: terminal.tunnel for name, terminal in self._served.items()}
+        leave_each(tunnels, connection_ids, fact, cause=cause, actor=actor, detail=detail)
 
 
 def _ended(session: SessionRecord, terminal: SealedTerminal, at: float) -> SessionRecord:

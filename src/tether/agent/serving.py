@@ -5,7 +5,7 @@ Law: an interface, and what comes back, and is logged, when a served tunnel is o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,6 +80,21 @@ def end_of(
         user=offer.user,
         client_ip=offer.client_ip,
     )
+
+
+def leave_each(
+    tunnels: Mapping[str, TunnelEnd],
+    connection_ids: Iterable[str] | None,
+    fact: Evidence,
+    *,
+    cause: str,
+    actor: str,
+    detail: str,
+) -> None:
+    """Say goodbye because of `fact` on these of `tunnels` (None: all; unknown ones are ignored)."""
+    wanted = set(tunnels if connection_ids is None else connection_ids)
+    for connection_id in wanted & tunnels.keys():
+        tunnels[connection_id].driver.leave_because(fact, cause=cause, actor=actor, detail=detail)
 
 
 class TunnelServing(Protocol):
