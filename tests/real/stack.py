@@ -141,7 +141,9 @@ class Stack:
         self.server.wait_event("server ready")
         return self.server
 
-    def start_agent(self, data_dir: str = "agent", wait: bool = True) -> Program:
+    def start_agent(
+        self, data_dir: str = "agent", wait: bool = True, more: tuple[str, ...] = ()
+    ) -> Program:
         agent = self._start(
             data_dir,
             [
@@ -156,6 +158,7 @@ class Stack:
                 "json",
                 "--resume-vanished-s",
                 "1",
+                *more,
             ],
         )
         if data_dir == "agent":
@@ -163,6 +166,16 @@ class Stack:
         if wait:
             agent.wait_event("agent ready")
         return agent
+
+    def start_relay(self, region: str) -> Program:
+        token = self.root / "relay-token"
+        if not token.exists():
+            token.write_text(self.tether("token", "create", "relays", "--relay").stdout)
+        argv = ["relay", "--listen", "127.0.0.1:0", "--server", self.url, "--region", region]
+        argv += ["--token-file", str(token), "--log-format", "json"]
+        relay = self._start(f"relay-{region}", argv)
+        relay.wait_event("relay ready")
+        return relay
 
     def _start(self, name: str, arguments: list[str]) -> Program:
         program = Program([*TETHER, *arguments], self.root / f"{name}.log", self.env)

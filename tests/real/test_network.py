@@ -233,6 +233,37 @@ def test_a_session_survives_the_death_of_the_server_and_nothing_is_said(stack: S
     assert shell.finish() == (0, "")
 
 
+def test_a_session_through_the_embedded_relay_moves_before_a_planned_stop(
+    own_stack: Stack,
+) -> None:
+    own_stack.agent.stop()
+    own_stack.start_agent(more=("--direct-listen", "off"))
+    shell = Shell(own_stack)
+    shell.say("one")
+    shell.hears("one")
+    own_stack.start_relay("fra")
+    own_stack.server.stop()
+    try:
+        shell.say("meanwhile")
+        shell.hears("meanwhile")
+    finally:
+        own_stack.start_server()
+    shell.say("after")
+    shell.hears("after")
+    (row_id,) = {row["id"] for row in own_stack.sessions()}
+    assert shell.finish() == (0, "")
+    told = wait_for("the end", lambda: ended_paths(own_stack, row_id))
+    assert told == [("used", "embedded"), ("used", "fra")]
+
+
+def ended_paths(stack: Stack, connection_id: str) -> list[tuple[str, str]] | None:
+    """How the connection went, once it is over: each change of the way that was used."""
+    row = stack.explain(connection_id)
+    if row["disconnected_at"] is None:
+        return None
+    return [(one["event"], one["where"]) for one in row["path_events"] if one["event"] != "lost"]
+
+
 def test_a_gap_is_told_in_two_plain_lines_where_there_is_no_terminal(stack: Stack) -> None:
     shell = Shell(stack)
     shell.say("one")

@@ -293,3 +293,47 @@ def test_what_keeps_a_relay_from_starting_is_one_line(
     last = (tmp_path / "relay.log").read_text().splitlines()[-1]
     assert last.startswith("tether: ")
     assert complaint in last
+
+
+# -- the embedded relay ----------------------------------------------------------------------------
+
+
+async def test_tunnels_of_the_embedded_relay_move_before_the_server_stops(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        client, agent, tunnel, _ = await tunnel_of(here.live)
+        assert tunnel.grant.region == "embedded"
+        await here.relay("fra")
+        stopping = asyncio.create_task(here.live.stop())
+        for leg in (tunnel.client, tunnel.agent):
+            assert await word(leg) == Restarting(reconnect_in_s=5.0)
+        await newest_map(client, "embedded", "draining")
+        legs = await meet(client, agent, tunnel)
+        assert await echoes(tunnel.client, tunnel.agent)  # nothing has ended yet
+        await tunnel.client.close(1000, "moved")
+        assert isinstance(await word(tunnel.agent), PeerGone)
+        await asyncio.wait_for(stopping, START_S)
+        assert await echoes(*legs)
+
+
+async def test_who_does_not_move_is_told_goodbye_and_a_hurried_server_does_not_wait(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path) as here:
+        _client, _agent, tunnel, _ = await tunnel_of(here.live)
+        await here.relay("fra")
+        stopping = asyncio.create_task(here.live.stop())
+        assert isinstance(await word(tunnel.client), Restarting)
+        here.live.server.hurry()
+        goodbye = await word(tunnel.client)
+        assert isinstance(goodbye, RelayGoodbye)
+        assert (goodbye.cause, goodbye.actor) == ("server.shutdown", "signal:15 from pid 1 uid 0")
+        await asyncio.wait_for(stopping, START_S)
+
+
+async def test_the_embedded_relay_alone_says_goodbye_at_once(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        _client, _agent, tunnel, _ = await tunnel_of(here.live)
+        stopping = asyncio.create_task(here.live.stop())
+        for leg in (tunnel.client, tunnel.agent):
+            assert isinstance(await word(leg), RelayGoodbye)
+        await asyncio.wait_for(stopping, START_S)

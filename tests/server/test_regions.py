@@ -70,6 +70,22 @@ def test_a_draining_relay_is_shown_and_takes_nothing_new() -> None:
     assert chosen(made, "fra") is None
 
 
+def test_the_embedded_relay_leaves_only_where_another_one_is() -> None:
+    alone = regions()
+    assert not alone.drain_embedded()
+    assert (statuses(alone), chosen(alone)) == ({"embedded": {HERE: "ok"}}, Way("embedded", HERE))
+    made = regions(("fra", FRA))
+    assert made.drain_embedded()
+    assert statuses(made) == {"fra": {FRA: "ok"}, "embedded": {HERE: "draining"}}
+    assert chosen(made, "embedded", avoid=(FRA,)) == Way("fra", FRA)
+    made.unregister(0)
+    assert chosen(made) is None
+    assert not regions(("fra", FRA), embedded=False).drain_embedded()
+    drained = regions(("fra", FRA))
+    drained.drain(0)
+    assert not drained.drain_embedded()
+
+
 def test_a_relay_whose_link_is_gone_is_off_the_map() -> None:
     made = regions(("fra", FRA), embedded=False)
     made.unregister(0)

@@ -196,7 +196,11 @@ class Server:
         dispatcher = self._make_front()
         self._listener = Listener(dispatcher)
         self._shutdown = Shutdown(
-            dispatcher=dispatcher, hub=self.hub, relay=self.relay, clock=clock
+            dispatcher=dispatcher,
+            hub=self.hub,
+            relay=self.relay,
+            regions=regions,
+            clock=clock,
         )
         self.served: asyncio.Task[None]
 

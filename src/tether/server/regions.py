@@ -55,6 +55,7 @@ class Regions:
     """Called after each change of the map."""
     _set: tuple[DerpRegion, ...] | None = None
     _registered: dict[object, tuple[str, _Relay]] = field(default_factory=dict)
+    _embedded_leaves: bool = False
 
     # -- what is known ----------------------------------------------------------------------
 
@@ -78,6 +79,15 @@ class Regions:
         self._registered[key][1].draining = True
         self.changed()
 
+    def drain_embedded(self) -> bool:
+        """The embedded relay will leave. False where no other relay could take what it carries:
+        nothing is changed then."""
+        if self.embedded_url is None or not self._own():
+            return False
+        self._embedded_leaves = True
+        self.changed()
+        return True
+
     def unregister(self, key: object) -> None:
         """A relay's control link is gone."""
         if self._registered.pop(key, None) is not None:
@@ -96,7 +106,8 @@ class Regions:
             for name, nodes in self._nodes().items()
         ]
         if self.embedded_url is not None:
-            node = DerpNode(url=self.embedded_url(opening), status=NodeStatus.OK)
+            status = NodeStatus.DRAINING if self._embedded_leaves else NodeStatus.OK
+            node = DerpNode(url=self.embedded_url(opening), status=status)
             regions.append(DerpRegion(name=EMBEDDED_REGION, nodes=[node]))
         return DerpMap(regions=regions)
 
@@ -111,13 +122,8 @@ class Regions:
             avoid: relay URLs that failed just now.
             opening: of whom the URLs to avoid are.
         """
-        ways = [
-            Way(name, url)
-            for name, nodes in self._nodes().items()
-            for url, status in nodes.items()
-            if status == NodeStatus.OK
-        ]
-        if self.embedded_url is not None:
+        ways = self._own()
+        if self.embedded_url is not None and not self._embedded_leaves:
             ways.append(Way(EMBEDDED_REGION, self.embedded_url(opening)))
         fresh = [way for way in ways if way.url not in avoid] or ways
         for region in wanted:
@@ -131,6 +137,15 @@ class Regions:
         if way.region == EMBEDDED_REGION and self.embedded_url is not None:
             return self.embedded_url(opening)
         return way.url
+
+    def _own(self) -> list[Way]:
+        """The relays that take new carriers now, without the embedded one."""
+        return [
+            Way(name, url)
+            for name, nodes in self._nodes().items()
+            for url, status in nodes.items()
+            if status == NodeStatus.OK
+        ]
 
     def _nodes(self) -> dict[str, dict[str, str]]:
         """Region -> URL -> status, without the embedded relay."""

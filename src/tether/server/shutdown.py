@@ -1,9 +1,10 @@
 """How a server leaves: all are told, what was seen is on file, every link is closed; then it goes.
 
-Law: the order is the point. New work is refused first; the relay's carriers are left before control
-links, so that agents can still report what it meant for their tunnels. No tunnel ends by this: its row
-stays open, and the next run finds it. Each wait is for an event, and has an end. A second signal
-shortens the waits, never the telling.
+Law: the order is the point. Where another relay could take the tunnels of the embedded one, they are
+told to move while the server still grants carriers. Then new work is refused; the relay's carriers are
+left before control links, so that agents can still report what it meant for their tunnels. No tunnel
+ends by this: its row stays open, and the next run finds it. Each wait is for an event, and has an end.
+A second signal shortens the waits, never the telling.
 """
 
 from __future__ import annotations
@@ -22,12 +23,19 @@ from tether.protocol.relaying import RelayGoodbye
 from tether.server.asgi import Dispatcher
 from tether.server.hub import Hub
 from tether.server.links import Parting, all_closed
+from tether.server.regions import Regions
 from tether.server.store import StoreUnavailable
 
 SHUTDOWN = "server.shutdown"
 
+MOVE_S = 2.5
+"""How long tunnels may take to move to another relay."""
+
 CARRIERS_S = 3.0
 """How long legs may take to leave, and what was seen of them to be written."""
+
+RECONNECT_IN_S = 5.0
+"""When legs may count on the embedded relay again: what a restart takes, and a little."""
 
 LINKS_S, CUT_S = 2.0, 1.0
 """How long links may take to end in order; and then, to be closed in the record."""
@@ -47,11 +55,12 @@ class Shutdown:
         dispatcher: Dispatcher,
         hub: Hub,
         relay: Relay | None,
+        regions: Regions,
         clock: Clock,
     ) -> None:
         """`relay`: the embedded one, if there is one."""
         self._dispatcher, self._hub = dispatcher, hub
-        self._relay, self._clock = relay, clock
+        self._relay, self._regions, self._clock = relay, regions, clock
         self._hurry = asyncio.Event()
         self._tasks = Tasks("shutdown")
 
@@ -64,6 +73,7 @@ class Shutdown:
         _log.info("server stopping", actor=actor)
         parting = Parting(SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
         try:
+            await self._move_tunnels(actor)
             self._hub.refuse_new()
             self._dispatcher.stopping = True
             self._hub.declare_all(parting)
@@ -73,6 +83,16 @@ class Shutdown:
             _log.error("the record could not be completed", error=str(wrong))
         finally:
             await self._tasks.cancel()
+
+    async def _move_tunnels(self, actor: str) -> None:
+        """Have the embedded relay's tunnels move to another relay, if there is one: nothing of them
+        ends then. Where there is none they would only ask in vain, and wait for the next run."""
+        if self._relay is None or not len(self._relay) or not self._regions.drain_embedded():
+            return
+        self._relay.refuse_new(RelayGoodbye(cause=SHUTDOWN, actor=actor))
+        self._relay.announce(RECONNECT_IN_S)
+        await self._unless_hurried(self._relay.wait_empty(MOVE_S), otherwise=False)
+        _log.info("legs told to move", stayed=len(self._relay))
 
     async def _leave_carriers(self, actor: str) -> None:
         """End the embedded relay's carriers; what they carried goes on over other ones, later."""
