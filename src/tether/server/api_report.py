@@ -67,7 +67,8 @@ class Rejudged(Answer):
 
 @router.get("", response_model=Report, summary="Count ends by cause, workspace, relay and day")
 async def report(parts: PartsOf, user: User, filters: Filters) -> Report:
-    """The ends that match: expected, unexpected, unexplained, and each breakdown."""
+    """The ends that match: expected, unexpected, unexplained, and each breakdown. `since` and `until`
+    frame when they ended."""
     return Report.model_validate(await parts.connlog.report(filters, user))
 
 

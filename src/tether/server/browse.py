@@ -236,6 +236,17 @@ def visible_to(viewer: Identity) -> ColumnElement[bool]:
 def matching(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
     """The rows that the filter asks for."""
     c = connections.c
+    wanted = of_the_kind(filters)
+    if filters.until is not None:
+        wanted.append(c.created_at < filters.until)
+    if filters.since is not None:
+        wanted.append(or_(c.disconnected_at.is_(None), c.disconnected_at >= filters.since))
+    return wanted
+
+
+def of_the_kind(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
+    """The rows that the filter asks for, whenever they lived."""
+    c = connections.c
     exact = {
         c.workspace: filters.workspace,
         c.user: filters.user,
@@ -251,10 +262,6 @@ def matching(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
         wanted.append(c.status != ConnectionStatus.PENDING)
     if filters.expected is not None:
         wanted.append(c.disconnect_expected.is_(filters.expected))
-    if filters.until is not None:
-        wanted.append(c.created_at < filters.until)
-    if filters.since is not None:
-        wanted.append(or_(c.disconnected_at.is_(None), c.disconnected_at >= filters.since))
     return wanted
 
 

@@ -84,7 +84,10 @@ class ConnectionLogPort(Protocol):
         """Rows that match, newest first (highest `seq`)."""
 
     async def report(self, filters: ConnectionFilter, viewer: Identity) -> dict[str, Any]:
-        """The closed rows that match, counted: the keys of `api_report.Report`."""
+        """The closed rows that match, counted: the keys of `api_report.Report`.
+
+        `since` and `until` frame when they ended.
+        """
 
     async def rejudge(
         self, filters: ConnectionFilter, viewer: Identity, *, write: bool

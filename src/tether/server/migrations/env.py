@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from tether.server.relay_tables import metadata
+from tether.server import relay_tables, report_tables  # noqa: F401  (they are in the metadata)
+from tether.server.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
