@@ -1,7 +1,8 @@
 """`python -m tether_gauntlet`: end connections in every way, and see whether the log tells it right.
 
-Law: parses, runs, prints. Exit code 0: every run right; 1: some were not; 2: it could not be asked so.
-What was skipped is said loudly and is never counted as right.
+Law: parses, runs, prints. Exit code 0: every run right, and no verdict turns wrong and sure without a
+part of its evidence; 1: not so; 2: it could not be asked so. What was skipped is said loudly and is
+never counted as right.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+from tether_gauntlet.again import judge_again
 from tether_gauntlet.lab import probe
 from tether_gauntlet.report import as_json, as_markdown, line
 from tether_gauntlet.running import run_all
@@ -24,6 +26,7 @@ _EPILOG = """examples:
   python -m tether_gauntlet --only client-killed --only oom
   python -m tether_gauntlet --scenarios ./mine --json out.json
   python -m tether_gauntlet --repeat 3 --markdown figures.md
+  python -m tether_gauntlet --keep-evidence kept; python -m tether_gauntlet --judge-again kept
 """
 
 
@@ -52,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--keep-evidence", type=Path, metavar="DIR", help="write what the log explains, as JSON"
     )
+    parser.add_argument(
+        "--judge-again", type=Path, metavar="DIR", help="run nothing: judge kept evidence again"
+    )
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
     asked = parser.parse_args(arguments)
     try:
@@ -63,22 +69,35 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.list:
         _list(scenarios)
         return 0
-    _tell_of_gaps()
-    outcomes = run_all(
-        scenarios,
-        repeat=asked.repeat,
-        twins=not asked.no_twins,
-        keep=asked.keep_evidence,
-        jobs=asked.jobs,
-        tell=_tell,
-    )
+    try:
+        outcomes = _outcomes(scenarios, asked)
+    except BadScenario as wrong:
+        print(f"tether_gauntlet: {wrong}", file=sys.stderr)
+        return 2
     print()
     print(as_markdown(outcomes))
     if asked.json is not None:
         asked.json.write_text(json.dumps(as_json(outcomes), indent=1) + "\n")
     if asked.markdown is not None:
         asked.markdown.write_text(as_markdown(outcomes) + "\n")
-    return int(not all(one.correct or one.skipped for one in outcomes))
+    return int(any(one.misled or not (one.correct or one.skipped) for one in outcomes))
+
+
+def _outcomes(scenarios: list[Scenario], asked: argparse.Namespace) -> list[Outcome]:
+    if asked.judge_again is None:
+        _tell_of_gaps()
+        return run_all(
+            scenarios,
+            repeat=asked.repeat,
+            twins=not asked.no_twins,
+            keep=asked.keep_evidence,
+            jobs=asked.jobs,
+            tell=_tell,
+        )
+    outcomes = judge_again(scenarios, asked.judge_again)
+    for outcome in outcomes:
+        _tell(outcome)
+    return outcomes
 
 
 def _list(scenarios: list[Scenario]) -> None:

@@ -1,49 +1,206 @@
-"""How the verdict holds when a party says nothing: the same evidence, judged again without a vantage.
+"""Judges kept evidence again: all of it, and without a vantage or a kind of fact.
 
-Law: pure. The product's own judgement is asked again, with the facts of one vantage left out; what it
-says then may be unknown, but must not be wrong and sure of it.
+Law: pure. The product's own judgement is asked, as the server asks it. Without a part of what was seen
+it may say less, be unsure, or be unknown; it must not be wrong and sure of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from enum import IntEnum
 from typing import Any
 
-from tether.attribution.classify import classify
-from tether.attribution.evidence import from_record
-from tether.attribution.vocabulary import ConnectType
+from tether.attribution.evidence import KINDS, from_record
+from tether.attribution.vocabulary import Confidence, ConnectType, Vantage
+from tether.server.judge import Judgement, Testimony, judge
 from tether_gauntlet.scoring import Match, Outcome
 
 Row = Mapping[str, Any]
-WITHOUT: Mapping[str, Callable[[Row], bool]] = {
-    "client": lambda fact: fact["vantage"] == "client",
-    "post-mortem": lambda fact: fact["kind"] == "previous_run_died",
-    "relay": lambda fact: fact["vantage"] == "relay",
+Withheld = Callable[[Row], bool]
+
+POST_MORTEM = "previous_run_died"
+KIND = "kind "
+"""How the name begins under which one kind of fact is withheld."""
+
+
+class Answer(IntEnum):
+    """What becomes of a verdict, from best to worst. `SURE` is the one that must not be."""
+
+    RIGHT = 0
+    COARSER = 1
+    UNKNOWN = 2
+    UNSURE = 3
+    SURE = 4
+
+    @property
+    def word(self) -> str:
+        """As reports say it."""
+        return _WORDS[self]
+
+
+_WORDS = ("right", "true but coarser", "unknown", "wrong but unsure", "wrong and sure")
+
+
+def _of(vantage: Vantage) -> Withheld:
+    """What this party saw, and all that it handed in of what others said."""
+    return lambda fact: vantage in (fact["vantage"], fact["reporter"])
+
+
+def _kind(kind: str) -> Withheld:
+    return lambda fact: bool(fact["kind"] == kind)
+
+
+NOTHING = "nothing"
+VANTAGES: Mapping[str, Withheld] = {
+    NOTHING: lambda fact: False,
+    "client": _of(Vantage.CLIENT),
+    "post-mortem": _kind(POST_MORTEM),
+    "relay": _of(Vantage.RELAY),
+    "agent": _of(Vantage.AGENT),
+    "server": _of(Vantage.SERVER),
 }
 """Name -> the facts that are withheld."""
 
+WITHOUT: Mapping[str, Withheld] = {
+    **VANTAGES,
+    **{f"{KIND}{kind}": _kind(kind) for kind in KINDS if kind != POST_MORTEM},
+}
+
+COARSER: Mapping[str, tuple[str, ...]] = {
+    # its process did end at once, whatever ended it
+    "agent.vanished": (
+        "agent.crashed",
+        "agent.killed",
+        "agent.oom_killed",
+        "agent.host_rebooted",
+        "agent.container_replaced",
+    ),
+    "client.vanished": ("client.oom_killed", "client.host_rebooted", "client.ssh_killed"),
+    # it could not be reached, whatever had become of its network
+    "agent.unreachable": ("agent.link_down", "agent.address_changed", "agent.node_lost"),
+    "client.unreachable": (
+        "client.link_down",
+        "client.roamed",
+        "client.vpn_changed",
+        "network.client_upload_lost",
+        "network.client_download_lost",
+        "network.path_lost",
+    ),
+    # nothing passed between the two, wherever it got lost
+    "network.path_lost": (
+        "agent.link_down",
+        "client.link_down",
+        "client.roamed",
+        "client.vpn_changed",
+        "network.client_upload_lost",
+        "network.client_download_lost",
+    ),
+    "network.middlebox_reset": ("network.nat_rebinding", "network.idle_timeout"),
+    # it did not answer, whatever it waited for
+    "agent.unresponsive": ("agent.frozen", "agent.starved"),
+    # it failed inside, whatever it had no more of
+    "agent.internal_error": (
+        "agent.disk_full",
+        "agent.descriptors_exhausted",
+        "agent.processes_exhausted",
+    ),
+    # it stopped in order, whoever had asked for that
+    "agent.shutdown": (
+        "workspace.stopped",
+        "workspace.autostop",
+        "workspace.deleted",
+        "workspace.evicted",
+    ),
+    # the client did leave of its own, whatever it had been told before
+    "client.closed": ("session.exit", "session.signal", "session.oom_killed"),
+    # the session did end by SIGKILL, whoever sent that
+    "session.signal": ("session.oom_killed",),
+    # the session did end, with the exit code that stands for a refusal
+    "session.exit": ("policy.file_transfer_blocked",),
+}
+"""What is true, and says less -> the causes that it is true of as well."""
+
+
+def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> Judgement:
+    """The judgement of `row`'s evidence, less what is `withheld`.
+
+    Args:
+        row: a connection as it is explained, with its `evidence`.
+        withheld: whether a fact of it is left out.
+    """
+    said: dict[str, list[Row]] = {}
+    for fact in row["evidence"]:
+        if not (fact.get("outlived") or withheld(fact)):
+            said.setdefault(fact["reporter"], []).append(fact)
+    return judge(
+        ConnectType(row["connect_type"]),
+        [
+            Testimony(Vantage(reporter), 0.0, tuple(from_record(_timed(fact)) for fact in facts))
+            for reporter, facts in said.items()
+        ],
+    )
+
 
 def without_vantages(outcome: Outcome, explained: Mapping[str, Row]) -> Outcome:
-    """`outcome`, and how often each vantage's silence leaves it right, unknown, or wrong."""
-    told: dict[str, dict[str, int]] = {}
-    for name, withheld in WITHOUT.items():
-        counts = {"right": 0, "unknown": 0, "wrong": 0}
-        for match in outcome.matches:
-            counts[_verdict(match, explained[match.row["id"]], withheld)] += 1
-        told[name] = counts
-    return replace(outcome, ablation=told)
+    """`outcome`, and what becomes of its verdicts without each vantage and each kind of fact.
+
+    A truth counts once, however many rows it is about: as the worst of them. For every name, `truths`
+    counts all, `had` those that lost evidence, and each `Answer` what they are then.
+    """
+    told: dict[str, Counter[str]] = {name: Counter() for name in WITHOUT}
+    misled: dict[str, None] = {}
+    for truth in dict.fromkeys(match.truth for match in outcome.matches):
+        its = [match for match in outcome.matches if match.truth == truth]
+        full = max(answer(match, judged(explained[match.row["id"]])) for match in its)
+        for name, withheld in WITHOUT.items():
+            lost = [match for match in its if _has(explained[match.row["id"]], withheld)]
+            said = full
+            if lost:
+                again = [(match, judged(explained[match.row["id"]], withheld)) for match in lost]
+                said = max(answer(*one) for one in again)
+                misled |= dict.fromkeys(
+                    f"{truth.connect_type} without {name}: sure of "
+                    f"{other.columns['disconnect_cause']} (rule {other.verdict.rule})"
+                    for match, other in again
+                    if full < answer(match, other) is Answer.SURE
+                )
+            told[name].update(truths=1, had=bool(lost))
+            told[name][said.word] += 1
+    return replace(
+        outcome,
+        ablation={
+            name: dict(counts)
+            for name, counts in told.items()
+            if counts["had"] or (counts["truths"] and name in VANTAGES)
+        },
+        misled=tuple(misled),
+    )
 
 
-def _verdict(match: Match, explained: Row, withheld: Callable[[Row], bool]) -> str:
-    facts = [
-        from_record({**fact, "at": datetime.fromisoformat(fact["at"]).timestamp()})
-        for fact in explained["evidence"]
-        if not withheld(fact)
-    ]
-    disconnect = classify(ConnectType(match.row["connect_type"]), facts).disconnect
-    again = Match(match.truth, {**match.row, **disconnect.fields()})
-    if not again.wrong:
-        return "right"
-    return "unknown" if again.unknown else "wrong"
+def _has(row: Row, withheld: Withheld) -> bool:
+    return any(withheld(fact) and not fact.get("outlived") for fact in row["evidence"])
+
+
+def answer(match: Match, again: Judgement) -> Answer:
+    """How another judgement of the same end stands to its truth."""
+    told = Match(match.truth, {**match.row, **again.columns})
+    if not told.wrong:
+        return Answer.RIGHT
+    if told.unknown:
+        return Answer.UNKNOWN
+    if coarser(told.row["disconnect_cause"], match.truth.causes):
+        return Answer.COARSER
+    sure = again.verdict.confidence is Confidence.HIGH
+    return Answer.SURE if sure else Answer.UNSURE
+
+
+def coarser(cause: str, causes: Iterable[str]) -> bool:
+    """Whether `cause` is true where one of `causes` is, and says less."""
+    return any(true in COARSER.get(cause, ()) for true in causes)
+
+
+def _timed(fact: Row) -> Row:
+    return {**fact, "at": datetime.fromisoformat(fact["at"]).timestamp()}

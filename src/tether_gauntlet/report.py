@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from tether_gauntlet.ablation import Answer
 from tether_gauntlet.scenario import FIELDS
 from tether_gauntlet.scoring import Outcome, summarize
 
@@ -36,6 +37,7 @@ def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "left_open": list(one.left_open),
                 "seconds": one.seconds,
                 "ablation": {name: dict(counts) for name, counts in one.ablation.items()},
+                "misled": list(one.misled),
                 "baselines": {name: dict(said) for name, said in one.baselines.items()},
             }
             for one in outcomes
@@ -49,6 +51,7 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
     return "\n\n".join(
         ["## Figures", _figures(outcomes), "## Scenarios", _scenarios(outcomes)]
         + ([confusion] if (confusion := _confusion(outcomes)) else [])
+        + [_without(outcomes)]
     )
 
 
@@ -98,15 +101,12 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
         ("rows left open", total.left_open),
         ("incidents told as several", total.scattered),
         ("wrong and sure of it", total.wrong_and_sure),
+        ("wrong and sure of it without a part of the evidence", total.misled),
         ("unknown", total.unknown),
         ("fault to the right record, p50 and p95", f"{total.seconds_p50} s, {total.seconds_p95} s"),
         ("flaky", ", ".join(total.flaky) or "none"),
         ("could not be staged", total.failed),
         *((f"baseline {name}", _of(*share)) for name, share in total.baselines.items()),
-        *(
-            (f"without {name}", ", ".join(f"{count} {word}" for word, count in counts.items()))
-            for name, counts in total.ablation.items()
-        ),
     ]
     skipped = [(f"**skipped** {name}", f"no {why}") for name, why in total.skipped.items()]
     return _table(("what", "figure"), [*skipped, *rows])
@@ -145,6 +145,27 @@ def _confusion(outcomes: Sequence[Outcome]) -> str:
         for (want, got), count in sorted(pairs.items())
     ]
     return "## Confusion\n\n" + _table(("true reason", "told", "rows", ""), rows)
+
+
+def _without(outcomes: Sequence[Outcome]) -> str:
+    words = [answer.word for answer in Answer]
+    rows = [
+        (
+            name,
+            counts["had"],
+            _of(counts.get(words[0], 0), counts["truths"]),
+            *(counts.get(word, 0) for word in words[1:]),
+        )
+        for name, counts in summarize(outcomes).ablation.items()
+    ]
+    misled = dict.fromkeys(f"- {one.scenario}: {what}" for one in outcomes for what in one.misled)
+    return "\n\n".join(
+        [
+            "## Without a part of the evidence",
+            _table(("withheld", "truths that lost evidence", *words), rows),
+            "\n".join(misled) or "No verdict turns wrong and sure.",
+        ]
+    )
 
 
 def _baseline(said: Mapping[str, Any] | None) -> str:

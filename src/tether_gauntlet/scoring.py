@@ -71,7 +71,9 @@ class Outcome:
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Baseline -> what it says, and whether that is right."""
     ablation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Withheld vantage -> rows that are right, unknown and wrong without it."""
+    """What was withheld -> how the verdicts stand without it (`ablation.without_vantages`)."""
+    misled: tuple[str, ...] = ()
+    """Verdicts that turn wrong and sure without a part of the evidence."""
 
     @property
     def correct(self) -> bool:
@@ -176,6 +178,8 @@ class Summary:
     """Scenarios that went one way once and another way another time."""
     baselines: dict[str, tuple[int, int]]
     ablation: dict[str, dict[str, int]]
+    misled: int
+    """Verdicts that turn wrong and sure without a part of the evidence."""
 
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
@@ -211,6 +215,7 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
         flaky=tuple(sorted(name for name, seen in verdicts.items() if len(seen) > 1)),
         baselines=_baselines(ran),
         ablation=_ablation(ran),
+        misled=sum(len(one.misled) for one in ran),
     )
 
 
@@ -238,10 +243,13 @@ def _baselines(outcomes: Iterable[Outcome]) -> dict[str, tuple[int, int]]:
 
 
 def _ablation(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+    """Over all runs; where a run had nothing to withhold, its verdicts stand as they are."""
     total: dict[str, Counter[str]] = {}
-    for one in outcomes:
-        for name, counts in one.ablation.items():
-            total.setdefault(name, Counter()).update(counts)
+    outcomes = list(outcomes)
+    for name in dict.fromkeys(name for one in outcomes for name in one.ablation):
+        total[name] = Counter()
+        for one in outcomes:
+            total[name].update(one.ablation.get(name, one.ablation.get("nothing", {})))
     return {name: dict(counts) for name, counts in total.items()}
 
 

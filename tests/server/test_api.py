@@ -457,6 +457,7 @@ async def test_a_connection_is_explained_by_a_prefix_of_its_id(api: Api) -> None
         "received_at": NOW,
         "kind": "previous_run_died",
         "values": {"party": "agent", "host_rebooted": False},
+        "outlived": False,
     }
     told = {
         "title": "The agent crashed",

@@ -85,6 +85,7 @@ async def test_an_end_is_explained_with_its_evidence(tmp_path: Path) -> None:
             "received_at": NOW,
             "kind": "stream_ended",
             "values": ended["evidence"][0]["values"],
+            "outlived": False,
         }
     ]
     (revision,) = ended["revisions"]

@@ -805,7 +805,8 @@ async def test_a_tunnel_is_not_judged_by_carriers_that_it_outlived(record: Recor
     await record.log.close_tunnel("c1", ())
     row = await record.row("c1")
     assert row["disconnect_cause"] == "client.vanished"
-    assert [one["values"]["peer"] for one in row["evidence"]] == ["agent", "client"]
+    told = [(one["values"]["peer"], one["outlived"]) for one in row["evidence"]]
+    assert told == [("agent", True), ("client", False)]
 
 
 async def test_a_relay_that_left_as_planned_is_not_why_an_agent_never_came_back(
@@ -1024,6 +1025,7 @@ async def test_an_explained_row_has_words_and_its_evidence(record: Record) -> No
             "cause": "",
             "actor": "",
         },
+        "outlived": False,
     }
     assert [one["kind"] for one in row["symptoms"]] == ["stream_ended"]
 

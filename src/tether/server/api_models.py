@@ -252,6 +252,8 @@ class Evidence(Answer):
     """By the server's clock."""
     kind: Annotated[str, Field(examples=["stream_ended"])]
     values: dict[str, Any] = {}
+    outlived: bool = False
+    """Of a carrier that the tunnel outlived: a part of its way, not judged as its end."""
 
 
 class PathEvent(Answer):

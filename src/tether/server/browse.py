@@ -19,7 +19,7 @@ from tether.attribution.vocabulary import Basis, ConnectType
 from tether.server import browse_contents as contents, path_rows, rows
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
-from tether.server.judge import Testimony
+from tether.server.judge import Testimony, of_the_last_carrier
 from tether.server.ports import MAX_LIMIT, ConnectionFilter
 from tether.server.schema import ConnectionStatus, connections, revisions, workspaces
 from tether.server.times import iso, iso_or_none
@@ -121,6 +121,7 @@ async def explained(
         for one in history
     ]
     said = await rows.testimonies(tx, connection_id)
+    counts = {id(fact) for one in of_the_last_carrier(said, row["carrier"]) for fact in one.facts}
     forwarded, listed = await contents.forwards_of(tx, connection_id, EXPLAINED)
     explains = await _explains(tx, row)
     return {
@@ -129,7 +130,9 @@ async def explained(
         "sentence": words.sentence,
         "advice": words.advice,
         "because": versions[-1]["because"] if versions else "",
-        "evidence": [_fact(one, fact) for one in said for fact in one.facts],
+        "evidence": [
+            _fact(one, fact, outlived=id(fact) not in counts) for one in said for fact in one.facts
+        ],
         "symptoms": [
             *(_fact(one, fact) for one in said for fact in one.symptoms),
             *map(_as_symptom, explains),
@@ -313,7 +316,7 @@ def _words(row: RowMapping) -> Explanation:
     return explain(disconnect, row["workspace"] or "")
 
 
-def _fact(testimony: Testimony, fact: Evidence) -> dict[str, Any]:
+def _fact(testimony: Testimony, fact: Evidence, *, outlived: bool = False) -> dict[str, Any]:
     record = to_record(fact)
     return {
         "vantage": record["vantage"],
@@ -323,4 +326,5 @@ def _fact(testimony: Testimony, fact: Evidence) -> dict[str, Any]:
         "received_at": iso(testimony.received_at),
         "kind": record["kind"],
         "values": record["values"],
+        "outlived": outlived,
     }

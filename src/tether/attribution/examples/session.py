@@ -49,6 +49,7 @@ EXAMPLES: tuple[Case, ...] = (
     Case(A2C, (LOGGED_IN, exited(None, "TERM"), ssh_bye(0))),
     Case(A2C, (LOGGED_IN, exited(3), ssh_bye(0))),
     Case(A2C, (LOGGED_IN, ssh_bye(1))),
+    Case(A2C, (LOGGED_IN, ssh_bye(0))),
     Case(A2C, (LOGGED_IN, exited(None, "KILL"), PIPE_CLOSED)),
     Case(A2C, (LOGGED_IN, exited(0), PIPE_CLOSED)),
     Case(A2C, (LOGGED_IN, ev.StdioForwardEnded(vantage=Vantage.AGENT, at=2.0), PIPE_CLOSED)),

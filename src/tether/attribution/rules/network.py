@@ -257,6 +257,7 @@ RULES: tuple[Rule, ...] = (
         "network.path_lost",
         Basis.INFERRED,
         "Both ends heard nothing more from each other.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "client-heard-nothing",
@@ -316,6 +317,7 @@ RULES: tuple[Rule, ...] = (
         "server.unreachable",
         Basis.INFERRED,
         "The party that dialled heard nothing more from the server, and closed the link itself.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "client-lives",

@@ -1,12 +1,13 @@
 """What SSH itself said, and what a client did at its end of the pipe.
 
-Law: rows only; see `rules`.
+Law: rows only; see `rules`. What is concluded from a session that nobody tells of, or from a disconnect
+that nobody saw, is not sure.
 """
 
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import both, either, never, saw
+from tether.attribution.case import both, either, has, never, saw
 from tether.attribution.predicates import (
     LEFT_BY_SSH,
     LOCAL_CLOSED,
@@ -21,7 +22,7 @@ from tether.attribution.predicates import (
     no_session_open,
 )
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, OomVictim, Party
+from tether.attribution.vocabulary import Basis, Confidence, OomVictim, Party
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -84,10 +85,22 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "client-disconnected",
-        saw(ev.SshDisconnected, by=Party.CLIENT),
+        has(
+            ev.SshDisconnected,
+            "by=client, open_sessions>0",
+            lambda fact: fact.by is Party.CLIENT and fact.open_sessions > 0,
+        ),
         "client.closed",
         Basis.DECLARED,
         "The client's ssh disconnected on request while a session was open.",
+    ),
+    Rule(
+        "client-disconnected-idle",
+        saw(ev.SshDisconnected, by=Party.CLIENT, open_sessions=0),
+        "client.closed",
+        Basis.INFERRED,
+        "The client's ssh disconnected on request, and nobody tells of a session on it.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "session-signalled-then-closed",
@@ -116,6 +129,7 @@ RULES: tuple[Rule, ...] = (
         "client.ssh_killed",
         Basis.INFERRED,
         "The client's program closed its pipe with a session open and without disconnecting.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "client-goodbye",
@@ -128,7 +142,8 @@ RULES: tuple[Rule, ...] = (
         "client-gave-up",
         LOCAL_CLOSED,
         "client.closed",
-        Basis.OBSERVED,
+        Basis.INFERRED,
         "The client's program closed its side, and nobody tells of a session on it.",
+        Confidence.MEDIUM,
     ),
 )

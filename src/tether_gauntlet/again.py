@@ -1,0 +1,38 @@
+"""Judges the kept evidence of an earlier run again, by the rules of today.
+
+Law: reads files, starts nothing. What only a live run can tell (ends that were logged twice, rows that
+were left open, how long it took) is not told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tether_gauntlet.ablation import judged, without_vantages
+from tether_gauntlet.scenario import BadScenario, Scenario
+from tether_gauntlet.scoring import Outcome, judge
+
+
+def judge_again(scenarios: Iterable[Scenario], folder: Path) -> list[Outcome]:
+    """The outcomes of those scenarios whose evidence lies in `folder` (`--keep-evidence`).
+
+    Raises:
+        BadScenario: the folder holds no evidence of any of them.
+    """
+    outcomes = [
+        again(scenario, folder / f"{scenario.name}.json")
+        for scenario in scenarios
+        if (folder / f"{scenario.name}.json").is_file()
+    ]
+    if not outcomes:
+        raise BadScenario(f"{folder} holds no evidence of these scenarios")
+    return outcomes
+
+
+def again(scenario: Scenario, kept: Path) -> Outcome:
+    """One scenario's outcome, by its kept evidence."""
+    explained = [{**row, **judged(row).columns} for row in json.loads(kept.read_text())]
+    outcome = judge(scenario, explained, seconds=0.0)
+    return without_vantages(outcome, {row["id"]: row for row in explained})
