@@ -635,6 +635,41 @@ async def test_later_evidence_revises_the_row_and_keeps_what_it_said(record: Rec
     assert record.count("tether_attribution_revisions_total") == 1
 
 
+async def test_an_end_that_nobody_can_explain_is_counted_by_what_it_joined(record: Record) -> None:
+    kinds = [str(kind) for kind in ConnectType]
+    unknown = "tether_attribution_unknown_total"
+    series = [
+        record.parts.metrics.registry.get_sample_value(unknown, {"connect_type": kind})
+        for kind in kinds
+    ]
+    assert series == [0.0] * len(kinds)
+    await record.tunnel("c1")
+    await record.tunnel("c2")
+    await record.control("k1")
+    await record.log.close_tunnel("c1", ())
+    await record.log.close_tunnel("c2", (CLIENT_EOF,))
+    await record.log.close_control("k1", (), ())
+    assert {kind: record.count(unknown, connect_type=kind) for kind in kinds} == {
+        "agent_to_client": 1,
+        "server_to_agent": 1,
+        "client_to_server": 0,
+    }
+    labels = {"reason": "unknown", "initiator": "", "expected": "false"}
+    ends = record.count("tether_disconnects_total", connect_type="agent_to_client", **labels)
+    assert ends == 1
+
+
+async def test_an_unknown_end_that_is_explained_later_was_counted_all_the_same(
+    record: Record,
+) -> None:
+    await record.tunnel("c1")
+    await record.log.close_tunnel("c1", ())
+    await record.report(ended("c1", *EXITED))
+    assert (await record.row("c1"))["disconnect_cause"] == "session.exit"
+    assert record.count("tether_attribution_unknown_total", connect_type="agent_to_client") == 1
+    assert record.count("tether_attribution_revisions_total") == 1
+
+
 async def test_more_evidence_for_the_same_end_is_no_revision(record: Record) -> None:
     await record.tunnel("c1")
     await record.report(ended("c1", *EXITED))
