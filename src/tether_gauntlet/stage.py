@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import shutil
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -65,6 +68,22 @@ class Session:
 
 
 @dataclass
+class Shared:
+    """An SSH connection without a session, that commands are run over (`ssh -M`)."""
+
+    stage: Stage
+    socket: Path
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run one command over it."""
+        return self.stage.stack.ssh("-S", str(self.socket), *command, check=False)
+
+    def leave(self) -> None:
+        """Disconnect in order."""
+        self.stage.stack.ssh("-S", str(self.socket), "-O", "exit")
+
+
+@dataclass
 class Stage:
     """What a scenario is given."""
 
@@ -89,6 +108,7 @@ class Stage:
         agent: Sequence[str] = (),
         relays: Sequence[str] = (),
         cgroup: bool = False,
+        server_cgroup: bool = False,
         agent_env: Mapping[str, str] | None = None,
     ) -> LabStack:
         """Start server, relays, the agent of `dev` on `agent1`, and set the client up.
@@ -98,9 +118,13 @@ class Stage:
             agent: more options of `tether agent`.
             relays: hosts that run a `tether relay`.
             cgroup: the agent gets a control group of its own: `self.group`.
+            server_cgroup: the server gets one: `self.server_group`.
             agent_env: more for the agent's environment.
         """
-        self.stack = stack = LabStack(self.lab, server_options=server)
+        self._server_cgroup = self.lab.cgroup("server") if server_cgroup else None
+        self.stack = stack = LabStack(
+            self.lab, server_options=server, server_cgroup=self._server_cgroup
+        )
         for host in relays:
             stack.start_relay(host)
         stack.create_workspace("dev")
@@ -115,6 +139,12 @@ class Stage:
         """The agent's control group."""
         assert self._cgroup is not None, "start(cgroup=True) makes one"
         return self._cgroup
+
+    @property
+    def server_group(self) -> Cgroup:
+        """The server's control group."""
+        assert self._server_cgroup is not None, "start(server_cgroup=True) makes one"
+        return self._server_cgroup
 
     @property
     def agent(self) -> Program:
@@ -152,6 +182,21 @@ class Stage:
                 session.twin.wait_output(b"twin")
         return session
 
+    def shared_connection(self) -> Shared:
+        """Open a connection without a session, and wait until it is logged in."""
+        before = self.stack.ids()
+        shared = Shared(self, self.lab["client"].directory / "shared")
+        options = ("-M", "-S", str(shared.socket), "-N")
+        started = self.stack.start_ssh(options=options, name="shared")
+        self.sessions.append(Session(started, None, ""))
+        self.stack.wait_row(
+            before,
+            lambda row: row["connect_type"] == "agent_to_client",
+            what=f"the row of a connection\n{started.tail()}",
+        )
+        wait_for("a shared connection", shared.socket.exists, 20)
+        return shared
+
     def _twin(self, host: str, command: str) -> Program | None:
         agent_host = self.lab["agent1"]
         if not self.twins or not probe()["sshd"].present:
@@ -165,6 +210,11 @@ class Stage:
 
     # -- more than one fault needs these ---------------------------------------------------------
 
+    def limit_descriptors(self, program: Program, *, spare: int) -> None:
+        """From now on the program may open so many more files, and then none."""
+        used = max(map(int, os.listdir(f"/proc/{program.pid}/fd"))) + 1
+        resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (used + spare, used + spare))
+
     def new_boot_id(self, host: str) -> None:
         """From now on the host's kernel says that it was booted anew."""
         here = self.lab[host]
@@ -172,17 +222,46 @@ class Stage:
         told.write_text(f"{uuid.uuid4()}\n")
         here.run("mount", "--bind", str(told), "/proc/sys/kernel/random/boot_id", check=True)
 
-    def spin(self, group: Cgroup) -> Program:
-        """A program that does nothing but need the processor, in the agent's control group."""
-        return self.lab["agent1"].start("spin", ["sh", "-c", "while :; do :; done"], cgroup=group)
+    def new_container(self, host: str) -> None:
+        """From now on the host is another container, as Docker shows it: `/etc/hostname` is mounted
+        from a directory of the container's id."""
+        here = self.lab[host]
+        told = here.directory / "containers" / (uuid.uuid4().hex * 2) / "hostname"
+        told.parent.mkdir(parents=True)
+        told.write_text(f"{host}\n")
+        here.run("umount", "/etc/hostname")  # of the container before, if there was one
+        here.run("mount", "--bind", str(told), "/etc/hostname", check=True)
 
-    def crowd_out(self, group: Cgroup) -> Program:
-        """A program in the agent's control group that takes memory for as long as there is any. The
-        kernel is told to take the agent first, as it does where a service is marked so."""
-        for pid in (self.agent.pid, *children(self.agent.pid)):
+    def set_pressure(self, host: str, what: str, full: float) -> None:
+        """From now on the host's kernel says that so many per cent of ten seconds were lost for want of
+        `what` (cpu, memory, io)."""
+        here = self.lab[host]
+        told = here.directory / f"pressure-{what}"
+        first = not told.exists()
+        line = f"avg10={full:.2f} avg60=0.00 avg300=0.00 total=0"
+        told.write_text(f"some {line}\nfull {line}\n")
+        if first:
+            here.run("mount", "--bind", str(told), f"/proc/pressure/{what}", check=True)
+
+    def new_build(self, version: str) -> dict[str, str]:
+        """Another build of the product: what a program's environment must hold to be it."""
+        ours = Path(sys.modules["tether_gauntlet"].__file__ or "").parent.parent / "tether"
+        site = self.lab["inet"].directory / f"build-{version}"
+        shutil.copytree(ours, site / "tether", ignore=shutil.ignore_patterns("__pycache__"))
+        (site / "tether" / "version.py").write_text(f'VERSION = "{version}"\n')
+        return {"PYTHONPATH": str(site)}
+
+    def spin(self, group: Cgroup, host: str = "agent1") -> Program:
+        """A program in the control group that does nothing but need the processor."""
+        return self.lab[host].start("spin", ["sh", "-c", "while :; do :; done"], cgroup=group)
+
+    def crowd_out(self, group: Cgroup, victim: Program, host: str = "agent1") -> Program:
+        """A program in the victim's control group that takes memory for as long as there is any. The
+        kernel is told to take the victim first, as it does where a service is marked so."""
+        for pid in (victim.pid, *children(victim.pid)):
             Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
         grab = "kept = []\nwhile True: kept.append(bytearray(1 << 20))"
-        return self.lab["agent1"].start("crowd", [sys.executable, "-c", grab], cgroup=group)
+        return self.lab[host].start("crowd", [sys.executable, "-c", grab], cgroup=group)
 
     def scribble(self, host: str, number: int) -> Program:
         """A program that writes to the host's disk and waits for it, again and again."""

@@ -15,6 +15,7 @@ import tether
 from tether.attribution.case import Case
 from tether.attribution.causes import (
     CATALOGUE,
+    EXHAUSTIONS,
     POLICY_REFUSALS,
     PROTOCOL_ERRORS,
     WORKSPACE_STOPS,
@@ -28,25 +29,17 @@ SRC = Path(tether.__file__).parent
 TESTS = Path(__file__).resolve().parent.parent
 
 CAUSES_WITHOUT_TEST: set[str] = {
-    "agent.container_replaced",
     "agent.descriptors_exhausted",
-    "agent.disk_full",
     "agent.memory_thrashing",
     "agent.processes_exhausted",
-    "agent.suspended",
-    "agent.upgraded",
     "client.frozen",
     "client.host_rebooted",
     "client.internal_error",
     "client.oom_killed",
     "client.starved",
     "client.unresponsive",
-    "network.agent_download_lost",
-    "network.agent_upload_lost",
     "relay.unreachable",
     "relay.unresponsive",
-    "server.host_rebooted",
-    "server.oom_killed",
     "server.overloaded",
 }
 
@@ -56,8 +49,9 @@ PICKED = {
     *POLICY_REFUSALS.values(),
     *INTERNAL_ERRORS.values(),
     *SLOW.values(),
+    *EXHAUSTIONS.values(),
 }
-"""Causes that a rule picks by a word of a fact."""
+"""Causes that a rule or the agent picks by a word of a fact."""
 
 
 @cache

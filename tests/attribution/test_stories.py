@@ -293,6 +293,15 @@ def test_a_peer_whose_kernel_was_as_silent_as_itself_is_not_unresponsive() -> No
     assert cause(S2A, silent, unheard, gone) == "agent.link_down"
 
 
+@pytest.mark.parametrize("how", [{}, {"cpu_s": 38.0}, {"waited_s": 38.0}])
+def test_a_relay_that_wakes_says_that_it_had_stood_still(how: dict[str, float]) -> None:
+    gave_up = stream(CLIENT, AGENT, StreamEnd.SILENT, silence_s=8.0)
+    left = stream(RELAY, CLIENT, StreamEnd.CLOSED, close_code=1000)
+    assert cause(A2C, gave_up, left) == "network.path_lost"
+    assert cause(A2C, gave_up, left, stall(RELAY, 40.0, **how)) == "relay.unresponsive"
+    assert cause(A2C, gave_up, left, stall(RELAY, 2.0, **how)) == "network.path_lost"
+
+
 def test_a_server_that_wakes_to_peers_that_gave_it_up_had_stood_still() -> None:
     given_up = stream(SERVER, CLIENT, StreamEnd.CLOSED, close_code=4408)
     assert cause(C2S, given_up) == "server.unreachable"
@@ -339,9 +348,12 @@ def test_a_clock_step_explains_nothing() -> None:
         ({"signal": 11, "oom_kills": 1}, "agent.crashed", "signal:11"),
         ({"oom_kills": None}, "agent.crashed", ""),
         ({"oom_named": True, "signal": 9}, "agent.oom_killed", "kernel:oom"),
-        ({"disk_full": True, "exit_status": 1}, "agent.disk_full", ""),
+        ({"disk_full": True, "exit_status": 1}, "agent.crashed", ""),
         ({"disk_full": True, "signal": 9}, "agent.killed", "signal:9"),
-        ({"upgraded": True}, "agent.upgraded", ""),
+        ({"upgraded": True, "signal": 9, "last_alive_at": 1.0}, "agent.upgraded", "signal:9"),
+        ({"upgraded": True, "signal": 9, "last_alive_at": -60.0}, "agent.killed", "signal:9"),
+        ({"upgraded": True, "signal": 9}, "agent.killed", "signal:9"),
+        ({"upgraded": True, "signal": 11, "last_alive_at": 1.0}, "agent.crashed", "signal:11"),
         ({"host_rebooted": True, "oom_kills": 3}, "agent.host_rebooted", ""),
         ({"container_changed": True, "upgraded": True}, "agent.container_replaced", ""),
     ],

@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.cgroups import control_group
 from tests.support.clock import EPOCH, HandClock
+from tests.support.small_disk import fill, small_disk
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.net.cgroup import Cgroup, CgroupReading
@@ -147,6 +148,18 @@ def test_a_flight_survives_its_file(tmp_path: Path) -> None:
     write_flight(tmp_path / "f", flight, durable=True)
     assert read_flight(tmp_path / "f") == flight
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o600
+
+
+def test_a_flight_is_written_on_a_full_disk_in_place_of_the_last(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small") as disk:
+        write_flight(disk / "f", FLIGHT, durable=True)
+        fill(disk)
+        later = replace(FLIGHT, disk_full=True, ended="clean", vitals=({"at": 1.0},) * 30)
+        write_flight(disk / "f", later, durable=True)
+        assert read_flight(disk / "f") == later
+        assert sorted(path.name for path in disk.iterdir()) == ["ballast", "f"]
+        with pytest.raises(OSError, match="No space left"):
+            write_flight(disk / "another", FLIGHT, durable=True)
 
 
 @pytest.mark.parametrize("bytes_", [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1}'])
@@ -292,12 +305,14 @@ except Exception as wrong:
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 
 
-def die(directory: Path, number: int) -> int:
-    """A program with a black box lives in `directory` and is ended by a signal; its wait status."""
+def die(directory: Path, number: int, first: Callable[[], object] = lambda: None) -> int:
+    """A program with a black box lives in `directory`, and is ended by a signal after `first`; its wait
+    status."""
     child = subprocess.Popen([sys.executable, "-c", DIES, str(directory)], stdout=subprocess.PIPE)
     assert child.stdout is not None
     try:
         assert child.stdout.readline() == b"alive\n"
+        first()
         os.kill(child.pid, number)
         _, status = os.waitpid(child.pid, 0)
         child.returncode = status
@@ -321,6 +336,15 @@ def test_a_signal_that_ends_a_process_is_known_to_its_next_start(
     (died,) = (f for f in told(last) if isinstance(f, ev.PreviousRunDied))
     assert (died.signal, died.host_rebooted, died.container_changed) == (number, False, False)
     assert died.oom_kills in (0, None) and not died.oom_named
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGQUIT])
+def test_a_full_disk_keeps_no_last_word_back(tmp_path: Path, number: signal.Signals) -> None:
+    with small_disk(tmp_path / "small") as disk:
+        die(disk, number, first=lambda: fill(disk))
+        last = examine(disk, SystemClock())
+    assert last is not None and last.ended_by == (number, None)
 
 
 @linux

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,19 +107,25 @@ async def newest_map(peer: Peer, until: str, status: str | None) -> None:
                 return
 
 
-async def seen_by_relay(live: Live, connection_id: str) -> list[tuple[str, str]]:
-    """What relays have told of the tunnel's carriers, once they have told something."""
+async def told_by_relay(live: Live, connection_id: str, kind: str) -> list[dict[str, Any]]:
+    """What relays have told of the tunnel's carriers, once they have told something of the kind."""
     async with asyncio.timeout(PATIENT):
         while True:
             row = await live.row(connection_id)
             found = [
-                (one["values"]["peer"], one["values"]["how"])
+                dict(one["values"])
                 for one in row["evidence"]
-                if one["vantage"] == "relay" and one["kind"] == "stream_ended"
+                if one["vantage"] == "relay" and one["kind"] == kind
             ]
             if found:
                 return found
             await asyncio.sleep(0.02)
+
+
+async def seen_by_relay(live: Live, connection_id: str) -> list[tuple[str, str]]:
+    """How relays saw the tunnel's legs end."""
+    told = await told_by_relay(live, connection_id, "stream_ended")
+    return [(one["peer"], one["how"]) for one in told]
 
 
 def fetch(url: str) -> str:
@@ -163,6 +170,29 @@ async def test_what_a_relay_saw_is_evidence_and_no_end(tmp_path: Path) -> None:
         numbers = fetch(here.url("fra").replace("/derp", "/metrics"))
         assert 'tether_relay_carriers_ended_total{by="client"} 1.0' in numbers
         assert json.loads(fetch(here.url("fra").replace("/derp", "/healthz"))) == {"status": "ok"}
+
+
+async def test_a_relay_that_was_killed_tells_at_its_next_start_what_it_had_carried(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "relay-data"
+    async with site(tmp_path) as here:
+        killed = await here.relay("fra", "--data-dir", str(data))
+        _client, _agent, tunnel, _ = await tunnel_of(here.live)
+        assert await echoes(tunnel.client, tunnel.agent)
+        carried = data / "carriers.json"
+        await asyncio.to_thread(
+            wait_for,
+            "the tunnel to be on the relay's list",
+            lambda: (carried.exists() and tunnel.connection_id in carried.read_text()) or None,
+        )
+        killed.process.kill()
+        killed.process.wait()
+        await here.relay("fra", "--data-dir", str(data))
+        (died,) = await told_by_relay(here.live, tunnel.connection_id, "previous_run_died")
+        assert (died["party"], died["signal"], died["host_rebooted"]) == ("relay", 9, False)
+        row = await here.live.row(tunnel.connection_id)
+        assert (row["status"], row["disconnect_cause"]) == ("ongoing", None)
 
 
 async def test_a_planned_restart_is_announced_and_tunnels_move_before_it(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ class Journal:
         self._writing: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._refused = False
+        self._refused = self._full = False
+        self._on_full: Callable[[str], None] = lambda path: None
         self._dropped = 0
         self._closed = False
         self._changed = asyncio.Event()
@@ -113,6 +114,13 @@ class Journal:
             journal._worker.shutdown(wait=False)
             raise
         return journal, previous
+
+    def when_full(self, told: Callable[[str], None]) -> None:
+        """Call `told` with the path of the file whenever the disk begins to refuse it for want of
+        room; at once where it does already."""
+        self._on_full = told
+        if self._full:
+            told(str(self.path))
 
     def post(self, item: ReportItem) -> asyncio.Future[int | None]:
         """Queue `item` now, in order; the future is its number once it is on the disk, or None
@@ -232,6 +240,9 @@ class Journal:
         for waiting in self._queue:
             if not waiting.written.done():
                 waiting.written.set_result(None)
+        if failed.full and not self._full:
+            self._full = True
+            self._on_full(str(self.path))
         if not self._refused:
             self._refused = True
             _log.error(
@@ -247,7 +258,8 @@ class Journal:
     def _recovered(self) -> None:
         if self._refused:
             _log.info("journal can be written again", path=str(self.path), dropped=self._dropped)
-        self._refused, self._dropped = False, 0
+        self._refused = self._full = False
+        self._dropped = 0
 
     def _make_room(self) -> None:
         """Drop the oldest record of a detail, or else the oldest opening; never an end."""

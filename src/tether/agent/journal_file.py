@@ -9,6 +9,7 @@ Anything SQLite raises becomes `JournalFailed`, here and nowhere else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import uuid
@@ -53,11 +54,12 @@ PostMortem = Callable[[PreviousRun], Sequence[ReportItem]]
 
 
 class JournalFailed(Exception):
-    """The file could not be read or written; `corrupt` means that it never will be again."""
+    """The file could not be read or written. `corrupt` means that it never will be again, `full` that
+    the disk has no room for it."""
 
-    def __init__(self, message: str, *, corrupt: bool = False) -> None:
+    def __init__(self, message: str, *, corrupt: bool = False, full: bool = False) -> None:
         super().__init__(message)
-        self.corrupt = corrupt
+        self.corrupt, self.full = corrupt, full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +275,11 @@ def _translated(prefix: str = "") -> Iterator[None]:
         yield
     except sqlite3.Error as wrong:
         code = getattr(wrong, "sqlite_errorcode", 0) or 0
-        raise JournalFailed(f"{prefix}{wrong}", corrupt=(code & 0xFF) in _CORRUPT) from wrong
+        raise JournalFailed(
+            f"{prefix}{wrong}",
+            corrupt=(code & 0xFF) in _CORRUPT,
+            full=(code & 0xFF) == sqlite3.SQLITE_FULL,
+        ) from wrong
     except OSError as wrong:
-        raise JournalFailed(f"{prefix}{wrong.strerror or wrong}") from wrong
+        full = wrong.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise JournalFailed(f"{prefix}{wrong.strerror or wrong}", full=full) from wrong

@@ -123,6 +123,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.started_at: float | None = None
         self.ended_at: float | None = None
         self.over = False
+        self.cause = ""
+        """Why it ended, where it was the agent that could not go on; a code of the catalogue."""
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._channel: SessionChannel | None = None

@@ -24,6 +24,7 @@ from tether.agent.terminal_attach import AttachEnd
 from tether.agent.terminal_channel import TerminalChannel
 from tether.agent.transfer_policy import Refusal, judge_session
 from tether.attribution import evidence as ev
+from tether.attribution.causes import EXHAUSTIONS
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage
@@ -179,6 +180,7 @@ class Sessions:
         self._went_wrong(session, SessionError.START_COMMAND)
         if gone := exhausted(wrong, party=Party.AGENT, at=self.now(), starting=True):
             self._cell.note(gone)
+            session.cause = EXHAUSTIONS.get(gone.resource, "")
         self._log.error("ssh session failed", error=str(wrong), **_names(session))
 
     def session_ended(
@@ -202,7 +204,7 @@ class Sessions:
                 exit_code=status.code,
                 exit_signal=status.signal,
                 open_sessions=self.running,
-                cause=cause,
+                cause=cause or session.cause,
                 actor=actor,
             )
         )

@@ -28,6 +28,9 @@ _OTHERS = (
     *("SIGQUIT", "SIGUSR1", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO", "SIGPWR"),
     *("SIGSYS", "SIGTRAP", "SIGSTKFLT"),
 )
+ROOM = 16 << 10
+"""Bytes for last words."""
+
 _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.M)
 _ENDED = re.compile(r"^Ended by signal (\d+)$", re.M)
 _STACK = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.M)
@@ -36,9 +39,12 @@ _STACK = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.M)
 def arm(directory: Path) -> bool:
     """Switch the handlers on; whether they are."""
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         descriptor = os.open(directory / CRASH_FILE, flags, 0o600)
     except OSError:
+        return False
+    if not _reserve(descriptor):
+        os.close(descriptor)
         return False
     faulthandler.enable(descriptor, all_threads=True)  # which stays open for as long as we live
 
@@ -53,6 +59,16 @@ def arm(directory: Path) -> bool:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, last_word)
     return True
+
+
+def _reserve(descriptor: int) -> bool:
+    """Take room for the last words now: the disk may be full when they come. Whether there is some."""
+    try:
+        written = os.write(descriptor, b"\n" * ROOM)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        return False
+    return written == ROOM
 
 
 def read_crash(directory: Path) -> tuple[int, str]:

@@ -13,6 +13,8 @@ one piece at a time. Three small files in the program's directory (mode 0600):
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -30,6 +32,10 @@ FLIGHT_FILE, CRASH_FILE, NOTE_FILE = "flight.json", "crash.txt", "exit-note.json
 EVERY_S = 5.0
 PATIENCE_S = 1.0
 FORMAT = 1
+ROOM = 16 << 10
+"""The least size of the file: whatever is written later fits in the place of what was first."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 _log = logging.getLogger("tether.recorder")
 
@@ -70,21 +76,33 @@ def read_flight(path: Path) -> Flight | None:
 
 
 def write_flight(path: Path, flight: Flight, *, durable: bool) -> None:
-    """Replace the file at `path` whole.
+    """Replace the file at `path` whole; on a full disk, overwrite it where it lies.
 
     Raises:
         OSError: the disk refuses.
     """
-    body = json.dumps({"format": FORMAT, **asdict(flight)}).encode()
+    body = json.dumps({"format": FORMAT, **asdict(flight)}).encode().ljust(ROOM)
     beside = path.with_name(f"{path.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, body)
+        _put(beside, os.O_CREAT | os.O_TRUNC, body, durable=durable)
+        os.replace(beside, path)
+    except OSError as wrong:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        if wrong.errno not in NO_ROOM or not path.exists() or path.stat().st_size < len(body):
+            raise
+        _put(path, 0, body, durable=durable)  # on the blocks that it has already
+
+
+def _put(path: Path, how: int, body: bytes, *, durable: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | how, 0o600)
+    try:
+        if os.write(descriptor, body) < len(body):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if durable:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(beside, path)
 
 
 class FlightRecorder:
@@ -151,7 +169,12 @@ class FlightRecorder:
 
     async def _save_in_thread(self) -> None:
         flight = self._flight = self._now()
-        await asyncio.to_thread(self._write, flight, durable=bool(flight.signal or flight.ended))
+        durable = bool(flight.signal or flight.ended)
+        try:
+            await asyncio.to_thread(self._write, flight, durable=durable)
+        except RuntimeError as wrong:  # no thread can be started: so it is done here
+            _log.debug("the flight recorder has no thread: %s", wrong)
+            self._write(flight, durable=durable)
 
     def _saved(self, _: asyncio.Task[None]) -> None:
         self._writing = None

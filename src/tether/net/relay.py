@@ -19,6 +19,7 @@ from tether.net.relay_carrier import Carrier, CarrierLog, Leg
 from tether.net.relay_counts import RelayCounts
 from tether.net.relay_tickets import Ticket
 from tether.net.streams import StreamLost
+from tether.net.surroundings import Surroundings
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import SILENT_AFTER_MS
 from tether.net.ws_server import ServerStream
@@ -56,12 +57,14 @@ class Relay:
         counts: RelayCounts,
         table: PairingTable | None = None,
         limits: RelayLimits | None = None,
+        surroundings: Surroundings | None = None,
         watch_every_s: float = WATCH_EVERY_S,
         silent_after_ms: int = SILENT_AFTER_MS,
     ) -> None:
         self._carrier_log, self._clock, self._counts = log, clock, counts
         self._table = PairingTable() if table is None else table
         self._limits = RelayLimits() if limits is None else limits
+        self._surroundings = surroundings
         self._waiting: dict[CarrierId, Leg] = {}
         self._carriers: dict[CarrierId, Carrier] = {}
         self._of_tunnel: dict[str, set[CarrierId]] = {}
@@ -122,7 +125,13 @@ class Relay:
                 first = self._waiting.pop(carrier_id)
                 client, agent = (first, leg) if leg.party is Party.AGENT else (leg, first)
                 carrier = Carrier(
-                    carrier_id, client, agent, self._clock, self._counts, self._pace()
+                    carrier_id,
+                    client,
+                    agent,
+                    self._clock,
+                    self._counts,
+                    self._pace(),
+                    self._surroundings,
                 )
                 first.summons.set_result(carrier)
                 await self._host(carrier)

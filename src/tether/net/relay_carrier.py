@@ -22,6 +22,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.relay_counts import RelayCounts
 from tether.net.streams import StreamLost
+from tether.net.surroundings import NoSurroundings, Surroundings
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact, is_stalled
 from tether.net.ws_server import ServerStream
@@ -111,14 +112,17 @@ class Carrier:
         clock: Clock,
         counts: RelayCounts,
         pace: Pace | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
-        """`pace`: how many bytes a second both directions may carry together."""
+        """`pace`: how many bytes a second both directions may carry together; `surroundings`: of the
+        relay's machine and process."""
         self.id = carrier
         self.client, self.agent = client, agent
         self.cell = CloseCell()
         self.over = asyncio.Event()
         self.finished = asyncio.Event()
         self._clock, self._counts, self._pace = clock, counts, pace
+        self._surroundings = surroundings or NoSurroundings()
         self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}
         self._ended: Leg | None = None
         self._goodbye: RelayGoodbye | None = None
@@ -210,6 +214,9 @@ class Carrier:
             self._violated(leg, lost.violation)
             return
         at = self._clock.now().wall
+        if not self.cell.ended:
+            for fact in self._surroundings.since(lost.silence_s or 0.0):
+                self.cell.note(fact)
         counters = counters_fact(lost.counters, vantage=Vantage.RELAY, peer=leg.party, at=at)
         if counters is not None:
             self.cell.note(counters)

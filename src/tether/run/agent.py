@@ -40,7 +40,7 @@ from tether.agent.transfer_policy import TransferPolicy
 from tether.agent.tunnels import Tunnels
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import to_record
-from tether.attribution.vocabulary import Party, Purpose
+from tether.attribution.vocabulary import Party, Purpose, Resource
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.host_watch import HostWatch
@@ -154,6 +154,7 @@ async def _run(
         ),
     )
     box.begin(me.instance_id)
+    journal.when_full(partial(box.host.exhausted, Resource.DISK))
     _log.info("agent starting", version=VERSION, pid=me.pid, server=settings.server_url)
     if previous is not None and previous.died:
         _tell_of_death(previous, me, box.death_of(previous.marker.instance_id))

@@ -25,11 +25,13 @@ from prometheus_client.process_collector import ProcessCollector
 
 from tether import config, log
 from tether.attribution.classify import signal_actor
+from tether.attribution.vocabulary import Party
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.http_server import Listener
 from tether.net.parent import follow_parent
 from tether.net.relay import Relay, RelayLimits
+from tether.net.relay_carrier import CarrierLog
 from tether.net.relay_counts import RelayCounts
 from tether.net.relay_tickets import TicketGate
 from tether.net.streams import DialFailed, MessageStream
@@ -41,6 +43,8 @@ from tether.protocol.relay_ledger import RelayLedger
 from tether.relay.control import Refused, RelayControl
 from tether.relay.drain import RelayLife
 from tether.relay.front import PATH, RelayFront
+from tether.relay.post_mortem import CarriersOnDisk, owed, read_left
+from tether.run.black_box import BlackBox
 from tether.run.starting import CannotStart, listen_socket, locked, loop_factory, stop_signals
 from tether.version import VERSION
 
@@ -84,6 +88,7 @@ def main(settings: RelaySettings) -> int:
     log.configure(settings.log_format, settings.log_level, program="relay")
     if not follow_parent():
         return 1
+    box: BlackBox | None = None
     try:
         control_url = config.ClientConfig(
             url=config.server_url(settings.server_url, "--server"), token=""
@@ -92,36 +97,56 @@ def main(settings: RelaySettings) -> int:
         with contextlib.ExitStack() as held:
             if settings.data_dir is not None:
                 held.enter_context(locked(settings.data_dir, "relay"))
+                box = BlackBox.open(settings.data_dir, Party.RELAY, SystemClock())
             runner = held.enter_context(asyncio.Runner(loop_factory=loop_factory()))
-            return runner.run(_run(settings, control_url))
+            return runner.run(_run(settings, control_url, box))
     except (CannotStart, config.ConfigError) as wrong:
         print(f"tether: {wrong}", file=sys.stderr)
         return 1
-    except Exception:
+    except Exception as wrong:
         _log.exception("relay crashed")
+        if box is not None:
+            box.failed(wrong)
         return 1
 
 
 class _Parts:
     """A relay and what it runs with."""
 
-    def __init__(self, settings: RelaySettings, control_url: str, port: int) -> None:
+    def __init__(
+        self, settings: RelaySettings, control_url: str, port: int, box: BlackBox | None
+    ) -> None:
         clock: Clock = SystemClock()
+        self.box, self.instance_id = box, uuid.uuid4().hex
         self.url = settings.url or _own_url(settings, port)
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         counts, ledger = RelayCounts(registry), RelayLedger()
+        if box is not None and settings.data_dir is not None:
+            _take_over(settings.data_dir, box, ledger, clock)
         self.gate = TicketGate(settings.region, clock, _kept_keys(settings.data_dir))
         self.control = RelayControl(
             dial=_dialler(settings, control_url),
             region=settings.region,
             url=self.url,
-            instance_id=uuid.uuid4().hex,
+            instance_id=self.instance_id,
             hostname=socket.gethostname()[:255],
             clock=clock,
             ledger=ledger,
         )
-        self.relay = Relay(log=self.control, clock=clock, counts=counts, limits=settings.limits)
+        carrier_log: CarrierLog = self.control
+        self.on_disk: CarriersOnDisk | None = None
+        if settings.data_dir is not None:
+            carrier_log = self.on_disk = CarriersOnDisk(
+                self.control, settings.data_dir, self.instance_id
+            )
+        self.relay = Relay(
+            log=carrier_log,
+            clock=clock,
+            counts=counts,
+            limits=settings.limits,
+            surroundings=None if box is None else box.host,
+        )
         self.life = RelayLife(
             relay=self.relay,
             gate=self.gate,
@@ -139,10 +164,12 @@ class _Parts:
         self.listener = Listener(front)
 
 
-async def _run(settings: RelaySettings, control_url: str) -> int:
+async def _run(settings: RelaySettings, control_url: str, box: BlackBox | None) -> int:
     sock = listen_socket(settings.host, settings.port)
     tasks = Tasks("relay-run")
-    parts = _Parts(settings, control_url, sock.getsockname()[1])
+    parts = _Parts(settings, control_url, sock.getsockname()[1], box)
+    if box is not None:
+        box.begin(parts.instance_id)
     asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def on_signal(received: signals.Received) -> None:
@@ -150,6 +177,8 @@ async def _run(settings: RelaySettings, control_url: str) -> int:
             parts.life.hurry()
         else:
             asked.set_result(signal_actor(received.number, received.sender))
+            if box is not None:
+                box.signalled(received)
 
     watcher = signals.SignalWatcher(on_signal, stop_signals())
     served = tasks.spawn(parts.listener.serve(sockets=[sock]), "listener")
@@ -167,10 +196,31 @@ async def _run(settings: RelaySettings, control_url: str) -> int:
         announcing.cancel()
         watcher.stop()
         await parts.relay.aclose()
+        if parts.on_disk is not None:
+            await parts.on_disk.close()
         await tasks.cancel()
         sock.close()
+    if box is not None:
+        await box.end()
     _log.info("relay stopped")
     return code
+
+
+def _take_over(data_dir: Path, box: BlackBox, ledger: RelayLedger, clock: Clock) -> None:
+    """What the last run of this relay carried when it died is the first that there is to report."""
+    if box.last is None or box.last.flight.ended == "clean":
+        return
+    left = read_left(data_dir)
+    ends = owed(left, box.death_of(left.instance_id), at=clock.now().wall)
+    for ended in ends:
+        ledger.ended(ended)
+    number, _ = box.last.ended_by
+    _log.warning(
+        "previous run died",
+        last_alive_at=box.last.flight.alive_at,
+        signal=number,
+        carriers=len(ends),
+    )
 
 
 async def _announce(parts: _Parts) -> None:

@@ -83,6 +83,10 @@ def _cgroup_v1(controller: str) -> Probe:
     return probe
 
 
+def _pressure(_: str) -> str:
+    return "" if Path("/proc/pressure/memory").exists() else "the kernel was built without PSI"
+
+
 def _cgroup_v2(controller: str) -> Probe:
     def probe(_: str) -> str:
         for root in (CGROUPS, CGROUPS / "unified"):
@@ -139,6 +143,8 @@ _PROBES: dict[str, tuple[str, Probe]] = {
     "cgroup-v1-memory": ("memory limits", _cgroup_v1("memory")),
     "cgroup-v1-cpu": ("CPU quotas", _cgroup_v1("cpu")),
     "cgroup-v1-freezer": ("freezing processes", _cgroup_v1("freezer")),
+    "cgroup-v1-pids": ("process limits", _cgroup_v1("pids")),
+    "pressure": ("pressure that a file tells of", _pressure),
     "cgroup-v2-memory": ("memory limits", _cgroup_v2("memory")),
     "cgroup-v2-cpu": ("CPU quotas", _cgroup_v2("cpu")),
     "time-namespace": ("clocks that are off", _tries("unshare --time --boottime 60 true")),

@@ -1,4 +1,4 @@
-"""Control groups (version 1): a memory limit, a CPU quota and a freezer for one program.
+"""Control groups (version 1): a memory limit, a CPU quota, a process limit and a freezer.
 
 Law: a group is made for one laboratory, carries its name, and is removed with it.
 """
@@ -13,13 +13,15 @@ from pathlib import Path
 from tether_gauntlet.lab.names import CGROUPS
 from tether_gauntlet.lab.shell import wait_for
 
-CONTROLLERS = ("memory", "cpu", "freezer")
+CONTROLLERS = tuple(
+    name for name in ("memory", "cpu", "freezer", "pids") if (CGROUPS / name / "tasks").exists()
+)
 PERIOD_US = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
-    """One group in each of the controllers memory, cpu and freezer."""
+    """One group in each of the controllers memory, cpu, freezer and pids that there are."""
 
     name: str
 
@@ -43,6 +45,14 @@ class Cgroup:
 
     def unlimit_cpu(self) -> None:
         (self.path("cpu") / "cpu.cfs_quota_us").write_text("-1")
+
+    def limit_processes(self, count: int) -> None:
+        """At most so many threads, all processes together. Beyond it, none can be started."""
+        (self.path("pids") / "pids.max").write_text(str(count))
+
+    def threads(self) -> int:
+        """How many there are now."""
+        return int((self.path("pids") / "pids.current").read_text())
 
     def freeze(self) -> None:
         """Stop every process of the group, without a signal, and wait until it is so."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tether_gauntlet.lab.cgroups import Cgroup
+from tether_gauntlet.lab.cgroups import CONTROLLERS, Cgroup
 from tether_gauntlet.lab.names import NETNS
 from tether_gauntlet.lab.program import Program
 from tether_gauntlet.lab.shell import LabError, call
@@ -167,7 +167,7 @@ class Host:
     def _inside(self, argv: Sequence[str], cgroup: Cgroup | None, terminal: bool) -> list[str]:
         words: list[str] = []
         if cgroup is not None:
-            groups = [str(cgroup.path(c) / "cgroup.procs") for c in ("memory", "cpu", "freezer")]
+            groups = [str(cgroup.path(c) / "cgroup.procs") for c in CONTROLLERS]
             words += ["sh", "-c", _JOIN, "sh", *groups, "--"]
         words += [*_UNIGNORED, "nsenter", f"--target={self.holder}", "--net", "--mount", "--uts"]
         words += [f"--wdns={self.home}", "--"]

@@ -48,12 +48,15 @@ class Workspace:
 class LabStack:
     """A server on `server`; agents, relays and clients as they are started. A context manager."""
 
-    def __init__(self, lab: Lab, *, server_options: Sequence[str] = ()) -> None:
-        """Start the server."""
+    def __init__(
+        self, lab: Lab, *, server_options: Sequence[str] = (), server_cgroup: Cgroup | None = None
+    ) -> None:
+        """Start the server, in that control group if there is one."""
         require("ssh")
         self.lab = lab
         self.url = f"http://server.{DOMAIN}:{SERVER_PORT}"
         self.server_options = tuple(server_options)
+        self.server_cgroup = server_cgroup
         self.workspaces: dict[str, Workspace] = {}
         self.agents: dict[str, Program] = {}
         self.relays: dict[str, Program] = {}
@@ -114,7 +117,9 @@ class LabStack:
         listen = ("--listen", f"0.0.0.0:{SERVER_PORT}", "--external-url", self.url)
         data = ("--data-dir", str(self._server_data), "--log-format", "json")
         self.server = self.lab["server"].start(
-            "server-log", [*TETHER, "server", *listen, *data, *self.server_options]
+            "server-log",
+            [*TETHER, "server", *listen, *data, *self.server_options],
+            cgroup=self.server_cgroup,
         )
         if wait:
             self.server.wait_event("server ready")

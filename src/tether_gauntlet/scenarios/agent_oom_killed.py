@@ -10,7 +10,7 @@ def run(stage: Stage) -> None:
     stage.shell()
     stage.group.limit_memory(400 << 20)
     stage.fault()
-    crowd = stage.crowd_out(stage.group)
+    crowd = stage.crowd_out(stage.group, stage.agent)
     stage.agent.exit_code(30)
     crowd.kill()
     stack.start_agent()

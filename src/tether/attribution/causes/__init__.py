@@ -24,10 +24,11 @@ from tether.attribution.causes import (
     session,
 )
 from tether.attribution.causes.cause import Cause
-from tether.attribution.vocabulary import Initiator, Party, Policy, Reason
+from tether.attribution.vocabulary import Initiator, Party, Policy, Reason, Resource
 
 __all__ = [
     "CATALOGUE",
+    "EXHAUSTIONS",
     "POLICY_REFUSALS",
     "PROTOCOL_ERRORS",
     "UNKNOWN",
@@ -70,6 +71,12 @@ WORKSPACE_STOPS: Mapping[str, str] = {
     "evicted": "workspace.evicted",
 }
 """`tether workspace stop --reason WORD` -> cause."""
+
+EXHAUSTIONS: Mapping[Resource, str] = {
+    Resource.DESCRIPTORS: "agent.descriptors_exhausted",
+    Resource.PROCESSES: "agent.processes_exhausted",
+}
+"""What an agent had no more of when it was to start a session -> cause."""
 
 POLICY_REFUSALS: Mapping[Policy, str] = {
     Policy.BLOCK_FILE_TRANSFER: "policy.file_transfer_blocked",

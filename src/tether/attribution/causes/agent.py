@@ -129,15 +129,6 @@ ROWS: tuple[Cause, ...] = (
         "Reconnect.",
     ),
     Cause(
-        "agent.disk_full",
-        Reason.RESOURCE_EXHAUSTED,
-        Initiator.AGENT,
-        False,
-        "The workspace's disk was full",
-        "The workspace's disk had no room left, and the agent could not go on.",
-        "Delete files in the workspace or give it a larger disk, then reconnect.",
-    ),
-    Cause(
         "agent.descriptors_exhausted",
         Reason.RESOURCE_EXHAUSTED,
         Initiator.AGENT,

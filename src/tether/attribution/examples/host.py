@@ -64,6 +64,10 @@ EXAMPLES: tuple[Case, ...] = (
     Case(S2A, (_AGENT_SILENT, stalled(Party.AGENT))),
     Case(A2C, (_CLIENT_SILENT, stalled(Party.CLIENT))),
     Case(S2A, (_SERVER_SILENT, stalled(Party.SERVER))),
+    Case(
+        A2C,
+        (ended(Party.AGENT, StreamEnd.SILENT, Vantage.CLIENT), stalled(Party.RELAY)),
+    ),
     Case(S2A, (_AGENT_SILENT, counters(Vantage.SERVER, Party.AGENT, acked_ms=900))),
     Case(
         C2S,

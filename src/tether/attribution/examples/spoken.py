@@ -29,20 +29,21 @@ from tether.attribution.vocabulary import (
 )
 
 EXAMPLES: tuple[Case, ...] = (
-    *(
-        Case(
-            A2C,
-            (
-                LOGGED_IN,
-                ev.Exhausted(
-                    vantage=Vantage.AGENT, at=1.9, party=Party.AGENT, resource=resource, where="/"
-                ),
-                ev.InternalFailure(
-                    vantage=Vantage.AGENT, at=2.0, party=Party.AGENT, what="OSError: errno 28"
-                ),
+    Case(
+        A2C,
+        (
+            LOGGED_IN,
+            ev.Exhausted(
+                vantage=Vantage.AGENT,
+                at=1.9,
+                party=Party.AGENT,
+                resource=Resource.DESCRIPTORS,
+                where="/",
             ),
-        )
-        for resource in (Resource.DISK, Resource.DESCRIPTORS, Resource.PROCESSES)
+            ev.InternalFailure(
+                vantage=Vantage.AGENT, at=2.0, party=Party.AGENT, what="OSError: errno 24"
+            ),
+        ),
     ),
     Case(
         A2C,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tether.attribution import evidence as ev
 from tether.attribution.arithmetic import lively
 from tether.attribution.case import Test, both, either, has, saw
-from tether.attribution.predicates import CONTROL, GIVEN_UP, SOFT, by_intent, intended
+from tether.attribution.predicates import CONTROL, GIVEN_UP, SESSION, SOFT, by_intent, intended
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, Party, Resource, StreamEnd
 
@@ -175,6 +175,17 @@ RULES: tuple[Rule, ...] = (
         "server.unresponsive",
         Basis.INFERRED,
         "The server's process did not run for a while, did not wait to, and its machine was awake.",
+    ),
+    Rule(
+        "relay-stood-still",
+        both(
+            SESSION,
+            SILENT,
+            either(starved(Party.RELAY), busy(Party.RELAY), frozen(Party.RELAY)),
+        ),
+        "relay.unresponsive",
+        Basis.INFERRED,
+        "The relay's own loop did not turn while nothing was heard over it.",
     ),
     Rule(
         "agent-unresponsive",

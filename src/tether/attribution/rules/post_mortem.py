@@ -16,6 +16,15 @@ SIGKILL = 9
 DELIBERATE = (1, 2, 3, 9, 15)
 """Signals that somebody sends; the others are what a crash raises."""
 
+UPGRADE_S = 60.0
+"""What is started later than this takes no running program's place: it may be a repair."""
+
+
+def _replaced(fact: ev.PreviousRunDied) -> bool:
+    if not (fact.party is Party.AGENT and fact.upgraded and fact.signal in DELIBERATE):
+        return False
+    return fact.last_alive_at is not None and fact.at - fact.last_alive_at <= UPGRADE_S
+
 
 def _killed_for_memory(fact: ev.PreviousRunDied) -> bool:
     if fact.oom_named:
@@ -64,22 +73,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-upgraded",
-        saw(ev.PreviousRunDied, party=Party.AGENT, upgraded=True),
-        "agent.upgraded",
-        Basis.INFERRED,
-        "The agent's next run is another version of it, started in place of the last.",
-        Confidence.MEDIUM,
-    ),
-    Rule(
-        "agent-died-of-full-disk",
         has(
             ev.PreviousRunDied,
-            "party=agent, disk_full, no signal",
-            lambda fact: fact.party is Party.AGENT and fact.disk_full and not fact.signal,
+            f"party=agent, upgraded, killed, last alive at most {UPGRADE_S:.0f} s before",
+            _replaced,
         ),
-        "agent.disk_full",
+        "agent.upgraded",
         Basis.INFERRED,
-        "The agent ended by itself while its disk had no room left.",
+        "The agent was killed, and another version of it was started at once in its place.",
         Confidence.MEDIUM,
     ),
     Rule(

@@ -27,25 +27,11 @@ FAILED_INSIDE = saw(ev.InternalFailure, party=Party.AGENT)
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        "agent-disk-full",
-        both(FAILED_INSIDE, saw(ev.Exhausted, party=Party.AGENT, resource=Resource.DISK)),
-        "agent.disk_full",
-        Basis.OBSERVED,
-        "The agent failed as its disk had no room left.",
-    ),
-    Rule(
         "agent-descriptors-exhausted",
         both(FAILED_INSIDE, saw(ev.Exhausted, party=Party.AGENT, resource=Resource.DESCRIPTORS)),
         "agent.descriptors_exhausted",
         Basis.OBSERVED,
         "The agent failed as it had no file descriptor left.",
-    ),
-    Rule(
-        "agent-processes-exhausted",
-        both(FAILED_INSIDE, saw(ev.Exhausted, party=Party.AGENT, resource=Resource.PROCESSES)),
-        "agent.processes_exhausted",
-        Basis.OBSERVED,
-        "The agent failed as no further process could be started.",
     ),
     Rule(
         "internal-failure",

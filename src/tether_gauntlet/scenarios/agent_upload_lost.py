@@ -1,0 +1,30 @@
+"""What the workspace's agent sends is lost, what is sent to it arrives."""
+
+from tether_gauntlet.lab import faults
+from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.stage import Stage
+from tether_gauntlet.truths import CLIENT_LEFT, QUICK, agent_link, session
+
+
+def run(stage: Stage) -> None:
+    stage.start(server=(*QUICK, "--resume-s", "8"))
+    session = stage.shell()
+    stage.fault()
+    broken = faults.blackhole(stage.lab, "agent1", way="from")
+    session.type("echo anybody there")
+    stage.wait(25)
+    broken.undo()
+
+
+SCENARIO = Scenario(
+    name="agent-upload-lost",
+    summary="packets from the agent vanish for 25 s; a tunnel waits 8",
+    run=run,
+    truths=(
+        session("network_error", "network", False, "network.agent_upload_lost"),
+        agent_link("network_error", "network", False, "network.agent_upload_lost"),
+        CLIENT_LEFT,
+    ),
+    limit_s=60,
+    tricky=True,
+)
