@@ -97,13 +97,14 @@ COARSER: Mapping[str, tuple[str, ...]] = {
         "client.vpn_changed",
         "network.client_upload_lost",
         "network.client_download_lost",
+        "network.agent_upload_lost",
+        "network.agent_download_lost",
     ),
     "network.middlebox_reset": ("network.nat_rebinding", "network.idle_timeout"),
     # it did not answer, whatever it waited for
     "agent.unresponsive": ("agent.frozen", "agent.starved"),
     # it failed inside, whatever it had no more of
     "agent.internal_error": (
-        "agent.disk_full",
         "agent.descriptors_exhausted",
         "agent.processes_exhausted",
     ),
