@@ -41,6 +41,7 @@ SLEEPS = {
     "cli/control.py": 1,  # the wait before dialling again; backoff and its jitter
     "cli/witness.py": 1,  # the beat that says when the client was last alive
     "run/children.py": 1,  # a parent that died is looked for: no event tells of it
+    "relay/post_mortem.py": 1,  # the list is written once a second at most
     "relay/control.py": 2,  # the wait before dialling again; backoff and its jitter
     "run/server.py": 1,  # the beat that says when the server was last alive
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end
