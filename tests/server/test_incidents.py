@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.server.test_connlog import ADMIN, AGENT_EOF, EXITED, Record, ended, record  # noqa: F401
 from tests.support.clock import EPOCH
@@ -10,8 +14,10 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import Element, Party, StreamEnd, Vantage
 from tether.protocol.messages import PROTOCOL, Hello
+from tether.protocol.path_records import PathRecord, PathWord
 from tether.server.incidents import element_of, key_of
 from tether.server.ports import ConnectionFilter
+from tether.server.schema import incidents
 
 pytestmark = pytest.mark.anyio
 
@@ -234,3 +240,219 @@ def test_every_cause_is_about_something_or_is_an_end_of_its_own() -> None:
     link = {**row, "connect_type": "server_to_agent", "user": None}
     assert key_of(link, "network.path_lost") == "agent:w1"
     assert key_of({**row, "user": None}, "client.suspended") is None
+
+
+# -- relays ---------------------------------------------------------------------------------
+
+
+async def on_carrier(
+    record: Record,  # noqa: F811
+    name: str,
+    event: PathWord,
+    carrier: int,
+    region: str,
+    *,
+    method: str = "derp",
+) -> None:
+    at = record.parts.clock.now().wall
+    await record.report(
+        PathRecord(
+            connection_id=name,
+            at=at,
+            event=str(event),
+            carrier=carrier,
+            method=method,
+            where=region,
+        )
+    )
+
+
+async def lost_the_relay(record: Record, name: str, region: str) -> None:  # noqa: F811
+    await on_carrier(record, name, PathWord.DETACHED, 1, region)
+
+
+def relay_gone(record: Record) -> ev.StreamEnded:  # noqa: F811
+    return ev.StreamEnded(
+        vantage=Vantage.AGENT,
+        at=record.parts.clock.now().wall,
+        peer=Party.RELAY,
+        how=StreamEnd.EOF,
+    )
+
+
+async def incident(record: Record, incident_id: str) -> dict[str, str]:  # noqa: F811
+    query = select(incidents).where(incidents.c.incident_id == incident_id)
+    found = await record.parts.store.read(lambda tx: _first(tx, query))
+    return {name: found[name] for name in ("element", "cause", "root_event_id")}
+
+
+async def _first(tx: AsyncConnection, query: Any) -> Any:
+    return (await tx.execute(query)).mappings().one()
+
+
+async def end(record: Record, name: str) -> None:  # noqa: F811
+    await record.report(ended(name, relay_gone(record), at=record.parts.clock.now().wall))
+
+
+async def test_only_those_without_another_way_die_with_a_relay_and_they_are_one_incident(
+    record: Record,  # noqa: F811
+) -> None:
+    for name in ("c0", "c1", "c2", "d0"):
+        await record.tunnel(name, relay_region="a")
+    await record.tunnel("e0", relay_region="b")
+    record.move(60)
+    for name in ("c0", "c1", "c2", "d0"):
+        await lost_the_relay(record, name, "a")
+    record.move(1)
+    await on_carrier(record, "d0", PathWord.RESUMED, 2, "b")
+    record.move(20)
+    for name in ("c0", "c1"):
+        await end(record, name)
+    rows = {name: await record.row(name) for name in ("c0", "c1", "c2", "d0", "e0")}
+    assert {name: row["disconnect_cause"] for name, row in rows.items()} == {
+        "c0": "relay.crashed",
+        "c1": "relay.crashed",
+        "c2": None,
+        "d0": None,
+        "e0": None,
+    }
+    the_one = rows["c1"]["incident_id"]
+    assert await members(record, the_one) == {"c0", "c1"}
+    assert await incident(record, the_one) == {
+        "element": "relay:a",
+        "cause": "relay.crashed",
+        "root_event_id": "c0",
+    }
+    assert [one["values"] for one in rows["c1"]["evidence"] if one["kind"] == "ended_together"] == [
+        {"element": "relay", "ended": 2, "alive": 0}
+    ]
+    await end(record, "c2")
+    assert await members(record, the_one) == {"c0", "c1", "c2"}
+
+
+async def test_a_tunnel_that_went_over_to_another_relay_ends_with_that_one(
+    record: Record,  # noqa: F811
+) -> None:
+    for name in ("c0", "c1"):
+        await record.tunnel(name, relay_region="a")
+    await on_carrier(record, "c0", PathWord.USED, 2, "b")
+    for name in ("c0", "c1"):
+        await end(record, name)
+    rows = [await record.row(name) for name in ("c0", "c1")]
+    assert [row["incident_id"] for row in rows] == [None, None]
+    by_relay = (await record.log.report(ConnectionFilter(), ADMIN))["by"]["relay"]
+    assert {one["value"]: one["ends"] for one in by_relay} == {"a": 1, "b": 1}
+
+
+async def test_a_direct_tunnel_stands_on_no_relay(record: Record) -> None:  # noqa: F811
+    await record.tunnel("c0", relay_region="a")
+    await on_carrier(record, "c0", PathWord.USED, 2, "10.0.0.1:7", method="direct")
+    await record.report(ended("c0", *EXITED))
+    by_relay = (await record.log.report(ConnectionFilter(), ADMIN))["by"]["relay"]
+    assert [one["value"] for one in by_relay] == [""]
+
+
+async def test_a_place_that_is_no_regions_name_changes_nothing(record: Record) -> None:  # noqa: F811
+    await record.tunnel("c0", relay_region="a")
+    await on_carrier(record, "c0", PathWord.USED, 2, "DROP TABLE")
+    await record.report(ended("c0", *EXITED))
+    by_relay = (await record.log.report(ConnectionFilter(), ADMIN))["by"]["relay"]
+    assert [one["value"] for one in by_relay] == ["a"]
+
+
+async def test_a_relay_that_goes_on_with_others_has_not_crashed(record: Record) -> None:  # noqa: F811
+    for name in ("c0", "c1", "c2"):
+        await record.tunnel(name, relay_region="a")
+    record.move(60)
+    await lost_the_relay(record, "c0", "a")
+    record.move(15)
+    await end(record, "c0")
+    row = await record.row("c0")
+    assert (row["disconnect_cause"], row["rule"]) == ("network.middlebox_reset", "relay-lives")
+    assert "1 of the relay ended, 2 live" in row["disconnect_detail"]
+
+
+async def test_who_is_on_a_relay_proves_nothing_before_everybody_could_miss_it(
+    record: Record,  # noqa: F811
+) -> None:
+    for name in ("c0", "c1", "c2"):
+        await record.tunnel(name, relay_region="a")
+    record.move(60)
+    await end(record, "c0")  # at once: the others may yet say so, too
+    assert (await record.row("c0"))["disconnect_cause"] == "relay.crashed"
+
+
+async def test_what_a_relay_carries_after_its_restart_proves_nothing(
+    record: Record,  # noqa: F811
+) -> None:
+    for name in ("c0", "c1"):
+        await record.tunnel(name, relay_region="a")
+    record.move(60)
+    for name in ("c0", "c1"):
+        await lost_the_relay(record, name, "a")
+    record.move(3)
+    await on_carrier(record, "c1", PathWord.RESUMED, 2, "a")
+    await record.tunnel("c2", relay_region="a")
+    record.move(20)
+    await end(record, "c0")
+    assert (await record.row("c0"))["disconnect_cause"] == "relay.crashed"
+
+
+# -- machines -------------------------------------------------------------------------------
+
+
+async def test_a_lost_machine_takes_links_and_tunnels_of_all_its_agents_with_it(
+    record: Record,  # noqa: F811
+) -> None:
+    other = {"workspace_id": record.other, "workspace": "other"}
+    await record.control("aa", node_id="boot-1")
+    await record.control("bb", node_id="boot-1", **other)
+    await record.control("cc", node_id="boot-2")
+    for name, more in (("d1", {}), ("d2", other)):
+        await record.tunnel(name, node_id="boot-1", **more)
+    await record.log.close_control("aa", (AGENT_SILENT,), ())
+    never = ev.NeverReturned(vantage=Vantage.SERVER, at=EPOCH, party=Party.AGENT, waited_s=3.0)
+    gone_at = record.parts.clock.now().wall
+    record.move(3)
+    await record.log.close_tunnel("d1", (never,), ended_at=gone_at)
+    assert (await record.row("d1"))["disconnect_cause"] == "agent.vanished"
+    record.move(3)
+    await record.log.close_control("bb", (AGENT_SILENT,), ())
+    record.move(600)  # a tunnel waits for its agent much longer than the window
+    await record.log.close_tunnel("d2", (never,), ended_at=gone_at + 6)
+    rows = {name: await record.row(name) for name in ("aa", "bb", "d1", "d2", "cc")}
+    assert {row["disconnect_cause"] for name, row in rows.items() if name != "cc"} == {
+        "agent.node_lost"
+    }
+    assert rows["cc"]["status"] == "ongoing"
+    (the_one,) = {row["incident_id"] for name, row in rows.items() if name != "cc"}
+    assert await members(record, the_one) == {"aa", "bb", "d1", "d2"}
+    assert await incident(record, the_one) == {
+        "element": "node:boot-1",
+        "cause": "agent.node_lost",
+        "root_event_id": rows["aa"]["root_event_id"],
+    }
+    assert rows["aa"]["root_event_id"] in ("aa", "bb")
+
+
+async def test_the_link_becomes_the_root_of_the_tunnels_that_ended_before_it(
+    record: Record,  # noqa: F811
+) -> None:
+    await record.control("aa")
+    for name in ("b1", "b2"):
+        await record.tunnel(name)
+    for name in ("b1", "b2"):
+        await record.log.close_tunnel(name, (AGENT_EOF,))
+    await record.log.close_control("aa", (AGENT_GONE,), ())
+    roots = {(await record.row(name))["root_event_id"] for name in ("aa", "b1", "b2")}
+    assert roots == {"aa"}
+
+
+async def test_an_incident_that_one_row_is_left_of_is_none(record: Record) -> None:  # noqa: F811
+    for name in ("c0", "c1"):
+        await record.tunnel(name)
+    for name in ("c0", "c1"):
+        await record.log.close_tunnel(name, (AGENT_EOF,))
+    assert (await record.row("c1"))["incident_id"]
+    await record.report(ended("c0", *EXITED))
+    assert (await record.row("c1"))["incident_id"] is None

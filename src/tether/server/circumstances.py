@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, and_, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
 from tether.attribution.predicates import INTENT_S
-from tether.attribution.vocabulary import ConnectType, Element, Party, Vantage
+from tether.attribution.vocabulary import (
+    ConnectionMethod,
+    ConnectType,
+    Element,
+    Party,
+    Vantage,
+)
 from tether.server.judge import Judgement
-from tether.server.schema import ConnectionStatus, IntentKind, connections, intents
+from tether.server.schema import ConnectionStatus, IntentKind, connections, intents, path_events
 
 WINDOW_S = 30.0
 """Ends within two keepalives of each other are one event's: some are noticed later than others."""
@@ -24,6 +30,12 @@ _ENDING = (IntentKind.STOP, IntentKind.EVICT, IntentKind.DELETE, IntentKind.REVO
 
 ALONE = ("agent.unreachable", "agent.vanished")
 """Causes that say of one agent what may be true of its whole machine."""
+
+RELAY_ALONE = ("relay.crashed", "relay.unreachable")
+"""Causes that say of a relay what one tunnel's stream to it showed."""
+
+SEEN_S = 5.0
+"""By then, every agent whose tunnel lost a relay, too, has told so."""
 
 CLIENT_ALONE = ("client.unreachable", "client.vanished")
 """Causes that say of a client's link what its return may correct."""
@@ -37,8 +49,12 @@ async def around(
     if disconnect.expected and disconnect.cause != "agent.shutdown":
         return ()
     intent = await _intent(tx, row, ended_at=ended_at, now=now)
-    mates = () if disconnect.cause not in ALONE else await together(tx, row, now)
-    return (*intent, *mates)
+    others: tuple[ev.Evidence, ...] = ()
+    if disconnect.cause in ALONE:
+        others = await together(tx, row, ended_at=ended_at, now=now)
+    elif disconnect.cause in RELAY_ALONE:
+        others = await on_the_relay(tx, row, ended_at=ended_at, now=now)
+    return (*intent, *others)
 
 
 async def _intent(
@@ -69,56 +85,99 @@ async def _intent(
     )
 
 
-def _mates(row: RowMapping) -> list[object]:
+def _mates(row: RowMapping) -> list[ColumnElement[bool]]:
     c = connections.c
     return [
         c.node_id == row["node_id"],
-        c.connect_type == ConnectType.SERVER_TO_AGENT,
+        c.connect_type == str(ConnectType.SERVER_TO_AGENT),
         c.workspace_id != row["workspace_id"],
     ]
 
 
-async def together(tx: AsyncConnection, row: RowMapping, now: float) -> tuple[ev.Evidence, ...]:
+async def together(
+    tx: AsyncConnection, row: RowMapping, *, ended_at: float, now: float
+) -> tuple[ev.Evidence, ...]:
     """How many agents of the row's machine ended within the window, if this one is not alone."""
     if row["node_id"] is None or row["workspace_id"] is None:
         return ()
     c = connections.c
-    ended = (c.status == ConnectionStatus.CLOSED) & (c.disconnected_at >= now - WINDOW_S)
-    alive = c.status == ConnectionStatus.ONGOING
-    counts = [
+    ended, alive = [
         await tx.scalar(
-            select(func.count(func.distinct(c.workspace_id))).where(*_mates(row), which)  # type: ignore[arg-type]
+            select(func.count(func.distinct(c.workspace_id))).where(*_mates(row), which)
         )
-        for which in (ended, alive)
+        or 0
+        for which in (_ended_around(ended_at), c.status == str(ConnectionStatus.ONGOING))
     ]
-    if not counts[0]:
+    return () if not ended else (_counted(Element.NODE, ended + 1, alive, now),)
+
+
+async def on_the_relay(
+    tx: AsyncConnection, row: RowMapping, *, ended_at: float, now: float
+) -> tuple[ev.Evidence, ...]:
+    """How many tunnels of the row's relay ended within the window, and how many it still carries.
+
+    What it carries counts only if it did so before this tunnel lost it, and still does `SEEN_S` after:
+    a relay that died takes moments to be missed by all, and one that is back carries others.
+    """
+    c, lost_at = connections.c, row["detached_since"]
+    if row["relay_region"] is None:
         return ()
-    return (
-        ev.EndedTogether(
-            vantage=Vantage.SERVER,
-            at=now,
-            element=Element.NODE,
-            ended=counts[0] + 1,
-            alive=counts[1] or 0,
-        ),
+    here = (
+        c.relay_region == row["relay_region"],
+        c.connect_type == str(ConnectType.AGENT_TO_CLIENT),
+        c.parent_id.is_(None),
+        c.connection_id != row["connection_id"],
+    )
+    ended = await tx.scalar(
+        select(func.count()).where(
+            *here,
+            _ended_around(ended_at),
+            c.incident_key == f"{Element.RELAY}:{row['relay_region']}",
+        )
+    )
+    alive = 0
+    if lost_at is not None and ended_at - lost_at >= SEEN_S:
+        moved = exists().where(
+            path_events.c.connection_id == c.connection_id,
+            path_events.c.received_at >= lost_at - SEEN_S,
+        )
+        carried = (
+            *(c.status == str(ConnectionStatus.ONGOING), c.detached_since.is_(None)),
+            *(c.connection_method == str(ConnectionMethod.DERP), c.connected_at < lost_at),
+        )
+        alive = await tx.scalar(select(func.count()).where(*here, *carried, ~moved)) or 0
+    if not ended and not alive:
+        return ()
+    return (_counted(Element.RELAY, (ended or 0) + 1, alive, now),)
+
+
+def _ended_around(at: float) -> ColumnElement[bool]:
+    c = connections.c
+    return (c.status == str(ConnectionStatus.CLOSED)) & c.disconnected_at.between(
+        at - WINDOW_S, at + WINDOW_S
     )
 
 
-async def mates_to_judge_again(
-    tx: AsyncConnection, row: RowMapping, now: float
-) -> Sequence[RowMapping]:
-    """The links of the machine's other agents that ended just before, each for itself."""
+def _counted(element: Element, ended: int, alive: int, now: float) -> ev.EndedTogether:
+    return ev.EndedTogether(
+        vantage=Vantage.SERVER, at=now, element=element, ended=ended, alive=alive
+    )
+
+
+async def mates_to_judge_again(tx: AsyncConnection, row: RowMapping) -> Sequence[RowMapping]:
+    """What else of the machine ended around then, each judged for itself: links, and tunnels."""
     if row["node_id"] is None:
         return ()
     c = connections.c
     found = await tx.execute(
         select(connections)
         .where(
-            *_mates(row),  # type: ignore[arg-type]
-            c.status == ConnectionStatus.CLOSED,
-            c.disconnected_at >= now - WINDOW_S,
+            c.node_id == row["node_id"],
+            c.connection_id != row["connection_id"],
+            _ended_around(row["disconnected_at"]),
             c.disconnect_cause.in_(ALONE),
         )
+        .order_by(c.connect_type.desc(), c.seq)  # links first: they are the root of what follows
         .limit(100)
     )
     return found.mappings().all()

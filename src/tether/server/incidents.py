@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectType, Element
@@ -103,19 +103,14 @@ async def group(tx: AsyncConnection, row: RowMapping) -> Grouped | None:
     )
     known = await tx.scalar(select(c.incident_id).where(*near, c.incident_id.is_not(None)).limit(1))
     if known is not None:
-        root = await tx.scalar(
-            select(incidents.c.root_event_id).where(incidents.c.incident_id == known)
-        )
-        await _join(tx, known, root or row["connection_id"], [row["connection_id"]])
+        await _add(tx, known, row)
         return Grouped(known, element, new=False)
     found = list(
         (await tx.execute(select(connections).where(*near).order_by(c.seq).limit(100))).mappings()
     )
     if not await _is_one(tx, key, found):
         return None
-    root = min(
-        found, key=lambda one: (one["connect_type"] == ConnectType.AGENT_TO_CLIENT, one["seq"])
-    )
+    root = _root_of(found)
     incident_id = uuid.uuid4().hex
     await tx.execute(
         insert(incidents).values(
@@ -128,6 +123,33 @@ async def group(tx: AsyncConnection, row: RowMapping) -> Grouped | None:
     )
     await _join(tx, incident_id, root["connection_id"], [one["connection_id"] for one in found])
     return Grouped(incident_id, element, new=True)
+
+
+async def _add(tx: AsyncConnection, incident_id: str, row: RowMapping) -> None:
+    """One more: it is the root where it is nearer to what happened than the root was."""
+    c = connections.c
+    said = await tx.scalar(
+        select(incidents.c.root_event_id).where(incidents.c.incident_id == incident_id)
+    )
+    found = await tx.execute(select(connections).where(c.connection_id == said))
+    was = found.mappings().one_or_none()
+    nearer = was is None or (
+        was["connect_type"] == ConnectType.AGENT_TO_CLIENT != row["connect_type"]
+    )
+    root = row if nearer or was is None else was
+    await _join(tx, incident_id, root["connection_id"], [row["connection_id"]])
+    if nearer:
+        await _follow(tx, incident_id, row)
+
+
+async def _follow(tx: AsyncConnection, incident_id: str, root: RowMapping) -> None:
+    """The incident has another root."""
+    await tx.execute(
+        update(connections)
+        .where(connections.c.incident_id == incident_id)
+        .values(root_event_id=root["connection_id"])
+    )
+    await _say(tx, incident_id, cause=root["disconnect_cause"], root_event_id=root["connection_id"])
 
 
 async def _is_one(tx: AsyncConnection, key: str, found: list[RowMapping]) -> bool:
@@ -150,14 +172,20 @@ async def _standing(tx: AsyncConnection, key: str, row: RowMapping) -> int:
         case Element.NODE:
             mine = c.node_id == row["node_id"]
         case Element.RELAY:
-            mine = c.relay_region == row["relay_region"]
+            mine = (
+                (c.relay_region == row["relay_region"])
+                & (c.connect_type == ConnectType.AGENT_TO_CLIENT)
+                & c.detached_since.is_(None)  # who has lost it stands on it no more
+            )
         case Element.SERVER:
             mine = c.connect_type != ConnectType.AGENT_TO_CLIENT
     left = await tx.scalar(select(func.count()).where(c.status == ConnectionStatus.ONGOING, mine))
     return left or 0
 
 
-async def _join(tx: AsyncConnection, incident_id: str, root: str, ids: list[str]) -> None:
+async def _join(
+    tx: AsyncConnection, incident_id: str | None, root: str | None, ids: list[str]
+) -> None:
     await tx.execute(
         update(connections)
         .where(connections.c.connection_id.in_(ids))
@@ -165,11 +193,45 @@ async def _join(tx: AsyncConnection, incident_id: str, root: str, ids: list[str]
     )
 
 
-async def leave(tx: AsyncConnection, row: RowMapping, key: str | None) -> None:
-    """A row that is judged anew is about something else now: take it out of its incident."""
-    if row["incident_id"] is not None and row["incident_key"] != key:
-        await tx.execute(
-            update(connections)
-            .where(connections.c.connection_id == row["connection_id"])
-            .values(incident_id=None, root_event_id=None)
-        )
+async def leave(tx: AsyncConnection, row: RowMapping, key: str | None, cause: str) -> None:
+    """A row is judged anew. If it is about something else now, it leaves its incident, and others go
+    on without it; if it is the root, its cause is the incident's."""
+    incident_id = row["incident_id"]
+    if incident_id is None:
+        return
+    is_root = row["root_event_id"] == row["connection_id"]
+    if row["incident_key"] == key:
+        if is_root:
+            await _say(tx, incident_id, cause=cause)
+        return
+    c = connections.c
+    await tx.execute(
+        update(connections)
+        .where(c.connection_id == row["connection_id"])
+        .values(incident_id=None, root_event_id=None)
+    )
+    left = list(
+        (
+            await tx.execute(
+                select(connections).where(c.incident_id == incident_id).order_by(c.seq).limit(100)
+            )
+        ).mappings()
+    )
+    if len(left) < AT_LEAST:
+        await _join(tx, None, None, [one["connection_id"] for one in left])
+        await tx.execute(delete(incidents).where(incidents.c.incident_id == incident_id))
+    elif is_root:
+        await _follow(tx, incident_id, _root_of(left))
+
+
+def _root_of(rows: list[RowMapping]) -> RowMapping:
+    """The nearest to what happened: a control link where there is one, else what began first."""
+    return min(
+        rows, key=lambda one: (one["connect_type"] == ConnectType.AGENT_TO_CLIENT, one["seq"])
+    )
+
+
+async def _say(tx: AsyncConnection, incident_id: str, **changes: str) -> None:
+    await tx.execute(
+        update(incidents).where(incidents.c.incident_id == incident_id).values(changes)
+    )

@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionMethod
+from tether.protocol.derp_messages import REGION_NAME
 from tether.protocol.path_records import PathRecord, PathWord
 from tether.server.contents import MAX_WORD, bounded
 from tether.server.schema import ConnectionStatus, connections, path_events
@@ -106,11 +107,21 @@ def _where_it_is(row: RowMapping, item: PathRecord, at: float) -> dict[str, Any]
             here: dict[str, Any] = {"carrier": item.carrier, "detached_since": None}
             if item.method in ConnectionMethod._value2member_map_:
                 here["connection_method"] = item.method
+                here["relay_region"] = _relay_of(row, item)
             return here
         case PathWord.DETACHED if row["detached_since"] is None:
             return {"detached_since": at}
         case _:
             return {}
+
+
+def _relay_of(row: RowMapping, item: PathRecord) -> str | None:
+    """The relay that the tunnel stands on now; a direct carrier stands on none."""
+    if item.method != ConnectionMethod.DERP:
+        return None
+    named = REGION_NAME.fullmatch(item.where)
+    region: str | None = item.where if named else row["relay_region"]
+    return region
 
 
 async def _drop_one(tx: AsyncConnection, connection_id: str) -> None:

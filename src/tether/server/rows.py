@@ -177,7 +177,7 @@ async def settle(
     revision = row["revision"] + 1
     key = incidents.key_of(row, judgement.verdict.disconnect.cause)
     changes: dict[str, Any] = {**judgement.columns, "revision": revision, "incident_key": key}
-    await incidents.leave(tx, row, key)
+    await incidents.leave(tx, row, key, judgement.verdict.disconnect.cause)
     if first:
         connected_at = row["connected_at"] if row["connected_at"] is not None else ended_at
         changes |= {
@@ -212,12 +212,12 @@ async def settle(
 
 
 async def judge_mates(tx: AsyncConnection, row: RowMapping, now: float) -> list[Event]:
-    """Judge the links of the machine's other agents again, now that this one ended, too."""
+    """Judge the machine's other links and tunnels again, now that this agent ended, too."""
     if row["disconnect_cause"] != "agent.node_lost":
         return []
     events: list[Event] = []
-    for mate in await circumstances.mates_to_judge_again(tx, row, now):
-        facts = await circumstances.together(tx, mate, now)
+    for mate in await circumstances.mates_to_judge_again(tx, row):
+        facts = await circumstances.together(tx, mate, ended_at=mate["disconnected_at"], now=now)
         await add_testimony(tx, mate["connection_id"], Testimony(Vantage.SERVER, now, facts))
         settled = await settle(tx, mate, ended_at=now, now=now)
         events += [settled] if settled else []

@@ -217,7 +217,7 @@ connections = Table(
     Column("parent_id", String),  # of an IDE session: the SSH connection that it began on
     Column("app", String, nullable=False, server_default=""),  # the program that gave it its type
     Column("node_id", String),  # the boot id of the agent's machine
-    Column("relay_region", String),  # of the relay that its first carrier went through
+    Column("relay_region", String),  # of the relay that its carrier goes through
     Column(
         "proximate_cause", String
     ),  # what the end itself shows, where another cause is behind it
