@@ -363,6 +363,26 @@ def test_a_post_mortem(found: dict[str, object], expected: str, actor: str) -> N
     assert (disconnect.cause, disconnect.actor) == (expected, actor)
 
 
+@pytest.mark.parametrize(
+    ("found", "expected", "actor"),
+    [
+        ({"signal": 9}, "server.shutdown", "signal:15 from pid 1 uid 0"),
+        ({}, "server.shutdown", "signal:15 from pid 1 uid 0"),
+        ({"signal": 11}, "server.crashed", "signal:15 from pid 1 uid 0"),
+        ({"signal": 9, "oom_named": True}, "server.oom_killed", "kernel:oom"),
+        ({"host_rebooted": True}, "server.host_rebooted", "signal:15 from pid 1 uid 0"),
+    ],
+)
+def test_a_server_that_was_told_to_stop_and_did_not_live_to_do_so_in_order(
+    found: dict[str, object], expected: str, actor: str
+) -> None:
+    asked = ev.SignalReceived(
+        vantage=Vantage.SERVER, at=3.0, party=SERVER, signal=15, sender="pid 1 uid 0"
+    )
+    told = verdict(S2A, stream(AGENT, SERVER, StreamEnd.EOF), asked, died(SERVER, **found))
+    assert (told.disconnect.cause, told.disconnect.actor) == (expected, actor)
+
+
 def test_a_users_process_killed_for_memory_is_not_the_agent() -> None:
     login = ev.Authenticated(vantage=Vantage.AGENT, at=1.0, user="alice", method="publickey")
     killed = ev.SessionEnded(vantage=Vantage.AGENT, at=2.0, exit_signal="KILL", open_sessions=0)

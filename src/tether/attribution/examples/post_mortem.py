@@ -5,6 +5,7 @@ Law: data only.
 
 from __future__ import annotations
 
+from tether.attribution import evidence as ev
 from tether.attribution.case import Case
 from tether.attribution.examples.facts import A2C, C2S, S2A, died, ended
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
@@ -25,6 +26,20 @@ EXAMPLES: tuple[Case, ...] = (
     Case(A2C, (died(Party.AGENT, signal=11, core=True), _AGENT_GONE)),
     Case(S2A, (died(Party.SERVER, host_rebooted=True), _SERVER_GONE)),
     Case(S2A, (died(Party.SERVER, oom_named=True), _SERVER_GONE)),
+    Case(
+        S2A,
+        (
+            ev.SignalReceived(
+                vantage=Vantage.SERVER,
+                at=3.0,
+                party=Party.SERVER,
+                signal=15,
+                sender="pid 1 uid 0",
+            ),
+            died(Party.SERVER, signal=9, sender="pid 1 uid 0"),
+            _SERVER_GONE,
+        ),
+    ),
     Case(S2A, (died(Party.SERVER), _SERVER_GONE)),
     Case(A2C, (died(Party.RELAY), ended(Party.RELAY, StreamEnd.SILENT, Vantage.AGENT))),
     Case(C2S, (died(Party.CLIENT, host_rebooted=True), _CLIENT_SILENT)),

@@ -112,6 +112,17 @@ RULES: tuple[Rule, ...] = (
         "The server was killed as the kernel counted a kill for want of memory in its group.",
     ),
     Rule(
+        "server-stop-cut-short",
+        both(
+            CONTROL,
+            saw(ev.PreviousRunDied, party=Party.SERVER, signal=(0, SIGKILL)),
+            saw(ev.SignalReceived, party=Party.SERVER),
+        ),
+        "server.shutdown",
+        Basis.OBSERVED,
+        "The server had been told to stop, and was killed before it had left everybody.",
+    ),
+    Rule(
         "server-post-mortem",
         both(CONTROL, died(Party.SERVER)),
         "server.crashed",
