@@ -275,6 +275,10 @@ async def test_a_command_that_cannot_be_started_is_told_and_not_waited_for(
         "(exit code 229: the workspace's agent failed, not your command)\n",
         229,
     )
+    client.close()
+    facts = (await agent.end()).cell.facts
+    ended = [(f.exit_code, f.cause) for f in facts if isinstance(f, ev.SessionEnded)]
+    assert ended == [(229, "agent.processes_exhausted")]
 
 
 async def test_a_command_with_a_nul_byte_is_refused(client: Client) -> None:

@@ -29,9 +29,6 @@ SRC = Path(tether.__file__).parent
 TESTS = Path(__file__).resolve().parent.parent
 
 CAUSES_WITHOUT_TEST: set[str] = {
-    "agent.descriptors_exhausted",
-    "agent.memory_thrashing",
-    "agent.processes_exhausted",
     "client.frozen",
     "client.host_rebooted",
     "client.internal_error",
@@ -40,7 +37,6 @@ CAUSES_WITHOUT_TEST: set[str] = {
     "client.unresponsive",
     "relay.unreachable",
     "relay.unresponsive",
-    "server.overloaded",
 }
 
 PICKED = {

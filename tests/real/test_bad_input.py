@@ -385,7 +385,8 @@ def test_no_free_file_descriptor_is_said_and_passes(stack: Stack, neighbour: Nei
             done = stack.ssh("echo hello")
         assert (done.returncode, done.stdout) == (229, "")
         assert "could not be started: Too many open files" in done.stderr
-        assert row["exit_code"] == 229
+        said = row["disconnect_cause"], row["disconnect_expected"], row["exit_code"]
+        assert said == ("agent.descriptors_exhausted", False, 229)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
         done = stack.ssh("echo hello")
         assert done.returncode == 255
