@@ -24,6 +24,7 @@ from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.protocol.attachment import Attach
 from tether.protocol.carrier_frames import parse_carrier_frame
+from tether.protocol.carrier_state import SPOILT_CODE
 from tether.protocol.messages import (
     CarrierDenied,
     CarrierGrant,
@@ -348,7 +349,18 @@ def test_nothing_is_left_behind_by_a_tunnel_that_is_closed_while_it_is_dialled()
         ),
         (
             ev.ProtocolViolated(vantage=Vantage.CLIENT, at=1.0, by=Party.RELAY, what="x"),
-            "",
+            "the relay meddled with the connection",
+            True,
+        ),
+        (
+            ev.StreamEnded(
+                vantage=Vantage.RELAY,
+                at=1.0,
+                peer=Party.AGENT,
+                how=StreamEnd.CLOSED,
+                close_code=SPOILT_CODE,
+            ),
+            "the workspace closed the connection",
             True,
         ),
     ],

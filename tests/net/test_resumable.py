@@ -19,7 +19,8 @@ from tether.net.clock import SystemClock
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
 from tether.protocol.attachment import Refusal
-from tether.protocol.carrier_frames import encode_opening
+from tether.protocol.carrier_frames import OVER, Retired, encode_carrier_frame, encode_opening
+from tether.protocol.carrier_state import MAX_SPOILT, SPOILT, SPOILT_CODE
 from tether.protocol.numbered import WINDOW
 from tether.protocol.relaying import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.tunnel_events import (
@@ -306,18 +307,44 @@ def test_a_relay_that_raves_is_blamed_itself_and_only_its_carrier_ends() -> None
     play(scene)
 
 
-def test_a_peer_that_raves_ends_the_tunnel() -> None:
+def test_a_relay_that_makes_up_a_frame_costs_its_carrier_and_not_the_tunnel() -> None:
     async def scene(t: Joined) -> None:
         cable = t.relay(1)
         await asyncio.sleep(1)
-        await cable.left.send(b"\x09")
+        await t.client.send(b"before")
+        await cable.left.send(encode_carrier_frame(Retired(OVER)))
+        await asyncio.sleep(1)
+        meddled = ev.ProtocolViolated(
+            vantage=Vantage.AGENT, at=EPOCH + 1.01, by=Party.RELAY, what=SPOILT
+        )
+        assert t.at_agent[-1] == Detached(1, meddled, 86_400.0)
+        assert cable.right.closed == (SPOILT_CODE, SPOILT)
+        left = ev.StreamEnded(
+            vantage=Vantage.CLIENT,
+            at=EPOCH + 1.02,
+            peer=Party.RELAY,
+            how=StreamEnd.CLOSED,
+            close_code=SPOILT_CODE,
+        )
+        assert t.at_client[-1] == Detached(1, left, 86_400.0)
+        await t.client.send(b"meanwhile")
+        t.relay(2)
+        assert [await t.agent.recv(), await t.agent.recv()] == [b"before", b"meanwhile"]
+
+    play(scene)
+
+
+def test_a_tunnel_whose_every_carrier_is_meddled_with_ends_in_the_end_and_says_why() -> None:
+    async def scene(t: Joined) -> None:
+        for number in range(1, MAX_SPOILT + 1):
+            cable = t.relay(number)
+            await asyncio.sleep(1)
+            await cable.left.send(b"\x09")
+            await asyncio.sleep(1)
         with pytest.raises(StreamLost) as lost:
             await t.agent.recv()
         assert lost.value.fact == ev.ProtocolViolated(
-            vantage=Vantage.AGENT,
-            at=EPOCH + 1.01,
-            by=Party.CLIENT,
-            what="a carrier frame of unknown kind 9",
+            vantage=Vantage.AGENT, at=EPOCH + 15.01, by=Party.RELAY, what=SPOILT
         )
 
     play(scene)

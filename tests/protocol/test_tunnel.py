@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.protocol.tunnels import KEY, TUNNEL, Pair, stream_end
+from tests.protocol.tunnels import KEY, TUNNEL, Pair, stream_end, untagged
 from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
@@ -248,7 +248,7 @@ def test_data_carries_the_acknowledgement() -> None:
     pair.settle()
     pair.send(pair.agent, b"pong")
     (raw,) = pair.agent.streams[1].flying
-    frame = parse_carrier_frame(raw)
+    frame = untagged(raw)
     assert isinstance(frame, Numbered) and (frame.number, frame.ack) == (1, 1)
     assert pair.agent.machine.deadline() is None
 
@@ -296,13 +296,12 @@ def test_pings_are_answered_on_their_carrier() -> None:
     pair.arrive(pair.client, 2)
     assert pair.client.last() == Answered(2, 0.5)
     pair.client.machine.ping(2, at(1))
-    late = encode_carrier_frame(CarrierPong(1))
-    assert pair.client.machine.received(2, late, at(2)) == []
+    assert pair.hear(pair.client, 2, encode_carrier_frame(CarrierPong(1))) == []
 
 
 def test_an_answer_that_nobody_asked_for_is_ignored() -> None:
     pair = Pair().joined()
-    assert pair.client.machine.received(1, encode_carrier_frame(CarrierPong(7)), at(0)) == []
+    assert pair.hear(pair.client, 1, encode_carrier_frame(CarrierPong(7))) == []
     pair.client.machine.ping(5, at(0))  # there is no such carrier
     assert pair.client.machine.outgoing(5) is None
 
@@ -310,8 +309,9 @@ def test_an_answer_that_nobody_asked_for_is_ignored() -> None:
 def test_a_flood_of_pings_leaves_one_answer_waiting() -> None:
     pair = Pair().joined()
     for nonce in range(1000):
-        pair.agent.machine.received(1, encode_carrier_frame(CarrierPing(nonce)), at(0))
-    assert pair.agent.machine.outgoing(1) == (encode_carrier_frame(CarrierPong(999)), b"")
+        ping = pair.tagged(pair.agent, 1, encode_carrier_frame(CarrierPing(nonce)))
+        pair.agent.machine.received(1, ping, at(0))
+    assert untagged(pair.agent.machine.outgoing(1)) == CarrierPong(999)
     assert pair.agent.machine.outgoing(1) is None
 
 
@@ -532,7 +532,7 @@ def test_who_leaves_says_so_after_the_last_frame() -> None:
     pair.agent.machine.leave()
     pair.pull(pair.agent)
     assert pair.agent.machine.flushed
-    assert [parse_carrier_frame(raw) for raw in pair.agent.streams[2].flying] == [Retired(MOVED)]
+    assert [untagged(raw) for raw in pair.agent.streams[2].flying] == [Retired(MOVED)]
     pair.settle()
     assert pair.client.frames == [b"bye"]
     assert pair.client.last() == PeerLeft()
@@ -588,7 +588,7 @@ def test_a_peer_that_breaks_the_protocol_ends_the_tunnel(raw: bytes, what: str) 
     pair.send(pair.client, b"one")
     pair.send(pair.agent, b"uno")
     pair.settle()
-    pair.perform(pair.agent, pair.agent.machine.received(1, raw, at(0)))
+    pair.hear(pair.agent, 1, raw)
     assert pair.agent.last() == GaveUp(
         ev.ProtocolViolated(vantage=Vantage.AGENT, at=EPOCH, by=Party.CLIENT, what=what)
     )
@@ -597,9 +597,7 @@ def test_a_peer_that_breaks_the_protocol_ends_the_tunnel(raw: bytes, what: str) 
 
 def test_only_the_client_says_which_carrier_is_used() -> None:
     pair = Pair().joined()
-    pair.perform(
-        pair.client, pair.client.machine.received(1, encode_carrier_frame(Use(9, 0)), at(0))
-    )
+    pair.hear(pair.client, 1, encode_carrier_frame(Use(9, 0)))
     assert isinstance(pair.client.events[-1], GaveUp)
 
 
@@ -617,7 +615,7 @@ def test_old_acknowledgements_and_old_frames_say_nothing() -> None:
     pair.send(pair.agent, b"uno", b"due")
     pair.settle()
     for raw in (numbered_head(1, 1) + b"one", encode_carrier_frame(Acked(0))):
-        assert pair.agent.machine.received(1, raw, at(0)) == []
+        assert pair.hear(pair.agent, 1, raw) == []
     assert pair.agent.frames == [b"one", b"two"]
 
 
@@ -633,8 +631,8 @@ def test_a_peer_that_sends_beyond_the_window_ends_the_tunnel() -> None:
     pair = Pair(window=100_000).joined()
     pair.agent.hold = True
     for number in range(1, 1000):
-        raw = numbered_head(number, 0) + bytes(10_000)
-        pair.perform(pair.agent, pair.agent.machine.received(1, raw, at(0)))
+        if not pair.agent.machine.over:
+            pair.hear(pair.agent, 1, numbered_head(number, 0) + bytes(10_000))
     assert pair.agent.saw(GaveUp) == [
         GaveUp(
             ev.ProtocolViolated(
@@ -660,5 +658,5 @@ def test_no_key_and_no_proof_is_ever_printed(make: Callable[[], Tunnel]) -> None
 def test_a_tunnel_that_left_has_words_for_the_peer_only_once() -> None:
     pair = Pair().joined()
     pair.agent.machine.leave()
-    assert pair.agent.machine.outgoing(1) == (encode_carrier_frame(Retired(OVER)), b"")
+    assert untagged(pair.agent.machine.outgoing(1)) == Retired(OVER)
     assert pair.agent.machine.outgoing(1) is None

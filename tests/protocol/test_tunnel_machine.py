@@ -187,12 +187,13 @@ hostile = st.one_of(
 
 @given(
     st.booleans(),
-    st.lists(st.tuples(st.integers(1, 3), hostile, st.integers(0, 2)), max_size=30),
+    st.lists(st.tuples(st.integers(1, 3), hostile, st.integers(0, 2), st.booleans()), max_size=30),
 )
 @settings(max_examples=300, deadline=None)
 def test_a_hostile_peer_ends_in_order_or_does_nothing(
-    joined: bool, said: list[tuple[int, bytes, int]]
+    joined: bool, said: list[tuple[int, bytes, int, bool]]
 ) -> None:
+    """Some of it is said by one that has the key, the rest by somebody on the way."""
     pair = Pair(window=WINDOW)
     if joined:
         pair.joined(1)
@@ -201,8 +202,11 @@ def test_a_hostile_peer_ends_in_order_or_does_nothing(
         if number not in agent.streams:
             agent.streams[number] = Wire()
             pair.perform(agent, agent.machine.opened(number, at(0)))
-    for number, raw, frames in said:
-        pair.perform(agent, agent.machine.received(number, raw, at(pair.seconds)))
+    for number, raw, frames, has_key in said:
+        if has_key and agent.machine.carriers.get(number) and number in pair.client.streams:
+            pair.hear(agent, number, raw)
+        else:
+            pair.meddle(agent, number, raw)
         for _ in range(frames):
             if agent.machine.writable:
                 pair.send(agent, bytes(100))

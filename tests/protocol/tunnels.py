@@ -10,7 +10,9 @@ from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.attachment import TunnelKey
+from tether.protocol.carrier_frames import CarrierFrame, parse_carrier_frame, split_head
 from tether.protocol.detached import Waits
+from tether.protocol.frame_tags import TAG_BYTES
 from tether.protocol.numbered import WINDOW
 from tether.protocol.tunnel import Tunnel
 from tether.protocol.tunnel_events import CloseCarrier, Command, Deliver
@@ -23,6 +25,13 @@ def stream_end(
     peer: Party, how: StreamEnd, *, vantage: Vantage = Vantage.AGENT, seconds: float = 0.0
 ) -> ev.StreamEnded:
     return ev.StreamEnded(vantage=vantage, at=EPOCH + seconds, peer=peer, how=how)
+
+
+def untagged(parts: tuple[bytes, bytes] | bytes | None) -> CarrierFrame:
+    """What an end says on a carrier that is up."""
+    assert parts is not None
+    raw = parts if isinstance(parts, bytes) else b"".join(parts)
+    return parse_carrier_frame(raw[TAG_BYTES:])
 
 
 @dataclass
@@ -112,12 +121,31 @@ class Pair:
                 wire.flying.append(b"".join(parts))
                 most -= 1
 
-    def open(self, number: int) -> None:
+    def open(self, number: int, *, relayed: bool = False) -> None:
         """A carrier's stream, open at both ends."""
         for end in self.ends:
             end.streams[number] = Wire()
         for end in self.ends:
-            self.perform(end, end.machine.opened(number, at(self.seconds)))
+            stream_to = Party.RELAY if relayed else None
+            self.perform(end, end.machine.opened(number, at(self.seconds), stream_to=stream_to))
+
+    def tagged(self, end: End, number: int, raw: bytes) -> bytes:
+        """A frame for `end` as its peer, which has the key, would send it now."""
+        ours = self.other(end).machine._carriers[number].ours
+        return ours.tag(*split_head(memoryview(raw))) + raw
+
+    def hear(self, end: End, number: int, *raws: bytes) -> list[Command]:
+        """`end`'s peer, which need not be honest, says these on a carrier; what `end` makes of them."""
+        commands: list[Command] = []
+        for raw in raws:
+            now = at(self.seconds)
+            commands += end.machine.received(number, self.tagged(end, number, raw), now)
+        self.perform(end, commands)
+        return commands
+
+    def meddle(self, end: End, number: int, raw: bytes) -> None:
+        """Somebody on the way, who has no key, says this to `end`."""
+        self.perform(end, end.machine.received(number, raw, at(self.seconds)))
 
     def arrive(self, end: End, number: int) -> bool:
         """The next frame on a carrier reaches `end`; False if there is none."""
@@ -172,9 +200,9 @@ class Pair:
                 break
         self.seconds = until
 
-    def joined(self, number: int = 1) -> Pair:
+    def joined(self, number: int = 1, *, relayed: bool = False) -> Pair:
         """With a first carrier in use."""
-        self.open(number)
+        self.open(number, relayed=relayed)
         self.settle()
         self.use(number)
         self.settle()

@@ -22,6 +22,7 @@ from tether.net.clock import Clock
 from tether.net.resumable import Carrier, ResumableStream
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
+from tether.protocol.detached import left_as_spoilt
 from tether.protocol.messages import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
 from tether.protocol.path_commands import (
     AskServer,
@@ -273,7 +274,8 @@ class Ways:
 
 def by_the_relay(fact: Evidence) -> bool:
     """Whether a carrier's end speaks against its relay, and not only of the tunnel's other end."""
-    return fact.vantage is Vantage.CLIENT or isinstance(fact, ev.GoodbyeSaid)
+    said = isinstance(fact, ev.GoodbyeSaid)
+    return said or fact.vantage is Vantage.CLIENT or left_as_spoilt(fact)
 
 
 def why_lost(fact: Evidence) -> str:
@@ -281,6 +283,8 @@ def why_lost(fact: Evidence) -> str:
     match fact:
         case ev.GoodbyeSaid(by=Party.RELAY):
             return "the relay is stopping"
+        case ev.ProtocolViolated():
+            return "the relay meddled with the connection"
         case ev.StreamEnded(peer=peer, how=how):
             whom = "the relay" if peer is Party.RELAY else "the workspace"
             return _WORDS[how].format(whom=whom)

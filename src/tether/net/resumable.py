@@ -164,7 +164,7 @@ class ResumableStream:
             oldest = next(n for n in self._known if n not in self._legs)
             del self._known[oldest]
         leg = leg_of(carrier, self, self._tasks)
-        commands = self._machine.opened(carrier.number, self._clock.now())
+        commands = self._machine.opened(carrier.number, self._clock.now(), stream_to=carrier.peer)
         if commands:
             self._drop(leg, 1008, "not wanted")
             return

@@ -15,7 +15,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from tether.attribution.vocabulary import Party
+from tether.attribution.evidence import GoodbyeSaid
+from tether.attribution.vocabulary import Party, Vantage
 from tether.protocol.message import Garbage
 
 KEY_BYTES = 32
@@ -119,6 +120,10 @@ class TunnelKey:
             ),
         )
 
+    def of_frames(self, party: Party, connection_id: str, carrier: int) -> bytes:
+        """The key of the frames that `party` sends on this carrier."""
+        return self._prove("frames", str(party), connection_id, str(carrier))
+
     def refuse(self, refusal: Refusal, connection_id: str, carrier: int) -> Refusal:
         """`refusal`, proven."""
         return msgspec.structs.replace(
@@ -146,6 +151,18 @@ class TunnelKey:
         parts = [word.encode(errors="surrogatepass") for word in words]
         said = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return hmac.digest(self._key, said, hashlib.sha256)
+
+
+def said_by(refusal: Refusal, by: Party, vantage: Vantage, at: float) -> GoodbyeSaid:
+    """A proven refusal as what the other end said about the end of the tunnel."""
+    return GoodbyeSaid(
+        vantage=vantage,
+        at=at,
+        by=by,
+        cause=refusal.cause,
+        actor=refusal.actor,
+        detail=refusal.detail,
+    )
 
 
 REMEMBERED = 64

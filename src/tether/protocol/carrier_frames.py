@@ -82,6 +82,12 @@ CarrierFrame: TypeAlias = (
 )
 
 
+def split_head(frame: memoryview) -> tuple[memoryview, memoryview]:
+    """A frame, not parsed yet, as what is a carrier's and what is the layer above's."""
+    size = _HEAD.size if len(frame) and frame[0] == _NUMBERED else len(frame)
+    return frame[:size], frame[size:]
+
+
 def numbered_head(number: int, ack: int) -> bytes:
     """What goes before a frame on the wire."""
     return _HEAD.pack(_NUMBERED, number, ack)

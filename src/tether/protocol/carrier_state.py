@@ -8,11 +8,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tether.protocol.carrier_frames import CarrierPing, CarrierPong, encode_carrier_frame
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.protocol.attachment import TunnelKey
+from tether.protocol.carrier_frames import (
+    MOVED,
+    CarrierPing,
+    CarrierPong,
+    encode_carrier_frame,
+)
+from tether.protocol.frame_tags import FrameTags
 from tether.protocol.instant import Instant
 
 ATTACH_S = 10.0
 """How long a carrier's opening may take."""
+
+MAX_SPOILT = 8
+"""Carriers that may be left for a forged frame without any progress; then the tunnel ends."""
+
+SPOILT = "a frame that the other end of the tunnel did not send"
+SPOILT_CODE = 1002
+"""What is seen of it, and the close code of a carrier that was left for it."""
 
 
 @dataclass(slots=True)
@@ -20,6 +37,11 @@ class CarrierState:
     """`first`, `turn`, `pong`, `ping` and `word` wait to leave; the last of them after all data."""
 
     opened_at: float
+    stream_to: Party
+    """Who is at the other end of the stream itself: a relay, or the tunnel's other end."""
+    ours: FrameTags
+    theirs: FrameTags
+    """The tags of what leaves and of what arrives. A relay sees all of it, so all of it is covered."""
     up: bool = False
     first: bytes = b""
     turn: int = 0
@@ -30,6 +52,26 @@ class CarrierState:
     confirmed: bool = False
     """Client: the agent has followed our use of it."""
     retired: bool = False
+
+    @classmethod
+    def open(
+        cls,
+        key: TunnelKey,
+        connection_id: str,
+        number: int,
+        me: Party,
+        stream_to: Party,
+        now: Instant,
+    ) -> CarrierState:
+        """A carrier whose stream is there, and nothing more."""
+        peer = Party.AGENT if me is Party.CLIENT else Party.CLIENT
+        ours, theirs = (
+            FrameTags(
+                key.of_frames(party, connection_id, number), data_too=stream_to is Party.RELAY
+            )
+            for party in (me, peer)
+        )
+        return cls(now.mono, stream_to, ours, theirs)
 
     @property
     def late_at(self) -> float:
@@ -47,6 +89,27 @@ class CarrierState:
             return None
         return now.mono - self.pinged[1]
 
+    def tagged(self, head: bytes, body: bytes) -> tuple[bytes, bytes]:
+        """A frame that leaves now, with its tag."""
+        return self.ours.tag(head, body) + head, body
+
+    def retire(self) -> None:
+        """Have the peer told that the end of this carrier is no event."""
+        self.retired, self.word = True, MOVED
+
+    def spoilt(self, vantage: Vantage, now: Instant) -> Evidence:
+        """Somebody on its way has made a frame, or altered one: a relay where it leads through one;
+        else nobody can say who, and it is a stream that failed."""
+        if self.stream_to is Party.RELAY:
+            return ev.ProtocolViolated(vantage=vantage, at=now.wall, by=Party.RELAY, what=SPOILT)
+        return ev.StreamEnded(
+            vantage=vantage,
+            at=now.wall,
+            peer=self.stream_to,
+            how=StreamEnd.OTHER,
+            errno="EBADMSG",
+        )
+
     def quick_word(self) -> bytes | None:
         """A ping or its answer, which go before any data."""
         if self.pong is not None:
@@ -56,3 +119,17 @@ class CarrierState:
             ping, self.ping = self.ping, None
             return encode_carrier_frame(CarrierPing(ping))
         return None
+
+
+@dataclass(slots=True)
+class SpoiltOnes:
+    """How many carriers in a row were left for forged frames, without progress between them."""
+
+    _many: int = 0
+    _progress: int = -1
+
+    def too_often(self, progress: int) -> bool:
+        """One more, and how far the tunnel has come; whether it can go on like this no longer."""
+        self._many = self._many + 1 if progress == self._progress else 1
+        self._progress = progress
+        return self._many >= MAX_SPOILT

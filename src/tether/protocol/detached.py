@@ -2,6 +2,7 @@
 
 Law: pure. The first row that matches decides. What a FIN or an RST of the peer's own stream says is
 that a process or a middlebox ended it; what a relay's own end or a silence says of the peer is nothing.
+A peer that left a carrier because of forged frames lives, and comes by another one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.carrier_messages import RESUME_S
+from tether.protocol.carrier_state import SPOILT_CODE
 
 VANISHED_S = 15.0
 """How long a peer may take to come back whose stream ended at once."""
@@ -40,7 +42,8 @@ class WaitRow:
 
 
 def _peer_ended_at_once(fact: Evidence, peer: Party) -> bool:
-    return isinstance(fact, ev.StreamEnded) and fact.peer is peer and fact.how in _AT_ONCE
+    ended = isinstance(fact, ev.StreamEnded) and fact.peer is peer and fact.how in _AT_ONCE
+    return ended and not left_as_spoilt(fact)
 
 
 def _relay_ended(fact: Evidence, peer: Party) -> bool:
@@ -69,6 +72,19 @@ ROWS: tuple[WaitRow, ...] = (
         ev.StreamEnded(vantage=Vantage.AGENT, at=0.0, peer=Party.RELAY, how=StreamEnd.RESET),
     ),
     WaitRow(
+        "left-as-spoilt",
+        lambda fact, peer: left_as_spoilt(fact),
+        lambda waits: waits.policy_s,
+        "a peer that lives, and a way that does not",
+        ev.StreamEnded(
+            vantage=Vantage.RELAY,
+            at=0.0,
+            peer=Party.CLIENT,
+            how=StreamEnd.CLOSED,
+            close_code=SPOILT_CODE,
+        ),
+    ),
+    WaitRow(
         "silence",
         lambda fact, peer: True,
         lambda waits: waits.policy_s,
@@ -76,6 +92,11 @@ ROWS: tuple[WaitRow, ...] = (
         ev.StreamEnded(vantage=Vantage.RELAY, at=0.0, peer=Party.CLIENT, how=StreamEnd.SILENT),
     ),
 )
+
+
+def left_as_spoilt(fact: Evidence) -> bool:
+    """Whether the other end of a carrier has left it because of frames that we did not send."""
+    return isinstance(fact, ev.StreamEnded) and fact.close_code == SPOILT_CODE
 
 
 def row_of(fact: Evidence, peer: Party) -> WaitRow:

@@ -16,7 +16,8 @@ from tether.protocol.messages import (
     encode,
 )
 
-_DATA, _CONTROL = 0, 1
+DATA, _CONTROL = 0, 1
+"""The kinds."""
 
 
 def data_frames(data: bytes | bytearray | memoryview) -> Iterator[bytes]:
@@ -41,7 +42,7 @@ def parse_frame(frame: bytes | memoryview) -> memoryview | Message:
         raise Garbage("an empty tunnel frame")
     if len(frame) > MAX_TUNNEL_FRAME:
         raise Garbage(f"a tunnel frame of {len(frame)} bytes")
-    if frame[0] == _DATA:
+    if frame[0] == DATA:
         return memoryview(frame)[1:]
     if frame[0] == _CONTROL:
         return decode(memoryview(frame)[1:])

@@ -4,7 +4,8 @@ Law: no I/O and no clock. Frames of carriers, their ends, frames to send and `In
 come out, and what is to be written on a carrier is *pulled* (`outgoing`) whenever that has room: what
 the peer has not acknowledged is the only queue there is, and it is bounded. A frame is acknowledged
 when it was consumed (`took`), so the same bound holds for what is received. A carrier that has not
-proven itself can neither harm nor learn anything. `GaveUp` or `PeerLeft` comes at most once, last.
+proven itself can neither harm nor learn anything; one that brings a frame that the peer did not send is
+left, and the tunnel goes on without it. `GaveUp` or `PeerLeft` comes at most once, last.
 
 The client decides which carrier is in use; the agent follows. Both send what the other has not
 acknowledged on the carrier in use, from the start, in order; what comes twice is dropped.
@@ -26,6 +27,7 @@ from tether.protocol.attachment import (
     TunnelKey,
     UsedNumbers,
     judge,
+    said_by,
 )
 from tether.protocol.carrier_frames import (
     MOVED,
@@ -42,8 +44,9 @@ from tether.protocol.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.carrier_state import CarrierState
+from tether.protocol.carrier_state import SPOILT, SPOILT_CODE, CarrierState, SpoiltOnes
 from tether.protocol.detached import Waits, wait_s
+from tether.protocol.frame_tags import TAG_BYTES
 from tether.protocol.instant import Instant
 from tether.protocol.messages import MAX_TUNNEL_FRAME, Garbage
 from tether.protocol.numbered import WINDOW, Sending, Taking
@@ -62,8 +65,8 @@ from tether.protocol.tunnel_events import (
     Used,
 )
 
-MAX_FRAME = MAX_TUNNEL_FRAME - 17
-"""Bytes of a frame of the layer above: with its head it must fit a carrier's."""
+MAX_FRAME = MAX_TUNNEL_FRAME - 17 - TAG_BYTES
+"""Bytes of a frame of the layer above: with its head and tag it must fit a carrier's."""
 
 MAX_CARRIERS = 8
 """Carriers at once."""
@@ -92,6 +95,7 @@ class Tunnel:
         self._sending, self._taking = Sending(window), Taking(window)
         self._carriers: dict[int, CarrierState] = {}
         self._used_numbers = UsedNumbers()
+        self._spoilt = SpoiltOnes()
         self._turn = 0
         self._give_up: tuple[float, Evidence] | None = None
         self._retiring: list[int] = []
@@ -154,15 +158,18 @@ class Tunnel:
 
     # -- carriers come and go ------------------------------------------------------------
 
-    def opened(self, number: int, now: Instant) -> list[Command]:
-        """A stream for carrier `number` is there. The client introduces itself first."""
+    def opened(self, number: int, now: Instant, *, stream_to: Party | None = None) -> list[Command]:
+        """A stream for carrier `number` is there. The client introduces itself first. `stream_to`: a
+        relay, or the tunnel's other end (None)."""
         if self.over:
             return [CloseCarrier(number, 1001, "the tunnel is over")]
         if number in self._used_numbers or number in self._carriers:
             return [CloseCarrier(number, 1008, f"carrier {number} was used before")]
         if len(self._carriers) >= MAX_CARRIERS:
             return [CloseCarrier(number, 1008, "too many carriers")]
-        carrier = self._carriers[number] = CarrierState(now.mono)
+        carrier = self._carriers[number] = CarrierState.open(
+            self._key, self.connection_id, number, self.me, stream_to or self.peer, now
+        )
         if self.me is Party.CLIENT:
             self._used_numbers.add(number)
             carrier.first = self._introduction(number)
@@ -204,7 +211,7 @@ class Tunnel:
         if self.me is Party.CLIENT and used is not None and not used.confirmed:
             self._retiring.append(number)
         else:
-            self._retire(carrier)
+            carrier.retire()
 
     def retired(self, number: int) -> bool:
         """Whether the peer was told that this carrier's end is no event, or told us so."""
@@ -244,14 +251,14 @@ class Tunnel:
             return first, b""
         if carrier.turn:
             turn, carrier.turn = carrier.turn, 0
-            return encode_carrier_frame(Use(turn, self._taking.acknowledge())), b""
+            return carrier.tagged(encode_carrier_frame(Use(turn, self._taking.acknowledge())), b"")
         if (quick := carrier.quick_word()) is not None:
-            return quick, b""
-        if number == self.in_use and (frame := self._next()) is not None:
-            return frame
+            return carrier.tagged(quick, b"")
+        if number == self.in_use and (parts := self._next()) is not None:
+            return carrier.tagged(*parts)
         if carrier.word:
             word, carrier.word = carrier.word, ""
-            return encode_carrier_frame(Retired(word)), b""
+            return carrier.tagged(encode_carrier_frame(Retired(word)), b"")
         return None
 
     def received(self, number: int, raw: bytes | memoryview, now: Instant) -> list[Command]:
@@ -259,10 +266,15 @@ class Tunnel:
         carrier = self._carriers.get(number)
         if carrier is None or self.over:
             return []
+        good = carrier.theirs.checked(raw) if carrier.up else raw
+        if good is None:
+            return self._was_spoilt(number, carrier, now)
         try:
-            frame = parse_carrier_frame(raw)
+            frame = parse_carrier_frame(good)
         except Garbage as garbage:
-            return self._raved(number, carrier, str(garbage), now)
+            if carrier.up:
+                return self._violated(str(garbage), now)
+            return self._dismiss(number, Refusal(code=NOT_ATTACHED), str(garbage))
         if not carrier.up:
             return self._introduced(number, carrier, frame, now)
         match frame:
@@ -344,14 +356,7 @@ class Tunnel:
         proven = self._key.proves_refusal(refusal, self.connection_id, number)
         commands = self._dismiss(number, refusal, "refused", proven=proven)
         if proven and refusal.code == TUNNEL_OVER:
-            fact = ev.GoodbyeSaid(
-                vantage=self._vantage,
-                at=now.wall,
-                by=self.peer,
-                cause=refusal.cause,
-                actor=refusal.actor,
-                detail=refusal.detail,
-            )
+            fact = said_by(refusal, self.peer, self._vantage, now.wall)
             commands += self._end(fact, 1000, "the tunnel is over")
         return commands
 
@@ -382,9 +387,6 @@ class Tunnel:
             return Resumed(number, now.mono - gone, resent)
         return Used(number, before, resent)
 
-    def _retire(self, carrier: CarrierState) -> None:
-        carrier.retired, carrier.word = True, MOVED
-
     # -- sending and acknowledging -----------------------------------------------------------
 
     def _next(self) -> tuple[bytes, bytes] | None:
@@ -411,7 +413,7 @@ class Tunnel:
             carrier.confirmed = True
             for number in self._retiring:
                 if (retiring := self._carriers.get(number)) is not None:
-                    self._retire(retiring)
+                    retiring.retire()
             self._retiring = []
         try:
             self._sending.acknowledged(ack)
@@ -421,10 +423,13 @@ class Tunnel:
 
     # -- ending ------------------------------------------------------------------------------
 
-    def _raved(self, number: int, carrier: CarrierState, what: str, now: Instant) -> list[Command]:
-        if carrier.up:
-            return self._violated(what, now)
-        return self._dismiss(number, Refusal(code=NOT_ATTACHED), what)
+    def _was_spoilt(self, number: int, carrier: CarrierState, now: Instant) -> list[Command]:
+        """Somebody on the way made this frame, or altered it: that is no word of the peer's."""
+        fact = carrier.spoilt(self._vantage, now)
+        progress = self._sending.acked + self._taking.received
+        if self.in_use in (0, number) and self._spoilt.too_often(progress):
+            return self._end(fact, SPOILT_CODE, SPOILT)
+        return [CloseCarrier(number, SPOILT_CODE, SPOILT), *self.ended(number, fact, now)]
 
     def _violated(self, what: str, now: Instant) -> list[Command]:
         fact = ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
