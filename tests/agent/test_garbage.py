@@ -65,11 +65,14 @@ async def test_a_tunnel_frame_that_is_none_is_the_clients_fault(agent: World) ->
     assert await agent.cause() == "client.protocol_error"
 
 
-async def test_a_carrier_frame_that_is_none_is_the_clients_fault(agent: World) -> None:
+async def test_a_frame_that_the_client_did_not_send_is_no_fault_of_the_client(agent: World) -> None:
     client = agent.tunnel()
     await client.until(lambda: bool(client.data))
     await client.cable_end.send(b"\x07what is this")
-    assert await agent.cause() == "client.protocol_error"
+    end = await agent.end()  # by and by: nobody brings another carrier
+    assert kinds(end.cell.facts) == ["carrier_ended", "protocol_violated"]
+    violated = end.cell.facts[-1]
+    assert isinstance(violated, ev.ProtocolViolated) and violated.by is Party.RELAY
 
 
 async def test_garbage_before_an_attach_ends_its_carrier_only(agent: World) -> None:
