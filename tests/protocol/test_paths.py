@@ -558,6 +558,118 @@ def test_a_second_relay_is_not_kept() -> None:
     assert play.said(Use, Retire) == [Retire(2)]
 
 
+# -- where the agent is now ------------------------------------------------------------------
+
+
+def test_a_new_endpoint_is_tried_at_once_and_used_if_it_answers() -> None:
+    play = relayed("a:1")
+    assert play.do(play.paths.offered(["a:1", "b:1"], "", play.now)) == [DialDirect(3, "b:1")]
+    play.now += 0.01
+    play.log.clear()
+    play.up(3, 0.001)
+    assert [c for _, c in play.log] == [Use(3), Show(Carried(3, DIRECT, "b:1"))]
+
+
+def test_the_same_endpoints_once_more_are_no_news() -> None:
+    play = relayed("a:1", "b:1")
+    assert play.paths.offered(["b:1", "a:1"], "", play.now) == []
+
+
+def test_a_new_endpoint_is_not_tried_while_a_direct_carrier_serves() -> None:
+    play = direct_with_standby()
+    play.do(play.paths.offered(["10.0.0.1:1", "b:1"], "", play.now))
+    play.passes(3 * DIRECT_AGAIN_S)
+    assert play.said(DialDirect, Use, Retire) == []
+
+
+def test_an_endpoint_that_is_taken_back_is_not_dialled_any_more() -> None:
+    play = Play("a:1", "b:1", "c:1")
+    play.log.clear()
+    assert play.do(play.paths.offered(["b:1", "d:1"], "", play.now)) == [Retire(2)]
+    play.passes(1.0)
+    assert play.said(DialDirect) == [DialDirect(3, "d:1"), DialDirect(4, "b:1")]
+
+
+def test_without_any_endpoint_none_is_dialled() -> None:
+    play = relayed("a:1")
+    assert play.paths.offered([], "", play.now) == []
+    play.passes(5 * DIRECT_AGAIN_S)
+    assert play.said(DialDirect) == []
+
+
+def test_a_carrier_whose_endpoint_is_taken_back_is_asked_and_used_while_it_answers() -> None:
+    play = direct_with_standby()
+    assert play.do(play.paths.offered([], "", play.now)) == [Ping(2)]
+    assert play.do(play.paths.offered([], "", play.now)) == []
+    play.passes(60.0)
+    assert play.said(Use, Retire) == []
+    assert play.paths.current == 2
+
+
+def test_a_carrier_whose_endpoint_is_taken_back_and_is_silent_is_left_within_a_second() -> None:
+    play = direct_with_standby()
+    play.do(play.paths.pong(1, 0.05, play.now))
+    play.answers.discard(2)
+    play.do(play.paths.offered([], "", play.now))
+    left = [at - 12.0 for at, c in play.passes(5.0) if c == Use(1)]
+    assert left == [approx(PROBE_S, abs=0.1)]
+    assert Retire(2) in play.said(Retire)
+
+
+def test_an_agent_that_has_moved_is_followed_before_the_old_carrier_ends() -> None:
+    play = direct_with_standby()
+    asked = play.do(play.paths.offered(["10.0.0.2:1"], "", play.now))
+    assert asked == [Ping(2), DialDirect(3, "10.0.0.2:1")]
+    play.log.clear()
+    play.up(3, 0.001)
+    assert [c for _, c in play.log] == [
+        Use(3),
+        Retire(2),
+        Show(Carried(3, DIRECT, "10.0.0.2:1")),
+    ]
+
+
+def test_an_endpoint_that_is_back_is_as_good_as_before() -> None:
+    play = direct_with_standby()
+    play.do(play.paths.offered(["10.0.0.2:1"], "", play.now))
+    play.do(play.paths.offered(["10.0.0.1:1"], "", play.now))
+    assert play.said(DialDirect, Retire) == [DialDirect(3, "10.0.0.2:1"), Retire(3)]
+    play.passes(60.0)
+    assert play.said(Use) == []
+
+
+def test_a_carrier_that_is_being_asked_gets_no_more_time_when_its_endpoint_is_taken_back() -> None:
+    play = direct_with_standby()
+    play.answers.discard(2)
+    play.sight = Sight(waiting_since=play.now)
+    play.passes(1.5)
+    assert play.paths.offered([], "", play.now) == []
+    play.passes(3.1)
+    assert play.said(Use) == [Use(1)]
+
+
+def test_of_ten_thousand_new_endpoints_a_few_are_tried() -> None:
+    play = relayed()
+    play.do(play.paths.offered([f"h{n}:1" for n in range(10_000)], "", play.now))
+    for number in range(2, 200):
+        play.do(play.paths.failed(number, "no", play.now))
+    assert len(play.said(DialDirect)) == MAX_ENDPOINTS
+
+
+def test_the_agents_new_home_is_where_the_next_relay_is_asked_for() -> None:
+    play = relayed()
+    assert play.paths.offered([], "ams", play.now) == []
+    assert play.paths.offered([], "", play.now) == []
+    play.do(play.paths.ended(1, "reset", play.now))
+    assert play.said(AskServer) == [AskServer(2, "ams", ("wss://fra",))]
+
+
+def test_what_is_offered_after_the_end_changes_nothing() -> None:
+    play = Play("a:1")
+    play.do(play.paths.failed(1, "no", play.now, final=True))
+    assert play.paths.offered(["b:1"], "", play.now) == []
+
+
 # -- what was announced, and what happened to this machine ------------------------------------
 
 
@@ -643,6 +755,7 @@ STEPS = st.lists(
             [
                 *("up", "failed", "refused", "ended", "pong", "granted", "granted_none", "denied"),
                 *("unasked", "control_back", "restarting", "disturbed", "time", "long", "silence"),
+                "offered",
             ]
         ),
         st.integers(0, 5),
@@ -744,6 +857,8 @@ class World:
                 self.take(paths.control_back(now))
             case "disturbed":
                 self.take(paths.disturbed(now))
+            case "offered":
+                self.take(paths.offered([f"h{n}:1" for n in range(which, 6)], "", now))
             case "silence":
                 self.sight = Sight(waiting_since=now if which else None)
             case "time" | "long":

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tether.attribution.vocabulary import ConnectionMethod
+from tether.protocol.path_commands import Ping
 from tether.protocol.retry import USEFUL_AFTER_S, Backoff
 
 MAX_DIALS = 4
@@ -72,6 +73,8 @@ class Way:
     up: bool = False
     leaving: bool = False
     """Its relay has said that it will restart."""
+    taken_back: bool = False
+    """The agent does not offer its address any more."""
     settles_at: float = 0.0
     rtt_s: float | None = None
     heard_at: float = 0.0
@@ -87,12 +90,26 @@ class Way:
         if self.pinged_at is not None and self.heard_at > self.pinged_at:
             self.pinged_at = None
 
+    def ask(self, now: float, patience_s: float) -> Ping:
+        """Ask its other end for a sign of life."""
+        self.pinged_at, self.patience_s, self.steady = now, patience_s, 0
+        return Ping(self.number)
+
+    def quiet_in_use(self, waits: bool) -> float:
+        """After how much quiet it is asked while it is used. `waits`: a frame does, for its
+        acknowledgement."""
+        return UNACKED_S if waits or self.steady >= STEADY else IDLE_PING_S
+
     def silent(self, now: float) -> bool:
         return self.pinged_at is not None and now >= self.pinged_at + self.patience_s
 
     def sound(self, now: float) -> bool:
         """Up, and nothing speaks against using it."""
         return self.up and not self.leaving and not self.silent(now)
+
+    def lasts(self, now: float) -> bool:
+        """Sound, and nothing says that it will not stay so."""
+        return self.sound(now) and not self.taken_back
 
 
 class Seeking:

@@ -12,7 +12,6 @@ merely stopped answers on none, and loses none.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from tether.attribution.vocabulary import ConnectionMethod
@@ -24,7 +23,6 @@ from tether.protocol.path_commands import (
     DialDirect,
     DialRelay,
     Over,
-    Ping,
     RelayTicket,
     Retire,
     Show,
@@ -33,6 +31,7 @@ from tether.protocol.path_commands import (
     Use,
     Waiting,
 )
+from tether.protocol.path_endpoints import Endpoints
 from tether.protocol.path_ways import (
     AGAIN_S,
     ANSWER_S,
@@ -42,17 +41,13 @@ from tether.protocol.path_ways import (
     FIRST_ASK_S,
     FLAPPING_S,
     FORGET_S,
-    IDLE_PING_S,
     LOOK_S,
     MAX_DIALS,
-    MAX_ENDPOINTS,
     PROBE_S,
     SETTLE_S,
-    STAGGER_S,
     STANDBY_PING_S,
     STANDBY_S,
     START_S,
-    STEADY,
     UNACKED_S,
     Seeking,
     Way,
@@ -75,7 +70,7 @@ class Paths:
     ) -> None:
         """`relay` is the grant's, for carrier number 1; `jitter` draws from [0, 1)."""
         self._first, self._resume_s = relay, resume_s
-        self._endpoints = tuple(endpoints[:MAX_ENDPOINTS])
+        self._endpoints = Endpoints(endpoints)
         self._region = relay.region if relay else ""
         self._ways: dict[int, Way] = {}
         self._numbers = 1
@@ -83,8 +78,6 @@ class Paths:
         self._now = 0.0
         self._attached = self._over = False
         self._why = "the workspace's agent did not answer"
-        self._queue: deque[str] = deque(self._endpoints)
-        self._next_launch = 0.0
         self._direct = Seeking(jitter)
         self._relays = Seeking(jitter)
         self._asked: tuple[int, float] | None = None
@@ -167,9 +160,7 @@ class Paths:
         if self._asked is None or self._asked[0] != number:
             return []
         self._asked = None
-        if endpoints:
-            self._endpoints = tuple(endpoints[:MAX_ENDPOINTS])
-        out: list[Command] = []
+        out = self._offered(endpoints, now) if endpoints else []
         if relay is None:
             self._relays.ended(now, 0.0)
         else:
@@ -200,6 +191,28 @@ class Paths:
         self._relays.hurry(now)
         return self._settle(now)
 
+    def offered(self, endpoints: Sequence[str], region: str, now: float) -> list[Command]:
+        """The agent says where it can be dialled now, and its new home region ("" for no news)."""
+        if self._over:
+            return []
+        self._region = region or self._region
+        return [*self._offered(endpoints, now), *self._settle(now)]
+
+    def _offered(self, endpoints: Sequence[str], now: float) -> list[Command]:
+        """What it takes back is not dialled any more. A carrier that is up is asked, and used for as
+        long as it works: others may reach an address that its owner does not know of."""
+        self._endpoints.offer(endpoints)
+        out: list[Command] = []
+        for way in [way for way in self._ways.values() if way.method is _DIRECT]:
+            taken_back = way.address not in self._endpoints.offered
+            if taken_back and not way.up:
+                del self._ways[way.number]
+                out.append(Retire(way.number))
+            elif taken_back and not way.taken_back and way.pinged_at is None:
+                out.append(way.ask(now, PROBE_S))
+            way.taken_back = taken_back
+        return out
+
     def restarting(self, number: int, now: float) -> list[Command]:
         """The relay of this carrier has announced a planned restart: move first."""
         way = self._ways.get(number)
@@ -227,8 +240,8 @@ class Paths:
                 del self._ways[way.number]
                 out.append(Retire(way.number))
             else:  # also one that is being asked: its silence may have been ours
-                out.append(self._ping(way, now, PROBE_S))
-        self._queue.clear()
+                out.append(way.ask(now, PROBE_S))
+        self._endpoints.rest()
         self._avoid.clear()
         self._direct.hurry(now)
         self._relays.hurry(now)
@@ -263,8 +276,8 @@ class Paths:
             due.append(self._asked[1] + ASK_S)
         if self._again_at is not None:
             due.append(self._again_at)
-        if self._queue and self._room():
-            due.append(self._next_launch)
+        if self._endpoints.waiting and self._room():
+            due.append(self._endpoints.next_at)
         if (at := self._direct_due()) is not None:
             due.append(at)
         if (at := self._relay_due()) is not None:
@@ -291,13 +304,12 @@ class Paths:
         return out
 
     def _choose(self, out: list[Command]) -> None:
-        ways = [way for way in self._ways.values() if way.up]
-        best = max(ways, key=self._rank, default=None)
+        best = max((way for way in self._ways.values() if way.up), key=self._rank, default=None)
         if best is None or best.number == self._current:
             return
         current = self._in_use()
         if current is None or self._better(best, current):
-            if current is not None and current.method is _DIRECT:
+            if current is not None and current.method is _DIRECT and not current.taken_back:
                 self._burnt_at = self._now
                 current.settles_at = self._now + SETTLE_S
             self._current, self._attached = best.number, True
@@ -315,7 +327,7 @@ class Paths:
         return way.sound(self._now), self._preferred(way), -rtt_s, -way.number
 
     def _preferred(self, way: Way) -> bool:
-        if way.method is not _DIRECT or self._now < way.settles_at:
+        if way.method is not _DIRECT or way.taken_back or self._now < way.settles_at:
             return False
         relayed = [w.rtt_s for w in self._ways.values() if w.up and w.method is _DERP and w.rtt_s]
         return not relayed or (way.rtt_s or 0.0) <= 2.0 * min(relayed) + 0.02
@@ -324,7 +336,7 @@ class Paths:
         current = self._in_use()
         if current is None or not current.sound(self._now):
             return
-        kept = {current.method}
+        kept = set() if current.taken_back else {current.method}
         for way in sorted(self._ways.values(), key=lambda way: (way.up, self._rank(way)))[::-1]:
             if way is current:
                 continue
@@ -332,22 +344,20 @@ class Paths:
             surplus = way.method in kept and (way.up or way.method is _DIRECT)
             if way.method is _DERP and current.method is _DIRECT and way.sound(self._now):
                 kept.add(_DERP)  # the standby
-            if surplus or way.leaving or silent_for >= FORGET_S:
+            if surplus or way.leaving or way.taken_back or silent_for >= FORGET_S:
                 del self._ways[way.number]
                 out.append(Retire(way.number))
 
     def _seek_direct(self, out: list[Command]) -> None:
         if self._has(_DIRECT):
-            self._queue.clear()
+            self._endpoints.rest()
             return
         due = self._direct_due()
         if due is not None and self._now >= due:
-            self._queue.extend(self._endpoints)
-        while self._queue and self._room() and self._now >= self._next_launch:
+            self._endpoints.again()
+        while self._room() and (endpoint := self._endpoints.take(self._now)) is not None:
             self._numbers += 1
-            endpoint = self._queue.popleft()
             self._ways[self._numbers] = Way(self._numbers, _DIRECT, endpoint, endpoint, self._now)
-            self._next_launch = self._now + STAGGER_S
             out.append(DialDirect(self._numbers, endpoint))
 
     def _seek_relay(self, out: list[Command]) -> None:
@@ -360,7 +370,7 @@ class Paths:
 
     def _direct_due(self) -> float | None:
         """When the next round begins; None while one runs, or none is needed."""
-        if self._queue or not self._endpoints or self._has(_DIRECT) or self._dialling(_DIRECT):
+        if not self._endpoints.idle or self._has(_DIRECT) or self._dialling(_DIRECT):
             return None
         if self._urgent():
             return self._direct.due(0.0)
@@ -375,18 +385,14 @@ class Paths:
         current, waiting = self._in_use(), self._sight.waiting_since
         asked_at = None if current is None else current.pinged_at
         troubled = asked_at is not None and self._now - asked_at >= UNACKED_S
+        waits = waiting is not None and self._now - waiting >= UNACKED_S
         for way in self._ways.values():
             if not way.up or way.pinged_at is not None:
                 continue
-            quiet_for = self._now - max(way.heard_at, way.since)
-            if way is current:
-                waits = waiting is not None and self._now - waiting >= UNACKED_S
-                stopped = waits or way.steady >= STEADY
-                due = quiet_for >= (UNACKED_S if stopped else IDLE_PING_S)
-            else:
-                due = quiet_for >= (LOOK_S if troubled else STANDBY_PING_S)
-            if due:
-                out.append(self._ping(way, self._now, ANSWER_S))
+            aside = LOOK_S if troubled else STANDBY_PING_S
+            quiet = way.quiet_in_use(waits) if way is current else aside
+            if self._now - max(way.heard_at, way.since) >= quiet:
+                out.append(way.ask(self._now, ANSWER_S))
 
     def _show(self, out: list[Command]) -> None:
         current = self._in_use()
@@ -413,7 +419,7 @@ class Paths:
         return current is None or not current.sound(self._now)
 
     def _has(self, method: ConnectionMethod) -> bool:
-        return any(way.method is method and way.sound(self._now) for way in self._ways.values())
+        return any(way.method is method and way.lasts(self._now) for way in self._ways.values())
 
     def _dialling(self, method: ConnectionMethod) -> bool:
         return any(way.method is method and not way.up for way in self._ways.values())
@@ -429,18 +435,14 @@ class Paths:
         self._ways[number] = Way(number, _DERP, relay.url, relay.region, now)
         out.append(DialRelay(number, relay))
 
-    def _ping(self, way: Way, now: float, patience_s: float) -> Ping:
-        way.pinged_at, way.patience_s, way.steady = now, patience_s, 0
-        return Ping(way.number)
-
     def _gave_out(self, way: Way, lived: float, now: float, *, at_fault: bool) -> None:
         if way.method is _DERP:
             self._relays.ended(now, lived)
             if at_fault:
                 self._avoid[way.address] = now + FORGET_S
         else:
-            self._next_launch = now
-            if way.up or not (self._queue or self._dialling(_DIRECT)):  # the round is over
+            self._endpoints.next_at = now
+            if way.up or not (self._endpoints.waiting or self._dialling(_DIRECT)):  # all were tried
                 self._direct.ended(now, lived)
 
     def _end(self, over: Over) -> list[Command]:
