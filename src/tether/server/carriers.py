@@ -119,9 +119,7 @@ class Carriers:
             region: the DERP region that it would like.
             avoid: relay URLs that failed just now.
         """
-        endpoints = self._coordination.endpoints(
-            agent.workspace_id, seen=agent.opening.client_ip, client_ip=client.client_ip
-        )
+        endpoints = self._coordination.endpoints(agent.workspace_id, client.client_ip)
         home = self._coordination.home(agent.workspace_id)
         way = self._regions.choose(region, home, avoid=avoid, opening=client)
         if way is None:

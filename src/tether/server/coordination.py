@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import TypeAlias
+
+import msgspec
 
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -33,10 +34,12 @@ from tether.protocol.messages import (
     CoordinateClosed,
     CoordinateOpen,
     CoordinateOpened,
+    PeerUpdates,
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
 from tether.protocol.rate import RateLimit
+from tether.server.agent_endpoints import for_client, reachable, with_seen
 from tether.server.directory import Directory
 from tether.server.links import CONNECT_TYPES, ControlLink
 
@@ -160,16 +163,10 @@ class CoordinationFront:
         node = self._coordinator.node_of(workspace_id)
         return "" if node is None else node.home_region
 
-    def endpoints(self, workspace_id: str, *, seen: str, client_ip: str) -> list[str]:
-        """Where a client may dial the workspace's agent: what it says itself, then the address that
-        the server sees, with the port that it listens on."""
+    def endpoints(self, workspace_id: str, client_ip: str) -> list[str]:
+        """Where a client may dial the workspace's agent, best first."""
         node = self._coordinator.node_of(workspace_id)
-        if node is None or not node.endpoints:
-            return []
-        told = [one for one in node.endpoints if _reachable(one, client_ip)]
-        guess = _join(seen, node.endpoints[0].rpartition(":")[2])
-        wanted = [guess] if guess not in told and _reachable(guess, client_ip) else []
-        return [*told, *wanted]
+        return [] if node is None else reachable(node.endpoints, client_ip)
 
     def close(self, cause: str, *, actor: str = "", detail: str = "", error: str = "") -> None:
         """End every stream, and open no more until `reopen`."""
@@ -199,6 +196,10 @@ class CoordinationFront:
 
     def request(self, stream: PeerStream, asked: Coordinate) -> None:
         """A peer asks."""
+        link = self._links.get(stream)
+        if asked.update_self is not None and link is not None and stream.party is Party.AGENT:
+            node = with_seen(asked.update_self, link.link.opening.client_ip)
+            asked = msgspec.structs.replace(asked, update_self=node)
         self._send(self._coordinator.request(stream, asked))
 
     def lost(self, stream: PeerStream, cause: str, actor: str) -> None:
@@ -216,6 +217,8 @@ class CoordinationFront:
         """Send what waits, as much as the link takes; the rest when it has room."""
         driver = link.link.driver
         while (message := stream.take()) is not None:
+            if isinstance(message, PeerUpdates) and stream.party is Party.CLIENT:
+                message = for_client(message, link.link.opening.client_ip)
             driver.send(message)
             if driver.queued > HIGH_WATER:
                 link.draining = True
@@ -268,20 +271,3 @@ class CoordinationFront:
                 detail=over.detail or over.error,
             )
         )
-
-
-def _join(host: str, port: str) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _reachable(endpoint: str, client_ip: str) -> bool:
-    """Whether it makes sense for this client to try: nobody else's loopback is ours."""
-    host = endpoint.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    return not _is_loopback(host) or _is_loopback(client_ip)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
