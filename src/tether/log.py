@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,13 +21,24 @@ from tether.attribution.disconnect import Disconnect
 Logger = structlog.typing.FilteringBoundLogger
 
 
-def configure(log_format: str = "text", level: str = "info", program: str = "") -> None:
+NOISY = ("asyncssh", "websockets", "uvicorn.access", "asyncio")
+"""Libraries that tell more than an operator wants to read."""
+
+
+def configure(
+    log_format: str = "text",
+    level: str = "info",
+    program: str = "",
+    *,
+    noisy: Sequence[str] = NOISY,
+) -> None:
     """Set up logging for this process.
 
     Args:
         log_format: "json" (one object a line) or "text".
         level: "debug", "info", "warning" or "error".
-        program: bound to every line, "server" or "agent".
+        program: bound to every line: "server", "agent", "relay" or "client".
+        noisy: whose lines are kept from warnings on only.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Any] = [
@@ -51,8 +63,8 @@ def configure(log_format: str = "text", level: str = "info", program: str = "") 
     root = logging.getLogger()
     root.handlers = [_Forward()]
     root.setLevel(max(number, logging.WARNING) if number > logging.DEBUG else logging.DEBUG)
-    for noisy in ("asyncssh", "websockets", "uvicorn.access", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in noisy:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def get_logger(name: str, **bound: Any) -> Logger:

@@ -16,14 +16,8 @@ from tests.support.town import GRANT, WELCOME, Answers, Town, grants
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
-from tether.cli.control import (
-    DOUBT_S,
-    GRANT_TIMEOUT_S,
-    LINK_WAIT_S,
-    Back,
-    TurnedAway,
-    Unasked,
-)
+from tether.cli.control import DOUBT_S, GRANT_TIMEOUT_S, LINK_WAIT_S
+from tether.cli.control_words import Back, TurnedAway, Unasked
 from tether.cli.failure import Failure
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed
@@ -159,7 +153,7 @@ def test_a_report_holds_our_own_vantage_and_is_committed_before_we_leave() -> No
     async def scene(town: Town) -> None:
         await town.control.request_tunnel("dev", "k")
         tunnel = seen()
-        assert await town.control.report("t", tunnel)
+        assert await town.report("t", tunnel)
         await town.control.leave()
         hello, _, report = town.heard[:3]
         assert isinstance(report, Report)
@@ -185,7 +179,7 @@ def test_a_report_that_nobody_acknowledges_holds_us_up_for_a_second_only() -> No
     async def scene(town: Town) -> None:
         await town.control.request_tunnel("dev", "k")
         began = asyncio.get_running_loop().time()
-        assert not await town.control.report("t", seen())
+        assert not await town.report("t", seen())
         assert asyncio.get_running_loop().time() - began == 1.0
 
     play(forgets, scene)
@@ -196,7 +190,7 @@ def test_the_last_report_waits_for_the_next_link() -> None:
         await town.control.request_tunnel("dev", "k")
         town.cables[0].reset()
         await asyncio.sleep(0)
-        assert await town.control.report("t", seen())
+        assert await town.report("t", seen())
         hello, of_the_link, of_the_tunnel = town.servers[1].heard
         assert isinstance(hello, Hello)
         assert isinstance(of_the_link, Report) and isinstance(of_the_tunnel, Report)
@@ -217,7 +211,7 @@ def test_a_report_whose_link_ends_is_sent_again_on_the_next_one() -> None:
     async def scene(town: Town) -> None:
         town_of.append(town)
         await town.control.request_tunnel("dev", "k")
-        assert await town.control.report("t", seen())
+        assert await town.report("t", seen())
         assert len(town.cables) == 2
 
     play(resets_once, scene)
@@ -230,7 +224,7 @@ def test_a_server_that_stays_away_holds_the_last_report_up_for_a_bounded_time() 
         town.cables[0].reset()
         await asyncio.sleep(60)  # a tunnel lives on without its control link
         began = asyncio.get_running_loop().time()
-        assert not await town.control.report("t", seen())
+        assert not await town.report("t", seen())
         assert asyncio.get_running_loop().time() - began == pytest.approx(LINK_WAIT_S)
 
     play(grants, scene)
@@ -296,7 +290,7 @@ def test_a_revoked_token_is_told_and_nothing_is_dialled_any_more() -> None:
         assert len(town.dialled) == 2
         assert town.words == [TurnedAway("this token was revoked")]
         began = asyncio.get_running_loop().time()
-        assert not await town.control.report("t", seen())
+        assert not await town.report("t", seen())
         assert asyncio.get_running_loop().time() == began
 
     play(grants, scene)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.support.streams import Cable, CableEnd
 from tests.support.town import WELCOME, Town, grants
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
-from tether.cli.control import TurnedAway
+from tether.cli.control_words import TurnedAway
 from tether.cli.failure import Failure
 from tether.cli.ways import Ways, by_the_relay, why_lost
 from tether.net.driver import LinkDriver
@@ -25,6 +26,15 @@ from tether.net.tasks import Tasks
 from tether.protocol.attachment import Attach
 from tether.protocol.carrier_frames import parse_carrier_frame
 from tether.protocol.carrier_state import SPOILT_CODE
+from tether.protocol.coordination_messages import (
+    Coordinate,
+    CoordinateOpen,
+    CoordinateOpened,
+    Node,
+    PeerUpdate,
+    PeerUpdates,
+    PeerWord,
+)
 from tether.protocol.messages import (
     CarrierDenied,
     CarrierGrant,
@@ -320,6 +330,41 @@ def test_the_control_link_may_go_and_come_meanwhile() -> None:
         assert 30 < trip.loop.time() - began < 42
 
     play(scene)
+
+
+def coordinates(message: Message, driver: LinkDriver) -> None:
+    """A server that grants no further carrier, and whose coordinator knows of a new endpoint."""
+    match message:
+        case CoordinateOpen():
+            driver.send(CoordinateOpened(peer_id="p"))
+        case Coordinate(add_tunnel="w"):
+            node = Node(id="w", as_of=1.0, endpoints=["10.0.0.9:1"])
+            driver.send(PeerUpdates(updates=[PeerUpdate(id="w", kind=PeerWord.NODE, node=node)]))
+        case _:
+            denies(code="relay_unavailable", message="")(message, driver)
+
+
+def test_an_agent_that_can_be_dialled_elsewhere_is_followed_without_a_new_grant() -> None:
+    async def scene(trip: Trip) -> None:
+        await trip.ways.ready()
+        trip.town.control.coordinate("w", "")
+        await asyncio.sleep(5)
+        assert trip.client.method is DIRECT
+        await trip.echo(b"over the new endpoint")
+        assert not [m for m in trip.town.heard if isinstance(m, CarrierRequest)]
+        loss = PeerUpdate(id="w", kind=PeerWord.LOST, reason="lost", cause="agent.vanished")
+        trip.town.servers[0].driver.send(PeerUpdates(updates=[loss]))
+        await asyncio.sleep(3600)
+        await trip.echo(b"an agent that the server has lost is carried on")
+
+    importlib.import_module(
+        "tether.cli.coordination"
+    )  # else in a thread, which knows real time only
+    shown = play(scene, "10.0.0.1:1", answer=coordinates, fails=NOBODY).shown
+    assert [s.where for s in shown if isinstance(s, Carried)] == ["fra", "10.0.0.9:1"]
+
+
+NOBODY = {"10.0.0.1:1": DialFailed("nothing listens at 10.0.0.1:1")}
 
 
 def test_nothing_is_left_behind_by_a_tunnel_that_is_closed_while_it_is_dialled() -> None:

@@ -9,7 +9,10 @@ from tests.support.clock import LoopClock
 from tests.support.streams import Cable
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party
-from tether.cli.control import Control, ControlWord
+from tether.cli.control import Control
+from tether.cli.control_lines import ControlLines
+from tether.cli.control_words import ControlWord
+from tether.cli.seen import Seen, ended
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
@@ -65,7 +68,7 @@ class Server:
 class Town:
     """Where the client dials: a cable and a server for each link, or a refusal."""
 
-    def __init__(self, answer: Answers) -> None:
+    def __init__(self, answer: Answers, lines: ControlLines | None = None) -> None:
         self.answer = answer
         self.cables: list[Cable] = []
         self.servers: list[Server] = []
@@ -75,7 +78,11 @@ class Town:
         self.words: list[ControlWord] = []
         self.tasks = Tasks("town")
         self.control = Control(
-            self.dial, LoopClock(), on_word=self.words.append, jitter=lambda: 0.0
+            self.dial,
+            LoopClock(),
+            on_word=self.words.append,
+            jitter=lambda: 0.0,
+            lines=lines,
         )
 
     async def dial(self) -> MessageStream:
@@ -86,6 +93,11 @@ class Town:
         self.servers.append(Server(self.cables[-1], self.answer))
         self.running.append(self.tasks.spawn(self.servers[-1].driver.run(), "server"))
         return self.cables[-1].left
+
+    async def report(self, connection_id: str, seen: Seen) -> bool:
+        """Tell the server of a tunnel's end; whether it has committed that."""
+        items = [ended(connection_id, seen, LoopClock())]
+        return await self.control.hand_in(self.control.instance_id, items)
 
     @property
     def heard(self) -> list[Message]:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tether.attribution.vocabulary import Party, Purpose
-from tether.cli.control import Control, Seen, ended
+from tether.cli.control import Control
 from tether.cli.device_key import ensure_device_key
-from tether.cli.failure import Failure
+from tether.cli.failure import DEBUG, Failure
 from tether.cli.home_region import load_home
+from tether.cli.seen import Seen, ended
 from tether.cli.ways import Ways
 from tether.cli.witness import Witness
 from tether.config import ClientConfig, ClientFiles, client_files, load
@@ -32,6 +33,7 @@ from tether.protocol.messages import MAX_CONTROL_MESSAGE, TunnelGrant
 from tether.protocol.path_commands import Over, Status
 
 if TYPE_CHECKING:
+    from tether.cli.control_lines import ControlLines
     from tether.net.time_watch import TimeEvent
 
 
@@ -71,7 +73,7 @@ class Connection:
         self._on_grant, self._on_status, self._on_over = on_grant, on_status, on_over
         self.config: ClientConfig = load(env)
         self.files = client_files(env)
-        self.control = Control(self._dial_control, clock)
+        self.control = Control(self._dial_control, clock, lines=_lines(env))
         self._session_id = env.get(SESSION_ID, "")
         self.connection_id = ""
         self._stream: ResumableStream | None = None
@@ -87,11 +89,12 @@ class Connection:
         """
         public_key = ensure_device_key(self.files)
         await self.control.connect()
+        region = load_home(self.files, self.config.url, self._clock.now().wall)
         grant = await self.control.request_tunnel(
             self._workspace,
             public_key,
             purpose=self._purpose,
-            region=load_home(self.files, self.config.url, self._clock.now().wall),
+            region=region,
             client_session_id=self._session_id or self.control.instance_id,
         )
         self.connection_id = grant.connection_id
@@ -118,6 +121,7 @@ class Connection:
         )
         ways.start()
         await ways.ready()
+        self.control.coordinate(grant.workspace_id, region)
         self._witness = Witness(
             self.files,
             self.config.url,
@@ -140,6 +144,7 @@ class Connection:
         """Report what was `seen` of the end, if anything was, and leave."""
         if self.ways is not None:
             await self.ways.close()
+        self.control.leave_coordination()  # answered while the report is under way
         try:
             if seen is not None and self._witness is not None:
                 told = ended(self.connection_id, seen, self._clock)
@@ -162,3 +167,11 @@ class Connection:
         return await dial(
             self.config.control_url, token=self.config.token, max_size=MAX_CONTROL_MESSAGE
         )
+
+
+def _lines(env: Mapping[str, str]) -> ControlLines | None:
+    if not env.get(DEBUG):
+        return None
+    from tether.cli.control_lines import ControlLines
+
+    return ControlLines()

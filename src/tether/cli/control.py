@@ -1,8 +1,8 @@
 """The client's way to the server: one control link at a time, dialled again while a tunnel lives.
 
 Law: whatever goes wrong before the first grant is one sentence for the user, in the server's words
-where it had any. After it the link is redialled quietly, by a backoff that only a useful link resets:
-a tunnel outlives it. A question that cannot be sent, or whose link ends, is answered `Unasked`. The
+where it had any. After it the link is redialled quietly, when the coordination says so: a tunnel
+outlives it. A question that cannot be sent, or whose link ends, is answered `Unasked`. The
 last report waits for a link, for a bounded time.
 """
 
@@ -13,20 +13,19 @@ import os
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import ConnectType, Party, Purpose, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Purpose
+from tether.cli.control_words import Back, ControlWord, TurnedAway, Unasked
 from tether.cli.failure import Failure
+from tether.cli.late_coordination import LateCoordination
 from tether.cli.link_ends import LinkEnds
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.surroundings import LateSurroundings
 from tether.net.tasks import Tasks
-from tether.protocol.link import Link, records_of
+from tether.protocol.link import Link
 from tether.protocol.messages import (
     PROTOCOL,
     CarrierDenied,
@@ -48,8 +47,10 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
-from tether.protocol.retry import Backoff
 from tether.version import VERSION
+
+if TYPE_CHECKING:
+    from tether.cli.control_lines import ControlLines
 
 GRANT_TIMEOUT_S = 20.0
 REPORT_TIMEOUT_S = 1.0
@@ -65,52 +66,7 @@ DOUBT_S = 3.0
 REFUSALS = frozenset({"token_unknown", "token_revoked", "token_expired", "user_revoked"})
 """Words of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
 
-_OWN = (Vantage.CLIENT, Vantage.RELAY)
-
 Dial = Callable[[], Awaitable[MessageStream]]
-
-
-class Seen(Protocol):
-    """What a report is made of: one end of a tunnel."""
-
-    rx_bytes: int
-    tx_bytes: int
-
-    @property
-    def cell(self) -> CloseCell: ...
-
-
-class Unasked(msgspec.Struct, frozen=True):
-    """The question for this carrier did not reach the server, or its answer did not reach us."""
-
-    carrier: int
-
-
-class Back(msgspec.Struct, frozen=True):
-    """The server can be asked again."""
-
-
-class TurnedAway(msgspec.Struct, frozen=True):
-    """The server will not have us any more: no further link is dialled. `message` says why."""
-
-    message: str
-
-
-ControlWord: TypeAlias = CarrierGrant | CarrierDenied | Unasked | Back | TurnedAway | DerpMap
-
-
-def ended(connection_id: str, seen: Seen, clock: Clock) -> Ended:
-    """What this client has to say of the end of a tunnel: what it, or its relay, saw."""
-    own = tuple(fact for fact in seen.cell.facts if fact.vantage in _OWN)
-    later = tuple(fact for fact in seen.cell.symptoms if fact.vantage in _OWN)
-    return Ended(
-        connection_id=connection_id,
-        at=clock.now().wall,
-        facts=records_of(own),
-        symptoms=records_of(later),
-        rx_bytes=seen.rx_bytes,
-        tx_bytes=seen.tx_bytes,
-    )
 
 
 class _Live:
@@ -133,10 +89,12 @@ class Control:
         *,
         on_word: Callable[[ControlWord], None] = lambda _: None,
         jitter: Callable[[], float] = random.random,
+        lines: ControlLines | None = None,
     ) -> None:
-        """`on_word` is told the answers to `ask`, and what becomes of the link meanwhile."""
-        self._dial, self._clock, self._jitter = dial, clock, jitter
-        self.on_word = on_word
+        """`on_word` is told the answers to `ask`, what becomes of the link meanwhile, and where the
+        agent is; `lines` of each end, if they are wanted."""
+        self._dial, self._clock = dial, clock
+        self.on_word, self._lines = on_word, lines
         self.instance_id = os.urandom(16).hex()
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("control")
@@ -148,6 +106,10 @@ class Control:
         self._keeping: asyncio.Task[None] | None = None
         self._ponged: asyncio.Future[float] | None = None
         self._doubt_timer: asyncio.TimerHandle | None = None
+        self._coordination = LateCoordination(
+            clock, on_agent=lambda here: self.on_word(here), jitter=jitter, lines=lines
+        )
+        self._wait_s = 0.0
         self._asked: dict[int, int] = {}
         self._requests = 1
         self._ends = LinkEnds(clock)
@@ -259,10 +221,6 @@ class Control:
         live.driver.ask()
         self._doubt_timer = self._loop.call_later(DOUBT_S, self._doubted, live, since)
 
-    async def report(self, connection_id: str, seen: Seen) -> bool:
-        """Tell the server what we saw of a tunnel's end; True if it has committed that."""
-        return await self.hand_in(self.instance_id, [ended(connection_id, seen, self._clock)])
-
     async def hand_in(
         self, journal_id: str, items: list[Ended], *, wait_s: float = LINK_WAIT_S
     ) -> bool:
@@ -284,11 +242,21 @@ class Control:
                 break
         return committed.done()
 
+    def coordinate(self, agent: str, home_region: str) -> None:
+        """The tunnel to this agent (by its workspace's id) is up: be told where the agent is."""
+        self._coordination.follow(agent, home_region)
+
+    def leave_coordination(self) -> None:
+        """Announce that we leave; what is sent after it needs not wait for the answer."""
+        self._coordination.leave()
+
     async def leave(self) -> None:
         """Say goodbye and wait until it is acknowledged, or for as long as a link lingers."""
         self._leaving = True
         if self._doubt_timer is not None:
             self._doubt_timer.cancel()
+        self._coordination.leave()
+        await self._coordination.over()
         if self._live is not None:
             self._live.driver.leave("client.closed")
             await asyncio.wait([self._live.over])
@@ -299,25 +267,26 @@ class Control:
     # -- one link after another ------------------------------------------------------------
 
     async def _keep(self, live: _Live) -> None:
-        backoff = Backoff()
         while True:
             await self._live_on(live)
-            if self._leaving or not self._granted.done():
+            if self._leaving or not self._has_grant:
                 return
-            goodbye = live.goodbye
-            if goodbye is not None and goodbye.retry_after_s < 0:
+            if live.goodbye is not None and live.goodbye.retry_after_s < 0:
                 self.on_word(TurnedAway(self._why(live)))
                 return
-            backoff.lived(self._clock.now().mono - live.opened)
-            hint_s = goodbye.retry_after_s if goodbye is not None else 0.0
-            following = await self._redial(backoff, hint_s)
+            following = await self._redial()
             if following is None:
                 return
             live = following
 
-    async def _redial(self, backoff: Backoff, hint_s: float) -> _Live | None:
+    @property
+    def _has_grant(self) -> bool:
+        granted = self._granted
+        return granted.done() and not granted.cancelled() and granted.exception() is None
+
+    async def _redial(self) -> _Live | None:
         while True:
-            await asyncio.sleep(backoff.delay(self._jitter(), hint_s))
+            await asyncio.sleep(self._wait_s)
             try:
                 return self._open(await self._dial())
             except DialFailed as failed:
@@ -325,8 +294,9 @@ class Control:
                     self.on_word(TurnedAway(str(failed)))
                     return None
                 self._ends.redial_failed(failed)
-            backoff.lived(0.0)
-            hint_s = 0.0
+                self._wait_s = self._coordination.dial_failed()
+                if self._lines is not None:
+                    self._lines.dial_failed(failed, self._wait_s)
 
     def _open(self, stream: MessageStream) -> _Live:
         driver = LinkDriver(
@@ -356,8 +326,7 @@ class Control:
         finally:
             self._live = None
             self._linked.clear()
-            if live.welcome is not None:
-                self._ends.ended(live.welcome.connection_id, live.driver.cell)
+            self._over(live)
             live.over.set_result(None)
             if not self._granted.done():
                 self._granted.set_exception(Failure(self._why(live)))
@@ -365,6 +334,17 @@ class Control:
             unanswered, self._asked = self._asked, {}
             for carrier in unanswered.values():
                 self.on_word(Unasked(carrier))
+
+    def _over(self, live: _Live) -> None:
+        """Its coordination ends first, then the link itself, each once."""
+        cell, lived_s = live.driver.cell, self._clock.now().mono - live.opened
+        if self._has_grant:
+            hint_s = live.goodbye.retry_after_s if live.goodbye is not None else 0.0
+            self._wait_s = self._coordination.link_over(cell.facts, lived_s, hint_s)
+        if live.welcome is not None:
+            self._ends.ended(live.welcome.connection_id, cell)
+            if self._lines is not None:
+                self._lines.link_over(live.welcome.connection_id, cell.facts, lived_s)
 
     async def _link(self, until: float) -> bool:
         """Whether a link is up, by `until` (the loop's time) at the latest."""
@@ -395,7 +375,7 @@ class Control:
 
     def _deliver(self, message: Message) -> None:
         live = self._live
-        if live is None:
+        if live is None or self._coordination.deliver(message):
             return
         match message:
             case Welcome(protocol=(major, _)) if major != PROTOCOL[0]:
@@ -427,12 +407,15 @@ class Control:
                 pass
 
     def _welcomed(self, live: _Live, welcome: Welcome) -> None:
-        again, live.welcome = self._granted.done(), welcome
+        again, live.welcome = self._has_grant, welcome
         live.driver.link.set_liveness(
             ping_every=welcome.ping_every_s, patience=welcome.patience_s, now=self._clock.now()
         )
         for report in self._ends.reports():
             live.driver.send(report)
+        if self._lines is not None:
+            self._lines.link_up(welcome.connection_id, welcome.version)
+        self._coordination.link_up(welcome.connection_id, live.driver)
         self._linked.set()
         if again:
             self.on_word(Back())

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+DEBUG = "TETHER_DEBUG"
+
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_CONNECTION_FAILED = 255
@@ -32,9 +34,11 @@ def os_failure(wrong: OSError) -> Failure:
 
 def set_up_logging(env: Mapping[str, str]) -> None:
     """Keep log lines away from users; with TETHER_DEBUG they go to stderr."""
-    import logging  # 10 ms that most commands need not pay
+    if env.get(DEBUG):
+        from tether.log import configure
 
-    if env.get("TETHER_DEBUG"):
-        logging.basicConfig(level=logging.DEBUG)
+        configure(level="debug", program="client", noisy=())
     else:
+        import logging  # 10 ms that most commands need not pay
+
         logging.getLogger().addHandler(logging.NullHandler())

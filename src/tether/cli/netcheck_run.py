@@ -10,7 +10,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tether.cli.control import Control, ControlWord
+from tether.cli.control import Control
+from tether.cli.control_words import ControlWord
 from tether.cli.failure import Failure
 from tether.cli.home_region import save_home
 from tether.config import ClientConfig, client_files

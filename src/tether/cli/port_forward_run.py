@@ -11,11 +11,11 @@ import contextlib
 from collections.abc import Mapping
 
 from tether.cli.connection import Connection
-from tether.cli.control import Seen
 from tether.cli.failure import EXIT_CONNECTION_FAILED
 from tether.cli.forward_specs import Forward
 from tether.cli.forward_view import ForwardView, JsonLines, LiveTable, PlainLines
 from tether.cli.forwarding import Forwarding
+from tether.cli.seen import Seen
 from tether.cli.ssh_client import SshClient
 from tether.cli.trust import trust
 from tether.cli.verdict import judge, say

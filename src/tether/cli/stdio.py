@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tether.cli.bridge import Bridge
 from tether.cli.connection import Connection
-from tether.cli.control import LINGER_S, Seen
+from tether.cli.control import LINGER_S
 from tether.cli.failure import (
     EXIT_CONNECTION_FAILED,
     EXIT_USAGE,
@@ -27,6 +27,7 @@ from tether.cli.failure import (
 )
 from tether.cli.host_keys import workspace_name
 from tether.cli.pipes import NonBlocking
+from tether.cli.seen import Seen
 from tether.cli.trust import trust
 from tether.cli.verdict import Outcome, judge, say
 from tether.config import ClientFiles, ConfigError

@@ -16,7 +16,8 @@ from typing import Protocol
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
-from tether.cli.control import Back, Control, ControlWord, TurnedAway, Unasked
+from tether.cli.control import Control
+from tether.cli.control_words import AgentHere, Back, ControlWord, TurnedAway, Unasked
 from tether.cli.failure import Failure
 from tether.net.clock import Clock
 from tether.net.resumable import Carrier, ResumableStream
@@ -138,6 +139,8 @@ class Ways:
                 self._perform(paths.control_back(now))
             case TurnedAway(message=message):
                 self._turned_away = message
+            case AgentHere(endpoints=endpoints, moved_to=region):
+                self._perform(paths.offered(endpoints, region, now))
             case DerpMap():
                 pass
 
