@@ -629,6 +629,18 @@ def test_an_agent_that_has_moved_is_followed_before_the_old_carrier_ends() -> No
     ]
 
 
+def test_an_agent_that_gives_up_the_address_in_use_is_tried_at_all_the_others() -> None:
+    play = direct_with_standby()
+    assert play.do(play.paths.offered(["10.0.0.1:1", "b:1"], "", play.now)) == []
+    play.now += 1.0
+    assert play.do(play.paths.offered(["b:1", "c:1"], "", play.now)) == [
+        Ping(2),
+        DialDirect(3, "c:1"),
+    ]
+    play.now += STAGGER_S
+    assert play.do(play.paths.tick(play.now, play.sight)) == [DialDirect(4, "b:1")]
+
+
 def test_an_endpoint_that_is_back_is_as_good_as_before() -> None:
     play = direct_with_standby()
     play.do(play.paths.offered(["10.0.0.2:1"], "", play.now))

@@ -39,8 +39,8 @@ class Endpoints:
         self._waiting = deque([*new, *kept])
 
     def again(self) -> None:
-        """Try all of them."""
-        self._waiting.extend(self.offered)
+        """Try all of them, those first that wait already."""
+        self._waiting = deque(dict.fromkeys([*self._waiting, *self.offered]))
 
     def rest(self) -> None:
         """Try none for now."""

@@ -208,8 +208,9 @@ class Paths:
             if taken_back and not way.up:
                 del self._ways[way.number]
                 out.append(Retire(way.number))
-            elif taken_back and not way.taken_back and way.pinged_at is None:
-                out.append(way.ask(now, PROBE_S))
+            elif taken_back and not way.taken_back:
+                self._endpoints.again()
+                out += [way.ask(now, PROBE_S)] if way.pinged_at is None else []
             way.taken_back = taken_back
         return out
 
@@ -352,8 +353,7 @@ class Paths:
         if self._has(_DIRECT):
             self._endpoints.rest()
             return
-        due = self._direct_due()
-        if due is not None and self._now >= due:
+        if (due := self._direct_due()) is not None and self._now >= due:
             self._endpoints.again()
         while self._room() and (endpoint := self._endpoints.take(self._now)) is not None:
             self._numbers += 1
