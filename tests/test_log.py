@@ -116,3 +116,15 @@ def test_text_is_for_people() -> None:
     assert "agent ready" in text
     assert "a=1" in text
     assert not text.startswith("{")
+
+
+def test_a_client_writes_lines_for_developers_only_and_never_its_token() -> None:
+    code = (
+        "import logging\nfrom tether.cli.failure import set_up_logging\n"
+        "set_up_logging({env})\n"
+        "logging.getLogger('websockets.client').debug('> Authorization: Bearer t')\n"
+        "logging.getLogger('asyncssh').debug('z')\n"
+    )
+    asked = stderr(code.format(env={"TETHER_DEBUG": "1"}))
+    assert ("z" in asked, "client" in asked, "Bearer" in asked) == (True, True, False)
+    assert stderr(code.format(env={})) == ""

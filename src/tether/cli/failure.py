@@ -37,7 +37,8 @@ def set_up_logging(env: Mapping[str, str]) -> None:
     if env.get(DEBUG):
         from tether.log import configure
 
-        configure(level="debug", program="client", noisy=())
+        # The WebSocket's library would write our token down with its headers.
+        configure(level="debug", program="client", noisy=("websockets",))
     else:
         import logging  # 10 ms that most commands need not pay
 
