@@ -16,16 +16,21 @@ import pytest
 from tests.support.cgroups import Inhabitant, control_group, inhabitant
 from tests.support.loop import JumpingLoop, run
 from tether.net.cgroup import Cgroup
-from tether.net.clock import ClockReading, ShiftedClocks, SystemClocks, clocks_of
+from tether.net.clock import (
+    ClockReading,
+    Look,
+    ShiftedClocks,
+    SystemClocks,
+    clocks_of,
+    thread_account,
+)
 from tether.net.time_watch import (
     ClockSet,
-    Look,
     Slept,
     Stalled,
     TimeEvent,
     TimeWatch,
     judge,
-    thread_account,
 )
 
 BEFORE = Look(ClockReading(mono=100.0, boot=500.0, wall=1_800_000_000.0), 7.0, 3.0)
@@ -125,6 +130,22 @@ def test_whoever_asks_hears_of_a_sleep_before_the_next_look() -> None:
     assert run(main) == [Slept(60.0)]
 
 
+def test_what_happened_since_an_earlier_look_is_told_at_the_start() -> None:
+    async def main() -> list[TimeEvent]:
+        clocks, seen = HandClocks(), list[TimeEvent]()
+        watch = TimeWatch(clocks, seen.append, account=lambda: None)
+        earlier = Look(clocks.read())
+        clocks.asleep += 60
+        await asyncio.sleep(1)
+        watch.start(earlier)
+        assert seen == [Slept(60.0)]
+        await asyncio.sleep(10)
+        watch.stop()
+        return seen
+
+    assert run(main) == [Slept(60.0)]
+
+
 def test_a_loop_that_was_away_knows_for_how_long() -> None:
     async def main() -> tuple[list[TimeEvent], float]:
         seen = list[TimeEvent]()
@@ -178,8 +199,7 @@ def test_without_a_file_the_clocks_are_the_kernels() -> None:
 def test_a_stopped_process_has_a_gap_but_no_sleep_and_no_account_of_it() -> None:
     program = (
         "import dataclasses, json\n"
-        "from tether.net.clock import SystemClocks\n"
-        "from tether.net.time_watch import thread_account\n"
+        "from tether.net.clock import SystemClocks, thread_account\n"
         "for _ in range(2):\n"
         "    print(json.dumps([dataclasses.asdict(SystemClocks().read()), thread_account()]),"
         " flush=True)\n"
@@ -219,8 +239,7 @@ def test_a_thread_accounts_for_the_time_that_it_ran() -> None:
 
 
 LOOKS = (
-    "import time; from tether.net.clock import SystemClocks; "
-    "from tether.net.time_watch import thread_account; "
+    "import time; from tether.net.clock import SystemClocks, thread_account; "
     "look = lambda: (SystemClocks().read().mono, SystemClocks().read().boot, *thread_account())"
 )
 

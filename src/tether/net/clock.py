@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +46,33 @@ class Clocks(Protocol):
     """Where `ClockReading`s come from."""
 
     def read(self) -> ClockReading: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The clocks, and the account of the thread that looks, in seconds."""
+
+    clocks: ClockReading
+    cpu_s: float | None = None
+    waited_s: float | None = None
+
+
+def thread_account(path: Path = Path("/proc/thread-self/schedstat")) -> tuple[float, float] | None:
+    """Seconds that this thread has run, and has waited for a CPU; None where it is not told."""
+    try:
+        run, waited, _ = path.read_bytes().split()
+        return int(run) / 1e9, int(waited) / 1e9
+    except (OSError, ValueError):
+        return None
+
+
+def look(
+    clocks: Clocks, account: Callable[[], tuple[float, float] | None] = thread_account
+) -> Look:
+    """Look at the clocks now, in the thread whose account is wanted."""
+    told = account()
+    cpu_s, waited_s = told if told is not None else (None, None)
+    return Look(clocks.read(), cpu_s, waited_s)
 
 
 class SystemClocks:

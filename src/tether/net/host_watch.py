@@ -16,7 +16,7 @@ from dataclasses import replace
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import OomVictim, Party, Resource, Vantage
-from tether.net.clock import Clock, Clocks
+from tether.net.clock import Clock, Clocks, Look
 from tether.net.kernel_log import oom_victims
 from tether.net.network_facts import network_facts
 from tether.net.network_watch import NetworkChange, NetworkWatch
@@ -80,10 +80,10 @@ class HostWatch:
         self.on_sample: Callable[[VitalSample], None] = lambda sample: None
         """Called after each sample."""
 
-    def start(self) -> None:
-        """Begin to watch."""
+    def start(self, since: Look | None = None) -> None:
+        """Begin to watch; what time did since an earlier look is told, too."""
         self._loop = asyncio.get_running_loop()
-        self.time.start()
+        self.time.start(since)
         if self._with_network:
             self.network.start()
         if self.vitals is not None:

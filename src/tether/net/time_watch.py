@@ -21,9 +21,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from tether.net.clock import ClockReading, Clocks
+from tether.net.clock import Clocks, Look, look, thread_account
 
 EVERY_S = 1.0
 
@@ -67,15 +66,6 @@ class ClockSet:
 TimeEvent = Slept | Stalled | ClockSet
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The clocks, and the account of the thread that looks, in seconds."""
-
-    clocks: ClockReading
-    cpu_s: float | None = None
-    waited_s: float | None = None
-
-
 def judge(before: Look, after: Look, every_s: float = EVERY_S) -> list[TimeEvent]:
     """What happened between two looks that should be `every_s` apart."""
     gap = after.clocks.mono - before.clocks.mono
@@ -92,15 +82,6 @@ def judge(before: Look, after: Look, every_s: float = EVERY_S) -> list[TimeEvent
     if abs(step) >= STEP_S:
         events.append(ClockSet(step))
     return events
-
-
-def thread_account(path: Path = Path("/proc/thread-self/schedstat")) -> tuple[float, float] | None:
-    """Seconds that this thread has run, and has waited for a CPU; None where it is not told."""
-    try:
-        run, waited, _ = path.read_bytes().split()
-        return int(run) / 1e9, int(waited) / 1e9
-    except (OSError, ValueError):
-        return None
 
 
 class TimeWatch:
@@ -126,11 +107,14 @@ class TimeWatch:
         self.lag_s = 0.0
         """How late the last regular look was: this loop's lag."""
 
-    def start(self) -> None:
-        """Begin to watch."""
+    def start(self, since: Look | None = None) -> None:
+        """Begin to watch; what happened since an earlier look, one interval ago, is told at once."""
         self._loop = asyncio.get_running_loop()
-        self._last = self._look()
-        self._arm()
+        self._last = self._look() if since is None else since
+        if since is None:
+            self._arm()
+        else:
+            self._tell(0.0)
 
     def stop(self) -> None:
         """Watch no more."""
@@ -162,9 +146,7 @@ class TimeWatch:
         self._timer = self._loop.call_at(self._due, self._tick)
 
     def _look(self) -> Look:
-        account = self._account()
-        cpu_s, waited_s = account if account is not None else (None, None)
-        return Look(self._clocks.read(), cpu_s, waited_s)
+        return look(self._clocks, self._account)
 
 
 def _less(after: float | None, before: float | None) -> float | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tether.net.cgroup import PROC, Cgroup, CgroupReading
+from tether.net.clock import thread_account
 from tether.net.pressure import Pressure, PressureReading
-from tether.net.time_watch import thread_account
 
 if os.name == "posix":
     import resource
