@@ -16,7 +16,7 @@ from tests.support.town import GRANT, WELCOME, Answers, Town, grants
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
-from tether.cli.control import DOUBT_S, GRANT_TIMEOUT_S, LINK_WAIT_S
+from tether.cli.control import DOUBT_S, GRANT_TIMEOUT_S, LINGER_S, LINK_WAIT_S
 from tether.cli.control_words import Back, TurnedAway, Unasked
 from tether.cli.failure import Failure
 from tether.net.driver import LinkDriver
@@ -228,6 +228,43 @@ def test_a_server_that_stays_away_holds_the_last_report_up_for_a_bounded_time() 
         assert asyncio.get_running_loop().time() - began == pytest.approx(LINK_WAIT_S)
 
     play(grants, scene)
+
+
+def test_a_report_that_nobody_waits_for_is_told_once_the_server_is_back() -> None:
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        town.refuses = DialFailed("nothing listens")
+        town.cables[0].reset()
+        asyncio.get_running_loop().call_later(60, setattr, town, "refuses", None)
+        item = Ended(connection_id="t", at=EPOCH, facts=[])
+        assert await town.control.hand_in("mine", [item], wait_s=LINGER_S)
+        told = [m for m in town.servers[1].heard if isinstance(m, Report)]
+        assert [(r.journal_id, r.items[0].connection_id) for r in told] == [
+            ("c", "c"),
+            ("mine", "t"),
+        ]
+
+    play(grants, scene)
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["away", "deaf"])
+def test_a_report_lingers_for_its_time_and_no_longer(answers: bool) -> None:
+    def deaf(message: Message, driver: LinkDriver) -> None:
+        if not isinstance(message, Report):
+            grants(message, driver)
+
+    async def scene(town: Town) -> None:
+        await town.control.request_tunnel("dev", "k")
+        if answers:
+            town.refuses = DialFailed("nothing listens")
+            town.cables[0].reset()
+        began = asyncio.get_running_loop().time()
+        item = Ended(connection_id="t", at=EPOCH, facts=[])
+        assert not await town.control.hand_in("mine", [item], wait_s=LINGER_S)
+        lasted = asyncio.get_running_loop().time() - began
+        assert LINGER_S <= lasted <= LINGER_S + 1.0
+
+    play(grants if answers else deaf, scene)
 
 
 def test_a_lost_link_is_dialled_again_by_a_backoff_and_the_owner_is_told_when_it_is_back() -> None:

@@ -127,6 +127,34 @@ def test_a_journal_is_bounded_but_for_its_end(tmp_path: Path) -> None:
     assert facts[0] == {"kind": "x" * 100, "number": 0} and end is not None
 
 
+def links(directory: Path) -> dict[str, object]:
+    (estate,) = estates(directory, URL, 0.0)
+    estate.close()
+    return dict(estate.links)
+
+
+def test_an_heir_knows_of_the_control_links_that_are_not_settled(tmp_path: Path) -> None:
+    mine = journal(tmp_path, "a")
+    for link in ("first", "second", "third"):
+        mine.link(link, "up")
+    mine.link("first", {"at": 1.0})
+    mine.link("first", "settled")
+    mine.link("second", {"at": 2.0})
+    mine.link("second", {"at": 2.0, "facts": []})
+    mine.close()
+    assert links(tmp_path) == {"second": {"at": 2.0, "facts": []}, "third": "up"}
+
+
+def test_where_not_all_is_told_of_links_nothing_is(tmp_path: Path) -> None:
+    mine = journal(tmp_path, "a")
+    mine.link("first", "up")
+    mine.note({"kind": "x" * (MAX_BYTES - 300)})
+    mine.link("first", {"at": 1.0, "facts": ["x" * 300]})
+    mine.link("second", "up")
+    mine.close()
+    assert links(tmp_path) == {}
+
+
 def test_it_is_its_owners_alone(tmp_path: Path) -> None:
     journal(tmp_path / "made", "a").close()
     assert stat.S_IMODE((tmp_path / "made/a.journal").stat().st_mode) == 0o600

@@ -13,7 +13,9 @@ import pytest
 from tests.support.clock import EPOCH, LoopClock
 from tests.support.loop import run
 from tether.attribution import evidence as ev
+from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.cli.link_ends import LinkEnds
 from tether.cli.witness import JOURNAL_AFTER_S, WATCH_AFTER_S, Witness
 from tether.config import ClientFiles
 from tether.protocol.link import facts_of, records_of
@@ -24,6 +26,9 @@ SLEPT = ev.Suspended(vantage=Vantage.CLIENT, at=EPOCH + 5, party=Party.CLIENT, g
 LOST = ev.StreamEnded(
     vantage=Vantage.CLIENT, at=EPOCH + 100, peer=Party.RELAY, how=StreamEnd.TIMED_OUT
 )
+GIVEN_UP = ev.StreamEnded(
+    vantage=Vantage.CLIENT, at=EPOCH + 1, peer=Party.SERVER, how=StreamEnd.SILENT, silence_s=45.0
+)
 END = Ended(connection_id="c", at=EPOCH + 100, facts=records_of((LOST,)))
 
 
@@ -32,18 +37,46 @@ class Server:
     """Takes what is handed in, while it can be reached."""
 
     reached: bool = True
+    back_after_s: float | None = None
+    """It can be reached again after so long."""
     told: list[tuple[str, list[Ended]]] = field(default_factory=list)
 
-    async def hand_in(self, journal_id: str, items: list[Ended]) -> bool:
+    async def hand_in(self, journal_id: str, items: list[Ended], *, wait_s: float = 5.0) -> bool:
+        if not self.reached and self.back_after_s is not None and self.back_after_s <= wait_s:
+            await asyncio.sleep(self.back_after_s)
+            self.reached = True
         if self.reached:
             self.told.append((journal_id, items))
         return self.reached
 
 
-def client(directory: Path, server: Server, instance: str = "one") -> Witness:
+def client(
+    directory: Path, server: Server, instance: str = "one", links: LinkEnds | None = None
+) -> Witness:
     return Witness(
-        ClientFiles(directory), URL, instance_id=instance, clock=LoopClock(), server=server
+        ClientFiles(directory),
+        URL,
+        instance_id=instance,
+        clock=LoopClock(),
+        server=server,
+        keep_links=(links or LinkEnds(LoopClock())).keep,
     )
+
+
+def lost_link() -> CloseCell:
+    cell = CloseCell()
+    cell.offer(GIVEN_UP)
+    return cell
+
+
+def left_link() -> CloseCell:
+    cell = CloseCell()
+    cell.offer(
+        ev.GoodbyeSaid(
+            vantage=Vantage.SERVER, at=EPOCH + 1, by=Party.SERVER, cause="server.shutdown"
+        )
+    )
+    return cell
 
 
 def play(story: Callable[[], Awaitable[None]]) -> None:
@@ -143,6 +176,120 @@ def test_of_a_client_that_died_the_next_one_tells_what_it_noted_and_that_it_died
             False,
             EPOCH + 7,
         )
+
+    play(story)
+
+
+def test_of_a_client_that_died_the_next_one_tells_of_each_control_link_what_is_known(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        links = LinkEnds(LoopClock())
+        first = client(tmp_path, Server(), links=links)
+        links.begun("lost")
+        links.ended("lost", lost_link())  # before there is a journal
+        first.start("c")
+        await asyncio.sleep(JOURNAL_AFTER_S * 2)
+        links.begun("told")
+        links.ended("told", lost_link())
+        links.committed("told")
+        links.begun("left")
+        links.ended("left", left_link())
+        links.begun("up")
+        await gone(first, tmp_path)
+        server = Server()
+        second = client(tmp_path, server, "two")
+        second.start("c2")
+        await asyncio.sleep(WATCH_AFTER_S * 3)
+        await second.close()
+        said = dict(server.told)
+        kinds = {
+            (journal_id, item.connection_id): [fact.kind for fact in facts_of(item.facts)]
+            for journal_id, (item,) in said.items()
+        }
+        assert kinds == {
+            ("one", "c"): ["previous_run_died"],
+            ("up", "up"): ["previous_run_died"],
+            ("lost", "lost"): ["stream_ended"],
+        }
+        assert left(tmp_path) == ["two"]
+
+    play(story)
+
+
+def test_a_link_that_a_client_left_in_order_is_not_told_to_have_died_with_it(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        links = LinkEnds(LoopClock())
+        first = client(tmp_path, Server(reached=False), links=links)
+        links.begun("up")
+        first.start("c")
+        assert not await first.report(END)
+        await gone(first, tmp_path)
+        server = Server()
+        second = client(tmp_path, server, "two")
+        second.start("c2")
+        await asyncio.sleep(WATCH_AFTER_S * 3)
+        await second.close()
+        assert server.told == [("one", [END])]
+
+    play(story)
+
+
+def test_a_sleep_within_the_first_second_is_told_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift = tmp_path / "shift"
+    monkeypatch.setenv("TETHER_CLOCK_SHIFT_FILE", str(shift))
+
+    async def story() -> None:
+        server = Server()
+        witness = client(tmp_path, server)
+        witness.start("c")
+        shift.write_text("90 90")
+        await asyncio.sleep(WATCH_AFTER_S * 1.5)
+        assert await witness.report(END)
+        await witness.close()
+        ((_, (item,)),) = server.told
+        (slept,) = [fact for fact in facts_of(item.facts) if isinstance(fact, ev.Suspended)]
+        assert slept.party is Party.CLIENT
+        assert slept.gap_s == pytest.approx(90, abs=1)
+
+    play(story)
+
+
+@pytest.mark.parametrize(("waits_s", "known"), [(0.0, False), (120.0, True)])
+def test_an_end_that_nobody_could_be_told_of_is_tried_again_for_as_long_as_nobody_waits_for_us(
+    tmp_path: Path, waits_s: float, known: bool
+) -> None:
+    async def story() -> None:
+        server, asked = Server(reached=False, back_after_s=60.0), list[str]()
+
+        def linger() -> float:
+            asked.extend(left(tmp_path))  # the disk has it before anybody is let go
+            return waits_s
+
+        witness = client(tmp_path, server)
+        witness.start("c")
+        assert await witness.report(END, linger=linger) is known
+        await witness.close()
+        assert asked == ["one"]
+        assert server.told == ([("one", [END])] if known else [])
+        assert left(tmp_path) == ([] if known else ["one"])
+
+    play(story)
+
+
+def test_an_end_that_is_committed_at_once_lets_nobody_wait(tmp_path: Path) -> None:
+    async def story() -> None:
+        def linger() -> float:
+            raise AssertionError("asked, though there is nothing to wait for")
+
+        witness = client(tmp_path, Server())
+        witness.start("c")
+        assert await witness.report(END, linger=linger)
+        await witness.close()
 
     play(story)
 

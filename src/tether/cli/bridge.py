@@ -77,13 +77,20 @@ class Bridge:
 
     async def run(self) -> CloseCell:
         """Pump both ways until the tunnel is over."""
-        self._tasks.spawn(self._intake.run(), "stdin")
+        self._tasks.spawn(self._take_in(), "stdin")
         try:
             return await self.tunnel.run()
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
             await self._tasks.cancel()
+
+    async def _take_in(self) -> None:
+        try:
+            await self._intake.run()
+        except Exception as wrong:  # nobody would read the pipe any more
+            self.tunnel.driver.failed(wrong)
+            raise
 
     def signalled(self, received: Received) -> None:
         """This process was sent a signal."""

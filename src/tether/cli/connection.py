@@ -2,7 +2,8 @@
 
 Law: opens in this order: a control link, a grant, the first carrier. The grant is shown to the caller
 before a carrier is dialled, so that a host key is checked before a byte passes. `close` undoes all of
-it, whatever came up; the report of the end comes before it, while the way to the server is there.
+it, whatever came up; the report of the end comes before it, while the way to the server is there. A
+bug of ours that ends it is told as one (`failed`), never as an orderly leave.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tether.attribution.vocabulary import Party, Purpose
+from msgspec.structs import replace
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, Purpose, Vantage
 from tether.cli.control import Control
 from tether.cli.device_key import ensure_device_key
 from tether.cli.failure import DEBUG, Failure
@@ -28,8 +32,9 @@ from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
 from tether.protocol.attachment import TunnelKey
 from tether.protocol.detached import Waits
+from tether.protocol.link import records_of
 from tether.protocol.message import Garbage
-from tether.protocol.messages import MAX_CONTROL_MESSAGE, TunnelGrant
+from tether.protocol.messages import MAX_CONTROL_MESSAGE, Ended, TunnelGrant
 from tether.protocol.path_commands import Over, Status
 
 if TYPE_CHECKING:
@@ -79,6 +84,7 @@ class Connection:
         self._stream: ResumableStream | None = None
         self.ways: Ways | None = None
         self._witness: Witness | None = None
+        self._failure: ev.InternalFailure | None = None
 
     async def open(self) -> ResumableStream:
         """The tunnel's stream, with a carrier in use.
@@ -128,6 +134,7 @@ class Connection:
             instance_id=self.control.instance_id,
             clock=self._clock,
             server=self.control,
+            keep_links=self.control.keep_links,
             on_time=self._time_passed,
             on_network=lambda _: ways.disturbed(),
         )
@@ -140,21 +147,45 @@ class Connection:
         """What happened to this machine, once the tunnel is up."""
         return None if self._witness is None else self._witness.surroundings
 
+    def failed(self, wrong: Exception) -> None:
+        """This program fails by a bug of its own. Call before `close`."""
+        self._failure = ev.InternalFailure(
+            vantage=Vantage.CLIENT,
+            at=self._clock.now().wall,
+            party=Party.CLIENT,
+            what=f"{type(wrong).__name__}: {wrong}"[:200],
+        )
+
     async def close(self, seen: Seen | None = None) -> None:
         """Report what was `seen` of the end, if anything was, and leave."""
         if self.ways is not None:
             await self.ways.close()
         self.control.leave_coordination()  # answered while the report is under way
         try:
-            if seen is not None and self._witness is not None:
-                told = ended(self.connection_id, seen, self._clock)
+            if (told := self._account(seen)) is None:
+                pass
+            elif self._witness is not None:
                 await self._witness.report(told, linger=self._linger)
+            else:
+                await self.control.hand_in(self.control.instance_id, [told])
         finally:
             if self._witness is not None:
                 await self._witness.close()
             if self._stream is not None:
                 await self._stream.close(1000, "the client has left")
-            await self.control.leave()
+            failed = self._failure is not None
+            await self.control.leave("client.internal_error" if failed else "client.closed")
+
+    def _account(self, seen: Seen | None) -> Ended | None:
+        """What there is to say of the tunnel's end."""
+        if not self.connection_id or (seen is None and self._failure is None):
+            return None
+        failure = records_of(() if self._failure is None else (self._failure,))
+        if seen is None:
+            now = self._clock.now().wall
+            return Ended(connection_id=self.connection_id, at=now, facts=failure)
+        told = ended(self.connection_id, seen, self._clock)
+        return replace(told, facts=[*told.facts, *failure])
 
     def _time_passed(self, event: TimeEvent) -> None:
         from tether.net.time_watch import ClockSet  # imported by now, but not paid for by `ssh`

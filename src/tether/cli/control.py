@@ -19,7 +19,7 @@ from tether.attribution.vocabulary import ConnectType, Party, Purpose
 from tether.cli.control_words import Back, ControlWord, TurnedAway, Unasked
 from tether.cli.failure import Failure
 from tether.cli.late_coordination import LateCoordination
-from tether.cli.link_ends import LinkEnds
+from tether.cli.link_ends import LinkEnds, LinkNote
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream
@@ -250,7 +250,11 @@ class Control:
         """Announce that we leave; what is sent after it needs not wait for the answer."""
         self._coordination.leave()
 
-    async def leave(self) -> None:
+    def keep_links(self, note: LinkNote) -> None:
+        """Note with `note` what becomes of the links: see `LinkEnds.keep`."""
+        self._ends.keep(note)
+
+    async def leave(self, cause: str = "client.closed") -> None:
         """Say goodbye and wait until it is acknowledged, or for as long as a link lingers."""
         self._leaving = True
         if self._doubt_timer is not None:
@@ -258,7 +262,7 @@ class Control:
         self._coordination.leave()
         await self._coordination.over()
         if self._live is not None:
-            self._live.driver.leave("client.closed")
+            self._live.driver.leave(cause)
             await asyncio.wait([self._live.over])
         await self._tasks.cancel()
         if not self._granted.done():
@@ -416,6 +420,7 @@ class Control:
         if self._lines is not None:
             self._lines.link_up(welcome.connection_id, welcome.version)
         self._coordination.link_up(welcome.connection_id, live.driver)
+        self._ends.begun(welcome.connection_id)
         self._linked.set()
         if again:
             self.on_word(Back())

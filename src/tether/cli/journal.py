@@ -2,7 +2,8 @@
 
 Law: a file belongs to the process that holds its lock, which the kernel lets go when that dies; so
 whoever gets the lock of another's file is its heir, alone. Lines are appended and never changed:
-who runs, which connection it opened, what happened, how it ended. The file is bounded, mode 0600, and
+who runs, which connection it opened, what happened, how it ended, and what became of its control
+links. The file is bounded, mode 0600, and
 deleted once the server has committed what is in it. A disk that refuses costs the journal, nothing
 else. Only whole lines count, and what cannot be read is swept.
 """
@@ -16,6 +17,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from tether.cli.link_ends import Standing
 
 MAX_BYTES = 64 << 10
 MAX_FILES = 200
@@ -38,6 +41,7 @@ class Journal:
         self._path = directory / f"{instance_id}{_SUFFIX}"
         self._file: int | None = None
         self._left = MAX_BYTES
+        self._links_known = True
 
     def begin(self, run: Mapping[str, Any], connection_id: str) -> None:
         """Say who runs, and which connection is open. Safe on the disk when this returns.
@@ -60,6 +64,16 @@ class Journal:
     def note(self, fact: Mapping[str, Any]) -> None:
         """Something happened; `fact` is a fact's record."""
         self._append({"fact": fact})
+
+    def link(self, connection_id: str, state: str | Mapping[str, Any]) -> None:
+        """What became of a control link: its `Standing`, or the account of its end.
+
+        Where there is no room for it, nothing that was said of links counts any more: an heir must not
+        take one for open that is not.
+        """
+        if self._links_known and not self._append({"link": connection_id, "is": state}):
+            self._links_known = False
+            self._append({"links": "unknown"}, durable=True)
 
     def alive(self) -> None:
         """This process lives: the file's time says so."""
@@ -84,14 +98,18 @@ class Journal:
             os.close(self._file)
             self._file = None
 
-    def _append(self, line: Mapping[str, Any], *, durable: bool = False) -> None:
+    def _append(self, line: Mapping[str, Any], *, durable: bool = False) -> bool:
+        """Whether there was room for it, or is no file."""
         body = json.dumps(line).encode() + b"\n"
-        if self._file is None or (len(body) > self._left and not durable):
-            return
+        if self._file is None:
+            return True
+        if len(body) > self._left and not durable:
+            return False
         with contextlib.suppress(OSError):
             self._left -= os.write(self._file, body)
             if durable:
                 os.fsync(self._file)
+        return True
 
 
 class Estate:
@@ -104,6 +122,9 @@ class Estate:
         self.run: dict[str, Any] = {}
         self.facts: list[dict[str, Any]] = []
         self.end: dict[str, Any] | None = None
+        self.links: dict[str, str | dict[str, Any]] = {}
+        """Control links that are not settled: `Standing.UP`, or the account of the end."""
+        links_known = True
         for line in _lines(file):
             if "format" in line:
                 self.run = line if line["format"] == _FORMAT else {}
@@ -111,6 +132,14 @@ class Estate:
                 self.facts.append(line["fact"])
             elif "ended" in line:
                 self.end = line["ended"]
+            elif "links" in line:
+                links_known = False
+            elif "link" in line and line["is"] == Standing.SETTLED:
+                self.links.pop(line["link"], None)
+            elif "link" in line:
+                self.links[line["link"]] = line["is"]
+        if not links_known:
+            self.links.clear()
 
     @property
     def readable(self) -> bool:

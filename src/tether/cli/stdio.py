@@ -117,6 +117,11 @@ class Proxy:
             self._tell(outcome)
             seen = bridge.tunnel
             return outcome
+        except (Failure, ConfigError, DialFailed, OSError):
+            raise
+        except Exception as wrong:
+            connection.failed(wrong)
+            raise
         finally:
             self._connecting = None
             await connection.close(seen)

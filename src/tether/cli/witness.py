@@ -1,8 +1,9 @@
 """What this client saw, kept for the server: its journal, its machine, and what earlier ones left.
 
-Law: a connection that is over within a moment pays for none of it. The journal and the watch over the
-network begin `JOURNAL_AFTER_S` after the tunnel is up, that over the machine and the handing in of
-what dead processes left `WATCH_AFTER_S` after; all file work is done in threads. What is not handed in
+Law: a connection that is over within a moment pays for none of it but a look at the clocks, so that a
+sleep in its first second is told as well. The journal and the watch over the network begin
+`JOURNAL_AFTER_S` after the tunnel is up, that over the machine and the handing in of what dead
+processes left `WATCH_AFTER_S` after; what waits for the disk is done in threads. What is not handed in
 now, or not committed by the server, stays on the disk for the next client.
 """
 
@@ -19,7 +20,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import Party, Vantage
 from tether.config import ClientFiles
-from tether.net.clock import Clock, clocks_of
+from tether.net.clock import Clock, Look, clocks_of, look
 from tether.net.surroundings import LateSurroundings
 from tether.net.tasks import Tasks
 from tether.protocol.link import records_of
@@ -28,6 +29,7 @@ from tether.version import VERSION
 
 if TYPE_CHECKING:
     from tether.cli.journal import Estate, Journal
+    from tether.cli.link_ends import LinkNote, LinkState
     from tether.net.host_watch import HostWatch
     from tether.net.network_watch import NetworkChange, NetworkWatch
     from tether.net.time_watch import TimeEvent
@@ -50,7 +52,8 @@ class HandIn(Protocol):
 class Witness:
     """One connection's. `start` when the tunnel is up; `report` its end, once; `close` last.
 
-    `on_time` and `on_network` are told what may have cut every connection of this machine.
+    `keep_links` is given where to note what becomes of the control links; `on_time` and `on_network`
+    are told what may have cut every connection of this machine.
     """
 
     def __init__(
@@ -61,12 +64,16 @@ class Witness:
         instance_id: str,
         clock: Clock,
         server: HandIn,
+        keep_links: Callable[[LinkNote], None] = lambda note: None,
         on_time: Callable[[TimeEvent], None] = lambda event: None,
         on_network: Callable[[NetworkChange], None] = lambda change: None,
     ) -> None:
         self._directory, self._url = files.directory / "journal", url
         self._instance, self._clock, self._server = instance_id, clock, server
+        self._keep_links = keep_links
         self._on_time, self._on_network = on_time, on_network
+        self._clocks = clocks_of(os.environ)
+        self._first: Look | None = None
         self._connection_id = ""
         self._started_at = clock.now().wall
         self._tasks = Tasks("witness")
@@ -79,7 +86,7 @@ class Witness:
 
     def start(self, connection_id: str) -> None:
         """The tunnel is up."""
-        self._connection_id = connection_id
+        self._connection_id, self._first = connection_id, look(self._clocks)
         loop = asyncio.get_running_loop()
         self._timers = [
             loop.call_later(JOURNAL_AFTER_S, self._begin_journal),
@@ -102,7 +109,7 @@ class Witness:
             if self._journal is not None:
                 await asyncio.to_thread(self._journal.settled)
         else:
-            await asyncio.to_thread(self._begin)
+            await self._begin()
             await asyncio.to_thread(self._begun().ended, msgspec.to_builtins(ended))
             if (wait_s := linger()) > 0:
                 handed_in = await self._server.hand_in(self._instance, [ended], wait_s=wait_s)
@@ -131,15 +138,21 @@ class Witness:
             self._journal = Journal(self._directory, self._instance)
         return self._journal
 
-    def _begin(self) -> None:
-        self._begun().begin(self._run(), self._connection_id)
+    async def _begin(self) -> None:
+        journal = self._begun()
+        if not journal.begun:
+            await asyncio.to_thread(lambda: journal.begin(self._run(), self._connection_id))
+            self._keep_links(self._note_link)
+
+    def _note_link(self, connection_id: str, state: LinkState) -> None:
+        self._begun().link(connection_id, msgspec.to_builtins(state))
 
     def _begin_journal(self) -> None:
         from tether.net.network_watch import NetworkWatch
 
         self._network = NetworkWatch(self._on_network)
         self._network.start()
-        self._tasks.spawn(asyncio.to_thread(self._begin), "journal")
+        self._tasks.spawn(self._begin(), "journal")
         self._tasks.spawn(self._keep_alive(), "alive")
 
     async def _keep_alive(self) -> None:
@@ -167,7 +180,9 @@ class Witness:
     # -- the machine ---------------------------------------------------------------------
 
     def _begin_watch(self) -> None:
+        from tether.net.cgroup import Cgroup
         from tether.net.host_watch import HostWatch
+        from tether.net.vital_signs import VitalSigns
 
         def on_time(event: TimeEvent) -> None:
             self._note_news()
@@ -176,11 +191,12 @@ class Witness:
         self._watch = watch = HostWatch(
             Party.CLIENT,
             clock=self._clock,
-            clocks=clocks_of(os.environ),
+            clocks=self._clocks,
+            vitals=VitalSigns(None, group=Cgroup()),
             on_time=on_time,
             network=self._network,
         )
-        watch.start()
+        watch.start(self._first)
         self.surroundings.begin(watch)
         self._tasks.spawn(self._hand_in_estates(), "estates")
 
@@ -202,25 +218,32 @@ class Witness:
         left = await asyncio.to_thread(estates, self._directory, self._url, now)
         try:
             for estate in left:
-                item = await asyncio.to_thread(testament, estate, self._clock)
-                if not await self._server.hand_in(str(estate.run["instance_id"]), [item]):
-                    return
+                for journal_id, item in await asyncio.to_thread(testament, estate, self._clock):
+                    if not await self._server.hand_in(journal_id, [item]):
+                        return
                 await asyncio.to_thread(estate.settled)
         finally:
             for estate in left:
                 estate.close()
 
 
-def testament(estate: Estate, clock: Clock) -> Ended:
-    """What to tell the server of a process that is gone."""
-    if estate.end is not None:
-        return msgspec.convert(estate.end, Ended)
-    facts = [*(from_record(record) for record in estate.facts), _death(estate, clock)]
-    return Ended(
-        connection_id=str(estate.run["connection_id"]),
-        at=estate.last_alive_at,
-        facts=records_of(tuple(facts)),
+def testament(estate: Estate, clock: Clock) -> list[tuple[str, Ended]]:
+    """What to tell the server of a process that is gone, each under the name of its journal: of its
+    tunnel, of the control links whose ends it could not tell, and of the one that died with it."""
+    from tether.cli.link_ends import Standing
+
+    instance_id, connection_id = str(estate.run["instance_id"]), str(estate.run["connection_id"])
+    lost = [
+        (id, msgspec.convert(end, Ended)) for id, end in estate.links.items() if end != Standing.UP
+    ]
+    if estate.end is not None:  # it left in order: a link that was up has heard its goodbye
+        return [(instance_id, msgspec.convert(estate.end, Ended)), *lost]
+    facts = records_of(
+        (*(from_record(record) for record in estate.facts), _death(estate, clock)),
     )
+    died_with_it = [connection_id, *(id for id, end in estate.links.items() if end == Standing.UP)]
+    ends = [Ended(connection_id=id, at=estate.last_alive_at, facts=facts) for id in died_with_it]
+    return [(instance_id, ends[0]), *((end.connection_id, end) for end in ends[1:]), *lost]
 
 
 def _death(estate: Estate, clock: Clock) -> ev.PreviousRunDied:

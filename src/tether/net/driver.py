@@ -167,6 +167,17 @@ class LinkDriver:
         """The peer broke the protocol."""
         self._perform(self.link.violated(what, self._clock.now()))
 
+    def failed(self, wrong: Exception) -> None:
+        """We failed ourselves, by a bug of ours: say so, and leave."""
+        what = f"{type(wrong).__name__}: {wrong}"[:200]
+        failure = ev.InternalFailure(
+            vantage=self._vantage, at=self._clock.now().wall, party=self.link.me, what=what
+        )
+        code = f"{self.link.me}.internal_error"
+        if gone := exhausted(wrong, party=self.link.me, at=self._clock.now().wall):
+            self.cell.note(gone)
+        self.leave_because(failure, cause=code if code in CATALOGUE else "")
+
     def cut(self, fact: Evidence, *context: Evidence) -> None:
         """The stream is of no more use, because of `fact`."""
         self._perform(self.link.cut(fact, *context))
@@ -264,7 +275,7 @@ class LinkDriver:
             _log.error(
                 "a handler failed: link %s to %s", self.link.me, self.link.peer, exc_info=wrong
             )
-            self._failed(wrong)
+            self.failed(wrong)
         elif self.link.state is State.OPEN:  # a peer that is being left may rave on
             self.violated(str(wrong))
 
@@ -305,16 +316,6 @@ class LinkDriver:
                     limit=OVERFLOW,
                 )
             )
-
-    def _failed(self, wrong: Exception) -> None:
-        what = f"{type(wrong).__name__}: {wrong}"[:200]
-        failure = ev.InternalFailure(
-            vantage=self._vantage, at=self._clock.now().wall, party=self.link.me, what=what
-        )
-        code = f"{self.link.me}.internal_error"
-        if gone := exhausted(wrong, party=self.link.me, at=self._clock.now().wall):
-            self.cell.note(gone)
-        self.leave_because(failure, cause=code if code in CATALOGUE else "")
 
     def _lost(self, lost: StreamLost) -> None:
         self._stream_lost = True
