@@ -153,6 +153,22 @@ def duplicates(lines: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted({connection for (connection, _, _), count in ends.items() if count > 1})
 
 
+def came_and_left(row: Row, links: Mapping[str, str]) -> bool:
+    """Of a client's link that was made after the fault: whether it is no disconnect that it ended.
+
+    It is none where its program left it in order, and for good: it had come to report, or was a command
+    of ours. A program that leaves a link and makes another one lives, and has lost that link.
+
+    Args:
+        row: the link's.
+        links: connection id -> run of the client, of all links that there were, the oldest first.
+    """
+    if row["connect_type"] != "client_to_server" or row["disconnect_cause"] != "client.closed":
+        return False
+    run = links.get(row["id"])
+    return run is None or [link for link, of in links.items() if of == run][-1] == row["id"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """All runs together."""

@@ -25,7 +25,7 @@ from tether_gauntlet.lab.cgroups import Cgroup
 from tether_gauntlet.lab.shell import wait_for
 from tether_gauntlet.lab.stack import Row
 from tether_gauntlet.scenario import Scenario
-from tether_gauntlet.scoring import duplicates, settled
+from tether_gauntlet.scoring import came_and_left, duplicates, settled
 from tether_gauntlet.twin import Sshd
 
 POLL_S = 0.2
@@ -158,8 +158,10 @@ class Stage:
         host: str = "client",
         command: str = "",
         env: Mapping[str, str] | None = None,
+        cgroup: Cgroup | None = None,
     ) -> Session:
-        """Open a session and wait until it answers. Without a `command` it is a shell on pipes."""
+        """Open a session and wait until it answers. Without a `command` it is a shell on pipes.
+        Its `ssh` and ProxyCommand are in the control group `cgroup`."""
         before = self.stack.ids()
         started = self.stack.start_ssh(
             *([command] if command else ["sh"]),
@@ -167,6 +169,7 @@ class Stage:
             host=host,
             name=f"ssh{len(self.sessions)}",
             env=env,
+            cgroup=cgroup,
         )
         row = self.stack.wait_row(
             before,
@@ -290,13 +293,23 @@ class Stage:
 
     def ended(self) -> list[Row]:
         """The rows that the log has ended since the fault."""
-        return [
+        rows = [
             row
             for row in self.stack.connections()
-            if row["disconnected_at"]
-            and row["id"] not in self._closed_before
-            and (row["id"] in self._before or not _came_and_left(row))
+            if row["disconnected_at"] and row["id"] not in self._closed_before
         ]
+        if all(row["id"] in self._before for row in rows):
+            return rows
+        links = self._client_links()
+        return [row for row in rows if row["id"] in self._before or not came_and_left(row, links)]
+
+    def _client_links(self) -> dict[str, str]:
+        """Connection id -> run of the client, of all links that the server welcomed, oldest first."""
+        return {
+            line["connection_id"]: line["instance_id"]
+            for line in self.stack.server.events("control link connected", all_runs=True)
+            if line.get("role") == "client"
+        }
 
     def explain(self, row: Row) -> Row:
         """Everything that the log has about a row."""
@@ -361,11 +374,3 @@ def children(pid: int) -> list[int]:
         for child in map(int, file.read().split()):
             found = [*children(child), child, *found]
     return found
-
-
-def _came_and_left(row: Row) -> bool:
-    """Of a link made after the fault: that its client left it in order (it came to report) is no
-    disconnect. Any other end of it is one."""
-    return bool(
-        row["connect_type"] == "client_to_server" and row["disconnect_cause"] == "client.closed"
-    )

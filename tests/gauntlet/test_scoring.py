@@ -10,6 +10,7 @@ from tether_gauntlet.scenario import Scenario, Truth
 from tether_gauntlet.scoring import (
     Match,
     Outcome,
+    came_and_left,
     duplicates,
     judge,
     percentile,
@@ -189,3 +190,31 @@ def test_percentiles_are_values_that_were_seen() -> None:
     values = [1.0, 2.0, 3.0, 4.0]
     assert [percentile(values, share) for share in (0.5, 0.95, 1.0)] == [2.0, 4.0, 4.0]
     assert percentile([], 0.5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "links", "excused"),
+    [
+        ({}, {"before": "one", "c": "one"}, True),
+        ({}, {"before": "one", "c": "two"}, True),
+        ({}, {}, True),
+        ({}, {"before": "one", "c": "one", "after": "two"}, True),
+        ({}, {"before": "one", "c": "one", "after": "one"}, False),
+        ({"disconnect_cause": "client.vanished"}, {"c": "one"}, False),
+        ({"connect_type": "agent_to_client"}, {}, False),
+    ],
+    ids=[
+        "the client came back to report",
+        "a command of the harness's own",
+        "a link that was never welcomed",
+        "and another client came later",
+        "a client that left and came again",
+        "any other end",
+        "a session",
+    ],
+)
+def test_a_link_that_began_after_the_fault_is_excused_only_if_its_client_left_for_good(
+    changes: dict[str, Any], links: dict[str, str], excused: bool
+) -> None:
+    link = row(connect_type="client_to_server", disconnect_cause="client.closed") | changes
+    assert came_and_left(link, links) is excused
