@@ -29,12 +29,6 @@ SRC = Path(tether.__file__).parent
 TESTS = Path(__file__).resolve().parent.parent
 
 CAUSES_WITHOUT_TEST: set[str] = {
-    "client.frozen",
-    "client.host_rebooted",
-    "client.internal_error",
-    "client.oom_killed",
-    "client.starved",
-    "client.unresponsive",
     "relay.unreachable",
     "relay.unresponsive",
 }

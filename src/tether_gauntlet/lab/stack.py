@@ -231,10 +231,11 @@ class LabStack:
         terminal: bool = False,
         name: str = "ssh",
         env: Mapping[str, str] | None = None,
+        cgroup: Cgroup | None = None,
     ) -> Program:
         """Start the stock `ssh`: a shell on a terminal, or a command on pipes."""
         argv = self.ssh_argv(*options, f"{workspace}.tether", *command, host=host)
-        return self.lab[host].start(name, argv, terminal=terminal, env=env)
+        return self.lab[host].start(name, argv, terminal=terminal, env=env, cgroup=cgroup)
 
     # -- the record --------------------------------------------------------------------
 
