@@ -264,12 +264,33 @@ def test_who_answered_the_next_dial(stage: DialStage, status: int, expected: str
         (stall(AGENT, 45.0, waited_s=44.0), "agent.starved"),
         (stall(AGENT, 45.0, throttled_s=40.0), "agent.starved"),
         (stall(AGENT, 45.0, cpu_s=44.0), "agent.unresponsive"),
-        (stall(AGENT, 45.0), "agent.frozen"),
+        (stall(AGENT, 45.0, cpu_s=44.0, waited_s=0.5), "agent.unresponsive"),
+        (stall(AGENT, 45.0, cpu_s=0.1, waited_s=0.2), "agent.frozen"),
+        (stall(AGENT, 45.0, cpu_s=0.1), "agent.unresponsive"),
+        (stall(AGENT, 45.0), "agent.unresponsive"),
         (stall(AGENT, 4.9, waited_s=4.8), "agent.unreachable"),
     ],
 )
 def test_an_agent_that_stood_still(stalled: ev.LoopStalled, expected: str) -> None:
     assert cause(S2A, AGENT_SILENT, stalled) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "party", "told", "untold"),
+    [
+        (S2A, AGENT, "agent.frozen", "agent.unresponsive"),
+        (A2C, CLIENT, "client.frozen", "client.unresponsive"),
+        (C2S, SERVER, "server.unresponsive", "server.unresponsive"),
+    ],
+)
+def test_a_party_is_called_frozen_surely_only_by_its_kernels_account(
+    kind: ConnectType, party: Party, told: str, untold: str
+) -> None:
+    silent = stream(RELAY, party, StreamEnd.SILENT)
+    sure = verdict(kind, silent, stall(party, 45.0, cpu_s=0.1, waited_s=0.2))
+    unsure = verdict(kind, silent, stall(party, 45.0))
+    assert (sure.disconnect.cause, sure.confidence) == (told, Confidence.HIGH)
+    assert (unsure.disconnect.cause, unsure.confidence) == (untold, Confidence.MEDIUM)
 
 
 def test_memory_and_cpu_pressure() -> None:
@@ -354,6 +375,7 @@ def test_a_clock_step_explains_nothing() -> None:
         ({"upgraded": True, "signal": 9, "last_alive_at": -60.0}, "agent.killed", "signal:9"),
         ({"upgraded": True, "signal": 9}, "agent.killed", "signal:9"),
         ({"upgraded": True, "signal": 11, "last_alive_at": 1.0}, "agent.crashed", "signal:11"),
+        ({"signal": 9}, "agent.killed", "signal:9"),
         ({"host_rebooted": True, "oom_kills": 3}, "agent.host_rebooted", ""),
         ({"container_changed": True, "upgraded": True}, "agent.container_replaced", ""),
     ],
@@ -381,6 +403,38 @@ def test_a_server_that_was_told_to_stop_and_did_not_live_to_do_so_in_order(
     )
     told = verdict(S2A, stream(AGENT, SERVER, StreamEnd.EOF), asked, died(SERVER, **found))
     assert (told.disconnect.cause, told.disconnect.actor) == (expected, actor)
+
+
+@pytest.mark.parametrize(
+    ("found", "confidence"),
+    [
+        ({"signal": 9}, Confidence.MEDIUM),
+        ({}, Confidence.MEDIUM),
+        ({"exit_status": 1}, Confidence.HIGH),
+        ({"signal": 11}, Confidence.HIGH),
+    ],
+)
+def test_a_server_surely_crashed_only_where_it_was_not_killed_from_outside(
+    found: dict[str, object], confidence: Confidence
+) -> None:
+    told = verdict(S2A, stream(AGENT, SERVER, StreamEnd.EOF), died(SERVER, **found))
+    assert (told.disconnect.cause, told.confidence) == ("server.crashed", confidence)
+
+
+@pytest.mark.parametrize(
+    ("found", "confidence"),
+    [
+        ({"signal": 9}, Confidence.MEDIUM),
+        ({"signal": 9, "oom_kills": 0}, Confidence.HIGH),
+        ({"signal": 9, "sender": "pid 7 uid 1000"}, Confidence.HIGH),
+        ({"signal": 15}, Confidence.HIGH),
+    ],
+)
+def test_a_sigkill_is_surely_somebodys_only_where_the_kernels_own_are_counted(
+    found: dict[str, object], confidence: Confidence
+) -> None:
+    told = verdict(A2C, stream(RELAY, AGENT, StreamEnd.EOF), died(AGENT, **found))
+    assert (told.disconnect.cause, told.confidence) == ("agent.killed", confidence)
 
 
 def test_a_users_process_killed_for_memory_is_not_the_agent() -> None:

@@ -69,7 +69,7 @@ def counters(
 
 
 def stalled(
-    party: Party, *, cpu_s: float = 0.0, waited_s: float = 0.0, gap_s: float = 45.0
+    party: Party, *, cpu_s: float | None = 0.0, waited_s: float | None = 0.0, gap_s: float = 45.0
 ) -> ev.LoopStalled:
     return ev.LoopStalled(
         vantage=Vantage(str(party)),

@@ -60,14 +60,32 @@ def busy(party: Party) -> Test:
     )
 
 
+def _accounted(fact: ev.LoopStalled) -> bool:
+    return fact.cpu_s is not None and fact.waited_s is not None
+
+
 def frozen(party: Party) -> Test:
-    """The party's process neither ran nor wanted to for a long gap, on a machine that was awake."""
+    """The party's process neither ran nor wanted to for a long gap, on a machine that was awake, by its
+    kernel's account."""
     return has(
         ev.LoopStalled,
         f"party={party}, neither ran nor waited for most of {STALL_S:.0f} s or more",
         lambda fact: (
-            fact.party is party and fact.gap_s >= STALL_S and not _starved(fact) and not _busy(fact)
+            fact.party is party
+            and fact.gap_s >= STALL_S
+            and _accounted(fact)
+            and not _starved(fact)
+            and not _busy(fact)
         ),
+    )
+
+
+def stood_still(party: Party) -> Test:
+    """The party's process was away for a long gap, and its kernel keeps no account of such."""
+    return has(
+        ev.LoopStalled,
+        f"party={party}, gap_s>={STALL_S:.0f}, cpu_s or waited_s not told",
+        lambda fact: fact.party is party and fact.gap_s >= STALL_S and not _accounted(fact),
     )
 
 
@@ -181,11 +199,40 @@ RULES: tuple[Rule, ...] = (
         both(
             SESSION,
             SILENT,
-            either(starved(Party.RELAY), busy(Party.RELAY), frozen(Party.RELAY)),
+            either(
+                starved(Party.RELAY),
+                busy(Party.RELAY),
+                frozen(Party.RELAY),
+                stood_still(Party.RELAY),
+            ),
         ),
         "relay.unresponsive",
         Basis.INFERRED,
         "The relay's own loop did not turn while nothing was heard over it.",
+    ),
+    Rule(
+        "agent-stood-still",
+        both(SILENT, stood_still(Party.AGENT)),
+        "agent.unresponsive",
+        Basis.INFERRED,
+        "The agent's own loop did not turn while nothing was heard; why is not told.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "client-stood-still",
+        both(SILENT, stood_still(Party.CLIENT)),
+        "client.unresponsive",
+        Basis.INFERRED,
+        "The client's own loop did not turn while nothing was heard; why is not told.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "server-stood-still",
+        both(CONTROL, UNHEARD, stood_still(Party.SERVER)),
+        "server.unresponsive",
+        Basis.INFERRED,
+        "The server's own loop did not turn while the link fell silent; why is not told.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "agent-unresponsive",

@@ -7,7 +7,7 @@ connections it explains is for whoever hands it in to say.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import Test, both, either, has, saw
+from tether.attribution.case import Test, both, either, has, saw, word
 from tether.attribution.predicates import CONTROL, SESSION
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, OomVictim, Party
@@ -30,6 +30,16 @@ def _killed_for_memory(fact: ev.PreviousRunDied) -> bool:
     if fact.oom_named:
         return True
     return (fact.oom_kills or 0) > 0 and fact.signal in (0, SIGKILL) and not fact.sender
+
+
+def _by_whom_is_told(fact: ev.PreviousRunDied) -> bool:
+    """Whether a SIGKILL can be told from the kernel's own: by its sender or by the kernel's count."""
+    return fact.signal != SIGKILL or fact.oom_kills is not None or bool(fact.sender)
+
+
+def _from_outside(fact: ev.PreviousRunDied) -> bool:
+    """Whether it may have been killed for not having stopped in time, as far as its end itself tells."""
+    return fact.signal in (0, SIGKILL) and fact.exit_status is None
 
 
 def died(party: Party) -> Test:
@@ -85,10 +95,28 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-killed",
-        saw(ev.PreviousRunDied, party=Party.AGENT, signal=DELIBERATE),
+        has(
+            ev.PreviousRunDied,
+            f"party=agent, signal={word(DELIBERATE)}; if 9, its sender or the kernel's count is told",
+            lambda fact: (
+                fact.party is Party.AGENT and fact.signal in DELIBERATE and _by_whom_is_told(fact)
+            ),
+        ),
         "agent.killed",
         Basis.OBSERVED,
         "The agent's parent saw it end by a signal that somebody sends, and no memory ran out.",
+    ),
+    Rule(
+        "agent-sigkilled",
+        has(
+            ev.PreviousRunDied,
+            "party=agent, signal=9, neither its sender nor the kernel's count of kills is told",
+            lambda fact: fact.party is Party.AGENT and not _by_whom_is_told(fact),
+        ),
+        "agent.killed",
+        Basis.INFERRED,
+        "The agent's parent saw it end by SIGKILL; whether memory had run out is not told.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "agent-post-mortem",
@@ -123,11 +151,33 @@ RULES: tuple[Rule, ...] = (
         "The server had been told to stop, and was killed before it had left everybody.",
     ),
     Rule(
+        "server-cut-short",
+        both(
+            CONTROL,
+            has(
+                ev.PreviousRunDied,
+                "party=server, ended by SIGKILL or not told how",
+                lambda fact: fact.party is Party.SERVER and _from_outside(fact),
+            ),
+        ),
+        "server.crashed",
+        Basis.INFERRED,
+        "The server's next run found no clean stop, and nobody tells that it had been told to stop.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
         "server-post-mortem",
-        both(CONTROL, died(Party.SERVER)),
+        both(
+            CONTROL,
+            has(
+                ev.PreviousRunDied,
+                "party=server, ended by itself: another signal or an exit status",
+                lambda fact: fact.party is Party.SERVER and not _from_outside(fact),
+            ),
+        ),
         "server.crashed",
         Basis.OBSERVED,
-        "The server's next run found no clean stop.",
+        "The server's next run found no clean stop, and how the last one had failed.",
     ),
     Rule(
         "relay-post-mortem",
