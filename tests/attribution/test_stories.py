@@ -341,6 +341,32 @@ def test_only_the_server_is_cut_off_where_others_answer(answered: int, expected:
     assert cause(S2A, AGENT_SILENT, SERVER_TIMED_OUT, others) == expected
 
 
+def test_a_relay_that_nobody_hears_is_cut_off() -> None:
+    agent_lost_it = stream(AGENT, RELAY, StreamEnd.TIMED_OUT)
+    gave_up = stream(CLIENT, AGENT, StreamEnd.SILENT, silence_s=7.9)
+    unheard = tcp(CLIENT, RELAY, 7_888, retransmits=5, unacked=1)
+    at_the_relay = (
+        tcp(RELAY, CLIENT, 28_388, probes=16),
+        stream(RELAY, CLIENT, StreamEnd.TIMED_OUT),
+    )
+    assert cause(A2C, agent_lost_it, gave_up, unheard, *at_the_relay) == "relay.unreachable"
+    assert cause(A2C, agent_lost_it, gave_up, unheard) == "relay.unreachable"
+    still_heard = tcp(CLIENT, RELAY, 1_900)
+    assert cause(A2C, agent_lost_it, gave_up, still_heard) != "relay.unreachable"
+    assert cause(A2C, gave_up, unheard) != "relay.unreachable"
+    assert cause(A2C, agent_lost_it, unheard) == "relay.unreachable", "by the agent's stream alone"
+
+
+def test_who_gives_up_first_has_fresher_counters_and_heard_no_more() -> None:
+    gave_up = stream(AGENT, SERVER, StreamEnd.SILENT, silence_s=6.0)
+    timed_out = stream(SERVER, AGENT, StreamEnd.TIMED_OUT)
+    late = tcp(SERVER, AGENT, 28_000, retransmits=9, unacked=1)
+    deaf = tcp(AGENT, SERVER, 6_000, retransmits=4, unacked=1)
+    hearing = tcp(AGENT, SERVER, 2_500, retransmits=4, unacked=1)
+    assert cause(S2A, gave_up, timed_out, late, deaf) == "network.path_lost"
+    assert cause(S2A, gave_up, timed_out, late, hearing) == "network.agent_upload_lost"
+
+
 def test_standing_still_never_explains_an_end_in_order() -> None:
     bye = ev.GoodbyeSaid(vantage=Vantage.AGENT, at=9.0, by=AGENT, cause="agent.shutdown")
     assert cause(S2A, bye, stall(AGENT, 45.0)) == "agent.shutdown"

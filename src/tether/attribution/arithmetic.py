@@ -13,7 +13,7 @@ from itertools import permutations
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case, Test
 from tether.attribution.predicates import HARD, SOFT
-from tether.attribution.vocabulary import Party, StreamEnd
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 
 LIVELY_ACK_MS = 20_000
 """A peer's kernel that acknowledged within this time is alive (agent keepalive 15 s + 5 s probe)."""
@@ -76,6 +76,25 @@ def _fresher(one: ev.TcpCounters, other: ev.TcpCounters) -> bool:
     return mine + STALE_MS <= theirs and mine <= FRESHER * theirs
 
 
+def _longest_silence_ms(case: Case, counters: ev.TcpCounters) -> float:
+    """For how long the observer of these counters had heard nothing when it gave up; 0: not told."""
+    return 1000 * max(
+        (
+            ended.silence_s or 0.0
+            for ended in case.all(ev.StreamEnded)
+            if ended.vantage is counters.vantage
+        ),
+        default=0.0,
+    )
+
+
+def _hears(case: Case, counters: ev.TcpCounters) -> bool:
+    """Whether something still came in on the stream while its observer waited in vain: who gives up
+    first has the fresher counters, though it heard as little as the other end."""
+    silence_ms = _longest_silence_ms(case, counters)
+    return not silence_ms or counters.last_ack_recv_ms < FRESHER * silence_ms
+
+
 def one_way(party: Party, *, sending: bool) -> Test:
     """What `party` sent (or was sent) no longer arrived, while the other direction still did."""
 
@@ -84,7 +103,9 @@ def one_way(party: Party, *, sending: bool) -> Test:
             dead = sender if sending else receiver
             if not _is(dead.vantage, party) or not _gave_up(case, receiver):
                 continue
-            if _fresher(sender, receiver) and (sender.retransmits or sender.unacked):
+            if not (sender.retransmits or sender.unacked):
+                continue
+            if _hears(case, sender) and _fresher(sender, receiver):
                 return True
         return False
 
@@ -139,6 +160,23 @@ def no_egress(party: Party) -> Test:
         f"the {party}'s kernel could not send (pmtu under {NO_ROUTE_PMTU}, no retransmission)",
         [ev.TcpCounters],
     )
+
+
+def _unheard_relay(case: Case) -> bool:
+    return any(
+        counters.vantage is Vantage.CLIENT
+        and counters.peer is Party.RELAY
+        and _longest_silence_ms(case, counters) > 0
+        and not _hears(case, counters)
+        for counters in case.all(ev.TcpCounters)
+    )
+
+
+unheard_relay = Test(
+    _unheard_relay,
+    "not even the relay's kernel was heard by the client while it waited",
+    [ev.TcpCounters, ev.StreamEnded],
+)
 
 
 def lively(party: Party) -> Test:

@@ -166,6 +166,14 @@ EXAMPLES: tuple[Case, ...] = (
             ),
         ),
     ),
+    Case(
+        A2C,
+        (
+            ended(Party.RELAY, StreamEnd.TIMED_OUT, Vantage.AGENT),
+            ended(Party.AGENT, StreamEnd.SILENT, Vantage.CLIENT, silence_s=8.0),
+            counters(Vantage.CLIENT, Party.RELAY, acked_ms=8_000, retransmits=5, unacked=1),
+        ),
+    ),
     Case(S2A, (_AGENT_SILENT, _SERVER_SILENT)),
     Case(
         A2C,

@@ -17,6 +17,7 @@ from tether.attribution.arithmetic import (
     one_reset_one_silent,
     one_way,
     reset_while_well,
+    unheard_relay,
     well_known_idle,
 )
 from tether.attribution.case import Test, both, either, has, saw
@@ -250,6 +251,18 @@ RULES: tuple[Rule, ...] = (
         "server.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the server, while tunnels that do not pass it went on.",
+    ),
+    Rule(
+        "relay-cut-off",
+        both(
+            SESSION,
+            saw(ev.StreamEnded, vantage=Vantage.AGENT, peer=Party.RELAY, how=SOFT),
+            unheard_relay,
+        ),
+        "relay.unreachable",
+        Basis.INFERRED,
+        "Neither the agent nor the client, each on its own way, heard anything from the relay.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "path-lost",
