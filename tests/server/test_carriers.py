@@ -232,3 +232,20 @@ async def test_a_flood_of_requests_is_refused_and_the_tunnel_goes_on(tmp_path: P
         assert len(granted) <= carriers.BURST + 2
         await tunnel.client.send(b"on")
         assert await asyncio.wait_for(tunnel.agent.recv(), PATIENT) == b"on"
+
+
+async def test_a_carrier_that_was_offered_to_an_agent_just_lost_is_declined_at_once(
+    tmp_path: Path,
+) -> None:
+    """Nobody else would decline it, and the client would wait at the relay for 15 s."""
+    async with running(tmp_path) as live:
+        client, agent, tunnel, _ = await tunnel_of(live)
+        ask(client, tunnel.connection_id)
+        grant, _ = await client.expect(CarrierGrant), await agent.expect(CarrierOffer)
+        tasks = Tasks("test")
+        dialling = tasks.spawn(dial_relay(grant.relay_url, grant.ticket), "dial")
+        await agent.vanish()
+        with pytest.raises(DialFailed, match="agent's connection to the server was lost"):
+            await asyncio.wait_for(dialling, PATIENT)
+        await tunnel.client.send(b"the joined one goes on")
+        assert await asyncio.wait_for(tunnel.agent.recv(), PATIENT) == b"the joined one goes on"

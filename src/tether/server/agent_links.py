@@ -30,7 +30,7 @@ from tether.protocol.messages import (
     Unsupported,
     WorkspaceStart,
 )
-from tether.protocol.relay_pairing import CarrierId
+from tether.protocol.relay_pairing import PAIRING_WAIT_S, CarrierId
 from tether.server.agent_version import is_older
 from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry
@@ -84,7 +84,7 @@ class AgentLink(ControlLink):
         super().__init__(opening, connection_id, driver)
         self.workspace_id, self.workspace = workspace.workspace_id, workspace.name
         self.hostname = opening.hello.hostname
-        self._offers: dict[CarrierId, None] = {}
+        self._offers: dict[CarrierId, float] = {}
 
     def offer(self, offer: TunnelOffer) -> None:
         """Tell the agent that a client wants it."""
@@ -98,12 +98,18 @@ class AgentLink(ControlLink):
 
     def withdraw(self, carrier: CarrierId) -> bool:
         """Forget an offer; False if there was none."""
-        return self._offers.pop(carrier, self) is not self
+        return self._offers.pop(carrier, None) is not None
+
+    def fresh_offers(self) -> list[CarrierId]:
+        """Carriers that were offered just now: of a link that is over, the agent may never have heard
+        of them, and nobody else can decline them."""
+        since = asyncio.get_running_loop().time() - PAIRING_WAIT_S
+        return [carrier for carrier, at in self._offers.items() if at > since]
 
     def _note(self, carrier: CarrierId) -> None:
         while len(self._offers) >= MAX_OFFERS:
             del self._offers[next(iter(self._offers))]
-        self._offers[carrier] = None
+        self._offers[carrier] = asyncio.get_running_loop().time()
 
 
 class AgentLinks:
@@ -348,6 +354,8 @@ class AgentLinks:
     async def _left(self, link: AgentLink) -> None:
         if self._current.get(link.workspace_id) is link:
             del self._current[link.workspace_id]
+        for carrier in link.fresh_offers():
+            self._decline(carrier, "the agent's connection to the server was lost: try again")
         if all(other.journal_id != link.journal_id for other in self._all):
             self._presence.agent_gone(link.journal_id, silent=_fell_silent(link))
         try:
