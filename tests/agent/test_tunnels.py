@@ -20,7 +20,7 @@ from tether.agent.sshd import SshServer, SshSettings
 from tether.agent.tunnels import EndOrder, Tunnels
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock
 from tether.net.direct import DirectStream
 from tether.net.streams import DialFailed, MessageStream
@@ -38,6 +38,7 @@ from tether.protocol.messages import (
     TunnelOffer,
 )
 from tether.protocol.path_records import PathRecord
+from tether.protocol.relaying import PeerGone, encode_word
 
 pytestmark = pytest.mark.anyio
 
@@ -439,6 +440,26 @@ async def test_who_may_not_join_is_told_so_and_disturbs_nobody(
         left = await here.come(attach)
         assert parse_carrier_frame(await left.recv()) == Refusal(code=code)
         assert await here.causes() == {"t1": ""}
+
+
+async def test_a_client_that_the_server_has_lost_too_is_not_waited_for(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        for name in ("t1", "t2", "t3"):
+            await here.served(name)
+        ended = asyncio.Event()
+        tunnels = {name: here.tunnels._taken[name] for name in ("t1", "t3")}
+        for name, how in (("t1", StreamEnd.EOF), ("t3", StreamEnd.SILENT)):
+            tunnels[name].stream.listen(lambda event: ended.set())
+            word = PeerGone(how=str(how))
+            here.first[name].right.sends.put(encode_word(word))
+            await ended.wait()
+            ended.clear()
+        here.tunnels.client_lost(["t1", "t2", "t3", "t9"])
+        task = tunnels["t1"].task
+        assert task is not None
+        await asyncio.wait({task}, timeout=10.0)
+        # the second one's carrier lives, and the third one's client may only sleep
+        assert await here.causes() == {"t1": "client.vanished", "t2": "", "t3": ""}
 
 
 @pytest.mark.parametrize(("region", "told"), [("eu", (2, 1)), ("embedded", (0, 0))])

@@ -25,10 +25,10 @@ from tether.protocol.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.carrier_state import ATTACH_S
+from tether.protocol.carrier_state import ATTACH_S, MAX_CARRIERS
 from tether.protocol.detached import Waits
 from tether.protocol.numbered import ACK_BYTES, ACK_S, FRAME_COST, WINDOW
-from tether.protocol.tunnel import MAX_CARRIERS, MAX_FRAME, Tunnel
+from tether.protocol.tunnel import MAX_FRAME, Tunnel
 from tether.protocol.tunnel_events import (
     Answered,
     CarrierLost,
@@ -477,6 +477,22 @@ def test_the_waits_are_settings() -> None:
     pair.cut(1, StreamEnd.SILENT)
     pair.wait(10.0)
     assert pair.agent.machine.over and pair.client.machine.over
+
+
+@pytest.mark.parametrize(
+    ("how", "over"), [(StreamEnd.EOF, True), (StreamEnd.RESET, True), (StreamEnd.SILENT, False)]
+)
+def test_a_peer_that_the_server_has_lost_too_is_waited_for_only_if_it_may_sleep(
+    how: StreamEnd, over: bool
+) -> None:
+    pair = Pair().joined()
+    pair.perform(pair.agent, pair.agent.machine.peer_is_gone())
+    assert not pair.agent.machine.over, "its carrier lives"
+    pair.cut(1, how, ends=(pair.agent,))
+    pair.perform(pair.agent, pair.agent.machine.peer_is_gone())
+    assert pair.agent.machine.over is over
+    assert pair.agent.saw(GaveUp) == [GaveUp(stream_end(Party.CLIENT, how))] * over
+    assert pair.agent.machine.peer_is_gone() == []
 
 
 def test_while_another_carrier_is_up_the_tunnel_waits_for_it_to_be_used() -> None:

@@ -21,11 +21,11 @@ from tether.protocol.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
+from tether.protocol.carrier_state import MAX_CARRIERS
 from tether.protocol.detached import Waits
 from tether.protocol.message import Garbage
 from tether.protocol.messages import MAX_TUNNEL_FRAME
 from tether.protocol.numbered import FRAME_COST
-from tether.protocol.tunnel import MAX_CARRIERS
 from tether.protocol.tunnel_events import GaveUp, PeerLeft
 
 sides = st.integers(0, 1)

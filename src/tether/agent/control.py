@@ -32,6 +32,7 @@ from tether.protocol.instant import Instant
 from tether.protocol.link import Link, records_of
 from tether.protocol.messages import (
     CarrierOffer,
+    ClientLost,
     EndConnections,
     Ended,
     Goodbye,
@@ -63,7 +64,7 @@ _log = get_logger("control")
 
 Dial = Callable[[], Awaitable[MessageStream]]
 ServerCommand: TypeAlias = (
-    TunnelOffer | CarrierOffer | WorkspaceStop | WorkspaceStart | EndConnections
+    TunnelOffer | CarrierOffer | ClientLost | WorkspaceStop | WorkspaceStart | EndConnections
 )
 
 
@@ -316,6 +317,7 @@ class Control:
             case (
                 TunnelOffer()
                 | CarrierOffer()
+                | ClientLost()
                 | WorkspaceStop()
                 | WorkspaceStart()
                 | EndConnections()

@@ -33,6 +33,7 @@ from tether.net.tasks import Tasks
 from tether.protocol.messages import (
     PROTOCOL,
     CarrierOffer,
+    ClientLost,
     EndConnections,
     Hello,
     TunnelOffer,
@@ -193,6 +194,8 @@ class Supervisor:
                 self._tunnels.carrier_offered(command, self._control.send)
             case EndConnections(connection_ids=ids):
                 self._tunnels.end(ids, self._ordered(command))
+            case ClientLost(connection_ids=ids):
+                self._tunnels.client_lost(ids)
             case WorkspaceStop():
                 self._workspace_stops(command)
             case WorkspaceStart(actor=actor):

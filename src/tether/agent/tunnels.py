@@ -194,6 +194,11 @@ class Tunnels:
             if not self._taken[connection_id].joining:
                 self._end_served(self._taken[connection_id], order)
 
+    def client_lost(self, connection_ids: Iterable[str]) -> None:
+        """The server, too, has lost the client of these: its process is gone where our end saw so."""
+        for connection_id in self.ids & set(connection_ids):
+            self._taken[connection_id].stream.peer_is_gone()
+
     async def close(self, timeout: float) -> None:
         """Wait for every tunnel that was told to `end`, at most `timeout` seconds; then drop what
         is left of them. Every one that was opened has its end posted when this returns."""
@@ -208,7 +213,8 @@ class Tunnels:
 
     async def ask_clients(self) -> tuple[int, int]:
         """Ask the clients of all tunnels whose way does not lead through the server: how many were
-        asked, and how many answered at once."""
+        asked, and how many answered at once. Takes `ANSWER_S` in any case, in which a way that has
+        healed brings the link back, too: answers of such a moment say nothing of its loss."""
         asked = {}
         for taking in self._taken.values():
             stream = taking.stream

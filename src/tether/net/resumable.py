@@ -100,11 +100,6 @@ class ResumableStream:
         return self._machine.in_use
 
     @property
-    def detached_at(self) -> float | None:
-        """Since when (monotonic seconds) no carrier is in use, after one was."""
-        return self._machine.detached_at
-
-    @property
     def unacked_bytes(self) -> int:
         """Bytes that the peer has not acknowledged."""
         return self._machine.unacked_bytes
@@ -194,6 +189,10 @@ class ResumableStream:
         self._machine.ping(number, self._clock.now())
         if (leg := self._legs.get(number)) is not None:
             leg.flush()
+
+    def peer_is_gone(self) -> None:
+        """The server knows no more of the other end either: it is not waited for any longer."""
+        self._step(self._machine.peer_is_gone())
 
     # -- as a MessageStream ------------------------------------------------------------------
 

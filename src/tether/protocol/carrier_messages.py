@@ -136,3 +136,11 @@ class CarrierOffer(Message, frozen=True, kw_only=True):
     relay_url: str
     ticket: str
     region: str = ""
+
+
+class ClientLost(Message, frozen=True, kw_only=True):
+    """Server to agent: the control link of these tunnels' client ended at once and without a goodbye,
+    and the client, which dials anew within a second if it lives, has not come back. A tunnel whose
+    carriers ended in that way, too, is waited for no longer; to any other this says nothing."""
+
+    connection_ids: list[str]

@@ -21,6 +21,9 @@ from tether.protocol.carrier_frames import (
 from tether.protocol.frame_tags import FrameTags
 from tether.protocol.instant import Instant
 
+MAX_CARRIERS = 8
+"""Carriers at once."""
+
 ATTACH_S = 10.0
 """How long a carrier's opening may take."""
 

@@ -41,7 +41,8 @@ class WaitRow:
     example: Evidence
 
 
-def _peer_ended_at_once(fact: Evidence, peer: Party) -> bool:
+def ended_at_once(fact: Evidence, peer: Party) -> bool:
+    """Whether the peer's own stream ended, as it does when its process does."""
     ended = isinstance(fact, ev.StreamEnded) and fact.peer is peer and fact.how in _AT_ONCE
     return ended and not left_as_spoilt(fact)
 
@@ -59,7 +60,7 @@ def _relay_ended(fact: Evidence, peer: Party) -> bool:
 ROWS: tuple[WaitRow, ...] = (
     WaitRow(
         "peer-ended",
-        _peer_ended_at_once,
+        ended_at_once,
         lambda waits: min(waits.vanished_s, waits.policy_s),
         "a process or a middlebox",
         ev.StreamEnded(vantage=Vantage.RELAY, at=0.0, peer=Party.CLIENT, how=StreamEnd.EOF),

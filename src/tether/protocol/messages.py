@@ -18,6 +18,7 @@ from tether.protocol.carrier_messages import (
     CarrierGrant as CarrierGrant,
     CarrierOffer as CarrierOffer,
     CarrierRequest as CarrierRequest,
+    ClientLost as ClientLost,
     OfferDeclined as OfferDeclined,
     TunnelDenied as TunnelDenied,
     TunnelGrant as TunnelGrant,

@@ -44,8 +44,14 @@ from tether.protocol.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.carrier_state import SPOILT, SPOILT_CODE, CarrierState, SpoiltOnes
-from tether.protocol.detached import Waits, wait_s
+from tether.protocol.carrier_state import (
+    MAX_CARRIERS,
+    SPOILT,
+    SPOILT_CODE,
+    CarrierState,
+    SpoiltOnes,
+)
+from tether.protocol.detached import Waits, ended_at_once, wait_s
 from tether.protocol.frame_tags import TAG_BYTES
 from tether.protocol.instant import Instant
 from tether.protocol.messages import MAX_TUNNEL_FRAME, Garbage
@@ -67,9 +73,6 @@ from tether.protocol.tunnel_events import (
 
 MAX_FRAME = MAX_TUNNEL_FRAME - 17 - TAG_BYTES
 """Bytes of a frame of the layer above: with its head and tag it must fit a carrier's."""
-
-MAX_CARRIERS = 8
-"""Carriers at once."""
 
 
 class Tunnel:
@@ -304,10 +307,14 @@ class Tunnel:
         if self._give_up is not None and now.mono >= self._give_up[0]:
             return self._end(self._give_up[1], 1000, "not resumed in time")
         late = [n for n, c in self._carriers.items() if not c.up and now.mono >= c.late_at]
-        commands: list[Command] = []
-        for number in late:
-            commands += self._dismiss(number, Refusal(code=NOT_ATTACHED), "not attached in time")
-        return commands
+        refusal = Refusal(code=NOT_ATTACHED)
+        return [c for n in late for c in self._dismiss(n, refusal, "not attached in time")]
+
+    def peer_is_gone(self) -> list[Command]:
+        """The server has lost the peer, too: a wait that its streams' end has set is over now."""
+        if self._give_up is None or not ended_at_once(self._give_up[1], self.peer):
+            return []
+        return self._end(self._give_up[1], 1000, "the other end is gone")
 
     # -- attaching -----------------------------------------------------------------------
 

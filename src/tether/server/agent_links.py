@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Protocol
 
 from tether.attribution import evidence as ev
@@ -19,6 +19,7 @@ from tether.net.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.messages import (
     CarrierOffer,
+    ClientLost,
     EndConnections,
     Goodbye,
     Message,
@@ -175,6 +176,14 @@ class AgentLinks:
                         connection_ids=[row["connection_id"]], cause=cause, by_client=True
                     )
                 )
+
+    def clients_lost(self, tunnels: Mapping[str, str]) -> None:
+        """Tell agents that the client of these tunnels (and of which workspaces they are) is lost."""
+        for workspace_id in sorted(set(tunnels.values())):
+            link = self._current.get(workspace_id)
+            if link is not None:
+                its = [tunnel for tunnel, of in tunnels.items() if of == workspace_id]
+                link.driver.send(ClientLost(connection_ids=its))
 
     def send_map(self) -> None:
         """Tell every agent of the DERP map, where it changed for them."""

@@ -116,7 +116,7 @@ class ClientLinks:
         self._lines, self._directory, self._agents = lines, directory, agents
         self._ca, self._regions = ca, regions
         self._carriers, self._resume_s, self._coordination = carriers, resume_s, coordination
-        self._runs = ClientRuns(lines.clock, lines.log.client_returned)
+        self._runs = ClientRuns(lines.clock, lines.log.client_returned, agents.clients_lost)
         self._all: set[ClientLink] = set()
         self._waiting: dict[ClientLink, dict[str, float]] = {}
         self.refusing = False
@@ -278,6 +278,7 @@ class ClientLinks:
         )
         self._waiting[link][connection_id] = self._lines.clock.now().mono
         await self._lines.log.grant(new)
+        self._runs.granted(link.user, link.instance_id, connection_id, new.workspace_id or "")
         if self._agents.current(wanted.workspace.workspace_id) is not agent:
             raise Denied("agent_not_connected", await self._why_absent(wanted.workspace))
         tunnel_key = _tunnel_key()

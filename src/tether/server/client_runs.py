@@ -1,24 +1,32 @@
 """Which runs of clients are here: a run that dials anew explains how its link before that ended.
 
 Law: a client has one control link at a time, so what is left of an older one of the same run is dead,
-whatever its stream looks like; it is asked once more, and cut. Bounded: of runs that left, the last are
-remembered. Only a run's own user can come back as it.
+whatever its stream looks like; it is asked once more, and cut. A run whose link was ended by its kernel
+or a middlebox, and that does not come back within seconds, is lost: the agents of its tunnels are told,
+which know whether the tunnels' own streams ended in that way, too. Bounded: of runs that left, the last
+are remembered, and of each the last tunnels. Only a run's own user can come back as it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
+from tether.protocol.detached import ended_at_once
 
 MOST = 4096
 ANSWER_S = 1.0
 """How long what is left of an older link may take to say how it is: a reset tells more than we can."""
+
+LOST_S = 5.0
+"""How long a run that lives may take to dial anew: it tries at once, and five times by then."""
+
+MOST_TUNNELS = 64
 
 RETURN_S = 600.0
 """A return after more than this says nothing of the end before it."""
@@ -30,16 +38,22 @@ class _Run:
     client_ip: str
     driver: LinkDriver
     ended_at: float | None = None
+    tunnels: dict[str, str] = field(default_factory=dict)
+    """Connection ids and their workspaces'."""
 
 
 class ClientRuns:
     """See the module's law. `here` for each welcomed link, `gone` when its row is closed."""
 
     def __init__(
-        self, clock: Clock, judge_again: Callable[[str, ev.PeerReturned], Awaitable[None]]
+        self,
+        clock: Clock,
+        judge_again: Callable[[str, ev.PeerReturned], Awaitable[None]],
+        lost: Callable[[dict[str, str]], None] = lambda tunnels: None,
     ) -> None:
-        """`judge_again` is told of a closed link whose client has come back."""
-        self._clock, self._judge_again = clock, judge_again
+        """`judge_again` is told of a closed link whose client has come back; `lost` of the tunnels
+        (and their workspaces) of a run that did not."""
+        self._clock, self._judge_again, self._lost = clock, judge_again, lost
         self._asked: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._runs: dict[tuple[str, str], _Run] = {}
 
@@ -49,7 +63,8 @@ class ClientRuns:
         """A link of this run is welcomed."""
         key, now = (user, instance_id), self._clock.now()
         last = self._runs.pop(key, None)
-        self._runs[key] = _Run(connection_id, client_ip, driver)
+        tunnels = {} if last is None else last.tunnels
+        self._runs[key] = _Run(connection_id, client_ip, driver, tunnels=tunnels)
         while len(self._runs) > MOST:
             del self._runs[next(iter(self._runs))]
         if last is None:
@@ -86,8 +101,30 @@ class ClientRuns:
                 returned,
             )
 
+    def granted(self, user: str, instance_id: str, connection_id: str, workspace_id: str) -> None:
+        """This run was granted a tunnel."""
+        run = self._runs.get((user, instance_id))
+        if run is not None:
+            run.tunnels[connection_id] = workspace_id
+            while len(run.tunnels) > MOST_TUNNELS:
+                del run.tunnels[next(iter(run.tunnels))]
+
     def gone(self, user: str, instance_id: str, connection_id: str) -> None:
         """This link's row is closed."""
         run = self._runs.get((user, instance_id))
         if run is not None and run.connection_id == connection_id:
             run.ended_at = self._clock.now().mono
+            if run.tunnels and _ended_at_once(run.driver):
+                asyncio.get_running_loop().call_later(
+                    LOST_S, self._stays_away, user, instance_id, run
+                )
+
+    def _stays_away(self, user: str, instance_id: str, run: _Run) -> None:
+        if self._runs.get((user, instance_id)) is run:
+            self._lost(run.tunnels)
+
+
+def _ended_at_once(driver: LinkDriver) -> bool:
+    """Whether the first that was seen of a link's end is its stream's, as it is of a killed process."""
+    ends = [f for f in driver.cell.facts if isinstance(f, ev.StreamEnded | ev.GoodbyeSaid)]
+    return bool(ends) and ended_at_once(ends[0], Party.CLIENT)
