@@ -32,7 +32,8 @@ MAX_SPOILT = 8
 
 SPOILT = "a frame that the other end of the tunnel did not send"
 SPOILT_CODE = 1002
-"""What is seen of it, and the close code of a carrier that was left for it."""
+AS_SPOILT = SPOILT_CODE, SPOILT
+"""What is seen of it, the close code of a carrier that was left for it, and both."""
 
 
 @dataclass(slots=True)

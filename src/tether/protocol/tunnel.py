@@ -44,13 +44,7 @@ from tether.protocol.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.carrier_state import (
-    MAX_CARRIERS,
-    SPOILT,
-    SPOILT_CODE,
-    CarrierState,
-    SpoiltOnes,
-)
+from tether.protocol.carrier_state import AS_SPOILT, MAX_CARRIERS, CarrierState, SpoiltOnes
 from tether.protocol.detached import Waits, ended_at_once, wait_s
 from tether.protocol.frame_tags import TAG_BYTES
 from tether.protocol.instant import Instant
@@ -435,8 +429,8 @@ class Tunnel:
         fact = carrier.spoilt(self._vantage, now)
         progress = self._sending.acked + self._taking.received
         if self.in_use in (0, number) and self._spoilt.too_often(progress):
-            return self._end(fact, SPOILT_CODE, SPOILT)
-        return [CloseCarrier(number, SPOILT_CODE, SPOILT), *self.ended(number, fact, now)]
+            return self._end(fact, *AS_SPOILT)
+        return [CloseCarrier(number, *AS_SPOILT), *self.ended(number, fact, now)]
 
     def _violated(self, what: str, now: Instant) -> list[Command]:
         fact = ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
