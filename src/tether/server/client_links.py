@@ -276,9 +276,8 @@ class ClientLinks:
             method=ConnectionMethod.DERP,
             client_session_id=_session_id(request) or None,
         )
-        self._waiting[link][connection_id] = self._lines.clock.now().mono
+        self._note_grant(link, connection_id, wanted.workspace.workspace_id)
         await self._lines.log.grant(new)
-        self._runs.granted(link.user, link.instance_id, connection_id, new.workspace_id or "")
         if self._agents.current(wanted.workspace.workspace_id) is not agent:
             raise Denied("agent_not_connected", await self._why_absent(wanted.workspace))
         tunnel_key = _tunnel_key()
@@ -312,6 +311,10 @@ class ClientLinks:
             endpoints=legs.endpoints,
             resume_s=self._resume_s,
         )
+
+    def _note_grant(self, link: ClientLink, connection_id: str, workspace_id: str) -> None:
+        self._waiting[link][connection_id] = self._lines.clock.now().mono
+        self._runs.granted(link.user, link.instance_id, connection_id, workspace_id)
 
     def _make_room(self, link: ClientLink) -> None:
         if self.refusing:
