@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.support.ws import linger_0
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import Party, Resource, StreamEnd, Vantage
 from tether.net.clock import SystemClock
 from tether.net.http_server import Listener, bind
 from tether.net.relay import Relay, RelayLimits
@@ -27,6 +27,7 @@ from tether.net.relay_carrier import CarrierEnding
 from tether.net.relay_counts import RelayCounts
 from tether.net.relay_tickets import Ticket
 from tether.net.streams import DialFailed, StreamLost
+from tether.net.surroundings import LateSurroundings, LentSurroundings
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import SILENT_AFTER_MS, is_stalled
 from tether.net.tunnel import dial_relay
@@ -48,6 +49,16 @@ CLIENT, AGENT = Party.CLIENT, Party.AGENT
 
 PATIENT = 5.0
 """Seconds after which a wait in a test has failed."""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """`Surroundings` that always tell the same."""
+
+    facts: tuple[ev.Evidence, ...]
+
+    def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[ev.Evidence]:
+        return self.facts
 
 
 @dataclass
@@ -377,6 +388,26 @@ async def test_a_reset_is_a_reset() -> None:
         ending = await here.told.ending()
     assert decode_word(word) == PeerGone(how="reset", errno="ECONNRESET")
     assert the_stream_ended(ending) == (CLIENT, StreamEnd.RESET, "ECONNRESET", None)
+
+
+async def test_what_the_relays_own_machine_suffered_is_told_with_the_end_of_a_leg() -> None:
+    pressed = ev.Pressure(
+        vantage=Vantage.SERVER, at=1.0, party=Party.SERVER, resource=Resource.CPU, full_avg10=95.0
+    )
+    lacking = ev.Exhausted(
+        vantage=Vantage.SERVER, at=1.0, party=Party.SERVER, resource=Resource.DISK
+    )
+    of_the_server = LateSurroundings()
+    of_the_server.begin(Remembered((pressed, lacking)))
+    lent = LentSurroundings(of_the_server, host=Party.SERVER, guest=Party.RELAY)
+    async with site(surroundings=lent) as here:
+        client, _ = await here.join()
+        client._ws.transport.abort()
+        ending = await here.told.ending()
+    suffered = [fact for fact in ending.facts if not isinstance(fact, ev.StreamEnded)]
+    assert [fact for fact in suffered if not isinstance(fact, ev.TcpCounters)] == [
+        replace(pressed, vantage=Vantage.RELAY, party=Party.RELAY)
+    ]
 
 
 async def test_the_end_of_the_second_leg_is_no_second_end() -> None:

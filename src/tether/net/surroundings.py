@@ -1,14 +1,19 @@
 """What a link asks of the machine that it runs on when it ends. Small, for everybody imports it.
 
-Law: an interface and its empty form; `net.host_watch` has the full one.
+Law: an interface, its empty form, and forms that pass on; `net.host_watch` has the full one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from tether.attribution.evidence import Evidence
+from tether.attribution.evidence import Evidence, LoopStalled, Pressure, Suspended
+from tether.attribution.vocabulary import Party, Vantage
+
+SHARED = (Suspended, LoopStalled, Pressure)
+"""What happens to a whole process or machine."""
 
 
 class Surroundings(Protocol):
@@ -41,6 +46,22 @@ class LateSurroundings:
 
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
         return self._real.since(silence_s, local_address)
+
+
+class LentSurroundings:
+    """Of a process that two parties share (a server and the relay in it), told as the guest's: what the
+    host's loop or machine suffered, the guest's did, too."""
+
+    def __init__(self, real: Surroundings, *, host: Party, guest: Party) -> None:
+        self._real, self._host, self._guest = real, host, guest
+
+    def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
+        vantage = Vantage(str(self._guest))
+        return [
+            replace(fact, party=self._guest, vantage=vantage)
+            for fact in self._real.since(silence_s, local_address)
+            if isinstance(fact, SHARED) and fact.party is self._host
+        ]
 
 
 def local_address(stream: object) -> str:

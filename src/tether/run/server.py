@@ -24,6 +24,7 @@ from tether.net.http_server import Listener
 from tether.net.parent import follow_parent
 from tether.net.relay import Relay
 from tether.net.relay_tickets import TicketGate
+from tether.net.surroundings import LentSurroundings
 from tether.net.tasks import Tasks
 from tether.protocol.derp_messages import EMBEDDED_REGION
 from tether.protocol.relay_pairing import PairingTable
@@ -171,6 +172,9 @@ class Server:
                 clock=clock,
                 counts=metrics.relay,
                 table=PairingTable(wait_s=settings.pairing_wait_s),
+                surroundings=None
+                if box is None
+                else LentSurroundings(box.host, host=Party.SERVER, guest=Party.RELAY),
             )
         self._tickets, self._throttle = Tickets(keys.ticket, clock), FailureThrottle(clock)
         self.regions = regions = Regions(
