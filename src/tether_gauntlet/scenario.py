@@ -37,6 +37,8 @@ class Truth:
     """Only rows of this type; "" takes all of the connect_type."""
     rows: int = 1
     """How many have to end so."""
+    or_more: bool = False
+    """Whether more may end so: how often a fault that lasts strikes is not for the scenario to say."""
     one_incident: bool = False
     """Whether they have to be told as one incident."""
     exit_code: int | None = None

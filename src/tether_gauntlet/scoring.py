@@ -112,7 +112,7 @@ def judge(
     for truth in scenario.truths:
         about = [row for row in left if truth.concerns(row)]
         about.sort(key=lambda row: len(Match(truth, row).wrong))
-        taken = about[: truth.rows]
+        taken = about if truth.or_more else about[: truth.rows]
         matches += [Match(truth, row) for row in taken]
         left = [row for row in left if all(row is not one for one in taken)]
         if len(taken) < truth.rows:

@@ -57,7 +57,14 @@ def agent_link(
     )
 
 
-def client_link(reason: str, initiator: str, expected: bool, *causes: str, rows: int = 1) -> Truth:
+def client_link(
+    reason: str,
+    initiator: str,
+    expected: bool,
+    *causes: str,
+    rows: int = 1,
+    or_more: bool = False,
+) -> Truth:
     """A client's control link ended so."""
     return Truth(
         connect_type=C2S,
@@ -66,6 +73,7 @@ def client_link(reason: str, initiator: str, expected: bool, *causes: str, rows:
         expected=expected,
         causes=frozenset(causes),
         rows=rows,
+        or_more=or_more,
     )
 
 

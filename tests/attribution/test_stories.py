@@ -132,6 +132,37 @@ def test_counters_of_another_stream_tell_nothing_of_this_one() -> None:
     assert cause(A2C, stream(RELAY, AGENT, StreamEnd.RESET), elsewhere) == "client.vanished"
 
 
+def test_a_tunnel_is_lost_the_way_its_clients_control_link_was() -> None:
+    silent = stream(CLIENT, AGENT, StreamEnd.SILENT, silence_s=10.0)
+    left = stream(AGENT, CLIENT, StreamEnd.CLOSED)
+    stuck = tcp(CLIENT, AGENT, 9_900, retransmits=5, unacked=1, lost=1)
+    link = ev.NeighbourEnded(
+        vantage=Vantage.SERVER,
+        at=12.0,
+        party=CLIENT,
+        cause="network.client_download_lost",
+        before_s=19.0,
+    )
+    assert cause(A2C, silent, left, stuck) == "network.path_lost"
+    told = verdict(A2C, silent, left, stuck, link)
+    assert (told.disconnect.cause, told.proximate) == (
+        "network.client_download_lost",
+        "network.path_lost",
+    )
+    assert told.disconnect.detail.endswith(
+        "(another connection of the client: network.client_download_lost; agent saw client: closed)"
+    )
+    assert cause(A2C, left, link) == "client.vanished"
+
+
+def test_what_the_other_end_counts_when_it_is_reset_says_nothing_of_the_silence_before() -> None:
+    silent = stream(CLIENT, AGENT, StreamEnd.SILENT, silence_s=10.0)
+    stuck = tcp(CLIENT, AGENT, 3_200, retransmits=5, unacked=1, lost=1, snd_mss=1448)
+    reset = (stream(AGENT, CLIENT, StreamEnd.RESET), tcp(AGENT, CLIENT, 0))
+    assert cause(A2C, silent, stuck, reset[1]) == "network.mtu_black_hole"
+    assert cause(A2C, silent, stuck, *reset) == "network.path_lost"
+
+
 def test_large_packets_lost_is_not_a_dead_direction() -> None:
     stuck = tcp(SERVER, AGENT, 1_000, retransmits=6, unacked=4, lost=2, snd_mss=1448)
     seen = (AGENT_TIMED_OUT, stuck, tcp(AGENT, SERVER, 1_500))
@@ -196,6 +227,21 @@ def test_a_run_that_comes_back_had_not_died() -> None:
 def test_a_cut_after_a_well_known_idle_time(idle_s: float | None, expected: str) -> None:
     cut = stream(SERVER, AGENT, StreamEnd.EOF, idle_s=idle_s)
     assert cause(S2A, cut, returned(AGENT)) == expected
+
+
+def test_links_that_are_cut_whenever_they_are_idle_were_no_nat_that_forgot_once() -> None:
+    both = (stream(SERVER, AGENT, StreamEnd.RESET), stream(AGENT, SERVER, StreamEnd.RESET))
+    again = ev.CutWhenIdle(vantage=Vantage.SERVER, at=9.0, party=AGENT, cuts=2, idle_s=12.2)
+    assert cause(S2A, *both) == "network.nat_rebinding"
+    told = verdict(S2A, *both, again)
+    assert (told.disconnect.cause, told.proximate) == (
+        "network.idle_timeout",
+        "network.nat_rebinding",
+    )
+    assert told.disconnect.detail == (
+        "One stream after the other was cut after the same idle time, and none outlived it. "
+        "(2 streams of the agent were cut after 12 s idle; agent saw server: reset)"
+    )
 
 
 def test_a_socket_that_its_own_kernel_dropped() -> None:

@@ -257,7 +257,7 @@ async def test_a_reset_is_a_reset_at_both_ends_with_counters_before_it() -> None
     await asyncio.sleep(5)
     link.cable.reset()
     await link.over()
-    reset: Any = {"how": StreamEnd.RESET, "at": 5.0, "errno": "ECONNRESET"}
+    reset: Any = {"how": StreamEnd.RESET, "at": 5.0, "errno": "ECONNRESET", "idle_s": 5.0}
     assert link.agent.cell.facts == (
         counters_fact(IDLE_COUNTERS, vantage=Vantage.AGENT, peer=Party.SERVER, at=EPOCH + 5),
         ended(Vantage.AGENT, Party.SERVER, **reset),
@@ -271,7 +271,8 @@ async def test_a_killed_process_is_an_eof_not_a_goodbye() -> None:
     await asyncio.sleep(5)
     link.cable.die(link.cable.right)
     await link.agent_run
-    assert link.agent.cell.facts == (ended(Vantage.AGENT, Party.SERVER, StreamEnd.EOF, 5.01),)
+    eof = ended(Vantage.AGENT, Party.SERVER, StreamEnd.EOF, 5.01, idle_s=5.01)
+    assert link.agent.cell.facts == (eof,)
     await link.tasks.cancel()
 
 
@@ -307,7 +308,7 @@ async def test_a_close_frame_without_a_goodbye_is_told_with_its_code() -> None:
     await link.cable.right.close(1012, "service restart")
     await link.agent_run
     assert link.agent.cell.facts == (
-        ended(Vantage.AGENT, Party.SERVER, StreamEnd.CLOSED, 5.01, close_code=1012),
+        ended(Vantage.AGENT, Party.SERVER, StreamEnd.CLOSED, 5.01, close_code=1012, idle_s=5.01),
     )
     await link.tasks.cancel()
 
@@ -334,7 +335,7 @@ async def test_cancelling_a_driver_closes_its_stream() -> None:
     await link.server_run
     assert link.cable.left.closed == (1001, "going away")
     assert link.server.cell.facts == (
-        ended(Vantage.SERVER, Party.AGENT, StreamEnd.CLOSED, 1.01, close_code=1001),
+        ended(Vantage.SERVER, Party.AGENT, StreamEnd.CLOSED, 1.01, close_code=1001, idle_s=1.01),
     )
 
 

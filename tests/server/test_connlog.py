@@ -1115,3 +1115,18 @@ async def test_the_number_of_open_connections_is_kept(record: Record) -> None:
     assert record.count("tether_connections_open") == 1
     await record.log.start_run("run-2", booted_at=None)
     assert record.count("tether_connections_open") == 0
+
+
+async def test_what_is_learned_of_a_link_that_is_over_revises_its_end(record: Record) -> None:
+    await record.control("aa")
+    reset = ev.StreamEnded(
+        vantage=Vantage.SERVER, at=EPOCH, peer=Party.AGENT, how=StreamEnd.RESET, idle_s=12.2
+    )
+    await record.log.close_control("aa", (reset,), ())
+    first = (await record.row("aa"))["disconnect_cause"]
+    again = ev.CutWhenIdle(vantage=Vantage.SERVER, at=EPOCH, party=Party.AGENT, cuts=2, idle_s=12.2)
+    await record.log.learned("aa", again)
+    assert (first, (await record.row("aa"))["disconnect_cause"]) == (
+        "agent.vanished",
+        "network.idle_timeout",
+    )

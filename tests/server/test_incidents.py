@@ -12,7 +12,7 @@ from tests.server.test_connlog import ADMIN, AGENT_EOF, EXITED, Record, ended, r
 from tests.support.clock import EPOCH
 from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
-from tether.attribution.vocabulary import Element, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import ConnectType, Element, Party, StreamEnd, Vantage
 from tether.protocol.messages import PROTOCOL, Hello
 from tether.protocol.path_records import PathRecord, PathWord
 from tether.server.incidents import element_of, key_of
@@ -456,3 +456,58 @@ async def test_an_incident_that_one_row_is_left_of_is_none(record: Record) -> No
     assert (await record.row("c1"))["incident_id"]
     await record.report(ended("c0", *EXITED))
     assert (await record.row("c1"))["incident_id"] is None
+
+
+async def test_a_tunnel_that_was_lost_with_its_control_link_shares_what_that_ones_ends_tell(
+    record: Record,  # noqa: F811
+) -> None:
+    client = {"connect_type": ConnectType.CLIENT_TO_SERVER, "user": "alice", "workspace_id": None}
+    await record.control("c1", client_ip="127.0.0.1", **client)
+    await record.control("c2", client_ip="127.0.0.2", **client)
+    await record.tunnel("b1")
+    await record.tunnel("b2")
+    silent = {"how": StreamEnd.SILENT, "silence_s": 6.0}
+    counted: dict[str, Any] = {
+        "probes": 0,
+        "total_retrans": 5,
+        "last_data_recv_ms": 6000,
+        "pmtu": 1500,
+        "rtt_us": 300,
+    }
+    deaf = (
+        ev.TcpCounters(
+            vantage=Vantage.CLIENT,
+            at=EPOCH,
+            peer=Party.SERVER,
+            retransmits=4,
+            unacked=1,
+            last_ack_recv_ms=6000,
+            **counted,
+        ),
+        ev.StreamEnded(vantage=Vantage.CLIENT, at=EPOCH, peer=Party.SERVER, **silent),
+    )
+    heard = (
+        ev.TcpCounters(
+            vantage=Vantage.SERVER,
+            at=EPOCH,
+            peer=Party.CLIENT,
+            retransmits=4,
+            unacked=1,
+            last_ack_recv_ms=2600,
+            **counted,
+        ),
+        ev.StreamEnded(vantage=Vantage.SERVER, at=EPOCH, peer=Party.CLIENT, **silent),
+    )
+    left = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.CLOSED)
+    gave_up = ev.StreamEnded(vantage=Vantage.CLIENT, at=EPOCH, peer=Party.AGENT, **silent)
+    await record.log.close_control("c1", heard, ())
+    record.move(19.0)
+    await record.log.close_tunnel("b1", (left,))
+    await record.report(ended("c1", *deaf), by=record.client(), journal_id="client-1")
+    await record.report(ended("b1", gave_up), by=record.client(), journal_id="client-1")
+    causes = [(await record.row(name))["disconnect_cause"] for name in ("c1", "b1")]
+    assert causes == ["network.client_download_lost", "network.client_download_lost"]
+    record.move(90.0)
+    await record.log.close_tunnel("b2", (left,))
+    await record.report(ended("b2", gave_up), by=record.client(), journal_id="client-1")
+    assert (await record.row("b2"))["disconnect_cause"] == "network.path_lost"

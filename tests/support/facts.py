@@ -156,6 +156,13 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         actor="user:alice",
     ),
     ev.EndedTogether(vantage=Vantage.SERVER, at=22.3, element=Element.NODE, ended=4, alive=0),
+    ev.NeighbourEnded(
+        vantage=Vantage.SERVER,
+        at=21.5,
+        party=Party.CLIENT,
+        cause="network.client_upload_lost",
+        before_s=19.0,
+    ),
     ev.QueueOverflowed(
         vantage=Vantage.SERVER, at=22.4, party=Party.CLIENT, queue="control", limit=1024
     ),
@@ -179,6 +186,7 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         silence_s=30.5,
         said="relay.restart",
     ),
+    ev.CutWhenIdle(vantage=Vantage.SERVER, at=22.55, party=Party.CLIENT, cuts=2, idle_s=12.2),
     ev.TunnelResumed(
         vantage=Vantage.AGENT,
         at=22.6,

@@ -128,6 +128,15 @@ def _heard_meanwhile(case: Case, counters: ev.TcpCounters) -> bool:
     return not silences or counters.last_ack_recv_ms < 1000 * max(silences) / 2
 
 
+def _cut_off(case: Case, counters: ev.TcpCounters) -> bool:
+    """Whether the observer's stream was closed or reset: its counters are of that moment, which may be
+    long after the silence of the other end."""
+    return any(
+        ended.vantage is counters.vantage and ended.peer is counters.peer and ended.how in HARD
+        for ended in case.all(ev.StreamEnded)
+    )
+
+
 def _large_frames_lost(case: Case) -> bool:
     return any(
         _gave_up(case, stuck)
@@ -137,6 +146,7 @@ def _large_frames_lost(case: Case) -> bool:
         and stuck.last_ack_recv_ms < LIVELY_ACK_MS / 2
         and other.last_ack_recv_ms < LIVELY_ACK_MS / 2
         and _heard_meanwhile(case, stuck)
+        and not _cut_off(case, other)
         for stuck, other in _counted(case)
     )
 

@@ -31,6 +31,8 @@ CONTEXT = frozenset(
         ev.PreviousRunDied,
         ev.IntentRecorded,
         ev.EndedTogether,
+        ev.CutWhenIdle,
+        ev.NeighbourEnded,
     }
 )
 """Facts that explain an end and are none: what is left without them is how the end looked."""

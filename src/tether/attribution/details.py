@@ -82,6 +82,12 @@ def context(case: Case) -> list[str]:
         words.append(f"the {redial.party}'s next dial failed: {redial.stage}{status}")
     for others in case.all(ev.OthersAnswered):
         words.append(f"{others.answered} of {others.asked} others answered the {others.party}")
+    for cut in case.all(ev.CutWhenIdle)[-1:]:
+        words.append(
+            f"{cut.cuts} streams of the {cut.party} were cut after {cut.idle_s:.0f} s idle"
+        )
+    for near in case.all(ev.NeighbourEnded):
+        words.append(f"another connection of the {near.party}: {near.cause}")
     for together in case.all(ev.EndedTogether):
         words.append(f"{together.ended} of the {together.element} ended, {together.alive} live")
     return words

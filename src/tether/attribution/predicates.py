@@ -34,6 +34,9 @@ SILENCE_CODE = 4408
 GIVEN_UP = saw(ev.StreamEnded, vantage=Vantage.SERVER, close_code=SILENCE_CODE)
 """The peer closed its link to the server and said that it had heard nothing from it."""
 
+ONE_WAY = ("network.client_upload_lost", "network.client_download_lost")
+"""Causes of a client's control link that are as true of its tunnels of the same outage."""
+
 NOT_CLIENT = (Party.AGENT, Party.SERVER, Party.RELAY)
 LOCAL_CLOSED = saw(ev.LocalSideClosed)
 LOGGED_IN = saw(ev.Authenticated)
@@ -158,6 +161,11 @@ def declared(case: Case) -> str:
 def by_intent(case: Case) -> str:
     """What was asked for last."""
     return min(case.all(ev.IntentRecorded), key=lambda fact: fact.before_s).cause
+
+
+def by_neighbour(case: Case) -> str:
+    """What the two ends of the connection beside it told."""
+    return min(case.all(ev.NeighbourEnded), key=lambda fact: abs(fact.before_s)).cause
 
 
 def by_session(case: Case) -> str:

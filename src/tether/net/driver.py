@@ -28,6 +28,7 @@ from tether.net.tcp_info import counters_fact
 from tether.protocol.instant import Instant
 from tether.protocol.link import CloseStream, Command, Deliver, Ended, Link, Send, State
 from tether.protocol.messages import Garbage, Message
+from tether.protocol.quiet import Quiet
 
 _log = logging.getLogger("tether.link")
 
@@ -83,7 +84,10 @@ class LinkDriver:
         self._surroundings = surroundings or NoSurroundings()
         self._counters_of = counters_of
         self._vantage = Vantage(str(link.me))
-        self._made_at = clock.now().wall
+        now = clock.now()
+        self._made_at = now.wall
+        self.quiet = Quiet(now.mono) if prompt is None else None
+        """Of a stream of its own; a tunnel's carriers come and go."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -242,6 +246,8 @@ class LinkDriver:
         if isinstance(raw, str):
             raise Garbage("a text message")
         item = self._unpack(raw)
+        if self.quiet is not None:
+            self.quiet.heard(self._clock.now().mono)
         if isinstance(item, memoryview):
             if self._on_data is None:
                 raise Garbage("data on a control link")
@@ -298,6 +304,8 @@ class LinkDriver:
     def _queue(self, frame: bytes) -> None:
         if self._prompt is not None and not self._queued and self._prompt.send_now(frame):
             return
+        if self.quiet is not None:
+            self.quiet.sent(self._clock.now().mono)
         self._outbox.append(frame)
         self._queued += len(frame)
         if self._queued > HIGH_WATER:
@@ -320,12 +328,13 @@ class LinkDriver:
     def _lost(self, lost: StreamLost) -> None:
         self._stream_lost = True
         self._idle.set()  # what is queued will never leave: nobody need wait for it
-        at = self._clock.now().wall
-        fact = fact_of_loss(lost, vantage=self._vantage, peer=self.link.peer, at=at)
+        now = self._clock.now()
+        at, idle_s = now.wall, None if self.quiet is None else self.quiet.idle_s(now.mono)
+        fact = fact_of_loss(lost, vantage=self._vantage, peer=self.link.peer, at=at, idle_s=idle_s)
         counters = lost.counters_fact or counters_fact(
             lost.counters, vantage=self._vantage, peer=self.link.peer, at=at
         )
-        around = self._around(lost.silence_s or self._clock.now().mono - self._heard_at())
+        around = self._around(lost.silence_s or now.mono - self._heard_at())
         self.cut(fact, *([counters] if counters else []), *around)
 
     def _around(self, silence_s: float) -> Sequence[Evidence]:

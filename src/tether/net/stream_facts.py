@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
+from tether.attribution.predicates import SOFT
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.streams import StreamLost
 from tether.protocol.messages import Garbage
 from tether.protocol.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
 
 
-def fact_of_loss(lost: StreamLost, *, vantage: Vantage, peer: Party, at: float) -> Evidence:
-    """`lost`, seen by `vantage`, whose stream goes to `peer`."""
+def fact_of_loss(
+    lost: StreamLost, *, vantage: Vantage, peer: Party, at: float, idle_s: float | None = None
+) -> Evidence:
+    """`lost`, seen by `vantage`, whose stream goes to `peer`. `idle_s`: how long nothing had gone
+    either way, where that was kept. A stream that ended by silence was not idle, but unanswered."""
     if lost.fact is not None:
         return lost.fact
     if lost.violation:
@@ -28,6 +32,7 @@ def fact_of_loss(lost: StreamLost, *, vantage: Vantage, peer: Party, at: float) 
         errno=lost.errno_name,
         close_code=lost.close_code,
         silence_s=lost.silence_s,
+        idle_s=None if idle_s is None or lost.how in SOFT else round(idle_s, 3),
     )
 
 

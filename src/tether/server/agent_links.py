@@ -298,7 +298,7 @@ class AgentLinks:
         self._current[link.workspace_id] = link
         link.driver.send(
             self._lines.welcome(
-                link.connection_id,
+                link,
                 workspace_id=link.workspace_id,
                 workspace=link.workspace,
                 workspace_running=running,

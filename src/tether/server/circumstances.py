@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, RowMapping, and_, exists, func, or_, selec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
-from tether.attribution.predicates import INTENT_S
+from tether.attribution.predicates import INTENT_S, ONE_WAY
 from tether.attribution.vocabulary import (
     ConnectionMethod,
     ConnectType,
@@ -41,11 +41,30 @@ CLIENT_ALONE = ("client.unreachable", "client.vanished")
 """Causes that say of a client's link what its return may correct."""
 
 
+TUNNEL_ALONE = (
+    "client.unreachable",
+    "client.vanished",
+    "network.path_lost",
+)
+"""Causes that say of a tunnel what its client's control link may know better."""
+
+OUTAGE_S = 90.0
+"""A control link is given up after 45 s at most, a tunnel after its own patience: of one outage, their
+ends are hardly ever further apart."""
+
+
 async def around(
-    tx: AsyncConnection, row: RowMapping, judgement: Judgement, *, ended_at: float, now: float
+    tx: AsyncConnection,
+    row: RowMapping,
+    judgement: Judgement,
+    *,
+    ended_at: float | None,
+    now: float,
 ) -> tuple[ev.Evidence, ...]:
-    """The facts to judge `row` with besides, at its first close."""
+    """The facts to judge `row` with besides. `ended_at`: it is closed now, for the first time."""
     disconnect = judgement.verdict.disconnect
+    if ended_at is None:  # its client has reported since, of its control link as well
+        return await beside(tx, row, judgement, ended_at=row["disconnected_at"], now=now)
     if disconnect.expected and disconnect.cause != "agent.shutdown":
         return ()
     intent = await _intent(tx, row, ended_at=ended_at, now=now)
@@ -54,7 +73,8 @@ async def around(
         others = await together(tx, row, ended_at=ended_at, now=now)
     elif disconnect.cause in RELAY_ALONE:
         others = await on_the_relay(tx, row, ended_at=ended_at, now=now)
-    return (*intent, *others)
+    near = await beside(tx, row, judgement, ended_at=ended_at, now=now)
+    return (*intent, *others, *near)
 
 
 async def _intent(
@@ -81,6 +101,46 @@ async def _intent(
             cause=intent["cause"],
             before_s=round(ended_at - intent["at"], 3),
             actor=intent["actor"],
+        ),
+    )
+
+
+async def beside(
+    tx: AsyncConnection, row: RowMapping, judgement: Judgement, *, ended_at: float, now: float
+) -> tuple[ev.Evidence, ...]:
+    """What the end of the client's control link tells of a tunnel that was lost with it.
+
+    A link that was lost long before counts while its client is away, and as long after its return as
+    ends of one event are apart: a client gives its tunnel up, and its agent, one after the other.
+    """
+    if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
+        return ()
+    if judgement.verdict.disconnect.cause not in TUNNEL_ALONE:
+        return ()
+    c = connections.c
+    found = await tx.execute(
+        select(c.disconnect_cause, c.disconnected_at)
+        .where(
+            c.connect_type == ConnectType.CLIENT_TO_SERVER,
+            c.user == row["user"],
+            c.client_ip == row["client_ip"],
+            c.status == ConnectionStatus.CLOSED,
+            c.disconnect_cause.in_(ONE_WAY),
+            c.disconnected_at.between(ended_at - OUTAGE_S, ended_at + WINDOW_S),
+        )
+        .order_by(c.seq.desc())
+        .limit(1)
+    )
+    link = found.one_or_none()
+    if link is None:
+        return ()
+    return (
+        ev.NeighbourEnded(
+            vantage=Vantage.SERVER,
+            at=now,
+            party=Party.CLIENT,
+            cause=link.disconnect_cause,
+            before_s=round(ended_at - link.disconnected_at, 3),
         ),
     )
 

@@ -181,7 +181,7 @@ class ClientLinks:
         return link
 
     async def _welcome(self, link: ClientLink) -> None:
-        link.driver.send(self._lines.welcome(link.connection_id, user=link.user))
+        link.driver.send(self._lines.welcome(link, user=link.user))
         link.welcomed = True
         await self._runs.here(
             link.user,

@@ -185,6 +185,10 @@ class ConnectionLog:
         testimony = Testimony(Vantage.SERVER, now, tuple(facts), tuple(symptoms))
         await self._testify(connection_id, testimony, close_at=now)
 
+    async def learned(self, connection_id: str, fact: ev.Evidence) -> None:
+        """More is known now of a control link that is over: judge it again."""
+        await self.close_control(connection_id, (fact,), ())
+
     async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
         """A relay's carrier is over: keep what it saw. The tunnel ends when its agent says so."""
         now, connection_id = self._clock.now().wall, carrier.connection_id

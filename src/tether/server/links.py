@@ -29,6 +29,7 @@ from tether.protocol.messages import (
 )
 from tether.server.connlog import ConnectionLog
 from tether.server.handshake import Opening, unpack_control
+from tether.server.idle_cuts import IdleCuts
 from tether.server.metrics import Metrics
 from tether.server.regions import Regions
 from tether.server.settings import LinkTimes
@@ -154,6 +155,7 @@ class Lines:
         self._still_refused = still_refused
         self._times, self.server_instance = times, server_instance
         self._surroundings = surroundings
+        self._idle_cuts = IdleCuts()
 
     def driver(
         self, opening: Opening, deliver: Callable[[Message], Awaitable[None] | None]
@@ -165,7 +167,7 @@ class Lines:
                 me=Party.SERVER,
                 peer=opening.party,
                 now=self.clock.now(),
-                ping_every=self._times.ping_every_s,
+                ping_every=self._ping_every_s(opening),
                 patience=self._times.patience_s,
                 linger=LINGER_S,
             ),
@@ -178,7 +180,7 @@ class Lines:
 
     def welcome(
         self,
-        connection_id: str,
+        link: ControlLink,
         *,
         workspace_id: str = "",
         workspace: str = "",
@@ -189,10 +191,10 @@ class Lines:
         """The answer to a good `Hello`."""
         return Welcome(
             protocol=PROTOCOL,
-            connection_id=connection_id,
+            connection_id=link.connection_id,
             server_instance=self.server_instance,
             version=VERSION,
-            ping_every_s=self._times.ping_every_s,
+            ping_every_s=self._ping_every_s(link.opening),
             patience_s=self._times.patience_s,
             workspace_id=workspace_id,
             workspace=workspace,
@@ -225,10 +227,13 @@ class Lines:
             if not driver.cell.ended:
                 self._failed(link, "the control link was dropped without a cause")
             link.on_over()
-            await self.log.close_control(
-                link.connection_id, driver.cell.facts, driver.cell.symptoms
-            )
+            told, earlier = self._cut_when_idle(link)
+            facts = driver.cell.facts if told is None else (*driver.cell.facts, told)
+            await self.log.close_control(link.connection_id, facts, driver.cell.symptoms)
             link.closed.set()
+            if told is not None:
+                for connection_id in earlier:
+                    await self.log.learned(connection_id, told)
 
     async def deliver(self, link: ControlLink, handling: Awaitable[None]) -> None:
         """Handle a message; a link that cannot be served without the database is let go."""
@@ -244,6 +249,20 @@ class Lines:
                 link.leave(WITHDRAWN.get(code, TOKEN_REVOKED), self.clock.now().wall)
         except StoreUnavailable as wrong:
             link.leave(without_database(wrong), self.clock.now().wall)
+
+    def _ping_every_s(self, opening: Opening) -> float:
+        return self._idle_cuts.ping_every_s(_run_of(opening), self._times.ping_every_s)
+
+    def _cut_when_idle(self, link: ControlLink) -> tuple[ev.CutWhenIdle | None, tuple[str, ...]]:
+        quiet = link.driver.quiet
+        return self._idle_cuts.ended(
+            _run_of(link.opening),
+            link.connection_id,
+            link.opening.party,
+            link.driver.cell.facts,
+            outlived_s=0.0 if quiet is None else quiet.longest_s,
+            at=self.clock.now().wall,
+        )
 
     def _when_expired(self, link: ControlLink) -> asyncio.TimerHandle | None:
         """A link stands on its token, and ends with it."""
@@ -263,6 +282,11 @@ class Lines:
             vantage=Vantage.SERVER, at=self.clock.now().wall, party=Party.SERVER, what=what
         )
         link.driver.cell.offer(fact)
+
+
+def _run_of(opening: Opening) -> tuple[str, str]:
+    """Only its own token's holder can come back as a run."""
+    return opening.identity.token_id, opening.hello.instance_id
 
 
 class StrangeWords:

@@ -122,7 +122,7 @@ class RelayLinks:
             _log_end(link)
 
     async def _welcome(self, link: RelayLink) -> None:
-        link.driver.send(self._lines.welcome(link.connection_id))
+        link.driver.send(self._lines.welcome(link))
 
     async def _deliver(self, link: RelayLink, words: StrangeWords, message: Message) -> None:
         match message:

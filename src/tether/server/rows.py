@@ -166,12 +166,13 @@ async def settle(
     said = of_the_last_carrier(await testimonies(tx, connection_id), row["carrier"])
     judgement = judge(kind, said)
     first = row["status"] != ConnectionStatus.CLOSED
-    if first:
-        extra = await circumstances.around(tx, row, judgement, ended_at=ended_at, now=now)
-        if extra:
-            await add_testimony(tx, connection_id, Testimony(Vantage.SERVER, now, extra))
-            said = of_the_last_carrier(await testimonies(tx, connection_id), row["carrier"])
-            judgement = judge(kind, said)
+    extra = await circumstances.around(
+        tx, row, judgement, ended_at=ended_at if first else None, now=now
+    )
+    if extra:
+        await add_testimony(tx, connection_id, Testimony(Vantage.SERVER, now, extra))
+        said = of_the_last_carrier(await testimonies(tx, connection_id), row["carrier"])
+        judgement = judge(kind, said)
     if not first and not judgement.differs_from(row):
         return None
     revision = row["revision"] + 1

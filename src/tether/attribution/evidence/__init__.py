@@ -31,6 +31,7 @@ from tether.attribution.evidence.parties import (
     GoodbyeSaid,
     IntentRecorded,
     InternalFailure,
+    NeighbourEnded,
     NeverReturned,
     PreviousRunDied,
     QueueOverflowed,
@@ -54,6 +55,7 @@ from tether.attribution.evidence.sessions import (
 )
 from tether.attribution.evidence.streams import (
     CarrierEnded,
+    CutWhenIdle,
     HandshakeTimedOut,
     LogicalStreamEnded,
     ProtocolViolated,
@@ -69,6 +71,7 @@ __all__ = [
     "Authenticated",
     "CarrierEnded",
     "ClockStepped",
+    "CutWhenIdle",
     "EndedTogether",
     "Evidence",
     "Exhausted",
@@ -85,6 +88,7 @@ __all__ = [
     "LocalSideClosed",
     "LogicalStreamEnded",
     "LoopStalled",
+    "NeighbourEnded",
     "NeverReturned",
     "OomKills",
     "OthersAnswered",

@@ -30,6 +30,7 @@ from tether.attribution.evidence.parties import (
     GoodbyeSaid,
     IntentRecorded,
     InternalFailure,
+    NeighbourEnded,
     NeverReturned,
     PreviousRunDied,
     QueueOverflowed,
@@ -52,6 +53,7 @@ from tether.attribution.evidence.sessions import (
 )
 from tether.attribution.evidence.streams import (
     CarrierEnded,
+    CutWhenIdle,
     HandshakeTimedOut,
     LogicalStreamEnded,
     ProtocolViolated,
@@ -97,9 +99,11 @@ Evidence = (
     | PeerReturned
     | IntentRecorded
     | EndedTogether
+    | NeighbourEnded
     | QueueOverflowed
     | LogicalStreamEnded
     | CarrierEnded
+    | CutWhenIdle
     | TunnelResumed
     | UnknownFact
 )

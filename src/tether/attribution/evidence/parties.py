@@ -119,6 +119,17 @@ class EndedTogether(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeighbourEnded(Fact):
+    """Another connection of `party` ended in the same outage, `before_s` seconds before this one, and
+    both of its ends told why: `cause`."""
+
+    kind: ClassVar[str] = "neighbour_ended"
+    party: Party
+    cause: str
+    before_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOverflowed(Fact):
     """`party` did not take what was sent to it: `queue` reached its bound of `limit`."""
 

@@ -27,6 +27,18 @@ class StreamEnded(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CutWhenIdle(Fact):
+    """Of the streams that one run of `party` opened one after the other, `cuts` were cut, this one
+    included, each after nothing had gone either way for `idle_s` seconds, and none but the first had
+    outlived such a silence before."""
+
+    kind: ClassVar[str] = "cut_when_idle"
+    party: Party
+    cuts: int
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CarrierEnded(Fact):
     """A carrier of a tunnel stopped: a path event, no end of the tunnel. `where` is a DERP region or
     an endpoint, `peer` whose stream it was, `said` the cause that a relay declared."""

@@ -101,6 +101,21 @@ EXAMPLES: tuple[Case, ...] = (
         ),
     ),
     Case(
+        A2C,
+        (
+            LOGGED_IN,
+            ended(Party.AGENT, StreamEnd.SILENT, Vantage.CLIENT, silence_s=10.0),
+            ended(Party.CLIENT, StreamEnd.CLOSED, Vantage.AGENT),
+            ev.NeighbourEnded(
+                vantage=Vantage.SERVER,
+                at=4.0,
+                party=Party.CLIENT,
+                cause="network.client_download_lost",
+                before_s=19.0,
+            ),
+        ),
+    ),
+    Case(
         S2A,
         (
             _AGENT_SILENT,
@@ -113,6 +128,14 @@ EXAMPLES: tuple[Case, ...] = (
         (
             ended(Party.AGENT, StreamEnd.EOF, Vantage.SERVER, idle_s=60.2),
             returned(Party.AGENT),
+        ),
+    ),
+    Case(
+        S2A,
+        (
+            ended(Party.AGENT, StreamEnd.RESET, Vantage.SERVER, idle_s=12.2),
+            ended(Party.SERVER, StreamEnd.RESET, Vantage.AGENT, idle_s=12.2),
+            ev.CutWhenIdle(vantage=Vantage.SERVER, at=4.0, party=Party.AGENT, cuts=2, idle_s=12.2),
         ),
     ),
     Case(

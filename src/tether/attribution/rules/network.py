@@ -21,7 +21,15 @@ from tether.attribution.arithmetic import (
     well_known_idle,
 )
 from tether.attribution.case import Test, both, either, has, saw
-from tether.attribution.predicates import CONTROL, GIVEN_UP, HARD, SESSION, SOFT
+from tether.attribution.predicates import (
+    CONTROL,
+    GIVEN_UP,
+    HARD,
+    ONE_WAY,
+    SESSION,
+    SOFT,
+    by_neighbour,
+)
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import (
     Basis,
@@ -160,6 +168,18 @@ RULES: tuple[Rule, ...] = (
         "Packets to the agent were lost, while those from it still arrived.",
     ),
     Rule(
+        "neighbour-lost-one-way",
+        both(
+            SESSION,
+            SILENT,
+            saw(ev.NeighbourEnded, cause=ONE_WAY),
+        ),
+        by_neighbour,
+        Basis.INFERRED,
+        "The client's control link was lost in the same outage; its two ends tell which way failed.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
         "large-frames-lost",
         large_frames_lost,
         "network.mtu_black_hole",
@@ -177,6 +197,13 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "Both ends live, and the stream was cut after an idle time that middleboxes are known for.",
         Confidence.MEDIUM,
+    ),
+    Rule(
+        "cut-whenever-idle",
+        has(ev.CutWhenIdle, "cuts>1", lambda fact: fact.cuts > 1),
+        "network.idle_timeout",
+        Basis.INFERRED,
+        "One stream after the other was cut after the same idle time, and none outlived it.",
     ),
     Rule(
         "nat-rebinding",
