@@ -85,6 +85,8 @@ class Place:
         self.cables: list[Cable] = []
         self.first: dict[str, Cable] = {}
         self.region = "eu"
+        self.small: list[bool] = []
+        """Of each dial, whether small segments were wanted."""
         self.ssh = SshServer(
             SshSettings(host_key=load_or_create(directory), login_timeout_s=60.0),
             clock=self.clock,
@@ -94,7 +96,8 @@ class Place:
             ssh=self.ssh, journal=journal, clock=self.clock, dial=self._dial, limit=limit
         )
 
-    async def _dial(self, url: str, ticket: str) -> MessageStream:
+    async def _dial(self, url: str, ticket: str, small: bool) -> MessageStream:
+        self.small.append(small)
         await self.joined.wait()
         if self.refusal is not None:
             raise self.refusal
@@ -124,10 +127,14 @@ class Place:
         offered = msgspec.structs.replace(offer(connection_id), region=self.region)
         self.tunnels.offered(offered, self.declined.append)
 
-    def further(self, connection_id: str, carrier: int) -> None:
+    def further(self, connection_id: str, carrier: int, *, small: bool = False) -> None:
         """A further carrier, by relay."""
         offered = CarrierOffer(
-            connection_id=connection_id, carrier=carrier, relay_url="relay", ticket="further"
+            connection_id=connection_id,
+            carrier=carrier,
+            relay_url="relay",
+            ticket="further",
+            small_segments=small,
         )
         self.tunnels.carrier_offered(offered, self.declined.append)
 
@@ -320,8 +327,8 @@ async def test_an_earlier_cause_is_not_overwritten_by_an_order(tmp_path: Path) -
 async def test_a_further_carrier_takes_over_and_is_reported(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         client = await here.served("t1")
-        here.further("t1", 7)
-        here.further("t1", 7)  # an offer may come twice
+        here.further("t1", 7, small=True)
+        here.further("t1", 7, small=True)  # an offer may come twice
         while not here.cables:
             await asyncio.sleep(0)
         client.stream.add(relayed(7, here.cables[0].right))
@@ -334,6 +341,7 @@ async def test_a_further_carrier_takes_over_and_is_reported(tmp_path: Path) -> N
         assert await here.causes() == {"t1": "client.closed"}
         assert await here.paths("t1") == [("used", 1, "derp"), ("used", 7, "derp")]
         assert len(here.cables) == 1 and here.declined == []
+        assert here.small == [False, True]
 
 
 async def test_a_further_carrier_of_a_tunnel_that_is_not_served_is_declined_with_a_code(

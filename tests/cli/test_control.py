@@ -361,10 +361,15 @@ def test_a_proxys_401_is_only_a_failed_dial() -> None:
 def test_a_carrier_is_asked_for_and_the_answer_handed_on() -> None:
     async def scene(town: Town) -> None:
         await town.control.request_tunnel("dev", "k")
-        town.control.ask("t", 7, region="fra", avoid=("ws://a",))
+        town.control.ask("t", 7, region="fra", avoid=("ws://a",), small=True)
         await asyncio.sleep(1)
         assert town.heard[-1] == CarrierRequest(
-            request_id=2, connection_id="t", carrier=7, region="fra", avoid=["ws://a"]
+            request_id=2,
+            connection_id="t",
+            carrier=7,
+            region="fra",
+            avoid=["ws://a"],
+            small_segments=True,
         )
         assert town.words == [CarrierGrant(request_id=2, connection_id="t", carrier=7)]
 

@@ -465,6 +465,28 @@ def test_the_new_carrier_is_used_and_the_silent_one_forgotten_after_a_minute() -
     assert play.said(Retire) == [Retire(1)]
 
 
+def test_after_one_that_fell_silent_small_segments_are_asked_for_until_the_net_changes() -> None:
+    play = direct_with_standby()
+    play.answers.discard(2)
+    play.sight = Sight(waiting_since=play.now)
+    play.passes(5.0)
+    play.answers.discard(1)
+    play.sight = Sight(waiting_since=play.now)
+    play.passes(5.0)
+    assert play.said(Use, DialDirect, AskServer) == [
+        Use(1),
+        DialDirect(3, "10.0.0.1:1", True),
+        AskServer(4, "fra", (), True),
+    ]
+    play.do(play.paths.granted(4, AMS, [], play.now))
+    assert play.said(DialRelay) == [DialRelay(4, AMS, True)]
+    play.up(4, 0.02)
+    play.log.clear()
+    play.do(play.paths.disturbed(play.now))
+    play.passes(20.0)
+    assert {command.small for command in play.said(DialDirect, AskServer)} == {False}
+
+
 def test_a_cut_direct_path_falls_back_to_the_standby_once_that_has_answered() -> None:
     play = direct_with_standby()
     play.answers.discard(2)

@@ -82,6 +82,15 @@ async def test_both_ends_meet_on_a_further_carrier_while_the_first_one_lives(
             assert await asyncio.wait_for(other.recv(), PATIENT) == frame
 
 
+async def test_the_agent_is_told_that_small_segments_are_wanted(tmp_path: Path) -> None:
+    async with running(tmp_path) as live:
+        client, agent, tunnel, _ = await tunnel_of(live)
+        ask(client, tunnel.connection_id, 2)
+        ask(client, tunnel.connection_id, 3, small_segments=True)
+        wanted = [(await agent.expect(CarrierOffer)).small_segments for _ in range(2)]
+        assert wanted == [False, True]
+
+
 async def test_a_tunnel_goes_on_over_a_new_server_with_a_new_carrier(tmp_path: Path) -> None:
     async with running(tmp_path) as live:
         _client, agent, tunnel, token = await tunnel_of(live)

@@ -54,7 +54,9 @@ ANSWER_S = 2.0
 
 _log = get_logger("tunnels")
 
-DialRelay = Callable[[str, str], Awaitable[MessageStream]]
+DialRelay = Callable[[str, str, bool], Awaitable[MessageStream]]
+"""Relay, ticket, and whether TCP is to send small segments only."""
+
 Decline = Callable[[OfferDeclined], None]
 
 
@@ -306,7 +308,7 @@ class Tunnels:
 
     async def _join(self, taking: _Taking, offer: CarrierOffer, decline: Decline) -> None:
         try:
-            stream = await self._dial(offer.relay_url, offer.ticket)
+            stream = await self._dial(offer.relay_url, offer.ticket, offer.small_segments)
         except DialFailed as failed:
             _log.info(
                 "tunnel not joined",

@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 class RealDialler:
     """Opens carriers over the network."""
 
-    async def relay(self, url: str, ticket: str) -> MessageStream:
-        return await dial_relay(url, ticket)
+    async def relay(self, url: str, ticket: str, small: bool) -> MessageStream:
+        return await dial_relay(url, ticket, small)
 
-    async def direct(self, endpoint: str) -> MessageStream:
-        return await dial_direct(endpoint)
+    async def direct(self, endpoint: str, small: bool) -> MessageStream:
+        return await dial_direct(endpoint, small_segments=small)
 
 
 SESSION_ID = "TETHER_CLIENT_SESSION_ID"
@@ -196,7 +196,10 @@ class Connection:
 
     async def _dial_control(self) -> MessageStream:
         return await dial(
-            self.config.control_url, token=self.config.token, max_size=MAX_CONTROL_MESSAGE
+            self.config.control_url,
+            token=self.config.token,
+            max_size=MAX_CONTROL_MESSAGE,
+            small_segments=True,  # it carries little, and must get through
         )
 
 

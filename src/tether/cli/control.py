@@ -158,7 +158,13 @@ class Control:
             raise Failure("the server did not answer the request for a tunnel in time") from None
 
     def ask(
-        self, connection_id: str, carrier: int, *, region: str = "", avoid: tuple[str, ...] = ()
+        self,
+        connection_id: str,
+        carrier: int,
+        *,
+        region: str = "",
+        avoid: tuple[str, ...] = (),
+        small: bool = False,
     ) -> None:
         """Ask for a further carrier; `on_word` is told the answer."""
         if not self._linked.is_set() or self._live is None:
@@ -175,6 +181,7 @@ class Control:
                 carrier=carrier,
                 region=region,
                 avoid=list(avoid),
+                small_segments=small,
             )
         )
 

@@ -55,9 +55,9 @@ from tether.protocol.tunnel_events import (
 class Dialler(Protocol):
     """How streams are opened; both raise `DialFailed`."""
 
-    def relay(self, url: str, ticket: str) -> Awaitable[MessageStream]: ...
+    def relay(self, url: str, ticket: str, small: bool) -> Awaitable[MessageStream]: ...
 
-    def direct(self, endpoint: str) -> Awaitable[MessageStream]: ...
+    def direct(self, endpoint: str, small: bool) -> Awaitable[MessageStream]: ...
 
 
 class Ways:
@@ -170,14 +170,14 @@ class Ways:
 
     def _do(self, command: Command) -> None:
         match command:
-            case DialRelay(number=number, relay=relay):
-                opening = self._dialler.relay(relay.url, relay.ticket)
+            case DialRelay(number=number, relay=relay, small=small):
+                opening = self._dialler.relay(relay.url, relay.ticket, small)
                 self._dial(number, opening, ConnectionMethod.DERP, relay.region, Party.RELAY)
-            case DialDirect(number=number, endpoint=endpoint):
-                opening = self._dialler.direct(endpoint)
+            case DialDirect(number=number, endpoint=endpoint, small=small):
+                opening = self._dialler.direct(endpoint, small)
                 self._dial(number, opening, ConnectionMethod.DIRECT, endpoint, Party.AGENT)
-            case AskServer(number=number, region=region, avoid=avoid):
-                self._ask(number, region, avoid)
+            case AskServer():
+                self._ask(command)
             case Use(number=number):
                 self._stream.use(number)
                 self._used()
@@ -218,12 +218,18 @@ class Ways:
 
         self._dials[number] = self._tasks.spawn(run(), f"dial-{number}")
 
-    def _ask(self, number: int, region: str, avoid: tuple[str, ...]) -> None:
-        self._asked = number
+    def _ask(self, question: AskServer) -> None:
+        self._asked = question.number
         if self._turned_away and self._paths.current is None:
             self._over(Over("turned_away", self._turned_away))
         else:
-            self._control.ask(self._grant.connection_id, number, region=region, avoid=avoid)
+            self._control.ask(
+                self._grant.connection_id,
+                question.number,
+                region=question.region,
+                avoid=question.avoid,
+                small=question.small,
+            )
 
     def _used(self) -> None:
         if not self._ready.done():

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tether.attribution.vocabulary import StreamEnd
 from tether.net.streams import DialFailed, StreamLost, translate
+from tether.net.tcp_dial import connect_tcp
 from tether.net.tcp_info import read_tcp_info, set_keepalive
 from tether.net.ws_client import dial_failed
 from tether.protocol.carrier_frames import MAX_CARRIER_FRAME
@@ -294,9 +295,13 @@ class DirectStream:
 
 
 async def dial_direct(
-    endpoint: str, *, timeout: float = DIAL_TIMEOUT_S, max_size: int = MAX_CARRIER_FRAME
+    endpoint: str,
+    *,
+    timeout: float = DIAL_TIMEOUT_S,
+    max_size: int = MAX_CARRIER_FRAME,
+    small_segments: bool = False,
 ) -> DirectStream:
-    """Connect to an agent at `endpoint` (`host:port`).
+    """Connect to an agent at `endpoint` (`host:port`); see `connect_tcp`.
 
     Raises:
         DialFailed: no connection came up; the text says why.
@@ -304,7 +309,8 @@ async def dial_direct(
     host, port = split_endpoint(endpoint)
     try:
         async with asyncio.timeout(timeout):
-            return DirectStream(await _connect(host, port), max_size=max_size)
+            sock = await connect_tcp(host, port, small_segments=small_segments)
+            return DirectStream(sock, max_size=max_size)
     except OSError as wrong:
         raise dial_failed(wrong, endpoint) from wrong
 
@@ -335,22 +341,3 @@ def _peer_of(sock: socket.socket) -> tuple[Any, ...] | None:
         return tuple(sock.getpeername())
     except OSError:  # gone before it was looked at: its first read will say how
         return None
-
-
-async def _connect(host: str, port: int) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    found: list[Any] = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    wrong: OSError = socket.gaierror(f"no address of {host}")
-    for family, kind, protocol, _, address in found:
-        sock = socket.socket(family, kind, protocol)
-        sock.setblocking(False)
-        try:
-            await loop.sock_connect(sock, address)
-            return sock
-        except OSError as failed:
-            sock.close()
-            wrong = failed
-        except BaseException:
-            sock.close()
-            raise
-    raise wrong

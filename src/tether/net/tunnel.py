@@ -122,13 +122,13 @@ class TunnelEnd:
                 self._on_message(message)
 
 
-async def dial_relay(url: str, ticket: str) -> MessageStream:
-    """Dial one leg and wait until the other leg is there.
+async def dial_relay(url: str, ticket: str, small_segments: bool = False) -> MessageStream:
+    """Dial one leg and wait until the other leg is there; see `connect_tcp` for `small_segments`.
 
     Raises:
         DialFailed: the relay could not be reached, refused the ticket, or the other leg did not come.
     """
-    stream = await dial(url, token=ticket, max_size=MAX_TUNNEL_FRAME)
+    stream = await dial(url, token=ticket, max_size=MAX_TUNNEL_FRAME, small_segments=small_segments)
     try:
         async with asyncio.timeout(PAIRING_TIMEOUT_S):
             while True:

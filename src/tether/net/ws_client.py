@@ -31,6 +31,7 @@ from websockets.uri import parse_uri
 
 from tether.attribution.vocabulary import DialStage, StreamEnd
 from tether.net.streams import DialFailed, StreamLost, close_reason, translate
+from tether.net.tcp_dial import connect_tcp
 from tether.net.tcp_info import read_tcp_info, set_keepalive
 
 DIAL_TIMEOUT_S = 10.0
@@ -121,6 +122,7 @@ async def dial(
     headers: Mapping[str, str] | None = None,
     max_size: int,
     timeout: float = DIAL_TIMEOUT_S,
+    small_segments: bool = False,
 ) -> ClientStream:
     """Open a WebSocket to `url` (ws or wss), through the environment's proxies.
 
@@ -130,6 +132,7 @@ async def dial(
         headers: more request headers.
         max_size: largest message to accept, in bytes.
         timeout: seconds until the attempt is given up.
+        small_segments: agree on small ones, where no proxy ends our TCP; see `connect_tcp`.
 
     Raises:
         DialFailed: no connection came up; the text says why and what to do.
@@ -137,6 +140,9 @@ async def dial(
     host, proxy = urlsplit(url).netloc, None
     try:
         proxy = proxy_of(url)
+        sock = None
+        if small_segments and proxy is None:
+            sock = await _small_socket(url, timeout)
         connection = await connect(
             url,
             proxy=proxy,
@@ -149,6 +155,7 @@ async def dial(
             close_timeout=CLOSE_TIMEOUT_S,
             max_size=max_size,
             max_queue=4,
+            sock=sock,
         )
     except Exception as wrong:
         if proxy is not None and (failed := proxy_failed(wrong, host, parse_proxy(proxy))):
@@ -156,6 +163,12 @@ async def dial(
         raise dial_failed(wrong, host) from wrong
     assert isinstance(connection, _Connection), "create_connection decides the type"
     return ClientStream(connection)
+
+
+async def _small_socket(url: str, timeout: float) -> socket.socket:
+    uri = parse_uri(url)
+    async with asyncio.timeout(timeout):
+        return await connect_tcp(uri.host, uri.port, small_segments=True)
 
 
 def proxy_of(url: str) -> str | None:

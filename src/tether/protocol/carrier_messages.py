@@ -100,6 +100,8 @@ class CarrierRequest(Message, frozen=True, kw_only=True):
     """The DERP region to go through; "" leaves it to the server."""
     avoid: list[str] = []
     """Relay URLs that failed just now."""
+    small_segments: bool = False
+    """What is large seems to be lost on the way: both ends dial so that their TCP sends none."""
 
 
 class CarrierGrant(Message, frozen=True, kw_only=True):
@@ -136,6 +138,7 @@ class CarrierOffer(Message, frozen=True, kw_only=True):
     relay_url: str
     ticket: str
     region: str = ""
+    small_segments: bool = False
 
 
 class ClientLost(Message, frozen=True, kw_only=True):

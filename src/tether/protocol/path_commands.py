@@ -24,11 +24,13 @@ class RelayTicket(msgspec.Struct, frozen=True):
         return f"RelayTicket(url={self.url!r}, region={self.region!r})"
 
 
-class DialRelay(msgspec.Struct, frozen=True):
-    """Dial this relay and attach; answer with `up`, `failed` or `refused`."""
+class DialRelay(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """Dial this relay and attach; answer with `up`, `failed` or `refused`. `small`: what is large seems
+    to be lost on the way, so TCP is to send small segments only."""
 
     number: int
     relay: RelayTicket
+    small: bool = False
 
 
 class DialDirect(msgspec.Struct, frozen=True):
@@ -36,6 +38,7 @@ class DialDirect(msgspec.Struct, frozen=True):
 
     number: int
     endpoint: str
+    small: bool = False
 
 
 class AskServer(msgspec.Struct, frozen=True):
@@ -44,6 +47,7 @@ class AskServer(msgspec.Struct, frozen=True):
     number: int
     region: str
     avoid: tuple[str, ...]
+    small: bool = False
 
 
 class Use(msgspec.Struct, frozen=True):

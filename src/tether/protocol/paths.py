@@ -76,10 +76,9 @@ class Paths:
         self._numbers = 1
         self._current: int | None = None
         self._now = 0.0
-        self._attached = self._over = False
+        self._attached = self._over = self._small = False
         self._why = "the workspace's agent did not answer"
-        self._direct = Seeking(jitter)
-        self._relays = Seeking(jitter)
+        self._direct, self._relays = Seeking(jitter), Seeking(jitter)
         self._asked: tuple[int, float] | None = None
         self._avoid: dict[str, float] = {}
         self._burnt_at = self._disturbed_at = -FLAPPING_S
@@ -232,7 +231,7 @@ class Paths:
         return self._doubt_all(now)
 
     def _doubt_all(self, now: float) -> list[Command]:
-        self._disturbed_at, self._again_at = now, None
+        self._disturbed_at, self._again_at, self._small = now, None, False
         out: list[Command] = []
         for way in list(self._ways.values()):
             if not way.up and now - way.since < PROBE_S:
@@ -310,6 +309,7 @@ class Paths:
             return
         current = self._in_use()
         if current is None or self._better(best, current):
+            self._small |= current is not None and current.silent(self._now)  # large may be lost
             if current is not None and current.method is _DIRECT and not current.taken_back:
                 self._burnt_at = self._now
                 current.settles_at = self._now + SETTLE_S
@@ -358,7 +358,7 @@ class Paths:
         while self._room() and (endpoint := self._endpoints.take(self._now)) is not None:
             self._numbers += 1
             self._ways[self._numbers] = Way(self._numbers, _DIRECT, endpoint, endpoint, self._now)
-            out.append(DialDirect(self._numbers, endpoint))
+            out.append(DialDirect(self._numbers, endpoint, self._small))
 
     def _seek_relay(self, out: list[Command]) -> None:
         due = self._relay_due()
@@ -366,7 +366,7 @@ class Paths:
             self._numbers += 1
             self._asked = (self._numbers, self._now)
             self._avoid = {url: until for url, until in self._avoid.items() if until > self._now}
-            out.append(AskServer(self._numbers, self._region, tuple(self._avoid)))
+            out.append(AskServer(self._numbers, self._region, tuple(self._avoid), self._small))
 
     def _direct_due(self) -> float | None:
         """When the next round begins; None while one runs, or none is needed."""
@@ -433,7 +433,7 @@ class Paths:
 
     def _dial_relay(self, number: int, relay: RelayTicket, now: float, out: list[Command]) -> None:
         self._ways[number] = Way(number, _DERP, relay.url, relay.region, now)
-        out.append(DialRelay(number, relay))
+        out.append(DialRelay(number, relay, self._small))
 
     def _gave_out(self, way: Way, lived: float, now: float, *, at_fault: bool) -> None:
         if way.method is _DERP:

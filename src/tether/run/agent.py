@@ -353,7 +353,12 @@ def _dialler(control_url: str, token_file: Path) -> Callable[[], Awaitable[Messa
             token = _read_token(token_file)  # each time anew: a token may be rotated under us
         except CannotStart as wrong:
             raise DialFailed(str(wrong)) from wrong
-        return await dial(control_url, token=token, max_size=MAX_CONTROL_MESSAGE)
+        return await dial(
+            control_url,
+            token=token,
+            max_size=MAX_CONTROL_MESSAGE,
+            small_segments=True,  # it carries little, and must get through
+        )
 
     return dial_control
 

@@ -201,6 +201,7 @@ class Carriers:
                     relay_url=legs.agent.url,
                     ticket=legs.agent.ticket,
                     region=legs.region,
+                    small_segments=request.small_segments,
                 )
             )
         return CarrierGrant(

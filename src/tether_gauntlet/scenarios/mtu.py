@@ -1,9 +1,13 @@
-"""Small packets pass, large ones vanish, and nobody says so."""
+"""Small packets pass, large ones vanish, and nobody says so: a session has to find a way through.
+
+Until somebody mends the path, nothing larger arrives whatever the ends do; what they send is theirs to
+choose, and a session that can go on has not ended.
+"""
 
 from tether_gauntlet.lab import faults
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
-from tether_gauntlet.truths import C2S, QUICK, session
+from tether_gauntlet.truths import QUICK
 
 
 def run(stage: Stage) -> None:
@@ -12,15 +16,17 @@ def run(stage: Stage) -> None:
     stage.fault()
     broken = faults.mtu_black_hole(stage.lab, "client")
     session.type("head -c 300000 /dev/urandom | base64")
-    stage.wait(30)
+    session.echoes("down-again", 30)
+    session.type(": " + "x" * 3000)
+    session.echoes("up-again", 15)
+    stage.wait(50)
     broken.undo()
 
 
 SCENARIO = Scenario(
     name="mtu-black-hole",
-    summary="packets over 1200 bytes vanish; a tunnel waits 8",
+    summary="packets over 1200 bytes vanish for 50 s; a tunnel waits 8",
     run=run,
-    truths=(session("network_error", "network", False, "network.mtu_black_hole"),),
-    limit_s=75,
-    tolerates=frozenset({C2S}),
+    truths=(),
+    limit_s=60,
 )
