@@ -16,6 +16,7 @@ from tether.net.tcp_info import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     counters_fact,
+    is_lossy,
     read_tcp_info,
     set_keepalive,
 )
@@ -105,3 +106,24 @@ def test_keepalive_is_for_tcp_alone() -> None:
         set_keepalive(unix)
         assert unix.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
     set_keepalive(None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "lossy"),
+    [
+        ({}, True),
+        ({"unacked": 2, "retransmits": 2}, True),  # measured at 30 % loss
+        ({"total_retrans": 0}, False),  # nothing was lost: the peer's program is silent
+        ({"unacked": 1, "retransmits": 4}, False),  # what we send does not arrive
+        ({"last_ack_recv_ms": 5952}, False),  # nothing of the peer arrives
+    ],
+)
+def test_a_path_that_loses_and_lives_is_lossy(changed: dict[str, int], lossy: bool) -> None:
+    counters = {
+        "unacked": 0,
+        "retransmits": 0,
+        "total_retrans": 18,
+        "last_ack_recv_ms": 1988,
+    } | changed
+    assert is_lossy(counters, 6.0) is lossy
+    assert not is_lossy(None, 6.0)

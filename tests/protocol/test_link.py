@@ -161,6 +161,23 @@ def test_a_silent_peer_is_given_up_after_our_patience() -> None:
     assert (link.state, link.deadline(), link.tick(at(56))) == (State.CLOSED, None, [])
 
 
+def test_a_peer_that_is_only_late_is_borne_with_for_three_patiences_at_most() -> None:
+    link = agent_end(patience=45.0)
+    assert link.patience_over(at(45))
+    assert link.bear(at(45))
+    assert not link.patience_over(at(45.9))
+    assert (link.deadline(), link.tick(at(45.9))) == (46.0, [])
+    assert link.patience_over(at(46))
+    assert link.bear(at(134.9))
+    assert not link.bear(at(135))
+    assert link.patience_over(at(135.9))
+    assert link.tick(at(135.9)) == [CloseStream(4408, "silent for too long"), Ended()]
+
+
+def test_a_link_without_patience_bears_nothing() -> None:
+    assert not agent_end().bear(at(1))
+
+
 def test_tunnel_data_proves_that_the_peer_lives() -> None:
     link = agent_end(patience=45.0)
     link.heard(at(40))

@@ -24,7 +24,7 @@ from tether.net.stream_facts import fact_of_loss
 from tether.net.streams import MessageStream, StreamLost
 from tether.net.surroundings import NoSurroundings, Surroundings, local_address
 from tether.net.tasks import Tasks
-from tether.net.tcp_info import counters_fact
+from tether.net.tcp_info import counters_fact, is_lossy
 from tether.protocol.instant import Instant
 from tether.protocol.link import CloseStream, Command, Deliver, Ended, Link, Send, State
 from tether.protocol.messages import Garbage, Message
@@ -350,7 +350,9 @@ class LinkDriver:
         if self._handling:  # we do not listen, so a silence would be our own
             self.link.heard(now)
         if self.link.patience_over(now):
-            self._note_silence(now, now.mono - self.link.heard_at)
+            silence_s = now.mono - self.link.heard_at
+            if not (is_lossy(self._stream.counters(), silence_s) and self.link.bear(now)):
+                self._note_silence(now, silence_s)
         self._perform(self.link.tick(now))
 
     def _note_silence(self, now: Instant, silence_s: float) -> None:

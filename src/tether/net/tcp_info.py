@@ -72,6 +72,25 @@ def is_stalled(counters: dict[str, int] | None, after_ms: int = SILENT_AFTER_MS)
     )
 
 
+STUCK_RETRANSMITS = 3
+"""So often in a row one segment was sent when it is stuck, not only late."""
+
+
+def is_lossy(counters: dict[str, int] | None, silence_s: float) -> bool:
+    """Whether a silence of the peer's program may be the path's, which has lost segments and lives: the
+    peer's kernel acknowledged within the silence, and what we send gets through in the end.
+
+    The next segment in order holds up all that came after it, for seconds where it is lost thrice. A
+    path without loss tells nothing: there, the peer's program is silent.
+    """
+    return (
+        counters is not None
+        and counters["total_retrans"] > 0
+        and counters["retransmits"] < STUCK_RETRANSMITS
+        and counters["last_ack_recv_ms"] < 750 * silence_s
+    )
+
+
 def set_keepalive(sock: Any) -> None:
     """Let the kernel notice a dead peer of an idle connection within 30 s."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):

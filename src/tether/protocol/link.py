@@ -35,6 +35,10 @@ from tether.protocol.messages import (
 LINGER_S = 3.0
 """How long a goodbye waits for its acknowledgement."""
 
+BEAR_S, MOST_PATIENCES = 1.0, 3
+"""Where the kernel tells that what is late is on its way, we look again after so many seconds, and give
+the peer up after so many times the usual patience all the same."""
+
 MAX_TOLD = 64
 """Characters of a peer's word that go into a fact about it."""
 
@@ -100,7 +104,7 @@ class Link:
         self._next_ping = now.mono + (ping_every or 0.0)
         self._pinged: tuple[int, float] = (0, now.mono)
         self._asked = False
-        self._linger_until = 0.0
+        self._linger_until = self._bear_until = 0.0
 
     def deadline(self) -> float | None:
         """When (monotonic seconds) to call `tick` next; None for never."""
@@ -112,7 +116,7 @@ class Link:
             case State.OPEN:
                 due = [self._next_ping] if self._ping_every is not None else []
                 if self._patience is not None:
-                    due.append(self.heard_at + self._patience)
+                    due.append(max(self.heard_at + self._patience, self._bear_until))
                 return min(due, default=None)
 
     def set_liveness(self, *, ping_every: float, patience: float, now: Instant) -> None:
@@ -227,7 +231,17 @@ class Link:
             self.state is State.OPEN
             and self._patience is not None
             and now.mono - self.heard_at >= self._patience
+            and now.mono >= self._bear_until
         )
+
+    def bear(self, now: Instant) -> bool:
+        """The patience is over, but the kernel says that the path loses much and the peer's kernel
+        acknowledges: wait a little longer. False: that was done for long enough."""
+        most = MOST_PATIENCES * (self._patience or 0.0)
+        if now.mono - self.heard_at >= most:
+            return False
+        self._bear_until = now.mono + BEAR_S
+        return True
 
     def tick(self, now: Instant) -> list[Command]:
         """Time has passed: ping, give up on a silent peer, or stop lingering."""
