@@ -163,6 +163,16 @@ def test_what_the_other_end_counts_when_it_is_reset_says_nothing_of_the_silence_
     assert cause(A2C, silent, stuck, *reset) == "network.path_lost"
 
 
+def test_a_server_whose_segments_are_lost_is_not_silent_itself() -> None:
+    """As counted at 30 % loss."""
+    gave_up = stream(CLIENT, SERVER, StreamEnd.SILENT, silence_s=6.0)
+    told = stream(SERVER, CLIENT, StreamEnd.CLOSED, close_code=4408)
+    seen = (gave_up, told, tcp(CLIENT, SERVER, 1_988, total_retrans=18))
+    sends = tcp(SERVER, CLIENT, 0, unacked=2, retransmits=2, total_retrans=26)
+    assert cause(C2S, *seen) == "server.unresponsive"
+    assert cause(C2S, *seen, sends) == "server.unreachable"
+
+
 def test_large_packets_lost_is_not_a_dead_direction() -> None:
     stuck = tcp(SERVER, AGENT, 1_000, retransmits=6, unacked=4, lost=2, snd_mss=1448)
     seen = (AGENT_TIMED_OUT, stuck, tcp(AGENT, SERVER, 1_500))

@@ -1130,3 +1130,40 @@ async def test_what_is_learned_of_a_link_that_is_over_revises_its_end(record: Re
         "agent.vanished",
         "network.idle_timeout",
     )
+
+
+async def test_large_packets_that_were_lost_are_told_by_the_counters_of_both_ends(
+    record: Record,
+) -> None:
+    """As counted where a path carried 1200 bytes and nobody said so: the server had much to send."""
+    counted: dict[str, Any] = {"probes": 0, "pmtu": 1500, "rtt_us": 600, "snd_mss": 1448}
+    silent: dict[str, Any] = {"at": EPOCH, "how": StreamEnd.SILENT, "silence_s": 6.0}
+    stuck = ev.TcpCounters(
+        vantage=Vantage.SERVER,
+        at=EPOCH,
+        peer=Party.AGENT,
+        retransmits=5,
+        unacked=4,
+        lost=4,
+        total_retrans=15,
+        last_data_recv_ms=6000,
+        last_ack_recv_ms=1100,
+        **counted,
+    )
+    waiting = ev.TcpCounters(
+        vantage=Vantage.AGENT,
+        at=EPOCH,
+        peer=Party.SERVER,
+        retransmits=0,
+        unacked=0,
+        total_retrans=0,
+        last_data_recv_ms=6000,
+        last_ack_recv_ms=1900,
+        **counted,
+    )
+    await record.control("aa")
+    at_server = ev.StreamEnded(vantage=Vantage.SERVER, peer=Party.AGENT, **silent)
+    at_agent = ev.StreamEnded(vantage=Vantage.AGENT, peer=Party.SERVER, **silent)
+    await record.log.close_control("aa", (stuck, at_server), ())
+    await record.report(ended("aa", waiting, at_agent))
+    assert (await record.row("aa"))["disconnect_cause"] == "network.mtu_black_hole"

@@ -189,15 +189,25 @@ unheard_relay = Test(
 )
 
 
+def _sent_in_vain(case: Case, counters: ev.TcpCounters) -> bool:
+    """Whether the peer of these counters sends, and what it sends is lost: it is not silent itself."""
+    return any(
+        other.unacked and other.retransmits
+        for other in case.all(ev.TcpCounters)
+        if _faces(other, counters)
+    )
+
+
 def lively(party: Party) -> Test:
     """The party's kernel still acknowledged: its machine and the path to it were alive. What is sent
-    again and again without being acknowledged says the contrary, however short the silence, and so does
-    a silence of the kernel's own that is as long as that of the program."""
+    again and again without being acknowledged, by us or by the party, says the contrary, however short
+    the silence, and so does a silence of the kernel's own that is as long as that of the program."""
     return Test(
         lambda case: any(
             counters.peer is party
             and counters.last_ack_recv_ms < LIVELY_ACK_MS
             and not (counters.unacked and counters.retransmits)
+            and not _sent_in_vain(case, counters)
             and _heard_meanwhile(case, counters)
             for counters in case.all(ev.TcpCounters)
         ),
