@@ -110,8 +110,8 @@ def fill(path: Path, rows: int) -> float:
         raw.execute(
             f"""
             WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {rows}),
-            r AS (SELECT i, abs(random()) AS a, abs(random()) AS b, abs(random()) AS c,
-                  {END - span} + i * {span / rows} AS at FROM n)
+            r AS (SELECT i, (i * 2654435761 >> 9) % 1000003 AS a, (i * 40503661 >> 5) % 999983 AS b,
+                  (i * 97531 >> 3) % 100003 AS c, {END - span} + i * {span / rows} AS at FROM n)
             INSERT INTO connections (connection_id, status, connect_type, type, workspace_id,
                 workspace, agent, user, client_ip, connection_method, journal_id, agent_instance,
                 created_at, connected_at, disconnected_at, rx_bytes, tx_bytes, disconnect_reason,
@@ -121,19 +121,20 @@ def fill(path: Path, rows: int) -> float:
             SELECT lower(hex(randomblob(16))), 'closed', 'agent_to_client',
                 CASE b % 10 WHEN 0 THEN 'sftp' WHEN 1 THEN 'port_forward' WHEN 2 THEN 'vscode'
                 ELSE 'ssh' END, printf('%032x', a % {WORKSPACES}), 'w' || (a % {WORKSPACES}),
-                'host', 'u' || CASE WHEN b % 8 THEN a % {USERS} ELSE c % {USERS} END, '10.0.0.9',
+                'host', 'u' || ((a + CASE WHEN b % 8 THEN 0 ELSE 1 + c % 3 END) % {USERS}), '10.0.0.9',
                 'derp', printf('%032x', a % {WORKSPACES}), 'run', at - c % 7200, at - c % 7200, at,
                 1000, 2000, reason, expected, initiator, 'What was seen of its end, in a sentence.',
                 cause, 'observed', '', coarse, 'some-rule', 1, 'boot-' || (a % 200),
                 CASE b % 3 WHEN 0 THEN '1' WHEN 1 THEN '2' END, 'high',
                 CASE WHEN b % 20 = 0 THEN printf('%032x', i / 400) END,
                 CASE WHEN b % 20 = 0 THEN 'relay:1' END
-            FROM r JOIN causes ON causes.n = (r.b / 64) % {len(weighted)}
+            FROM r JOIN causes ON causes.n = (r.c / 3 + r.b) % {len(weighted)}
             """
         )
         raw.commit()
-        for _, sql in indexes:
-            raw.execute(sql)
+        for name, sql in indexes:  # those that the migration replaces need not be built
+            replaced = name.endswith(("_seq", "_incident_id")) and "workspace_id" not in name
+            raw.execute(f"{sql} WHERE 0" if replaced else sql)
     raw.close()
     return time.monotonic() - began
 

@@ -35,7 +35,13 @@ from tether.server.ingest import Reporter
 from tether.server.metrics import Metrics
 from tether.server.migrate import migrate
 from tether.server.ports import ConnectionFilter
-from tether.server.report_tables import DAY_S, ends_by_day, ends_by_hour
+from tether.server.report_tables import (
+    DAY_S,
+    ends_by_day,
+    ends_by_hour,
+    ends_by_place_day,
+    ends_by_place_month,
+)
 from tether.server.schema import connections, users, workspaces
 from tether.server.store import Store
 
@@ -49,12 +55,21 @@ steps = st.lists(
         st.tuples(st.just("report"), st.integers(0, 9), st.sampled_from(sorted(FACTS))),
         st.tuples(st.just("refine"), st.integers(0, 9)),
         st.tuples(st.just("delete"), st.integers(0, 9)),
-        st.tuples(st.just("move"), st.sampled_from([1.5, 1799.25, 3600.0, 40_000.0, 86_400.0])),
+        st.tuples(
+            st.just("move"),
+            st.sampled_from([1.5, 1799.25, 3600.0, 40_000.0, 86_400.0, 1_400_000.0]),
+        ),
     ),
     min_size=4,
     max_size=24,
 )
-moments = st.none() | st.floats(EPOCH - DAY_S, EPOCH + 4 * DAY_S, width=32)
+DAWN = EPOCH - EPOCH % DAY_S
+moments = (
+    st.none()
+    | st.sampled_from([DAWN, EPOCH, EPOCH + 3600, DAWN + DAY_S, DAWN + 30 * DAY_S])
+    | st.floats(EPOCH - DAY_S, EPOCH + 4 * DAY_S, width=32)
+    | st.floats(EPOCH - 40 * DAY_S, EPOCH + 90 * DAY_S, width=32)
+)
 filters = st.builds(
     ConnectionFilter,
     workspace=st.sampled_from([None, None, "dev", "other"]),
@@ -221,7 +236,7 @@ def test_the_report_of_any_history_is_what_a_scan_of_its_rows_counts(
     told = asyncio.run(lived())
     with _sync(path) as tx:
         rows = [dict(row) for row in tx.execute(sa.select(connections)).mappings()]
-        for table in (ends_by_hour, ends_by_day):
+        for table in (ends_by_hour, ends_by_day, ends_by_place_day, ends_by_place_month):
             assert not tx.execute(sa.select(table).where(table.c.ends <= 0)).all()
     for one, viewer, report in told:
         assert _shown(report) == _scanned(rows, one, viewer)
@@ -246,5 +261,9 @@ def test_what_was_closed_before_the_roll_ups_is_counted_by_the_migration(tmp_pat
         by_day = tx.execute(
             sa.select(ends_by_day.c.day, ends_by_day.c.ends, ends_by_day.c.lived_ms)
         ).all()
+        by_place = [
+            tx.execute(sa.select(table)).all() for table in (ends_by_place_day, ends_by_place_month)
+        ]
     assert [tuple(row) for row in counted] == [(1, 2, 14_079_000), (2, 1, 7_389_500)]
     assert [tuple(row) for row in by_day] == [(0, 3, 21_468_500)]
+    assert by_place == [[(0, 1, True, False, 3, 21_468_500)]] * 2

@@ -81,7 +81,7 @@ class ConnectionLogPort(Protocol):
     """
 
     async def list(self, filters: ConnectionFilter, viewer: Identity) -> list[dict[str, Any]]:
-        """Rows that match, newest first (highest `seq`)."""
+        """Rows that match, newest first: begun last."""
 
     async def report(self, filters: ConnectionFilter, viewer: Identity) -> dict[str, Any]:
         """The closed rows that match, counted: the keys of `api_report.Report`.

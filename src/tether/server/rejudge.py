@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectType
@@ -34,7 +34,7 @@ class Rejudged:
     changed: int = 0
     changes: list[dict[str, Any]] = field(default_factory=list)
     events: list[rows.Event] = field(default_factory=list)
-    before: int | None = None
+    before: tuple[float, int] | None = None
     done: bool = False
 
     def told(self, *, write: bool) -> dict[str, Any]:
@@ -79,14 +79,18 @@ async def page(
         c.status == ConnectionStatus.CLOSED,
     ]
     if found.before is not None:
-        where.append(c.seq < found.before)
+        where.append(tuple_(c.created_at, c.seq) < found.before)
     listed = (
-        (await tx.execute(select(connections).where(*where).order_by(c.seq.desc()).limit(PAGE)))
+        (
+            await tx.execute(
+                select(connections).where(*where).order_by(*browse.NEWEST_FIRST).limit(PAGE)
+            )
+        )
         .mappings()
         .all()
     )
     for row in listed:
-        found.before = row["seq"]
+        found.before = (row["created_at"], row["seq"])
         found.judged += 1
         said = await rows.testimonies(tx, row["connection_id"])
         judgement = judge(ConnectType(row["connect_type"]), said)

@@ -8,19 +8,18 @@ sums are exact. Control links and tunnels count alike: a filter by `type` tells 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
-    and_,
+    Table,
     case,
     cast,
     func,
     literal,
-    or_,
     select,
     union_all,
 )
@@ -34,12 +33,15 @@ from tether.server.ports import ConnectionFilter
 from tether.server.report_tables import (
     DAY_S,
     HOUR_S,
+    MONTH_S,
     end_kinds,
     end_places,
     ends_by_day,
     ends_by_hour,
+    ends_by_place_day,
+    ends_by_place_month,
 )
-from tether.server.schema import ConnectionStatus, connections, workspaces
+from tether.server.schema import ConnectionStatus, connections
 from tether.server.times import iso
 
 AT_MOST = 1000
@@ -69,6 +71,21 @@ _OF_A_KIND: Mapping[str, ColumnElement[Any]] = {
     "reason": _K.reason,
     "initiator": _K.initiator,
     "relay": _K.relay,
+}
+
+
+_LEVELS_OF_KINDS: tuple[tuple[Table, int], ...] = ((ends_by_day, DAY_S), (ends_by_hour, HOUR_S))
+_LEVELS_OF_PLACES: tuple[tuple[Table, int], ...] = (
+    (ends_by_place_month, MONTH_S),
+    (ends_by_place_day, DAY_S),
+)
+"""Roll-up, and what one of its units lasts; the next one adds up what is less than a unit."""
+
+_UNIT = {
+    "ends_by_day": "day",
+    "ends_by_hour": "hour",
+    "ends_by_place_month": "month",
+    "ends_by_place_day": "day",
 }
 
 
@@ -111,14 +128,7 @@ async def _breakdown(
     """The most frequent first, days in their order."""
     if filters.status not in (None, ConnectionStatus.CLOSED):
         return []
-    placed = name in _OF_A_PLACE or bool(_places(filters, viewer))
-    if filters.incident is not None:
-        sources = [_from_the_log(name, filters, viewer, _ended_within(filters))]
-    else:
-        first, behind, edges = _whole_spans(filters, DAY_S if placed else HOUR_S)
-        sources = [_from_the_roll_up(name, filters, viewer, first, behind, placed=placed)]
-        if edges is not None:
-            sources.append(_from_the_log(name, filters, viewer, edges))
+    sources = _sources(name, filters, viewer)
     found = (sources[0] if len(sources) == 1 else union_all(*sources)).subquery()
     value, ends = found.c.value, func.sum(found.c.ends)
     listed = await tx.execute(
@@ -136,71 +146,97 @@ async def _breakdown(
     return [_Group(*row) for row in listed]
 
 
-def _whole_spans(
-    filters: ConnectionFilter, span_s: int
-) -> tuple[int | None, int | None, ColumnElement[bool] | None]:
-    """The first whole span, the one behind the last, and which rows are in neither."""
-    at, edges = _C.disconnected_at, []
-    first = behind = None
-    if filters.since is not None:
-        first = int(-(-filters.since // span_s))
-        edges.append(and_(at >= filters.since, at < first * span_s))
-    if filters.until is not None:
-        behind = int(filters.until // span_s)
-        edges.append(and_(at >= behind * span_s, at < filters.until))
-    if first is not None and behind is not None and first > behind:  # within one span
-        return first, first, _ended_within(filters)
-    return first, behind, or_(*edges) if edges else None
+def _sources(name: str, filters: ConnectionFilter, viewer: Identity) -> list[Select[Any]]:
+    """What is to be added up: whole long units, then shorter ones at their edges, then rows at theirs.
+
+    The log itself answers for one workspace, user, incident or viewer, which is few rows of it; and, by
+    workspace and user, for one kind of ends.
+    """
+    exact = (filters.workspace, filters.user, filters.incident)
+    if any(value is not None for value in exact) or not viewer.is_admin:
+        return [_from_the_log(name, filters, viewer, _Span(filters.since, filters.until))]
+    of_level = _of_places if name in _OF_A_PLACE else _of_kinds
+    levels = _LEVELS_OF_PLACES if name in _OF_A_PLACE else _LEVELS_OF_KINDS
+    if name in _OF_A_PLACE and _kinds(replace(filters, expected=None)):
+        levels = ()
+    found, left = [], [_Span(filters.since, filters.until)]
+    for table, unit_s in levels:
+        cuts = [span.cut(unit_s) for span in left]
+        found += [of_level(name, filters, whole, table) for whole, _ in cuts if whole is not None]
+        left = [edge for _, edges in cuts for edge in edges]
+    return found + [_from_the_log(name, filters, viewer, one, edge=bool(levels)) for one in left]
 
 
-def _ended_within(filters: ConnectionFilter) -> ColumnElement[bool]:
-    at = _C.disconnected_at
-    return and_(
-        at.is_not(None),
-        *([at >= filters.since] if filters.since is not None else []),
-        *([at < filters.until] if filters.until is not None else []),
-    )
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """From `since` to before `until` (unix seconds, or whole hours or days of them); None: no bound."""
+
+    since: float | None
+    until: float | None
+
+    def cut(self, unit_s: int) -> tuple[_Span | None, list[_Span]]:
+        """The whole units of this span, in units, and what is left at its ends, in seconds."""
+        since, until = self.since, self.until
+        first = None if since is None else -int(-since // unit_s)
+        behind = None if until is None else int(until // unit_s)
+        if first is not None and behind is not None and first >= behind:
+            return None, [self]
+        edges = []
+        if since is not None and first is not None and since < first * unit_s:
+            edges.append(_Span(since, first * unit_s))
+        if until is not None and behind is not None and behind * unit_s < until:
+            edges.append(_Span(behind * unit_s, until))
+        return _Span(first, behind), edges
+
+    def has(self, at: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+        """Whether `at` lies within."""
+        return [
+            *([at >= self.since] if self.since is not None else []),
+            *([at < self.until] if self.until is not None else []),
+        ]
 
 
-def _from_the_roll_up(
-    name: str,
-    filters: ConnectionFilter,
-    viewer: Identity,
-    first: int | None,
-    behind: int | None,
-    *,
-    placed: bool,
-) -> Select[Any]:
-    """Sums of whole spans. Few groups are left before anything is joined to them."""
-    table = ends_by_day if placed else ends_by_hour
-    span = table.c.day if placed else table.c.hour
-    groups: list[ColumnElement[Any]] = [table.c.kind_id]
-    if name in _OF_A_PLACE:
-        groups.insert(0, table.c.place_id)
-    if name == "day":
-        groups.append((span if placed else span // (DAY_S // HOUR_S)).label("the_day"))
-    sums = (func.sum(table.c.ends).label("ends"), func.sum(table.c.lived_ms).label("lived_ms"))
-    summed = select(*groups, *sums).group_by(*groups)
-    if first is not None:
-        summed = summed.where(span >= first)
-    if behind is not None:
-        summed = summed.where(span < behind)
+def _of_kinds(name: str, filters: ConnectionFilter, span: _Span, table: Table) -> Select[Any]:
+    """Sums of whole days or hours, by what can be said of an end."""
+    unit = table.c[_UNIT[table.name]]
+    days = unit if table is ends_by_day else unit // (DAY_S // HOUR_S)
+    groups = [table.c.kind_id, *([days.label("the_day")] if name == "day" else [])]
+    summed = select(*groups, *_sums(table)).where(*span.has(unit)).group_by(*groups)
     if kinds := _kinds(filters):
         summed = summed.where(table.c.kind_id.in_(select(_K.kind_id).where(*kinds)))
-    if places := _places(filters, viewer):
-        summed = summed.where(table.c.place_id.in_(select(_P.place_id).where(*places)))
     some = summed.subquery()
-    value = some.c.the_day if name == "day" else {**_OF_A_KIND, **_OF_A_PLACE}[name]
-    joined = some.join(end_kinds, _K.kind_id == some.c.kind_id)
-    if name in _OF_A_PLACE:
-        joined = joined.join(end_places, _P.place_id == some.c.place_id)
+    value = some.c.the_day if name == "day" else _OF_A_KIND[name]
     return select(
         value.label("value"),
         some.c.ends,
         case((_K.expected.is_(False), some.c.ends), else_=0).label("unexpected"),
         case((_K.reason == str(Reason.UNKNOWN), some.c.ends), else_=0).label("unknown"),
         some.c.lived_ms,
-    ).select_from(joined)
+    ).select_from(some.join(end_kinds, _K.kind_id == some.c.kind_id))
+
+
+def _of_places(name: str, filters: ConnectionFilter, span: _Span, table: Table) -> Select[Any]:
+    """Sums of whole months or days, by where the ends were."""
+    groups = (table.c.place_id, table.c.expected, table.c.unexplained)
+    summed = (
+        select(*groups, *_sums(table))
+        .where(*span.has(table.c[_UNIT[table.name]]))
+        .group_by(*groups)
+    )
+    if filters.expected is not None:
+        summed = summed.where(table.c.expected.is_(filters.expected))
+    some = summed.subquery()
+    return select(
+        _OF_A_PLACE[name].label("value"),
+        some.c.ends,
+        case((some.c.expected.is_(False), some.c.ends), else_=0).label("unexpected"),
+        case((some.c.unexplained.is_(True), some.c.ends), else_=0).label("unknown"),
+        some.c.lived_ms,
+    ).select_from(some.join(end_places, _P.place_id == some.c.place_id))
+
+
+def _sums(table: Table) -> tuple[ColumnElement[int], ColumnElement[int]]:
+    return func.sum(table.c.ends).label("ends"), func.sum(table.c.lived_ms).label("lived_ms")
 
 
 def _kinds(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
@@ -216,40 +252,32 @@ def _kinds(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _places(filters: ConnectionFilter, viewer: Identity) -> list[ColumnElement[bool]]:
-    exact = {_P.workspace: filters.workspace, _P.user: filters.user}
-    wanted = [column == value for column, value in exact.items() if value is not None]
-    if not viewer.is_admin:
-        own = select(workspaces.c.workspace_id).where(workspaces.c.owner == viewer.user)
-        wanted.append(or_(_P.user == viewer.user, _P.workspace_id.in_(own)))
-    return wanted
-
-
 def _from_the_log(
-    name: str, filters: ConnectionFilter, viewer: Identity, ended: ColumnElement[bool]
+    name: str, filters: ConnectionFilter, viewer: Identity, ended: _Span, *, edge: bool = False
 ) -> Select[Any]:
+    """The rows themselves; at an `edge`, when they ended leaves the fewest."""
     return select(
         BREAKDOWNS[name].label("value"),
         literal(1).label("ends"),
         case((_C.disconnect_expected.is_(False), 1), else_=0).label("unexpected"),
         case((_C.disconnect_reason == str(Reason.UNKNOWN), 1), else_=0).label("unknown"),
         _LIVED_MS.label("lived_ms"),
-    ).where(ended, *_rows(filters, viewer))
-
-
-def _rows(filters: ConnectionFilter, viewer: Identity) -> list[ColumnElement[bool]]:
-    return [
+    ).where(
+        *ended.has(_C.disconnected_at),
         browse.visible_to(viewer),
-        *browse.of_the_kind(filters),
+        *browse.of_the_kind(filters, by_index=not edge),
         _C.status == str(ConnectionStatus.CLOSED),
-    ]
+    )
 
 
 async def _incidents(tx: AsyncConnection, filters: ConnectionFilter, viewer: Identity) -> int:
     """How many incidents the ends are part of; an index has all that this asks of a row."""
-    of_one = _C.incident_id.is_not(None)
+    at = func.coalesce(_C.disconnected_at, _C.disconnected_at)  # not by the index of this one
     query = select(func.count(func.distinct(_C.incident_id))).where(
-        of_one, _ended_within(filters), *_rows(filters, viewer)
+        _C.incident_id.is_not(None),
+        *_Span(filters.since, filters.until).has(at),
+        browse.visible_to(viewer),
+        *browse.of_the_kind(filters, by_index=filters.incident is not None),
     )
     return await tx.scalar(query) or 0
 

@@ -22,9 +22,17 @@ from sqlalchemy import (
 
 from tether.server.schema import metadata
 
-__all__ = ["end_kinds", "end_places", "ends_by_day", "ends_by_hour", "metadata"]
+__all__ = [
+    "end_kinds",
+    "end_places",
+    "ends_by_day",
+    "ends_by_hour",
+    "ends_by_place_day",
+    "ends_by_place_month",
+    "metadata",
+]
 
-HOUR_S, DAY_S = 3_600, 86_400
+HOUR_S, DAY_S, MONTH_S = 3_600, 86_400, 30 * 86_400
 
 _KIND = ("type", "cause", "reason", "initiator", "expected", "relay")
 _PLACE = ("workspace_id", "workspace", "user")
@@ -59,8 +67,8 @@ end_places = Table(
 ends_by_hour = Table(
     "ends_by_hour",
     metadata,
-    Column("kind_id", _Id, primary_key=True, autoincrement=False),
     Column("hour", Integer, primary_key=True, autoincrement=False),  # of unix time
+    Column("kind_id", _Id, primary_key=True, autoincrement=False),
     Column("ends", BigInteger, nullable=False),
     Column("lived_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
@@ -70,14 +78,39 @@ ends_by_hour = Table(
 ends_by_day = Table(
     "ends_by_day",
     metadata,
-    Column("place_id", _Id, primary_key=True, autoincrement=False),
-    Column("kind_id", _Id, primary_key=True, autoincrement=False),
     Column("day", Integer, primary_key=True, autoincrement=False),  # of unix time
+    Column("kind_id", _Id, primary_key=True, autoincrement=False),
     Column("ends", BigInteger, nullable=False),
     Column("lived_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""As `ends_by_hour`, for each place. By the day: by the hour it would have as many rows as the log."""
+"""As `ends_by_hour`: a year of hours has as many rows as the log, where ends are of many kinds."""
+
+ends_by_place_day = Table(
+    "ends_by_place_day",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # of unix time
+    Column("place_id", _Id, primary_key=True, autoincrement=False),
+    Column("expected", Boolean, primary_key=True, autoincrement=False),
+    Column("unexplained", Boolean, primary_key=True, autoincrement=False),
+    Column("ends", BigInteger, nullable=False),
+    Column("lived_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How many ends a place had in a day. Not by their kind: that would be as many rows as the log."""
+
+ends_by_place_month = Table(
+    "ends_by_place_month",
+    metadata,
+    Column("month", Integer, primary_key=True, autoincrement=False),  # of unix time: of 30 days
+    Column("place_id", _Id, primary_key=True, autoincrement=False),
+    Column("expected", Boolean, primary_key=True, autoincrement=False),
+    Column("unexplained", Boolean, primary_key=True, autoincrement=False),
+    Column("ends", BigInteger, nullable=False),
+    Column("lived_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""As `ends_by_place_day`: places are many, and so are days."""
 
 _OF_THE_ROW = {
     "type": "type",
@@ -121,31 +154,52 @@ def _known(table: str, names: tuple[str, ...], row: str) -> str:
     return f"INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING;"
 
 
+def _keys(row: str) -> tuple[tuple[str, str, str, str], ...]:
+    """Roll-up, its key, and the key's values of a row, out of what tables."""
+    kind = f"FROM end_kinds WHERE {_is(row, _KIND)}"
+    place = f"FROM end_places WHERE {_is(row, _PLACE)}"
+    flags = f"{row}.disconnect_expected, {row}.disconnect_reason = 'unknown'"
+    named = "place_id, expected, unexplained"
+    return (
+        ("ends_by_hour", "hour, kind_id", f"{_span(row, HOUR_S)}, kind_id", kind),
+        ("ends_by_day", "day, kind_id", f"{_span(row, DAY_S)}, kind_id", kind),
+        (
+            "ends_by_place_day",
+            f"day, {named}",
+            f"{_span(row, DAY_S)}, place_id, {flags}",
+            place,
+        ),
+        (
+            "ends_by_place_month",
+            f"month, {named}",
+            f"{_span(row, MONTH_S)}, place_id, {flags}",
+            place,
+        ),
+    )
+
+
 def _more(row: str) -> str:
     sums = "DO UPDATE SET ends = ends + 1, lived_ms = lived_ms + excluded.lived_ms;"
-    return f"""
-        {_known("end_kinds", _KIND, row)}
-        {_known("end_places", _PLACE, row)}
-        INSERT INTO ends_by_hour (kind_id, hour, ends, lived_ms)
-        SELECT kind_id, {_span(row, HOUR_S)}, 1, {_lived_ms(row)}
-        FROM end_kinds WHERE {_is(row, _KIND)} ON CONFLICT (kind_id, hour) {sums}
-        INSERT INTO ends_by_day (place_id, kind_id, day, ends, lived_ms)
-        SELECT place_id, kind_id, {_span(row, DAY_S)}, 1, {_lived_ms(row)}
-        FROM end_places, end_kinds WHERE {_is(row, _PLACE)} AND {_is(row, _KIND)}
-        ON CONFLICT (place_id, kind_id, day) {sums}"""
+    known = _known("end_kinds", _KIND, row), _known("end_places", _PLACE, row)
+    return " ".join(
+        (
+            *known,
+            *(
+                f"INSERT INTO {table} ({key}, ends, lived_ms) SELECT {values}, 1, {_lived_ms(row)}"
+                f" {source} ON CONFLICT ({key}) {sums}"
+                for table, key, values, source in _keys(row)
+            ),
+        )
+    )
 
 
 def _less(row: str) -> str:
-    kind = f"kind_id = (SELECT kind_id FROM end_kinds WHERE {_is(row, _KIND)})"
-    place = f"place_id = (SELECT place_id FROM end_places WHERE {_is(row, _PLACE)})"
-    in_hour = f"{kind} AND hour = {_span(row, HOUR_S)}"
-    in_day = f"{place} AND {kind} AND day = {_span(row, DAY_S)}"
     sums = f"SET ends = ends - 1, lived_ms = lived_ms - {_lived_ms(row)}"
-    return f"""
-        UPDATE ends_by_hour {sums} WHERE {in_hour};
-        DELETE FROM ends_by_hour WHERE {in_hour} AND ends = 0;
-        UPDATE ends_by_day {sums} WHERE {in_day};
-        DELETE FROM ends_by_day WHERE {in_day} AND ends = 0;"""
+    return " ".join(
+        f"UPDATE {table} {sums} WHERE ({key}) = (SELECT {values} {source});"
+        f" DELETE FROM {table} WHERE ({key}) = (SELECT {values} {source}) AND ends = 0;"
+        for table, key, values, source in _keys(row)
+    )
 
 
 def _trigger(name: str, when: str, row: str, body: str) -> str:

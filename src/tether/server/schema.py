@@ -182,7 +182,9 @@ intents = Table(
 connections = Table(
     "connections",
     metadata,
-    Column("seq", _Seq, primary_key=True, autoincrement=True),  # order of creation: paging
+    Column(
+        "seq", _Seq, primary_key=True, autoincrement=True
+    ),  # in the order in which rows were made
     Column("connection_id", String, nullable=False, unique=True),  # uuid4, hexadecimal
     Column("status", String, nullable=False),
     Column("connect_type", String, nullable=False),
@@ -247,13 +249,13 @@ connections = Table(
         name="open_is_not_ended",
     ),
     Index(None, "workspace_id", "seq"),
-    Index(None, "workspace", "seq"),
-    Index(None, "user", "seq"),
-    Index(None, "type", "seq"),
-    Index(None, "disconnect_reason", "seq"),
-    Index(None, "disconnect_cause", "seq"),
-    Index(None, "disconnect_initiator", "seq"),
-    Index(None, "disconnect_expected", "seq"),
+    Index(None, "workspace", "created_at"),
+    Index(None, "user", "created_at"),
+    Index(None, "type", "created_at"),
+    Index(None, "disconnect_reason", "created_at"),
+    Index(None, "disconnect_cause", "created_at"),
+    Index(None, "disconnect_initiator", "created_at"),
+    Index(None, "disconnect_expected", "created_at"),
     Index(None, "created_at"),
     Index(None, "disconnected_at"),
     Index(  # all that the report asks of a row, so that it counts incidents without reading rows

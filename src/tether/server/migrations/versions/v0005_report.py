@@ -1,9 +1,11 @@
-"""Roll-ups of ends for the report, kept by triggers, and an index that counts incidents.
+"""Roll-ups of ends for the report, kept by triggers, and indexes in the order of what reads them.
 
 Revision 0005. Law: as 0001. Counts what is closed already: one pass over the log.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +16,15 @@ branch_labels = None
 depends_on = None
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_TYPES: dict[str, Any] = {
+    "hour": sa.Integer(),
+    "day": sa.Integer(),
+    "month": sa.Integer(),
+    "kind_id": _ID,
+    "place_id": _ID,
+    "expected": sa.Boolean(),
+    "unexplained": sa.Boolean(),
+}
 _NAMES = (
     "connections_end_inserted",
     "connections_end_deleted",
@@ -49,29 +60,44 @@ _LIVED = (
 )
 _HOUR = "(CAST({row}.disconnected_at AS INTEGER) / 3600)"
 _DAY = "(CAST({row}.disconnected_at AS INTEGER) / 86400)"
+_MONTH = "(CAST({row}.disconnected_at AS INTEGER) / 2592000)"
 _ADD = "DO UPDATE SET ends = ends + 1, lived_ms = lived_ms + excluded.lived_ms;"
 
-_MORE = (
-    f"INSERT INTO end_kinds ({_KIND_COLUMNS}) VALUES ({_KIND_VALUES}) ON CONFLICT DO NOTHING;"
-    f" INSERT INTO end_places ({_PLACE_COLUMNS}) VALUES ({_PLACE_VALUES}) ON CONFLICT DO NOTHING;"
-    " INSERT INTO ends_by_hour (kind_id, hour, ends, lived_ms)"
-    f" SELECT kind_id, {_HOUR}, 1, {_LIVED}"
-    f" FROM end_kinds WHERE {_IS_KIND} ON CONFLICT (kind_id, hour) {_ADD}"
-    " INSERT INTO ends_by_day (place_id, kind_id, day, ends, lived_ms)"
-    f" SELECT place_id, kind_id, {_DAY}, 1, {_LIVED}"
-    f" FROM end_places, end_kinds WHERE {_IS_PLACE} AND {_IS_KIND}"
-    f" ON CONFLICT (place_id, kind_id, day) {_ADD}"
+_KIND = f"FROM end_kinds WHERE {_IS_KIND}"
+_PLACE = f"FROM end_places WHERE {_IS_PLACE}"
+_ROLL_UPS = (
+    ("ends_by_hour", "hour, kind_id", f"{_HOUR}, kind_id", _KIND),
+    ("ends_by_day", "day, kind_id", f"{_DAY}, kind_id", _KIND),
+    (
+        "ends_by_place_day",
+        "day, place_id, expected, unexplained",
+        f"{_DAY}, place_id, {{row}}.disconnect_expected, {{row}}.disconnect_reason = 'unknown'",
+        _PLACE,
+    ),
+    (
+        "ends_by_place_month",
+        "month, place_id, expected, unexplained",
+        f"{_MONTH}, place_id, {{row}}.disconnect_expected, {{row}}.disconnect_reason = 'unknown'",
+        _PLACE,
+    ),
 )
-_ONE_KIND = f"kind_id = (SELECT kind_id FROM end_kinds WHERE {_IS_KIND})"
-_ONE_PLACE = f"place_id = (SELECT place_id FROM end_places WHERE {_IS_PLACE})"
-_IN_HOUR = f"{_ONE_KIND} AND hour = {_HOUR}"
-_IN_DAY = f"{_ONE_PLACE} AND {_ONE_KIND} AND day = {_DAY}"
-_TAKE = f"SET ends = ends - 1, lived_ms = lived_ms - {_LIVED}"
-_LESS = (
-    f"UPDATE ends_by_hour {_TAKE} WHERE {_IN_HOUR};"
-    f" DELETE FROM ends_by_hour WHERE {_IN_HOUR} AND ends = 0;"
-    f" UPDATE ends_by_day {_TAKE} WHERE {_IN_DAY};"
-    f" DELETE FROM ends_by_day WHERE {_IN_DAY} AND ends = 0;"
+_MORE = " ".join(
+    (
+        f"INSERT INTO end_kinds ({_KIND_COLUMNS}) VALUES ({_KIND_VALUES}) ON CONFLICT DO NOTHING;",
+        f"INSERT INTO end_places ({_PLACE_COLUMNS}) VALUES ({_PLACE_VALUES})"
+        " ON CONFLICT DO NOTHING;",
+        *(
+            f"INSERT INTO {table} ({key}, ends, lived_ms) SELECT {values}, 1, {_LIVED} {source}"
+            f" ON CONFLICT ({key}) {_ADD}"
+            for table, key, values, source in _ROLL_UPS
+        ),
+    )
+)
+_LESS = " ".join(
+    f"UPDATE {table} SET ends = ends - 1, lived_ms = lived_ms - {_LIVED}"
+    f" WHERE ({key}) = (SELECT {values} {source});"
+    f" DELETE FROM {table} WHERE ({key}) = (SELECT {values} {source}) AND ends = 0;"
+    for table, key, values, source in _ROLL_UPS
 )
 _WATCHED = (
     'UPDATE OF "status", "type", "disconnect_cause", "disconnect_reason", "disconnect_initiator",'
@@ -91,6 +117,15 @@ _INDEXED = (
     "user",
     "status",
 )
+_LISTED = (
+    "workspace",
+    "user",
+    "type",
+    "disconnect_reason",
+    "disconnect_cause",
+    "disconnect_initiator",
+    "disconnect_expected",
+)
 
 
 def upgrade() -> None:
@@ -104,6 +139,11 @@ def upgrade() -> None:
         sqlite_where=sa.text("incident_id IS NOT NULL"),
         postgresql_where=sa.text("incident_id IS NOT NULL"),
     )
+    for name in _LISTED:
+        op.drop_index(op.f(f"ix_connections_{name}_seq"), "connections")
+        op.create_index(
+            op.f(f"ix_connections_{name}_created_at"), "connections", [name, "created_at"]
+        )
     _count()
     if op.get_bind().dialect.name != "sqlite":
         return
@@ -125,8 +165,18 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         for name in _NAMES:
             op.execute(f"DROP TRIGGER {name}")
-    for table in ("ends_by_day", "ends_by_hour", "end_places", "end_kinds"):
+    for table in (
+        "ends_by_place_month",
+        "ends_by_place_day",
+        "ends_by_day",
+        "ends_by_hour",
+        "end_places",
+        "end_kinds",
+    ):
         op.drop_table(table)
+    for name in _LISTED:
+        op.drop_index(op.f(f"ix_connections_{name}_created_at"), "connections")
+        op.create_index(op.f(f"ix_connections_{name}_seq"), "connections", [name, "seq"])
     op.drop_index("ix_connections_incident", "connections")
     op.create_index(op.f("ix_connections_incident_id"), "connections", ["incident_id"])
 
@@ -156,20 +206,14 @@ def _create_tables() -> None:
         ),
     )
     for table, key in (
-        ("ends_by_hour", ("kind_id", "hour")),
-        ("ends_by_day", ("place_id", "kind_id", "day")),
+        ("ends_by_hour", ("hour", "kind_id")),
+        ("ends_by_day", ("day", "kind_id")),
+        ("ends_by_place_day", ("day", "place_id", "expected", "unexplained")),
+        ("ends_by_place_month", ("month", "place_id", "expected", "unexplained")),
     ):
         op.create_table(
             table,
-            *(
-                sa.Column(
-                    name,
-                    sa.Integer() if name in ("hour", "day") else _ID,
-                    autoincrement=False,
-                    nullable=False,
-                )
-                for name in key
-            ),
+            *(sa.Column(name, _TYPES[name], autoincrement=False, nullable=False) for name in key),
             sa.Column("ends", sa.BigInteger(), nullable=False),
             sa.Column("lived_ms", sa.BigInteger(), nullable=False),
             sa.PrimaryKeyConstraint(*key, name=op.f(f"pk_{table}")),
@@ -180,19 +224,23 @@ def _create_tables() -> None:
 def _count() -> None:
     bind, row = op.get_bind(), "connections"
     closed = "FROM connections WHERE connections.status = 'closed'"
-    kind, place = _IS_KIND.format(row=row), _IS_PLACE.format(row=row)
+    of_kind = f"JOIN end_kinds ON {_qualified(_IS_KIND.format(row=row), 'end_kinds')}"
+    of_place = f"JOIN end_places ON {_qualified(_IS_PLACE.format(row=row), 'end_places')}"
+    counted = f"count(*), sum({_LIVED}) FROM connections"
+    grouped = "WHERE connections.status = 'closed' GROUP BY"
     for statement in (
         f"INSERT INTO end_kinds ({_KIND_COLUMNS}) SELECT DISTINCT {_KIND_VALUES} {closed}",
         f"INSERT INTO end_places ({_PLACE_COLUMNS}) SELECT DISTINCT {_PLACE_VALUES} {closed}",
-        "INSERT INTO ends_by_hour (kind_id, hour, ends, lived_ms)"
-        f" SELECT kind_id, {_HOUR} AS h, count(*), sum({_LIVED}) FROM connections"
-        f" JOIN end_kinds ON {_qualified(kind, 'end_kinds')}"
-        " WHERE connections.status = 'closed' GROUP BY kind_id, h",
-        "INSERT INTO ends_by_day (place_id, kind_id, day, ends, lived_ms)"
-        f" SELECT place_id, kind_id, {_DAY} AS d, count(*), sum({_LIVED}) FROM connections"
-        f" JOIN end_kinds ON {_qualified(kind, 'end_kinds')}"
-        f" JOIN end_places ON {_qualified(place, 'end_places')}"
-        " WHERE connections.status = 'closed' GROUP BY place_id, kind_id, d",
+        "INSERT INTO ends_by_hour (hour, kind_id, ends, lived_ms)"
+        f" SELECT {_HOUR}, kind_id, {counted} {of_kind} {grouped} 1, 2",
+        "INSERT INTO ends_by_day (day, kind_id, ends, lived_ms)"
+        " SELECT hour / 24, kind_id, sum(ends), sum(lived_ms) FROM ends_by_hour GROUP BY 1, 2",
+        "INSERT INTO ends_by_place_day (day, place_id, expected, unexplained, ends, lived_ms)"
+        f" SELECT {_DAY}, place_id, disconnect_expected, disconnect_reason = 'unknown', {counted}"
+        f" {of_place} {grouped} 1, 2, 3, 4",
+        "INSERT INTO ends_by_place_month (month, place_id, expected, unexplained, ends, lived_ms)"
+        " SELECT day / 30, place_id, expected, unexplained, sum(ends), sum(lived_ms)"
+        " FROM ends_by_place_day GROUP BY 1, 2, 3, 4",
     ):
         bind.exec_driver_sql(statement.format(row=row))
 
