@@ -79,9 +79,10 @@ COARSER: Mapping[str, tuple[str, ...]] = {
         "agent.container_replaced",
     ),
     "client.vanished": ("client.oom_killed", "client.host_rebooted", "client.ssh_killed"),
-    # it could not be reached, whatever had become of its network
+    # it could not be reached, whatever had become of its machine or network
     "agent.unreachable": ("agent.link_down", "agent.address_changed", "agent.node_lost"),
     "client.unreachable": (
+        "client.suspended",
         "client.link_down",
         "client.roamed",
         "client.vpn_changed",

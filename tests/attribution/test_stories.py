@@ -311,6 +311,32 @@ def test_who_answered_the_next_dial(stage: DialStage, status: int, expected: str
     assert cause(S2A, stream(AGENT, SERVER, StreamEnd.SILENT), failed) == expected
 
 
+def test_an_end_that_heard_nothing_itself_is_no_one_way_loss_however_much_later_the_other_ends() -> (
+    None
+):
+    later = (stream(CLIENT, SERVER, StreamEnd.SILENT, silence_s=60.3), tcp(CLIENT, SERVER, 60_264))
+    lost = {"retransmits": 4, "unacked": 1}
+    deaf = stream(SERVER, CLIENT, StreamEnd.SILENT, silence_s=6.0)
+    assert cause(C2S, *later, deaf, tcp(SERVER, CLIENT, 5_952, **lost)) == "network.path_lost"
+    hears = tcp(SERVER, CLIENT, 2_500, **lost)
+    assert cause(C2S, *later, deaf, hears) == "network.client_download_lost"
+
+
+def test_a_session_that_the_agent_ended_is_its_end_however_the_client_leaves() -> None:
+    ended = ev.SessionEnded(
+        vantage=Vantage.AGENT,
+        at=2.0,
+        exit_code=229,
+        open_sessions=0,
+        cause="agent.processes_exhausted",
+    )
+    said = ev.SshDisconnected(vantage=Vantage.AGENT, at=3.0, by=CLIENT, code=11, open_sessions=0)
+    left = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=3.0)
+    assert [cause(A2C, ended, leaving) for leaving in (said, left)] == [
+        "agent.processes_exhausted"
+    ] * 2
+
+
 # -- standing still ---------------------------------------------------------------------
 
 
@@ -339,14 +365,14 @@ def test_an_agent_that_stood_still(stalled: ev.LoopStalled, expected: str) -> No
         (C2S, SERVER, "server.unresponsive", "server.unresponsive"),
     ],
 )
-def test_a_party_is_called_frozen_surely_only_by_its_kernels_account(
+def test_a_party_is_called_frozen_only_by_its_kernels_account_and_never_surely(
     kind: ConnectType, party: Party, told: str, untold: str
 ) -> None:
     silent = stream(RELAY, party, StreamEnd.SILENT)
-    sure = verdict(kind, silent, stall(party, 45.0, cpu_s=0.1, waited_s=0.2))
-    unsure = verdict(kind, silent, stall(party, 45.0))
-    assert (sure.disconnect.cause, sure.confidence) == (told, Confidence.HIGH)
-    assert (unsure.disconnect.cause, unsure.confidence) == (untold, Confidence.MEDIUM)
+    by_account = verdict(kind, silent, stall(party, 45.0, cpu_s=0.1, waited_s=0.2))
+    without = verdict(kind, silent, stall(party, 45.0))
+    assert (by_account.disconnect.cause, by_account.confidence) == (told, Confidence.MEDIUM)
+    assert (without.disconnect.cause, without.confidence) == (untold, Confidence.MEDIUM)
 
 
 def test_memory_and_cpu_pressure() -> None:

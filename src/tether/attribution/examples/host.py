@@ -70,7 +70,6 @@ EXAMPLES: tuple[Case, ...] = (
     ),
     Case(S2A, (_AGENT_SILENT, stalled(Party.AGENT, waited_s=None))),
     Case(A2C, (_CLIENT_SILENT, stalled(Party.CLIENT, cpu_s=None, waited_s=None))),
-    Case(S2A, (_SERVER_SILENT, stalled(Party.SERVER, waited_s=None))),
     Case(S2A, (_AGENT_SILENT, counters(Vantage.SERVER, Party.AGENT, acked_ms=900))),
     Case(
         C2S,

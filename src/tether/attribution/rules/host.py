@@ -179,6 +179,7 @@ RULES: tuple[Rule, ...] = (
         "agent.frozen",
         Basis.INFERRED,
         "The agent's process did not run for a while, did not wait to, and its machine was awake.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "client-frozen",
@@ -186,13 +187,15 @@ RULES: tuple[Rule, ...] = (
         "client.frozen",
         Basis.INFERRED,
         "The client's process did not run for a while, did not wait to, and its machine was awake.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "server-frozen",
-        both(CONTROL, UNHEARD, frozen(Party.SERVER)),
+        both(CONTROL, UNHEARD, either(frozen(Party.SERVER), stood_still(Party.SERVER))),
         "server.unresponsive",
         Basis.INFERRED,
-        "The server's process did not run for a while, did not wait to, and its machine was awake.",
+        "The server's process did not run for a while, and nobody tells that it waited to.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "relay-stood-still",
@@ -224,14 +227,6 @@ RULES: tuple[Rule, ...] = (
         "client.unresponsive",
         Basis.INFERRED,
         "The client's own loop did not turn while nothing was heard; why is not told.",
-        Confidence.MEDIUM,
-    ),
-    Rule(
-        "server-stood-still",
-        both(CONTROL, UNHEARD, stood_still(Party.SERVER)),
-        "server.unresponsive",
-        Basis.INFERRED,
-        "The server's own loop did not turn while the link fell silent; why is not told.",
         Confidence.MEDIUM,
     ),
     Rule(

@@ -278,6 +278,7 @@ RULES: tuple[Rule, ...] = (
         "server.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the server, while tunnels that do not pass it went on.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "relay-cut-off",

@@ -45,13 +45,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "session-ended-by-agent",
         both(
-            LEFT_BY_SSH,
+            either(LEFT_BY_SSH, LOCAL_CLOSED),
             no_session_open,
             last_session_has_a_cause,
         ),
         by_session,
         Basis.OBSERVED,
-        "The agent ended the last session, said why, and the client disconnected.",
+        "The agent ended the last session, said why, and the client left.",
     ),
     Rule(
         "session-oom-killed",
