@@ -22,7 +22,7 @@ from tests.real.stack import TETHER, Program, free_port, wait_for
 from tests.server.live import ADMIN, PATIENT, JoinedTunnel, Live, Peer, join, running
 from tests.server.test_carriers import ask, meet, same_agent
 from tether.net.streams import MessageStream, StreamLost
-from tether.protocol.messages import CarrierDenied, CarrierGrant, DerpMap
+from tether.protocol.messages import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
 from tether.protocol.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
 
 pytestmark = pytest.mark.anyio
@@ -323,6 +323,47 @@ def test_what_keeps_a_relay_from_starting_is_one_line(
     last = (tmp_path / "relay.log").read_text().splitlines()[-1]
     assert last.startswith("tether: ")
     assert complaint in last
+
+
+async def test_a_real_agent_tells_its_home_and_leaves_it_when_it_goes_off_the_map(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path) as here:
+        await asyncio.gather(here.relay("ams"), here.relay("fra"))
+        _, token = await here.live.workspace()
+        (tmp_path / "agent-token").write_text(token)
+        argv = [*TETHER, "agent", "--server", f"http://127.0.0.1:{here.live.port}"]
+        argv += ["--token-file", str(tmp_path / "agent-token"), "--log-format", "json"]
+        agent = Program([*argv, "--data-dir", str(tmp_path / "a")], tmp_path / "a.log", ENVIRONMENT)
+        try:
+            await event(agent, "home region changed")
+            assert (await home(here.live, "ams")) == {
+                "ams",
+                "fra",
+                "embedded",
+            }  # as near: the first
+            await here.live.server._derp_maps.put({"regions": [{"name": "fra"}]}, ADMIN)
+            assert (await home(here.live, "fra")) == {"fra", "embedded"}
+            client = await here.live.client()
+            grant = await client.request()
+            assert isinstance(grant, TunnelGrant)
+            assert grant.region == "fra"
+            changes = [
+                (one["before"], one["region"]) for one in agent.events("home region changed")
+            ]
+            assert changes == [("", "ams"), ("ams", "fra")]
+        finally:
+            agent.stop()
+
+
+async def home(live: Live, region: str) -> set[str]:
+    """Wait until the agent says that this is its home; the regions that it has measured."""
+    async with asyncio.timeout(START_S):
+        while True:
+            told = (await live.server.workspaces.get("dev", ADMIN)).agent_nearness
+            if told.home == region:
+                return set(told.distances)
+            await asyncio.sleep(0.02)
 
 
 # -- the embedded relay ----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.clock import HandClock
+from tether.protocol.nearness import Nearness
 from tether.server.accounts import Accounts
 from tether.server.derp_maps import DerpMaps
 from tether.server.errors import Ambiguous, NotFound
@@ -48,6 +49,9 @@ class MemoryHub:
 
     async def revoke_token(self, token_id: str) -> None:
         self.told.append(("revoke_token", token_id))
+
+    def agent_nearness(self, workspace_id: str) -> Nearness:
+        return Nearness()
 
     def agent_connected(self, workspace_id: str) -> bool:
         return workspace_id in self.connected

@@ -242,6 +242,8 @@ async def test_a_workspace_is_created_shown_stopped_started_and_deleted(api: Api
             "version": None,
             "hostname": None,
             "last_seen_at": None,
+            "home_region": "",
+            "region_latency_ms": {},
         },
         "host_key": None,
         "created_at": NOW,

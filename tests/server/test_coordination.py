@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.server.live import Live, Peer, running
+from tests.server.live import ADMIN, Live, Peer, running
 from tests.support.coordination import node
 from tether.protocol.coordination import REFUSED_CAUSE
 from tether.protocol.coordination_access import MAX_ENDPOINTS
@@ -26,6 +27,7 @@ from tether.protocol.messages import (
     ResumeTokenRequest,
     TunnelGrant,
 )
+from tether.protocol.nearness import Nearness
 from tether.server.coordination import BURST
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +108,31 @@ async def test_an_agents_endpoints_come_with_each_grant(live: Live) -> None:
     grant = await pair.client.request()
     assert isinstance(grant, TunnelGrant)
     assert grant.endpoints == ["192.0.2.1:7000", "127.0.0.1:7000"], "told, then seen"
+
+
+async def test_a_tunnel_goes_where_both_ways_together_are_shortest(live: Live) -> None:
+    for number, region in enumerate(("ams", "fra")):
+        live.server.regions.register(number, region, f"ws://{region}/derp", draining=False)
+    pair = await (await Pair(live).join()).meet()
+    its = {"ams": 0.01, "fra": 0.03, "embedded": 0.09}
+    where = msgspec.structs.replace(pair.node(), home_region="ams", region_latency=its)
+    pair.agent.send(Coordinate(update_self=where))
+    await heard(pair.client)
+    asked: list[dict[str, Any]] = [
+        {},  # the agent's home
+        {"region": "fra"},  # a wish
+        {"region": "nyc", "region_latency": {"ams": 0.09, "fra": 0.01}},
+        {"region": "fra", "region_latency": {"ams": 0.01, "fra": 0.02}},
+        {"region": "fra", "region_latency": {"nyc": 0.01}},  # the two have none in common
+    ]
+    met = []
+    for number, request in enumerate(asked, 1):
+        grant = await pair.client.request(request_id=number, **request)
+        assert isinstance(grant, TunnelGrant)
+        met.append(grant.region)
+    assert met == ["ams", "fra", "fra", "ams", "fra"]
+    shown = await live.server.workspaces.get("dev", ADMIN)
+    assert shown.agent_nearness == Nearness("ams", its)
 
 
 async def test_an_agent_that_tells_no_endpoint_has_none(live: Live) -> None:

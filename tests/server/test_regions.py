@@ -57,6 +57,20 @@ def test_a_wanted_region_wins_over_the_second_wanted_one() -> None:
     assert chosen(made, "nowhere", "fra") == Way("fra", FRA)
 
 
+def test_the_smallest_sum_of_both_ways_counts_more_than_a_wish() -> None:
+    made = regions(("fra", FRA), ("ams", AMS))
+
+    def through(*wanted: str, avoid: tuple[str, ...] = (), **distances: float) -> Way | None:
+        return made.choose(*wanted, avoid=avoid, opening=ANYBODY, distances=distances)
+
+    assert through("ams", fra=0.02, ams=0.09, embedded=0.08) == Way("fra", FRA)
+    assert through("ams", fra=0.020, ams=0.025) == Way("ams", AMS)  # not worth it
+    assert through("", "ams", fra=0.001, ams=0.002, embedded=0.001) == Way("ams", AMS)
+    assert through("ams", avoid=(FRA,), fra=0.02, ams=0.09) == Way("ams", AMS)
+    assert through("", embedded=0.005, ams=0.09, fra=0.08) == Way("embedded", HERE)
+    assert through("nowhere", "fra", nyc=0.001) == Way("fra", FRA)
+
+
 def test_what_failed_just_now_is_avoided_unless_nothing_else_is_left() -> None:
     made = regions(("fra", FRA), ("ams", AMS))
     assert chosen(made, "fra", avoid=(FRA,)) == Way("ams", AMS)

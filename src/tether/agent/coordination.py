@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from tether.agent.home_region import HomeRegion
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import Disconnect
@@ -45,6 +46,7 @@ class ControlStreams:
         )
         self._connection_id = ""
         self._driver: LinkDriver | None = None
+        self._home = HomeRegion(clock, on_change=self.refresh, jitter=jitter)
         self._map_since: float | None = None
         self._acknowledged: bool | None = None
 
@@ -80,8 +82,15 @@ class ControlStreams:
         return self._coordination.deliver(message)
 
     def refresh(self) -> None:
-        """Say where we are, if that has changed."""
-        node = Node(id="", as_of=self._clock.now().wall, endpoints=self._endpoints())
+        """Say where we are, and how far the DERP regions are, if that has changed."""
+        near = self._home.nearness
+        node = Node(
+            id="",
+            as_of=self._clock.now().wall,
+            endpoints=self._endpoints(),
+            home_region=near.home,
+            region_latency={region: round(far, 4) for region, far in near.distances.items()},
+        )
         self._coordination.update_self(node)
 
     async def leave(self, said: ev.GoodbyeSaid) -> bool | None:
@@ -93,6 +102,7 @@ class ControlStreams:
 
     def stop(self) -> None:
         """No timer fires any more."""
+        self._home.stop()
         self._coordination.stop()
 
     def _map_came(self, derp_map: DerpMap) -> None:
@@ -103,6 +113,7 @@ class ControlStreams:
                 connection_id=self._connection_id,
                 regions=len(derp_map.regions),
             )
+        self._home.map_came(derp_map)
 
     def _happened(self, event: Event) -> None:
         match event:

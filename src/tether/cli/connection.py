@@ -95,12 +95,12 @@ class Connection:
         """
         public_key = ensure_device_key(self.files)
         await self.control.connect()
-        region = load_home(self.files, self.config.url, self._clock.now().wall)
+        near = load_home(self.files, self.config.url, self._clock.now().wall)
         grant = await self.control.request_tunnel(
             self._workspace,
             public_key,
             purpose=self._purpose,
-            region=region,
+            near=near,
             client_session_id=self._session_id or self.control.instance_id,
         )
         self.connection_id = grant.connection_id
@@ -127,7 +127,7 @@ class Connection:
         )
         ways.start()
         await ways.ready()
-        self.control.coordinate(grant.workspace_id, region)
+        self.control.coordinate(grant.workspace_id, near.home)
         self._witness = Witness(
             self.files,
             self.config.url,

@@ -47,6 +47,7 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
+from tether.protocol.nearness import NOT_KNOWN, Nearness
 from tether.version import VERSION
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Control:
         )
         self._wait_s = 0.0
         self._asked: dict[int, int] = {}
+        self._distances: dict[str, float] = {}
         self._requests = 1
         self._ends = LinkEnds(clock)
         self.surroundings = LateSurroundings()
@@ -131,7 +133,7 @@ class Control:
         public_key: str,
         *,
         purpose: Purpose = Purpose.SSH,
-        region: str = "",
+        near: Nearness = NOT_KNOWN,
         client_session_id: str = "",
     ) -> TunnelGrant:
         """Ask to be joined to a workspace's agent.
@@ -140,6 +142,7 @@ class Control:
             Failure: the server said no, or the link ended first.
         """
         assert self._live is not None, "connected"
+        self._distances = dict(near.distances)
         # Right after the hello: the server reads them in order, and a round trip is saved.
         self._live.driver.send(
             TunnelRequest(
@@ -147,7 +150,8 @@ class Control:
                 workspace=workspace,
                 public_key=public_key,
                 purpose=purpose,
-                region=region,
+                region=near.home,
+                region_latency=self._distances,
                 client_session_id=client_session_id,
             )
         )
@@ -180,6 +184,7 @@ class Control:
                 connection_id=connection_id,
                 carrier=carrier,
                 region=region,
+                region_latency=self._distances,
                 avoid=list(avoid),
                 small_segments=small,
             )

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def netcheck(timeout: float, as_json: bool) -> int:
     """Check the way to the server and to each of its relays.
 
-    The nearest region becomes this machine's home region: tunnels are asked for there.
+    The nearest region becomes this machine's home region: tunnels are asked for there. It is kept
+    until another one is clearly nearer.
     Exits with 1 if the server, or every relay, is out of reach.
 
     \b

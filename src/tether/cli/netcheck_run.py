@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tether.cli.control import Control
 from tether.cli.control_words import ControlWord
 from tether.cli.failure import Failure
-from tether.cli.home_region import save_home
+from tether.cli.home_region import load_home, save_home
 from tether.config import ClientConfig, client_files
 from tether.net.clock import SystemClock
 from tether.net.regions import measure
@@ -21,6 +21,7 @@ from tether.net.streams import DialFailed
 from tether.net.ws_client import dial, proxy_of
 from tether.protocol.derp_messages import DerpRegion
 from tether.protocol.messages import MAX_CONTROL_MESSAGE, DerpMap
+from tether.protocol.nearness import Nearness, choose, usable
 
 MAP_WAIT_S = 1.0
 """How long the server may take to send its DERP map after its welcome."""
@@ -60,12 +61,18 @@ async def check(config: ClientConfig, *, timeout: float, env: Mapping[str, str])
     report.ipv4, report.ipv6 = own_address("192.0.2.1"), own_address("2001:db8::1")
     regions = await _ask_server(config, report)
     nodes = {region.name: [node.url for node in region.nodes] for region in regions}
+    distances = {}
     for found in await measure(nodes, timeout=timeout):
-        latency_ms = None if found.latency_s is None else round(1000 * found.latency_s, 2)
+        latency_ms = None
+        if found.latency_s is not None:
+            distances[found.region] = found.latency_s
+            latency_ms = round(1000 * found.latency_s, 2)
         report.regions.append(Region(found.region, found.url, latency_ms, found.error))
-    if report.regions and report.regions[0].latency_ms is not None:
-        report.home_region = report.regions[0].name
-        save_home(client_files(env), config.url, report.home_region, SystemClock().now().wall)
+    files, now = client_files(env), SystemClock().now().wall
+    before = load_home(files, config.url, now).home
+    report.home_region = choose(distances, usable(DerpMap(regions=regions)), before)
+    if report.home_region:
+        save_home(files, config.url, Nearness(report.home_region, distances), now)
     return report
 
 

@@ -120,6 +120,7 @@ def show(name: str, as_json: bool) -> None:
         ("agent", _agent_status(agent) + (f", last seen {seen}" if seen else "")),
         ("agent host", agent.get("hostname")),
         ("agent version", agent.get("version")),
+        ("home region", _home(agent)),
         ("host key", row.get("host_key")),
     ):
         if value:
@@ -212,3 +213,9 @@ def token(name: str, as_json: bool) -> None:
 def _agent_status(agent: dict[str, Any]) -> str:
     status = str(agent.get("status") or "never_connected")
     return _AGENT_WORDS.get(status, status)
+
+
+def _home(agent: dict[str, Any]) -> str:
+    """The agent's home region, and how far it is."""
+    home, distances = str(agent.get("home_region") or ""), agent.get("region_latency_ms") or {}
+    return f"{home} ({distances[home]:g} ms)" if home in distances else home

@@ -2,18 +2,23 @@
 
 Law: measures, concludes nothing; bounded in time and in number. It goes the way that a carrier would
 go, through the environment's proxies. Any answer counts, a refusal included: it is the time that is
-asked for. `http.client` in a thread, as it does TLS and CONNECT, and is in the standard library.
+asked for. `http.client` in a thread, as it does TLS and CONNECT, and is in the standard library; the
+thread is a daemon, as a name server or a relay that hangs must not hold up whoever leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import math
+import ssl
+import threading
 import time
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 from tether.net.streams import DialFailed
@@ -44,11 +49,40 @@ async def measure(nodes: Nodes, *, timeout: float = TIMEOUT_S) -> list[Measured]
 
     async def one(region: str, url: str) -> Measured:
         async with gate:
-            return await asyncio.to_thread(_measure, region, url, timeout)
+            return await _in_thread(partial(_measure, region, url, timeout))
 
     wanted = [(region, urls[0]) for region, urls in nodes.items() if urls][:MAX_REGIONS]
     found = await asyncio.gather(*(one(region, url) for region, url in wanted))
     return sorted(found, key=lambda m: (m.latency_s is None, m.latency_s or 0.0, m.region))
+
+
+async def _in_thread(work: Callable[[], Measured]) -> Measured:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Measured] = loop.create_future()
+
+    def settle(found: Measured | Exception) -> None:
+        if isinstance(found, Measured) and not done.done():
+            done.set_result(found)
+        elif isinstance(found, Exception) and not done.done():
+            done.set_exception(found)
+
+    def run() -> None:
+        found: Measured | Exception
+        try:
+            found = work()
+        except Exception as wrong:
+            found = wrong
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            loop.call_soon_threadsafe(settle, found)
+
+    threading.Thread(target=run, name="measure", daemon=True).start()
+    return await done
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all: to load the certificates of a whole system takes longer than to measure."""
+    return ssl.create_default_context()
 
 
 def _measure(region: str, url: str, timeout: float) -> Measured:
@@ -84,10 +118,9 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     secure = parts.scheme in ("wss", "https")
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     given = proxy_of(url)
     if given is None:
-        return kind(host, port, timeout=timeout)
+        return _to(host, port, timeout, secure=secure)
     from websockets.proxy import parse_proxy
 
     proxy = parse_proxy(given)
@@ -97,7 +130,7 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
     if proxy.username is not None:
         pair = b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
         headers["Proxy-Authorization"] = f"Basic {pair}"
-    connection = kind(proxy.host, proxy.port, timeout=timeout)
+    connection = _to(proxy.host, proxy.port, timeout, secure=secure)
     connection.set_tunnel(host, port, headers=headers)
     try:
         connection.connect()
@@ -108,3 +141,9 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
             raise DialFailed(f"the proxy {proxy.host}:{proxy.port} refused: {wrong}") from wrong
         raise failed from wrong
     return connection
+
+
+def _to(host: str, port: int, timeout: float, *, secure: bool) -> http.client.HTTPConnection:
+    if secure:
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=_tls())
+    return http.client.HTTPConnection(host, port, timeout=timeout)

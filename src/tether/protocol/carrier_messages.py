@@ -24,6 +24,8 @@ class TunnelRequest(Message, frozen=True, kw_only=True):
     """A `Purpose` word: what the agent is to serve on the tunnel."""
     region: str = ""
     """The DERP region that the client would like; "" leaves it to the server."""
+    region_latency: dict[str, float] = {}
+    """Region -> round trip, in seconds, as the client has measured it."""
     client_session_id: str = ""
     """Of whatever the client is part of: an IDE gives one to all of its connections."""
 
@@ -98,6 +100,8 @@ class CarrierRequest(Message, frozen=True, kw_only=True):
     carrier: int
     region: str = ""
     """The DERP region to go through; "" leaves it to the server."""
+    region_latency: dict[str, float] = {}
+    """As in a tunnel request."""
     avoid: list[str] = []
     """Relay URLs that failed just now."""
     small_segments: bool = False

@@ -84,6 +84,10 @@ class Agent(Answer):
     version: str | None
     hostname: str | None
     last_seen_at: Time | None
+    home_region: Annotated[str, Field(examples=["fra"])] = ""
+    """The DERP region that it would like to be met in; empty while it is not known."""
+    region_latency_ms: Annotated[dict[str, float], Field(examples=[{"fra": 12.4}])] = {}
+    """Each region's round trip from the agent, as it has measured it."""
 
 
 class Workspace(Answer):

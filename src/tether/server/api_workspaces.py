@@ -98,6 +98,11 @@ def _workspace(info: WorkspaceInfo) -> Workspace:
             version=info.agent_version,
             hostname=info.agent_hostname,
             last_seen_at=iso_or_none(info.agent_last_seen_at),
+            home_region=info.agent_nearness.home,
+            region_latency_ms={
+                region: round(1000 * far, 2)
+                for region, far in info.agent_nearness.distances.items()
+            },
         ),
         host_key=info.host_key,
         created_at=iso(info.created_at),

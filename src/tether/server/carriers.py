@@ -17,7 +17,14 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.relay_tickets import MAX_CARRIER
-from tether.protocol.messages import CarrierDenied, CarrierGrant, CarrierOffer, CarrierRequest
+from tether.protocol.messages import (
+    CarrierDenied,
+    CarrierGrant,
+    CarrierOffer,
+    CarrierRequest,
+    TunnelRequest,
+)
+from tether.protocol.nearness import Nearness, sums
 from tether.protocol.pacing import Pace
 from tether.protocol.relay_pairing import CarrierId
 from tether.server.agent_links import AgentLink, AgentLinks
@@ -107,7 +114,7 @@ class Carriers:
         carrier: CarrierId,
         agent: AgentLink,
         client: Opening,
-        region: str,
+        near: Nearness,
         avoid: Collection[str] = (),
     ) -> Legs | None:
         """Where agent and client meet for this carrier; None: nowhere.
@@ -116,12 +123,18 @@ class Carriers:
             carrier: the carrier.
             agent: the link of the agent that serves its tunnel.
             client: how the client came to its control link.
-            region: the DERP region that it would like.
+            near: the DERP region that it would like, and how far it has found regions to be.
             avoid: relay URLs that failed just now.
         """
         endpoints = self._coordination.endpoints(agent.workspace_id, client.client_ip)
-        home = self._coordination.home(agent.workspace_id)
-        way = self._regions.choose(region, home, avoid=avoid, opening=client)
+        its = self._coordination.nearness(agent.workspace_id)
+        way = self._regions.choose(
+            near.home,
+            its.home,
+            avoid=avoid,
+            opening=client,
+            distances=sums(near.distances, its.distances),
+        )
         if way is None:
             return Legs(_NOWHERE, _NOWHERE, "", endpoints) if endpoints else None
 
@@ -190,7 +203,7 @@ class Carriers:
     ) -> CarrierGrant | CarrierDenied:
         carrier = CarrierId(request.connection_id, request.carrier)
         avoid = frozenset(request.avoid[:MAX_AVOIDED])
-        legs = self.legs(carrier, agent, asker.opening, request.region, avoid)
+        legs = self.legs(carrier, agent, asker.opening, near_of(request), avoid)
         if legs is None:
             return _denied(request, "relay_unavailable", NO_RELAY)
         if legs.agent.url:
@@ -240,6 +253,11 @@ class Carriers:
             return False
         pace.take(1, now)
         return True
+
+
+def near_of(request: TunnelRequest | CarrierRequest) -> Nearness:
+    """Where the client that asks would like to be met."""
+    return Nearness(request.region, request.region_latency)
 
 
 def _serves(agent: AgentLink, row: Any) -> bool:

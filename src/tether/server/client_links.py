@@ -44,7 +44,7 @@ from tether.protocol.messages import (
 from tether.protocol.relay_pairing import CarrierId
 from tether.server.agent_links import AgentLinks
 from tether.server.ca import BadPublicKey, UserCa, key_line, read_public_key
-from tether.server.carriers import NO_RELAY, Asker, Carriers
+from tether.server.carriers import NO_RELAY, Asker, Carriers, near_of
 from tether.server.client_runs import ClientRuns
 from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry
@@ -257,7 +257,7 @@ class ClientLinks:
         connection_id = uuid.uuid4().hex
         agent = self._agents.current(wanted.workspace.workspace_id)
         assert agent is not None, "checked, and nothing was awaited since"
-        legs = self._carriers.legs(CarrierId(connection_id), agent, link.opening, request.region)
+        legs = self._carriers.legs(CarrierId(connection_id), agent, link.opening, near_of(request))
         if legs is None:
             raise Denied("relay_unavailable", NO_RELAY)
         new = NewConnection(

@@ -38,6 +38,7 @@ from tether.protocol.messages import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
+from tether.protocol.nearness import Nearness
 from tether.protocol.rate import RateLimit
 from tether.server.agent_endpoints import for_client, reachable, with_seen
 from tether.server.directory import Directory
@@ -158,10 +159,10 @@ class CoordinationFront:
         """The coordination of a link that is being welcomed."""
         return LinkCoordination(self, link, is_current)
 
-    def home(self, workspace_id: str) -> str:
-        """The DERP region that the workspace's agent would like to be met in; "" for none."""
+    def nearness(self, workspace_id: str) -> Nearness:
+        """Where the workspace's agent would like to be met, and how far it has found regions to be."""
         node = self._coordinator.node_of(workspace_id)
-        return "" if node is None else node.home_region
+        return Nearness() if node is None else Nearness(node.home_region, node.region_latency)
 
     def endpoints(self, workspace_id: str, client_ip: str) -> list[str]:
         """Where a client may dial the workspace's agent, best first."""

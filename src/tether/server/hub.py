@@ -26,6 +26,7 @@ from tether.protocol.messages import (
     WorkspaceStop,
     encode,
 )
+from tether.protocol.nearness import Nearness
 from tether.protocol.relaying import RelayGoodbye
 from tether.server.agent_links import AgentLinks
 from tether.server.client_links import ClientLinks
@@ -135,6 +136,10 @@ class Hub:
         """See `HubPort`."""
         return self._agents.current(workspace_id) is not None
 
+    def agent_nearness(self, workspace_id: str) -> Nearness:
+        """See `HubPort`."""
+        return self._coordination.nearness(workspace_id)
+
     # -- the database -----------------------------------------------------------------------
 
     def database_lost(self, wrong: StoreUnavailable) -> None:
@@ -152,10 +157,11 @@ class Hub:
         _log.info("the database can be written again")
 
     def map_changed(self) -> None:
-        """The DERP map is another one: the relays of regions that went are drained, and all are told."""
-        self._relays.links.map_changed()
+        """The DERP map is another one: all are told, so that an agent's home moves first, and then the
+        relays of regions that went are drained."""
         self._agents.send_map()
         self._clients.send_map()
+        self._relays.links.map_changed()
 
     # -- the end of the server --------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
+from tether.protocol.nearness import Nearness
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.schema import ConnectionStatus
@@ -70,6 +71,9 @@ class HubPort(Protocol):
 
     def agent_connected(self, workspace_id: str) -> bool:
         """Whether the workspace's agent has a control link now."""
+
+    def agent_nearness(self, workspace_id: str) -> Nearness:
+        """The home region of the workspace's agent, and how far it has found each region to be."""
 
 
 class ConnectionLogPort(Protocol):

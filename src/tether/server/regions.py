@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from tether.protocol import nearness
 from tether.protocol.derp_messages import (
     EMBEDDED_REGION,
     REGION_NAME,
@@ -111,22 +113,31 @@ class Regions:
             regions.append(DerpRegion(name=EMBEDDED_REGION, nodes=[node]))
         return DerpMap(regions=regions)
 
-    def choose(self, *wanted: str, avoid: Collection[str], opening: Opening) -> Way | None:
+    def choose(
+        self,
+        *wanted: str,
+        avoid: Collection[str],
+        opening: Opening,
+        distances: Mapping[str, float] = MappingProxyType({}),
+    ) -> Way | None:
         """A relay for a new carrier; None where there is none.
 
         Relays of their own come before the embedded one, which shares its process with the control
-        plane. What is to be avoided is taken where nothing else is left: it may be back.
+        plane. What is to be avoided is taken where nothing else is left: it may be back. Where it is
+        known how far the two are from one another, the nearest region counts more than a wish.
 
         Args:
             wanted: regions, the most wanted first; "" is none.
             avoid: relay URLs that failed just now.
             opening: of whom the URLs to avoid are.
+            distances: from the one to the other, through the regions of which that is known.
         """
         ways = self._own()
         if self.embedded_url is not None and not self._embedded_leaves:
             ways.append(Way(EMBEDDED_REGION, self.embedded_url(opening)))
         fresh = [way for way in ways if way.url not in avoid] or ways
-        for region in wanted:
+        near = nearness.choose(distances, [way.region for way in fresh], next(iter(wanted), ""))
+        for region in (near, *wanted):
             for way in fresh:
                 if way.region == region:
                     return way

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes import WORKSPACE_STOPS
 from tether.net.clock import Clock
+from tether.protocol.nearness import NOT_KNOWN, Nearness
 from tether.server.accounts import Accounts, Rotated
 from tether.server.errors import Conflict, Invalid, NotFound
 from tether.server.identity import Identity
@@ -61,6 +62,7 @@ class WorkspaceInfo:
     agent_version: str | None
     agent_hostname: str | None
     agent_last_seen_at: float | None
+    agent_nearness: Nearness = NOT_KNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +281,7 @@ class Workspaces:
             agent_version=row["agent_version"],
             agent_hostname=row["agent_hostname"],
             agent_last_seen_at=self._clock.now().wall if connected else row["agent_last_seen_at"],
+            agent_nearness=self._hub.agent_nearness(row["workspace_id"]),
         )
 
 

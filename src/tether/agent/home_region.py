@@ -1,0 +1,91 @@
+"""The agent's home region: measures the DERP regions, and says when it has another one.
+
+Law: performs what `protocol.nearness` decides; at most one measurement runs at a time. Nothing waits
+for it: an agent whose regions cannot be reached has no home, and works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.regions import measure
+from tether.net.tasks import Tasks
+from tether.protocol.derp_messages import DerpMap
+from tether.protocol.nearness import HomeFinder, Nearness, Nodes
+
+_log = get_logger("coordination")
+
+
+class HomeRegion:
+    """See the module's law. `stop` last."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        on_change: Callable[[], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`on_change` is told that `nearness` is another one."""
+        self._clock, self._on_change, self._jitter = clock, on_change, jitter
+        self._finder = HomeFinder()
+        self._tasks = Tasks("home-region")
+        self._timer: asyncio.TimerHandle | None = None
+        self._measuring: asyncio.Task[None] | None = None
+
+    @property
+    def nearness(self) -> Nearness:
+        """The home region, and how far each region is."""
+        return self._finder.nearness
+
+    def map_came(self, derp_map: DerpMap) -> None:
+        """The server has sent its newest map."""
+        before = self.nearness.home
+        changed = self._finder.map_came(derp_map, self._clock.now().mono, self._jitter())
+        self._settled(before, changed=changed)
+
+    def stop(self) -> None:
+        """Measure no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._measuring is not None:
+            self._measuring.cancel()
+
+    def _tick(self) -> None:
+        nodes = self._finder.tick(self._clock.now().mono)
+        if nodes is not None:
+            self._measuring = self._tasks.spawn(self._measure(nodes), "measure")
+        self._arm()
+
+    async def _measure(self, nodes: Nodes) -> None:
+        before = self.nearness.home
+        found = await measure(nodes)
+        distances = {m.region: m.latency_s for m in found if m.latency_s is not None}
+        _log.debug(
+            "regions measured",
+            distances_ms={region: round(1000 * far, 2) for region, far in distances.items()},
+            unreached=[m.region for m in found if m.latency_s is None],
+        )
+        changed = self._finder.measured(distances, self._clock.now().mono, self._jitter())
+        self._settled(before, changed=changed)
+
+    def _settled(self, before: str, *, changed: bool) -> None:
+        home = self.nearness.home
+        if home != before:
+            _log.info("home region changed", region=home, before=before)
+        if changed:
+            self._on_change()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._finder.deadline()
+        if deadline is not None:
+            wait_s = max(0.0, deadline - self._clock.now().mono)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
