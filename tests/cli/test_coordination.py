@@ -13,7 +13,7 @@ import structlog
 from tests.support.loop import run
 from tests.support.town import WELCOME, Town, grants
 from tether.cli.control_lines import ControlLines
-from tether.cli.control_words import AgentHere, Back
+from tether.cli.control_words import AgentHere, AgentLost, Back
 from tether.cli.late_coordination import COORDINATE_AFTER_S
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed
@@ -203,14 +203,30 @@ def test_where_the_agent_is_goes_further_and_its_new_home_once() -> None:
     play(story)
 
 
-@pytest.mark.parametrize("kind", [PeerWord.LOST, PeerWord.DISCONNECTED, "of another version"])
+@pytest.mark.parametrize("kind", [PeerWord.LOST, PeerWord.DISCONNECTED])
 def test_an_agent_that_is_lost_or_has_left_ends_nothing_and_forgets_no_way(kind: str) -> None:
     async def story(scene: Scene) -> None:
         await scene.settle()
         scene.say(PeerUpdate(id="w", kind=kind, reason="lost", cause="agent.vanished"))
         await asyncio.sleep(3600)
-        assert scene.town.words == [AgentHere(("10.0.0.1:7",))]
+        assert scene.town.words == [AgentHere(("10.0.0.1:7",)), AgentLost(True)]
         assert len(scene.town.dialled) == 1
+        scene.say(at("10.0.0.2:7"))
+        await asyncio.sleep(1)
+        assert scene.town.words[2:] == [AgentLost(False), AgentHere(("10.0.0.2:7",))]
+
+    play(story)
+
+
+def test_that_the_agent_is_lost_is_known_no_more_once_our_own_stream_is_away() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.settle()
+        scene.say(PeerUpdate(id="w", kind=PeerWord.LOST, reason="lost"))
+        await asyncio.sleep(1)
+        scene.town.refuses = DialFailed("nothing listens")
+        scene.town.cables[0].reset()
+        await asyncio.sleep(3600)
+        assert scene.town.words == [AgentHere(("10.0.0.1:7",)), AgentLost(True), AgentLost(False)]
 
     play(story)
 
@@ -219,6 +235,8 @@ def test_what_other_peers_do_is_no_affair_of_ours() -> None:
     async def story(scene: Scene) -> None:
         await scene.settle()
         scene.say(PeerUpdate(id="x", kind=PeerWord.NODE, node=Node(id="x", as_of=1.0)))
+        scene.say(PeerUpdate(id="x", kind=PeerWord.LOST))
+        scene.say(PeerUpdate(id="w", kind="of another version"))
         await asyncio.sleep(1)
         assert scene.town.words == [AgentHere(("10.0.0.1:7",))]
 

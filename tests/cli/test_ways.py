@@ -16,7 +16,7 @@ from tests.support.streams import Cable, CableEnd
 from tests.support.town import WELCOME, Town, grants
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
-from tether.cli.control_words import TurnedAway
+from tether.cli.control_words import AgentLost, TurnedAway
 from tether.cli.failure import Failure
 from tether.cli.ways import Ways, by_the_relay, why_lost
 from tether.net.driver import LinkDriver
@@ -362,6 +362,26 @@ def test_an_agent_that_can_be_dialled_elsewhere_is_followed_without_a_new_grant(
     )  # else in a thread, which knows real time only
     shown = play(scene, "10.0.0.1:1", answer=coordinates, fails=NOBODY).shown
     assert [s.where for s in shown if isinstance(s, Carried)] == ["fra", "10.0.0.9:1"]
+
+
+def test_a_loss_that_the_server_knows_of_too_is_shown_as_such() -> None:
+    async def scene(trip: Trip) -> None:
+        await trip.ways.ready()
+        await asyncio.sleep(15)
+        trip.ways.word(AgentLost(True))  # no trouble of the tunnel's so far
+        trip.ways.word(AgentLost(False))
+        trip.net.cables["ws://fra"][0].reset()
+        await asyncio.sleep(1)
+        trip.ways.word(AgentLost(True))
+        trip.ways.word(AgentLost(False))
+
+    _, *lost = play(scene, answer=denies(code="relay_unavailable", message="")).shown
+    reset = "the connection to the relay was reset"
+    assert [one.reason for one in lost if isinstance(one, Waiting)] == [
+        reset,
+        f"{reset}; the server has lost it, too",
+        reset,
+    ]
 
 
 NOBODY = {"10.0.0.1:1": DialFailed("nothing listens at 10.0.0.1:1")}

@@ -108,7 +108,7 @@ class Control:
         self._ponged: asyncio.Future[float] | None = None
         self._doubt_timer: asyncio.TimerHandle | None = None
         self._coordination = LateCoordination(
-            clock, on_agent=lambda here: self.on_word(here), jitter=jitter, lines=lines
+            clock, on_agent=lambda word: self.on_word(word), jitter=jitter, lines=lines
         )
         self._wait_s = 0.0
         self._asked: dict[int, int] = {}

@@ -36,6 +36,13 @@ class AgentHere(msgspec.Struct, frozen=True):
     """Its home region, where that is another one than before."""
 
 
+class AgentLost(msgspec.Struct, frozen=True):
+    """Whether the server, which had heard the tunnel's agent, hears it no more: for people. A carrier
+    may live on without the server."""
+
+    lost: bool
+
+
 ControlWord: TypeAlias = (
-    CarrierGrant | CarrierDenied | Unasked | Back | TurnedAway | AgentHere | DerpMap
+    CarrierGrant | CarrierDenied | Unasked | Back | TurnedAway | AgentHere | AgentLost | DerpMap
 )

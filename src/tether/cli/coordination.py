@@ -1,8 +1,8 @@
 """This client's coordination: it says who comes to which agent, and is told where that agent is.
 
 Law: nothing waits for it, and what becomes of it touches no tunnel: an agent that is lost to the server
-may still be carried. So only where the agent is goes further; that it left or is lost ends nothing, for
-its carriers tell that themselves. Imported once a tunnel is up: what is over before pays nothing.
+may still be carried. So where the agent is goes further as a way to try; that it left or is lost, only as
+a word for people, and only while our own stream is there to know.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from tether.attribution.evidence import Evidence, GoodbyeSaid
 from tether.attribution.vocabulary import Party, Vantage
-from tether.cli.control_words import AgentHere
+from tether.cli.control_words import AgentHere, AgentLost
 from tether.net.clock import Clock
 from tether.net.coordination import Coordination, Event
 from tether.net.driver import LinkDriver
-from tether.protocol.coordination_messages import Node, PeerWord
+from tether.protocol.controller import StreamEnded, StreamOpened
+from tether.protocol.coordination_messages import Node
 from tether.protocol.known_peers import PeerChanged
 from tether.protocol.message import Message
 
@@ -31,7 +32,7 @@ class ClientCoordination:
         self,
         clock: Clock,
         *,
-        on_agent: Callable[[AgentHere], None],
+        on_agent: Callable[[AgentHere | AgentLost], None],
         jitter: Callable[[], float],
         lines: ControlLines | None = None,
     ) -> None:
@@ -40,6 +41,7 @@ class ClientCoordination:
             Party.CLIENT, clock, on_event=self._happened, jitter=jitter
         )
         self._connection_id = self._agent = self._home = ""
+        self._open = self._lost = False
 
     def want(self, agent: str, home_region: str) -> None:
         """The agent (by its workspace's id) that the tunnel goes to, and the region nearest to us."""
@@ -86,13 +88,26 @@ class ClientCoordination:
         if self._lines is not None:
             self._lines.coordination(self._connection_id, event)
         match event:
+            case StreamOpened():
+                self._open = True
+            case StreamEnded():  # before it tells of peers that are lost with it
+                self._open = False
+                self._agent_is_lost(False)
             case PeerChanged(update=update) if update.id == self._agent:
-                if update.kind == PeerWord.NODE and update.node is not None:
+                if update.node is not None:
                     self._agent_is_at(update.node)
+                elif self._open:
+                    self._agent_is_lost(True)
             case _:
                 pass
 
+    def _agent_is_lost(self, lost: bool) -> None:
+        if lost is not self._lost:
+            self._lost = lost
+            self._on_agent(AgentLost(lost))
+
     def _agent_is_at(self, node: Node) -> None:
+        self._agent_is_lost(False)
         before, self._home = self._home, node.home_region or self._home
         moved = bool(before) and self._home != before
         self._on_agent(AgentHere(tuple(node.endpoints), self._home if moved else ""))

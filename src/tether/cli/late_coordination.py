@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tether.attribution.evidence import Evidence
-from tether.cli.control_words import AgentHere
+from tether.cli.control_words import AgentHere, AgentLost
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.tasks import Tasks
@@ -36,7 +36,7 @@ class LateCoordination:
         self,
         clock: Clock,
         *,
-        on_agent: Callable[[AgentHere], None],
+        on_agent: Callable[[AgentHere | AgentLost], None],
         jitter: Callable[[], float],
         lines: ControlLines | None = None,
     ) -> None:

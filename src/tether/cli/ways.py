@@ -17,7 +17,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
 from tether.cli.control import Control
-from tether.cli.control_words import AgentHere, Back, ControlWord, TurnedAway, Unasked
+from tether.cli.control_words import AgentHere, AgentLost, Back, ControlWord, TurnedAway, Unasked
 from tether.cli.failure import Failure
 from tether.net.clock import Clock
 from tether.net.resumable import Carrier, ResumableStream
@@ -38,6 +38,7 @@ from tether.protocol.path_commands import (
     Sight,
     Status,
     Use,
+    Waiting,
 )
 from tether.protocol.paths import Paths
 from tether.protocol.tunnel_events import (
@@ -50,6 +51,9 @@ from tether.protocol.tunnel_events import (
     PathEvent,
     RelayRestarting,
 )
+
+UNHEARD = "the server has lost it, too"
+"""Beside why nothing moves: it is the workspace that is away, and not only our way to it."""
 
 
 class Dialler(Protocol):
@@ -88,7 +92,8 @@ class Ways:
         self._timer: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._turned_away = ""
-        self._closed = False
+        self._closed = self._agent_lost = False
+        self._status: Status | None = None
         relay = None
         if grant.relay_url:
             relay = RelayTicket(grant.relay_url, grant.ticket, grant.region)
@@ -141,6 +146,10 @@ class Ways:
                 self._turned_away = message
             case AgentHere(endpoints=endpoints, moved_to=region):
                 self._perform(paths.offered(endpoints, region, now))
+            case AgentLost(lost=lost):
+                self._agent_lost = lost
+                if isinstance(self._status, Waiting):
+                    self._show()
             case DerpMap():
                 pass
 
@@ -188,7 +197,8 @@ class Ways:
             case Ping(number=number):
                 self._stream.ping(number)
             case Show(status=status):
-                self._on_status(status)
+                self._status = status
+                self._show()
             case Over():
                 self._over(command)
 
@@ -230,6 +240,14 @@ class Ways:
                 avoid=question.avoid,
                 small=question.small,
             )
+
+    def _show(self) -> None:
+        status = self._status
+        if isinstance(status, Waiting) and self._agent_lost:
+            reason = f"{status.reason}; {UNHEARD}" if status.reason else UNHEARD
+            status = Waiting(status.since, reason)
+        if status is not None:
+            self._on_status(status)
 
     def _used(self) -> None:
         if not self._ready.done():
