@@ -1,8 +1,8 @@
 """This client's coordination: it says who comes to which agent, and is told where that agent is.
 
 Law: nothing waits for it, and what becomes of it touches no tunnel: an agent that is lost to the server
-may still be carried. So where the agent is goes further as a way to try; that it left or is lost, only as
-a word for people, and only while our own stream is there to know.
+may still be carried. So where the agent is goes further as a way to try; that it left or is lost, as a
+word for people only, and only while our own stream is there to know.
 """
 
 from __future__ import annotations
