@@ -255,3 +255,22 @@ async def test_an_agent_says_where_it_can_be_dialled_whenever_that_changes(tmp_p
         nodes = [one.update_self for one in link.asked if isinstance(one, Coordinate)]
         told = [(one.id, one.endpoints) for one in nodes if one is not None and one.endpoints]
         assert told == [("ws-1", ["10.0.0.1:7000"]), ("ws-1", ["10.0.0.2:7000"])]
+
+
+@virtual
+async def test_a_change_of_the_network_with_many_symptoms_is_told_once(tmp_path: Path) -> None:
+    async with life(tmp_path) as agent:
+        agent.server.coordinating = True
+        places = ["10.0.0.1:7000"]
+        agent.control._streams._endpoints = lambda: list(places)
+        link = await coordinated(agent)
+        for last in range(2, 9):
+            agent.control.refresh_soon()
+            places[:] = [f"10.0.0.{last}:7000"]
+        await asyncio.sleep(1)
+        nodes = [one.update_self for one in link.asked if isinstance(one, Coordinate)]
+        told = [one.endpoints for one in nodes if one is not None and one.endpoints]
+        assert told == [["10.0.0.1:7000"], ["10.0.0.8:7000"]]
+        agent.control.refresh_soon()
+        agent.control.quit(LEAVING)
+        await agent.running

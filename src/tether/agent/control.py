@@ -57,6 +57,9 @@ REFUSALS = frozenset(
 )
 """Words of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
 
+REFRESH_S = 0.2
+"""How long a change of the network may go on before it is told where this agent can be dialled."""
+
 NO_DATABASE = frozenset({"database_unavailable", "server.database_unavailable"})
 """The server's words for a database that does not answer: of its 503, and of its goodbye."""
 
@@ -152,6 +155,7 @@ class Control:
         """The link whose end the next failed dial may explain; told once an outage."""
         self._seeking: asyncio.Task[_Live | Outcome] | None = None
         self._farewell: ev.GoodbyeSaid | None = None
+        self._refresh_timer: asyncio.TimerHandle | None = None
         self._owner: Owner
 
     async def run(self, owner: Owner) -> Outcome:
@@ -171,6 +175,8 @@ class Control:
                     return Dismissed(found.goodbye)
             return Quit()
         finally:
+            if self._refresh_timer is not None:
+                self._refresh_timer.cancel()
             self._streams.stop()
             await self._tasks.cancel()
             _log.info("agent main loop exited")
@@ -199,6 +205,17 @@ class Control:
     def refresh(self) -> None:
         """Tell the server where this agent can be dialled, if that has changed."""
         self._streams.refresh()
+
+    def refresh_soon(self) -> None:
+        """Likewise, in a moment: a change of the network has many symptoms."""
+        if self._refresh_timer is None:
+            self._refresh_timer = asyncio.get_running_loop().call_later(
+                REFRESH_S, self._refresh_now
+            )
+
+    def _refresh_now(self) -> None:
+        self._refresh_timer = None
+        self.refresh()
 
     async def leave_coordination(self, said: ev.GoodbyeSaid) -> bool | None:
         """Leave the coordinator for good, before the link: whether it acknowledged that in time;

@@ -66,7 +66,7 @@ class HostWatch:
         self._party, self._clock = party, clock
         self._vantage = Vantage(str(party))
         self.vitals = vitals
-        self._on_time, self._on_network = on_time, on_network
+        self._on_time, self.on_network = on_time, on_network
         self.time = TimeWatch(clocks, self._time_event)
         self.network = network or NetworkWatch(self._network_change)
         self._with_network = with_network and network is None
@@ -184,8 +184,8 @@ class HostWatch:
             self._on_time(event)
 
     def _network_change(self, change: NetworkChange) -> None:
-        if self._on_network is not None:
-            self._on_network(change)
+        if self.on_network is not None:
+            self.on_network(change)
 
     def _throttled(self) -> float | None:
         """For how long our group was throttled since the last sample."""

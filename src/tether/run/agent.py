@@ -209,6 +209,16 @@ def _build(
         vanished_s=settings.resume_vanished_s,
     )
     door = _door(settings, tunnels)
+    control = Control(
+        dial=_dialler(control_url, settings.token_file),
+        journal=journal,
+        clock=clock,
+        on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
+        surroundings=watch,
+        endpoints=door.endpoints,
+        ask_others=tunnels.ask_clients,
+    )
+    watch.on_network = lambda change: control.refresh_soon()
     supervisor = Supervisor(
         me=Identity(
             run=me,
@@ -216,15 +226,7 @@ def _build(
             ssh_host_key=host_key.public_line,
             hangup_stops=_hangup_stops(),
         ),
-        control=Control(
-            dial=_dialler(control_url, settings.token_file),
-            journal=journal,
-            clock=clock,
-            on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
-            surroundings=watch,
-            endpoints=door.endpoints,
-            ask_others=tunnels.ask_clients,
-        ),
+        control=control,
         tunnels=tunnels,
         ssh=ssh,
         journal=journal,
