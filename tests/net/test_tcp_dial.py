@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from tests.support.ws import serving
+from tests.support.ws import raw_server, serving
+from tether.attribution.vocabulary import DialStage
+from tether.net.streams import DialFailed
 from tether.net.tcp_dial import SMALL_SEGMENT, connect_tcp
 from tether.net.tcp_info import read_tcp_info
 from tether.net.ws_client import dial
@@ -47,3 +49,27 @@ async def test_a_websocket_with_small_segments_is_one_like_any_other() -> None:
         assert counters is not None
         assert counters["snd_mss"] <= SMALL_SEGMENT
         await stream.close(1000, "")
+
+
+async def test_a_redirect_is_followed_with_small_segments_as_without() -> None:
+    async with serving() as server:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {server.url}\r\nContent-Length: 0\r\n\r\n"
+        async with raw_server(moved.encode()) as first:
+            url = f"ws://127.0.0.1:{first.port}/"
+            stream = await dial(url, token="t", max_size=1 << 20, small_segments=True)
+            counters = stream.counters()
+            assert counters is not None
+            assert counters["snd_mss"] <= SMALL_SEGMENT
+            await stream.close(1000, "")
+
+
+async def test_a_page_that_answers_instead_of_the_server_is_told_by_its_status() -> None:
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    async with raw_server(page) as portal:
+        to_it = f"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:{portal.port}/in\r\n\r\n"
+        async with raw_server(to_it.encode()) as between:
+            with pytest.raises(DialFailed) as raised:
+                await dial(
+                    f"ws://127.0.0.1:{between.port}/", token="t", max_size=1, small_segments=True
+                )
+    assert (raised.value.status, raised.value.stage) == (200, DialStage.HTTP)

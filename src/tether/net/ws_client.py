@@ -63,6 +63,19 @@ class _Connection(ClientConnection):
         super().connection_lost(exc)
 
 
+class _Connect(connect):
+    """Dials for small segments, wherever it is redirected to."""
+
+    async def open_tcp_connection(self) -> ClientConnection:
+        uri = self.ws_uri
+        sock = await connect_tcp(uri.host, uri.port, small_segments=True)
+        self.create_connection_kwargs["sock"] = sock
+        try:
+            return await super().open_tcp_connection()
+        finally:
+            del self.create_connection_kwargs["sock"]  # with one, no redirect is followed
+
+
 class ClientStream:
     """A `MessageStream` that we dialled."""
 
@@ -140,10 +153,8 @@ async def dial(
     host, proxy = urlsplit(url).netloc, None
     try:
         proxy = proxy_of(url)
-        sock = None
-        if small_segments and proxy is None:
-            sock = await _small_socket(url, timeout)
-        connection = await connect(
+        opening = _Connect if small_segments and proxy is None else connect
+        connection = await opening(
             url,
             proxy=proxy,
             create_connection=_Connection,
@@ -155,7 +166,6 @@ async def dial(
             close_timeout=CLOSE_TIMEOUT_S,
             max_size=max_size,
             max_queue=4,
-            sock=sock,
         )
     except Exception as wrong:
         if proxy is not None and (failed := proxy_failed(wrong, host, parse_proxy(proxy))):
@@ -163,12 +173,6 @@ async def dial(
         raise dial_failed(wrong, host) from wrong
     assert isinstance(connection, _Connection), "create_connection decides the type"
     return ClientStream(connection)
-
-
-async def _small_socket(url: str, timeout: float) -> socket.socket:
-    uri = parse_uri(url)
-    async with asyncio.timeout(timeout):
-        return await connect_tcp(uri.host, uri.port, small_segments=True)
 
 
 def proxy_of(url: str) -> str | None:
