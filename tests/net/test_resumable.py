@@ -21,6 +21,8 @@ from tether.net.tasks import Tasks
 from tether.protocol.attachment import Refusal
 from tether.protocol.carrier_frames import OVER, Retired, encode_carrier_frame, encode_opening
 from tether.protocol.carrier_state import MAX_SPOILT, SPOILT, SPOILT_CODE
+from tether.protocol.detached import not_resumed
+from tether.protocol.instant import Instant
 from tether.protocol.numbered import WINDOW
 from tether.protocol.relaying import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.tunnel_events import (
@@ -287,8 +289,13 @@ def test_what_the_relay_says_ends_the_carrier(
         await cable.left.send(encode_word(word))
         with pytest.raises(StreamLost) as lost:
             await t.agent.recv()
-        assert t.at_agent[-2:] == [Detached(1, fact, wait_s), GaveUp(fact)]
-        assert lost.value.fact == fact
+        detached, gave_up = t.at_agent[-2:]
+        assert detached == Detached(1, fact, wait_s)
+        assert isinstance(gave_up, GaveUp)
+        assert gave_up == GaveUp(
+            not_resumed(fact, Vantage.AGENT, wait_s, Instant(mono=0.0, wall=fact.at))
+        )
+        assert lost.value.fact == gave_up.fact
         assert asyncio.get_running_loop().time() == pytest.approx(1.01 + wait_s, abs=0.1)
 
     play(scene)

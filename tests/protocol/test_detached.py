@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.clock import EPOCH
+from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.detached import ROWS, WaitRow, Waits, row_of, wait_s
+from tether.attribution.classify import classify
+from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
+from tether.protocol.detached import ROWS, WaitRow, Waits, not_resumed, row_of, wait_s
 
 DAY = 24 * 3600.0
 
@@ -52,3 +53,35 @@ def test_what_a_relay_says_is_no_word_of_the_peer(fact: ev.Evidence, row: str) -
 def test_a_policy_may_be_shorter_than_the_wait_for_a_vanished_peer() -> None:
     fact = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.RESET)
     assert wait_s(fact, Party.CLIENT, Waits(policy_s=5.0)) == 5.0
+
+
+def relay_left() -> ev.GoodbyeSaid:
+    return ev.GoodbyeSaid(vantage=Vantage.RELAY, at=EPOCH, by=Party.RELAY, cause="relay.shutdown")
+
+
+def ended(peer: Party, how: StreamEnd = StreamEnd.EOF) -> ev.StreamEnded:
+    return ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=peer, how=how)
+
+
+@pytest.mark.parametrize("fact", [relay_left(), ended(Party.RELAY)], ids=["goodbye", "end"])
+def test_after_a_relays_end_it_is_the_client_that_never_returned(fact: ev.Evidence) -> None:
+    never = ev.NeverReturned(
+        vantage=Vantage.AGENT, at=EPOCH + 60.0, party=Party.CLIENT, waited_s=60.0
+    )
+    assert not_resumed(fact, Vantage.AGENT, 60.0, at(0)) == never
+    assert not_resumed(fact, Vantage.CLIENT, 60.0, at(0)) == fact
+    judged = classify(ConnectType.AGENT_TO_CLIENT, (fact, never)).disconnect
+    assert judged.cause == "client.unreachable"
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        ended(Party.CLIENT),
+        ended(Party.CLIENT, StreamEnd.SILENT),
+        ev.ProtocolViolated(vantage=Vantage.AGENT, at=EPOCH, by=Party.RELAY, what="x"),
+    ],
+    ids=["client ended", "client silent", "relay meddled"],
+)
+def test_any_other_end_says_itself_why_nobody_came(fact: ev.Evidence) -> None:
+    assert not_resumed(fact, Vantage.AGENT, 60.0, at(0)) == fact

@@ -40,6 +40,9 @@ ONE_WAY = ("network.client_upload_lost", "network.client_download_lost")
 NOT_CLIENT = (Party.AGENT, Party.SERVER, Party.RELAY)
 LOCAL_CLOSED = saw(ev.LocalSideClosed)
 LOGGED_IN = saw(ev.Authenticated)
+CLIENT_NEVER_RETURNED = saw(ev.NeverReturned, party=Party.CLIENT)
+"""The agent's word alone, for a tunnel whose relay ended and that nobody resumed by another one."""
+
 LEFT_BY_SSH = saw(ev.SshDisconnected, by=Party.CLIENT, code=11)
 
 

@@ -15,6 +15,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.carrier_messages import RESUME_S
 from tether.protocol.carrier_state import SPOILT_CODE
+from tether.protocol.instant import Instant
 
 VANISHED_S = 15.0
 """How long a peer may take to come back whose stream ended at once."""
@@ -108,3 +109,19 @@ def row_of(fact: Evidence, peer: Party) -> WaitRow:
 def wait_s(fact: Evidence, peer: Party, waits: Waits) -> float:
     """How long to wait for `peer` after the last carrier ended by `fact`."""
     return row_of(fact, peer).wait(waits)
+
+
+def not_resumed(fact: Evidence, vantage: Vantage, waited_s: float, now: Instant) -> Evidence:
+    """What ends a tunnel whose last carrier ended by `fact` now, once it was waited for `waited_s`.
+
+    A relay's own end began the wait, and is not what ended the tunnel: its client could have come by
+    another one. That the agent did not come to its client is not known: it may be the way to it.
+    """
+    relay_ended = isinstance(fact, ev.StreamEnded | ev.GoodbyeSaid) and _relay_ended(
+        fact, Party.CLIENT
+    )
+    if vantage is not Vantage.AGENT or not relay_ended:
+        return fact
+    return ev.NeverReturned(
+        vantage=vantage, at=now.wall + waited_s, party=Party.CLIENT, waited_s=waited_s
+    )

@@ -45,7 +45,7 @@ from tether.protocol.carrier_frames import (
     parse_carrier_frame,
 )
 from tether.protocol.carrier_state import AS_SPOILT, MAX_CARRIERS, CarrierState, SpoiltOnes
-from tether.protocol.detached import Waits, ended_at_once, wait_s
+from tether.protocol.detached import Waits, ended_at_once, not_resumed, wait_s
 from tether.protocol.frame_tags import TAG_BYTES
 from tether.protocol.instant import Instant
 from tether.protocol.messages import MAX_TUNNEL_FRAME, Garbage
@@ -182,7 +182,7 @@ class Tunnel:
         wait: float | None = None
         if not any(other.up for other in self._carriers.values()):
             wait = wait_s(fact, self.peer, self._waits)
-            self._give_up = (now.mono + wait, fact)
+            self._give_up = (now.mono + wait, not_resumed(fact, self._vantage, wait, now))
         if number != self.in_use:
             return [] if carrier.retired else [CarrierLost(number, fact)]
         self.in_use, self.detached_at = 0, now.mono
