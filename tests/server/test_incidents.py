@@ -458,6 +458,26 @@ async def test_an_incident_that_one_row_is_left_of_is_none(record: Record) -> No
     assert (await record.row("c1"))["incident_id"] is None
 
 
+def end_of_link(vantage: Vantage, peer: Party, *, acked_ms: int) -> tuple[ev.Evidence, ...]:
+    """A control link that fell silent, seen from one end: when that last heard the other's kernel."""
+    return (
+        ev.TcpCounters(
+            vantage=vantage,
+            at=EPOCH,
+            peer=peer,
+            retransmits=4,
+            probes=0,
+            unacked=1,
+            total_retrans=5,
+            last_data_recv_ms=6000,
+            last_ack_recv_ms=acked_ms,
+            pmtu=1500,
+            rtt_us=300,
+        ),
+        ev.StreamEnded(vantage=vantage, at=EPOCH, peer=peer, how=StreamEnd.SILENT, silence_s=6.0),
+    )
+
+
 async def test_a_tunnel_that_was_lost_with_its_control_link_shares_what_that_ones_ends_tell(
     record: Record,  # noqa: F811
 ) -> None:
@@ -467,37 +487,8 @@ async def test_a_tunnel_that_was_lost_with_its_control_link_shares_what_that_one
     await record.tunnel("b1")
     await record.tunnel("b2")
     silent = {"how": StreamEnd.SILENT, "silence_s": 6.0}
-    counted: dict[str, Any] = {
-        "probes": 0,
-        "total_retrans": 5,
-        "last_data_recv_ms": 6000,
-        "pmtu": 1500,
-        "rtt_us": 300,
-    }
-    deaf = (
-        ev.TcpCounters(
-            vantage=Vantage.CLIENT,
-            at=EPOCH,
-            peer=Party.SERVER,
-            retransmits=4,
-            unacked=1,
-            last_ack_recv_ms=6000,
-            **counted,
-        ),
-        ev.StreamEnded(vantage=Vantage.CLIENT, at=EPOCH, peer=Party.SERVER, **silent),
-    )
-    heard = (
-        ev.TcpCounters(
-            vantage=Vantage.SERVER,
-            at=EPOCH,
-            peer=Party.CLIENT,
-            retransmits=4,
-            unacked=1,
-            last_ack_recv_ms=2600,
-            **counted,
-        ),
-        ev.StreamEnded(vantage=Vantage.SERVER, at=EPOCH, peer=Party.CLIENT, **silent),
-    )
+    deaf = end_of_link(Vantage.CLIENT, Party.SERVER, acked_ms=6000)
+    heard = end_of_link(Vantage.SERVER, Party.CLIENT, acked_ms=2600)
     left = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.CLOSED)
     gave_up = ev.StreamEnded(vantage=Vantage.CLIENT, at=EPOCH, peer=Party.AGENT, **silent)
     await record.log.close_control("c1", heard, ())
@@ -511,3 +502,23 @@ async def test_a_tunnel_that_was_lost_with_its_control_link_shares_what_that_one
     await record.log.close_tunnel("b2", (left,))
     await record.report(ended("b2", gave_up), by=record.client(), journal_id="client-1")
     assert (await record.row("b2"))["disconnect_cause"] == "network.path_lost"
+
+
+async def test_a_tunnel_shares_what_the_ends_of_its_agents_control_link_tell(
+    record: Record,  # noqa: F811
+) -> None:
+    await record.control("a1")
+    await record.tunnel("b1")
+    gave_up = ev.StreamEnded(
+        vantage=Vantage.CLIENT, at=EPOCH, peer=Party.AGENT, how=StreamEnd.SILENT, silence_s=9.0
+    )
+    left = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.CLOSED)
+    await record.log.close_control(
+        "a1", end_of_link(Vantage.SERVER, Party.AGENT, acked_ms=6000), ()
+    )
+    await record.report(ended("b1", gave_up), by=record.client(), journal_id="client-1")
+    await record.report(ended("a1", *end_of_link(Vantage.AGENT, Party.SERVER, acked_ms=2600)))
+    record.move(20.0)
+    await record.report(ended("b1", left))
+    causes = [(await record.row(name))["disconnect_cause"] for name in ("a1", "b1")]
+    assert causes == ["network.agent_upload_lost", "network.agent_upload_lost"]

@@ -34,8 +34,10 @@ SILENCE_CODE = 4408
 GIVEN_UP = saw(ev.StreamEnded, vantage=Vantage.SERVER, close_code=SILENCE_CODE)
 """The peer closed its link to the server and said that it had heard nothing from it."""
 
-ONE_WAY = ("network.client_upload_lost", "network.client_download_lost")
-"""Causes of a client's control link that are as true of its tunnels of the same outage."""
+CLIENT_ONE_WAY = ("network.client_upload_lost", "network.client_download_lost")
+AGENT_ONE_WAY = ("network.agent_upload_lost", "network.agent_download_lost")
+ONE_WAY = (*CLIENT_ONE_WAY, *AGENT_ONE_WAY)
+"""Causes of a control link that are as true of the tunnels of the same party in the same outage."""
 
 NOT_CLIENT = (Party.AGENT, Party.SERVER, Party.RELAY)
 LOCAL_CLOSED = saw(ev.LocalSideClosed)

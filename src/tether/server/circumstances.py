@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, RowMapping, and_, exists, func, or_, selec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
-from tether.attribution.predicates import INTENT_S, ONE_WAY
+from tether.attribution.predicates import AGENT_ONE_WAY, CLIENT_ONE_WAY, INTENT_S
 from tether.attribution.vocabulary import (
     ConnectionMethod,
     ConnectType,
@@ -42,11 +42,13 @@ CLIENT_ALONE = ("client.unreachable", "client.vanished")
 
 
 TUNNEL_ALONE = (
+    "agent.unreachable",
+    "agent.vanished",
     "client.unreachable",
     "client.vanished",
     "network.path_lost",
 )
-"""Causes that say of a tunnel what its client's control link may know better."""
+"""Causes that say of a tunnel what the control link of one of its ends may know better."""
 
 OUTAGE_S = 90.0
 """A control link is given up after 45 s at most, a tunnel after its own patience: of one outage, their
@@ -108,9 +110,9 @@ async def _intent(
 async def beside(
     tx: AsyncConnection, row: RowMapping, judgement: Judgement, *, ended_at: float, now: float
 ) -> tuple[ev.Evidence, ...]:
-    """What the end of the client's control link tells of a tunnel that was lost with it.
+    """What the end of its client's or its agent's control link tells of a tunnel that was lost with it.
 
-    A link that was lost long before counts while its client is away, and as long after its return as
+    A link that was lost long before counts while its party is away, and as long after its return as
     ends of one event are apart: a client gives its tunnel up, and its agent, one after the other.
     """
     if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
@@ -118,14 +120,22 @@ async def beside(
     if judgement.verdict.disconnect.cause not in TUNNEL_ALONE:
         return ()
     c = connections.c
+    of_the_client = and_(
+        c.connect_type == str(ConnectType.CLIENT_TO_SERVER),
+        c.user == row["user"],
+        c.client_ip == row["client_ip"],
+        c.disconnect_cause.in_(CLIENT_ONE_WAY),
+    )
+    of_the_agent = and_(
+        c.connect_type == str(ConnectType.SERVER_TO_AGENT),
+        c.workspace_id == row["workspace_id"],
+        c.disconnect_cause.in_(AGENT_ONE_WAY),
+    )
     found = await tx.execute(
         select(c.disconnect_cause, c.disconnected_at)
         .where(
-            c.connect_type == ConnectType.CLIENT_TO_SERVER,
-            c.user == row["user"],
-            c.client_ip == row["client_ip"],
-            c.status == ConnectionStatus.CLOSED,
-            c.disconnect_cause.in_(ONE_WAY),
+            or_(of_the_client, of_the_agent),
+            c.status == str(ConnectionStatus.CLOSED),
             c.disconnected_at.between(ended_at - OUTAGE_S, ended_at + WINDOW_S),
         )
         .order_by(c.seq.desc())
@@ -138,7 +148,7 @@ async def beside(
         ev.NeighbourEnded(
             vantage=Vantage.SERVER,
             at=now,
-            party=Party.CLIENT,
+            party=Party.CLIENT if link.disconnect_cause in CLIENT_ONE_WAY else Party.AGENT,
             cause=link.disconnect_cause,
             before_s=round(ended_at - link.disconnected_at, 3),
         ),

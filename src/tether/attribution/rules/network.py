@@ -176,7 +176,7 @@ RULES: tuple[Rule, ...] = (
         ),
         by_neighbour,
         Basis.INFERRED,
-        "The client's control link was lost in the same outage; its two ends tell which way failed.",
+        "A control link of the same party was lost with it; its two ends tell which way failed.",
         Confidence.MEDIUM,
     ),
     Rule(
