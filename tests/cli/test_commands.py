@@ -252,6 +252,41 @@ def test_explain_tells_the_whole_story(server: ScriptedServer, tether: Tether) -
     assert json.loads(tether("explain", "3f2a", "--json").out) == told
 
 
+def test_explain_says_what_a_person_learns_something_from(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    def fact(kind: str, **values: Any) -> dict[str, Any]:
+        return {"vantage": "agent", "at": "2026-11-23T03:58:12Z", "kind": kind, "values": values}
+
+    told = {
+        **ROW,
+        "root_event_id": "89e2",
+        "because": "Its parent saw it.",
+        "disconnect_detail": "Its parent saw it. (signal 9)",
+        "evidence": [
+            fact("tcp_counters", peer="agent", retransmits=0, unacked=3, pmtu=1500, rtt_us=12),
+            fact("previous_run_died", party="agent", host_rebooted=False, signal=9, core=True),
+            fact("peer_returned", same_run=False),
+            fact("local_side_closed", signal=0),
+        ],
+        "symptoms": [fact("connection_ended", connection_id="1b12")],
+        "explains": [{"connection_id": "1b12", "workspace": "dev", "disconnect_cause": "c"}],
+    }
+    server.answers["GET /connections/3f2a"] = (200, told)
+    text = tether("explain", "3f2a").out
+    lines = [line.strip() for line in text.splitlines()]
+    assert "because     Its parent saw it. (signal 9)" in lines
+    assert "began with  89e2" in lines
+    assert [line.split("agent   ", 1)[1] for line in lines if ".000  agent" in line] == [
+        "tcp counters: peer=agent, unacked=3",
+        "previous run died: party=agent, signal=9, core=yes",
+        "peer returned: same_run=no",
+        "local side closed",
+    ]
+    assert "With it ended another connection" in lines
+    assert "connection ended:" not in text
+
+
 def test_an_ide_session_is_listed_on_its_connection(server: ScriptedServer, tether: Tether) -> None:
     ide = {**ROW, "id": "1d" * 16, "type": "jetbrains", "app": "", "parent_id": ROW["id"]}
     named = {**ROW, "type": "vscode", "app": "cursor"}

@@ -53,7 +53,7 @@ def test_the_breakdown_line_by_line() -> None:
     }
     assert list(paragraphs(told, ("cause", "relay", "day"))) == [
         "5 ends: 3 expected, 2 unexpected, 1 unexplained (20.0 %)",
-        "1 incidents; a connection lived 1 min 1 s on average",
+        "1 incident; a connection lived 1 min 1 s on average",
         "",
         "By cause  (█ expected, ▒ unexpected)",
         f"  session.exit  {'█' * 30}  3",
@@ -75,11 +75,15 @@ def test_what_todays_rules_say_otherwise() -> None:
         "was_rule": "old",
         "now": "agent.vanished",
         "now_rule": "agent-stream-ended",
+        "was_expected": False,
+        "now_expected": False,
     }
-    told = {"judged": 9, "changed": 3, "written": False, "changes": [change]}
+    planned = {**change, "now": "server.deploy", "now_rule": "goodbye", "now_expected": True}
+    told = {"judged": 9, "changed": 3, "written": False, "changes": [change, planned]}
     assert list(differences(told)) == [
         "a1a1a1a1  relay.crashed → agent.vanished  (rule old → agent-stream-ended)",
-        "… and 2 more",
+        "a1a1a1a1  relay.crashed → server.deploy  (rule old → goodbye), now expected",
+        "… and 1 more",
         "9 ends judged again, 3 judged otherwise; nothing was written: add --write",
     ]
-    assert list(differences({**told, "changed": 1, "written": True}))[-1].endswith("as revisions")
+    assert list(differences({**told, "changed": 2, "written": True}))[-1].endswith("as revisions")

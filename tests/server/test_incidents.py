@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -446,6 +447,25 @@ async def test_the_link_becomes_the_root_of_the_tunnels_that_ended_before_it(
     await record.log.close_control("aa", (AGENT_GONE,), ())
     roots = {(await record.row(name))["root_event_id"] for name in ("aa", "b1", "b2")}
     assert roots == {"aa"}
+
+
+async def test_a_planned_stop_has_no_part_in_the_crash_before_it(record: Record) -> None:  # noqa: F811
+    await record.control("a1")
+    await record.tunnel("b1")
+    await record.log.close_tunnel("b1", (AGENT_EOF,))
+    await record.log.close_control("a1", (AGENT_GONE,), ())
+    record.move(4)
+    await record.control("a2")
+    await record.tunnel("b2")
+    await record.report(ended("b2", replace(STOPPED, vantage=Vantage.AGENT)))
+    await record.log.close_control("a2", (STOPPED,), ())
+    rows = {name: await record.row(name) for name in ("a1", "b1", "a2", "b2")}
+    assert {name: row["root_event_id"] for name, row in rows.items()} == {
+        "a1": "a1",
+        "b1": "a1",
+        "a2": "a2",
+        "b2": "a2",
+    }
 
 
 async def test_an_incident_that_one_row_is_left_of_is_none(record: Record) -> None:  # noqa: F811

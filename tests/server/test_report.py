@@ -16,8 +16,14 @@ from tests.server.test_connlog import (  # noqa: F401
     EXITED,
     Record,
     ended,
+    ending,
     record,
 )
+from tests.support.clock import EPOCH
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.protocol.path_records import PathRecord
+from tether.protocol.relay_pairing import CarrierId
 from tether.server.ports import ConnectionFilter
 from tether.server.schema import connections
 
@@ -123,3 +129,16 @@ async def test_what_is_written_is_a_revision_and_then_there_is_no_difference(
         2,
     )
     assert (await record.log.rejudge(ALL, ADMIN, write=True))["changed"] == 0
+
+
+async def test_what_a_relay_saw_of_a_carrier_that_the_tunnel_outlived_changes_nothing(
+    record: Record,  # noqa: F811
+) -> None:
+    await record.tunnel("a1")
+    await record.log.carrier_ended(CarrierId("a1", 1), ending(CLIENT_EOF))
+    resumed = PathRecord(connection_id="a1", at=EPOCH, event="resumed", carrier=2, method="derp")
+    await record.report(resumed)
+    lost = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.RELAY, how=StreamEnd.EOF)
+    await record.report(ended("a1", lost))
+    assert (await record.row("a1"))["disconnect_cause"] == "relay.crashed"
+    assert (await record.log.rejudge(ALL, ADMIN, write=False))["changes"] == []

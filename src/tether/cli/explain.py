@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -15,6 +16,8 @@ from tether.cli.api import Api, segment
 from tether.cli.explain_contents import contents, path_lines
 from tether.cli.output import clean, json_option, local_time, moment, print_json, size, span
 from tether.config import load
+
+_WAYS = {"derp": " through a relay", "direct": " on a direct path"}
 
 
 @click.command()
@@ -52,7 +55,8 @@ def paragraphs(told: dict[str, Any]) -> Iterator[str]:
     yield from contents(told)
     yield from path_lines(told)
     yield from _timeline("Evidence", told.get("evidence") or [])
-    yield from _timeline("What followed from it", told.get("symptoms") or [])
+    listed = [one for one in told.get("symptoms") or [] if one.get("kind") != "connection_ended"]
+    yield from _timeline("What followed from it", listed)
     yield from _explains(told.get("explains") or [])
     yield from _revisions(told.get("revisions") or [])
 
@@ -63,7 +67,8 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "workspace", told.get("workspace")
     yield "user", told.get("user")
     address = f" from {told['client_ip']}" if told.get("client_ip") else ""
-    method = f" over {told['connection_method']}" if told.get("connection_method") else ""
+    way = str(told.get("connection_method") or "")
+    method = _WAYS.get(way, f" over {way}" if way else "")
     app = told.get("app")
     named = f" ({app})" if app and app != told.get("type") else ""
     yield "type", f"{told.get('type', '')}{named}{method}{address}"
@@ -85,16 +90,18 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     if told.get("proximate_cause"):
         yield "looked like", told["proximate_cause"]
     yield "rule", told.get("rule")
-    yield "because", told.get("because")
-    if told.get("disconnect_detail") != told.get("because"):
-        yield "detail", told.get("disconnect_detail")
+    because, detail = str(told.get("because") or ""), str(told.get("disconnect_detail") or "")
+    if detail.startswith(because):  # the same, and what was seen besides
+        because, detail = detail, ""
+    yield "because", because
+    yield "detail", detail
     yield "exit code", told.get("exit_code")
     yield "exit signal", told.get("exit_signal")
     if told.get("rx_bytes") is not None and told.get("tx_bytes") is not None:
         yield "bytes", f"{size(told['rx_bytes'])} to the agent, {size(told['tx_bytes'])} back"
     yield "incident", told.get("incident_id")
     if told.get("root_event_id") not in (None, told.get("id"), told.get("connection_id")):
-        yield "explained by", told["root_event_id"]
+        yield "began with", told["root_event_id"]
 
 
 def _sessions(sessions: list[dict[str, Any]], *, over: bool) -> Iterator[str]:
@@ -124,9 +131,9 @@ def _timeline(heading: str, records: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{heading} (each by its observer's own clock)"
     for record in sorted(records, key=lambda record: str(record.get("at"))):
         values = ", ".join(
-            f"{key}={clean(value)}"
+            f"{key}={clean(_shown(key, value))}"
             for key, value in (record.get("values") or {}).items()
-            if value not in (None, "")
+            if _tells(str(record.get("kind")), key, value)
         )
         at = moment(record.get("at"))
         time = at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else " " * 12
@@ -134,10 +141,30 @@ def _timeline(heading: str, records: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {time}  {clean(record.get('vantage')):<7} {kind}{f': {values}' if values else ''}"
 
 
+def _tells(kind: str, key: str, value: object) -> bool:
+    """Whether a person learns something from it. `--json` has all."""
+    if value is None or value == "":
+        return False
+    if kind == "tcp_counters":
+        return bool(value) and key not in ("pmtu", "snd_mss", "rtt_us")
+    if isinstance(value, bool):
+        return value or key.startswith("same_")
+    return key != "signal" or value != 0
+
+
+def _shown(key: str, value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key.endswith("_at") and isinstance(value, float):
+        return local_time(datetime.fromtimestamp(value, UTC).isoformat())
+    return value
+
+
 def _explains(ends: list[dict[str, Any]]) -> Iterator[str]:
     if ends:
         yield ""
-        yield f"{len(ends)} other connections ended of the same"
+        others = "another connection" if len(ends) == 1 else f"{len(ends)} other connections"
+        yield f"With it ended {others}"
     for end in ends:
         words = [clean(end.get(key)) for key in ("connect_type", "workspace", "user")]
         about = " ".join(word for word in words if word)

@@ -94,7 +94,11 @@ def paragraphs(told: dict[str, Any], groups: tuple[str, ...]) -> Iterator[str]:
         f"{ends} ends: {told['expected']} expected, {told['unexpected']} unexpected, "
         f"{told['unknown']} unexplained ({100 * told['unknown_rate']:.1f} %)"
     )
-    yield f"{told['incidents']} incidents; a connection lived {span(told['mean_duration_s'])} on average"
+    found = told["incidents"]
+    yield (
+        f"{found} incident{'' if found == 1 else 's'};"
+        f" a connection lived {span(told['mean_duration_s'])} on average"
+    )
     for name in groups:
         found = told["by"].get(name) or []
         if not found:
@@ -121,12 +125,20 @@ def _label(name: str, group: dict[str, Any]) -> str:
     return clean(str(group["value"])) or missing
 
 
+def _turned(change: dict[str, Any]) -> str:
+    """What the change means for whoever is to look into unexpected ends."""
+    if change["was_expected"] == change["now_expected"]:
+        return ""
+    return ", now expected" if change["now_expected"] else ", now unexpected"
+
+
 def differences(told: dict[str, Any]) -> Iterator[str]:
     """What today's rules say otherwise, line by line."""
     for change in told["changes"]:
         yield (
             f"{clean(change['connection_id'])[:8]}  {clean(change['was'])} → {clean(change['now'])}"
             f"  (rule {clean(change['was_rule'])} → {clean(change['now_rule'])})"
+            f"{_turned(change)}"
         )
     if told["changed"] > len(told["changes"]):
         yield f"… and {told['changed'] - len(told['changes'])} more"

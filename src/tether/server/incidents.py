@@ -1,9 +1,10 @@
 """One incident, not fifty rows: ends that share an element within one window share an `incident_id`.
 
-Law: grouping never changes a row's own cause. Which element an end is about follows from its cause (the
-relay of a relay's crash, the agent of an agent's); rows of one element that ended within `WINDOW_S` of
-each other are one incident where there are three of them, or where they are at least half of all that
-stood on it. A control link is the root where there is one: it is the nearest to what happened.
+Law: grouping never changes a row's own cause, and never joins a planned end to one that was not. Which
+element an end is about follows from its cause (the relay of a relay's crash, the agent of an agent's);
+rows of one element that ended within `WINDOW_S` of each other are one incident where there are three of
+them, or where they are at least half of all that stood on it. A control link is the root where there is
+one: it is the nearest to what happened.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ async def group(tx: AsyncConnection, row: RowMapping) -> Grouped | None:
         c.incident_key == key,
         c.disconnected_at.between(at - WINDOW_S, at + WINDOW_S),
         c.status == ConnectionStatus.CLOSED,
+        # who was asked to stop the workspace after a crash has no part in the crash
+        c.disconnect_expected.is_(row["disconnect_expected"]),
     )
     known = await tx.scalar(select(c.incident_id).where(*near, c.incident_id.is_not(None)).limit(1))
     if known is not None:

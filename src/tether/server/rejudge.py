@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.vocabulary import ConnectType
 from tether.server import browse, rows
 from tether.server.identity import Identity
-from tether.server.judge import judge
+from tether.server.judge import judge, of_the_last_carrier
 from tether.server.ports import ConnectionFilter
 from tether.server.schema import ConnectionStatus, connections
 from tether.server.store import Store
@@ -92,7 +92,7 @@ async def page(
     for row in listed:
         found.before = (row["created_at"], row["seq"])
         found.judged += 1
-        said = await rows.testimonies(tx, row["connection_id"])
+        said = of_the_last_carrier(await rows.testimonies(tx, row["connection_id"]), row["carrier"])
         judgement = judge(ConnectType(row["connect_type"]), said)
         if not judgement.differs_from(row):
             continue
