@@ -54,7 +54,12 @@ class TunnelGrant(Message, frozen=True, kw_only=True):
 
 
 class TunnelDenied(Message, frozen=True, kw_only=True):
-    """Server to client: no. `message` is one sentence for the user."""
+    """Server to client: no. `message` is one sentence for the user.
+
+    `code` is `agent_not_connected`, `relay_unavailable`, `server_stopping` or `too_many_requests` (ask
+    again), `workspace_not_found`, `workspace_stopped`, `no_host_key` (the agent has announced none yet),
+    `bad_public_key`, or `unknown_purpose`.
+    """
 
     request_id: int
     code: str
@@ -88,8 +93,8 @@ class OfferDeclined(Message, frozen=True, kw_only=True):
     message: str
     carrier: int = 1
     code: str = ""
-    """`tunnel_unknown` where a further carrier was offered for a tunnel that this run of the agent
-    does not serve (any more)."""
+    """Where a further carrier was offered for a tunnel that this run of the agent does not serve:
+    `tunnel_over` (any more: its journal says why), or `tunnel_unknown`."""
 
 
 class CarrierRequest(Message, frozen=True, kw_only=True):
@@ -123,8 +128,9 @@ class CarrierGrant(Message, frozen=True, kw_only=True):
 class CarrierDenied(Message, frozen=True, kw_only=True):
     """Server to client: no further carrier. `message` is one sentence for the user.
 
-    `code` is `agent_not_connected` or `relay_unavailable` (ask again), `tunnel_over` (it ended: `cause`
-    and `actor` say why), or `tunnel_unknown` (there is no such tunnel of yours).
+    `code` is `agent_not_connected`, `relay_unavailable`, `server_stopping` or `too_many_requests` (ask
+    again), `tunnel_over` (it ended: `cause` and `actor` say why), or `tunnel_unknown` (there is no such
+    tunnel of yours).
     """
 
     request_id: int

@@ -98,7 +98,11 @@ TIMED_OUT = "timed_out"
 
 
 class Over(msgspec.Struct, frozen=True):
-    """No way will be found any more. `cause` and `actor` are the server's word, where it had one."""
+    """No way will be found any more. `cause` and `actor` are the server's word, where it had one.
+
+    `code` is `tunnel_over` or `tunnel_unknown` as the server or the agent said, `turned_away` by the
+    server, `failed` before anything was up, or `TIMED_OUT`.
+    """
 
     code: str
     message: str

@@ -139,7 +139,11 @@ class Done(TerminalMessage, frozen=True, kw_only=True):
 
 
 class Refused(TerminalMessage, frozen=True, kw_only=True):
-    """A request was not carried out; the attach goes on. `message` is one sentence."""
+    """A request was not carried out; the attach goes on. `message` is one sentence.
+
+    `code` is `not_found`, `not_started`, `agent_leaving`, `too_many_terminals`, `too_many_viewers`,
+    `bad_id`, `bad_command` or `bad_name`.
+    """
 
     code: str
     message: str
