@@ -423,6 +423,12 @@ def test_only_the_server_is_cut_off_where_others_answer(answered: int, expected:
     assert cause(S2A, AGENT_SILENT, SERVER_TIMED_OUT, others) == expected
 
 
+def test_a_relay_that_ended_by_an_error_of_its_own_crashed() -> None:
+    failed = ev.InternalFailure(vantage=Vantage.RELAY, at=3.0, party=RELAY, what="KeyError: 'x'")
+    assert cause(A2C, failed, died(RELAY, exit_status=1)) == "relay.crashed"
+    assert cause(A2C, died(RELAY, signal=9)) == "relay.crashed"
+
+
 def test_a_relay_that_nobody_hears_is_cut_off() -> None:
     agent_lost_it = stream(AGENT, RELAY, StreamEnd.TIMED_OUT)
     gave_up = stream(CLIENT, AGENT, StreamEnd.SILENT, silence_s=7.9)

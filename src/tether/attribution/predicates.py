@@ -192,7 +192,7 @@ def by_policy(case: Case) -> str:
 INTERNAL_ERRORS = {
     Party.AGENT: "agent.internal_error",
     Party.SERVER: "server.internal_error",
-    Party.RELAY: "server.internal_error",
+    Party.RELAY: "relay.crashed",
     Party.CLIENT: "client.internal_error",
 }
 
