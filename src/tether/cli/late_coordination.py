@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tether.cli.control_lines import ControlLines
     from tether.cli.coordination import ClientCoordination
 
-COORDINATE_AFTER_S = 0.5
+COORDINATE_AFTER_S = 2.0
+"""What is over sooner needs to follow nobody, and on a busy machine an `ssh host true` takes a while."""
 
 _MODULE = "tether.cli.coordination"
 
