@@ -41,8 +41,10 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from tether.run.agent import AgentSettings, main
-url, token_file, data_dir = sys.argv[1:]
+url, token_file, data_dir = sys.argv[1:4]
+stop_script = Path(sys.argv[4]) if sys.argv[4:] else None
 sys.exit(main(AgentSettings(server_url=url, token_file=Path(token_file), data_dir=Path(data_dir),
+                            stop_script=stop_script,
                             log_format="json", login_timeout_s=60.0, resume_vanished_s=0.3)))
 """
 
@@ -246,14 +248,27 @@ class Site:
         return self.clients[number]
 
     async def start(
-        self, data_dir: str = "agent", *, wait: bool = True, by_parent: bool = False, **env: str
+        self,
+        data_dir: str = "agent",
+        *,
+        wait: bool = True,
+        by_parent: bool = False,
+        stop_script: str = "",
+        **env: str,
     ) -> Agent:
-        """Start an agent; `by_parent` starts a parent that starts the agent."""
+        """Start an agent; `by_parent` starts a parent that starts the agent; `stop_script` is what the
+        shell does at its end."""
+        words = [self.url, str(self.token_file), str(self.directory / data_dir)]
+        if stop_script:
+            script = self.directory / "stop.sh"
+            script.write_text(f"#!/bin/sh\n{stop_script}\n")
+            script.chmod(0o700)
+            words.append(str(script))
         program = (PARENT, PROGRAM) if by_parent else (PROGRAM,)
         agent = Agent(
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", *program),
-                *(self.url, str(self.token_file), str(self.directory / data_dir)),
+                *words,
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,

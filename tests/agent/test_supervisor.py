@@ -16,6 +16,7 @@ from tests.agent.played_site import Agent, PlayedClient, Site, opened, site
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd
+from tether.protocol.lifecycle import LifecycleRecord
 from tether.protocol.link import facts_of
 from tether.protocol.messages import (
     EndConnections,
@@ -146,6 +147,99 @@ async def test_an_agent_without_its_server_waits_for_it(tmp_path: Path) -> None:
         assert not any(line.keys() & DISCONNECT_FIELDS for line in agent.lines)
         await played.listen()
         await agent.event("agent ready")
+
+
+# -- the states of its life --------------------------------------------------------------------
+
+
+def states(played: Site) -> list[str]:
+    """What was told, over all links, as it arrived."""
+    return [item.state for item in played.reported() if isinstance(item, LifecycleRecord)]
+
+
+UP = ["created", "starting", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("script", "final"),
+    [
+        ("", "off"),
+        ("exit 0", "off"),
+        ("exit 3", "shutdown_error"),
+        ("trap '' TERM; while :; do sleep 0.05; done", "shutdown_timeout"),
+    ],
+    ids=["no script", "it works", "it fails", "it does not end"],
+)
+async def test_a_life_is_told_from_created_to_how_the_stop_script_ended(
+    tmp_path: Path, script: str, final: str
+) -> None:
+    async with site(tmp_path) as played:
+        agent = await played.start(stop_script=script)
+        (link,) = played.server.links
+        await link.until(lambda: states(played) == UP)
+        agent.kill()
+        assert await stopped(agent) == 0
+        assert states(played) == [*UP, "shutting_down", final]
+        assert [line["state"] for line in agent.events("lifecycle state")] == states(played)
+        assert agent.events("attempted to set lifecycle state to a previous state") == []
+        assert agent.events("failed to report final lifecycle state") == []
+
+
+async def test_states_that_were_entered_without_a_server_are_told_later_in_order(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path) as played:
+        agent = await played.start()
+        (link,) = played.server.links
+        await link.until(lambda: states(played) == UP)
+        await played.vanish()
+        await agent.event("disconnected from server")
+        agent.kill()
+        assert await stopped(agent) == 0
+        (line,) = agent.events("failed to report final lifecycle state")
+        assert line["state"] == "off"
+        await played.listen()
+        await played.start()
+        again = await played.server.link(2)
+        await again.until(lambda: len(states(played)) == 8)
+        assert states(played) == [*UP, "shutting_down", "off", *UP]
+
+
+async def test_a_link_that_is_lost_neither_loses_nor_repeats_a_state(tmp_path: Path) -> None:
+    async with site(tmp_path) as played:
+        agent = await played.start()
+        (link,) = played.server.links
+        await link.until(lambda: states(played) == UP)
+        link.stream.abort()  # type: ignore[attr-defined]
+        await played.server.link(2)
+        await agent.event("connected to server", 2)
+        agent.kill()
+        assert await stopped(agent) == 0
+        assert states(played) == [*UP, "shutting_down", "off"]
+
+
+async def test_a_workspace_that_is_stopped_and_started_is_another_life(tmp_path: Path) -> None:
+    async with site(tmp_path) as played:
+        agent = await played.start()
+        (link,) = played.server.links
+        link.say(STOP)
+        await link.until(lambda: states(played) == [*UP, "shutting_down", "off"])
+        link.say(WorkspaceStart(actor="user:alice"))
+        await link.until(lambda: states(played) == [*UP, "shutting_down", "off", *UP])
+        agent.kill()
+        assert await stopped(agent) == 0
+        assert states(played)[8:] == ["shutting_down", "off"]
+
+
+async def test_an_agent_that_stands_by_has_no_more_than_been_created(tmp_path: Path) -> None:
+    async with site(tmp_path) as played:
+        played.server.welcome = {"workspace_running": False}
+        agent = await played.start()
+        (link,) = played.server.links
+        await link.until(lambda: states(played) == ["created"])
+        agent.kill()
+        assert await stopped(agent) == 0
+        assert states(played) == ["created", "shutting_down", "off"]
 
 
 # -- tunnels -----------------------------------------------------------------------------------

@@ -175,6 +175,48 @@ def test_the_table_of_connections_says_why(tether: Tether) -> None:
     assert "1 min    The workspace's agent was killed or crashed   !" in row
 
 
+@pytest.mark.parametrize(
+    ("status", "lifecycle", "shown"),
+    [
+        ("connected", "ready", "connected"),
+        ("connected", None, "connected"),
+        ("connected", "shutting_down", "connected (shutting down)"),
+        ("disconnected", "shutdown_error", "disconnected (shutdown error)"),
+    ],
+)
+def test_workspaces_show_the_state_of_an_agent_that_is_not_ready(
+    server: ScriptedServer, tether: Tether, status: str, lifecycle: str | None, shown: str
+) -> None:
+    agent = {**AGENT, "status": status, "lifecycle": lifecycle, "lifecycle_at": "2026-11-23T03:57Z"}
+    server.answers["GET /workspaces"] = (200, [{**DEV, "agent": agent}])
+    (row,) = tether("workspace", "list").out.splitlines()[2:]
+    assert f"   {shown}   " in row
+    server.answers["GET /workspaces/dev"] = (200, {**DEV, "agent": agent})
+    lines = tether("workspace", "show", "dev").out.splitlines()
+    assert any(line.startswith("agent's life  ") for line in lines) is (lifecycle is not None)
+
+
+def test_workspace_show_tells_the_agents_home_and_how_far_it_is(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    agent = {**AGENT, "home_region": "fra", "region_latency_ms": {"fra": 12.4, "ams": 30.0}}
+    server.answers["GET /workspaces/dev"] = (200, {**DEV, "agent": agent})
+    assert "home region   fra (12.4 ms)\n" in tether("workspace", "show", "dev").out
+
+
+def test_explain_tells_of_the_agents_life_where_it_shut_down(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    states = [
+        {"state": word, "at": f"2026-11-23T03:57:0{n}.000Z"}
+        for n, word in enumerate(("created", "ready", "shutting_down", "shutdown_timeout"))
+    ]
+    for told, seen in ((states, True), (states[:2], False)):
+        server.answers["GET /connections/3f2a"] = (200, {**ROW, "agent_states": told})
+        text = tether("explain", "3f2a").out
+        assert ("shutting down" in text, "shutdown timeout" in text) == (seen, seen)
+
+
 def test_a_secret_alone_is_on_stdout(tether: Tether) -> None:
     assert tether("workspace", "create", "dev").out == "secret\n"
     assert tether("token", "create", "laptop").out == "tok\n"

@@ -242,6 +242,8 @@ async def test_a_workspace_is_created_shown_stopped_started_and_deleted(api: Api
             "version": None,
             "hostname": None,
             "last_seen_at": None,
+            "lifecycle": None,
+            "lifecycle_at": None,
             "home_region": "",
             "region_latency_ms": {},
         },
@@ -468,6 +470,7 @@ async def test_a_connection_is_explained_by_a_prefix_of_its_id(api: Api) -> None
         "because": "The agent came back.",
         "evidence": [fact],
         "symptoms": [{**fact, "kind": "stream_ended", "values": {"errno": "ECONNRESET"}}],
+        "agent_states": [],
         "sessions": [
             {
                 "session_id": "s1",

@@ -35,6 +35,7 @@ from tether.net.streams import DialFailed, StreamLost
 from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import ClientStream, dial
+from tether.protocol.lifecycle import LifecycleRecord
 from tether.protocol.link import State, records_of
 from tether.protocol.messages import (
     MAX_CONTROL_MESSAGE,
@@ -98,6 +99,55 @@ async def the_only_row(live: Live, **filters: Any) -> dict[str, Any]:
 def stream_ended(peer: Party, how: StreamEnd = StreamEnd.EOF) -> Any:
     fact = ev.StreamEnded(vantage=Vantage.AGENT, at=SystemClock().now().wall, peer=peer, how=how)
     return records_of((fact,))[0]
+
+
+# -- an agent's life ----------------------------------------------------------------------------
+
+
+def state(agent: Peer, word: str, at: float) -> LifecycleRecord:
+    return LifecycleRecord(instance_id=agent.hello.instance_id, at=at, state=word)
+
+
+async def shown_state(live: Live) -> tuple[str | None, float | None]:
+    info = await live.server.workspaces.get("dev", ADMIN)
+    return info.agent_state, info.agent_state_at
+
+
+async def test_the_states_of_an_agents_life_are_shown_and_explain_its_link(
+    live: Live, token: str
+) -> None:
+    assert await shown_state(live) == (None, None)
+    agent = await live.agent(token)
+    await agent.report(
+        *(state(agent, w, n) for n, w in enumerate(("created", "starting", "ready")))
+    )
+    assert await shown_state(live) == ("ready", 2.0)
+    await agent.report(state(agent, "shutting_down", 7.0), state(agent, "ready", 8.0))
+    assert await shown_state(live) == ("shutting_down", 7.0), "a life goes forward only"
+    told = (await live.row(agent.connection_id))["agent_states"]
+    assert [one["state"] for one in told] == ["created", "starting", "ready", "shutting_down"]
+    assert told[3]["at"] == "1970-01-01T00:00:07.000Z"
+
+
+async def test_a_new_run_begins_anew_and_an_older_one_changes_nothing_any_more(
+    live: Live, token: str
+) -> None:
+    older = await live.agent(token)
+    await older.report(state(older, "created", 1.0), state(older, "ready", 2.0))
+    newer = await live.agent(token)
+    await newer.report(state(newer, "starting", 3.0))  # what came before was lost with its journal
+    again = await live.agent(
+        token, instance_id=older.hello.instance_id, journal_id=older.hello.journal_id
+    )
+    await again.report(state(again, "off", 4.0), first_seq=3)
+    assert await shown_state(live) == ("starting", 3.0)
+
+
+async def test_only_an_agent_tells_of_its_life(live: Live, token: str) -> None:
+    agent, client = await live.agent(token), await live.client()
+    await client.report(state(agent, "off", 1.0))
+    await agent.report(state(agent, "created", float("nan")))
+    assert await shown_state(live) == (None, None)
 
 
 # -- getting in ---------------------------------------------------------------------------------

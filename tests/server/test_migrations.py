@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from tether.server import relay_tables, report_tables  # noqa: F401  (they are in the metadata)
+from tether.server import agent_states, relay_tables, report_tables  # noqa: F401  (they are in the metadata)
 from tether.server.migrate import migrate, unmigrate
 from tether.server.schema import metadata
 from tether.server.store import Store, StoreUnavailable

@@ -20,6 +20,7 @@ from typing import TypeVar
 from tether.agent.journal_file import (
     ENDING,
     OPENING,
+    STATE,
     Entry,
     JournalFailed,
     JournalFile,
@@ -147,7 +148,8 @@ class Journal:
 
     async def unsettled(self) -> set[str]:
         """Connections that are open, or whose items still wait here."""
-        waiting = {w.entry.connection_id for w in (*self._writing, *self._queue)}
+        queued = (w.entry.connection_id for w in (*self._writing, *self._queue))
+        waiting = {connection_id for connection_id in queued if connection_id}
         none: set[str] = set()
         return waiting | await self._or(lambda file: file.unsettled(), none)
 
@@ -262,12 +264,12 @@ class Journal:
         self._dropped = 0
 
     def _make_room(self) -> None:
-        """Drop the oldest record of a detail, or else the oldest opening; never an end."""
+        """Drop the oldest record of a detail, or else the oldest opening; never an end or a state."""
         while len(self._queue) > KEPT_IN_MEMORY:
             victim = next(
                 (
                     w
-                    for kept in ((ENDING, *OPENING), (ENDING,))
+                    for kept in ((ENDING, STATE, *OPENING), (ENDING, STATE))
                     for w in self._queue
                     if w.entry.kind not in kept
                 ),

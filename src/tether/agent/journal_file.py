@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from tether.agent.post_mortem import PreviousRun, RunMarker
+from tether.protocol.lifecycle import LifecycleRecord
 from tether.protocol.messages import Ended, Opened, ReportItem, decode_item
 
 FORMAT = 1
@@ -88,6 +89,7 @@ def open_entry(connection_id: str, at: float) -> Entry:
 
 
 OPENING, ENDING = (Opened.__name__, "Open"), Ended.__name__
+STATE = LifecycleRecord.__name__
 
 
 class JournalFile:
@@ -220,7 +222,7 @@ class JournalFile:
             rows = self._db.execute(
                 "SELECT connection_id FROM open_connections UNION SELECT connection_id FROM items"
             ).fetchall()
-        return {connection_id for (connection_id,) in rows}
+        return {connection_id for (connection_id,) in rows if connection_id}
 
     def alive(self, at: float) -> None:
         """Note that this run was alive at `at`."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tether.agent.process import ExitStatus, Process, Processes
 from tether.log import get_logger
+from tether.protocol.lifecycle import LifecycleState
 
 LOG_NAME = "stop-script.log"
 GRACE_S = 0.3
@@ -34,8 +35,9 @@ class StopScript:
         self._output = data_dir.absolute() / LOG_NAME
         self._env, self._directory = env, directory
 
-    async def run(self, budget_s: float, *, cause: str, actor: str) -> None:
-        """Run the script and wait for it, at most `budget_s` seconds.
+    async def run(self, budget_s: float, *, cause: str, actor: str) -> LifecycleState:
+        """Run the script and wait for it, at most `budget_s` seconds; in which state the agent's life
+        ends by that.
 
         Args:
             budget_s: seconds until it is ended.
@@ -43,7 +45,7 @@ class StopScript:
             actor: who asked for it, given as TETHER_STOP_ACTOR.
         """
         if self._path is None:
-            return
+            return LifecycleState.OFF
         ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         told = {"TETHER_STOP_CAUSE": cause, "TETHER_STOP_ACTOR": actor}
         try:
@@ -55,17 +57,19 @@ class StopScript:
             )
         except OSError as wrong:
             _log.error("stop script could not be started", path=str(self._path), error=str(wrong))
-            return
+            return LifecycleState.SHUTDOWN_ERROR
         for descriptor in (pipes.stdin, pipes.stdout, pipes.stderr):
             os.close(descriptor)
-        await self._wait(process, ended, budget_s)
+        return await self._wait(process, ended, budget_s)
 
     async def _wait(
         self, process: Process, ended: asyncio.Future[ExitStatus], budget_s: float
-    ) -> None:
+    ) -> LifecycleState:
+        late = False
         try:
             await asyncio.wait({ended}, timeout=budget_s)
-            if not ended.done():
+            late = not ended.done()
+            if late:
                 process.signal(signal.SIGTERM)
                 await asyncio.wait({ended}, timeout=GRACE_S)
         finally:
@@ -74,12 +78,13 @@ class StopScript:
             await asyncio.wait({ended}, timeout=GRACE_S)
         if ended.done() and ended.result().code == 0:
             _log.info("stop script ended", exit_code=0)
-        else:
-            status = ended.result() if ended.done() else None
-            _log.warning(
-                "stop script failed",
-                exit_code=status.code if status else None,
-                exit_signal=status.signal if status else None,
-                budget_s=round(budget_s, 1),
-                output=str(self._output),
-            )
+            return LifecycleState.SHUTDOWN_TIMEOUT if late else LifecycleState.OFF
+        status = ended.result() if ended.done() else None
+        _log.warning(
+            "stop script failed",
+            exit_code=status.code if status else None,
+            exit_signal=status.signal if status else None,
+            budget_s=round(budget_s, 1),
+            output=str(self._output),
+        )
+        return LifecycleState.SHUTDOWN_TIMEOUT if late else LifecycleState.SHUTDOWN_ERROR

@@ -13,10 +13,11 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tether.agent.control import Control, Dismissed, Outcome, Quit, Refused, ServerCommand
 from tether.agent.journal import Journal
+from tether.agent.lifecycle import Lifecycle
 from tether.agent.post_mortem import RunMarker
 from tether.agent.sshd import SshSettings
 from tether.agent.stop_script import GRACE_S, StopScript
@@ -30,6 +31,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
+from tether.protocol.lifecycle import LifecycleState
 from tether.protocol.messages import (
     PROTOCOL,
     CarrierOffer,
@@ -67,6 +69,7 @@ HURRIED_S = 0.3
 HELLO_IDS = 20_000
 """As many connection ids fit a hello (MAX_CONTROL_MESSAGE)."""
 
+T = TypeVar("T")
 _log = get_logger("agent")
 
 
@@ -104,6 +107,7 @@ class Supervisor:
         self._me, self._control, self._tunnels = me, control, tunnels
         self._stop_script = stop_script
         self._ssh, self._journal, self._clock = ssh, journal, clock
+        self._lifecycle = Lifecycle(journal.post, clock, instance_id=me.run.instance_id)
         self._tasks = Tasks("agent")
         self._signalled = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -131,6 +135,7 @@ class Supervisor:
 
     async def run(self) -> int:
         """Live until a signal, a refusal or the end of the workspace; the exit code."""
+        self._lifecycle.enter(LifecycleState.CREATED)
         controlling = self._tasks.spawn(self._control.run(self), "control")
         alive = self._tasks.spawn(self._keep_alive(), "alive")
         signalled = self._tasks.spawn(self._signalled.wait(), "signal")
@@ -209,6 +214,7 @@ class Supervisor:
         order = self._ordered(command)
         self._stop = (self._control.connection_id, order.said)
         _log.info("workspace is stopping", cause=command.cause, actor=command.actor)
+        self._lifecycle.go_down()
         self._stand_by()
         self._ssh.abandon(order.said)
         self._tunnels.end(None, order)
@@ -219,7 +225,10 @@ class Supervisor:
         try:
             await self._within(self._tunnels.close(SERVES_S), SERVES_S + DROP_S)
             self._tasks.spawn(self._ssh.hang_up(), "hang-up")
-            await self._run_stop_script(said, SCRIPT_S)
+            self._lifecycle.end(await self._run_stop_script(said, SCRIPT_S))
+            if not self._standby:  # started again meanwhile
+                self._lifecycle.come_up()
+            await self._within(self._lifecycle.written(), DROP_S)
             await self._within(self._control.flush(), FLUSH_S)
             if self._control.connection_id == link:
                 await self._within(self._control.over(), SERVER_LEAVES_S)
@@ -242,6 +251,8 @@ class Supervisor:
             self._standby = False
             self._tunnels.refuse("")
             _log.info("workspace started", workspace=self._ssh.settings.workspace, actor=actor)
+        if self._first_signal is None:
+            self._lifecycle.come_up()
 
     # -- stopping --------------------------------------------------------------------------
 
@@ -282,6 +293,7 @@ class Supervisor:
     async def _shut_down(self, order: EndOrder, controlling: asyncio.Task[Outcome]) -> None:
         began = self._clock.now().mono
         _log.info("shutting down agent", actor=order.said.actor, connections=len(self._tunnels.ids))
+        self._lifecycle.go_down()
         self._tunnels.refuse("the agent of this workspace is shutting down")
         self._ssh.abandon(order.said)
         self._tunnels.end(None, order)
@@ -294,8 +306,10 @@ class Supervisor:
         # Only now: whoever was connected has been told, and no new tunnel shall be looked for.
         leaving = self._tasks.spawn(self._leave_coordination(order.said), "coordination")
         left = began + WHOLE_S - self._clock.now().mono - FLUSH_S - LEAVE_S
-        await self._run_stop_script(order.said, min(SCRIPT_S, left))
-        await self._within(self._control.flush(), FLUSH_S)
+        self._lifecycle.end(await self._run_stop_script(order.said, min(SCRIPT_S, left)))
+        await self._within(self._lifecycle.written(), DROP_S)  # what is not is not flushed
+        if not await self._within(self._control.flush(), FLUSH_S):
+            _log.warning("failed to report final lifecycle state", state=self._lifecycle.state)
         await self._within(asyncio.wait({leaving}), COORDINATION_S)
         # A stop that was under way came first, on the link that it came by.
         on_link = earlier if self._control.connection_id == link else order.said
@@ -314,14 +328,15 @@ class Supervisor:
         else:
             _log.warning("timed out waiting for Coordinator RPC disconnect")
 
-    async def _run_stop_script(self, said: ev.GoodbyeSaid, budget_s: float) -> None:
+    async def _run_stop_script(self, said: ev.GoodbyeSaid, budget_s: float) -> LifecycleState:
         running = self._stop_script.run(
             max(budget_s - GRACE_S, GRACE_S), cause=said.cause, actor=said.actor
         )
-        await self._within(running, max(budget_s, 2 * GRACE_S) + GRACE_S)
+        end = await self._within(running, max(budget_s, 2 * GRACE_S) + GRACE_S)
+        return LifecycleState.SHUTDOWN_TIMEOUT if end is None else end
 
-    async def _within(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
-        """Give `work` so many seconds, or a last moment once we are hurried."""
+    async def _within(self, work: Coroutine[Any, Any, T], seconds: float) -> T | None:
+        """Give `work` so many seconds, or a last moment once we are hurried; None if it took longer."""
         working = self._tasks.spawn(work, "wait")
         hurried = self._tasks.spawn(self._hurry.wait(), "hurry")
         try:
@@ -330,6 +345,7 @@ class Supervisor:
             )
             if not working.done() and hurried.done():
                 await asyncio.wait({working}, timeout=HURRIED_S)
+            return working.result() if working.done() else None
         finally:
             hurried.cancel()
             if not working.done():

@@ -99,9 +99,18 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "exit signal", told.get("exit_signal")
     if told.get("rx_bytes") is not None and told.get("tx_bytes") is not None:
         yield "bytes", f"{size(told['rx_bytes'])} to the agent, {size(told['tx_bytes'])} back"
+    yield "lifecycle", _life(told.get("agent_states") or [])
     yield "incident", told.get("incident_id")
     if told.get("root_event_id") not in (None, told.get("id"), told.get("connection_id")):
         yield "began with", told["root_event_id"]
+
+
+def _life(states: list[dict[str, Any]]) -> str:
+    """What that run of the agent told of itself, where it was more than that it is ready."""
+    if not any(str(one.get("state")).startswith("shut") for one in states):
+        return ""
+    words = (f"{one.get('state')} {local_time(one.get('at'))[-8:]}" for one in states)
+    return ", ".join(words).replace("_", " ")
 
 
 def _sessions(sessions: list[dict[str, Any]], *, over: bool) -> Iterator[str]:

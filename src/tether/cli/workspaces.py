@@ -118,6 +118,7 @@ def show(name: str, as_json: bool) -> None:
         ("state", row["state"]),
         ("created", local_time(row.get("created_at"))),
         ("agent", _agent_status(agent) + (f", last seen {seen}" if seen else "")),
+        ("agent's life", _life(agent)),
         ("agent host", agent.get("hostname")),
         ("agent version", agent.get("version")),
         ("home region", _home(agent)),
@@ -212,7 +213,16 @@ def token(name: str, as_json: bool) -> None:
 
 def _agent_status(agent: dict[str, Any]) -> str:
     status = str(agent.get("status") or "never_connected")
-    return _AGENT_WORDS.get(status, status)
+    shown = _AGENT_WORDS.get(status, status)
+    state = str(agent.get("lifecycle") or "ready").replace("_", " ")
+    return shown if state == "ready" else f"{shown} ({state})"
+
+
+def _life(agent: dict[str, Any]) -> str:
+    """The newest state of its life that the agent has told of."""
+    state = str(agent.get("lifecycle") or "").replace("_", " ")
+    since = local_time(agent.get("lifecycle_at"))
+    return f"{state} since {since}" if state and since else state
 
 
 def _home(agent: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ from tether.protocol.coordination_messages import (
 from tether.protocol.derp_messages import DerpMap as DerpMap
 from tether.protocol.fact_record import FactRecord as FactRecord
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
+from tether.protocol.lifecycle import LifecycleRecord
 from tether.protocol.message import Garbage as Garbage, Message as Message
 from tether.protocol.path_records import PathRecord
 from tether.protocol.probe_messages import (
@@ -232,6 +233,7 @@ ReportItem: TypeAlias = (
     | IdeSessionRecord
     | FileOperations
     | PathRecord
+    | LifecycleRecord
     | UnknownItem
 )
 

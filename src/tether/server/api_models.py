@@ -20,8 +20,7 @@ from tether.attribution.vocabulary import (
     Reason,
     Vantage,
 )
-from tether.server.schema import ConnectionStatus, Role, WorkspaceState
-from tether.server.workspaces import AgentStatus, StopReason
+from tether.server.schema import ConnectionStatus, Role
 
 Time = Annotated[str, Field(examples=["2026-11-23T03:57:12.345Z"])]
 
@@ -62,53 +61,6 @@ class Whoami(Answer):
     user: Annotated[str, Field(examples=["alice"])]
     role: Role
     server_version: Annotated[str, Field(examples=["0.1.0"])]
-
-
-# -- workspaces -------------------------------------------------------------------------------
-
-
-class NewWorkspace(Model):
-    name: Annotated[str, Field(examples=["dev"])]
-    """1 to 32 of a-z, 0-9 and '-'; a letter or a digit at both ends."""
-
-
-class CreatedWorkspace(Answer):
-    workspace_id: str
-    name: Annotated[str, Field(examples=["dev"])]
-    agent_token: Annotated[str, Field(examples=["tether_agent_…"])]
-    """Shown once: give it to the workspace's agent."""
-
-
-class Agent(Answer):
-    status: AgentStatus
-    version: str | None
-    hostname: str | None
-    last_seen_at: Time | None
-    home_region: Annotated[str, Field(examples=["fra"])] = ""
-    """The DERP region that it would like to be met in; empty while it is not known."""
-    region_latency_ms: Annotated[dict[str, float], Field(examples=[{"fra": 12.4}])] = {}
-    """Each region's round trip from the agent, as it has measured it."""
-
-
-class Workspace(Answer):
-    workspace_id: str
-    name: Annotated[str, Field(examples=["dev"])]
-    owner: Annotated[str, Field(examples=["alice"])]
-    state: WorkspaceState
-    agent: Agent
-    host_key: str | None
-    """The agent's public SSH host key, one OpenSSH line; null until it has connected."""
-    created_at: Time
-
-
-class StopRequest(Model):
-    reason: StopReason = StopReason.USER
-    """Becomes the cause that everybody cut off by the stop will see."""
-
-
-class AgentToken(Answer):
-    agent_token: Annotated[str, Field(examples=["tether_agent_…"])]
-    """Shown once; the tokens before it are dead."""
 
 
 class Deleted(Answer):
@@ -413,6 +365,12 @@ class Revision(Answer):
     exit_signal: str | None = None
 
 
+class AgentState(Answer):
+    state: Annotated[str, Field(examples=["ready"])]
+    at: Time
+    """By the agent's clock."""
+
+
 class Explained(Connection):
     """One connection, why it ended, and what that was concluded from."""
 
@@ -428,6 +386,8 @@ class Explained(Connection):
     """Other connections that ended of the same, where this one is the root of an incident."""
     symptoms: list[Evidence] = []
     """Later ends that this one explains."""
+    agent_states: list[AgentState] = []
+    """What that run of the agent has told of its own life, in order."""
     sessions: list[Session] = []
     revisions: list[Revision] = []
     children: list[Child] = []

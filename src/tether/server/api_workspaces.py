@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from tether.server.api_models import (
+from tether.server.api_models import Deleted
+from tether.server.api_parts import PartsOf, User, may_fail
+from tether.server.api_workspace_models import (
     Agent,
     AgentToken,
     CreatedWorkspace,
-    Deleted,
     NewWorkspace,
     StopRequest,
     Workspace,
 )
-from tether.server.api_parts import PartsOf, User, may_fail
 from tether.server.times import iso, iso_or_none
 from tether.server.workspaces import WorkspaceInfo
 
@@ -98,6 +98,8 @@ def _workspace(info: WorkspaceInfo) -> Workspace:
             version=info.agent_version,
             hostname=info.agent_hostname,
             last_seen_at=iso_or_none(info.agent_last_seen_at),
+            lifecycle=info.agent_state,
+            lifecycle_at=iso_or_none(info.agent_state_at),
             home_region=info.agent_nearness.home,
             region_latency_ms={
                 region: round(1000 * far, 2)

@@ -25,7 +25,7 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence, to_record
 from tether.attribution.explain import Explanation, explain
 from tether.attribution.vocabulary import Basis, ConnectType
-from tether.server import browse_contents as contents, path_rows, rows
+from tether.server import agent_states, browse_contents as contents, path_rows, rows
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.judge import Testimony, of_the_last_carrier
@@ -163,6 +163,7 @@ async def explained(
             *map(_as_symptom, explains),
         ],
         "explains": explains,
+        "agent_states": await agent_states.history(tx, row["workspace_id"], row["agent_instance"]),
         "sessions": await contents.sessions_of(tx, connection_id),
         "revisions": versions,
         "children": await contents.children_of(tx, connection_id),

@@ -21,10 +21,11 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.protocol import messages as m
 from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
+from tether.protocol.lifecycle import LifecycleRecord
 from tether.protocol.link import facts_of
 from tether.protocol.path_records import PathRecord
 from tether.protocol.transfers import FileOperations
-from tether.server import contents, ide_rows, path_rows, rows
+from tether.server import agent_states, contents, ide_rows, path_rows, rows
 from tether.server.contents import MAX_WORD
 from tether.server.judge import Testimony
 from tether.server.metrics import ReportOutcome
@@ -148,6 +149,9 @@ async def _apply_item(
     tx: AsyncConnection, reporter: Reporter, item: m.ReportItem, now: float, applied: Applied
 ) -> bool:
     """Apply one item; False if it is not the reporter's to report, or makes no sense."""
+    if isinstance(item, LifecycleRecord):  # of the agent itself, and of no connection
+        mine = reporter.vantage is Vantage.AGENT
+        return mine and await agent_states.keep(tx, reporter.workspace_id, item, now)
     row = await rows.find(tx, item.connection_id)
     if row is None or not reporter.owns(row):
         return False

@@ -93,7 +93,7 @@ metadata = MetaData(
     }
 )
 
-_Seq = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
+SEQ = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
 JSON_COLUMN = JSON().with_variant(JSONB(), "postgresql")
 
 
@@ -128,6 +128,8 @@ workspaces = Table(
     Column("agent_hostname", String),
     Column("agent_first_seen_at", Double),  # NULL: no agent has ever connected
     Column("agent_last_seen_at", Double),
+    Column("agent_state", String),  # the newest one that it told of, and when, by its own clock
+    Column("agent_state_at", Double),
     _one_of("state", WorkspaceState),
     Index(
         "uq_workspaces_live_name",
@@ -165,7 +167,7 @@ tokens = Table(
 intents = Table(
     "intents",
     metadata,
-    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("id", SEQ, primary_key=True, autoincrement=True),
     Column("kind", String, nullable=False),
     Column("workspace_id", String, ForeignKey("workspaces.workspace_id")),
     Column("subject", String, nullable=False),  # name of the workspace or user at that time
@@ -182,9 +184,7 @@ intents = Table(
 connections = Table(
     "connections",
     metadata,
-    Column(
-        "seq", _Seq, primary_key=True, autoincrement=True
-    ),  # in the order in which rows were made
+    Column("seq", SEQ, primary_key=True, autoincrement=True),  # the order in which rows were made
     Column("connection_id", String, nullable=False, unique=True),  # uuid4, hexadecimal
     Column("status", String, nullable=False),
     Column("connect_type", String, nullable=False),
@@ -298,7 +298,7 @@ before. `parent_id` is no foreign key: SQLite would have to rebuild the table to
 evidence = Table(
     "evidence",
     metadata,
-    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("id", SEQ, primary_key=True, autoincrement=True),
     Column("connection_id", String, ForeignKey("connections.connection_id"), nullable=False),
     Column("reporter", String, nullable=False),  # the vantage that sent it
     Column("received_at", Double, nullable=False),  # the server's clock
@@ -324,7 +324,7 @@ incidents = Table(
 path_events = Table(
     "path_events",
     metadata,
-    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("id", SEQ, primary_key=True, autoincrement=True),
     Column("connection_id", String, ForeignKey("connections.connection_id"), nullable=False),
     Column("at", Double, nullable=False),  # the agent's clock
     Column("received_at", Double, nullable=False),
@@ -387,7 +387,7 @@ ide_sessions = Table(
 forwards = Table(
     "forwards",
     metadata,
-    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("id", SEQ, primary_key=True, autoincrement=True),
     Column("connection_id", String, ForeignKey("connections.connection_id"), nullable=False),
     Column("forward_id", Integer),  # counts up within the connection; NULL: a roll-up of many
     Column("kind", String, nullable=False),  # a ForwardKind, or a word of a newer agent

@@ -63,6 +63,9 @@ class WorkspaceInfo:
     agent_hostname: str | None
     agent_last_seen_at: float | None
     agent_nearness: Nearness = NOT_KNOWN
+    agent_state: str | None = None
+    """The newest state of its life that the agent has told of, and since when by its clock."""
+    agent_state_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +284,8 @@ class Workspaces:
             agent_version=row["agent_version"],
             agent_hostname=row["agent_hostname"],
             agent_last_seen_at=self._clock.now().wall if connected else row["agent_last_seen_at"],
+            agent_state=row["agent_state"],
+            agent_state_at=row["agent_state_at"],
             agent_nearness=self._hub.agent_nearness(row["workspace_id"]),
         )
 

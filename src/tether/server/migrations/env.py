@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from tether.server import relay_tables, report_tables  # noqa: F401  (they are in the metadata)
+from tether.server import agent_states, relay_tables, report_tables  # noqa: F401  (they are in the metadata)
 from tether.server.schema import metadata
 
 context.configure(
