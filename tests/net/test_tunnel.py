@@ -18,9 +18,10 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Va
 from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import SILENT_AFTER_MS
-from tether.net.tunnel import TunnelEnd, dial_relay
+from tether.net.tunnel import DETACHED_LINGER_S, TunnelEnd, dial_relay
 from tether.protocol.detached import Waits
 from tether.protocol.frames import control_frame
+from tether.protocol.link import LINGER_S
 from tether.protocol.messages import (
     TUNNEL_CHUNK,
     Message,
@@ -175,6 +176,30 @@ def test_a_goodbye_reaches_the_other_end() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_goodbye_that_nobody_can_hear_is_not_waited_for_long(resumed: bool) -> None:
+    async def main() -> None:
+        t = Tunnel(delay=0.01)
+        await asyncio.sleep(1)
+        t.cable.reset()
+        await asyncio.sleep(1)
+        if resumed:
+            again = Cable(delay=0.01)
+            t.agent_stream.add(direct(2, again.right, Party.CLIENT))
+            t.client_stream.add(direct(2, again.left, Party.AGENT))
+            await asyncio.sleep(1)
+            again.go_silent()
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        t.client.tunnel.driver.leave("client.closed")
+        await t.client_run
+        closing_s = 1.0 if resumed else 0.0  # what was said last may leave yet
+        linger_s = LINGER_S if resumed else DETACHED_LINGER_S
+        assert linger_s <= clock() - began < linger_s + closing_s + 0.1
+
+    run(main)
+
+
 def carrier_ended(peer: Party, how: StreamEnd, at: float, **more: Any) -> ev.CarrierEnded:
     return ev.CarrierEnded(
         vantage=more.pop("vantage", Vantage.AGENT),
@@ -188,20 +213,16 @@ def carrier_ended(peer: Party, how: StreamEnd, at: float, **more: Any) -> ev.Car
     )
 
 
-def test_a_lost_stream_is_the_relays_not_the_other_ends() -> None:
+def test_a_lost_stream_is_the_relays_and_who_did_not_come_by_another_is_the_client() -> None:
     async def main() -> None:
-        t = Tunnel(waits=NO_WAIT)
+        t = Tunnel(waits=Waits(policy_s=60.0))
         await asyncio.sleep(1)
         t.cable.reset()
         cell = await t.agent_run
         assert cell.facts == (
             carrier_ended(Party.RELAY, StreamEnd.RESET, 1.0, errno="ECONNRESET"),
-            ev.StreamEnded(
-                vantage=Vantage.AGENT,
-                at=EPOCH + 1.0,
-                peer=Party.RELAY,
-                how=StreamEnd.RESET,
-                errno="ECONNRESET",
+            ev.NeverReturned(
+                vantage=Vantage.AGENT, at=EPOCH + 61.0, party=Party.CLIENT, waited_s=60.0
             ),
         )
         await t.tasks.cancel()

@@ -42,9 +42,6 @@ ONE_WAY = (*CLIENT_ONE_WAY, *AGENT_ONE_WAY)
 NOT_CLIENT = (Party.AGENT, Party.SERVER, Party.RELAY)
 LOCAL_CLOSED = saw(ev.LocalSideClosed)
 LOGGED_IN = saw(ev.Authenticated)
-CLIENT_NEVER_RETURNED = saw(ev.NeverReturned, party=Party.CLIENT)
-"""The agent's word alone, for a tunnel whose relay ended and that nobody resumed by another one."""
-
 LEFT_BY_SSH = saw(ev.SshDisconnected, by=Party.CLIENT, code=11)
 
 

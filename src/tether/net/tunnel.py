@@ -20,7 +20,7 @@ from tether.net.streams import DialFailed, MessageStream, StreamLost
 from tether.net.surroundings import Surroundings
 from tether.net.ws_client import dial
 from tether.protocol.frames import control_frame, data_frames, parse_frame
-from tether.protocol.link import Link
+from tether.protocol.link import LINGER_S, Link
 from tether.protocol.messages import (
     MAX_TUNNEL_FRAME,
     PROTOCOL,
@@ -30,10 +30,14 @@ from tether.protocol.messages import (
     TunnelHello,
 )
 from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, decode_word
-from tether.protocol.tunnel_events import PathEvent
+from tether.protocol.tunnel_events import Detached, PathEvent, Resumed
 
 PAIRING_TIMEOUT_S = 20.0
 """How long the other leg may take; a little longer than the relay itself waits."""
+
+
+DETACHED_LINGER_S = 0.5
+"""How long a goodbye waits for a carrier that may be about to come."""
 
 
 class TunnelEnd:
@@ -102,6 +106,13 @@ class TunnelEnd:
         self.driver.send(message)
 
     def _happened(self, event: PathEvent) -> None:
+        match event:
+            case Detached():  # nobody hears a goodbye; the server tells the other end of it
+                self.driver.link.linger = DETACHED_LINGER_S
+            case Resumed():
+                self.driver.link.linger = LINGER_S
+            case _:
+                pass
         fact = path_fact(event, self.stream, vantage=self._vantage, at=self._clock.now().wall)
         if fact is not None and not self.cell.ended:
             self.cell.note(fact)

@@ -114,13 +114,14 @@ def wait_s(fact: Evidence, peer: Party, waits: Waits) -> float:
 def not_resumed(fact: Evidence, vantage: Vantage, waited_s: float, now: Instant) -> Evidence:
     """What ends a tunnel whose last carrier ended by `fact` now, once it was waited for `waited_s`.
 
-    A relay's own end began the wait, and is not what ended the tunnel: its client could have come by
-    another one. That the agent did not come to its client is not known: it may be the way to it.
+    A relay that died began the wait, and is not what ended the tunnel: its client could have come by
+    another one. Of a relay that fell silent that is not known, nor that an agent did not come to its
+    client: it may be the way to it. A relay that left has said why.
     """
-    relay_ended = isinstance(fact, ev.StreamEnded | ev.GoodbyeSaid) and _relay_ended(
-        fact, Party.CLIENT
+    relay_died = (
+        isinstance(fact, ev.StreamEnded) and fact.peer is Party.RELAY and fact.how in _AT_ONCE
     )
-    if vantage is not Vantage.AGENT or not relay_ended:
+    if vantage is not Vantage.AGENT or not relay_died:
         return fact
     return ev.NeverReturned(
         vantage=vantage, at=now.wall + waited_s, party=Party.CLIENT, waited_s=waited_s

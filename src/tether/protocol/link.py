@@ -98,7 +98,9 @@ class Link:
         self.state = State.OPEN
         self.rtt_s: float | None = None
         self._vantage = Vantage(str(me))
-        self._ping_every, self._patience, self._linger = ping_every, patience, linger
+        self._ping_every, self._patience = ping_every, patience
+        self.linger = linger
+        """Seconds for the peer's acknowledgement of a goodbye that is said from now on."""
         self.heard_at = now.mono
         """When (monotonic seconds) the peer was heard last."""
         self._next_ping = now.mono + (ping_every or 0.0)
@@ -182,7 +184,7 @@ class Link:
         self.cell.offer(fact)
         if self.state is not State.OPEN:
             return []
-        self.state, self._linger_until = State.LEAVING, now.mono + self._linger
+        self.state, self._linger_until = State.LEAVING, now.mono + self.linger
         goodbye = Goodbye(
             cause=cause if may_declare(self.me, cause) else "",
             actor=actor,
@@ -301,7 +303,7 @@ class Link:
             return [Send(GoodbyeAck()), *self._finish()]
         if self.state is not State.OPEN:
             return []
-        self.state, self._linger_until = State.LEFT, now.mono + self._linger
+        self.state, self._linger_until = State.LEFT, now.mono + self.linger
         return [Send(GoodbyeAck()), Deliver(goodbye)]
 
     def _hears(self, fact: Evidence, theirs: Vantage) -> bool:

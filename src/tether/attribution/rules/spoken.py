@@ -8,7 +8,6 @@ from __future__ import annotations
 from tether.attribution import evidence as ev
 from tether.attribution.case import both, has, never, saw
 from tether.attribution.predicates import (
-    CLIENT_NEVER_RETURNED,
     LOGGED_IN,
     NOT_CLIENT,
     by_failed,
@@ -78,7 +77,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "goodbye",
-        both(saw(ev.GoodbyeSaid, by=NOT_CLIENT), never(CLIENT_NEVER_RETURNED)),
+        saw(ev.GoodbyeSaid, by=NOT_CLIENT),
         declared,
         Basis.DECLARED,
         "The party that left said so, and why, before it closed.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import both, saw
-from tether.attribution.predicates import CLIENT_NEVER_RETURNED, CONTROL, HARD, SOFT
+from tether.attribution.predicates import CONTROL, HARD, SOFT
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, Party, StreamEnd
 
@@ -70,7 +70,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "client-never-returned",
-        CLIENT_NEVER_RETURNED,
+        saw(ev.NeverReturned, party=Party.CLIENT),
         "client.unreachable",
         Basis.INFERRED,
         "The tunnel had lost its relay, and its client did not come back by another one in time.",
