@@ -169,7 +169,7 @@ def without_vantages(outcome: Outcome, explained: Mapping[str, Row]) -> Outcome:
                     for match, other in again
                     if full < answer(match, other) is Answer.SURE
                 )
-            told[name].update(truths=1, had=bool(lost))
+            told[name].update(truths=1, had=int(bool(lost)))
             told[name][said.word] += 1
     return replace(
         outcome,

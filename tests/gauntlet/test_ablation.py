@@ -120,6 +120,8 @@ def test_a_verdict_that_needs_a_vantage_is_counted_as_what_it_is_without() -> No
         "kind session_ended": {"truths": 1, "had": 1, "wrong but unsure": 1},
     }
     assert outcome.misled == ()
+    assert "\n| agent | 1 | 0 of 1 (0%) | 1 | 0 | 0 | 0 |\n" in as_markdown([outcome])
+    assert "\n| relay | 0 | 1 of 1 (100%) | 0 | 0 | 0 | 0 |\n" in as_markdown([outcome])
 
 
 def test_a_verdict_that_turns_wrong_and_sure_is_named() -> None:
