@@ -4,7 +4,7 @@
 3 without a rule its example is judged otherwise; 4 the order of the facts does not matter; 5 any
 facts give exactly one verdict; 6 every cause has a rule or an emitter (`test_causes.py`); 7 the
 tables over words are total (`test_vocabulary.py`, `test_causes.py`); 8 no reason names a party or a
-layer (`test_vocabulary.py`).
+layer (`test_vocabulary.py`). A ninth, on what is withheld, has a file of its own (`test_withheld.py`).
 """
 
 from __future__ import annotations

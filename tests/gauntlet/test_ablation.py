@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tether.attribution.case import Case
-from tether.attribution.causes import CATALOGUE, UNKNOWN
-from tether.attribution.classify import classify
+from tether.attribution.causes import CATALOGUE
 from tether.attribution.evidence import Evidence, to_record
 from tether.attribution.examples import EXAMPLES
 from tether.attribution.rules import RULES
-from tether.attribution.vocabulary import Confidence, Vantage
 from tether.server.times import iso
 from tether_gauntlet.__main__ import main
-from tether_gauntlet.ablation import COARSER, Answer, coarser, judged, without_vantages
+from tether_gauntlet.ablation import COARSER, Answer, judged, without_vantages
 from tether_gauntlet.again import judge_again
 from tether_gauntlet.report import as_markdown
 from tether_gauntlet.scenario import BadScenario, Scenario, Truth
 from tether_gauntlet.scoring import judge, summarize
 
 EXAMPLE = {rule.name: case for rule, case in zip(RULES, EXAMPLES, strict=True)}
-
-BELIEVED = {
-    # a goodbye is believed as it was said; an account comes whole, or not at all
-    ("internal-failure", "internal_failure"): "agent.shutdown",
-    ("superseded", "superseded"): "agent.shutdown",
-    ("goodbye", "goodbye_said"): "client.closed",
-    # what the server itself did is in its own record, which is never withheld from it
-    ("superseded", "server"): "agent.shutdown",
-}
-"""Reviewed: (rule, what is withheld) -> the other cause that is sure then, and why that is right."""
-
-
-def sure_of_another(case: Case, left: Sequence[Evidence]) -> str:
-    """The cause that is sure without a part of the case, where it is not true of the whole."""
-    whole = classify(case.connect_type, case.facts).disconnect.cause
-    verdict = classify(case.connect_type, left)
-    cause = verdict.disconnect.cause
-    sure = verdict.confidence is Confidence.HIGH and cause not in (whole, UNKNOWN)
-    return cause if sure and not coarser(cause, [whole]) else ""
-
-
-def test_no_rule_becomes_another_sure_one_as_a_vantage_or_a_kind_of_fact_is_withheld() -> None:
-    sure = {}
-    for name, case in EXAMPLE.items():
-        for vantage in Vantage:
-            left = [fact for fact in case.facts if fact.vantage is not vantage]
-            sure[name, str(vantage)] = sure_of_another(case, left)
-        for kind in case.kinds:
-            left = [fact for fact in case.facts if type(fact) is not kind]
-            sure[name, kind.kind] = sure_of_another(case, left)
-    assert {where: cause for where, cause in sure.items() if cause} == BELIEVED
 
 
 def test_coarser_causes_and_those_that_they_are_true_of_are_in_the_catalogue() -> None:
