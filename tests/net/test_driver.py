@@ -238,14 +238,25 @@ async def test_a_silence_shorter_than_our_patience_is_no_end() -> None:
 @virtual
 async def test_a_lossy_path_whose_other_end_acknowledges_is_borne_with() -> None:
     link = ControlLink(delay=0.01).start()
+    await asyncio.sleep(HOUR)
+    link.cable.go_silent()
     link.cable.right.tcp = IDLE_COUNTERS | {"total_retrans": 9}
     link.cable.left.tcp = IDLE_COUNTERS | {"total_retrans": 5}
-    link.cable.go_silent()
     await asyncio.sleep(2.5 * PATIENCE)
     assert (link.agent.cell.facts, link.server.cell.facts) == ((), ())
     link.cable.heal()
     await asyncio.sleep(HOUR)
     assert (link.agent.cell.facts, link.server.cell.facts) == ((), ())
+
+
+@virtual
+async def test_what_a_path_lost_before_the_silence_excuses_nobody() -> None:
+    link = ControlLink(delay=0.01).start()
+    link.cable.right.tcp = link.cable.left.tcp = IDLE_COUNTERS | {"total_retrans": 9}
+    await asyncio.sleep(HOUR)
+    link.cable.go_silent()
+    await asyncio.sleep(1.1 * PATIENCE)
+    assert [type(fact) for fact in link.server.cell.facts][:1] == [ev.TcpCounters]
 
 
 @virtual

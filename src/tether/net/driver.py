@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Protocol
 
 from tether.attribution import evidence as ev
@@ -91,6 +92,7 @@ class LinkDriver:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._resent = (-inf, 0)  # when the peer was heard, and how often we had resent until then
         self._outbox: deque[bytes] = deque()
         self._queued = 0
         self._wake = asyncio.Event()
@@ -349,11 +351,19 @@ class LinkDriver:
             return
         if self._handling:  # we do not listen, so a silence would be our own
             self.link.heard(now)
+        self._mark_resent()
         if self.link.patience_over(now):
             silence_s = now.mono - self.link.heard_at
-            if not (is_lossy(self._stream.counters(), silence_s) and self.link.bear(now)):
+            lossy = is_lossy(self._stream.counters(), silence_s, self._resent[1])
+            if not (lossy and self.link.bear(now)):
                 self._note_silence(now, silence_s)
         self._perform(self.link.tick(now))
+
+    def _mark_resent(self) -> None:
+        """Remember what was resent until the peer was heard: only what is lost later excuses it."""
+        if self.link.heard_at > self._resent[0]:
+            counters = self._stream.counters()
+            self._resent = (self.link.heard_at, counters["total_retrans"] if counters else 0)
 
     def _note_silence(self, now: Instant, silence_s: float) -> None:
         """What the kernel and the machine can tell of a silence, before it becomes the end."""

@@ -76,16 +76,17 @@ STUCK_RETRANSMITS = 3
 """So often in a row one segment was sent when it is stuck, not only late."""
 
 
-def is_lossy(counters: dict[str, int] | None, silence_s: float) -> bool:
-    """Whether a silence of the peer's program may be the path's, which has lost segments and lives: the
-    peer's kernel acknowledged within the silence, and what we send gets through in the end.
+def is_lossy(counters: dict[str, int] | None, silence_s: float, resent_before: int) -> bool:
+    """Whether a silence of the peer's program may be the path's, which loses segments and lives: since
+    the peer was heard our kernel had to resend (`resent_before` times until then), the peer's kernel
+    acknowledged within the silence, and what we send gets through in the end.
 
     The next segment in order holds up all that came after it, for seconds where it is lost thrice. A
-    path without loss tells nothing: there, the peer's program is silent.
+    path that lost nothing meanwhile tells nothing: there, the peer's program is silent.
     """
     return (
         counters is not None
-        and counters["total_retrans"] > 0
+        and counters["total_retrans"] > resent_before
         and counters["retransmits"] < STUCK_RETRANSMITS
         and counters["last_ack_recv_ms"] < 750 * silence_s
     )
