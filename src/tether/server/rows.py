@@ -88,12 +88,10 @@ async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> Opene
             connections.c.status == ConnectionStatus.PENDING,
         )
         .values(status=str(ConnectionStatus.ONGOING), connected_at=at)
+        .returning(connections)
     )
-    if not changed.rowcount:
-        return None
-    row = await find(tx, connection_id)
-    assert row is not None, "it was just changed"
-    return Opened(row)
+    row = changed.mappings().one_or_none()
+    return None if row is None else Opened(row)
 
 
 async def add_testimony(tx: AsyncConnection, connection_id: str, testimony: Testimony) -> None:
@@ -187,9 +185,13 @@ async def settle(
             "disconnected_at": min(max(ended_at, connected_at), max(now, connected_at)),
             "detached_since": None,
         }
-    await tx.execute(
-        update(connections).where(connections.c.connection_id == connection_id).values(changes)
+    changed = await tx.execute(
+        update(connections)
+        .where(connections.c.connection_id == connection_id)
+        .values(changes)
+        .returning(connections)
     )
+    settled = changed.mappings().one()
     await tx.execute(
         insert(revisions).values(
             connection_id=connection_id,
@@ -200,12 +202,11 @@ async def settle(
             fields=judgement.verdict.disconnect.fields(),
         )
     )
-    settled = await find(tx, connection_id)
-    assert settled is not None, "it was just changed"
     grouped = None if settled["incident_id"] else await incidents.group(tx, settled)
     if grouped is not None:
-        settled = await find(tx, connection_id)
-        assert settled is not None, "as before"
+        found = await find(tx, connection_id)
+        assert found is not None, "it was just changed"
+        settled = found
     if first:
         cut = await contents.cut(tx, connection_id, settled["disconnected_at"])
         return Closed(settled, judgement, tuple(cut), grouped)

@@ -6,6 +6,7 @@ Law: total both ways. A kind or a word that is not ours makes an `UnknownFact`, 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from enum import StrEnum
@@ -82,12 +83,18 @@ def _storable(value: Any) -> Any:
 
 
 def _build(cls: type[Fact], vantage: Vantage, at: float, values: Mapping[str, Any]) -> Fact:
-    hints = get_type_hints(cls)
-    known = {field.name for field in dataclasses.fields(cls)} - set(_COMMON)
-    given = {}
-    for name in known & values.keys():
-        given[name] = _checked(hints[name], values[name])
+    hints = _hints(cls.kind)
+    given = {name: _checked(hints[name], values[name]) for name in hints.keys() & values.keys()}
     return cls(vantage=vantage, at=at, **given)
+
+
+@functools.cache
+def _hints(kind: str) -> Mapping[str, Any]:
+    """The types of a kind's own values; to find them out anew took as long as a statement of SQL."""
+    cls = KINDS[kind]
+    hints = get_type_hints(cls)
+    own = (field.name for field in dataclasses.fields(cls) if field.name not in _COMMON)
+    return {name: hints[name] for name in own}
 
 
 def _checked(hint: Any, value: Any) -> Any:
