@@ -248,12 +248,14 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
     if options.write:
+        page = options.write.read_text() if options.write.exists() else ""
+        others = page[page.find("\n## ") :] if "\n## " in page else ""  # other scripts' sections
         options.write.write_text(
             "# Benchmarks\n\nWritten by `make bench`; never edited by hand. Medians of "
             f"{options.rounds} alternating rounds, stock `ssh`, cipher `{CIPHER}`, everything on "
             "loopback of one machine and sharing its cores. Tether's bytes go through its relay "
             "(two WebSocket legs and a ProxyCommand); sshd's go straight over TCP.\n\n"
-            f"Machine: {machine}.\n\n{table(rows)}\n"
+            f"Machine: {machine}.\n\n{table(rows)}\n{others}"
         )
     return 0
 

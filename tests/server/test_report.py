@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import update
@@ -24,7 +24,9 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.path_records import PathRecord
 from tether.protocol.relay_pairing import CarrierId
+from tether.server.api_report import Breakdown
 from tether.server.ports import ConnectionFilter
+from tether.server.report import BREAKDOWNS
 from tether.server.schema import connections
 
 pytestmark = pytest.mark.anyio
@@ -142,3 +144,13 @@ async def test_what_a_relay_saw_of_a_carrier_that_the_tunnel_outlived_changes_no
     await record.report(ended("a1", lost))
     assert (await record.row("a1"))["disconnect_cause"] == "relay.crashed"
     assert (await record.log.rejudge(ALL, ADMIN, write=False))["changes"] == []
+
+
+async def test_only_the_breakdowns_that_are_asked_for_are_made(record: Record) -> None:  # noqa: F811
+    await some_ends(record)
+    told = await record.log.report(ALL, ADMIN, ("day", "cause"))
+    assert (told["ends"], sorted(told["by"])) == (5, ["cause", "day"])
+
+
+def test_the_api_offers_every_breakdown() -> None:
+    assert set(get_args(Breakdown)) == set(BREAKDOWNS)

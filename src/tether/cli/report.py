@@ -75,8 +75,10 @@ def report(
         told = api.post(f"/report/rejudge?{urlencode(query)}")
         lines = differences(told)
     else:
-        told = api.get("/report", query)
-        lines = paragraphs(told, groups or GROUPS)
+        wanted = groups or GROUPS
+        named = [*query.items(), *(("by", name) for name in wanted)]
+        told = api.get(f"/report?{urlencode(named)}")
+        lines = paragraphs(told, wanted)
     if as_json:
         print_json(told)
         return

@@ -5,7 +5,7 @@ Law: translation only, as `api_connections`, whose filters these are.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Query
 
@@ -13,6 +13,8 @@ from tether.server.api_connections import Filters
 from tether.server.api_models import Answer
 from tether.server.api_parts import PartsOf, User, may_fail
 from tether.server.errors import Forbidden
+
+Breakdown = Literal["cause", "reason", "initiator", "workspace", "user", "relay", "day"]
 
 router = APIRouter(prefix="/report", tags=["connections"])
 
@@ -66,10 +68,18 @@ class Rejudged(Answer):
 
 
 @router.get("", response_model=Report, summary="Count ends by cause, workspace, relay and day")
-async def report(parts: PartsOf, user: User, filters: Filters) -> Report:
+async def report(
+    parts: PartsOf,
+    user: User,
+    filters: Filters,
+    by: Annotated[
+        list[Breakdown] | None, Query(description="Only these breakdowns; else all.")
+    ] = None,
+) -> Report:
     """The ends that match: expected, unexpected, unexplained, and each breakdown. `since` and `until`
     frame when they ended."""
-    return Report.model_validate(await parts.connlog.report(filters, user))
+    wanted = by or get_args(Breakdown)
+    return Report.model_validate(await parts.connlog.report(filters, user, wanted))
 
 
 @router.post(

@@ -37,7 +37,7 @@ from tether.server.records import (
     open_rows,
     open_tunnel,
 )
-from tether.server.report import report
+from tether.server.report import BREAKDOWNS, report
 from tether.server.runs import PreviousRun
 from tether.server.schema import (
     ConnectionStatus,
@@ -395,9 +395,11 @@ class ConnectionLog:
         now = self._clock.now().wall
         return await self._store.read(lambda tx: browse.listing(tx, filters, viewer, now))
 
-    async def report(self, filters: ConnectionFilter, viewer: Identity) -> dict[str, Any]:
+    async def report(
+        self, filters: ConnectionFilter, viewer: Identity, by: Collection[str] = tuple(BREAKDOWNS)
+    ) -> dict[str, Any]:
         """See `ConnectionLogPort`."""
-        return await self._store.read(lambda tx: report(tx, filters, viewer))
+        return await self._store.read(lambda tx: report(tx, filters, viewer, by))
 
     async def rejudge(
         self, filters: ConnectionFilter, viewer: Identity, *, write: bool

@@ -6,7 +6,7 @@ test may bring its own in-memory other side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,7 +87,9 @@ class ConnectionLogPort(Protocol):
     async def list(self, filters: ConnectionFilter, viewer: Identity) -> list[dict[str, Any]]:
         """Rows that match, newest first: begun last."""
 
-    async def report(self, filters: ConnectionFilter, viewer: Identity) -> dict[str, Any]:
+    async def report(
+        self, filters: ConnectionFilter, viewer: Identity, by: Collection[str]
+    ) -> dict[str, Any]:
         """The closed rows that match, counted: the keys of `api_report.Report`.
 
         `since` and `until` frame when they ended.

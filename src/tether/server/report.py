@@ -7,7 +7,7 @@ sums are exact. Control links and tunnels count alike: a filter by `type` tells 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,10 +101,17 @@ class _Group:
 
 
 async def report(
-    tx: AsyncConnection, filters: ConnectionFilter, viewer: Identity
+    tx: AsyncConnection,
+    filters: ConnectionFilter,
+    viewer: Identity,
+    names: Collection[str] = tuple(BREAKDOWNS),
 ) -> dict[str, Any]:
     """Counts of the closed connections that match; `since` and `until` frame when they ended."""
-    by = {name: await _breakdown(tx, name, filters, viewer) for name in BREAKDOWNS}
+    by = {
+        name: await _breakdown(tx, name, filters, viewer)
+        for name in BREAKDOWNS
+        if name in (*names, "reason")
+    }
     whole = by["reason"]  # there are fewer reasons than any breakdown shows
     ends = sum(group.ends for group in whole)
     unexpected = sum(group.unexpected for group in whole)
@@ -118,7 +125,11 @@ async def report(
         "unknown_rate": round(unknown / ends, 4) if ends else 0.0,
         "incidents": await _incidents(tx, filters, viewer),
         "mean_duration_s": round(lived_ms / 1000 / ends, 3) if ends else 0.0,
-        "by": {name: [_told(name, group) for group in groups] for name, groups in by.items()},
+        "by": {
+            name: [_told(name, group) for group in groups]
+            for name, groups in by.items()
+            if name in names
+        },
     }
 
 

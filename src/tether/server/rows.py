@@ -185,13 +185,7 @@ async def settle(
             "disconnected_at": min(max(ended_at, connected_at), max(now, connected_at)),
             "detached_since": None,
         }
-    changed = await tx.execute(
-        update(connections)
-        .where(connections.c.connection_id == connection_id)
-        .values(changes)
-        .returning(connections)
-    )
-    settled = changed.mappings().one()
+    settled = await _change(tx, connection_id, changes)
     await tx.execute(
         insert(revisions).values(
             connection_id=connection_id,
@@ -211,6 +205,17 @@ async def settle(
         cut = await contents.cut(tx, connection_id, settled["disconnected_at"])
         return Closed(settled, judgement, tuple(cut), grouped)
     return Revised(settled, judgement, was=row["disconnect_cause"], grouped=grouped)
+
+
+async def _change(tx: AsyncConnection, connection_id: str, changes: dict[str, Any]) -> RowMapping:
+    changed = await tx.execute(
+        update(connections)
+        .where(connections.c.connection_id == connection_id)
+        .values(changes)
+        .returning(connections)
+    )
+    row: RowMapping = changed.mappings().one()
+    return row
 
 
 async def judge_mates(tx: AsyncConnection, row: RowMapping, now: float) -> list[Event]:

@@ -117,6 +117,7 @@ _INDEXED = (
     "user",
     "status",
 )
+_TRIED = ("disconnect_cause", "disconnect_reason", "disconnect_expected", "type")
 _LISTED = (
     "workspace",
     "user",
@@ -141,8 +142,9 @@ def upgrade() -> None:
     )
     for name in _LISTED:
         op.drop_index(op.f(f"ix_connections_{name}_seq"), "connections")
+        more = _TRIED if name in ("workspace", "user") else ()
         op.create_index(
-            op.f(f"ix_connections_{name}_created_at"), "connections", [name, "created_at"]
+            op.f(f"ix_connections_{name}_created_at"), "connections", [name, "created_at", *more]
         )
     _count()
     if op.get_bind().dialect.name != "sqlite":
