@@ -592,6 +592,13 @@ def test_a_machine_is_lost_only_where_nobody_on_it_lives() -> None:
     assert cause(A2C, gone, together(4, 1)) == "agent.vanished"
 
 
+def test_a_client_that_lost_the_relay_as_well_had_no_way_to_return_by() -> None:
+    lost = stream(AGENT, RELAY, StreamEnd.EOF)
+    gone = ev.NeverReturned(vantage=Vantage.AGENT, at=15.0, party=CLIENT, waited_s=6.0)
+    assert cause(A2C, lost, gone) == "client.unreachable"
+    assert cause(A2C, lost, gone, stream(CLIENT, RELAY, StreamEnd.EOF)) == "relay.crashed"
+
+
 def test_a_relay_that_carries_others_has_not_crashed() -> None:
     lost = stream(CLIENT, RELAY, StreamEnd.EOF)
     lives = ev.EndedTogether(

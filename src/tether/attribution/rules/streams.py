@@ -6,10 +6,10 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import both, saw
+from tether.attribution.case import both, never, saw
 from tether.attribution.predicates import CONTROL, HARD, SOFT
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Confidence, Party, StreamEnd
+from tether.attribution.vocabulary import Basis, Confidence, Party, StreamEnd, Vantage
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -70,10 +70,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "client-never-returned",
-        saw(ev.NeverReturned, party=Party.CLIENT),
+        both(
+            saw(ev.NeverReturned, party=Party.CLIENT),
+            never(saw(ev.StreamEnded, vantage=Vantage.CLIENT, peer=Party.RELAY)),
+        ),
         "client.unreachable",
         Basis.INFERRED,
-        "The tunnel had lost its relay, and its client did not come back by another one in time.",
+        "The tunnel had lost its relay, and its client, which does not tell of that, did not come back.",
         Confidence.MEDIUM,
     ),
     Rule(
