@@ -597,6 +597,7 @@ def test_a_client_that_lost_the_relay_as_well_had_no_way_to_return_by() -> None:
     gone = ev.NeverReturned(vantage=Vantage.AGENT, at=15.0, party=CLIENT, waited_s=6.0)
     assert cause(A2C, lost, gone) == "client.unreachable"
     assert cause(A2C, lost, gone, stream(CLIENT, RELAY, StreamEnd.EOF)) == "relay.crashed"
+    assert cause(A2C, gone, died(SERVER)) == "relay.crashed"
 
 
 def test_a_relay_that_carries_others_has_not_crashed() -> None:

@@ -66,7 +66,7 @@ def test_after_a_relays_death_it_is_the_client_that_never_returned() -> None:
     )
     assert not_resumed(fact, Vantage.AGENT, 60.0, at(0)) == never
     assert not_resumed(fact, Vantage.CLIENT, 60.0, at(0)) == fact
-    judged = classify(ConnectType.AGENT_TO_CLIENT, (fact, never)).disconnect
+    judged = classify(ConnectType.AGENT_TO_CLIENT, (never,)).disconnect
     assert judged.cause == "client.unreachable"
 
 

@@ -73,6 +73,7 @@ RULES: tuple[Rule, ...] = (
         both(
             saw(ev.NeverReturned, party=Party.CLIENT),
             never(saw(ev.StreamEnded, vantage=Vantage.CLIENT, peer=Party.RELAY)),
+            never(saw(ev.PreviousRunDied, party=Party.SERVER)),
         ),
         "client.unreachable",
         Basis.INFERRED,
