@@ -15,9 +15,12 @@ from tests.support.loop import run
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.cli.journal import estates
 from tether.cli.link_ends import LinkEnds
 from tether.cli.witness import JOURNAL_AFTER_S, WATCH_AFTER_S, Witness
 from tether.config import ClientFiles
+from tether.net.cgroup import CgroupReading
+from tether.net.vital_signs import VitalSample
 from tether.protocol.link import facts_of, records_of
 from tether.protocol.messages import Ended
 
@@ -290,6 +293,26 @@ def test_an_end_that_is_committed_at_once_lets_nobody_wait(tmp_path: Path) -> No
         witness.start("c")
         assert await witness.report(END, linger=linger)
         await witness.close()
+
+    play(story)
+
+
+def test_a_kill_for_memory_that_a_client_survived_does_not_explain_its_death(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        witness = client(tmp_path, Server())
+        witness.start("c")
+        await asyncio.sleep(JOURNAL_AFTER_S * 2)
+        before = witness._oom_kills = 3
+        for kills in (before, before + 1, before + 1):
+            witness._sampled(VitalSample(at=EPOCH, group=CgroupReading(oom_kills=kills)))
+        await witness.close()
+        (estate,) = estates(tmp_path / "journal", URL, 0.0)
+        estate.close()
+        assert estate.run["oom_kills"] == before + 1
+        text = (tmp_path / "journal/one.journal").read_text()
+        assert text.count("survived_oom_kills") == 1
 
     play(story)
 

@@ -65,6 +65,10 @@ class Journal:
         """Something happened; `fact` is a fact's record."""
         self._append({"fact": fact})
 
+    def survived(self, oom_kills: int) -> None:
+        """Others of our memory group were killed, and not we: so often, by its counter."""
+        self._append({"survived_oom_kills": oom_kills})
+
     def link(self, connection_id: str, state: str | Mapping[str, Any]) -> None:
         """What became of a control link: its `Standing`, or the account of its end.
 
@@ -132,6 +136,8 @@ class Estate:
                 self.facts.append(line["fact"])
             elif "ended" in line:
                 self.end = line["ended"]
+            elif "survived_oom_kills" in line:
+                self.run["oom_kills"] = line["survived_oom_kills"]
             elif "links" in line:
                 links_known = False
             elif "link" in line and line["is"] == Standing.SETTLED:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tether.net.host_watch import HostWatch
     from tether.net.network_watch import NetworkChange, NetworkWatch
     from tether.net.time_watch import TimeEvent
+    from tether.net.vital_signs import VitalSample
 
 JOURNAL_AFTER_S = 0.2
 WATCH_AFTER_S = 1.0
@@ -82,6 +83,7 @@ class Witness:
         self._watch: HostWatch | None = None
         self._network: NetworkWatch | None = None
         self._noted: set[Evidence] = set()
+        self._oom_kills: int | None = None
         self.surroundings = LateSurroundings()
 
     def start(self, connection_id: str) -> None:
@@ -166,6 +168,7 @@ class Witness:
         from tether.net.host_identity import identify
 
         group = Cgroup()
+        self._oom_kills = group.oom_kills()
         return {
             "instance_id": self._instance,
             "url": self._url,
@@ -174,7 +177,7 @@ class Witness:
             "started_at": self._started_at,
             "boot_id": identify().boot_id,
             "memory_group": group.identity,
-            "oom_kills": group.oom_kills(),
+            "oom_kills": self._oom_kills,
         }
 
     # -- the machine ---------------------------------------------------------------------
@@ -196,9 +199,16 @@ class Witness:
             on_time=on_time,
             network=self._network,
         )
+        watch.on_sample = self._sampled
         watch.start(self._first)
         self.surroundings.begin(watch)
         self._tasks.spawn(self._hand_in_estates(), "estates")
+
+    def _sampled(self, sample: VitalSample) -> None:
+        """A kill for memory that we have survived will not explain our own death."""
+        before, self._oom_kills = self._oom_kills, sample.group.oom_kills
+        if self._journal is not None and before is not None and before != self._oom_kills:
+            self._journal.survived(self._oom_kills or 0)
 
     def _note_news(self) -> None:
         """Sleep and stalls go into the journal at once: this process may not live to tell."""
