@@ -38,13 +38,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             made.close()
 
 
-def connect(stack: Stack, place: str, directory: Path) -> str:
+def connect(stack: Stack, place: str, directory: Path, code: int = 255) -> str:
     """Run a stock ssh over a client that fails at `place`; what it says."""
     program = directory / "proxy.py"
     program.write_text(PROXY.format(place=place))
     command = f"ProxyCommand={sys.executable} {program} %n"
     done = stack.run(*stack.ssh_argv("-o", command, stack.host, "true"))
-    assert done.returncode == 255
+    assert done.returncode == code
     return done.stderr
 
 
@@ -77,3 +77,21 @@ def test_a_client_that_fails_before_there_is_a_connection_leaves_its_link_as_fai
         return [(r["disconnect_cause"], truth(r)) for r in rows if r["disconnected_at"]]
 
     assert wait_for("the row of the link", links) == [FAILED]
+
+
+def test_a_client_that_fails_after_its_connection_has_ended_is_not_why_that_ended(
+    stack: Stack, tmp_path: Path
+) -> None:
+    before = stack.ids()
+    with stack.one_new_row() as row:
+        connect(stack, "stdio.judge", tmp_path, code=0)
+    assert row["disconnect_cause"] == "session.exit"
+
+    def link() -> str | None:
+        rows = [one for one in stack.connections("--type", "control") if one["id"] not in before]
+        return next((one["disconnect_cause"] for one in rows if one["disconnected_at"]), None)
+
+    assert wait_for("the row of the link", link) == "client.internal_error"
+    told = stack.explain(row["id"])
+    assert row["disconnect_cause"] == told["disconnect_cause"]
+    assert [fact["kind"] for fact in told["symptoms"]] == ["internal_failure"]

@@ -148,7 +148,8 @@ class Connection:
         return None if self._witness is None else self._witness.surroundings
 
     def failed(self, wrong: Exception) -> None:
-        """This program fails by a bug of its own. Call before `close`."""
+        """This program fails by a bug of its own. Call before `close`; what it has `seen` of an end
+        by then was before that, and is the cause."""
         self._failure = ev.InternalFailure(
             vantage=Vantage.CLIENT,
             at=self._clock.now().wall,
@@ -185,7 +186,7 @@ class Connection:
             now = self._clock.now().wall
             return Ended(connection_id=self.connection_id, at=now, facts=failure)
         told = ended(self.connection_id, seen, self._clock)
-        return replace(told, facts=[*told.facts, *failure])
+        return replace(told, symptoms=[*told.symptoms, *failure])  # it was over by then
 
     def _time_passed(self, event: TimeEvent) -> None:
         from tether.net.time_watch import ClockSet  # imported by now, but not paid for by `ssh`

@@ -111,11 +111,11 @@ class Proxy:
             bridge = self._open(await connection.open(), connection.surroundings)
             with NonBlocking(0, 1):
                 cell = await bridge.run()
+            seen = bridge.tunnel
             if self._view is not None:
                 self._view.close()
             outcome = judge(cell, bridge.left_for, self._workspace, bridge.refusal, told=self._told)
             self._tell(outcome)
-            seen = bridge.tunnel
             return outcome
         except (Failure, ConfigError, DialFailed, OSError):
             raise
