@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,18 @@ def test_what_was_handed_in_is_gone(tmp_path: Path) -> None:
 
 def test_a_journal_whose_end_the_server_knows_is_gone(tmp_path: Path) -> None:
     journal(tmp_path, "a").settled()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("leave", [Journal.settled, Journal.close])
+def test_a_journal_that_is_over_is_not_begun_by_a_thread_that_comes_late(
+    tmp_path: Path, leave: Callable[[Journal], None]
+) -> None:
+    mine = Journal(tmp_path, "a")
+    leave(mine)
+    mine.begin({**RUN, "instance_id": "a"}, "c")
+    mine.ended({"connection_id": "c"})
+    assert not mine.begun
     assert list(tmp_path.iterdir()) == []
 
 

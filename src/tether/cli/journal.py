@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,16 @@ _SUFFIX = ".journal"
 
 class Journal:
     """The journal of this process. Each method is a system call or two; `begin` and `ended` wait for
-    the disk, so call them from a thread where somebody types meanwhile."""
+    the disk, so call them from a thread where somebody types meanwhile. What has been settled or closed
+    is not begun by a thread that comes late: an heir would take it for that of a process that died."""
 
     def __init__(self, directory: Path, instance_id: str) -> None:
         """Nothing is written before `begin`."""
         self._path = directory / f"{instance_id}{_SUFFIX}"
         self._file: int | None = None
         self._left = MAX_BYTES
+        self._lock = threading.RLock()
+        self._over = False
         self._links_known = True
 
     def begin(self, run: Mapping[str, Any], connection_id: str) -> None:
@@ -48,9 +52,9 @@ class Journal:
 
         `run` has `instance_id`, `url`, `started_at`, and whatever a post-mortem wants to know.
         """
-        if self._file is not None:
-            return
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
+            if self._file is not None or self._over:
+                return
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
             self._file = os.open(self._path, flags, 0o600)
@@ -81,8 +85,8 @@ class Journal:
 
     def alive(self) -> None:
         """This process lives: the file's time says so."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
+            if self._file is not None:
                 os.utime(self._file)
 
     def ended(self, end: Mapping[str, Any]) -> None:
@@ -91,29 +95,33 @@ class Journal:
 
     def settled(self) -> None:
         """The server has committed the end: the journal is of no more use."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
-        self.close()
+        with self._lock:
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
+            self.close()
 
     def close(self) -> None:
         """Leave the journal to an heir."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        with self._lock:
+            self._over = True
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
 
     def _append(self, line: Mapping[str, Any], *, durable: bool = False) -> bool:
         """Whether there was room for it, or is no file."""
         body = json.dumps(line).encode() + b"\n"
-        if self._file is None:
+        with self._lock:
+            if self._file is None:
+                return True
+            if len(body) > self._left and not durable:
+                return False
+            with contextlib.suppress(OSError):
+                self._left -= os.write(self._file, body)
+                if durable:
+                    os.fsync(self._file)
             return True
-        if len(body) > self._left and not durable:
-            return False
-        with contextlib.suppress(OSError):
-            self._left -= os.write(self._file, body)
-            if durable:
-                os.fsync(self._file)
-        return True
 
 
 class Estate:
