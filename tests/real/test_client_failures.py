@@ -94,4 +94,4 @@ def test_a_client_that_fails_after_its_connection_has_ended_is_not_why_that_ende
     assert wait_for("the row of the link", link) == "client.internal_error"
     told = stack.explain(row["id"])
     assert row["disconnect_cause"] == told["disconnect_cause"]
-    assert [fact["kind"] for fact in told["symptoms"]] == ["internal_failure"]
+    assert "internal_failure" in [fact["kind"] for fact in told["symptoms"]]
