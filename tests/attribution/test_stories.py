@@ -423,6 +423,21 @@ def test_only_the_server_is_cut_off_where_others_answer(answered: int, expected:
     assert cause(S2A, AGENT_SILENT, SERVER_TIMED_OUT, others) == expected
 
 
+def test_which_end_of_a_direct_tunnel_lost_one_way_is_told_by_a_control_link() -> None:
+    gave_up = stream(CLIENT, AGENT, StreamEnd.SILENT, silence_s=9.0)
+    deaf = tcp(CLIENT, AGENT, 9_000, unacked=1, retransmits=5)
+    hears = tcp(AGENT, CLIENT, 2_300, unacked=1, retransmits=6)
+    link = ev.NeighbourEnded(
+        vantage=Vantage.SERVER,
+        at=12.0,
+        party=AGENT,
+        cause="network.agent_upload_lost",
+        before_s=3.0,
+    )
+    assert cause(A2C, gave_up, deaf, hears) == "network.client_download_lost"
+    assert cause(A2C, gave_up, deaf, hears, link) == "network.agent_upload_lost"
+
+
 def test_a_relay_that_ended_by_an_error_of_its_own_crashed() -> None:
     failed = ev.InternalFailure(vantage=Vantage.RELAY, at=3.0, party=RELAY, what="KeyError: 'x'")
     assert cause(A2C, failed, died(RELAY, exit_status=1)) == "relay.crashed"

@@ -47,8 +47,11 @@ TUNNEL_ALONE = (
     "client.unreachable",
     "client.vanished",
     "network.path_lost",
+    *CLIENT_ONE_WAY,
+    *AGENT_ONE_WAY,
 )
-"""Causes that say of a tunnel what the control link of one of its ends may know better."""
+"""Causes that say of a tunnel what the control link of one of its ends may know better. Between the two
+of a direct tunnel, what one end sends is lost on its own way or on the other's: the links tell."""
 
 OUTAGE_S = 90.0
 """A control link is given up after 45 s at most, a tunnel after its own patience: of one outage, their

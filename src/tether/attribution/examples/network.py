@@ -74,6 +74,21 @@ EXAMPLES: tuple[Case, ...] = (
     Case(S2A, (_AGENT_SILENT, _down(Party.AGENT))),
     Case(C2S, (ended(Party.SERVER, StreamEnd.ABORTED, Vantage.CLIENT),)),
     Case(S2A, (ended(Party.SERVER, StreamEnd.ABORTED, Vantage.AGENT),)),
+    Case(
+        A2C,
+        (
+            LOGGED_IN,
+            ended(Party.AGENT, StreamEnd.SILENT, Vantage.CLIENT, silence_s=10.0),
+            ended(Party.CLIENT, StreamEnd.CLOSED, Vantage.AGENT),
+            ev.NeighbourEnded(
+                vantage=Vantage.SERVER,
+                at=4.0,
+                party=Party.CLIENT,
+                cause="network.client_download_lost",
+                before_s=19.0,
+            ),
+        ),
+    ),
     Case(A2C, (_CLIENT_SILENT, _CLIENT_HEARS, _RELAY_DEAF_TO_CLIENT)),
     Case(
         A2C,
@@ -98,21 +113,6 @@ EXAMPLES: tuple[Case, ...] = (
             _SERVER_SILENT,
             counters(Vantage.SERVER, Party.AGENT, acked_ms=2_000, retransmits=5, unacked=3),
             counters(Vantage.AGENT, Party.SERVER, acked_ms=30_000),
-        ),
-    ),
-    Case(
-        A2C,
-        (
-            LOGGED_IN,
-            ended(Party.AGENT, StreamEnd.SILENT, Vantage.CLIENT, silence_s=10.0),
-            ended(Party.CLIENT, StreamEnd.CLOSED, Vantage.AGENT),
-            ev.NeighbourEnded(
-                vantage=Vantage.SERVER,
-                at=4.0,
-                party=Party.CLIENT,
-                cause="network.client_download_lost",
-                before_s=19.0,
-            ),
         ),
     ),
     Case(

@@ -140,6 +140,18 @@ RULES: tuple[Rule, ...] = (
         "The agent's kernel dropped the socket from below (ECONNABORTED).",
     ),
     Rule(
+        "neighbour-lost-one-way",
+        both(
+            SESSION,
+            SILENT,
+            saw(ev.NeighbourEnded, cause=ONE_WAY),
+        ),
+        by_neighbour,
+        Basis.INFERRED,
+        "A control link of the same party was lost with it; its two ends tell which way failed.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
         "client-sends-into-the-void",
         one_way(Party.CLIENT, sending=True),
         "network.client_upload_lost",
@@ -166,18 +178,6 @@ RULES: tuple[Rule, ...] = (
         "network.agent_download_lost",
         Basis.INFERRED,
         "Packets to the agent were lost, while those from it still arrived.",
-    ),
-    Rule(
-        "neighbour-lost-one-way",
-        both(
-            SESSION,
-            SILENT,
-            saw(ev.NeighbourEnded, cause=ONE_WAY),
-        ),
-        by_neighbour,
-        Basis.INFERRED,
-        "A control link of the same party was lost with it; its two ends tell which way failed.",
-        Confidence.MEDIUM,
     ),
     Rule(
         "large-frames-lost",
