@@ -15,7 +15,18 @@ import pytest
 from tests.support.loop import run
 from tether.agent.ghostty import Emulator
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.cli.view import EVERY_S, QUIET_S, RESUMED_S, NoScreen, StderrScreen, View, over
+from tether.cli.view import (
+    CLEAR,
+    EVERY_S,
+    QUIET_S,
+    RESUMED_S,
+    HandedScreen,
+    NoScreen,
+    StderrScreen,
+    View,
+    over,
+    split,
+)
 from tether.protocol.path_commands import Carried, Waiting
 
 FRA = Carried(2, ConnectionMethod.DERP, "fra", 12.0)
@@ -258,3 +269,18 @@ def test_the_line_leaves_the_cursor_the_colours_and_the_other_rows_alone() -> No
     rows = [emulator.line(row, 0, 59) for row in range(6)]
     assert rows[1:] == [plain.line(row, 0, 59) for row in range(1, 6)]
     assert rows[0].strip() == b""
+
+
+def test_an_attach_is_handed_what_to_draw_in_order_and_its_words_stay_words() -> None:
+    read, write = os.pipe()
+    screen = HandedScreen(columns=20, descriptor=write)
+    assert (screen.held(), screen.columns()) == (True, 20)
+    os.write(write, b"Warning: one\n")
+    screen.write(b"\x1b7lost\x1b8")
+    os.write(write, b"and two\n")
+    screen.write(CLEAR)
+    os.close(write)
+    words, drawings = split(os.read(read, 4096))
+    os.close(read)
+    assert (words, drawings) == (b"Warning: one\nand two\n", [b"\x1b7lost\x1b8", CLEAR])
+    assert split(b"half \x1e\x1b7lo") == (b"half \x1e\x1b7lo", [])

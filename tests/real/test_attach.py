@@ -238,6 +238,49 @@ def test_killing_ssh_is_a_lost_connection(stack: Stack, attach: Attach) -> None:
     again.shows("code=0")
 
 
+@pytest.mark.parametrize("program", ["", "seq 1 200 | less"])
+def test_a_gap_is_one_line_that_goes_away_and_leaves_the_screen_as_it_was(
+    stack: Stack, attach: Attach, program: str
+) -> None:
+    window = attach()
+    ready(window)
+    window.line(program or "seq 1 60")
+    window.shows("24" if program else "60")
+    before = wait_for("a screen that stays", lambda: settled(window))
+    stack.agent.process.send_signal(signal.SIGSTOP)
+    try:
+        window.keys("x")  # something to wait for
+        window.shows("reconnecting… Ctrl-\\ d to detach", seconds=20)
+        assert window.screen()[0].startswith("tether: connection to dev lost ")
+        assert window.screen()[1:-1] == before[1:-1]
+    finally:
+        stack.agent.process.send_signal(signal.SIGCONT)
+    window.shows("tether: resumed after ", seconds=20)
+    wait_for("the whole screen", lambda: window.screen()[:-1] == before[:-1])
+    window.keys("BSpace", "q")
+    window.keys("C-\\", "d")
+    window.shows("tether: detached; attach again with", "given back")
+
+
+def settled(window: Window) -> list[str] | None:
+    first = window.screen()
+    return first if first == window.screen() and first[-1].strip() else None
+
+
+def test_a_connection_that_is_given_up_during_a_gap_says_why(stack: Stack, attach: Attach) -> None:
+    window = attach()
+    ready(window)
+    stack.agent.process.send_signal(signal.SIGSTOP)
+    try:
+        window.keys("x")
+        window.shows("reconnecting… Ctrl-\\ d to detach", seconds=20)
+        window.keys("C-\\", "d")
+        window.shows("try to attach again with `tether attach dev --id ", "code=255", "given back")
+        assert "reconnecting" not in "".join(window.screen())
+    finally:
+        stack.agent.process.send_signal(signal.SIGCONT)
+
+
 def test_a_runaway_program_is_stopped_at_once(attach: Attach) -> None:
     window = attach()
     ready(window)

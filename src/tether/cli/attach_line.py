@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from tether.cli.host_keys import SUFFIX
 from tether.cli.ssh import RESULT_FILE, read_result, stock_ssh
+from tether.cli.view import COLUMNS, split
 from tether.protocol.messages import Garbage
 from tether.protocol.terminal import (
     SUBSYSTEM,
@@ -41,7 +42,8 @@ _READ = 256 << 10
 class Line:
     """See the module's law."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, columns: int = 0) -> None:
+        """`columns`: how wide the terminal is that `drawn` is for; 0 without one."""
         self.over = False
         """Nothing more will come."""
         self._frames = FrameReader()
@@ -49,10 +51,14 @@ class Line:
         self._words = bytearray()
         self._directory = tempfile.TemporaryDirectory(prefix="tether-", ignore_cleanup_errors=True)
         self._result = Path(self._directory.name, "result.json")
+        self._drawn: list[bytes] = []
+        env = {**os.environ, RESULT_FILE: str(self._result)}
+        if columns:
+            env[COLUMNS] = str(columns)
         argv = stock_ssh(host, "-T", "-o", "BatchMode=yes", "-o", "RequestTTY=no")
         self._ssh = ssh = subprocess.Popen(
             [*argv, "-s", "--", f"{host}{SUFFIX}", SUBSYSTEM],
-            env={**os.environ, RESULT_FILE: str(self._result)},
+            env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,8 +109,15 @@ class Line:
         assert self.stderr is not None
         words = os.read(self.stderr, _READ)
         self._words += words
+        self._words[:], drawings = split(bytes(self._words))
+        self._drawn += drawings
         if not words:
             self.stderr = None
+
+    def drawn(self) -> list[bytes]:
+        """What the proxy wants to be drawn on the terminal, since this was asked last."""
+        drawn, self._drawn = self._drawn, []
+        return drawn
 
     def words(self) -> str:
         """What was said since this was asked last."""

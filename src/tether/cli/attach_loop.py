@@ -10,13 +10,14 @@ import os
 import select
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from tether.cli.attach_keys import Keys
 from tether.cli.attach_line import CROWDED, Line
 from tether.cli.local_terminal import Gone, LocalTerminal
+from tether.cli.view import CLEAR
 from tether.net.clock import Clock
 from tether.protocol.terminal import (
     Attached,
@@ -58,6 +59,8 @@ class AttachLoop:
         self._typing = False
         self._leave_by: float | None = None
         self._size = (0, 0)
+        self._drawn = False
+        """Whether a line of ours is on the screen."""
 
     def run(self, init: Init) -> Ending:
         """Stay attached until something ends it."""
@@ -69,6 +72,9 @@ class AttachLoop:
                     if not self._turn(woken):
                         break
             finally:
+                if self._drawn:
+                    with suppress(Gone):
+                        self._terminal.draw(CLEAR)
                 self._terminal.restore()
         return self._ending
 
@@ -92,6 +98,7 @@ class AttachLoop:
                 self._typed(terminal.read())
             if line.stderr in ready:
                 line.read_words()
+                self._draw(line.drawn())
             for item in line.read() if line.stdout in ready else ():
                 self._received(item)
         except Gone:
@@ -122,6 +129,19 @@ class AttachLoop:
                 self._ending.said = item
             case _:
                 pass  # a newer agent has more to say
+
+    def _draw(self, drawings: list[bytes]) -> None:
+        """The proxy has something to say of the connection while nothing comes over it."""
+        if self._ending.attached is None or self._ending.said is not None:
+            return
+        for drawing in drawings:
+            self._drawn = drawing != CLEAR
+            self._terminal.draw(drawing)
+        if CLEAR in drawings:
+            # Whoever's window changes is sent the whole screen: so is what was under the line.
+            rows, cols = self._size
+            self._line.send(Resize(rows=rows + 1, cols=cols))
+            self._line.send(Resize(rows=rows, cols=cols))
 
     def _signalled(self, number: int) -> None:
         if number in _STOPS:

@@ -52,7 +52,7 @@ def attach_to(host: str, init: Init) -> int:
         lost = "" if ending.said is not None else _loss(line, ending)
         return farewell(ending, host, command=init.command, lost=lost)
 
-    sentence, code = _over(host, stay)
+    sentence, code = _over(host, stay, columns=cols)
     print(f"tether: {clean(sentence)}", file=sys.stderr)
     return code
 
@@ -153,9 +153,9 @@ def _asked(host: str, request: TerminalMessage, wanted: type[A]) -> A:
     return _over(host, work)
 
 
-def _over(host: str, work: Callable[[Line], A]) -> A:
+def _over(host: str, work: Callable[[Line], A], columns: int = 0) -> A:
     """What `work` makes of a line to `host`, which is gone afterwards."""
-    line = Line(host)
+    line = Line(host, columns)
     try:
         return work(line)
     except BaseException:

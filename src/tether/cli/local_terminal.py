@@ -83,6 +83,14 @@ class LocalTerminal:
             self._fresh_line = output.endswith(b"\n")
         self._write(output)
 
+    def draw(self, drawing: bytes) -> None:
+        """Write something of our own, that leaves the cursor where it was.
+
+        Raises:
+            Gone: nobody looks any more.
+        """
+        self._write(drawing)
+
     def restore(self) -> None:
         """Give the terminal back, with the cursor at the start of a line."""
         if self._before is None:

@@ -150,14 +150,21 @@ class Proxy:
         self._view.show(status)
 
     def _new_view(self) -> View:
-        from tether.cli.view import QUIET, NoScreen, StderrScreen, View
+        from tether.cli import view
 
-        quiet = self._env.get(QUIET, "") not in ("", "0")
-        return View(
+        columns = self._env.get(view.COLUMNS, "")
+        attached = columns.isdecimal()
+        screen: view.Screen = view.StderrScreen()
+        if self._env.get(view.QUIET, "") not in ("", "0"):
+            screen = view.NoScreen()
+        elif attached:
+            screen = view.HandedScreen(int(columns))
+        return view.View(
             self._workspace,
-            NoScreen() if quiet else StderrScreen(),
+            screen,
             now=lambda: self._clock.now().mono,
             redraw=self._redraw,
+            way_out=view.TO_DETACH if attached else view.TO_QUIT,
         )
 
     def _redraw(self) -> None:

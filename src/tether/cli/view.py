@@ -2,8 +2,10 @@
 
 Law: says nothing about a gap of under two seconds. Where ssh holds the terminal in raw mode, the line
 is on its top row, in reverse video, with the cursor put back, and goes away afterwards; then the agent
-is asked to have the program redraw. Anywhere else (a pipe, a file, a terminal that scp or rsync shares)
-it is one plain line at the loss and one when it resumed. Nothing here ever waits for the terminal.
+is asked to have the program redraw. `tether attach`, which holds the terminal itself, is handed the
+same bytes over the pipe that our stderr is, and writes them. Anywhere else (a pipe, a file, a terminal
+that scp or rsync shares) it is one plain line at the loss and one when it resumed. Nothing here ever
+waits for the terminal.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import select
 import termios
 from collections.abc import Callable
@@ -31,6 +34,16 @@ QUIET = "TETHER_QUIET"
 # Save the cursor; leave origin mode, line drawing and colours; go to the top row, in reverse video.
 _BEGIN = b"\x1b7\x1b[?6l\x1b(B\x0f\x1b[1;1H\x1b[0;7m"
 _END = b"\x1b[0m\x1b[K\x1b8"
+CLEAR = b"\x1b7\x1b[?6l\x1b[1;1H\x1b[0m\x1b[2K\x1b8"
+"""Takes the line away; what was under it has to be drawn anew."""
+
+COLUMNS = "TETHER_ATTACH_COLUMNS"
+"""Set by `tether attach`, whose terminal is so wide: it is handed what to draw."""
+
+HANDED = b"\x1e", b"\x1f"
+"""What is before and after each drawing, among the words on stderr."""
+
+TO_QUIT, TO_DETACH = "~. to quit", "Ctrl-\\ d to detach"
 
 
 class Screen(Protocol):
@@ -74,6 +87,30 @@ class StderrScreen:
                 os.write(self._fd, data)
 
 
+class HandedScreen:
+    """The terminal of the `tether attach` at the other end of our stderr."""
+
+    def __init__(self, columns: int, descriptor: int = 2) -> None:
+        self._columns, self._pipe = columns, StderrScreen(descriptor)
+
+    def held(self) -> bool:
+        return True
+
+    def columns(self) -> int:
+        return self._columns
+
+    def write(self, data: bytes) -> None:
+        self._pipe.write(HANDED[0] + data + HANDED[1])
+
+
+_DRAWING = re.compile(re.escape(HANDED[0]) + b"(.*?)" + re.escape(HANDED[1]), re.DOTALL)
+
+
+def split(said: bytes) -> tuple[bytes, list[bytes]]:
+    """What came over a `HandedScreen`'s pipe: the words, and what is to be drawn."""
+    return _DRAWING.sub(b"", said), _DRAWING.findall(said)
+
+
 class NoScreen:
     """For those who asked to be left alone."""
 
@@ -97,8 +134,11 @@ class View:
         *,
         now: Callable[[], float],
         redraw: Callable[[], None],
+        way_out: str = TO_QUIT,
     ) -> None:
-        """`now` is the monotonic clock that `Waiting.since` is of; `redraw` asks the agent."""
+        """`now` is the monotonic clock that `Waiting.since` is of; `redraw` asks the agent; `way_out`
+        is what to type for who does not want to wait."""
+        self._way_out = way_out
         self._name, self._screen, self._now, self._redraw = name, screen, now, redraw
         self._loop = asyncio.get_running_loop()
         self._waiting: Waiting | None = None
@@ -133,7 +173,7 @@ class View:
         if held:
             self._draw(
                 f"tether: connection to {self._name} lost {_ago(seconds)} ago{why};"
-                " reconnecting… ~. to quit"
+                f" reconnecting… {self._way_out}"
             )
         elif not self._told and not self._drawn:
             self._say(f"connection to {self._name} lost{why}; reconnecting…")
@@ -160,7 +200,7 @@ class View:
     def _erase(self) -> None:
         if self._drawn:
             self._drawn = False
-            self._screen.write(b"\x1b7\x1b[?6l\x1b[1;1H\x1b[0m\x1b[2K\x1b8")
+            self._screen.write(CLEAR)
             self._redraw()
 
     def _say(self, sentence: str) -> None:
