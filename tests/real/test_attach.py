@@ -275,7 +275,8 @@ def test_a_connection_that_is_given_up_during_a_gap_says_why(stack: Stack, attac
         window.keys("x")
         window.shows("reconnecting… Ctrl-\\ d to detach", seconds=20)
         window.keys("C-\\", "d")
-        window.shows("try to attach again with `tether attach dev --id ", "code=255", "given back")
+        told = "try to attach again with `tether attach dev --id "
+        window.shows(told, "code=255", "given back", seconds=25)
         assert "reconnecting" not in "".join(window.screen())
     finally:
         stack.agent.process.send_signal(signal.SIGCONT)

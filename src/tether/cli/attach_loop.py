@@ -70,6 +70,7 @@ class AttachLoop:
                 self._line.open(init)
                 while not self._line.over and self._ending.said is None:
                     if not self._turn(woken):
+                        self._line.give_up()  # nobody answers, and ssh would go on waiting
                         break
             finally:
                 if self._drawn:
