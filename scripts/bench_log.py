@@ -330,7 +330,7 @@ def page(rows: int, size: int, found: dict[str, Any]) -> str:
     )
     counted = (
         f" The migration that made the roll-ups took {found['counted_s']:.0f} s."
-        if found["counted_s"] > 1
+        if found["counted_s"]
         else ""
     )
     return "\n".join(
@@ -388,13 +388,16 @@ def main() -> int:
             asyncio.run(rates(root))
             return 0
         path = options.keep or root / "log.db"
-        if not path.exists():
+        made = not path.exists()
+        if made:
             free = shutil.disk_usage(path.parent).free
             if free < 2 * options.rows * BYTES_A_ROW:
                 print(f"SKIPPED: {free / 1e9:.0f} GB free: give fewer --rows")
                 return 0
             print(f"filled in {fill(path, options.rows):.0f} s", flush=True)
         page_rows, report_rows, counted_s = asyncio.run(look(path, options.times))
+        if options.keep and not made:
+            counted_s = 0.0  # that was done when it was made
         found = {"pages": page_rows, "reports": report_rows, "counted_s": counted_s}
         found["rates"] = asyncio.run(rates(root))
         section = page(options.rows, path.stat().st_size, found)
