@@ -46,6 +46,7 @@ TUNNEL_ALONE = (
     "agent.vanished",
     "client.unreachable",
     "client.vanished",
+    "network.mtu_black_hole",
     "network.path_lost",
     *CLIENT_ONE_WAY,
     *AGENT_ONE_WAY,
