@@ -70,7 +70,9 @@ def _staged(stage: Stage, keep: Path | None) -> Outcome:
     try:
         scenario.run(stage)
         ended, seconds = stage.watch()
-        explained = {row["id"]: stage.explain(row) for row in ended}
+        explained = {
+            row["id"]: {**stage.explain(row), "excused": row.get("excused", False)} for row in ended
+        }
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             told = json.dumps(list(explained.values()), indent=1)

@@ -104,15 +104,20 @@ def judge(
     left_open: Iterable[str] = (),
     baselines: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Outcome:
-    """Compare the rows that ended since the fault with the scenario's truths."""
+    """Compare the rows that ended since the fault with the scenario's truths.
+
+    A row that is `excused`, a link that came after the fault and left in order, is no false disconnect,
+    and is what a truth asks for only where there is no other.
+    """
     left = list(ended)
     matches: list[Match] = []
     missing: list[Truth] = []
     scattered = 0
     for truth in scenario.truths:
         about = [row for row in left if truth.concerns(row)]
-        about.sort(key=lambda row: len(Match(truth, row).wrong))
-        taken = about if truth.or_more else about[: truth.rows]
+        about.sort(key=lambda row: (_excused(row), len(Match(truth, row).wrong)))
+        most = sum(1 for row in about if not _excused(row)) if truth.or_more else 0
+        taken = about[: max(truth.rows, most)]
         matches += [Match(truth, row) for row in taken]
         left = [row for row in left if all(row is not one for one in taken)]
         if len(taken) < truth.rows:
@@ -126,7 +131,9 @@ def judge(
         matches=tuple(matches),
         missing=tuple(missing),
         false_disconnects=tuple(
-            row for row in left if row["connect_type"] not in scenario.tolerates
+            row
+            for row in left
+            if row["connect_type"] not in scenario.tolerates and not _excused(row)
         ),
         duplicates=tuple(duplicates),
         left_open=tuple(left_open),
@@ -134,6 +141,10 @@ def judge(
         seconds=round(seconds, 2),
         baselines=baselines or {},
     )
+
+
+def _excused(row: Row) -> bool:
+    return bool(row.get("excused"))
 
 
 def settled(scenario: Scenario, ended: Sequence[Row]) -> bool:

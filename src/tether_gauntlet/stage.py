@@ -292,7 +292,8 @@ class Stage:
         time.sleep(max(0.0, seconds - self.seconds()))
 
     def ended(self) -> list[Row]:
-        """The rows that the log has ended since the fault."""
+        """The rows that the log has ended since the fault. Links that came after it and left in order
+        are marked `excused`."""
         rows = [
             row
             for row in self.stack.connections()
@@ -301,7 +302,10 @@ class Stage:
         if all(row["id"] in self._before for row in rows):
             return rows
         links = self._client_links()
-        return [row for row in rows if row["id"] in self._before or not came_and_left(row, links)]
+        return [
+            {**row, "excused": row["id"] not in self._before and came_and_left(row, links)}
+            for row in rows
+        ]
 
     def _client_links(self) -> dict[str, str]:
         """Connection id -> run of the client, of all links that the server welcomed, oldest first."""

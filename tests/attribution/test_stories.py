@@ -357,6 +357,14 @@ def test_an_agent_that_stood_still(stalled: ev.LoopStalled, expected: str) -> No
     assert cause(S2A, AGENT_SILENT, stalled) == expected
 
 
+def test_whoever_starved_for_half_of_a_short_silence_starved_through_it() -> None:
+    short = stream(SERVER, AGENT, StreamEnd.SILENT, silence_s=6.8)
+    gap, less = stall(SERVER, 4.4, waited_s=4.4), stall(SERVER, 2.0, waited_s=2.0)
+    causes = [cause(S2A, short, *gaps) for gaps in ((gap,), (less,), (less, less))]
+    assert causes == ["server.overloaded", "agent.unreachable", "server.overloaded"]
+    assert cause(S2A, AGENT_SILENT, gap) == "agent.unreachable"
+
+
 @pytest.mark.parametrize(
     ("kind", "party", "told", "untold"),
     [

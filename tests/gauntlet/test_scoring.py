@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,6 +122,20 @@ def test_a_second_row_of_the_same_kind_is_a_false_disconnect_unless_the_truth_as
 ):
     twice = [row(id="a"), row(id="b")]
     assert len(judge(scenario(KILLED), twice, seconds=2.0).false_disconnects) == 1
+
+
+def test_an_excused_link_is_no_false_disconnect_and_stands_for_a_truth_only_alone() -> None:
+    lost = row(connect_type="client_to_server")
+    excused = lost | {"id": "e", "disconnect_cause": "client.closed", "excused": True}
+    closed = replace(LINK, causes=frozenset({"client.closed"}))
+    many = replace(LINK, or_more=True)
+    cases = [((), [excused]), ((LINK,), [excused, lost]), ((closed,), [excused])]
+    cases += [((many,), [excused, lost])]
+    assert [judge(scenario(*truths), rows, seconds=1.0).correct for truths, rows in cases] == [
+        True
+    ] * 4
+    wrong = judge(scenario(closed), [excused, lost], seconds=1.0)
+    assert [match.row["id"] for match in wrong.matches if match.wrong] == ["c"]
 
 
 def test_where_nothing_may_be_reported_anything_is_wrong() -> None:

@@ -6,9 +6,11 @@ orderly end: those rules come before.
 
 from __future__ import annotations
 
+from math import inf
+
 from tether.attribution import evidence as ev
 from tether.attribution.arithmetic import lively
-from tether.attribution.case import Test, both, either, has, saw
+from tether.attribution.case import Case, Test, both, either, has, saw
 from tether.attribution.predicates import CONTROL, GIVEN_UP, SESSION, SOFT, by_intent, intended
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, Party, Resource, StreamEnd
@@ -31,14 +33,34 @@ def _busy(fact: ev.LoopStalled) -> bool:
     return (fact.cpu_s or 0.0) >= fact.gap_s / 2
 
 
+def _long_enough(case: Case, gap_s: float) -> bool:
+    """Whether who was away for so long cannot accuse, or be heard by, the other end: for `STALL_S`, or
+    for half of the silence after which somebody gave up."""
+    silences = [ended.silence_s for ended in case.all(ev.StreamEnded) if ended.silence_s]
+    return gap_s >= min(STALL_S, max(silences, default=inf) / 2)
+
+
+def _starved_gaps(party: Party) -> Test:
+    """The party's process waited for a CPU for most of one long gap, or of several in a row."""
+
+    def check(case: Case) -> bool:
+        gaps = [
+            fact.gap_s
+            for fact in case.all(ev.LoopStalled)
+            if fact.party is party and _starved(fact)
+        ]
+        return bool(gaps) and _long_enough(case, sum(gaps))
+
+    words = (
+        f"party={party}, waited for a CPU or throttled for half of {STALL_S:.0f} s or of a silence"
+    )
+    return Test(check, f"{ev.LoopStalled.kind}({words})", [ev.LoopStalled])
+
+
 def starved(party: Party) -> Test:
-    """The party's process waited for a CPU for most of a long gap."""
+    """The party's process waited for a CPU for most of a long time."""
     return either(
-        has(
-            ev.LoopStalled,
-            f"party={party}, waited for a CPU or throttled for half of {STALL_S:.0f} s or more",
-            lambda fact: fact.party is party and fact.gap_s >= STALL_S and _starved(fact),
-        ),
+        _starved_gaps(party),
         has(
             ev.Pressure,
             f"party={party}, resource=cpu, full_avg10>={STARVING:.0f}",

@@ -157,6 +157,7 @@ RULES: tuple[Rule, ...] = (
         "network.client_upload_lost",
         Basis.INFERRED,
         "Packets from the client were lost, while those to it still arrived.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "client-hears-nothing",
@@ -164,6 +165,7 @@ RULES: tuple[Rule, ...] = (
         "network.client_download_lost",
         Basis.INFERRED,
         "Packets to the client were lost, while those from it still arrived.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "agent-sends-into-the-void",
@@ -171,6 +173,7 @@ RULES: tuple[Rule, ...] = (
         "network.agent_upload_lost",
         Basis.INFERRED,
         "Packets from the agent were lost, while those to it still arrived.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "agent-hears-nothing",
@@ -178,6 +181,7 @@ RULES: tuple[Rule, ...] = (
         "network.agent_download_lost",
         Basis.INFERRED,
         "Packets to the agent were lost, while those from it still arrived.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "large-frames-lost",
