@@ -141,12 +141,17 @@ async def test_a_new_run_begins_anew_and_an_older_one_changes_nothing_any_more(
     )
     await again.report(state(again, "off", 4.0), first_seq=3)
     assert await shown_state(live) == ("starting", 3.0)
+    newest = await live.agent(
+        token, instance_id=newer.hello.instance_id, journal_id=newer.hello.journal_id
+    )
+    await newest.report(state(newest, "ready", 5.0), first_seq=2)
+    assert await shown_state(live) == ("ready", 5.0), "the newer run is the newest still"
 
 
 async def test_only_an_agent_tells_of_its_life(live: Live, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     await client.report(state(agent, "off", 1.0))
-    await agent.report(state(agent, "created", float("nan")))
+    await agent.report(*(state(agent, "created", at) for at in (float("nan"), -1.0, 1e300)))
     assert await shown_state(live) == (None, None)
 
 

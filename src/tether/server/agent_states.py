@@ -6,7 +6,6 @@ and what an older run of an agent has still to tell is kept and changes nothing.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from sqlalchemy import (
@@ -24,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.protocol.lifecycle import LifecycleRecord, LifecycleState, may_follow
-from tether.server.contents import MAX_WORD
+from tether.server.contents import MAX_WORD, are_times
 from tether.server.schema import SEQ, metadata, workspaces
 from tether.server.times import iso
 
@@ -47,13 +46,11 @@ agent_states = Table(
 
 async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, now: float) -> bool:
     """Keep one state that an agent tells of; False where it makes no sense."""
-    if not math.isfinite(item.at) or not 0 < len(item.instance_id) <= MAX_WORD:
+    if not are_times(item.at) or not 0 < len(item.instance_id) <= MAX_WORD:
         return False
-    told = await _told(tx, workspace_id)
-    last = told[-1] if told else None
-    runs = {instance_id for instance_id, _ in told}
-    if last is not None and last[0] == item.instance_id:
-        before, state = _known(last[1]), _known(item.state)
+    runs = await _runs(tx, workspace_id)
+    if item.instance_id in runs:
+        before, state = _known(runs[item.instance_id]), _known(item.state)
         if before is not None and state is not None and not may_follow(before, state):
             return False
     await tx.execute(
@@ -65,7 +62,7 @@ async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, no
             received_at=now,
         )
     )
-    if last is None or last[0] == item.instance_id or item.instance_id not in runs:
+    if item.instance_id not in runs or item.instance_id == list(runs)[-1]:
         await tx.execute(
             update(workspaces)
             .where(workspaces.c.workspace_id == workspace_id)
@@ -92,13 +89,14 @@ async def history(
     return [{"state": state, "at": iso(at)} for state, at in found]
 
 
-async def _told(tx: AsyncConnection, workspace_id: str) -> list[tuple[str, str]]:
+async def _runs(tx: AsyncConnection, workspace_id: str) -> dict[str, str]:
+    """The runs that have told of themselves, the one that began to last, and the last state of each."""
     found = await tx.execute(
         select(agent_states.c.instance_id, agent_states.c.state)
         .where(agent_states.c.workspace_id == workspace_id)
         .order_by(agent_states.c.id)
     )
-    return [(instance_id, state) for instance_id, state in found]
+    return dict(tuple(row) for row in found)
 
 
 async def _make_room(tx: AsyncConnection, workspace_id: str) -> None:
