@@ -133,6 +133,23 @@ async def test_a_row_that_is_judged_anew_leaves_what_it_has_no_part_in(
     )
 
 
+async def test_a_row_that_turns_out_to_be_planned_leaves_those_that_were_not(
+    record: Record,  # noqa: F811
+) -> None:
+    for n in range(3):
+        await record.tunnel(f"c{n}")
+    for n in range(3):
+        await record.log.close_tunnel(f"c{n}", (AGENT_EOF,))
+    incident_id = (await record.row("c0"))["incident_id"]
+    said = ev.GoodbyeSaid(
+        vantage=Vantage.AGENT, at=EPOCH, by=Party.AGENT, cause="agent.shutdown", actor="signal:15"
+    )
+    await record.report(ended("c0", said))
+    row = await record.row("c0")
+    assert (row["disconnect_cause"], row["incident_id"]) == ("agent.shutdown", None)
+    assert await members(record, incident_id) == {"c1", "c2"}
+
+
 async def test_a_machine_is_lost_once_all_its_agents_are(record: Record) -> None:  # noqa: F811
     await record.control("aa", node_id="boot-1")
     await record.control("bb", node_id="boot-1", workspace_id=record.other, workspace="other")
@@ -518,6 +535,9 @@ async def test_a_tunnel_that_was_lost_with_its_control_link_shares_what_that_one
     await record.report(ended("b1", gave_up), by=record.client(), journal_id="client-1")
     causes = [(await record.row(name))["disconnect_cause"] for name in ("c1", "b1")]
     assert causes == ["network.client_download_lost", "network.client_download_lost"]
+    await record.report(ended("b1", gave_up, AGENT_EOF), by=record.client(), journal_id="client-2")
+    kinds = [fact["kind"] for fact in (await record.row("b1"))["evidence"]]
+    assert kinds.count("neighbour_ended") == 1, "what is on file is not found again"
     record.move(90.0)
     await record.log.close_tunnel("b2", (left,))
     await record.report(ended("b2", gave_up), by=record.client(), journal_id="client-1")

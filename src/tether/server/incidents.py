@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectType, Element
 from tether.server.circumstances import WINDOW_S
 from tether.server.schema import ConnectionStatus, connections, incidents
@@ -196,16 +197,19 @@ async def _join(
     )
 
 
-async def leave(tx: AsyncConnection, row: RowMapping, key: str | None, cause: str) -> None:
-    """A row is judged anew. If it is about something else now, it leaves its incident, and others go
-    on without it; if it is the root, its cause is the incident's."""
+async def leave(
+    tx: AsyncConnection, row: RowMapping, key: str | None, disconnect: Disconnect
+) -> None:
+    """A row is judged anew. If it is about something else now, or planned where it was not (or the other
+    way round), it leaves its incident, and others go on without it; if it is the root, its cause is the
+    incident's."""
     incident_id = row["incident_id"]
     if incident_id is None:
         return
     is_root = row["root_event_id"] == row["connection_id"]
-    if row["incident_key"] == key:
+    if row["incident_key"] == key and row["disconnect_expected"] == disconnect.expected:
         if is_root:
-            await _say(tx, incident_id, cause=cause)
+            await _say(tx, incident_id, cause=disconnect.cause)
         return
     c = connections.c
     await tx.execute(

@@ -8,7 +8,7 @@ announced here: the transaction may yet be undone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -167,7 +167,7 @@ async def settle(
     extra = await circumstances.around(
         tx, row, judgement, ended_at=ended_at if first else None, now=now
     )
-    if extra:
+    if extra := _new(extra, said):
         await add_testimony(tx, connection_id, Testimony(Vantage.SERVER, now, extra))
         said = of_the_last_carrier(await testimonies(tx, connection_id), row["carrier"])
         judgement = judge(kind, said)
@@ -176,7 +176,7 @@ async def settle(
     revision = row["revision"] + 1
     key = incidents.key_of(row, judgement.verdict.disconnect.cause)
     changes: dict[str, Any] = {**judgement.columns, "revision": revision, "incident_key": key}
-    await incidents.leave(tx, row, key, judgement.verdict.disconnect.cause)
+    await incidents.leave(tx, row, key, judgement.verdict.disconnect)
     if first:
         connected_at = row["connected_at"] if row["connected_at"] is not None else ended_at
         changes |= {
@@ -205,6 +205,12 @@ async def settle(
         cut = await contents.cut(tx, connection_id, settled["disconnected_at"])
         return Closed(settled, judgement, tuple(cut), grouped)
     return Revised(settled, judgement, was=row["disconnect_cause"], grouped=grouped)
+
+
+def _new(facts: tuple[Evidence, ...], said: Iterable[Testimony]) -> tuple[Evidence, ...]:
+    """Those of `facts` that are not on file: each time that a row is judged, they are found again."""
+    known = [replace(fact, at=0.0) for one in said for fact in one.facts]
+    return tuple(fact for fact in facts if replace(fact, at=0.0) not in known)
 
 
 async def _change(tx: AsyncConnection, connection_id: str, changes: dict[str, Any]) -> RowMapping:
