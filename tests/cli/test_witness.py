@@ -305,7 +305,7 @@ def test_a_kill_for_memory_that_a_client_survived_does_not_explain_its_death(
         witness.start("c")
         await asyncio.sleep(JOURNAL_AFTER_S * 2)
         before = witness._oom_kills = 3
-        for kills in (before, before + 1, before + 1):
+        for kills in (before, None, before + 1, None, before + 1):
             witness._sampled(VitalSample(at=EPOCH, group=CgroupReading(oom_kills=kills)))
         await witness.close()
         (estate,) = estates(tmp_path / "journal", URL, 0.0)

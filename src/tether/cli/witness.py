@@ -206,9 +206,12 @@ class Witness:
 
     def _sampled(self, sample: VitalSample) -> None:
         """A kill for memory that we have survived will not explain our own death."""
-        before, self._oom_kills = self._oom_kills, sample.group.oom_kills
-        if self._journal is not None and before is not None and before != self._oom_kills:
-            self._journal.survived(self._oom_kills or 0)
+        before, kills = self._oom_kills, sample.group.oom_kills
+        if kills is None:  # not told this time: that says nothing
+            return
+        self._oom_kills = kills
+        if self._journal is not None and before is not None and before != kills:
+            self._journal.survived(kills)
 
     def _note_news(self) -> None:
         """Sleep and stalls go into the journal at once: this process may not live to tell."""
