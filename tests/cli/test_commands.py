@@ -310,6 +310,7 @@ def test_explain_says_what_a_person_learns_something_from(
             fact("previous_run_died", party="agent", host_rebooted=False, signal=9, core=True),
             fact("peer_returned", same_run=False),
             fact("local_side_closed", signal=0),
+            fact("previous_run_died", party="agent", last_alive_at=1e300),
         ],
         "symptoms": [fact("connection_ended", connection_id="1b12")],
         "explains": [{"connection_id": "1b12", "workspace": "dev", "disconnect_cause": "c"}],
@@ -324,6 +325,7 @@ def test_explain_says_what_a_person_learns_something_from(
         "previous run died: party=agent, signal=9, core=yes",
         "peer returned: same_run=no",
         "local side closed",
+        "previous run died: party=agent, last_alive_at=1e+300",
     ]
     assert "With it ended another connection" in lines
     assert "connection ended:" not in text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -165,7 +166,8 @@ def _shown(key: str, value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if key.endswith("_at") and isinstance(value, float):
-        return local_time(datetime.fromtimestamp(value, UTC).isoformat())
+        with suppress(ValueError, OverflowError):  # what somebody handed in may be no time
+            return local_time(datetime.fromtimestamp(value, UTC).isoformat())
     return value
 
 
