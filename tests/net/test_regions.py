@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -80,6 +81,17 @@ async def test_what_cannot_be_reached_says_why_and_comes_last() -> None:
         ("other", f"127.0.0.1:{other.port} does not answer as a relay"),
         ("unknown", "the name no-such-host.invalid could not be resolved"),
     ]
+
+
+async def test_where_no_thread_can_be_started_nothing_is_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    (found,) = await measure({"fra": ["ws://127.0.0.1:9/derp"]})
+    assert found == Measured("fra", "ws://127.0.0.1:9/derp", error="can't start new thread")
 
 
 async def test_a_relay_that_does_not_answer_is_given_up() -> None:

@@ -49,7 +49,10 @@ async def measure(nodes: Nodes, *, timeout: float = TIMEOUT_S) -> list[Measured]
 
     async def one(region: str, url: str) -> Measured:
         async with gate:
-            return await _in_thread(partial(_measure, region, url, timeout))
+            try:
+                return await _in_thread(partial(_measure, region, url, timeout))
+            except RuntimeError as wrong:  # no thread can be started
+                return Measured(region, url, error=str(wrong))
 
     wanted = [(region, urls[0]) for region, urls in nodes.items() if urls][:MAX_REGIONS]
     found = await asyncio.gather(*(one(region, url) for region, url in wanted))
