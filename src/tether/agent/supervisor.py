@@ -336,7 +336,8 @@ class Supervisor:
         return LifecycleState.SHUTDOWN_TIMEOUT if end is None else end
 
     async def _within(self, work: Coroutine[Any, Any, T], seconds: float) -> T | None:
-        """Give `work` so many seconds, or a last moment once we are hurried; None if it took longer."""
+        """Give `work` so many seconds, or a last moment once we are hurried; None if it took longer,
+        or failed: whatever happens, the rest of a shutdown follows."""
         working = self._tasks.spawn(work, "wait")
         hurried = self._tasks.spawn(self._hurry.wait(), "hurry")
         try:
@@ -345,7 +346,8 @@ class Supervisor:
             )
             if not working.done() and hurried.done():
                 await asyncio.wait({working}, timeout=HURRIED_S)
-            return working.result() if working.done() else None
+            well = working.done() and not working.cancelled() and working.exception() is None
+            return working.result() if well else None
         finally:
             hurried.cancel()
             if not working.done():
