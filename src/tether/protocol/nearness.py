@@ -80,7 +80,7 @@ def sums(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, floa
     return {
         region: one[region] + other[region]
         for region in one
-        if region in other and _sensible(one[region]) and _sensible(other[region])
+        if region in other and is_distance(one[region]) and is_distance(other[region])
     }
 
 
@@ -93,7 +93,8 @@ def usable(derp_map: DerpMap) -> dict[str, tuple[str, ...]]:
     return {region: urls for region, urls in found.items() if urls}
 
 
-def _sensible(distance: float) -> bool:
+def is_distance(distance: float) -> bool:
+    """Whether this is one, and not only a number."""
     return math.isfinite(distance) and 0 <= distance <= FURTHEST_S
 
 

@@ -38,7 +38,7 @@ from tether.protocol.messages import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
-from tether.protocol.nearness import Nearness
+from tether.protocol.nearness import NOT_KNOWN, Nearness, is_distance
 from tether.protocol.rate import RateLimit
 from tether.server.agent_endpoints import for_client, reachable, with_seen
 from tether.server.directory import Directory
@@ -162,7 +162,10 @@ class CoordinationFront:
     def nearness(self, workspace_id: str) -> Nearness:
         """Where the workspace's agent would like to be met, and how far it has found regions to be."""
         node = self._coordinator.node_of(workspace_id)
-        return Nearness() if node is None else Nearness(node.home_region, node.region_latency)
+        if node is None:
+            return NOT_KNOWN
+        told = {region: far for region, far in node.region_latency.items() if is_distance(far)}
+        return Nearness(node.home_region, told)
 
     def endpoints(self, workspace_id: str, client_ip: str) -> list[str]:
         """Where a client may dial the workspace's agent, best first."""
