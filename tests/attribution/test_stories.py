@@ -528,6 +528,7 @@ def test_a_post_mortem(found: dict[str, object], expected: str, actor: str) -> N
         ({"signal": 9}, "server.shutdown", "signal:15 from pid 1 uid 0"),
         ({}, "server.shutdown", "signal:15 from pid 1 uid 0"),
         ({"signal": 11}, "server.crashed", "signal:15 from pid 1 uid 0"),
+        ({"exit_status": 1}, "server.crashed", "signal:15 from pid 1 uid 0"),
         ({"signal": 9, "oom_named": True}, "server.oom_killed", "kernel:oom"),
         ({"host_rebooted": True}, "server.host_rebooted", "signal:15 from pid 1 uid 0"),
     ],

@@ -42,6 +42,13 @@ def _from_outside(fact: ev.PreviousRunDied) -> bool:
     return fact.signal in (0, SIGKILL) and fact.exit_status is None
 
 
+SERVER_CUT_SHORT = has(
+    ev.PreviousRunDied,
+    "party=server, ended by SIGKILL or not told how",
+    lambda fact: fact.party is Party.SERVER and _from_outside(fact),
+)
+
+
 def died(party: Party) -> Test:
     """The party's next run found no clean stop."""
     return saw(ev.PreviousRunDied, party=party)
@@ -143,7 +150,7 @@ RULES: tuple[Rule, ...] = (
         "server-stop-cut-short",
         both(
             CONTROL,
-            saw(ev.PreviousRunDied, party=Party.SERVER, signal=(0, SIGKILL)),
+            SERVER_CUT_SHORT,
             saw(ev.SignalReceived, party=Party.SERVER),
         ),
         "server.shutdown",
@@ -152,14 +159,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "server-cut-short",
-        both(
-            CONTROL,
-            has(
-                ev.PreviousRunDied,
-                "party=server, ended by SIGKILL or not told how",
-                lambda fact: fact.party is Party.SERVER and _from_outside(fact),
-            ),
-        ),
+        both(CONTROL, SERVER_CUT_SHORT),
         "server.crashed",
         Basis.INFERRED,
         "The server's next run found no clean stop, and nobody tells that it had been told to stop.",
