@@ -116,8 +116,8 @@ async def beside(
 ) -> tuple[ev.Evidence, ...]:
     """What the end of its client's or its agent's control link tells of a tunnel that was lost with it.
 
-    A link that was lost long before counts while its party is away, and as long after its return as
-    ends of one event are apart: a client gives its tunnel up, and its agent, one after the other.
+    A link that was lost up to `OUTAGE_S` before counts, also where its party has come back since: a
+    client gives its tunnel up, and its agent, one after the other.
     """
     if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
         return ()
