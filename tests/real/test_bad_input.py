@@ -553,7 +553,7 @@ def test_every_one_of_these_ends_is_attributed(stack: Stack, neighbour: Neighbou
     closed = [r for r in rows if r["disconnected_at"] and r["connect_type"] == "agent_to_client"]
     assert [r["id"] for r in closed if r["disconnect_reason"] == "unknown"] == []
     others = {r["disconnect_cause"] for r in closed if r["disconnect_initiator"] != "client"}
-    assert others == {"agent.descriptors_exhausted"}, "what the agent could not start"
+    assert others <= {"agent.descriptors_exhausted"}, "what the agent could not start"
     wrong = [line for line in stack.agent.events() if line["level"] in ("error", "critical")]
     assert {line["event"] for line in wrong} <= {"ssh session failed"}, "what could not be started"
     traces = [line for line in stack.agent.log.read_text().splitlines() if line[:1] != "{"]
