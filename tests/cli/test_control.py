@@ -23,6 +23,7 @@ from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed
 from tether.protocol.link import facts_of
 from tether.protocol.messages import (
+    PROTOCOL,
     CarrierDenied,
     CarrierGrant,
     CarrierRequest,
@@ -59,7 +60,7 @@ def test_hello_and_request_are_one_journey() -> None:
         assert await town.control.request_tunnel("dev", "ssh-ed25519 K") == GRANT
         hello, request = town.heard
         assert isinstance(hello, Hello)
-        assert (hello.role, hello.protocol) == ("client", (1, 0))
+        assert (hello.role, hello.protocol) == ("client", PROTOCOL)
         assert request == TunnelRequest(request_id=1, workspace="dev", public_key="ssh-ed25519 K")
 
     play(grants, scene)
@@ -128,7 +129,7 @@ def test_another_major_version_is_refused_by_us() -> None:
     def newer(message: Message, driver: LinkDriver) -> None:
         if isinstance(message, Hello):
             driver.send(
-                Welcome(protocol=(2, 0), connection_id="c", server_instance="s", version="9")
+                Welcome(protocol=(9, 0), connection_id="c", server_instance="s", version="9")
             )
 
     assert "not part of the protocol" in refusal(newer)

@@ -39,6 +39,7 @@ from tether.protocol.lifecycle import LifecycleRecord
 from tether.protocol.link import State, records_of
 from tether.protocol.messages import (
     MAX_CONTROL_MESSAGE,
+    PROTOCOL,
     EndConnections,
     Goodbye,
     Hello,
@@ -275,7 +276,7 @@ async def test_a_peer_that_leaves_before_its_hello_leaves_no_row(live: Live, tok
 
 # -- breaking the protocol ----------------------------------------------------------------------
 
-HELLO = Hello(protocol=(1, 0), role="agent", version="1", instance_id="i-1", journal_id="j-1")
+HELLO = Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="i-1", journal_id="j-1")
 
 
 @pytest.mark.parametrize(
@@ -284,13 +285,13 @@ HELLO = Hello(protocol=(1, 0), role="agent", version="1", instance_id="i-1", jou
         (b"\xff\x00garbage", "not a message"),
         ("text", "a text message"),
         (encode(Ping(n=1)), "the first message is no hello"),
-        (encode(Hello(protocol=(2, 0), role="agent", version="2", instance_id="i")), "protocol 2"),
-        (encode(Hello(protocol=(1, 9), role="client", version="1", instance_id="i")), "'client'"),
-        (encode(Hello(protocol=(1, 0), role="agent", version="1", instance_id="")), "ids"),
+        (encode(Hello(protocol=(9, 0), role="agent", version="2", instance_id="i")), "protocol 9"),
+        (encode(Hello(protocol=(2, 9), role="client", version="1", instance_id="i")), "'client'"),
+        (encode(Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="")), "ids"),
         (
             encode(
                 Hello(
-                    protocol=(1, 0),
+                    protocol=PROTOCOL,
                     role="agent",
                     version="1",
                     instance_id="i",
@@ -302,7 +303,11 @@ HELLO = Hello(protocol=(1, 0), role="agent", version="1", instance_id="i-1", jou
         (
             encode(
                 Hello(
-                    protocol=(1, 0), role="agent", version="1", instance_id="i", hostname="x" * 300
+                    protocol=PROTOCOL,
+                    role="agent",
+                    version="1",
+                    instance_id="i",
+                    hostname="x" * 300,
                 )
             ),
             "a host name that is none",
@@ -1141,7 +1146,7 @@ async def test_a_token_that_is_withdrawn_before_the_hello_opens_nothing(live: Li
     stream = await raw_link(live, user_token)
     await live.server.accounts.revoke_user("alice", ADMIN)
     await live.server.hub.revoke_user("alice", "admin:admin")
-    hello = Hello(protocol=(1, 0), role="client", version="1", instance_id="i-1")
+    hello = Hello(protocol=PROTOCOL, role="client", version="1", instance_id="i-1")
     await stream.send(encode(hello))
     goodbye = None
     while not isinstance(goodbye, Goodbye):  # behind the welcome

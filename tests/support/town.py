@@ -18,6 +18,7 @@ from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.protocol.link import Link
 from tether.protocol.messages import (
+    PROTOCOL,
     CarrierGrant,
     CarrierRequest,
     Hello,
@@ -31,7 +32,7 @@ from tether.protocol.messages import (
     encode,
 )
 
-WELCOME = Welcome(protocol=(1, 0), connection_id="c", server_instance="s", version="0")
+WELCOME = Welcome(protocol=PROTOCOL, connection_id="c", server_instance="s", version="0")
 GRANT = TunnelGrant(
     request_id=1,
     connection_id="t",

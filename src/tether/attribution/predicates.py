@@ -167,7 +167,8 @@ def by_intent(case: Case) -> str:
 
 def by_neighbour(case: Case) -> str:
     """What the two ends of the connection beside it told."""
-    return min(case.all(ev.NeighbourEnded), key=lambda fact: abs(fact.before_s)).cause
+    told = [fact for fact in case.all(ev.NeighbourEnded) if fact.cause in ONE_WAY]
+    return min(told, key=lambda fact: abs(fact.before_s)).cause
 
 
 def by_session(case: Case) -> str:

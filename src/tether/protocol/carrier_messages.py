@@ -153,7 +153,7 @@ class CarrierOffer(Message, frozen=True, kw_only=True):
 
 class ClientLost(Message, frozen=True, kw_only=True):
     """Server to agent: the control link of these tunnels' client ended at once and without a goodbye,
-    and the client, which dials anew within a second if it lives, has not come back. A tunnel whose
+    and the client, which dials anew at once if it lives, has not come back for 10 s. A tunnel whose
     carriers ended in that way, too, is waited for no longer; to any other this says nothing."""
 
     connection_ids: list[str]

@@ -57,7 +57,7 @@ from tether.protocol.relay_messages import (
 )
 from tether.protocol.transfers import FileOperations
 
-PROTOCOL = (1, 0)
+PROTOCOL = (2, 0)
 """Major, minor. Another major is refused; a newer minor only adds messages and keys."""
 
 MAX_CONTROL_MESSAGE = 1 << 20

@@ -23,8 +23,9 @@ MOST = 4096
 ANSWER_S = 1.0
 """How long what is left of an older link may take to say how it is: a reset tells more than we can."""
 
-LOST_S = 5.0
-"""How long a run that lives may take to dial anew: it tries at once, and five times by then."""
+LOST_S = 10.0
+"""How long a run that lives may take to dial anew: it tries at once, and often by then. What its user's
+proxy or VPN needs to restart is to cost no session."""
 
 MOST_TUNNELS = 64
 

@@ -208,6 +208,7 @@ RULES: tuple[Rule, ...] = (
         "network.idle_timeout",
         Basis.INFERRED,
         "One stream after the other was cut after the same idle time, and none outlived it.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "nat-rebinding",
