@@ -191,7 +191,7 @@ async def test_a_failed_dial_is_not_a_disconnect(tmp_path: Path) -> None:
         (b"\xc1", "the server does not speak Tether's protocol: not a message"),
         (
             Welcome(protocol=(9, 0), connection_id="x", server_instance="s", version="9"),
-            "the server speaks protocol 9 and this agent 1: upgrade the older of the two",
+            "the server speaks protocol 9 and this agent 2: upgrade the older of the two",
         ),
         (
             Goodbye(cause="agent.superseded", retry_after_s=0.1),

@@ -320,17 +320,17 @@ def test_another_major_version_is_refused_and_a_newer_minor_is_not() -> None:
     async def main() -> None:
         t = Tunnel()
         await t.client_stream.send(
-            control_frame(TunnelHello(protocol=(1, 99), party="client", version="1.99"))
+            control_frame(TunnelHello(protocol=(2, 99), party="client", version="2.99"))
         )
         await asyncio.sleep(1)
         assert not t.agent_run.done()
         await t.client_stream.send(
-            control_frame(TunnelHello(protocol=(2, 0), party="client", version="2.0"))
+            control_frame(TunnelHello(protocol=(3, 0), party="client", version="3.0"))
         )
         cell = await t.agent_run
         (fact,) = cell.facts
         assert isinstance(fact, ev.ProtocolViolated)
-        assert fact.what == "tunnel protocol 2, this version speaks 1"
+        assert fact.what == "tunnel protocol 3, this version speaks 2"
         await t.tasks.cancel()
 
     run(main)
