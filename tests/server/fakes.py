@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.clock import HandClock
+from tests.support.database import put_empty
 from tether.protocol.nearness import Nearness
 from tether.server.accounts import Accounts
 from tether.server.derp_maps import DerpMaps
@@ -112,7 +113,7 @@ class Parts:
 async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     """A server's parts, over a database file in `tmp_path`."""
     clock, hub = HandClock(), MemoryHub()
-    path = tmp_path / "server.db"
+    path = put_empty(tmp_path / "server.db")
     store = await Store.open(path)
     try:
         accounts = Accounts(store, clock)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import asyncssh
 
+from tests.support.database import put_empty
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock, SystemClock
 from tether.net.driver import LinkDriver
@@ -46,7 +47,7 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
-from tether.run.server import Server
+from tether.run.server import DATABASE_FILE, Server
 from tether.server.identity import Identity
 from tether.server.ports import ConnectionFilter
 from tether.server.schema import Role
@@ -89,6 +90,7 @@ async def running(
         "graces": Graces(report_s=0.2, agent_s=0.2, silent_s=0.4, restart_s=0.2),
         **settings,
     }
+    put_empty(tmp_path / DATABASE_FILE)
     server = await Server.start(
         ServerSettings(data_dir=tmp_path, **settings), clock or SystemClock()
     )

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.support.database import put_empty
 from tether.server.schema import connections, evidence, health, users
 from tether.server.store import Store, StoreUnavailable
 
@@ -37,7 +38,7 @@ CLOSED = {
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "server.db")
+    opened = await Store.open(put_empty(tmp_path / "server.db"))
     yield opened
     await opened.close()
 
