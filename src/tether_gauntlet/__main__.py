@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tether_gauntlet.again import judge_again
@@ -79,8 +82,19 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.json is not None:
         asked.json.write_text(json.dumps(as_json(outcomes), indent=1) + "\n")
     if asked.markdown is not None:
-        asked.markdown.write_text(as_markdown(outcomes) + "\n")
+        asked.markdown.write_text(f"{_heading(asked)}\n\n{as_markdown(outcomes)}\n")
     return int(any(one.misled or not (one.correct or one.skipped) for one in outcomes))
+
+
+def _heading(asked: argparse.Namespace) -> str:
+    """What a page of figures begins with: what was run, where and when."""
+    how = f"`--repeat {asked.repeat} --jobs {asked.jobs}`"
+    machine = (
+        f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+    )
+    when = datetime.now(UTC).date().isoformat()
+    written = f"Written by `make gauntlet`, never by hand: {how}, {machine}, {when}."
+    return f"# What the gauntlet says\n\n{written}"
 
 
 def _outcomes(scenarios: list[Scenario], asked: argparse.Namespace) -> list[Outcome]:
