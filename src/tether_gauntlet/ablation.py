@@ -193,10 +193,17 @@ def answer(match: Match, again: Judgement) -> Answer:
         return Answer.RIGHT
     if told.unknown:
         return Answer.UNKNOWN
-    if coarser(told.row["disconnect_cause"], match.truth.causes):
+    if coarser(told.row["disconnect_cause"], match.truth.causes) or _untold(told):
         return Answer.COARSER
     sure = again.verdict.confidence is Confidence.HIGH
     return Answer.SURE if sure else Answer.UNSURE
+
+
+def _untold(told: Match) -> bool:
+    """Whether all is right but for how the process exited, which is not said at all."""
+    return all(
+        name in ("exit_code", "exit_signal") and told.row[name] is None for name in told.wrong
+    )
 
 
 def coarser(cause: str, causes: Iterable[str]) -> bool:

@@ -14,11 +14,11 @@ from tether.attribution.examples import EXAMPLES
 from tether.attribution.rules import RULES
 from tether.server.times import iso
 from tether_gauntlet.__main__ import main
-from tether_gauntlet.ablation import COARSER, Answer, judged, without_vantages
+from tether_gauntlet.ablation import COARSER, Answer, answer, judged, without_vantages
 from tether_gauntlet.again import judge_again
 from tether_gauntlet.report import as_markdown
 from tether_gauntlet.scenario import BadScenario, Scenario, Truth
-from tether_gauntlet.scoring import judge, summarize
+from tether_gauntlet.scoring import Match, judge, summarize
 
 EXAMPLE = {rule.name: case for rule, case in zip(RULES, EXAMPLES, strict=True)}
 
@@ -119,6 +119,16 @@ def test_a_truth_about_many_rows_counts_once_as_the_worst_of_them() -> None:
     told = judge(scenario(truth("session.exit", rows=2)), rows, seconds=1.0)
     outcome = without_vantages(told, {row["id"]: row for row in rows})
     assert outcome.ablation["client"] == {"truths": 1, "had": 1, "unknown": 1}
+
+
+def test_an_exit_code_that_nobody_tells_is_less_and_another_one_is_wrong() -> None:
+    heard = {"vantage": "client", "reporter": "client", "at": iso(3.0), "kind": "goodbye_said"}
+    heard |= {"values": {"by": "agent", "cause": "session.exit", "actor": "", "detail": ""}}
+    full = explained("session-exited")
+    ended = Match(truth("session.exit", exit_code=full["exit_code"]), full)
+    assert answer(ended, judged({**full, "evidence": [heard]})) is Answer.COARSER
+    other = Match(truth("session.exit", exit_code=99), full)
+    assert answer(other, judged(full)) is Answer.SURE
 
 
 def test_what_the_tunnel_outlived_is_neither_judged_nor_withheld() -> None:
