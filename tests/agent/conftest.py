@@ -1,8 +1,10 @@
-"""The agent runs on uvloop where it can, on asyncio elsewhere: its tests run on both."""
+"""The agent runs on uvloop where it can, on asyncio elsewhere: its tests run on uvloop, or on the loops
+that `TETHER_TEST_LOOPS` names (`make fallback`)."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from tests.agent.support import World, world
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=os.environ.get("TETHER_TEST_LOOPS", "uvloop").split(","))
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
