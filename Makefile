@@ -18,11 +18,11 @@ up:  ## run everything on this machine: server, relay, and an agent for it (ARGS
 
 .PHONY: test
 test: dev  ## all tests but those of `make lab` (ARGS="-k expression tests/net")
-	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "not lab and not outage" $(ARGS)
+	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "not lab and not long" $(ARGS)
 
 .PHONY: lab
-lab: dev  ## long outages, and tests between hosts in network namespaces: root on Linux, else skipped with the reason
-	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "lab or outage" tests/lab tests/real $(ARGS)
+lab: dev  ## long tests with real processes, and those between hosts in network namespaces: root on Linux, else skipped with the reason
+	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "lab or long" tests/lab tests/real $(ARGS)
 
 .PHONY: fallback
 fallback: dev  ## the agent's tests once more, on the event loop that it uses where uvloop is missing

@@ -14,6 +14,7 @@ import pytest
 from tests.real.stack import Stack, truth, wait_for
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.real,
     pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client"),
 ]

@@ -17,6 +17,7 @@ import pytest
 from tests.real.stack import TETHER, Stack, children_of, truth, wait_for
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.real,
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
 ]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.real.stack import Stack, truth, wait_for
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 FAILED = ("client.internal_error", ("process_crashed", "client", False))
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.real.stack import Stack, children_of, wait_for
 
-pytestmark = [pytest.mark.real, pytest.mark.outage]
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 @pytest.fixture

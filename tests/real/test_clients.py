@@ -20,7 +20,7 @@ import pytest
 
 from tests.real.stack import TETHER, Stack, truth, wait_for
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 GRACEFUL = ("graceful", "client", True)
 
 

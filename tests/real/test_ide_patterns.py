@@ -22,7 +22,7 @@ import pytest
 
 from tests.real.stack import Stack, children_of, free_port, truth, wait_for
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 GRACEFUL = ("graceful", "client", True)
 ECHO_SERVER = """
 import socketserver, sys

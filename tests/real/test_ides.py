@@ -12,7 +12,7 @@ import pytest
 from tests.agent.listening import listening
 from tests.real.stack import Stack, free_port, wait_for
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 BOOTSTRAP = """\
 export VSCODE_AGENT_FOLDER="$HOME/.vscode-server"

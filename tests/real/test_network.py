@@ -21,7 +21,7 @@ import pytest
 from tests.real.stack import TETHER, Stack, free_port, wait_for
 from tests.support.proxy import Proxy, proxying
 
-pytestmark = [pytest.mark.real, pytest.mark.outage]
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tether.attribution.evidence import GoodbyeSaid
 from tether.attribution.vocabulary import Party
 from tether.protocol.terminal import Attached, AttachEnded, Detach, Init
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 SCREEN = Init(rows=24, cols=80)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.real.stack import Stack
 from tests.support.cgroups import control_group
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from tether.net.streams import MessageStream, StreamLost
 from tether.protocol.messages import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
 from tether.protocol.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
 
-pytestmark = [pytest.mark.anyio, pytest.mark.outage]
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TETHER")}
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.real.stack import TETHER, children_of, free_port, wait_for
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 class Up:
