@@ -92,7 +92,7 @@ async def test_the_agent_is_told_that_small_segments_are_wanted(tmp_path: Path) 
 
 
 async def test_a_tunnel_goes_on_over_a_new_server_with_a_new_carrier(tmp_path: Path) -> None:
-    async with running(tmp_path) as live:
+    async with running(tmp_path, graces=Graces()) as live:  # it stops in less, however slowly
         _client, agent, tunnel, token = await tunnel_of(live)
         user_token = await live.admin_token()
         await live.stop()
