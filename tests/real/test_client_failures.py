@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +24,6 @@ def fails(*_):
 sys.exit(stdio.main(sys.argv[1:]))
 """
 """The client's own program, with a bug in one place."""
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    made = None
-    try:
-        made = Stack(tmp_path_factory.mktemp("stack"))
-        yield made
-    finally:
-        if made is not None:
-            made.close()
 
 
 def connect(stack: Stack, place: str, directory: Path, code: int = 255) -> str:

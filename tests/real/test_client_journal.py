@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,6 @@ import pytest
 from tests.real.stack import Stack, children_of, wait_for
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    made = None
-    try:
-        made = Stack(tmp_path_factory.mktemp("stack"))
-        yield made
-    finally:
-        if made is not None:
-            made.close()
 
 
 def begun(journals: Path) -> list[Path]:

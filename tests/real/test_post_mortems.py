@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,6 @@ from tests.real.stack import Stack
 from tests.support.cgroups import control_group
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    made = None
-    try:
-        made = Stack(tmp_path_factory.mktemp("stack"))
-        yield made
-    finally:
-        if made is not None:
-            made.close()
 
 
 def session_up(stack: Stack) -> Any:
