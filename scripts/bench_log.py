@@ -40,8 +40,8 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.net.clock import SystemClock
-from tether.protocol.link import records_of
-from tether.protocol.messages import Ended, Opened, Report
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.control import Ended, Opened, Report
 from tether.server.connlog import ConnectionLog
 from tether.server.identity import Identity
 from tether.server.ingest import Reporter

@@ -43,7 +43,13 @@ from tether.attribution.vocabulary import (
     StreamEnd,
     Vantage,
 )
-from tether.protocol import derp_messages, messages, relay_messages, relaying, terminal
+from tether.protocol.messages import (
+    control as messages,
+    derp as derp_messages,
+    relay as relay_messages,
+    relaying,
+)
+from tether.protocol.terminal import messages as terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "tether"

@@ -21,9 +21,8 @@ from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream, StreamLost
 from tether.net.tasks import Tasks
-from tether.protocol.coordination_messages import Departure
-from tether.protocol.link import Link
-from tether.protocol.messages import (
+from tether.protocol.link.link import Link
+from tether.protocol.messages.control import (
     PROTOCOL,
     Coordinate,
     CoordinateClosed,
@@ -39,6 +38,7 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
+from tether.protocol.messages.coordination import Departure
 
 M = TypeVar("M", bound=Message)
 

@@ -30,10 +30,10 @@ from tether.net.clock import SystemClock
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.carrier_messages import RESUME_S
-from tether.protocol.detached import Waits
-from tether.protocol.messages import Message, Opened, Report, ReportItem, TunnelOffer
-from tether.protocol.relaying import Paired, RelayGoodbye, encode_word
+from tether.protocol.messages.control import Message, Opened, Report, ReportItem, TunnelOffer
+from tether.protocol.messages.relaying import Paired, RelayGoodbye, encode_word
+from tether.protocol.messages.tunnel import RESUME_S
+from tether.protocol.tunnel.resume_policy import Waits
 
 SHORT = Waits(vanished_s=0.3, policy_s=0.3)
 

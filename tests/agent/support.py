@@ -30,8 +30,8 @@ from tether.net.clock import Clock, SystemClock
 from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.detached import Waits
-from tether.protocol.messages import Message, ReportItem, SessionRecord, TunnelOffer
+from tether.protocol.messages.control import Message, ReportItem, SessionRecord, TunnelOffer
+from tether.protocol.tunnel.resume_policy import Waits
 
 WAIT_S = 20.0
 SHORT = Waits(vanished_s=0.2, policy_s=0.2)

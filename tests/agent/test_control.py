@@ -23,8 +23,8 @@ from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
 from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
-from tether.protocol.link import facts_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import facts_of
+from tether.protocol.messages.control import (
     PROTOCOL,
     EndConnections,
     Ended,

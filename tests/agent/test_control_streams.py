@@ -23,8 +23,8 @@ from tests.agent.test_control import (
     virtual,
 )
 from tether.net.streams import DialFailed
-from tether.protocol.link import facts_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import facts_of
+from tether.protocol.messages.control import (
     Coordinate,
     CoordinateClosed,
     CoordinateError,

@@ -12,7 +12,7 @@ from tether.agent.direct_listener import (
     listen_at,
 )
 from tether.net.direct import DirectStream
-from tether.protocol.attachment import Attach
+from tether.protocol.tunnel.join import Attach
 
 pytestmark = pytest.mark.anyio
 

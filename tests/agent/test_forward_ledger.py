@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from tests.support.clock import EPOCH, at
 from tether.agent.forward_ledger import MAX_TEXT, ForwardLedger
-from tether.protocol.forwards import (
+from tether.protocol.messages.forwards import (
     ForwardEnd,
     ForwardItem,
     ForwardKind,

@@ -16,7 +16,7 @@ from asyncssh.x11 import walk_xauth
 
 from tests.agent.support import World, world
 from tether.agent.environment import Account
-from tether.protocol.forwards import ForwardRecord
+from tether.protocol.messages.forwards import ForwardRecord
 
 Client = asyncssh.SSHClientConnection
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client")

@@ -11,8 +11,8 @@ import pytest
 
 from tether.agent.home_region import HomeRegion
 from tether.net.clock import SystemClock
-from tether.protocol.derp_messages import DerpMap, DerpNode, DerpRegion
-from tether.protocol.nearness import Nearness
+from tether.protocol.derp.latency import Nearness
+from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("_no_proxies")]
 

@@ -24,7 +24,7 @@ from tether.agent import journal as journal_module
 from tether.agent.journal import Journal
 from tether.agent.journal_file import JournalFailed, JournalFile
 from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
-from tether.protocol.messages import Ended, Opened, ReportItem, SessionRecord
+from tether.protocol.messages.control import Ended, Opened, ReportItem, SessionRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -120,7 +120,7 @@ async def test_what_was_appended_survives_a_killed_process(path: Path) -> None:
         from tether.agent.journal import Journal
         from tether.agent.post_mortem import RunMarker
         from tether.net.clock import SystemClock
-        from tether.protocol.messages import Opened
+        from tether.protocol.messages.control import Opened
 
         async def main():
             run = RunMarker(instance_id="run-1", boot_id="boot-1", pid=11, started_at=100.0)

@@ -15,7 +15,7 @@ from tether.agent.environment import Account
 from tether.agent.introspection import NotLoopback, listen_address
 from tether.agent.metrics import AgentMetrics
 from tether.agent.transfer_policy import TransferPolicy
-from tether.protocol.forwards import ForwardRecord, ForwardRollup
+from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup
 
 Client = asyncssh.SSHClientConnection
 Samples = dict[tuple[str, ...], float]

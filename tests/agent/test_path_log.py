@@ -10,9 +10,9 @@ from tests.support.clock import EPOCH, LoopClock
 from tests.support.loop import run
 from tests.support.resumable import Joined
 from tether.agent.path_log import PathLog
-from tether.protocol.messages import ReportItem
-from tether.protocol.path_records import PathRecord
-from tether.protocol.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.control import ReportItem
+from tether.protocol.messages.path_records import PathRecord
+from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
 
 
 def record(at: float, event: str, carrier: int, **more: object) -> PathRecord:

@@ -10,8 +10,8 @@ from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.protocol.link import facts_of, records_of
-from tether.protocol.messages import Ended, FactRecord
+from tether.protocol.link.link import facts_of, records_of
+from tether.protocol.messages.control import Ended, FactRecord
 
 NOW, ALIVE, STOPPED = 1000.0, 900.0, 901.0
 

@@ -15,7 +15,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.messages import Message, ProbeResult, ProbeStart, ProbeStop, Redraw
+from tether.protocol.messages.control import Message, ProbeResult, ProbeStart, ProbeStop, Redraw
 
 
 class Rig:

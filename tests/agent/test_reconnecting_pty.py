@@ -28,8 +28,17 @@ from tether.agent.terminals import Terminals
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
-from tether.protocol.attach import OPENING_TIMEOUT_S, agent_goodbye
-from tether.protocol.terminal import Attached, Done, Kill, List, Listing, Refused, Rename, Resize
+from tether.protocol.terminal.attach import OPENING_TIMEOUT_S, agent_goodbye
+from tether.protocol.terminal.messages import (
+    Attached,
+    Done,
+    Kill,
+    List,
+    Listing,
+    Refused,
+    Rename,
+    Resize,
+)
 
 
 class World:

@@ -13,7 +13,7 @@ from tests.support.clock import LoopClock
 from tests.support.loop import run as run_jumping
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.detached import Waits
+from tether.protocol.tunnel.resume_policy import Waits
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ from tests.agent.support import World, world
 from tether.agent import sftp
 from tether.agent.environment import MAX_BYTES, MAX_VARIABLES, Account
 from tether.attribution import evidence as ev
-from tether.protocol.messages import Redraw, SessionRecord, SessionResult
+from tether.protocol.messages.control import Redraw, SessionRecord, SessionResult
 
 Client = asyncssh.SSHClientConnection
 BIG = 20_000_000

@@ -19,8 +19,8 @@ from tether.agent.transfer_policy import TransferPolicy
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Policy
-from tether.protocol.forwards import ForwardRecord, IdeSessionRecord
-from tether.protocol.transfers import FileOperations
+from tether.protocol.messages.forwards import ForwardRecord, IdeSessionRecord
+from tether.protocol.messages.transfers import FileOperations
 
 Client = asyncssh.SSHClientConnection
 

@@ -24,8 +24,8 @@ from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
 from tether.net.driver import HIGH_WATER
-from tether.protocol.messages import LoginResult, ReportItem
-from tether.protocol.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.control import LoginResult, ReportItem
+from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
 
 Client = asyncssh.SSHClientConnection
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client")

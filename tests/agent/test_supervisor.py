@@ -16,9 +16,8 @@ from tests.agent.played_site import Agent, PlayedClient, Site, opened, site
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd
-from tether.protocol.lifecycle import LifecycleRecord
-from tether.protocol.link import facts_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import facts_of
+from tether.protocol.messages.control import (
     PROTOCOL,
     EndConnections,
     Ended,
@@ -30,7 +29,8 @@ from tether.protocol.messages import (
     WorkspaceStart,
     WorkspaceStop,
 )
-from tether.protocol.path_records import PathRecord
+from tether.protocol.messages.lifecycle import LifecycleRecord
+from tether.protocol.messages.path_records import PathRecord
 from tether.version import VERSION
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ from tests.support.resumable import KEY
 from tether.agent.tombstones import KEPT_S, Tombstones
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import Basis, ConnectType, Party
-from tether.protocol.attachment import Refusal, TunnelKey
-from tether.protocol.carrier_frames import MAX_OPENING, encode_opening
+from tether.protocol.tunnel.carrier_frames import MAX_OPENING, encode_opening
+from tether.protocol.tunnel.join import Refusal, TunnelKey
 
 STOPPED = Disconnect(
     connect_type=ConnectType.AGENT_TO_CLIENT,

@@ -26,10 +26,8 @@ from tether.net.direct import DirectStream
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.attachment import Attach, Refusal
-from tether.protocol.carrier_frames import encode_opening, parse_carrier_frame
-from tether.protocol.link import State, facts_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import State, facts_of
+from tether.protocol.messages.control import (
     CarrierOffer,
     Ended,
     OfferDeclined,
@@ -37,8 +35,10 @@ from tether.protocol.messages import (
     SessionRecord,
     TunnelOffer,
 )
-from tether.protocol.path_records import PathRecord
-from tether.protocol.relaying import PeerGone, encode_word
+from tether.protocol.messages.path_records import PathRecord
+from tether.protocol.messages.relaying import PeerGone, encode_word
+from tether.protocol.tunnel.carrier_frames import encode_opening, parse_carrier_frame
+from tether.protocol.tunnel.join import Attach, Refusal
 
 pytestmark = pytest.mark.anyio
 

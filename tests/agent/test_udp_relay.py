@@ -13,7 +13,7 @@ import pytest
 
 from tether.agent.transfer_policy import TransferPolicy, judge_session
 from tether.agent.udp_relay import UdpRelay
-from tether.protocol.datagrams import (
+from tether.protocol.udp import (
     SUBSYSTEM,
     DatagramReader,
     UdpOpen,

@@ -18,7 +18,7 @@ from tether.cli.attach_keys import PREFIX, Keys
 from tether.cli.attach_loop import Ending
 from tether.cli.attach_run import farewell
 from tether.cli.local_terminal import Gone, LocalTerminal
-from tether.protocol.terminal import Attached, AttachEnded, Refused
+from tether.protocol.terminal.messages import Attached, AttachEnded, Refused
 
 # -- keys ---------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ import os, sys
 from tether.cli.attach_loop import AttachLoop
 from tether.cli.local_terminal import LocalTerminal
 from tether.net.clock import SystemClock
-from tether.protocol.terminal import Attached, Init
+from tether.protocol.terminal.messages import Attached, Init
 
 class Line:
     over, waiting, stderr = False, 0, None

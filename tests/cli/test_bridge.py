@@ -21,7 +21,7 @@ from tether.cli.pipes import NonBlocking
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.messages import Message, SessionResult
+from tether.protocol.messages.control import Message, SessionResult
 
 SSH = 4242
 BY_SSH = Received(signal.SIGHUP, f"pid {SSH} uid 0 (the parent)")

@@ -625,7 +625,10 @@ def test_every_command_explains_itself_with_an_example() -> None:
 def test_client_commands_import_nothing_of_the_server() -> None:
     heavy = "asyncssh fastapi sqlalchemy structlog uvicorn pydantic httpx"
     light = f"{heavy} asyncio websockets msgspec rich cryptography"
-    late = "tether.cli.coordination tether.net.coordination tether.protocol.controller tether.log"
+    late = (
+        "tether.cli.coordination tether.net.coordination tether.protocol.coordination.client"
+        " tether.log"
+    )
     proxy = f"{heavy} click rich {late}"
     targets = [e.target.partition(":")[0] for e in commands.CLIENT]
     for modules, forbidden in ((targets, light), (["tether.cli.stdio"], proxy)):

@@ -21,8 +21,8 @@ from tether.cli.control_words import Back, TurnedAway, Unasked
 from tether.cli.failure import Failure
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed
-from tether.protocol.link import facts_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import facts_of
+from tether.protocol.messages.control import (
     PROTOCOL,
     CarrierDenied,
     CarrierGrant,

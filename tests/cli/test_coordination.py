@@ -17,8 +17,9 @@ from tether.cli.control_words import AgentHere, AgentLost, Back
 from tether.cli.late_coordination import COORDINATE_AFTER_S
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed
-from tether.protocol.controller import CLOSE_S
-from tether.protocol.coordination_messages import (
+from tether.protocol.coordination.client import CLOSE_S
+from tether.protocol.messages.control import Goodbye, Hello, Message, Report, Unsupported
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
     CoordinateError,
@@ -32,7 +33,6 @@ from tether.protocol.coordination_messages import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
-from tether.protocol.messages import Goodbye, Hello, Message, Report, Unsupported
 
 HERE = Node(id="w", as_of=1.0, home_region="fra", endpoints=["10.0.0.1:7"])
 OURS = (CoordinateOpen, Coordinate, ResumeTokenRequest)

@@ -19,8 +19,8 @@ from tether.cli.failure import Failure
 from tether.cli.forward_specs import Forward, parse
 from tether.cli.forward_view import JsonLines, PlainLines
 from tether.cli.forwarding import Forwarding, Happened, Traffic
-from tether.protocol.datagrams import SUBSYSTEM, UdpOpened, line
-from tether.protocol.path_commands import Carried, Waiting
+from tether.protocol.carriers.commands import Carried, Waiting
+from tether.protocol.udp import SUBSYSTEM, UdpOpened, line
 
 
 class Server(asyncssh.SSHServer):

@@ -27,7 +27,7 @@ from tether.cli.view import (
     over,
     split,
 )
-from tether.protocol.path_commands import Carried, Waiting
+from tether.protocol.carriers.commands import Carried, Waiting
 
 FRA = Carried(2, ConnectionMethod.DERP, "fra", 12.0)
 

@@ -23,10 +23,16 @@ from tether.net.driver import LinkDriver
 from tether.net.resumable import Carrier
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
-from tether.protocol.attachment import Attach
-from tether.protocol.carrier_frames import parse_carrier_frame
-from tether.protocol.carrier_state import SPOILT_CODE
-from tether.protocol.coordination_messages import (
+from tether.protocol.carriers.commands import Carried, Over, Status, Waiting
+from tether.protocol.messages.control import (
+    CarrierDenied,
+    CarrierGrant,
+    CarrierRequest,
+    Hello,
+    Message,
+    TunnelGrant,
+)
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateOpen,
     CoordinateOpened,
@@ -35,16 +41,10 @@ from tether.protocol.coordination_messages import (
     PeerUpdates,
     PeerWord,
 )
-from tether.protocol.messages import (
-    CarrierDenied,
-    CarrierGrant,
-    CarrierRequest,
-    Hello,
-    Message,
-    TunnelGrant,
-)
-from tether.protocol.path_commands import Carried, Over, Status, Waiting
-from tether.protocol.relaying import Restarting, encode_word
+from tether.protocol.messages.relaying import Restarting, encode_word
+from tether.protocol.tunnel.carrier import SPOILT_CODE
+from tether.protocol.tunnel.carrier_frames import parse_carrier_frame
+from tether.protocol.tunnel.join import Attach
 
 DIRECT, DERP = ConnectionMethod.DIRECT, ConnectionMethod.DERP
 

@@ -21,8 +21,8 @@ from tether.cli.witness import JOURNAL_AFTER_S, WATCH_AFTER_S, Witness
 from tether.config import ClientFiles
 from tether.net.cgroup import CgroupReading
 from tether.net.vital_signs import VitalSample
-from tether.protocol.link import facts_of, records_of
-from tether.protocol.messages import Ended
+from tether.protocol.link.link import facts_of, records_of
+from tether.protocol.messages.control import Ended
 
 URL = "http://tether.example"
 SLEPT = ev.Suspended(vantage=Vantage.CLIENT, at=EPOCH + 5, party=Party.CLIENT, gap_s=90.0)

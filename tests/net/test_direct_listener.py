@@ -16,8 +16,8 @@ from tether.net.direct import DirectStream, dial_direct, join_endpoint
 from tether.net.direct_listener import DirectListener, bind_direct
 from tether.net.interfaces import is_loopback, reachable_addresses
 from tether.net.streams import StreamLost
-from tether.protocol.attachment import Attach
-from tether.protocol.carrier_frames import MAX_OPENING, encode_opening
+from tether.protocol.tunnel.carrier_frames import MAX_OPENING, encode_opening
+from tether.protocol.tunnel.join import Attach
 
 pytestmark = pytest.mark.anyio
 OPENING = encode_opening(KEY.attach(Party.CLIENT, "c1", 2, 0))

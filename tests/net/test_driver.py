@@ -20,9 +20,8 @@ from tether.net.driver import HIGH_WATER, OVERFLOW
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact
-from tether.protocol.frames import control_frame, parse_frame
-from tether.protocol.link import State
-from tether.protocol.messages import (
+from tether.protocol.link.link import State
+from tether.protocol.messages.control import (
     Goodbye,
     HalfClose,
     Message,
@@ -31,6 +30,7 @@ from tether.protocol.messages import (
     WorkspaceStop,
     encode,
 )
+from tether.protocol.tunnel.frames import control_frame, parse_frame
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 HOUR = 3600.0

@@ -33,9 +33,9 @@ from tether.net.tcp_info import SILENT_AFTER_MS, is_stalled
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import ClientStream, dial
 from tether.net.ws_server import ServerStream
-from tether.protocol.messages import MAX_TUNNEL_FRAME
-from tether.protocol.relay_pairing import CarrierId, PairingTable
-from tether.protocol.relaying import (
+from tether.protocol.derp.pairing import CarrierId, PairingTable
+from tether.protocol.messages.control import MAX_TUNNEL_FRAME
+from tether.protocol.messages.relaying import (
     PeerGone,
     RelayGoodbye,
     Restarting,

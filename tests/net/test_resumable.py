@@ -18,14 +18,17 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Va
 from tether.net.clock import SystemClock
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
-from tether.protocol.attachment import Refusal
-from tether.protocol.carrier_frames import OVER, Retired, encode_carrier_frame, encode_opening
-from tether.protocol.carrier_state import MAX_SPOILT, SPOILT, SPOILT_CODE
-from tether.protocol.detached import not_resumed
-from tether.protocol.instant import Instant
-from tether.protocol.numbered import WINDOW
-from tether.protocol.relaying import PeerGone, RelayGoodbye, encode_word
-from tether.protocol.tunnel_events import (
+from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.timestamp import Instant
+from tether.protocol.tunnel.buffers import WINDOW
+from tether.protocol.tunnel.carrier import MAX_SPOILT, SPOILT, SPOILT_CODE
+from tether.protocol.tunnel.carrier_frames import (
+    OVER,
+    Retired,
+    encode_carrier_frame,
+    encode_opening,
+)
+from tether.protocol.tunnel.events import (
     Answered,
     CarrierLost,
     CarrierRefused,
@@ -36,6 +39,8 @@ from tether.protocol.tunnel_events import (
     Resumed,
     Used,
 )
+from tether.protocol.tunnel.join import Refusal
+from tether.protocol.tunnel.resume_policy import not_resumed
 
 Scene = Callable[[Joined], Awaitable[None]]
 

@@ -15,7 +15,7 @@ from tether.net.sealed import (
     public_line,
     read_public_line,
 )
-from tether.protocol.message import Garbage
+from tether.protocol.messages.base import Garbage
 
 HOST_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 DEVICE_KEY = X25519PrivateKey.from_private_bytes(bytes(range(1, 33)))

@@ -19,10 +19,8 @@ from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import SILENT_AFTER_MS
 from tether.net.tunnel import DETACHED_LINGER_S, TunnelEnd, dial_relay
-from tether.protocol.detached import Waits
-from tether.protocol.frames import control_frame
-from tether.protocol.link import LINGER_S
-from tether.protocol.messages import (
+from tether.protocol.link.link import LINGER_S
+from tether.protocol.messages.control import (
     TUNNEL_CHUNK,
     Message,
     Pong,
@@ -30,7 +28,9 @@ from tether.protocol.messages import (
     TunnelHello,
     Unsupported,
 )
-from tether.protocol.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.tunnel.frames import control_frame
+from tether.protocol.tunnel.resume_policy import Waits
 
 NO_WAIT = Waits(vanished_s=0.0, policy_s=0.0)
 

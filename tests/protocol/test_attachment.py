@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tether.attribution.vocabulary import Party
-from tether.protocol.attachment import (
+from tether.protocol.messages.base import Garbage
+from tether.protocol.tunnel.join import (
     MAX_NUMBER,
     REMEMBERED,
     Attach,
@@ -18,7 +19,6 @@ from tether.protocol.attachment import (
     UsedNumbers,
     judge,
 )
-from tether.protocol.message import Garbage
 
 KEY = TunnelKey(bytes(range(32)))
 ATTACH = KEY.attach(Party.CLIENT, "c1", 7, 42)

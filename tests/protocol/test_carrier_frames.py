@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tether.attribution.vocabulary import Party
-from tether.protocol.attachment import Refusal, TunnelKey
-from tether.protocol.carrier_frames import (
+from tether.protocol.messages.base import Garbage
+from tether.protocol.tunnel.carrier_frames import (
     MAX_OPENING,
     Acked,
     CarrierFrame,
@@ -20,7 +20,7 @@ from tether.protocol.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.message import Garbage
+from tether.protocol.tunnel.join import Refusal, TunnelKey
 
 ONE, TWO = bytes(7) + b"\x01", bytes(7) + b"\x02"
 ATTACH = TunnelKey(bytes(32)).attach(Party.CLIENT, "c" * 32, 1, 0)

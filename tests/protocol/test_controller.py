@@ -9,7 +9,7 @@ from tests.support.coordination import KEY, LINK_LOST, Plane, Side, node, said
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.protocol.controller import (
+from tether.protocol.coordination.client import (
     CLOSE_S,
     OPEN_S,
     Controller,
@@ -20,8 +20,18 @@ from tether.protocol.controller import (
     StreamOpened,
     Warned,
 )
-from tether.protocol.coordination import OVERWRITTEN_CAUSE, REFUSED_CAUSE
-from tether.protocol.coordination_messages import (
+from tether.protocol.coordination.coordinator import OVERWRITTEN_CAUSE, REFUSED_CAUSE
+from tether.protocol.coordination.peers import (
+    LOST_KEPT_S,
+    READY_S,
+    KnownPeer,
+    KnownPeers,
+    PeerChanged,
+    PeerReady,
+)
+from tether.protocol.coordination.resume_token import EXPIRES_S, REFRESH_S, mint, read
+from tether.protocol.messages.control import Ping, Unsupported
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
     CoordinateError,
@@ -34,16 +44,6 @@ from tether.protocol.coordination_messages import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
-from tether.protocol.known_peers import (
-    LOST_KEPT_S,
-    READY_S,
-    KnownPeer,
-    KnownPeers,
-    PeerChanged,
-    PeerReady,
-)
-from tether.protocol.messages import Ping, Unsupported
-from tether.protocol.resume_token import EXPIRES_S, REFRESH_S, mint, read
 
 AGENT_LEAVES = said(Party.AGENT, "agent.shutdown", "signal:15")
 CLIENT_LEAVES = said(Party.CLIENT, "client.closed")

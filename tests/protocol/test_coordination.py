@@ -8,7 +8,16 @@ import pytest
 
 from tests.support.coordination import drain, node, updates
 from tether.attribution.vocabulary import Party
-from tether.protocol.coordination import (
+from tether.protocol.coordination.access import (
+    MAX_ENDPOINTS,
+    MAX_KEY,
+    MAX_REGIONS,
+    MAX_TUNNELS,
+    MAX_WORD,
+    AgentAccess,
+    ClientAccess,
+)
+from tether.protocol.coordination.coordinator import (
     BATCH,
     MAX_WAITING,
     NOT_READING,
@@ -19,16 +28,7 @@ from tether.protocol.coordination import (
     PeerStream,
     StreamOver,
 )
-from tether.protocol.coordination_access import (
-    MAX_ENDPOINTS,
-    MAX_KEY,
-    MAX_REGIONS,
-    MAX_TUNNELS,
-    MAX_WORD,
-    AgentAccess,
-    ClientAccess,
-)
-from tether.protocol.coordination_messages import (
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
     CoordinateError,

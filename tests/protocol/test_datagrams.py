@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.protocol.datagrams import (
+from tether.protocol.messages.base import Garbage
+from tether.protocol.udp import (
     MAX_DATAGRAM,
     DatagramReader,
     UdpOpen,
@@ -15,7 +16,6 @@ from tether.protocol.datagrams import (
     read_open,
     read_opened,
 )
-from tether.protocol.message import Garbage
 
 
 @given(

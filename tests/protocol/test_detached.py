@@ -8,7 +8,7 @@ from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
-from tether.protocol.detached import ROWS, WaitRow, Waits, not_resumed, row_of, wait_s
+from tether.protocol.tunnel.resume_policy import ROWS, WaitRow, Waits, not_resumed, row_of, wait_s
 
 DAY = 24 * 3600.0
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.support.messages import of_type
-from tether.protocol.forwards import (
+from tether.protocol.messages.forwards import (
     ForwardRecord,
     ForwardRollup,
     IdeSessionRecord,

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from tests.support.messages import messages
-from tether.protocol.frames import control_frame, data_frames, parse_frame
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     MAX_TUNNEL_FRAME,
     TUNNEL_CHUNK,
     Garbage,
     HalfClose,
     Message,
 )
+from tether.protocol.tunnel.frames import control_frame, data_frames, parse_frame
 
 
 @pytest.mark.parametrize(

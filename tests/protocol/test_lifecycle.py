@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from tether.protocol.lifecycle import FINAL, LifecycleState, may_follow
+from tether.protocol.messages.lifecycle import FINAL, LifecycleState, may_follow
 
 S = LifecycleState
 

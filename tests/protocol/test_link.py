@@ -10,7 +10,7 @@ from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.link import (
+from tether.protocol.link.link import (
     LINGER_S,
     CloseStream,
     Command,
@@ -22,7 +22,7 @@ from tether.protocol.link import (
     facts_of,
     records_of,
 )
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     FactRecord,
     Goodbye,
     GoodbyeAck,

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.support.clock import at
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.link import CloseStream, Command, Deliver, Ended, Link, Send, State
-from tether.protocol.messages import GoodbyeAck, HalfClose, Message, Unrecognized
+from tether.protocol.link.link import CloseStream, Command, Deliver, Ended, Link, Send, State
+from tether.protocol.messages.control import GoodbyeAck, HalfClose, Message, Unrecognized
 
 sides = st.integers(0, 1)
 

@@ -9,7 +9,8 @@ from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.carrier_frames import (
+from tether.protocol.tunnel.carrier import MAX_SPOILT, SPOILT, SPOILT_CODE
+from tether.protocol.tunnel.carrier_frames import (
     MOVED,
     OVER,
     Acked,
@@ -21,9 +22,8 @@ from tether.protocol.carrier_frames import (
     encode_opening,
     numbered_head,
 )
-from tether.protocol.carrier_state import MAX_SPOILT, SPOILT, SPOILT_CODE
-from tether.protocol.frame_tags import TAG_BYTES, FrameTags
-from tether.protocol.tunnel_events import CarrierLost, CloseCarrier, Detached, GaveUp, Resumed
+from tether.protocol.tunnel.events import CarrierLost, CloseCarrier, Detached, GaveUp, Resumed
+from tether.protocol.tunnel.mac import TAG_BYTES, FrameTags
 
 DAY = 24 * 3600.0
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from tests.support.messages import messages, of_type
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     TYPES,
     CarrierGrant,
     Ended,

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from tether.protocol.derp_messages import DerpMap, DerpNode, DerpRegion
-from tether.protocol.nearness import (
+from tether.protocol.derp.latency import (
     AGAIN_S,
     EVERY_S,
     SPREAD_S,
@@ -17,6 +16,7 @@ from tether.protocol.nearness import (
     sums,
     usable,
 )
+from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
 
 
 def a_map(*names: str, draining: tuple[str, ...] = (), url: str = "") -> DerpMap:

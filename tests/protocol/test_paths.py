@@ -10,22 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.protocol.path_commands import (
-    AskServer,
-    Carried,
-    Command,
-    DialDirect,
-    DialRelay,
-    Over,
-    Ping,
-    RelayTicket,
-    Retire,
-    Show,
-    Sight,
-    Use,
-    Waiting,
-)
-from tether.protocol.path_ways import (
+from tether.protocol.carriers.candidate import (
     ANSWER_S,
     ASK_S,
     DIAL_S,
@@ -41,7 +26,22 @@ from tether.protocol.path_ways import (
     STANDBY_S,
     START_S,
 )
-from tether.protocol.paths import Paths
+from tether.protocol.carriers.commands import (
+    AskServer,
+    Carried,
+    Command,
+    DialDirect,
+    DialRelay,
+    Over,
+    Ping,
+    RelayTicket,
+    Retire,
+    Show,
+    Sight,
+    Use,
+    Waiting,
+)
+from tether.protocol.carriers.selector import Paths
 
 DIRECT, DERP = ConnectionMethod.DIRECT, ConnectionMethod.DERP
 FRA, AMS = RelayTicket("wss://fra", "t1", "fra"), RelayTicket("wss://ams", "t2", "ams")

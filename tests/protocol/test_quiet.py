@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tether.protocol.quiet import Quiet
+from tether.protocol.link.idle import Quiet
 
 
 def test_a_stream_is_idle_since_the_last_that_went_either_way() -> None:

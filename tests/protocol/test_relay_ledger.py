@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tether.protocol.relay_ledger import MAX_REPORTED, RelayLedger
-from tether.protocol.relay_messages import CarrierEnded, RelayReport
+from tether.protocol.derp.outbox import MAX_REPORTED, RelayLedger
+from tether.protocol.messages.relay import CarrierEnded, RelayReport
 
 
 def end(number: int) -> CarrierEnded:

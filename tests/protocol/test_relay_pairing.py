@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.clock import at
 from tether.attribution.vocabulary import Party
-from tether.protocol.relay_pairing import (
+from tether.protocol.derp.pairing import (
     DECLINE_KEPT_S,
     CarrierId,
     GiveUp,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.protocol.retry import USEFUL_AFTER_S, Backoff
+from tether.protocol.backoff import USEFUL_AFTER_S, Backoff
 
 
 def after(failures: int, **of: float) -> Backoff:

@@ -13,10 +13,10 @@ from tests.support.clock import at
 from tests.support.messages import of_type
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol import attach
-from tether.protocol.attach import AttachServer, State, agent_goodbye
-from tether.protocol.messages import Garbage
-from tether.protocol.terminal import (
+from tether.protocol.messages.control import Garbage
+from tether.protocol.terminal import attach
+from tether.protocol.terminal.attach import AttachServer, State, agent_goodbye
+from tether.protocol.terminal.messages import (
     MAX_FRAME,
     MAX_INIT,
     TYPES,

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 
 from tests.support.messages import of_type
-from tether.protocol.transfers import FileAct, FileOperations
+from tether.protocol.messages.transfers import FileAct, FileOperations
 
 
 @given(of_type(FileOperations))

@@ -10,8 +10,9 @@ from tests.protocol.tunnels import KEY, TUNNEL, Pair, stream_end, untagged
 from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.attachment import Attach, Refusal, TunnelKey
-from tether.protocol.carrier_frames import (
+from tether.protocol.tunnel.buffers import ACK_BYTES, ACK_S, FRAME_COST, WINDOW
+from tether.protocol.tunnel.carrier import ATTACH_S, MAX_CARRIERS
+from tether.protocol.tunnel.carrier_frames import (
     MOVED,
     OVER,
     Acked,
@@ -25,11 +26,7 @@ from tether.protocol.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.carrier_state import ATTACH_S, MAX_CARRIERS
-from tether.protocol.detached import Waits
-from tether.protocol.numbered import ACK_BYTES, ACK_S, FRAME_COST, WINDOW
-from tether.protocol.tunnel import MAX_FRAME, Tunnel
-from tether.protocol.tunnel_events import (
+from tether.protocol.tunnel.events import (
     Answered,
     CarrierLost,
     CarrierRefused,
@@ -41,6 +38,9 @@ from tether.protocol.tunnel_events import (
     Resumed,
     Used,
 )
+from tether.protocol.tunnel.join import Attach, Refusal, TunnelKey
+from tether.protocol.tunnel.resume_policy import Waits
+from tether.protocol.tunnel.tunnel import MAX_FRAME, Tunnel
 
 DAY = 24 * 3600.0
 

@@ -9,8 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.protocol.tunnels import KEY, TUNNEL, End, Pair, Wire
 from tests.support.clock import at
 from tether.attribution.vocabulary import Party, StreamEnd
-from tether.protocol.attachment import Refusal, TunnelKey
-from tether.protocol.carrier_frames import (
+from tether.protocol.messages.base import Garbage
+from tether.protocol.messages.control import MAX_TUNNEL_FRAME
+from tether.protocol.tunnel.buffers import FRAME_COST
+from tether.protocol.tunnel.carrier import MAX_CARRIERS
+from tether.protocol.tunnel.carrier_frames import (
     Acked,
     CarrierPing,
     CarrierPong,
@@ -21,12 +24,9 @@ from tether.protocol.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.carrier_state import MAX_CARRIERS
-from tether.protocol.detached import Waits
-from tether.protocol.message import Garbage
-from tether.protocol.messages import MAX_TUNNEL_FRAME
-from tether.protocol.numbered import FRAME_COST
-from tether.protocol.tunnel_events import GaveUp, PeerLeft
+from tether.protocol.tunnel.events import GaveUp, PeerLeft
+from tether.protocol.tunnel.join import Refusal, TunnelKey
+from tether.protocol.tunnel.resume_policy import Waits
 
 sides = st.integers(0, 1)
 WINDOW = 2000

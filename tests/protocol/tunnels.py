@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.attachment import TunnelKey
-from tether.protocol.carrier_frames import CarrierFrame, parse_carrier_frame, split_head
-from tether.protocol.detached import Waits
-from tether.protocol.frame_tags import TAG_BYTES
-from tether.protocol.numbered import WINDOW
-from tether.protocol.tunnel import Tunnel
-from tether.protocol.tunnel_events import CloseCarrier, Command, Deliver
+from tether.protocol.tunnel.buffers import WINDOW
+from tether.protocol.tunnel.carrier_frames import CarrierFrame, parse_carrier_frame, split_head
+from tether.protocol.tunnel.events import CloseCarrier, Command, Deliver
+from tether.protocol.tunnel.join import TunnelKey
+from tether.protocol.tunnel.mac import TAG_BYTES
+from tether.protocol.tunnel.resume_policy import Waits
+from tether.protocol.tunnel.tunnel import Tunnel
 
 KEY = TunnelKey(bytes(range(32)))
 TUNNEL = "c" * 32

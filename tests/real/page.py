@@ -21,8 +21,7 @@ from tether.net.resumable import Carrier, ResumableStream
 from tether.net.sealed import ClientChannel, public_line
 from tether.net.tunnel import TunnelEnd
 from tether.net.ws_client import ClientStream, _Connection
-from tether.protocol.attachment import TunnelKey
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,
     Hello,
@@ -32,9 +31,10 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
-from tether.protocol.relaying import Paired, decode_word
-from tether.protocol.terminal import FrameReader, Init, TerminalMessage, frame
-from tether.protocol.tunnel_events import CarrierUp, PathEvent
+from tether.protocol.messages.relaying import Paired, decode_word
+from tether.protocol.terminal.messages import FrameReader, Init, TerminalMessage, frame
+from tether.protocol.tunnel.events import CarrierUp, PathEvent
+from tether.protocol.tunnel.join import TunnelKey
 
 T = TypeVar("T")
 

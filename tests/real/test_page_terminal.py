@@ -10,7 +10,7 @@ from tests.real.page import page
 from tests.real.stack import Stack
 from tether.attribution.evidence import GoodbyeSaid
 from tether.attribution.vocabulary import Party
-from tether.protocol.terminal import Attached, AttachEnded, Detach, Init
+from tether.protocol.terminal.messages import Attached, AttachEnded, Detach, Init
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 

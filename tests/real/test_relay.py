@@ -22,8 +22,8 @@ from tests.real.stack import TETHER, Program, free_port, wait_for
 from tests.server.live import ADMIN, PATIENT, JoinedTunnel, Live, Peer, join, running
 from tests.server.test_carriers import ask, meet, same_agent
 from tether.net.streams import MessageStream, StreamLost
-from tether.protocol.messages import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
-from tether.protocol.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
+from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
+from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 

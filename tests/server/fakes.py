@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support.clock import HandClock
 from tests.support.database import put_empty
-from tether.protocol.nearness import Nearness
+from tether.protocol.derp.latency import Nearness
 from tether.server.accounts import Accounts
 from tether.server.derp_maps import DerpMaps
 from tether.server.errors import Ambiguous, NotFound

@@ -24,9 +24,8 @@ from tether.net.streams import MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import ClientStream, dial
-from tether.protocol.instant import Instant
-from tether.protocol.link import Link
-from tether.protocol.messages import (
+from tether.protocol.link.link import Link
+from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,
     DerpMap,
@@ -47,6 +46,7 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
+from tether.protocol.timestamp import Instant
 from tether.run.server import DATABASE_FILE, Server
 from tether.server.identity import Identity
 from tether.server.ports import ConnectionFilter

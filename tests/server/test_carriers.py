@@ -15,8 +15,8 @@ from tether.net.clock import SystemClock
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
-from tether.protocol.link import records_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.control import (
     CarrierDenied,
     CarrierGrant,
     CarrierOffer,

@@ -19,8 +19,9 @@ from tether.cli.control_words import AgentHere, ControlWord
 from tether.net.clock import SystemClock
 from tether.net.streams import MessageStream
 from tether.net.ws_client import dial
-from tether.protocol.coordination import REFUSED_CAUSE
-from tether.protocol.coordination_messages import (
+from tether.protocol.coordination.coordinator import REFUSED_CAUSE
+from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, TunnelOffer
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateOpen,
     CoordinateOpened,
@@ -28,7 +29,6 @@ from tether.protocol.coordination_messages import (
     PeerUpdates,
     PeerWord,
 )
-from tether.protocol.messages import MAX_CONTROL_MESSAGE, TunnelOffer
 
 pytestmark = pytest.mark.anyio
 

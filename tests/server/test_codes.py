@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import tether
-from tether.protocol import messages, terminal
+from tether.protocol.messages import control as messages
+from tether.protocol.terminal import messages as terminal
 
 SRC = Path(tether.__file__).parent
 

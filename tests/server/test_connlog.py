@@ -26,8 +26,9 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.net.relay_carrier import CarrierEnding
-from tether.protocol.link import records_of
-from tether.protocol.messages import (
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.control import (
     Ended,
     FactRecord,
     Garbage,
@@ -37,8 +38,7 @@ from tether.protocol.messages import (
     SessionRecord,
     UnknownItem,
 )
-from tether.protocol.path_records import PathRecord
-from tether.protocol.relay_pairing import CarrierId
+from tether.protocol.messages.path_records import PathRecord
 from tether.server import rows
 from tether.server.connlog import PENDING_LIFE_S, ConnectionLog
 from tether.server.errors import Ambiguous, NotFound

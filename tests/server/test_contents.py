@@ -28,10 +28,15 @@ from tests.support.clock import EPOCH
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
-from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeChannel, IdeSessionRecord
-from tether.protocol.link import records_of
-from tether.protocol.relay_pairing import CarrierId
-from tether.protocol.transfers import FileOperation, FileOperations
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.forwards import (
+    ForwardRecord,
+    ForwardRollup,
+    IdeChannel,
+    IdeSessionRecord,
+)
+from tether.protocol.messages.transfers import FileOperation, FileOperations
 from tether.server import contents, ide_rows
 from tether.server.connlog import ConnectionLog
 from tether.server.errors import NotFound

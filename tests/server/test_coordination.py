@@ -12,10 +12,10 @@ import pytest
 
 from tests.server.live import ADMIN, Live, Peer, running
 from tests.support.coordination import node
-from tether.protocol.coordination import REFUSED_CAUSE
-from tether.protocol.coordination_access import MAX_ENDPOINTS
-from tether.protocol.coordination_messages import Departure, Node, PeerUpdate, PeerWord
-from tether.protocol.messages import (
+from tether.protocol.coordination.access import MAX_ENDPOINTS
+from tether.protocol.coordination.coordinator import REFUSED_CAUSE
+from tether.protocol.derp.latency import Nearness
+from tether.protocol.messages.control import (
     Coordinate,
     CoordinateClosed,
     CoordinateError,
@@ -27,7 +27,7 @@ from tether.protocol.messages import (
     ResumeTokenRequest,
     TunnelGrant,
 )
-from tether.protocol.nearness import Nearness
+from tether.protocol.messages.coordination import Departure, Node, PeerUpdate, PeerWord
 from tether.server.coordination import BURST
 
 pytestmark = pytest.mark.anyio

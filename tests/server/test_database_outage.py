@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from tests.server.live import Live, Peer, ended, running
 from tether.attribution.vocabulary import Party
 from tether.net.streams import DialFailed
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     CoordinateClosed,
     CoordinateOpen,
     CoordinateOpened,

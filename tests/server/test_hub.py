@@ -35,9 +35,8 @@ from tether.net.streams import DialFailed, StreamLost
 from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import ClientStream, dial
-from tether.protocol.lifecycle import LifecycleRecord
-from tether.protocol.link import State, records_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import State, records_of
+from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,
     EndConnections,
@@ -58,7 +57,8 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
-from tether.protocol.relaying import RelayGoodbye, decode_word
+from tether.protocol.messages.lifecycle import LifecycleRecord
+from tether.protocol.messages.relaying import RelayGoodbye, decode_word
 from tether.server.handshake import MAX_PENDING
 from tether.server.settings import Graces, LinkTimes
 from tether.server.tickets import TICKET_LIFE_S

@@ -14,8 +14,8 @@ from tests.support.clock import EPOCH
 from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import ConnectType, Element, Party, StreamEnd, Vantage
-from tether.protocol.messages import PROTOCOL, Hello
-from tether.protocol.path_records import PathRecord, PathWord
+from tether.protocol.messages.control import PROTOCOL, Hello
+from tether.protocol.messages.path_records import PathRecord, PathWord
 from tether.server.incidents import element_of, key_of
 from tether.server.ports import ConnectionFilter
 from tether.server.schema import incidents

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.live import PATIENT, Live, Peer, join, running
-from tether.protocol.messages import ClientLost
+from tether.protocol.messages.control import ClientLost
 from tether.server import client_runs
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.server.live import PATIENT
 from tether.net.tasks import Tasks
-from tether.protocol.derp_messages import DerpMap, DerpNode, DerpRegion
+from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
 from tether.server import derp_file
 from tether.server.derp_file import DerpMapFile
 from tether.server.regions import BadDerpMap, Regions, Way, check_region, check_url, read_map

@@ -22,8 +22,8 @@ from tests.server.test_connlog import (  # noqa: F401
 from tests.support.clock import EPOCH
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.path_records import PathRecord
-from tether.protocol.relay_pairing import CarrierId
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.path_records import PathRecord
 from tether.server.api_report import Breakdown
 from tether.server.ports import ConnectionFilter
 from tether.server.report import BREAKDOWNS

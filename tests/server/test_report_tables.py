@@ -28,7 +28,7 @@ from tests.server.test_connlog import (
 )
 from tests.support.clock import EPOCH, HandClock
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.protocol.messages import SessionRecord
+from tether.protocol.messages.control import SessionRecord
 from tether.server.connlog import BELONGINGS, ConnectionLog
 from tether.server.identity import Identity
 from tether.server.ingest import Reporter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tether.protocol.instant import Instant
+from tether.protocol.timestamp import Instant
 
 EPOCH = 1_800_000_000.0
 """Wall clock at the start of every test."""

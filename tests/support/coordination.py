@@ -12,10 +12,13 @@ from tests.support.clock import at
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.controller import Command, Controller, Send
-from tether.protocol.coordination import Coordinator, PeerStream
-from tether.protocol.coordination_access import Access, AgentAccess, ClientAccess
-from tether.protocol.coordination_messages import (
+from tether.protocol.coordination.access import Access, AgentAccess, ClientAccess
+from tether.protocol.coordination.client import Command, Controller, Send
+from tether.protocol.coordination.coordinator import Coordinator, PeerStream
+from tether.protocol.coordination.resume_token import EXPIRES_S, REFRESH_S, mint, read
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.control import Unsupported
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateOpen,
     CoordinateOpened,
@@ -25,9 +28,6 @@ from tether.protocol.coordination_messages import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
-from tether.protocol.message import Message
-from tether.protocol.messages import Unsupported
-from tether.protocol.resume_token import EXPIRES_S, REFRESH_S, mint, read
 
 KEY = b"k" * 32
 T = TypeVar("T")

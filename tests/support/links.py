@@ -13,8 +13,8 @@ from tether.attribution.vocabulary import Party
 from tether.net.driver import LinkDriver
 from tether.net.streams import MessageStream
 from tether.net.tasks import Tasks
-from tether.protocol.link import Link
-from tether.protocol.messages import Message, decode, encode
+from tether.protocol.link.link import Link
+from tether.protocol.messages.control import Message, decode, encode
 
 PING_EVERY, PATIENCE, LINGER = 15.0, 45.0, 3.0
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tether.agent.process import ExitStatus
-from tether.protocol.terminal import (
+from tether.protocol.terminal.messages import (
     AttachEnded,
     Detach,
     FrameReader,

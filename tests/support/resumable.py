@@ -12,9 +12,9 @@ from tether.net.clock import Clock
 from tether.net.direct import DirectStream
 from tether.net.resumable import Carrier, ResumableStream
 from tether.net.streams import MessageStream
-from tether.protocol.attachment import TunnelKey
-from tether.protocol.detached import Waits
-from tether.protocol.tunnel_events import CarrierUp, Detached, PathEvent
+from tether.protocol.tunnel.events import CarrierUp, Detached, PathEvent
+from tether.protocol.tunnel.join import TunnelKey
+from tether.protocol.tunnel.resume_policy import Waits
 
 KEY_TEXT = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 KEY = TunnelKey.read(KEY_TEXT)

@@ -16,8 +16,8 @@ from tether.cli.seen import Seen, ended
 from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
-from tether.protocol.link import Link
-from tether.protocol.messages import (
+from tether.protocol.link.link import Link
+from tether.protocol.messages.control import (
     PROTOCOL,
     CarrierGrant,
     CarrierRequest,

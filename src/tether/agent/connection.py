@@ -40,7 +40,7 @@ from tether.net.exhaustion import exhausted
 from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     Goodbye,
     LoginResult,
     Message,

@@ -28,9 +28,8 @@ from tether.net.greeting import TurnedAway, greet
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.surroundings import Surroundings
 from tether.net.tasks import Tasks
-from tether.protocol.instant import Instant
-from tether.protocol.link import Link, records_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import Link, records_of
+from tether.protocol.messages.control import (
     CarrierOffer,
     ClientLost,
     EndConnections,
@@ -48,6 +47,7 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
+from tether.protocol.timestamp import Instant
 
 LINGER_S = 1.5
 """How long our goodbye waits for its acknowledgement: a part of the shutdown's eight seconds."""

@@ -20,11 +20,11 @@ from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.coordination import Coordination, Event
 from tether.net.driver import LinkDriver
-from tether.protocol.controller import OpenFailed, StreamEnded, StreamOpened, Warned
-from tether.protocol.coordination_messages import Node
-from tether.protocol.derp_messages import DerpMap
-from tether.protocol.known_peers import PeerChanged, PeerReady
-from tether.protocol.message import Message
+from tether.protocol.coordination.client import OpenFailed, StreamEnded, StreamOpened, Warned
+from tether.protocol.coordination.peers import PeerChanged, PeerReady
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.coordination import Node
+from tether.protocol.messages.derp import DerpMap
 
 _log = get_logger("coordination")
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tether.protocol.forwards import (
+from tether.protocol.messages.forwards import (
     ForwardEnd,
     ForwardItem,
     ForwardKind,
     ForwardRecord,
     ForwardRollup,
 )
-from tether.protocol.instant import Instant
+from tether.protocol.timestamp import Instant
 
 PER_DESTINATION = 20
 """How many connections to one destination are recorded one by one."""

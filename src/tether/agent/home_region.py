@@ -1,6 +1,6 @@
 """The agent's home region: measures the DERP regions, and says when it has another one.
 
-Law: performs what `protocol.nearness` decides; at most one measurement runs at a time. Nothing waits
+Law: performs what `protocol.derp.latency` decides; at most one measurement runs at a time. Nothing waits
 for it: an agent whose regions cannot be reached has no home, and works.
 """
 
@@ -14,8 +14,8 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.regions import measure
 from tether.net.tasks import Tasks
-from tether.protocol.derp_messages import DerpMap
-from tether.protocol.nearness import HomeFinder, Nearness, Nodes
+from tether.protocol.derp.latency import HomeFinder, Nearness, Nodes
+from tether.protocol.messages.derp import DerpMap
 
 _log = get_logger("coordination")
 

@@ -28,9 +28,9 @@ from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionType, Party, Vantage
-from tether.protocol.forwards import ForwardEnd, IdeChannel, IdeSessionRecord
-from tether.protocol.instant import Instant
-from tether.protocol.link import records_of
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.forwards import ForwardEnd, IdeChannel, IdeSessionRecord
+from tether.protocol.timestamp import Instant
 
 SETTLE_S = 2.0
 GRACE_S = 10.0

@@ -34,8 +34,8 @@ from tether.attribution.vocabulary import ConnectType
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
-from tether.protocol.forwards import ForwardEnd, IdeSessionRecord, destination_of
-from tether.protocol.instant import Instant
+from tether.protocol.messages.forwards import ForwardEnd, IdeSessionRecord, destination_of
+from tether.protocol.timestamp import Instant
 
 
 @dataclass(slots=True)

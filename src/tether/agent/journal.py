@@ -33,7 +33,7 @@ from tether.agent.post_mortem import PreviousRun, RunMarker
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
-from tether.protocol.messages import ReportItem
+from tether.protocol.messages.control import ReportItem
 
 T = TypeVar("T")
 

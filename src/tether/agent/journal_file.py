@@ -20,8 +20,8 @@ from pathlib import Path
 import msgspec
 
 from tether.agent.post_mortem import PreviousRun, RunMarker
-from tether.protocol.lifecycle import LifecycleRecord
-from tether.protocol.messages import Ended, Opened, ReportItem, decode_item
+from tether.protocol.messages.control import Ended, Opened, ReportItem, decode_item
+from tether.protocol.messages.lifecycle import LifecycleRecord
 
 FORMAT = 1
 KEPT_RUNS = 20

@@ -12,9 +12,9 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.net.clock import Clock
 from tether.net.resumable import ResumableStream
-from tether.protocol.messages import ReportItem
-from tether.protocol.path_records import PathRecord, PathWord
-from tether.protocol.tunnel_events import CarrierLost, Detached, PathEvent, Resumed, Used
+from tether.protocol.messages.control import ReportItem
+from tether.protocol.messages.path_records import PathRecord, PathWord
+from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resumed, Used
 
 MAX_ITEMS = 500
 """Path events of one tunnel that are reported."""

@@ -16,9 +16,15 @@ from tether.net.clock import Clock
 from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.link import State
-from tether.protocol.messages import TUNNEL_CHUNK, Message, ProbeResult, ProbeStart, ProbeStop
-from tether.protocol.probe_messages import MAX_PROBE_S, ProbeMode
+from tether.protocol.link.link import State
+from tether.protocol.messages.control import (
+    TUNNEL_CHUNK,
+    Message,
+    ProbeResult,
+    ProbeStart,
+    ProbeStop,
+)
+from tether.protocol.messages.probe import MAX_PROBE_S, ProbeMode
 from tether.version import VERSION
 
 

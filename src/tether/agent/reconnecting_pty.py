@@ -25,8 +25,8 @@ from tether.attribution.evidence import Evidence
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
-from tether.protocol.attach import agent_goodbye
-from tether.protocol.terminal import Info, Snapshot, TerminalMessage
+from tether.protocol.terminal.attach import agent_goodbye
+from tether.protocol.terminal.messages import Info, Snapshot, TerminalMessage
 
 READ_BATCH = 64 << 10
 """Bytes that are read from the terminal in one turn of the loop."""

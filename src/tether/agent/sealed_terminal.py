@@ -21,7 +21,7 @@ from tether.net.resumable import ResumableStream
 from tether.net.sealed import AgentChannel
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.messages import Message, TunnelOffer
+from tether.protocol.messages.control import Message, TunnelOffer
 from tether.version import VERSION
 
 

@@ -21,7 +21,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.resumable import ResumableStream
 from tether.net.sealed import AgentChannel, read_public_line
-from tether.protocol.messages import ReportItem, SessionRecord, TunnelOffer
+from tether.protocol.messages.control import ReportItem, SessionRecord, TunnelOffer
 
 _log = get_logger("terminal")
 

@@ -17,8 +17,8 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import Logger, disconnected
 from tether.net.resumable import ResumableStream
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.instant import Instant
-from tether.protocol.messages import TunnelOffer
+from tether.protocol.messages.control import TunnelOffer
+from tether.protocol.timestamp import Instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

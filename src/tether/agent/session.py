@@ -44,9 +44,9 @@ from tether.agent.terminal_channel import TerminalChannel
 from tether.agent.transfer_policy import Refusal
 from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
 from tether.attribution.vocabulary import ConnectionType
-from tether.protocol import datagrams
-from tether.protocol.terminal import SUBSYSTEM
-from tether.protocol.transfers import FileOperations
+from tether.protocol import udp as datagrams
+from tether.protocol.messages.transfers import FileOperations
+from tether.protocol.terminal.messages import SUBSYSTEM
 
 HANGUP_WAIT_S = 0.3
 """How long after a shell's end its terminal may take to say so. It says nothing while a process that

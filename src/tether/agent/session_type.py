@@ -16,8 +16,9 @@ from enum import Enum, auto
 
 from tether.agent.exec_command import MAX_COMMAND, basename, is_shell, program
 from tether.attribution.vocabulary import ConnectionType
-from tether.protocol import datagrams, terminal
+from tether.protocol import udp as datagrams
 from tether.protocol.apps import FAMILIES
+from tether.protocol.terminal import messages as terminal
 
 VARIABLES = ("TETHER_SSH_SESSION_TYPE", "CODER_SSH_SESSION_TYPE")
 """Our own name first: it decides where both are set. The other is what existing plugins send."""

@@ -36,7 +36,7 @@ from tether.agent.environment import ClientVariables
 from tether.agent.forwards import Forwards
 from tether.agent.hostkey import HostKey
 from tether.agent.tracked_forward import carry_back
-from tether.protocol.forwards import ForwardKind
+from tether.protocol.messages.forwards import ForwardKind
 from tether.version import VERSION
 
 # ChaCha20 is left out on purpose: OpenSSH clients would prefer it, at half the speed (measured).

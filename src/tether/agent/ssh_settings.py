@@ -23,7 +23,7 @@ from tether.agent.session_counts import SessionCounts
 from tether.agent.transfer_policy import TransferPolicy
 from tether.net.clock import Clock
 from tether.net.surroundings import NoSurroundings, Surroundings
-from tether.protocol.messages import ReportItem
+from tether.protocol.messages.control import ReportItem
 
 if TYPE_CHECKING:
     from tether.agent.terminal_service import TerminalService

@@ -36,9 +36,9 @@ from tether.net.clock import Clock
 from tether.net.resumable import ResumableStream
 from tether.net.surroundings import NoSurroundings, Surroundings
 from tether.net.tasks import Tasks
-from tether.protocol.forwards import ForwardRecord, ForwardRollup
-from tether.protocol.instant import Instant
-from tether.protocol.messages import ReportItem, TunnelOffer
+from tether.protocol.messages.control import ReportItem, TunnelOffer
+from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup
+from tether.protocol.timestamp import Instant
 
 _A2C = ConnectType.AGENT_TO_CLIENT
 

@@ -31,8 +31,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
-from tether.protocol.lifecycle import LifecycleState
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     PROTOCOL,
     CarrierOffer,
     ClientLost,
@@ -43,6 +42,7 @@ from tether.protocol.messages import (
     WorkspaceStart,
     WorkspaceStop,
 )
+from tether.protocol.messages.lifecycle import LifecycleState
 from tether.version import VERSION
 
 ALIVE_EVERY_S = 5.0

@@ -1,4 +1,4 @@
-"""One attach over one carrier: joins the machine of `protocol.attach` to a terminal.
+"""One attach over one carrier: joins the machine of `protocol.terminal.attach` to a terminal.
 
 Law: the carrier's callbacks come in, frames go out; nothing waits. Every attach that was begun ends
 exactly once, in `on_end`, with its cell. The carrier may be an SSH channel or a WebSocket.
@@ -20,7 +20,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
-from tether.protocol.attach import (
+from tether.protocol.terminal.attach import (
     Answer,
     AttachServer,
     Close,
@@ -32,8 +32,7 @@ from tether.protocol.attach import (
     Type,
     agent_goodbye,
 )
-from tether.protocol.instant import Instant
-from tether.protocol.terminal import (
+from tether.protocol.terminal.messages import (
     Attached,
     Done,
     Init,
@@ -45,6 +44,7 @@ from tether.protocol.terminal import (
     TerminalMessage,
     frame,
 )
+from tether.protocol.timestamp import Instant
 
 _EXHAUSTED = ("too_many_terminals", "too_many_viewers", "not_started")
 

@@ -25,8 +25,8 @@ from tether.agent.screens import Screens
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.net.clock import Clock
-from tether.protocol.attach import agent_goodbye
-from tether.protocol.terminal import Info, Init
+from tether.protocol.terminal.attach import agent_goodbye
+from tether.protocol.terminal.messages import Info, Init
 
 MAX_HISTORY = 10_000
 MAX_NAME = 100

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import Party
-from tether.protocol.attachment import (
+from tether.protocol.timestamp import Instant
+from tether.protocol.tunnel.join import (
     TUNNEL_OVER,
     TUNNEL_UNKNOWN,
     Attach,
@@ -19,7 +20,6 @@ from tether.protocol.attachment import (
     UsedNumbers,
     judge,
 )
-from tether.protocol.instant import Instant
 
 KEPT = 1024
 KEPT_S = 24 * 3600.0

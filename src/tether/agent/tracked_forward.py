@@ -20,7 +20,7 @@ from asyncssh.forward import SSHForwarder, SSHLocalPathForwarder, SSHLocalPortFo
 from asyncssh.listener import SSHForwardListener, create_tcp_local_listener
 
 from tether.agent.forwards import Forwards
-from tether.protocol.forwards import (
+from tether.protocol.messages.forwards import (
     ForwardEnd,
     ForwardKind,
     destination_of,

@@ -15,8 +15,8 @@ from tether.attribution.causes import POLICY_REFUSALS, cause_of
 from tether.attribution.evidence import PolicyRefused
 from tether.attribution.predicates import BLOCKED_EXIT_CODE
 from tether.attribution.vocabulary import Policy, Vantage
-from tether.protocol import datagrams
-from tether.protocol.forwards import ForwardKind
+from tether.protocol import udp as datagrams
+from tether.protocol.messages.forwards import ForwardKind
 
 TRANSFER_PROGRAMS = frozenset({"nc", "rsync", "scp", "sftp"})
 _SFTP_SERVERS = frozenset({"sftp-server", "internal-sftp"})

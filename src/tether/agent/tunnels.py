@@ -26,12 +26,8 @@ from tether.net.direct import DirectStream
 from tether.net.resumable import Carrier, ResumableStream
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
-from tether.protocol.attachment import Attach, TunnelKey
-from tether.protocol.carrier_frames import encode_opening
-from tether.protocol.derp_messages import EMBEDDED_REGION
-from tether.protocol.detached import VANISHED_S, Waits
-from tether.protocol.link import records_of
-from tether.protocol.messages import (
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.control import (
     CarrierOffer,
     Ended,
     Garbage,
@@ -39,7 +35,11 @@ from tether.protocol.messages import (
     Opened,
     TunnelOffer,
 )
-from tether.protocol.tunnel_events import CarrierUp, PathEvent
+from tether.protocol.messages.derp import EMBEDDED_REGION
+from tether.protocol.tunnel.carrier_frames import encode_opening
+from tether.protocol.tunnel.events import CarrierUp, PathEvent
+from tether.protocol.tunnel.join import Attach, TunnelKey
+from tether.protocol.tunnel.resume_policy import VANISHED_S, Waits
 
 MAX_TUNNELS = 256
 

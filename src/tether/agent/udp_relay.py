@@ -16,7 +16,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from tether.protocol.datagrams import (
+from tether.protocol.messages.base import Garbage
+from tether.protocol.udp import (
     IDLE_S,
     MAX_DATAGRAM,
     MAX_FLOWS,
@@ -28,7 +29,6 @@ from tether.protocol.datagrams import (
     line,
     read_open,
 )
-from tether.protocol.message import Garbage
 
 _READ = 256 << 10
 _BURST = 64

@@ -71,7 +71,7 @@ def attach(
     if chosen > 1 or (chosen and (command or terminal_id or title)):
         raise click.UsageError("--list, --kill and --rename go alone.")
     from tether.cli import attach_run as run
-    from tether.protocol.terminal import Init
+    from tether.protocol.terminal.messages import Init
 
     try:
         host = workspace_name(name)

@@ -19,8 +19,8 @@ from typing import IO, Any
 from tether.cli.host_keys import SUFFIX
 from tether.cli.ssh import RESULT_FILE, read_result, stock_ssh
 from tether.cli.view import COLUMNS, split
-from tether.protocol.messages import Garbage
-from tether.protocol.terminal import (
+from tether.protocol.messages.control import Garbage
+from tether.protocol.terminal.messages import (
     SUBSYSTEM,
     AttachEnded,
     FrameReader,

@@ -19,7 +19,7 @@ from tether.cli.attach_line import CROWDED, Line
 from tether.cli.local_terminal import Gone, LocalTerminal
 from tether.cli.view import CLEAR
 from tether.net.clock import Clock
-from tether.protocol.terminal import (
+from tether.protocol.terminal.messages import (
     Attached,
     AttachEnded,
     Detach,

@@ -21,7 +21,7 @@ from tether.cli.failure import EXIT_CONNECTION_FAILED, EXIT_ERROR, Failure
 from tether.cli.local_terminal import LocalTerminal
 from tether.cli.output import add_row, clean, print_json, print_table, span, table
 from tether.net.clock import SystemClock
-from tether.protocol.terminal import (
+from tether.protocol.terminal.messages import (
     Done,
     Info,
     Init,

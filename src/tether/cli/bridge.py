@@ -26,9 +26,9 @@ from tether.net.signals import Received
 from tether.net.surroundings import Surroundings
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.link import State
-from tether.protocol.messages import LoginResult, Message, SessionResult
-from tether.protocol.path_commands import TIMED_OUT, Over
+from tether.protocol.carriers.commands import TIMED_OUT, Over
+from tether.protocol.link.link import State
+from tether.protocol.messages.control import LoginResult, Message, SessionResult
 from tether.version import VERSION
 
 DRAIN_S = 1.0

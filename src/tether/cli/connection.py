@@ -30,12 +30,12 @@ from tether.net.streams import MessageStream
 from tether.net.surroundings import Surroundings
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
-from tether.protocol.attachment import TunnelKey
-from tether.protocol.detached import Waits
-from tether.protocol.link import records_of
-from tether.protocol.message import Garbage
-from tether.protocol.messages import MAX_CONTROL_MESSAGE, Ended, TunnelGrant
-from tether.protocol.path_commands import Over, Status
+from tether.protocol.carriers.commands import Over, Status
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.base import Garbage
+from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, Ended, TunnelGrant
+from tether.protocol.tunnel.join import TunnelKey
+from tether.protocol.tunnel.resume_policy import Waits
 
 if TYPE_CHECKING:
     from tether.cli.control_lines import ControlLines

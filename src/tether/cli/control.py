@@ -25,8 +25,9 @@ from tether.net.driver import LinkDriver
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.surroundings import LateSurroundings
 from tether.net.tasks import Tasks
-from tether.protocol.link import Link
-from tether.protocol.messages import (
+from tether.protocol.derp.latency import NOT_KNOWN, Nearness
+from tether.protocol.link.link import Link
+from tether.protocol.messages.control import (
     PROTOCOL,
     CarrierDenied,
     CarrierGrant,
@@ -47,7 +48,6 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
-from tether.protocol.nearness import NOT_KNOWN, Nearness
 from tether.version import VERSION
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from tether.attribution.vocabulary import ConnectType
 from tether.log import disconnected, get_logger
 from tether.net.coordination import Event
 from tether.net.streams import DialFailed
-from tether.protocol.controller import OpenFailed, StreamEnded, StreamOpened, Warned
-from tether.protocol.known_peers import PeerChanged, PeerReady
+from tether.protocol.coordination.client import OpenFailed, StreamEnded, StreamOpened, Warned
+from tether.protocol.coordination.peers import PeerChanged, PeerReady
 
 _CONNECT_TYPE = ConnectType.CLIENT_TO_SERVER
 

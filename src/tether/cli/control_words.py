@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from tether.protocol.messages import CarrierDenied, CarrierGrant, DerpMap
+from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap
 
 
 class Unasked(msgspec.Struct, frozen=True):

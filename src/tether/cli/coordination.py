@@ -16,10 +16,10 @@ from tether.cli.control_words import AgentHere, AgentLost
 from tether.net.clock import Clock
 from tether.net.coordination import Coordination, Event
 from tether.net.driver import LinkDriver
-from tether.protocol.controller import StreamEnded, StreamOpened
-from tether.protocol.coordination_messages import Node
-from tether.protocol.known_peers import PeerChanged
-from tether.protocol.message import Message
+from tether.protocol.coordination.client import StreamEnded, StreamOpened
+from tether.protocol.coordination.peers import PeerChanged
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.coordination import Node
 
 if TYPE_CHECKING:
     from tether.cli.control_lines import ControlLines

@@ -16,7 +16,7 @@ import click
 from tether.cli.forwarding import Happened, Traffic
 from tether.cli.output import clean, size
 from tether.cli.view import over
-from tether.protocol.path_commands import Carried, Status, Waiting
+from tether.protocol.carriers.commands import Carried, Status, Waiting
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -20,7 +20,8 @@ import asyncssh
 from tether.cli.failure import Failure
 from tether.cli.forward_specs import Forward
 from tether.net.tasks import Tasks
-from tether.protocol.datagrams import (
+from tether.protocol.messages.base import Garbage
+from tether.protocol.udp import (
     IDLE_S,
     MAX_DATAGRAM,
     MAX_FLOWS,
@@ -31,7 +32,6 @@ from tether.protocol.datagrams import (
     line,
     read_opened,
 )
-from tether.protocol.message import Garbage
 
 READ_SIZE = 64 << 10
 MAX_CONNECTIONS = 512

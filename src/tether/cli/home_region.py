@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from tether.config import ClientFiles, write_atomically
-from tether.protocol.nearness import Nearness
+from tether.protocol.derp.latency import Nearness
 
 GOOD_FOR_S = 7 * 86400.0
 

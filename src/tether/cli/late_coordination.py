@@ -18,7 +18,7 @@ from tether.cli.control_words import AgentHere, AgentLost
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.tasks import Tasks
-from tether.protocol.message import Message
+from tether.protocol.messages.base import Message
 
 if TYPE_CHECKING:
     from tether.cli.control_lines import ControlLines

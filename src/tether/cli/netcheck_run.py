@@ -19,9 +19,9 @@ from tether.net.clock import SystemClock
 from tether.net.regions import measure
 from tether.net.streams import DialFailed
 from tether.net.ws_client import dial, proxy_of
-from tether.protocol.derp_messages import DerpRegion
-from tether.protocol.messages import MAX_CONTROL_MESSAGE, DerpMap
-from tether.protocol.nearness import Nearness, choose, usable
+from tether.protocol.derp.latency import Nearness, choose, usable
+from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, DerpMap
+from tether.protocol.messages.derp import DerpRegion
 
 MAP_WAIT_S = 1.0
 """How long the server may take to send its DERP map after its welcome."""

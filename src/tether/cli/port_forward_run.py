@@ -22,7 +22,7 @@ from tether.cli.verdict import judge, say
 from tether.net.clock import SystemClock
 from tether.net.signals import Received, SignalWatcher
 from tether.net.tasks import Tasks
-from tether.protocol.path_commands import Over
+from tether.protocol.carriers.commands import Over
 
 REFRESH_S = 0.5
 

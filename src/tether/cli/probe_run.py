@@ -20,16 +20,16 @@ from tether.net.clock import Clock, SystemClock
 from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import TunnelEnd
-from tether.protocol.messages import (
+from tether.protocol.carriers.commands import TIMED_OUT, Over
+from tether.protocol.messages.control import (
     TUNNEL_CHUNK,
     Message,
     ProbeResult,
     ProbeStart,
     ProbeStop,
 )
-from tether.protocol.path_commands import TIMED_OUT, Over
-from tether.protocol.probe_messages import ProbeMode
-from tether.protocol.tunnel_events import Answered, PathEvent
+from tether.protocol.messages.probe import ProbeMode
+from tether.protocol.tunnel.events import Answered, PathEvent
 from tether.version import VERSION
 
 LEAVE_S = 3.0

@@ -17,7 +17,7 @@ from tether.cli.output import add_row, json_option, print_json, print_table, siz
 from tether.cli.ping import path
 
 if TYPE_CHECKING:
-    from tether.protocol.messages import ProbeResult
+    from tether.protocol.messages.control import ProbeResult
 
 
 @click.command()

@@ -36,8 +36,8 @@ from tether.net.resumable import ResumableStream
 from tether.net.signals import Received, SignalWatcher, block
 from tether.net.streams import DialFailed
 from tether.net.surroundings import Surroundings
-from tether.protocol.messages import Redraw, SessionResult, TunnelGrant
-from tether.protocol.path_commands import Carried, Over, Status
+from tether.protocol.carriers.commands import Carried, Over, Status
+from tether.protocol.messages.control import Redraw, SessionResult, TunnelGrant
 
 if TYPE_CHECKING:
     from tether.cli.view import View

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tether.cli.host_keys import Judgement, Pin, check
 from tether.cli.verdict import say
 from tether.config import ClientFiles, write_atomically
-from tether.protocol.messages import TunnelGrant
+from tether.protocol.messages.control import TunnelGrant
 
 
 def trust(files: ClientFiles, workspace: str, grant: TunnelGrant) -> None:

@@ -17,7 +17,7 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Initiator, Party, Vantage
 from tether.cli.failure import EXIT_CONNECTION_FAILED
-from tether.protocol.path_commands import Over
+from tether.protocol.carriers.commands import Over
 
 
 @dataclass(frozen=True, slots=True)

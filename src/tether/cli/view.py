@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.protocol.path_commands import Carried, Status, Waiting
+from tether.protocol.carriers.commands import Carried, Status, Waiting
 
 QUIET_S = 2.0
 """A gap below this is nobody's business."""

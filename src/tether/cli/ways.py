@@ -1,4 +1,4 @@
-"""Finds and keeps the carriers of one tunnel: performs what `protocol.paths` decides.
+"""Finds and keeps the carriers of one tunnel: performs what `protocol.carriers.selector` decides.
 
 Law: decides nothing. Dials are tasks with an owner, and a stream that came up too late is closed. What
 the machine asks of the server goes through `cli.control`, whose answers are handed to `word`. Whoever
@@ -23,9 +23,7 @@ from tether.net.clock import Clock
 from tether.net.resumable import Carrier, ResumableStream
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
-from tether.protocol.detached import left_as_spoilt
-from tether.protocol.messages import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
-from tether.protocol.path_commands import (
+from tether.protocol.carriers.commands import (
     AskServer,
     Command,
     DialDirect,
@@ -40,8 +38,9 @@ from tether.protocol.path_commands import (
     Use,
     Waiting,
 )
-from tether.protocol.paths import Paths
-from tether.protocol.tunnel_events import (
+from tether.protocol.carriers.selector import Paths
+from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
+from tether.protocol.tunnel.events import (
     Answered,
     CarrierLost,
     CarrierRefused,
@@ -51,6 +50,7 @@ from tether.protocol.tunnel_events import (
     PathEvent,
     RelayRestarting,
 )
+from tether.protocol.tunnel.resume_policy import left_as_spoilt
 
 UNHEARD = "the server has lost it, too"
 """Beside why nothing moves: it is the workspace that is away, and not only our way to it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tether.protocol.instant import Instant
+from tether.protocol.timestamp import Instant
 
 SHIFT_FILE_VARIABLE = "TETHER_CLOCK_SHIFT_FILE"
 """Names a file that shifts the clocks by which this process recognises sleep: see `ShiftedClocks`."""

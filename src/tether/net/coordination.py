@@ -15,7 +15,7 @@ from tether.attribution.evidence import Evidence, GoodbyeSaid
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
-from tether.protocol.controller import (
+from tether.protocol.coordination.client import (
     Command,
     Controller,
     OpenFailed,
@@ -24,15 +24,18 @@ from tether.protocol.controller import (
     StreamOpened,
     Warned,
 )
-from tether.protocol.coordination_messages import Node
-from tether.protocol.known_peers import PeerChanged, PeerReady
-from tether.protocol.message import Message
+from tether.protocol.coordination.peers import PeerChanged, PeerReady
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.coordination import Node
 
 Event: TypeAlias = StreamOpened | OpenFailed | StreamEnded | Warned | PeerChanged | PeerReady
 
 
 class Coordination:
-    """One party's coordination, on one control link after another. See `protocol.controller`."""
+    """One party's coordination, on one control link after another.
+
+    See `protocol.coordination.client`.
+    """
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from tether.net.streams import DialFailed, StreamLost, translate
 from tether.net.tcp_dial import connect_tcp
 from tether.net.tcp_info import read_tcp_info, set_keepalive
 from tether.net.ws_client import dial_failed
-from tether.protocol.carrier_frames import MAX_CARRIER_FRAME
+from tether.protocol.tunnel.carrier_frames import MAX_CARRIER_FRAME
 
 DIAL_TIMEOUT_S = 10.0
 

@@ -19,9 +19,9 @@ from typing import Any
 from tether.net.direct import DirectStream
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
-from tether.protocol.attachment import Attach
-from tether.protocol.carrier_frames import MAX_OPENING, parse_carrier_frame
-from tether.protocol.messages import Garbage
+from tether.protocol.messages.control import Garbage
+from tether.protocol.tunnel.carrier_frames import MAX_OPENING, parse_carrier_frame
+from tether.protocol.tunnel.join import Attach
 
 MAX_PENDING = 64
 """Connections that have not introduced themselves yet."""

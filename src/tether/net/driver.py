@@ -26,10 +26,10 @@ from tether.net.streams import MessageStream, StreamLost
 from tether.net.surroundings import NoSurroundings, Surroundings, local_address
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact, is_lossy
-from tether.protocol.instant import Instant
-from tether.protocol.link import CloseStream, Command, Deliver, Ended, Link, Send, State
-from tether.protocol.messages import Garbage, Message
-from tether.protocol.quiet import Quiet
+from tether.protocol.link.idle import Quiet
+from tether.protocol.link.link import CloseStream, Command, Deliver, Ended, Link, Send, State
+from tether.protocol.messages.control import Garbage, Message
+from tether.protocol.timestamp import Instant
 
 _log = logging.getLogger("tether.link")
 

@@ -14,7 +14,7 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import Basis, ConnectType
 from tether.net.streams import DialFailed, MessageStream, StreamLost
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     PROTOCOL,
     Garbage,
     Goodbye,

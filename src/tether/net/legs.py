@@ -17,7 +17,7 @@ from tether.net.direct import DirectStream
 from tether.net.streams import MessageStream, StreamLost
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import is_stalled
-from tether.protocol.carrier_frames import MAX_CARRIER_FRAME as FULL_SIZE
+from tether.protocol.tunnel.carrier_frames import MAX_CARRIER_FRAME as FULL_SIZE
 
 WATCH_EVERY_S = 5.0
 """How often the kernel is asked whether the other side of a carrier still acknowledges."""

@@ -10,7 +10,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import StreamEnd, Vantage
 from tether.net.resumable import Carrier, ResumableStream
-from tether.protocol.tunnel_events import CarrierLost, Detached, PathEvent, Resumed
+from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resumed
 
 
 def path_fact(

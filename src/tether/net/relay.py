@@ -23,9 +23,9 @@ from tether.net.surroundings import Surroundings
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import SILENT_AFTER_MS
 from tether.net.ws_server import ServerStream
+from tether.protocol.derp.pairing import CarrierId, GiveUp, Join, PairingTable, Refuse, Wait
+from tether.protocol.messages.relaying import RelayGoodbye, Restarting
 from tether.protocol.pacing import Pace
-from tether.protocol.relay_pairing import CarrierId, GiveUp, Join, PairingTable, Refuse, Wait
-from tether.protocol.relaying import RelayGoodbye, Restarting
 
 WATCH_EVERY_S = 5.0
 """How often the kernel is asked how the legs are."""

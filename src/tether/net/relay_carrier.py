@@ -26,10 +26,10 @@ from tether.net.surroundings import NoSurroundings, Surroundings
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact, is_stalled
 from tether.net.ws_server import ServerStream
-from tether.protocol.messages import MAX_TUNNEL_FRAME
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.control import MAX_TUNNEL_FRAME
+from tether.protocol.messages.relaying import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
 from tether.protocol.pacing import Pace
-from tether.protocol.relay_pairing import CarrierId
-from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
 
 FAREWELL_S = 60.0
 """How long the leg that remains may take to read what had arrived for it, and how the other one went."""

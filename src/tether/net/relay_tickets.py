@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
-from tether.protocol.relay_pairing import CarrierId
+from tether.protocol.derp.pairing import CarrierId
 
 TICKET_LIFE_S = 60.0
 MAX_TICKET_CHARS = 2048

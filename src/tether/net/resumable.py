@@ -1,9 +1,10 @@
 """A tunnel's stream: ordered messages over carriers that come and go, as a `MessageStream`.
 
-Law: performs what the machine (`protocol/tunnel.py`) says, and translates how carriers end into facts.
-A frame that can leave leaves within the caller's turn, and one that arrives is handed on within its
-own; nothing is queued but what the machine's window bounds. It ends with `StreamLost` like any other
-stream: by the fact for which the tunnel was given up, or because the peer has left.
+Law: performs what the machine (`protocol/tunnel/tunnel.py`) says, and translates how carriers end
+into facts. A frame that can leave leaves within the caller's turn, and one that arrives is handed
+on within its own; nothing is queued but what the machine's window bounds. It ends with
+`StreamLost` like any other stream: by the fact for which the tunnel was given up, or because the
+peer has left.
 """
 
 from __future__ import annotations
@@ -23,10 +24,7 @@ from tether.net.streams import StreamLost
 from tether.net.surroundings import local_address
 from tether.net.tasks import Tasks
 from tether.net.tcp_info import counters_fact
-from tether.protocol.attachment import Attach, Refusal, TunnelKey
-from tether.protocol.detached import Waits
-from tether.protocol.tunnel import Tunnel
-from tether.protocol.tunnel_events import (
+from tether.protocol.tunnel.events import (
     CloseCarrier,
     Command,
     Deliver,
@@ -37,6 +35,9 @@ from tether.protocol.tunnel_events import (
     Resumed,
     Used,
 )
+from tether.protocol.tunnel.join import Attach, Refusal, TunnelKey
+from tether.protocol.tunnel.resume_policy import Waits
+from tether.protocol.tunnel.tunnel import Tunnel
 
 SEND_AHEAD = 256 << 10
 """Bytes that may wait for the carrier in use. While detached, the window is the bound."""

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tether.protocol.message import Garbage
+from tether.protocol.messages.base import Garbage
 
 KEY_PREFIX = "x25519 "
 """How a channel's public key is written where SSH's would stand: `x25519 BASE64`."""

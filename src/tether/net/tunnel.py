@@ -19,9 +19,8 @@ from tether.net.resumable import ResumableStream
 from tether.net.streams import DialFailed, MessageStream, StreamLost
 from tether.net.surroundings import Surroundings
 from tether.net.ws_client import dial
-from tether.protocol.frames import control_frame, data_frames, parse_frame
-from tether.protocol.link import LINGER_S, Link
-from tether.protocol.messages import (
+from tether.protocol.link.link import LINGER_S, Link
+from tether.protocol.messages.control import (
     MAX_TUNNEL_FRAME,
     PROTOCOL,
     Garbage,
@@ -29,8 +28,9 @@ from tether.protocol.messages import (
     Message,
     TunnelHello,
 )
-from tether.protocol.relaying import Paired, PeerGone, RelayGoodbye, decode_word
-from tether.protocol.tunnel_events import Detached, PathEvent, Resumed
+from tether.protocol.messages.relaying import Paired, PeerGone, RelayGoodbye, decode_word
+from tether.protocol.tunnel.events import Detached, PathEvent, Resumed
+from tether.protocol.tunnel.frames import control_frame, data_frames, parse_frame
 
 PAIRING_TIMEOUT_S = 20.0
 """How long the other leg may take; a little longer than the relay itself waits."""

@@ -25,8 +25,11 @@ from tether.net.greeting import TurnedAway, greet
 from tether.net.relay_carrier import CarrierEnding
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
-from tether.protocol.link import Link, records_of
-from tether.protocol.messages import (
+from tether.protocol.backoff import Backoff
+from tether.protocol.derp.outbox import RelayLedger
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.link.link import Link, records_of
+from tether.protocol.messages.control import (
     PROTOCOL,
     Goodbye,
     Hello,
@@ -43,10 +46,7 @@ from tether.protocol.messages import (
     decode,
     encode,
 )
-from tether.protocol.relay_ledger import RelayLedger
-from tether.protocol.relay_messages import CarrierEnded
-from tether.protocol.relay_pairing import CarrierId
-from tether.protocol.retry import Backoff
+from tether.protocol.messages.relay import CarrierEnded
 from tether.version import VERSION
 
 LINGER_S = 1.5

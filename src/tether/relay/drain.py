@@ -18,9 +18,9 @@ from tether.net.clock import Clock
 from tether.net.relay import Relay
 from tether.net.relay_tickets import TicketGate
 from tether.net.tasks import Tasks
-from tether.protocol.messages import RelayEnd
-from tether.protocol.relay_pairing import CarrierId
-from tether.protocol.relaying import RelayGoodbye
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.control import RelayEnd
+from tether.protocol.messages.relaying import RelayGoodbye
 from tether.relay.control import RelayControl, farewell
 
 SHUTDOWN = "relay.shutdown"

@@ -19,9 +19,9 @@ from tether.attribution.evidence import Evidence
 from tether.log import get_logger
 from tether.net.relay_carrier import CarrierEnding, CarrierLog
 from tether.net.tasks import Tasks
-from tether.protocol.link import records_of
-from tether.protocol.relay_messages import CarrierEnded
-from tether.protocol.relay_pairing import CarrierId
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.relay import CarrierEnded
 
 CARRIERS_FILE = "carriers.json"
 EVERY_S = 1.0

@@ -49,8 +49,8 @@ from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.net.tunnel import dial_relay
 from tether.net.ws_client import dial
-from tether.protocol.detached import VANISHED_S
-from tether.protocol.messages import MAX_CONTROL_MESSAGE, ReportItem
+from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, ReportItem
+from tether.protocol.tunnel.resume_policy import VANISHED_S
 from tether.run.black_box import BlackBox
 from tether.version import VERSION
 

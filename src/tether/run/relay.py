@@ -37,9 +37,9 @@ from tether.net.relay_tickets import TicketGate
 from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
 from tether.net.ws_client import dial
-from tether.protocol.derp_messages import EMBEDDED_REGION, REGION_NAME
-from tether.protocol.messages import MAX_CONTROL_MESSAGE
-from tether.protocol.relay_ledger import RelayLedger
+from tether.protocol.derp.outbox import RelayLedger
+from tether.protocol.messages.control import MAX_CONTROL_MESSAGE
+from tether.protocol.messages.derp import EMBEDDED_REGION, REGION_NAME
 from tether.relay.control import Refused, RelayControl
 from tether.relay.drain import RelayLife
 from tether.relay.front import PATH, RelayFront

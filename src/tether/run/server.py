@@ -26,8 +26,8 @@ from tether.net.relay import Relay
 from tether.net.relay_tickets import TicketGate
 from tether.net.surroundings import LentSurroundings
 from tether.net.tasks import Tasks
-from tether.protocol.derp_messages import EMBEDDED_REGION
-from tether.protocol.relay_pairing import PairingTable
+from tether.protocol.derp.pairing import PairingTable
+from tether.protocol.messages.derp import EMBEDDED_REGION
 from tether.run.addresses import relay_url, url_of
 from tether.run.black_box import BlackBox
 from tether.run.starting import (

@@ -26,7 +26,7 @@ from tether.cli.failure import Failure, set_up_logging
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
-from tether.protocol.retry import Backoff
+from tether.protocol.backoff import Backoff
 from tether.run.children import Child, how_it_ended, rotate
 
 WORKSPACE = "local"

@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 import msgspec
 
-from tether.protocol.coordination_access import MAX_ENDPOINTS, MAX_WORD
-from tether.protocol.coordination_messages import Node, PeerUpdate, PeerUpdates
+from tether.protocol.coordination.access import MAX_ENDPOINTS, MAX_WORD
+from tether.protocol.messages.coordination import Node, PeerUpdate, PeerUpdates
 
 
 def with_seen(node: Node, seen: str) -> Node:

@@ -17,7 +17,8 @@ from tether.attribution.vocabulary import ConnectionType, Party, StreamEnd, Vant
 from tether.log import get_logger
 from tether.net.driver import LinkDriver
 from tether.net.tasks import Tasks
-from tether.protocol.messages import (
+from tether.protocol.derp.pairing import PAIRING_WAIT_S, CarrierId
+from tether.protocol.messages.control import (
     CarrierOffer,
     ClientLost,
     EndConnections,
@@ -31,7 +32,6 @@ from tether.protocol.messages import (
     Unsupported,
     WorkspaceStart,
 )
-from tether.protocol.relay_pairing import PAIRING_WAIT_S, CarrierId
 from tether.server.agent_version import is_older
 from tether.server.coordination import REQUESTS, CoordinationFront
 from tether.server.directory import Directory, WorkspaceEntry

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field
 
-from tether.protocol.derp_messages import NodeStatus
+from tether.protocol.messages.derp import NodeStatus
 from tether.server.api_models import Answer, Model
 from tether.server.api_parts import Parts, PartsOf, User, may_fail
 

@@ -17,16 +17,16 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.relay_tickets import MAX_CARRIER
-from tether.protocol.messages import (
+from tether.protocol.derp.latency import Nearness, sums
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.control import (
     CarrierDenied,
     CarrierGrant,
     CarrierOffer,
     CarrierRequest,
     TunnelRequest,
 )
-from tether.protocol.nearness import Nearness, sums
 from tether.protocol.pacing import Pace
-from tether.protocol.relay_pairing import CarrierId
 from tether.server.agent_links import AgentLink, AgentLinks
 from tether.server.connlog import ConnectionLog
 from tether.server.coordination import CoordinationFront

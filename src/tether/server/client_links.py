@@ -27,7 +27,8 @@ from tether.net.driver import LinkDriver
 from tether.net.relay_tickets import TICKET_LIFE_S
 from tether.net.sealed import read_public_line
 from tether.net.tasks import Tasks
-from tether.protocol.messages import (
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.control import (
     CarrierDenied,
     CarrierRequest,
     Goodbye,
@@ -41,7 +42,6 @@ from tether.protocol.messages import (
     Unrecognized,
     Unsupported,
 )
-from tether.protocol.relay_pairing import CarrierId
 from tether.server.agent_links import AgentLinks
 from tether.server.ca import BadPublicKey, UserCa, key_line, read_public_key
 from tether.server.carriers import NO_RELAY, Asker, Carriers, near_of

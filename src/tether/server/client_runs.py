@@ -17,7 +17,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
-from tether.protocol.detached import ended_at_once
+from tether.protocol.tunnel.resume_policy import ended_at_once
 
 MOST = 4096
 ANSWER_S = 1.0

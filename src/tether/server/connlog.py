@@ -19,8 +19,8 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.relay_carrier import CarrierEnding
-from tether.protocol.messages import Hello, Report
-from tether.protocol.relay_pairing import CarrierId
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.control import Hello, Report
 from tether.server import browse, ide_rows, ingest, path_rows, rejudge, rows, runs
 from tether.server.announce import Announcer
 from tether.server.identity import Identity

@@ -18,9 +18,9 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionType
-from tether.protocol import messages as m
-from tether.protocol.forwards import ForwardEnd, ForwardKind, ForwardRecord, ForwardRollup
-from tether.protocol.transfers import FileOperation, FileOperations
+from tether.protocol.messages import control as m
+from tether.protocol.messages.forwards import ForwardEnd, ForwardKind, ForwardRecord, ForwardRollup
+from tether.protocol.messages.transfers import FileOperation, FileOperations
 from tether.server.schema import (
     ConnectionStatus,
     connections,

@@ -1,9 +1,10 @@
 """The coordinator of this server, over its control links.
 
-Law: the machine decides (`protocol.coordination`), this carries. A peer is who its token says: an agent
-its workspace, a client an id of its own that a resume token keeps. What a peer asks is bounded in rate;
-what waits for it is bounded by the machine, and leaves as fast as its link takes it. A violation ends
-the link, any other end of a stream leaves the link alone and is a line and a fact of it.
+Law: the machine decides (`protocol.coordination.coordinator`), this carries. A peer is who its
+token says: an agent its workspace, a client an id of its own that a resume token keeps. What a
+peer asks is bounded in rate; what waits for it is bounded by the machine, and leaves as fast as
+its link takes it. A violation ends the link, any other end of a stream leaves the link alone and
+is a line and a fact of it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.driver import HIGH_WATER
 from tether.net.tasks import Tasks
-from tether.protocol import resume_token
-from tether.protocol.coordination import (
+from tether.protocol.coordination import resume_token
+from tether.protocol.coordination.access import AgentAccess, ClientAccess
+from tether.protocol.coordination.coordinator import (
     OVERWRITTEN_CAUSE,
     Coordinator,
     Ending,
     PeerStream,
 )
-from tether.protocol.coordination_access import AgentAccess, ClientAccess
-from tether.protocol.messages import (
+from tether.protocol.derp.latency import NOT_KNOWN, Nearness, is_distance
+from tether.protocol.messages.control import (
     Coordinate,
     CoordinateClosed,
     CoordinateOpen,
@@ -38,7 +40,6 @@ from tether.protocol.messages import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
-from tether.protocol.nearness import NOT_KNOWN, Nearness, is_distance
 from tether.protocol.rate import RateLimit
 from tether.server.agent_endpoints import for_client, reachable, with_seen
 from tether.server.directory import Directory

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 from tether.log import get_logger
-from tether.protocol.derp_messages import DerpRegion
+from tether.protocol.messages.derp import DerpRegion
 from tether.server.regions import BadDerpMap, Regions, read_map
 
 LOOK_EVERY_S = 2.0

@@ -16,7 +16,7 @@ from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.streams import StreamLost
 from tether.net.ws_server import ServerStream, bearer
-from tether.protocol.messages import (
+from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,
     Garbage,

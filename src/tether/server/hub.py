@@ -19,15 +19,15 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
-from tether.protocol.messages import (
+from tether.protocol.derp.latency import Nearness
+from tether.protocol.messages.control import (
     EndConnections,
     Goodbye,
     WorkspaceStart,
     WorkspaceStop,
     encode,
 )
-from tether.protocol.nearness import Nearness
-from tether.protocol.relaying import RelayGoodbye
+from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.agent_links import AgentLinks
 from tether.server.client_links import ClientLinks
 from tether.server.connlog import ConnectionLog

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, ConnectType, Vantage
-from tether.protocol.forwards import IdeChannel, IdeSessionRecord
-from tether.protocol.link import facts_of
+from tether.protocol.link.link import facts_of
+from tether.protocol.messages.forwards import IdeChannel, IdeSessionRecord
 from tether.server import rows
 from tether.server.contents import MAX_COUNT, MAX_TEXT, MAX_WORD, are_times, bounded
 from tether.server.judge import Testimony

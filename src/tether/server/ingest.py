@@ -19,12 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
-from tether.protocol import messages as m
-from tether.protocol.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
-from tether.protocol.lifecycle import LifecycleRecord
-from tether.protocol.link import facts_of
-from tether.protocol.path_records import PathRecord
-from tether.protocol.transfers import FileOperations
+from tether.protocol.link.link import facts_of
+from tether.protocol.messages import control as m
+from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
+from tether.protocol.messages.lifecycle import LifecycleRecord
+from tether.protocol.messages.path_records import PathRecord
+from tether.protocol.messages.transfers import FileOperations
 from tether.server import agent_states, contents, ide_rows, path_rows, rows
 from tether.server.contents import MAX_WORD
 from tether.server.judge import Testimony

@@ -16,8 +16,8 @@ from tether.log import Logger
 from tether.net.clock import Clock
 from tether.net.driver import LinkDriver
 from tether.net.surroundings import Surroundings
-from tether.protocol.link import Link
-from tether.protocol.messages import (
+from tether.protocol.link.link import Link
+from tether.protocol.messages.control import (
     PROTOCOL,
     DerpMap,
     Garbage,

@@ -27,8 +27,8 @@ from tether.attribution.vocabulary import (
 )
 from tether.net.relay_counts import RelayCounts
 from tether.protocol.apps import FAMILIES
-from tether.protocol.forwards import ForwardEnd, ForwardKind
-from tether.protocol.path_records import PathWord
+from tether.protocol.messages.forwards import ForwardEnd, ForwardKind
+from tether.protocol.messages.path_records import PathWord
 from tether.server.identity import RefusalCode
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

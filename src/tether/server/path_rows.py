@@ -12,8 +12,8 @@ from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.protocol.derp_messages import REGION_NAME
-from tether.protocol.path_records import PathRecord, PathWord
+from tether.protocol.messages.derp import REGION_NAME
+from tether.protocol.messages.path_records import PathRecord, PathWord
 from tether.server.contents import MAX_WORD, bounded
 from tether.server.schema import ConnectionStatus, connections, path_events
 from tether.server.times import iso

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.protocol.nearness import Nearness
+from tether.protocol.derp.latency import Nearness
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.schema import ConnectionStatus

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from tether.protocol import nearness
-from tether.protocol.derp_messages import (
+from tether.protocol.derp import latency as nearness
+from tether.protocol.messages.derp import (
     EMBEDDED_REGION,
     REGION_NAME,
     DerpMap,

@@ -17,8 +17,9 @@ from tether.log import get_logger
 from tether.net.driver import LinkDriver
 from tether.net.relay_carrier import CarrierEnding
 from tether.net.relay_tickets import MAX_CARRIER
-from tether.protocol.link import facts_of
-from tether.protocol.messages import (
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.link.link import facts_of
+from tether.protocol.messages.control import (
     Garbage,
     Goodbye,
     Message,
@@ -32,9 +33,8 @@ from tether.protocol.messages import (
     Unrecognized,
     Unsupported,
 )
-from tether.protocol.relay_messages import CarrierEnded
-from tether.protocol.relay_pairing import CarrierId
-from tether.protocol.relaying import RelayGoodbye
+from tether.protocol.messages.relay import CarrierEnded
+from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.contents import bounded
 from tether.server.handshake import Opening
 from tether.server.links import ControlLink, Lines, StrangeWords, misplaced

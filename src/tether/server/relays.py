@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tether.net.relay import Relay
-from tether.protocol.relay_pairing import CarrierId
-from tether.protocol.relaying import RelayGoodbye
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.relay_links import RelayLinks
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
-from tether.protocol.path_records import PathRecord
+from tether.protocol.messages.path_records import PathRecord
 from tether.server import circumstances, contents, incidents
 from tether.server.contents import LATEST_TIME, Tally
 from tether.server.incidents import Grouped

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
-from tether.protocol.carrier_messages import RESUME_S
+from tether.protocol.messages.tunnel import RESUME_S
 from tether.server.agent_version import is_version
 
 MAX_RESUME_S = 30 * 86400.0

@@ -19,7 +19,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.relay import Relay
 from tether.net.tasks import Tasks
-from tether.protocol.relaying import RelayGoodbye
+from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.asgi import Dispatcher
 from tether.server.hub import Hub
 from tether.server.links import Parting, all_closed

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
 from tether.net.relay_tickets import ALGORITHM, AUDIENCE, TICKET_LIFE_S
-from tether.protocol.relay_pairing import CarrierId
+from tether.protocol.derp.pairing import CarrierId
 
 
 class Tickets:

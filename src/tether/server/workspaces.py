@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes import WORKSPACE_STOPS
 from tether.net.clock import Clock
-from tether.protocol.nearness import NOT_KNOWN, Nearness
+from tether.protocol.derp.latency import NOT_KNOWN, Nearness
 from tether.server.accounts import Accounts, Rotated
 from tether.server.errors import Conflict, Invalid, NotFound
 from tether.server.identity import Identity

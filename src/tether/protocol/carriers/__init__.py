@@ -1,0 +1,1 @@
+"""Which carriers a client looks for and which one it uses, as a machine."""

@@ -1,0 +1,1 @@
+"""Who is where: the coordinator of a server, and the side that asks it, as machines."""

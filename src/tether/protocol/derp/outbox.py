@@ -1,0 +1,72 @@
+"""What a relay has yet to tell its server: carriers that were joined, and carriers that ended.
+
+Law: no I/O and no clock. An end is numbered and kept until the server has it on file; after a lost
+link it is sent again. The ledger is bounded: when it is full the oldest end goes, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tether.protocol.messages.relay import CarrierEnded, RelayReport
+
+MAX_KEPT = 10_000
+MAX_REPORTED = 200
+"""Carriers in one report: far below the size of a control message."""
+
+
+class RelayLedger:
+    """See the module's law."""
+
+    def __init__(self, *, capacity: int = MAX_KEPT) -> None:
+        self._capacity = capacity
+        self._ended: deque[CarrierEnded] = deque()
+        self._first = 1  # the number of the oldest that is kept
+        self._told = 0  # sent over this link up to this number
+        self._joined: list[str] = []
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._ended)
+
+    def joined(self, connection_id: str) -> None:
+        """A carrier was joined."""
+        if len(self._joined) < self._capacity:
+            self._joined.append(connection_id)
+
+    def ended(self, what: CarrierEnded) -> None:
+        """A carrier ended."""
+        self._ended.append(what)
+        if len(self._ended) > self._capacity:
+            self._ended.popleft()
+            self._first += 1
+            self.dropped += 1
+
+    def link_up(self) -> None:
+        """A new link, whose registration has named what is joined: all ends are told again."""
+        self._joined.clear()
+        self._told = self._first - 1
+
+    def report(self) -> RelayReport | None:
+        """The next report of this link; None where there is nothing to tell."""
+        self._told = max(self._told, self._first - 1)
+        skipped = self._told - self._first + 1
+        ended = [
+            self._ended[at] for at in range(skipped, min(len(self._ended), skipped + MAX_REPORTED))
+        ]
+        joined, self._joined = self._joined[:MAX_REPORTED], self._joined[MAX_REPORTED:]
+        if not ended and not joined:
+            return None
+        report = RelayReport(joined=joined, first_seq=self._told + 1, ended=ended)
+        self._told += len(ended)
+        return report
+
+    def acknowledged(self, seq: int) -> None:
+        """The server has everything up to `seq` on file."""
+        while self._ended and self._first <= min(seq, self._told):
+            self._ended.popleft()
+            self._first += 1
+
+    def __bool__(self) -> bool:
+        """Whether something is not on file yet."""
+        return bool(self._ended or self._joined)

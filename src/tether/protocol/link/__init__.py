@@ -1,0 +1,1 @@
+"""One end of a link: goodbyes, acknowledgements and silence, as a machine."""

@@ -1,0 +1,348 @@
+"""One end of a link (control link or tunnel): a machine that cannot close without a cause.
+
+Law: no I/O and no clock. Messages, stream ends and `Instant`s go in; commands and `deadline()` come
+out. The machine owns keepalive, goodbye, linger and the close cell; everything else is delivered.
+
+Leaving: `say_goodbye` offers the cause, sends it and lingers until it is acknowledged. Being left:
+the peer's goodbye is offered, acknowledged, and the peer gets the linger to close first. A stream
+that stops without a goodbye is offered as such. `Ended` comes exactly once, last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from tether.attribution import evidence as ev
+from tether.attribution.causes import PROTOCOL_ERRORS, UNKNOWN
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.evidence import Evidence
+from tether.attribution.predicates import SILENCE_CODE
+from tether.attribution.standing import client_may_say, may_declare
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.protocol.messages.control import (
+    FactRecord,
+    Goodbye,
+    GoodbyeAck,
+    Message,
+    Ping,
+    Pong,
+    Unrecognized,
+    Unsupported,
+)
+from tether.protocol.timestamp import Instant
+
+LINGER_S = 3.0
+"""How long a goodbye waits for its acknowledgement."""
+
+BEAR_S, MOST_PATIENCES = 1.0, 3
+"""Where the kernel tells that what is late is on its way, we look again after so many seconds, and give
+the peer up after so many times the usual patience all the same."""
+
+MAX_TOLD = 64
+"""Characters of a peer's word that go into a fact about it."""
+
+
+class State(Enum):
+    OPEN = auto()
+    LEAVING = auto()  # our goodbye is out, its acknowledgement is not in
+    LEFT = auto()  # theirs is in and acknowledged; they should close
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put this message on the wire."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Hand this message to the owner of the link."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    """Close the byte stream below. `code` is a WebSocket close code (RFC 6455 section 7.4)."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The link is over; its cell holds why."""
+
+
+Command = Send | Deliver | CloseStream | Ended
+
+
+class Link:
+    """See the module's law. `me` and `peer` are the two ends; `now` is when the link opened."""
+
+    def __init__(
+        self,
+        *,
+        me: Party,
+        peer: Party,
+        now: Instant,
+        ping_every: float | None = None,
+        patience: float | None = None,
+        linger: float = LINGER_S,
+    ) -> None:
+        self.me, self.peer = me, peer
+        self.cell = CloseCell()
+        self.state = State.OPEN
+        self.rtt_s: float | None = None
+        self._vantage = Vantage(str(me))
+        self._ping_every, self._patience = ping_every, patience
+        self.linger = linger
+        """Seconds for the peer's acknowledgement of a goodbye that is said from now on."""
+        self.heard_at = now.mono
+        """When (monotonic seconds) the peer was heard last."""
+        self._next_ping = now.mono + (ping_every or 0.0)
+        self._pinged: tuple[int, float] = (0, now.mono)
+        self._asked = False
+        self._linger_until = self._bear_until = 0.0
+
+    def deadline(self) -> float | None:
+        """When (monotonic seconds) to call `tick` next; None for never."""
+        match self.state:
+            case State.CLOSED:
+                return None
+            case State.LEAVING | State.LEFT:
+                return self._linger_until
+            case State.OPEN:
+                due = [self._next_ping] if self._ping_every is not None else []
+                if self._patience is not None:
+                    due.append(max(self.heard_at + self._patience, self._bear_until))
+                return min(due, default=None)
+
+    def set_liveness(self, *, ping_every: float, patience: float, now: Instant) -> None:
+        """Adopt the keepalive that the peer asked for (seconds)."""
+        self._ping_every, self._patience = ping_every, patience
+        self._next_ping = now.mono + ping_every
+
+    def heard(self, now: Instant) -> None:
+        """Bytes arrived that are no message (tunnel data): the peer lives."""
+        self.heard_at = now.mono
+
+    def ask(self, now: Instant) -> list[Command]:
+        """Ping now, out of turn: the answer is delivered, once `rtt_s` is that of this ping."""
+        if self.state is not State.OPEN:
+            return []
+        self._asked = True
+        return self._ping(now)
+
+    def receive(self, message: Message, now: Instant) -> list[Command]:
+        """A message arrived. Perform the commands, then re-arm the timer from `deadline()`."""
+        if self.state is State.CLOSED:
+            return []
+        self.heard_at = now.mono
+        match message:
+            case Ping(n=n):
+                return [Send(Pong(n=n))] if self.state is State.OPEN else []
+            case Pong(n=n):
+                if n != self._pinged[0]:
+                    return []
+                self.rtt_s = now.mono - self._pinged[1]
+                asked, self._asked = self._asked, False
+                return [Deliver(message)] if asked else []
+            case Unrecognized(message_type=name):
+                return [Send(Unsupported(message_type=name)), Deliver(message)]
+            case Goodbye():
+                return self._peer_leaves(message, now)
+            case GoodbyeAck():
+                return self._finish() if self.state is State.LEAVING else []
+            case _:
+                return [Deliver(message)]
+
+    def say_goodbye(
+        self,
+        fact: Evidence,
+        now: Instant,
+        *,
+        cause: str = "",
+        actor: str = "",
+        detail: str = "",
+        retry_after_s: float = 0.0,
+    ) -> list[Command]:
+        """Leave, because of `fact`. A no-op but for the cell once the link is ending.
+
+        Args:
+            fact: what ends the link, offered to the cell first.
+            now: the present.
+            cause: catalogue code to declare; "" where only facts are known. One that is not ours
+                to declare (a client's word about its peer) is not sent, only noted here.
+            actor: who is behind it.
+            detail: one line for people.
+            retry_after_s: when the peer should dial again; negative for never.
+        """
+        self.cell.offer(fact)
+        if self.state is not State.OPEN:
+            return []
+        self.state, self._linger_until = State.LEAVING, now.mono + self.linger
+        goodbye = Goodbye(
+            cause=cause if may_declare(self.me, cause) else "",
+            actor=actor,
+            detail=detail,
+            retry_after_s=retry_after_s,
+            facts=[
+                FactRecord(**ev.to_record(f)) for f in self.cell.facts if _own(f, self._vantage)
+            ],
+        )
+        return [Send(goodbye)]
+
+    def leave(
+        self,
+        cause: str,
+        now: Instant,
+        *,
+        actor: str = "",
+        detail: str = "",
+        retry_after_s: float = 0.0,
+    ) -> list[Command]:
+        """Leave with a declared `cause` (a catalogue code)."""
+        fact = ev.GoodbyeSaid(
+            vantage=self._vantage, at=now.wall, by=self.me, cause=cause, actor=actor, detail=detail
+        )
+        return self.say_goodbye(
+            fact, now, cause=cause, actor=actor, detail=detail, retry_after_s=retry_after_s
+        )
+
+    def violated(self, what: str, now: Instant) -> list[Command]:
+        """The peer sent garbage: say so and leave."""
+        fact = ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
+        return self.say_goodbye(fact, now, cause=PROTOCOL_ERRORS[self.peer], detail=what)
+
+    def cut(self, fact: Evidence, *context: Evidence) -> list[Command]:
+        """The stream below is gone, because of `fact`; `context` (counters) is noted before it."""
+        if self.state is State.CLOSED:
+            return []
+        for extra in context:
+            self.cell.note(extra)
+        self.cell.offer(fact)
+        return self._finish()
+
+    def patience_over(self, now: Instant) -> bool:
+        """Whether the next `tick` gives the peer up; the driver notes its counters first."""
+        return (
+            self.state is State.OPEN
+            and self._patience is not None
+            and now.mono - self.heard_at >= self._patience
+            and now.mono >= self._bear_until
+        )
+
+    def bear(self, now: Instant) -> bool:
+        """The patience is over, but the kernel says that the path loses much and the peer's kernel
+        acknowledges: wait a little longer. False: that was done for long enough."""
+        most = MOST_PATIENCES * (self._patience or 0.0)
+        if now.mono - self.heard_at >= most:
+            return False
+        self._bear_until = now.mono + BEAR_S
+        return True
+
+    def tick(self, now: Instant) -> list[Command]:
+        """Time has passed: ping, give up on a silent peer, or stop lingering."""
+        match self.state:
+            case State.CLOSED:
+                return []
+            case State.LEAVING | State.LEFT:
+                return self._finish() if now.mono >= self._linger_until else []
+            case State.OPEN:
+                return self._tick_open(now)
+
+    def _tick_open(self, now: Instant) -> list[Command]:
+        if self.patience_over(now):
+            self.cell.offer(
+                ev.StreamEnded(
+                    vantage=self._vantage,
+                    at=now.wall,
+                    peer=self.peer,
+                    how=StreamEnd.SILENT,
+                    silence_s=now.mono - self.heard_at,
+                )
+            )
+            return self._finish(SILENCE_CODE, "silent for too long")
+        if self._ping_every is not None and now.mono >= self._next_ping:
+            return self._ping(now)
+        return []
+
+    def _ping(self, now: Instant) -> list[Command]:
+        self._next_ping = now.mono + (self._ping_every or 0.0)
+        self._pinged = (self._pinged[0] + 1, now.mono)
+        return [Send(Ping(n=self._pinged[0]))]
+
+    def _peer_leaves(self, goodbye: Goodbye, now: Instant) -> list[Command]:
+        theirs = Vantage(str(self.peer))  # nobody testifies for another party
+        facts = [fact for fact in facts_of(goodbye.facts) if self._hears(fact, theirs)]
+        for fact in facts[:-1] if not goodbye.cause else facts:
+            self.cell.note(fact)
+        if not may_declare(self.peer, goodbye.cause):
+            what = f"declared {_told(goodbye.cause)}, which is not a {self.peer}'s to declare"
+            self.cell.offer(
+                ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
+            )
+        elif facts and not goodbye.cause:  # the last of a leaver's own facts made it leave
+            self.cell.offer(facts[-1])
+        else:
+            self.cell.offer(
+                ev.GoodbyeSaid(
+                    vantage=self._vantage,
+                    at=now.wall,
+                    by=self.peer,
+                    cause=goodbye.cause or UNKNOWN,
+                    actor=goodbye.actor,
+                    detail=goodbye.detail,
+                )
+            )
+        if self.state is State.LEAVING:  # both left at once: each takes the other's as its ack
+            return [Send(GoodbyeAck()), *self._finish()]
+        if self.state is not State.OPEN:
+            return []
+        self.state, self._linger_until = State.LEFT, now.mono + self.linger
+        return [Send(GoodbyeAck()), Deliver(goodbye)]
+
+    def _hears(self, fact: Evidence, theirs: Vantage) -> bool:
+        return _own(fact, theirs) and (self.peer is not Party.CLIENT or client_may_say(fact))
+
+    def _finish(self, code: int = 1000, reason: str = "goodbye") -> list[Command]:
+        self.state = State.CLOSED
+        return [CloseStream(code, reason), Ended()]
+
+
+def facts_of(records: list[FactRecord]) -> list[Evidence]:
+    """The facts in `records`; what is no fact at all is left out."""
+    facts = []
+    for record in records:
+        try:
+            facts.append(
+                ev.from_record(
+                    {
+                        "kind": record.kind,
+                        "vantage": record.vantage,
+                        "at": record.at,
+                        "values": record.values,
+                    }
+                )
+            )
+        except ValueError:
+            continue
+    return facts
+
+
+def records_of(facts: tuple[Evidence, ...]) -> list[FactRecord]:
+    """`facts` in their wire form."""
+    return [FactRecord(**ev.to_record(fact)) for fact in facts]
+
+
+def _own(fact: Evidence, vantage: Vantage) -> bool:
+    return fact.vantage is vantage and not isinstance(fact, ev.GoodbyeSaid)
+
+
+def _told(word: str) -> str:
+    """A peer's word, as much of it as fits into one printable line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in word[:MAX_TOLD])

@@ -1,0 +1,1 @@
+"""One end of a tunnel: a numbered, resumable stream over carriers that come and go, as a machine."""

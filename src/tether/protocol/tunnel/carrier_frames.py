@@ -1,0 +1,150 @@
+"""What travels on one carrier of a tunnel: numbered frames, and the words that keep carriers in order.
+
+Law: bytes only, no state. A frame's first byte is its kind; what a numbered frame holds is the layer
+above's (`protocol/tunnel/frames.py`) and is not read here. A frame is handed on as a view, never copied.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+
+from tether.protocol.messages.base import Garbage
+from tether.protocol.messages.control import MAX_TUNNEL_FRAME
+from tether.protocol.tunnel.join import Attach, Opening, Refusal
+
+MAX_CARRIER_FRAME = MAX_TUNNEL_FRAME
+"""Bytes. A larger frame on a carrier is garbage, and a relay ends the leg that sends it."""
+
+MAX_OPENING = 1024
+"""Bytes of the first frame, with which a carrier that nobody knows yet introduces itself."""
+
+MAX_WORD = 64
+
+_NUMBERED, _ACKED, _OPENING, _USE, _PING, _PONG, _RETIRED = range(7)
+_HEAD = struct.Struct(">BQQ")
+_ONE = struct.Struct(">BQ")
+_OPENINGS: msgspec.msgpack.Decoder[Opening] = msgspec.msgpack.Decoder(Opening)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """Frame `number` of its sender; everything up to `ack` of the other direction has been taken."""
+
+    number: int
+    ack: int
+    frame: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """Everything up to here has been taken."""
+
+    ack: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """From the client: use this carrier from now on, and resend what follows `ack`.
+
+    `turn` counts up with each use: a use that another carrier delivers late is no use any more.
+    """
+
+    turn: int
+    ack: int
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierPing:
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierPong:
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """The end of this carrier, which follows, is no event. `word` says why (`OVER`: all is over)."""
+
+    word: str
+
+
+MOVED, OVER = "moved", "over"
+
+CarrierFrame: TypeAlias = (
+    Numbered | Acked | Attach | Refusal | Use | CarrierPing | CarrierPong | Retired
+)
+
+
+def split_head(frame: memoryview) -> tuple[memoryview, memoryview]:
+    """A frame, not parsed yet, as what is a carrier's and what is the layer above's."""
+    size = _HEAD.size if len(frame) and frame[0] == _NUMBERED else len(frame)
+    return frame[:size], frame[size:]
+
+
+def numbered_head(number: int, ack: int) -> bytes:
+    """What goes before a frame on the wire."""
+    return _HEAD.pack(_NUMBERED, number, ack)
+
+
+def encode_carrier_frame(frame: Acked | Use | CarrierPing | CarrierPong | Retired) -> bytes:
+    """The wire form of a word between carriers' ends."""
+    if isinstance(frame, Acked):
+        return _ONE.pack(_ACKED, frame.ack)
+    if isinstance(frame, Use):
+        return _HEAD.pack(_USE, frame.turn, frame.ack)
+    if isinstance(frame, Retired):
+        return bytes((_RETIRED,)) + frame.word.encode()
+    return _ONE.pack(_PING if isinstance(frame, CarrierPing) else _PONG, frame.nonce)
+
+
+def encode_opening(opening: Opening) -> bytes:
+    """The wire form of an attach or its refusal."""
+    return bytes((_OPENING,)) + _ENCODER.encode(opening)
+
+
+def parse_carrier_frame(raw: bytes | memoryview) -> CarrierFrame:
+    """What one frame of a carrier says.
+
+    Raises:
+        Garbage: it says nothing.
+    """
+    if len(raw) == 0:
+        raise Garbage("an empty carrier frame")
+    if len(raw) > MAX_CARRIER_FRAME:
+        raise Garbage(f"a carrier frame of {len(raw)} bytes")
+    kind = raw[0]
+    try:
+        if kind == _NUMBERED:
+            _, number, ack = _HEAD.unpack_from(raw)
+            return Numbered(number, ack, memoryview(raw)[_HEAD.size :])
+        if kind == _ACKED:
+            return Acked(_ONE.unpack(raw)[1])
+        if kind == _OPENING:
+            return _parse_opening(memoryview(raw)[1:])
+        if kind == _USE:
+            return Use(*_HEAD.unpack(raw)[1:])
+        if kind == _PING:
+            return CarrierPing(_ONE.unpack(raw)[1])
+        if kind == _PONG:
+            return CarrierPong(_ONE.unpack(raw)[1])
+        if kind == _RETIRED and len(raw) <= MAX_WORD:
+            return Retired(str(memoryview(raw)[1:], "ascii"))
+    except (struct.error, UnicodeDecodeError):
+        raise Garbage(f"a carrier frame of kind {kind} with {len(raw)} bytes") from None
+    raise Garbage(f"a carrier frame of unknown kind {kind}")
+
+
+def _parse_opening(body: memoryview) -> Opening:
+    if len(body) >= MAX_OPENING:
+        raise Garbage(f"an opening of {len(body)} bytes")
+    try:
+        return _OPENINGS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Garbage("an opening that means nothing") from None  # its bytes may hold a proof

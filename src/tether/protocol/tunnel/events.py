@@ -1,0 +1,117 @@
+"""What the tunnel machine says: frames to hand on, carriers to close, and what happened on the way.
+
+Law: types only, closed and frozen; msgspec's, which take a tenth of the time to import: each `ssh`
+waits for them.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from tether.attribution.evidence import Evidence
+from tether.protocol.tunnel.join import Refusal
+
+
+class Deliver(msgspec.Struct, frozen=True):
+    """The next frame of the peer: once, in order. Say `took` when it has been consumed."""
+
+    frame: memoryview
+
+
+class CloseCarrier(msgspec.Struct, frozen=True):
+    """Send `last` (b"" for nothing) on this carrier's stream, then close it."""
+
+    carrier: int
+    code: int
+    why: str
+    last: bytes = b""
+
+
+class CarrierUp(msgspec.Struct, frozen=True):
+    """Both ends have proven themselves. `rtt_s` is the client's measure; None at the agent."""
+
+    carrier: int
+    rtt_s: float | None
+
+
+class CarrierRefused(msgspec.Struct, frozen=True):
+    """A carrier did not join. Unless it is proven, `refusal` may be anybody's word."""
+
+    carrier: int
+    refusal: Refusal
+    proven: bool = False
+
+
+class CarrierLost(msgspec.Struct, frozen=True):
+    """A carrier that was up and not in use has ended, because of `fact`."""
+
+    carrier: int
+    fact: Evidence
+
+
+class Used(msgspec.Struct, frozen=True):
+    """This carrier is in use now, without a gap (`before`: instead of that one; 0: the first)."""
+
+    carrier: int
+    before: int
+    resent_bytes: int
+
+
+class Detached(msgspec.Struct, frozen=True):
+    """The carrier in use has ended, because of `fact`. `wait_s`: how long the tunnel will wait for
+    another one; None while one is up and not yet used."""
+
+    carrier: int
+    fact: Evidence
+    wait_s: float | None
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """A carrier is in use again."""
+
+    carrier: int
+    gap_s: float
+    resent_bytes: int
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The other end answered a ping on this carrier."""
+
+    carrier: int
+    rtt_s: float
+
+
+class RelayRestarting(msgspec.Struct, frozen=True):
+    """The relay of this carrier will restart, and carries on until then: move first."""
+
+    carrier: int
+    reconnect_in_s: float
+
+
+class PeerLeft(msgspec.Struct, frozen=True):
+    """The peer has nothing more to say and closes: after its last frame was delivered."""
+
+
+class GaveUp(msgspec.Struct, frozen=True):
+    """The tunnel is over, because of `fact`: nobody resumed it, or the peer broke the protocol, or
+    has ended it. Comes once."""
+
+    fact: Evidence
+
+
+PathEvent: TypeAlias = (
+    CarrierUp
+    | CarrierRefused
+    | CarrierLost
+    | Used
+    | Detached
+    | Resumed
+    | Answered
+    | RelayRestarting
+    | GaveUp
+)
+"""What the owner of a tunnel is told."""
+
+Command: TypeAlias = Deliver | CloseCarrier | PeerLeft | PathEvent

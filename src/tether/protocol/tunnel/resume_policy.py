@@ -1,0 +1,128 @@
+"""How long a tunnel without a carrier waits for its peer: one table, by how its last carrier ended.
+
+Law: pure. The first row that matches decides. What a FIN or an RST of the peer's own stream says is
+that a process or a middlebox ended it; what a relay's own end or a silence says of the peer is nothing.
+A peer that left a carrier because of forged frames lives, and comes by another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.protocol.messages.tunnel import RESUME_S
+from tether.protocol.timestamp import Instant
+from tether.protocol.tunnel.carrier import SPOILT_CODE
+
+VANISHED_S = 15.0
+"""How long a peer may take to come back whose stream ended at once."""
+
+_AT_ONCE = (StreamEnd.EOF, StreamEnd.RESET, StreamEnd.CLOSED, StreamEnd.ABORTED, StreamEnd.OTHER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """`policy_s` is the server's policy for a peer that may come back much later."""
+
+    vanished_s: float = VANISHED_S
+    policy_s: float = RESUME_S
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRow:
+    """One row. `example` is an end that it decides, seen by an agent whose peer is the client."""
+
+    name: str
+    when: Callable[[Evidence, Party], bool]
+    wait: Callable[[Waits], float]
+    says: str
+    example: Evidence
+
+
+def ended_at_once(fact: Evidence, peer: Party) -> bool:
+    """Whether the peer's own stream ended, as it does when its process does."""
+    ended = isinstance(fact, ev.StreamEnded) and fact.peer is peer and fact.how in _AT_ONCE
+    return ended and not left_as_spoilt(fact)
+
+
+def _relay_ended(fact: Evidence, peer: Party) -> bool:
+    match fact:
+        case ev.StreamEnded(peer=ended):
+            return ended is not peer
+        case ev.GoodbyeSaid(by=Party.RELAY) | ev.ProtocolViolated(by=Party.RELAY):
+            return True
+        case _:
+            return False
+
+
+ROWS: tuple[WaitRow, ...] = (
+    WaitRow(
+        "peer-ended",
+        ended_at_once,
+        lambda waits: min(waits.vanished_s, waits.policy_s),
+        "a process or a middlebox",
+        ev.StreamEnded(vantage=Vantage.RELAY, at=0.0, peer=Party.CLIENT, how=StreamEnd.EOF),
+    ),
+    WaitRow(
+        "relay-ended",
+        _relay_ended,
+        lambda waits: waits.policy_s,
+        "nothing about the peer",
+        ev.StreamEnded(vantage=Vantage.AGENT, at=0.0, peer=Party.RELAY, how=StreamEnd.RESET),
+    ),
+    WaitRow(
+        "left-as-spoilt",
+        lambda fact, peer: left_as_spoilt(fact),
+        lambda waits: waits.policy_s,
+        "a peer that lives, and a way that does not",
+        ev.StreamEnded(
+            vantage=Vantage.RELAY,
+            at=0.0,
+            peer=Party.CLIENT,
+            how=StreamEnd.CLOSED,
+            close_code=SPOILT_CODE,
+        ),
+    ),
+    WaitRow(
+        "silence",
+        lambda fact, peer: True,
+        lambda waits: waits.policy_s,
+        "a sleeping or cut-off peer",
+        ev.StreamEnded(vantage=Vantage.RELAY, at=0.0, peer=Party.CLIENT, how=StreamEnd.SILENT),
+    ),
+)
+
+
+def left_as_spoilt(fact: Evidence) -> bool:
+    """Whether the other end of a carrier has left it because of frames that we did not send."""
+    return isinstance(fact, ev.StreamEnded) and fact.close_code == SPOILT_CODE
+
+
+def row_of(fact: Evidence, peer: Party) -> WaitRow:
+    """The row that decides about a carrier that ended by `fact`."""
+    return next(row for row in ROWS if row.when(fact, peer))
+
+
+def wait_s(fact: Evidence, peer: Party, waits: Waits) -> float:
+    """How long to wait for `peer` after the last carrier ended by `fact`."""
+    return row_of(fact, peer).wait(waits)
+
+
+def not_resumed(fact: Evidence, vantage: Vantage, waited_s: float, now: Instant) -> Evidence:
+    """What ends a tunnel whose last carrier ended by `fact` now, once it was waited for `waited_s`.
+
+    A relay that died began the wait, and is not what ended the tunnel: its client could have come by
+    another one. Of a relay that fell silent that is not known, nor that an agent did not come to its
+    client: it may be the way to it. A relay that left has said why.
+    """
+    relay_died = (
+        isinstance(fact, ev.StreamEnded) and fact.peer is Party.RELAY and fact.how in _AT_ONCE
+    )
+    if vantage is not Vantage.AGENT or not relay_died:
+        return fact
+    return ev.NeverReturned(
+        vantage=vantage, at=now.wall + waited_s, party=Party.CLIENT, waited_s=waited_s
+    )
