@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 
 from tether.agent.port_inspection import Found, PortInspector
 from tether.net.clock import SystemClock
-from tether.net.sock_diag import listening_on, listening_on_by_proc
+from tether.net.host.sock_diag import listening_on, listening_on_by_proc
 
 ROUNDS = 9
 TICK_S = 0.0005

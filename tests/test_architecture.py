@@ -48,8 +48,8 @@ SLEEPS = {
     "server/connlog.py": 1,  # an incident's window
     "agent/tunnels.py": 1,  # the time that clients have to answer, by whom nothing is told
     "server/janitor.py": 1,  # the sweep of what nothing else will end
-    "net/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO
-    "net/relay_carrier.py": 1,  # the pause of a carrier that is beyond its bandwidth
+    "net/derp/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO
+    "net/derp/splice.py": 1,  # the pause of a carrier that is beyond its bandwidth
 }
 """Calls of `asyncio.sleep` per module. Waiting for something that can be told is no reason."""
 

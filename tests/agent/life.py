@@ -18,9 +18,9 @@ from tests.support.streams import Cable
 from tether.agent import control, coordination, journal, supervisor, tunnels
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
-from tether.net.driver import LinkDriver
-from tether.net.streams import DialFailed, MessageStream, StreamLost
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
 from tether.protocol.link.link import Link
 from tether.protocol.messages.control import (
     PROTOCOL,

@@ -27,9 +27,9 @@ from tests.agent.life import PlayedServer
 from tests.support.resumable import KEY_TEXT, client_over
 from tether.attribution.vocabulary import Party, StreamEnd
 from tether.net.clock import SystemClock
-from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.transport.streams import StreamLost
+from tether.net.tunnel.endpoint import TunnelEnd
 from tether.protocol.messages.control import Message, Opened, Report, ReportItem, TunnelOffer
 from tether.protocol.messages.relaying import Paired, RelayGoodbye, encode_word
 from tether.protocol.messages.tunnel import RESUME_S

@@ -27,9 +27,9 @@ from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.net.clock import Clock, SystemClock
-from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.messages.control import Message, ReportItem, SessionRecord, TunnelOffer
 from tether.protocol.tunnel.resume_policy import Waits
 

@@ -21,8 +21,8 @@ from tether.agent.reports import MAX_ITEMS, cut
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
-from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed
 from tether.protocol.link.link import facts_of
 from tether.protocol.messages.control import (
     PROTOCOL,

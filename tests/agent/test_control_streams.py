@@ -22,7 +22,7 @@ from tests.agent.test_control import (
     server_says_goodbye,
     virtual,
 )
-from tether.net.streams import DialFailed
+from tether.net.transport.streams import DialFailed
 from tether.protocol.link.link import facts_of
 from tether.protocol.messages.control import (
     Coordinate,

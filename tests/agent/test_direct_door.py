@@ -11,7 +11,7 @@ from tether.agent.direct_listener import (
     DirectSettings,
     listen_at,
 )
-from tether.net.direct import DirectStream
+from tether.net.transport.direct import DirectStream
 from tether.protocol.tunnel.join import Attach
 
 pytestmark = pytest.mark.anyio

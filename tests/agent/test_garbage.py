@@ -15,7 +15,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Party
-from tether.net.streams import StreamLost
+from tether.net.transport.streams import StreamLost
 
 ROUNDS = 150
 

@@ -26,7 +26,7 @@ from tether.agent.port_inspection import (
 )
 from tether.agent.socket_holders import Holder, command_line, started_at
 from tether.net.clock import SystemClock
-from tether.net.sock_diag import (
+from tether.net.host.sock_diag import (
     DiagUnavailable,
     ListenSocket,
     listening_on,

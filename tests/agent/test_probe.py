@@ -14,7 +14,7 @@ from tether.agent.probe import Probe
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
 from tether.protocol.messages.control import Message, ProbeResult, ProbeStart, ProbeStop, Redraw
 
 

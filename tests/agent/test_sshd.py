@@ -23,7 +23,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
-from tether.net.driver import HIGH_WATER
+from tether.net.link.driver import HIGH_WATER
 from tether.protocol.messages.control import LoginResult, ReportItem
 from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
 

@@ -22,10 +22,10 @@ from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock
-from tether.net.direct import DirectStream
-from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.transport.direct import DirectStream
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.tunnel.endpoint import TunnelEnd
 from tether.protocol.link.link import State, facts_of
 from tether.protocol.messages.control import (
     CarrierOffer,

@@ -20,7 +20,7 @@ from tether.cli.bridge import DRAIN_S, Bridge
 from tether.cli.pipes import NonBlocking
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
 from tether.protocol.messages.control import Message, SessionResult
 
 SSH = 4242

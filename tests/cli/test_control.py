@@ -19,8 +19,8 @@ from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
 from tether.cli.control import DOUBT_S, GRANT_TIMEOUT_S, LINGER_S, LINK_WAIT_S
 from tether.cli.control_words import Back, TurnedAway, Unasked
 from tether.cli.failure import Failure
-from tether.net.driver import LinkDriver
-from tether.net.streams import DialFailed
+from tether.net.link.driver import LinkDriver
+from tether.net.transport.streams import DialFailed
 from tether.protocol.link.link import facts_of
 from tether.protocol.messages.control import (
     PROTOCOL,

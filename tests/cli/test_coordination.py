@@ -15,8 +15,8 @@ from tests.support.town import WELCOME, Town, grants
 from tether.cli.control_lines import ControlLines
 from tether.cli.control_words import AgentHere, AgentLost, Back
 from tether.cli.late_coordination import COORDINATE_AFTER_S
-from tether.net.driver import LinkDriver
-from tether.net.streams import DialFailed
+from tether.net.link.driver import LinkDriver
+from tether.net.transport.streams import DialFailed
 from tether.protocol.coordination.client import CLOSE_S
 from tether.protocol.messages.control import Goodbye, Hello, Message, Report, Unsupported
 from tether.protocol.messages.coordination import (

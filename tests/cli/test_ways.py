@@ -19,10 +19,10 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Va
 from tether.cli.control_words import AgentLost, TurnedAway
 from tether.cli.failure import Failure
 from tether.cli.ways import Ways, by_the_relay, why_lost
-from tether.net.driver import LinkDriver
-from tether.net.resumable import Carrier
-from tether.net.streams import DialFailed, MessageStream
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.tunnel.stream import Carrier
 from tether.protocol.carriers.commands import Carried, Over, Status, Waiting
 from tether.protocol.messages.control import (
     CarrierDenied,

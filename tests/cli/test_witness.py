@@ -19,8 +19,8 @@ from tether.cli.journal import estates
 from tether.cli.link_ends import LinkEnds
 from tether.cli.witness import JOURNAL_AFTER_S, WATCH_AFTER_S, Witness
 from tether.config import ClientFiles
-from tether.net.cgroup import CgroupReading
-from tether.net.vital_signs import VitalSample
+from tether.net.host.cgroup import CgroupReading
+from tether.net.host.vital_signs import VitalSample
 from tether.protocol.link.link import facts_of, records_of
 from tether.protocol.messages.control import Ended
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.cgroups import control_group, inhabitant
-from tether.net.cgroup import Cgroup, CgroupReading
-from tether.net.kernel_log import oom_victims
-from tether.net.pressure import Pressure, PressureReading
+from tether.net.host.cgroup import Cgroup, CgroupReading
+from tether.net.host.kernel_log import oom_victims
+from tether.net.host.pressure import Pressure, PressureReading
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 

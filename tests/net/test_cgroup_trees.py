@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tether.net.cgroup import Cgroup
+from tether.net.host.cgroup import Cgroup
 
 V1 = "31 24 0:26 {root} {point} rw,nosuid shared:9 - cgroup cgroup rw,{controller}"
 V2 = "32 24 0:27 {root} {point} rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"

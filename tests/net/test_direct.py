@@ -14,9 +14,9 @@ import pytest
 from tests.support.resumable import direct_pair, socket_pair
 from tests.support.ws import linger_0
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.direct import DirectStream, dial_direct, join_endpoint, split_endpoint
-from tether.net.streams import DialFailed, StreamLost
 from tether.net.tasks import Tasks
+from tether.net.transport.direct import DirectStream, dial_direct, join_endpoint, split_endpoint
+from tether.net.transport.streams import DialFailed, StreamLost
 
 pytestmark = pytest.mark.anyio
 
@@ -153,7 +153,7 @@ async def test_our_own_close_ends_our_reader() -> None:
 
 
 async def test_a_peer_that_never_closes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tether.net.direct.CLOSE_S", 0.05)
+    monkeypatch.setattr("tether.net.transport.direct.CLOSE_S", 0.05)
     async with pair() as (left, _):
         while left.room:
             left.write(bytes(100_000))

@@ -16,10 +16,10 @@ from tests.support.streams import IDLE_COUNTERS, Cable
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
-from tether.net.driver import HIGH_WATER, OVERFLOW
-from tether.net.streams import StreamLost
+from tether.net.link.driver import HIGH_WATER, OVERFLOW
 from tether.net.tasks import Tasks
-from tether.net.tcp_info import counters_fact
+from tether.net.transport.streams import StreamLost
+from tether.net.transport.tcp_info import counters_fact
 from tether.protocol.link.link import State
 from tether.protocol.messages.control import (
     Goodbye,

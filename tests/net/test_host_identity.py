@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tether.net.host_identity import HostIdentity, container_id, identify
+from tether.net.host.identity import HostIdentity, container_id, identify
 
 ID = "0123456789abcdef" * 4
 POD = "12345678-1234-1234-1234-123456789abc"

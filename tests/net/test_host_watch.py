@@ -16,11 +16,11 @@ from tests.support.netns import in_namespace, ip
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import OomVictim, Party, Resource, Vantage
-from tether.net.cgroup import Cgroup
 from tether.net.clock import SystemClock, SystemClocks
-from tether.net.host_watch import HostWatch
-from tether.net.time_watch import Slept, TimeEvent
-from tether.net.vital_signs import VitalSigns
+from tether.net.host.cgroup import Cgroup
+from tether.net.host.time import Slept, TimeEvent
+from tether.net.host.vital_signs import VitalSigns
+from tether.net.host.watch import HostWatch
 
 AGENT, ME = Vantage.AGENT, Party.AGENT
 

@@ -19,20 +19,20 @@ from tests.support.clock import EPOCH, HandClock
 from tests.support.small_disk import fill, small_disk
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
-from tether.net.cgroup import Cgroup, CgroupReading
 from tether.net.clock import SystemClock
-from tether.net.exit_note import ExitNote, leave_note, note_of, read_note
-from tether.net.flight_recorder import (
+from tether.net.host.cgroup import Cgroup, CgroupReading
+from tether.net.host.identity import HostIdentity
+from tether.net.host.vital_signs import VitalSample, VitalSigns
+from tether.net.postmortem.exit_note import ExitNote, leave_note, note_of, read_note
+from tether.net.postmortem.flight_recorder import (
     FLIGHT_FILE,
     Flight,
     FlightRecorder,
     read_flight,
     write_flight,
 )
-from tether.net.host_identity import HostIdentity
-from tether.net.last_flight import LastFlight, examine, take_over
+from tether.net.postmortem.last_flight import LastFlight, examine, take_over
 from tether.net.signals import Received
-from tether.net.vital_signs import VitalSample, VitalSigns
 
 HERE = HostIdentity("boot-1", "c" * 64, "26")
 FLIGHT = Flight(
@@ -287,7 +287,7 @@ import faulthandler, os, signal, sys
 from pathlib import Path
 from tether.attribution.vocabulary import Party
 from tether.net.clock import SystemClock
-from tether.run.black_box import BlackBox
+from tether.net.postmortem.black_box import BlackBox
 import asyncio
 
 async def main():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.netns import in_namespace, ip
-from tether.net.network_watch import NetworkWatch
-from tether.net.rtnetlink import (
+from tether.net.host.network import NetworkWatch
+from tether.net.host.rtnetlink import (
     AddressChange,
     ChangesMissed,
     LinkChange,

@@ -11,8 +11,8 @@ from websockets.proxy import Proxy as ProxyAddress
 
 from tests.support.proxy import proxying
 from tests.support.ws import raw_server, serving
-from tether.net.streams import DialFailed
-from tether.net.ws_client import dial, proxy_failed, proxy_of
+from tether.net.transport.streams import DialFailed
+from tether.net.transport.ws_client import dial, proxy_failed, proxy_of
 
 SECRET = "p@ss w/rd"
 

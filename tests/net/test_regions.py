@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.proxy import proxying
 from tests.support.ws import raw_server
-from tether.net.regions import Measured, measure
+from tether.net.derp.probe import Measured, measure
 
 pytestmark = pytest.mark.usefixtures("_no_proxies")
 

@@ -21,18 +21,18 @@ from tests.support.ws import linger_0
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Resource, StreamEnd, Vantage
 from tether.net.clock import SystemClock
-from tether.net.http_server import Listener, bind
-from tether.net.relay import Relay, RelayLimits
-from tether.net.relay_carrier import CarrierEnding
-from tether.net.relay_counts import RelayCounts
-from tether.net.relay_tickets import Ticket
-from tether.net.streams import DialFailed, StreamLost
-from tether.net.surroundings import LateSurroundings, LentSurroundings
+from tether.net.derp.metrics import RelayCounts
+from tether.net.derp.relay import Relay, RelayLimits
+from tether.net.derp.splice import CarrierEnding
+from tether.net.derp.tickets import Ticket
+from tether.net.link.host_context import LateSurroundings, LentSurroundings
 from tether.net.tasks import Tasks
-from tether.net.tcp_info import SILENT_AFTER_MS, is_stalled
-from tether.net.tunnel import dial_relay
-from tether.net.ws_client import ClientStream, dial
-from tether.net.ws_server import ServerStream
+from tether.net.transport.http_server import Listener, bind
+from tether.net.transport.streams import DialFailed, StreamLost
+from tether.net.transport.tcp_info import SILENT_AFTER_MS, is_stalled
+from tether.net.transport.ws_client import ClientStream, dial
+from tether.net.transport.ws_server import ServerStream
+from tether.net.tunnel.endpoint import dial_relay
 from tether.protocol.derp.pairing import CarrierId, PairingTable
 from tether.protocol.messages.control import MAX_TUNNEL_FRAME
 from tether.protocol.messages.relaying import (

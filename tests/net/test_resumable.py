@@ -16,8 +16,8 @@ from tests.support.streams import Cable
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock
-from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import StreamLost
 from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.timestamp import Instant
 from tether.protocol.tunnel.buffers import WINDOW

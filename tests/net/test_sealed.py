@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, strategies as st
 
-from tether.net.sealed import (
+from tether.net.e2e_channel import (
     MAX_RECORD,
     AgentChannel,
     ClientChannel,

@@ -12,9 +12,9 @@ import pytest
 from tests.support.streams import Cable
 from tests.support.ws import linger_0, serving
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.streams import MessageStream, StreamLost
 from tether.net.tasks import Tasks
-from tether.net.ws_client import dial
+from tether.net.transport.streams import MessageStream, StreamLost
+from tether.net.transport.ws_client import dial
 
 
 class Pair:

@@ -10,7 +10,7 @@ import ssl
 import pytest
 
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.streams import DialFailed, StreamLost, close_reason, translate
+from tether.net.transport.streams import DialFailed, StreamLost, close_reason, translate
 
 
 def kernel(number: int) -> OSError:

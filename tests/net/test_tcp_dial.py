@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.ws import raw_server, serving
 from tether.attribution.vocabulary import DialStage
-from tether.net.streams import DialFailed
-from tether.net.tcp_dial import SMALL_SEGMENT, connect_tcp
-from tether.net.tcp_info import read_tcp_info
-from tether.net.ws_client import dial
+from tether.net.transport.streams import DialFailed
+from tether.net.transport.tcp_dial import SMALL_SEGMENT, connect_tcp
+from tether.net.transport.tcp_info import read_tcp_info
+from tether.net.transport.ws_client import dial
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
 

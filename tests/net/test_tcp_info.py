@@ -11,7 +11,7 @@ import pytest
 
 from tether.attribution.evidence import TcpCounters
 from tether.attribution.vocabulary import Party, Vantage
-from tether.net.tcp_info import (
+from tether.net.transport.tcp_info import (
     KEEPALIVE_COUNT,
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,

@@ -15,7 +15,6 @@ import pytest
 
 from tests.support.cgroups import Inhabitant, control_group, inhabitant
 from tests.support.loop import JumpingLoop, run
-from tether.net.cgroup import Cgroup
 from tether.net.clock import (
     ClockReading,
     Look,
@@ -24,7 +23,8 @@ from tether.net.clock import (
     clocks_of,
     thread_account,
 )
-from tether.net.time_watch import (
+from tether.net.host.cgroup import Cgroup
+from tether.net.host.time import (
     ClockSet,
     Slept,
     Stalled,

@@ -15,10 +15,10 @@ from tests.support.streams import Cable
 from tests.support.ws import RawServer, raw_server, serving
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
-from tether.net.streams import DialFailed
 from tether.net.tasks import Tasks
-from tether.net.tcp_info import SILENT_AFTER_MS
-from tether.net.tunnel import DETACHED_LINGER_S, TunnelEnd, dial_relay
+from tether.net.transport.streams import DialFailed
+from tether.net.transport.tcp_info import SILENT_AFTER_MS
+from tether.net.tunnel.endpoint import DETACHED_LINGER_S, TunnelEnd, dial_relay
 from tether.protocol.link.link import LINGER_S
 from tether.protocol.messages.control import (
     TUNNEL_CHUNK,
@@ -428,7 +428,7 @@ async def test_a_refused_ticket_is_a_failed_dial_in_the_relays_words() -> None:
 async def test_another_end_that_never_comes_is_a_failed_dial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tether.net.tunnel.PAIRING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("tether.net.tunnel.endpoint.PAIRING_TIMEOUT_S", 0.1)
     async with raw_server() as raw:
         failed = await dialled(raw, b"")
         assert str(failed) == "the other end of the tunnel did not come to the relay in time"

@@ -14,9 +14,9 @@ import pytest
 
 from tests.support.ws import Served, linger_0, raw_client, raw_server, serving
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.streams import DialFailed, MessageStream, StreamLost
-from tether.net.ws_client import ClientStream, dial
-from tether.net.ws_server import ServerStream
+from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
+from tether.net.transport.ws_client import ClientStream, dial
+from tether.net.transport.ws_server import ServerStream
 
 MAX_SIZE = 4096
 BAD_OPCODE = b"\x8f\x80\0\0\0\0"

@@ -13,8 +13,8 @@ from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
 from tests.support.ws import raw_server, serving
-from tether.net.streams import DialFailed
-from tether.net.ws_client import dial, dial_failed
+from tether.net.transport.streams import DialFailed
+from tether.net.transport.ws_client import dial, dial_failed
 
 
 def free_port() -> int:

@@ -17,10 +17,10 @@ from tests.real.stack import Stack
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import ConnectionMethod, Party, Purpose
 from tether.net.clock import SystemClock
-from tether.net.resumable import Carrier, ResumableStream
-from tether.net.sealed import ClientChannel, public_line
-from tether.net.tunnel import TunnelEnd
-from tether.net.ws_client import ClientStream, _Connection
+from tether.net.e2e_channel import ClientChannel, public_line
+from tether.net.transport.ws_client import ClientStream, _Connection
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import Carrier, ResumableStream
 from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,

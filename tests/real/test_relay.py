@@ -21,7 +21,7 @@ import pytest
 from tests.real.stack import TETHER, Program, free_port, wait_for
 from tests.server.live import ADMIN, PATIENT, JoinedTunnel, Live, Peer, join, running
 from tests.server.test_carriers import ask, meet, same_agent
-from tether.net.streams import MessageStream, StreamLost
+from tether.net.transport.streams import MessageStream, StreamLost
 from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
 from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
 

@@ -19,11 +19,11 @@ import asyncssh
 from tests.support.database import put_empty
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock, SystemClock
-from tether.net.driver import LinkDriver
-from tether.net.streams import MessageStream
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
-from tether.net.tunnel import dial_relay
-from tether.net.ws_client import ClientStream, dial
+from tether.net.transport.streams import MessageStream
+from tether.net.transport.ws_client import ClientStream, dial
+from tether.net.tunnel.endpoint import dial_relay
 from tether.protocol.link.link import Link
 from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,

@@ -12,9 +12,9 @@ from tests.server.live import PATIENT, JoinedTunnel, Live, Peer, ended, join, ru
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Vantage
 from tether.net.clock import SystemClock
-from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
-from tether.net.tunnel import dial_relay
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.tunnel.endpoint import dial_relay
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import (
     CarrierDenied,

@@ -17,8 +17,8 @@ from tether.cli.control import Control
 from tether.cli.control_lines import ControlLines
 from tether.cli.control_words import AgentHere, ControlWord
 from tether.net.clock import SystemClock
-from tether.net.streams import MessageStream
-from tether.net.ws_client import dial
+from tether.net.transport.streams import MessageStream
+from tether.net.transport.ws_client import dial
 from tether.protocol.coordination.coordinator import REFUSED_CAUSE
 from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, TunnelOffer
 from tether.protocol.messages.coordination import (

@@ -14,7 +14,7 @@ from tests.support.streams import Cable
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.net.driver import LinkDriver
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.server.client_runs import ANSWER_S, MOST, RETURN_S, ClientRuns
 

@@ -25,7 +25,7 @@ from tether.attribution.vocabulary import (
     StreamEnd,
     Vantage,
 )
-from tether.net.relay_carrier import CarrierEnding
+from tether.net.derp.splice import CarrierEnding
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import (

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.server.live import Live, Peer, ended, running
 from tether.attribution.vocabulary import Party
-from tether.net.streams import DialFailed
+from tether.net.transport.streams import DialFailed
 from tether.protocol.messages.control import (
     CoordinateClosed,
     CoordinateOpen,

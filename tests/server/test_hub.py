@@ -31,10 +31,10 @@ from tests.server.live import (
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock
-from tether.net.streams import DialFailed, StreamLost
 from tether.net.tasks import Tasks
-from tether.net.tunnel import dial_relay
-from tether.net.ws_client import ClientStream, dial
+from tether.net.transport.streams import DialFailed, StreamLost
+from tether.net.transport.ws_client import ClientStream, dial
+from tether.net.tunnel.endpoint import dial_relay
 from tether.protocol.link.link import State, records_of
 from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,

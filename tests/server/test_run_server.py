@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from tests.server.live import device_key, running
-from tether.net import http_server
 from tether.net.clock import SystemClock
-from tether.net.http_server import bind
+from tether.net.transport import http_server
+from tether.net.transport.http_server import bind
 from tether.protocol.messages.control import TunnelGrant, TunnelOffer
 from tether.run.server import CannotStart, Server, ServerSettings, locked, parse_listen
 from tether.server.keys import BadKeyFile, load_keys

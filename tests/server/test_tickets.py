@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.clock import HandClock
 from tether.attribution.vocabulary import Party
-from tether.net.relay_tickets import TICKET_LIFE_S, Ticket, TicketGate, TicketRefused
+from tether.net.derp.tickets import TICKET_LIFE_S, Ticket, TicketGate, TicketRefused
 from tether.protocol.derp.pairing import CarrierId
 from tether.server import tickets as minting
 

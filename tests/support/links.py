@@ -10,9 +10,9 @@ from typing import Any
 from tests.support.clock import LoopClock
 from tests.support.streams import Cable
 from tether.attribution.vocabulary import Party
-from tether.net.driver import LinkDriver
-from tether.net.streams import MessageStream
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import MessageStream
 from tether.protocol.link.link import Link
 from tether.protocol.messages.control import Message, decode, encode
 

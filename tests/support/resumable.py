@@ -9,9 +9,9 @@ from typing import Any
 from tests.support.streams import Cable
 from tether.attribution.vocabulary import ConnectionMethod, Party
 from tether.net.clock import Clock
-from tether.net.direct import DirectStream
-from tether.net.resumable import Carrier, ResumableStream
-from tether.net.streams import MessageStream
+from tether.net.transport.direct import DirectStream
+from tether.net.transport.streams import MessageStream
+from tether.net.tunnel.stream import Carrier, ResumableStream
 from tether.protocol.tunnel.events import CarrierUp, Detached, PathEvent
 from tether.protocol.tunnel.join import TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits

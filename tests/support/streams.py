@@ -1,9 +1,9 @@
 """A network in memory: a cable with two ends, and the ways in which real cables fail.
 
-Law: each end is a `tether.net.streams.MessageStream` and raises `StreamLost` as `ClientStream` and
-`ServerStream` do; `tests/net/test_stream_contract.py` holds cable and real sockets to one contract.
-Messages keep their order. What one end sends and the other does not read fills the window, and then
-`send` waits, as TCP's does.
+Law: each end is a `tether.net.transport.streams.MessageStream` and raises `StreamLost` as
+`ClientStream` and `ServerStream` do; `tests/net/test_stream_contract.py` holds cable and real
+sockets to one contract. Messages keep their order. What one end sends and the other does not read
+fills the window, and then `send` waits, as TCP's does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections import deque
 
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.streams import StreamLost
+from tether.net.transport.streams import StreamLost
 
 IDLE_COUNTERS = {
     "retransmits": 0,

@@ -13,9 +13,9 @@ from tether.cli.control import Control
 from tether.cli.control_lines import ControlLines
 from tether.cli.control_words import ControlWord
 from tether.cli.seen import Seen, ended
-from tether.net.driver import LinkDriver
-from tether.net.streams import DialFailed, MessageStream
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.link.link import Link
 from tether.protocol.messages.control import (
     PROTOCOL,

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from tether.net.tasks import Tasks
-from tether.net.ws_server import CauseProtocol, ServerStream
+from tether.net.transport.ws_server import CauseProtocol, ServerStream
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 

@@ -36,10 +36,10 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.log import get_logger
-from tether.net.exhaustion import exhausted
-from tether.net.resumable import ResumableStream
+from tether.net.link.exhaustion import exhausted
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.messages.control import (
     Goodbye,
     LoginResult,

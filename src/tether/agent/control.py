@@ -23,11 +23,11 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
-from tether.net.driver import LinkDriver
-from tether.net.greeting import TurnedAway, greet
-from tether.net.streams import DialFailed, MessageStream
-from tether.net.surroundings import Surroundings
+from tether.net.link.driver import LinkDriver
+from tether.net.link.handshake import TurnedAway, greet
+from tether.net.link.host_context import Surroundings
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.link.link import Link, records_of
 from tether.protocol.messages.control import (
     CarrierOffer,

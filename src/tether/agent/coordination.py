@@ -18,8 +18,8 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
-from tether.net.coordination import Coordination, Event
-from tether.net.driver import LinkDriver
+from tether.net.link.coordination import Coordination, Event
+from tether.net.link.driver import LinkDriver
 from tether.protocol.coordination.client import OpenFailed, StreamEnded, StreamOpened, Warned
 from tether.protocol.coordination.peers import PeerChanged, PeerReady
 from tether.protocol.messages.base import Message

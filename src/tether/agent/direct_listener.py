@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tether.log import get_logger
-from tether.net.direct import join_endpoint, split_endpoint
-from tether.net.direct_listener import DirectListener, OnAttach, bind_direct
-from tether.net.interfaces import is_loopback, reachable_addresses
-from tether.net.streams import DialFailed
+from tether.net.host.interfaces import is_loopback, reachable_addresses
+from tether.net.transport.direct import join_endpoint, split_endpoint
+from tether.net.transport.direct_listener import DirectListener, OnAttach, bind_direct
+from tether.net.transport.streams import DialFailed
 
 MAX_ENDPOINTS = 16
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.regions import measure
+from tether.net.derp.probe import measure
 from tether.net.tasks import Tasks
 from tether.protocol.derp.latency import HomeFinder, Nearness, Nodes
 from tether.protocol.messages.derp import DerpMap

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.net.clock import Clock
-from tether.net.resumable import ResumableStream
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.messages.control import ReportItem
 from tether.protocol.messages.path_records import PathRecord, PathWord
 from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resumed, Used

@@ -5,7 +5,7 @@ before a wildcard one, IPv4, IPv6, v4-mapped and dual-stack alike, and an addres
 never. Every answer is a type: what we found, that there is nothing, that we may not see it, that we
 cannot look here at all. Nothing here ever fails a forward: the caller goes on with any answer.
 
-The kernel tells the socket in 0.2 ms (`net.sock_diag`); its process is remembered, or searched for
+The kernel tells the socket in 0.2 ms (`net.host.sock_diag`); its process is remembered, or searched for
 in slices of a millisecond, a search at a time (`agent.socket_holders`). Call `warm` when a connection
 comes up and later searches meet only what is new. A command line is read in a thread: the kernel may
 make its reader wait for a process that is stuck.
@@ -26,7 +26,7 @@ from pathlib import Path
 from tether.agent.socket_holders import Holder, Search, SocketHolders, command_line, started_at
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.sock_diag import (
+from tether.net.host.sock_diag import (
     DiagUnavailable,
     IPAddress,
     ListenSocket,

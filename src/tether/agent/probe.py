@@ -13,9 +13,9 @@ from collections.abc import Awaitable
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
-from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.link.link import State
 from tether.protocol.messages.control import (
     TUNNEL_CHUNK,

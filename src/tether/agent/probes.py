@@ -12,7 +12,7 @@ from tether.agent.serving import ConnectionEnd, end_of, leave_each
 from tether.attribution.evidence import Evidence
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.resumable import ResumableStream
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.messages.control import TunnelOffer
 
 _log = get_logger("probe")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tether.agent.socket_holders import Holder, started_at
-from tether.net.cgroup import Cgroup
+from tether.net.host.cgroup import Cgroup
 
 if sys.platform != "win32":
     import fcntl

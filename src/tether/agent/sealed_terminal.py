@@ -16,11 +16,11 @@ from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import ConnectType, Party
 from tether.net.clock import Clock
-from tether.net.driver import HIGH_WATER
-from tether.net.resumable import ResumableStream
-from tether.net.sealed import AgentChannel
+from tether.net.e2e_channel import AgentChannel
+from tether.net.link.driver import HIGH_WATER
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.messages.control import Message, TunnelOffer
 from tether.version import VERSION
 

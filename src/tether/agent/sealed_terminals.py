@@ -19,8 +19,8 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionType
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.resumable import ResumableStream
-from tether.net.sealed import AgentChannel, read_public_line
+from tether.net.e2e_channel import AgentChannel, read_public_line
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.messages.control import ReportItem, SessionRecord, TunnelOffer
 
 _log = get_logger("terminal")

@@ -15,8 +15,8 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import Logger, disconnected
-from tether.net.resumable import ResumableStream
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.messages.control import TunnelOffer
 from tether.protocol.timestamp import Instant
 

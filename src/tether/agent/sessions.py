@@ -29,7 +29,7 @@ from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage
 from tether.log import get_logger
-from tether.net.exhaustion import exhausted
+from tether.net.link.exhaustion import exhausted
 from tether.protocol.messages.control import Message, SessionRecord, SessionResult, TunnelOffer
 
 _OF_THE_AGENT = frozenset(

@@ -22,7 +22,7 @@ from tether.agent.reconnecting_pty import PtySettings
 from tether.agent.session_counts import SessionCounts
 from tether.agent.transfer_policy import TransferPolicy
 from tether.net.clock import Clock
-from tether.net.surroundings import NoSurroundings, Surroundings
+from tether.net.link.host_context import NoSurroundings, Surroundings
 from tether.protocol.messages.control import ReportItem
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from tether.net.driver import HIGH_WATER
+from tether.net.link.driver import HIGH_WATER
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
 
 
 class Pausable(Protocol):

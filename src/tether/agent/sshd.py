@@ -33,9 +33,9 @@ from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.resumable import ResumableStream
-from tether.net.surroundings import NoSurroundings, Surroundings
+from tether.net.link.host_context import NoSurroundings, Surroundings
 from tether.net.tasks import Tasks
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.messages.control import ReportItem, TunnelOffer
 from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup
 from tether.protocol.timestamp import Instant

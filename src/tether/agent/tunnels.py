@@ -22,10 +22,10 @@ from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, Purpose, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.direct import DirectStream
-from tether.net.resumable import Carrier, ResumableStream
-from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
+from tether.net.transport.direct import DirectStream
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.tunnel.stream import Carrier, ResumableStream
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import (
     CarrierOffer,

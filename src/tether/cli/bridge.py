@@ -21,11 +21,11 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.cli.pipes import Intake, Outlet
 from tether.cli.verdict import fact_of
 from tether.net.clock import Clock
-from tether.net.resumable import ResumableStream
+from tether.net.link.host_context import Surroundings
 from tether.net.signals import Received
-from tether.net.surroundings import Surroundings
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
 from tether.protocol.link.link import State
 from tether.protocol.messages.control import LoginResult, Message, SessionResult

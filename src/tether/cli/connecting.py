@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tether.cli.failure import EXIT_CONNECTION_FAILED, Failure, os_failure
 from tether.config import ConfigError
-from tether.net.streams import DialFailed
+from tether.net.transport.streams import DialFailed
 
 
 @contextlib.contextmanager

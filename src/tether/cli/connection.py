@@ -24,12 +24,12 @@ from tether.cli.ways import Ways
 from tether.cli.witness import Witness
 from tether.config import ClientConfig, ClientFiles, client_files, load
 from tether.net.clock import Clock
-from tether.net.direct import dial_direct
-from tether.net.resumable import ResumableStream
-from tether.net.streams import MessageStream
-from tether.net.surroundings import Surroundings
-from tether.net.tunnel import dial_relay
-from tether.net.ws_client import dial
+from tether.net.link.host_context import Surroundings
+from tether.net.transport.direct import dial_direct
+from tether.net.transport.streams import MessageStream
+from tether.net.transport.ws_client import dial
+from tether.net.tunnel.endpoint import dial_relay
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.carriers.commands import Over, Status
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.base import Garbage
@@ -39,7 +39,7 @@ from tether.protocol.tunnel.resume_policy import Waits
 
 if TYPE_CHECKING:
     from tether.cli.control_lines import ControlLines
-    from tether.net.time_watch import TimeEvent
+    from tether.net.host.time import TimeEvent
 
 
 class RealDialler:
@@ -189,7 +189,7 @@ class Connection:
         return replace(told, symptoms=[*told.symptoms, *failure])  # it was over by then
 
     def _time_passed(self, event: TimeEvent) -> None:
-        from tether.net.time_watch import ClockSet  # imported by now, but not paid for by `ssh`
+        from tether.net.host.time import ClockSet  # imported by now, but not paid for by `ssh`
 
         # A process that was stopped has lost nothing, but judges its peers by the time it missed.
         if self.ways is not None and not isinstance(event, ClockSet):

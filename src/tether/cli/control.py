@@ -21,10 +21,10 @@ from tether.cli.failure import Failure
 from tether.cli.late_coordination import LateCoordination
 from tether.cli.link_ends import LinkEnds, LinkNote
 from tether.net.clock import Clock
-from tether.net.driver import LinkDriver
-from tether.net.streams import DialFailed, MessageStream
-from tether.net.surroundings import LateSurroundings
+from tether.net.link.driver import LinkDriver
+from tether.net.link.host_context import LateSurroundings
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.derp.latency import NOT_KNOWN, Nearness
 from tether.protocol.link.link import Link
 from tether.protocol.messages.control import (

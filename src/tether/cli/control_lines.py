@@ -11,8 +11,8 @@ from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType
 from tether.log import disconnected, get_logger
-from tether.net.coordination import Event
-from tether.net.streams import DialFailed
+from tether.net.link.coordination import Event
+from tether.net.transport.streams import DialFailed
 from tether.protocol.coordination.client import OpenFailed, StreamEnded, StreamOpened, Warned
 from tether.protocol.coordination.peers import PeerChanged, PeerReady
 

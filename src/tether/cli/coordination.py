@@ -14,8 +14,8 @@ from tether.attribution.evidence import Evidence, GoodbyeSaid
 from tether.attribution.vocabulary import Party, Vantage
 from tether.cli.control_words import AgentHere, AgentLost
 from tether.net.clock import Clock
-from tether.net.coordination import Coordination, Event
-from tether.net.driver import LinkDriver
+from tether.net.link.coordination import Coordination, Event
+from tether.net.link.driver import LinkDriver
 from tether.protocol.coordination.client import StreamEnded, StreamOpened
 from tether.protocol.coordination.peers import PeerChanged
 from tether.protocol.messages.base import Message

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tether.attribution.evidence import Evidence
 from tether.cli.control_words import AgentHere, AgentLost
 from tether.net.clock import Clock
-from tether.net.driver import LinkDriver
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.messages.base import Message
 

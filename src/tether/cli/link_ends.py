@@ -18,7 +18,7 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import DialStage, Party, Vantage
 from tether.net.clock import Clock
-from tether.net.streams import DialFailed
+from tether.net.transport.streams import DialFailed
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import Ended, Report
 

@@ -16,9 +16,9 @@ from tether.cli.failure import Failure
 from tether.cli.home_region import load_home, save_home
 from tether.config import ClientConfig, client_files
 from tether.net.clock import SystemClock
-from tether.net.regions import measure
-from tether.net.streams import DialFailed
-from tether.net.ws_client import dial, proxy_of
+from tether.net.derp.probe import measure
+from tether.net.transport.streams import DialFailed
+from tether.net.transport.ws_client import dial, proxy_of
 from tether.protocol.derp.latency import Nearness, choose, usable
 from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, DerpMap
 from tether.protocol.messages.derp import DerpRegion

@@ -17,9 +17,9 @@ from tether.cli.connection import Connection
 from tether.cli.failure import EXIT_CONNECTION_FAILED, Failure
 from tether.cli.verdict import fact_of, judge
 from tether.net.clock import Clock, SystemClock
-from tether.net.resumable import ResumableStream
 from tether.net.tasks import Tasks
-from tether.net.tunnel import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
 from tether.protocol.messages.control import (
     TUNNEL_CHUNK,

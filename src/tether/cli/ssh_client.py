@@ -19,9 +19,9 @@ from tether.cli.failure import Failure
 from tether.cli.host_keys import SUFFIX, read_pins
 from tether.config import ClientFiles
 from tether.net.clock import Clock
-from tether.net.resumable import ResumableStream
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
+from tether.net.tunnel.stream import ResumableStream
 
 _CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"]
 

@@ -32,10 +32,10 @@ from tether.cli.trust import trust
 from tether.cli.verdict import Outcome, judge, say
 from tether.config import ClientFiles, ConfigError
 from tether.net.clock import Clock, SystemClock
-from tether.net.resumable import ResumableStream
+from tether.net.link.host_context import Surroundings
 from tether.net.signals import Received, SignalWatcher, block
-from tether.net.streams import DialFailed
-from tether.net.surroundings import Surroundings
+from tether.net.transport.streams import DialFailed
+from tether.net.tunnel.stream import ResumableStream
 from tether.protocol.carriers.commands import Carried, Over, Status
 from tether.protocol.messages.control import Redraw, SessionResult, TunnelGrant
 

@@ -20,9 +20,9 @@ from tether.cli.control import Control
 from tether.cli.control_words import AgentHere, AgentLost, Back, ControlWord, TurnedAway, Unasked
 from tether.cli.failure import Failure
 from tether.net.clock import Clock
-from tether.net.resumable import Carrier, ResumableStream
-from tether.net.streams import DialFailed, MessageStream
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.tunnel.stream import Carrier, ResumableStream
 from tether.protocol.carriers.commands import (
     AskServer,
     Command,

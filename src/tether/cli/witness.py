@@ -21,7 +21,7 @@ from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import Party, Vantage
 from tether.config import ClientFiles
 from tether.net.clock import Clock, Look, clocks_of, look
-from tether.net.surroundings import LateSurroundings
+from tether.net.link.host_context import LateSurroundings
 from tether.net.tasks import Tasks
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import Ended
@@ -30,10 +30,10 @@ from tether.version import VERSION
 if TYPE_CHECKING:
     from tether.cli.journal import Estate, Journal
     from tether.cli.link_ends import LinkNote, LinkState
-    from tether.net.host_watch import HostWatch
-    from tether.net.network_watch import NetworkChange, NetworkWatch
-    from tether.net.time_watch import TimeEvent
-    from tether.net.vital_signs import VitalSample
+    from tether.net.host.network import NetworkChange, NetworkWatch
+    from tether.net.host.time import TimeEvent
+    from tether.net.host.vital_signs import VitalSample
+    from tether.net.host.watch import HostWatch
 
 JOURNAL_AFTER_S = 0.2
 WATCH_AFTER_S = 1.0
@@ -150,7 +150,7 @@ class Witness:
         self._begun().link(connection_id, msgspec.to_builtins(state))
 
     def _begin_journal(self) -> None:
-        from tether.net.network_watch import NetworkWatch
+        from tether.net.host.network import NetworkWatch
 
         self._network = NetworkWatch(self._on_network)
         self._network.start()
@@ -164,8 +164,8 @@ class Witness:
                 self._journal.alive()
 
     def _run(self) -> dict[str, Any]:
-        from tether.net.cgroup import Cgroup
-        from tether.net.host_identity import identify
+        from tether.net.host.cgroup import Cgroup
+        from tether.net.host.identity import identify
 
         group = Cgroup()
         self._oom_kills = group.oom_kills()
@@ -183,9 +183,9 @@ class Witness:
     # -- the machine ---------------------------------------------------------------------
 
     def _begin_watch(self) -> None:
-        from tether.net.cgroup import Cgroup
-        from tether.net.host_watch import HostWatch
-        from tether.net.vital_signs import VitalSigns
+        from tether.net.host.cgroup import Cgroup
+        from tether.net.host.vital_signs import VitalSigns
+        from tether.net.host.watch import HostWatch
 
         def on_time(event: TimeEvent) -> None:
             self._note_news()
@@ -260,9 +260,9 @@ def testament(estate: Estate, clock: Clock) -> list[tuple[str, Ended]]:
 
 
 def _death(estate: Estate, clock: Clock) -> ev.PreviousRunDied:
-    from tether.net.cgroup import oom_kills_of
-    from tether.net.host_identity import identify
-    from tether.net.kernel_log import oom_victims
+    from tether.net.host.cgroup import oom_kills_of
+    from tether.net.host.identity import identify
+    from tether.net.host.kernel_log import oom_victims
 
     run, now, boot_id = estate.run, clock.now(), identify().boot_id
     rebooted = bool(boot_id and run.get("boot_id") and boot_id != run["boot_id"])

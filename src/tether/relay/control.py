@@ -20,11 +20,11 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.driver import LinkDriver
-from tether.net.greeting import TurnedAway, greet
-from tether.net.relay_carrier import CarrierEnding
-from tether.net.streams import DialFailed, MessageStream
+from tether.net.derp.splice import CarrierEnding
+from tether.net.link.driver import LinkDriver
+from tether.net.link.handshake import TurnedAway, greet
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.backoff import Backoff
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.derp.pairing import CarrierId

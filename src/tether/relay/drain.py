@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.relay import Relay
-from tether.net.relay_tickets import TicketGate
+from tether.net.derp.relay import Relay
+from tether.net.derp.tickets import TicketGate
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.control import RelayEnd

@@ -13,11 +13,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from tether.log import get_logger
-from tether.net.relay import Relay
-from tether.net.relay_counts import RelayCounts
-from tether.net.relay_tickets import TicketGate, TicketRefused
-from tether.net.streams import StreamLost
-from tether.net.ws_server import ServerStream, bearer
+from tether.net.derp.metrics import RelayCounts
+from tether.net.derp.relay import Relay
+from tether.net.derp.tickets import TicketGate, TicketRefused
+from tether.net.transport.streams import StreamLost
+from tether.net.transport.ws_server import ServerStream, bearer
 
 PATH = "/derp"
 

@@ -17,7 +17,7 @@ import msgspec
 
 from tether.attribution.evidence import Evidence
 from tether.log import get_logger
-from tether.net.relay_carrier import CarrierEnding, CarrierLog
+from tether.net.derp.splice import CarrierEnding, CarrierLog
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.link.link import records_of

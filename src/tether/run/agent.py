@@ -43,15 +43,15 @@ from tether.attribution.evidence import to_record
 from tether.attribution.vocabulary import Party, Purpose, Resource
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
-from tether.net.host_watch import HostWatch
+from tether.net.host.watch import HostWatch
 from tether.net.parent import follow_parent
-from tether.net.streams import DialFailed, MessageStream
+from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
-from tether.net.tunnel import dial_relay
-from tether.net.ws_client import dial
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.transport.ws_client import dial
+from tether.net.tunnel.endpoint import dial_relay
 from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, ReportItem
 from tether.protocol.tunnel.resume_policy import VANISHED_S
-from tether.run.black_box import BlackBox
 from tether.version import VERSION
 
 JOURNAL_FILE = "journal.db"
@@ -291,7 +291,7 @@ async def _told_here(
     if address is None:
         yield
         return
-    from tether.net.http_server import Listener, bind
+    from tether.net.transport.http_server import Listener, bind
 
     try:
         sock = bind(*address)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tether.net.clock import Clock
-from tether.net.exit_note import leave_note, note_of
 from tether.net.parent import PARENT_VARIABLE
+from tether.net.postmortem.exit_note import leave_note, note_of
 from tether.net.tasks import Tasks
 
 LOOK_EVERY_S = 0.05

@@ -200,7 +200,7 @@ def relay(
       tether relay --listen 0.0.0.0:7081 --server https://tether.example.com \\
         --token-file relay-token --region fra --url wss://derp-fra.example.com/derp
     """
-    from tether.net.relay import RelayLimits
+    from tether.net.derp.relay import RelayLimits
     from tether.run.relay import RelaySettings, main
     from tether.run.starting import CannotStart, parse_address
 

@@ -28,15 +28,16 @@ from tether.attribution.classify import signal_actor
 from tether.attribution.vocabulary import Party
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
-from tether.net.http_server import Listener
+from tether.net.derp.metrics import RelayCounts
+from tether.net.derp.relay import Relay, RelayLimits
+from tether.net.derp.splice import CarrierLog
+from tether.net.derp.tickets import TicketGate
 from tether.net.parent import follow_parent
-from tether.net.relay import Relay, RelayLimits
-from tether.net.relay_carrier import CarrierLog
-from tether.net.relay_counts import RelayCounts
-from tether.net.relay_tickets import TicketGate
-from tether.net.streams import DialFailed, MessageStream
+from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
-from tether.net.ws_client import dial
+from tether.net.transport.http_server import Listener
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.transport.ws_client import dial
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.messages.control import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.derp import EMBEDDED_REGION, REGION_NAME
@@ -44,7 +45,6 @@ from tether.relay.control import Refused, RelayControl
 from tether.relay.drain import RelayLife
 from tether.relay.front import PATH, RelayFront
 from tether.relay.post_mortem import CarriersOnDisk, owed, read_left
-from tether.run.black_box import BlackBox
 from tether.run.starting import CannotStart, listen_socket, locked, loop_factory, stop_signals
 from tether.version import VERSION
 

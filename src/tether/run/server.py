@@ -20,16 +20,16 @@ from tether.attribution.classify import signal_actor
 from tether.attribution.vocabulary import Party
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
-from tether.net.http_server import Listener
+from tether.net.derp.relay import Relay
+from tether.net.derp.tickets import TicketGate
+from tether.net.link.host_context import LentSurroundings
 from tether.net.parent import follow_parent
-from tether.net.relay import Relay
-from tether.net.relay_tickets import TicketGate
-from tether.net.surroundings import LentSurroundings
+from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
+from tether.net.transport.http_server import Listener
 from tether.protocol.derp.pairing import PairingTable
 from tether.protocol.messages.derp import EMBEDDED_REGION
 from tether.run.addresses import relay_url, url_of
-from tether.run.black_box import BlackBox
 from tether.run.starting import (
     CannotStart,
     booted_at,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tether.net.clock import Clock
-from tether.net.http_server import bind
+from tether.net.transport.http_server import bind
 
 
 class CannotStart(Exception):

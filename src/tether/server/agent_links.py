@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, Party, StreamEnd, Vantage
 from tether.log import get_logger
-from tether.net.driver import LinkDriver
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import PAIRING_WAIT_S, CarrierId
 from tether.protocol.messages.control import (

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tether.net.relay import Relay
-from tether.net.relay_tickets import TicketGate, TicketRefused
-from tether.net.streams import StreamLost
-from tether.net.ws_server import ServerStream, bearer
+from tether.net.derp.relay import Relay
+from tether.net.derp.tickets import TicketGate, TicketRefused
+from tether.net.transport.streams import StreamLost
+from tether.net.transport.ws_server import ServerStream, bearer
 from tether.server.handshake import STOPPING, Handshakes, error_body
 from tether.server.hub import Hub
 

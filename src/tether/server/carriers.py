@@ -16,7 +16,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.relay_tickets import MAX_CARRIER
+from tether.net.derp.tickets import MAX_CARRIER
 from tether.protocol.derp.latency import Nearness, sums
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.control import (

@@ -23,9 +23,9 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.log import get_logger
-from tether.net.driver import LinkDriver
-from tether.net.relay_tickets import TICKET_LIFE_S
-from tether.net.sealed import read_public_line
+from tether.net.derp.tickets import TICKET_LIFE_S
+from tether.net.e2e_channel import read_public_line
+from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.control import (

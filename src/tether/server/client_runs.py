@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
-from tether.net.driver import LinkDriver
+from tether.net.link.driver import LinkDriver
 from tether.protocol.tunnel.resume_policy import ended_at_once
 
 MOST = 4096

@@ -18,7 +18,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.relay_carrier import CarrierEnding
+from tether.net.derp.splice import CarrierEnding
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.control import Hello, Report
 from tether.server import browse, ide_rows, ingest, path_rows, rejudge, rows, runs

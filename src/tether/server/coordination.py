@@ -20,7 +20,7 @@ from tether.attribution.classify import classify
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
-from tether.net.driver import HIGH_WATER
+from tether.net.link.driver import HIGH_WATER
 from tether.net.tasks import Tasks
 from tether.protocol.coordination import resume_token
 from tether.protocol.coordination.access import AgentAccess, ClientAccess

@@ -14,8 +14,8 @@ from typing import Any
 
 from tether.attribution.vocabulary import Party
 from tether.log import get_logger
-from tether.net.streams import StreamLost
-from tether.net.ws_server import ServerStream, bearer
+from tether.net.transport.streams import StreamLost
+from tether.net.transport.ws_server import ServerStream, bearer
 from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,

@@ -17,8 +17,8 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.streams import StreamLost
 from tether.net.tasks import Tasks
+from tether.net.transport.streams import StreamLost
 from tether.protocol.derp.latency import Nearness
 from tether.protocol.messages.control import (
     EndConnections,

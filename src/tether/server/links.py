@@ -14,8 +14,8 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import Logger
 from tether.net.clock import Clock
-from tether.net.driver import LinkDriver
-from tether.net.surroundings import Surroundings
+from tether.net.link.driver import LinkDriver
+from tether.net.link.host_context import Surroundings
 from tether.protocol.link.link import Link
 from tether.protocol.messages.control import (
     PROTOCOL,

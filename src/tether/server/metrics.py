@@ -25,7 +25,7 @@ from tether.attribution.vocabulary import (
     Party,
     Reason,
 )
-from tether.net.relay_counts import RelayCounts
+from tether.net.derp.metrics import RelayCounts
 from tether.protocol.apps import FAMILIES
 from tether.protocol.messages.forwards import ForwardEnd, ForwardKind
 from tether.protocol.messages.path_records import PathWord

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.log import get_logger
-from tether.net.driver import LinkDriver
-from tether.net.relay_carrier import CarrierEnding
-from tether.net.relay_tickets import MAX_CARRIER
+from tether.net.derp.splice import CarrierEnding
+from tether.net.derp.tickets import MAX_CARRIER
+from tether.net.link.driver import LinkDriver
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.link.link import facts_of
 from tether.protocol.messages.control import (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tether.net.relay import Relay
+from tether.net.derp.relay import Relay
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.relay_links import RelayLinks

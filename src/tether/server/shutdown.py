@@ -17,7 +17,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import StreamEnd, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.relay import Relay
+from tether.net.derp.relay import Relay
 from tether.net.tasks import Tasks
 from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.asgi import Dispatcher

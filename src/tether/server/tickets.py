@@ -1,6 +1,6 @@
 """Minting relay tickets: EdDSA-signed JWTs that let one leg of one carrier in, once.
 
-Law: whoever has the public key can verify a ticket (`net/relay_tickets.py`), and nobody but this server
+Law: whoever has the public key can verify a ticket (`net/derp/tickets.py`), and nobody but this server
 can make one. Tickets never reach a log line.
 """
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
-from tether.net.relay_tickets import ALGORITHM, AUDIENCE, TICKET_LIFE_S
+from tether.net.derp.tickets import ALGORITHM, AUDIENCE, TICKET_LIFE_S
 from tether.protocol.derp.pairing import CarrierId
 
 

@@ -1,0 +1,291 @@
+"""A DERP relay: pairs the legs of carriers, and knows which tunnels they carry.
+
+Law: a leg comes with a good ticket and is served until it is over; a leg without its other one is told
+so in time. Both relays, the server's and a standalone one, are this one. What happens between two legs
+is `relay_carrier.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+
+from tether.attribution.causes import cause_of
+from tether.attribution.vocabulary import Party
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.derp.metrics import RelayCounts
+from tether.net.derp.splice import Carrier, CarrierLog, Leg
+from tether.net.derp.tickets import Ticket
+from tether.net.link.host_context import Surroundings
+from tether.net.tasks import Tasks
+from tether.net.transport.streams import StreamLost
+from tether.net.transport.tcp_info import SILENT_AFTER_MS
+from tether.net.transport.ws_server import ServerStream
+from tether.protocol.derp.pairing import CarrierId, GiveUp, Join, PairingTable, Refuse, Wait
+from tether.protocol.messages.relaying import RelayGoodbye, Restarting
+from tether.protocol.pacing import Pace
+
+WATCH_EVERY_S = 5.0
+"""How often the kernel is asked how the legs are."""
+
+BURST_S = 0.25
+"""How many seconds' worth of its bandwidth a carrier may use at once."""
+
+_log = get_logger("relay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayLimits:
+    """What a relay lets through. 0: no limit."""
+
+    max_carriers: int = 0
+    max_legs_per_ip: int = 0
+    bytes_per_second: int = 0
+    """Of one carrier, both directions together."""
+
+
+class Relay:
+    """Accepts legs, pairs them, and knows which tunnels they carry."""
+
+    def __init__(
+        self,
+        *,
+        log: CarrierLog,
+        clock: Clock,
+        counts: RelayCounts,
+        table: PairingTable | None = None,
+        limits: RelayLimits | None = None,
+        surroundings: Surroundings | None = None,
+        watch_every_s: float = WATCH_EVERY_S,
+        silent_after_ms: int = SILENT_AFTER_MS,
+    ) -> None:
+        self._carrier_log, self._clock, self._counts = log, clock, counts
+        self._table = PairingTable() if table is None else table
+        self._limits = RelayLimits() if limits is None else limits
+        self._surroundings = surroundings
+        self._waiting: dict[CarrierId, Leg] = {}
+        self._carriers: dict[CarrierId, Carrier] = {}
+        self._of_tunnel: dict[str, set[CarrierId]] = {}
+        self._by_ip: Counter[str] = Counter()
+        self._stopped: RelayGoodbye | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch_every_s, self._silent_after_ms = watch_every_s, silent_after_ms
+        self._tasks = Tasks("relay")
+        self._watchdog: asyncio.Task[None] | None = None
+        self._emptied = asyncio.Event()
+
+    def lives(self, connection_id: str) -> bool:
+        """Whether a carrier of the tunnel is joined and neither leg of it has ended."""
+        return any(
+            not self._carriers[key].over.is_set() for key in self._of_tunnel.get(connection_id, ())
+        )
+
+    def living(self) -> list[CarrierId]:
+        """The carriers that are joined, and neither leg has ended."""
+        return [key for key, carrier in self._carriers.items() if not carrier.over.is_set()]
+
+    def __len__(self) -> int:
+        return len(self._carriers)
+
+    async def serve(self, stream: ServerStream, ticket: Ticket, client_ip: str = "") -> None:
+        """Serve one leg, accepted and with a good ticket, until it is over."""
+        leg = Leg(ticket.leg, stream, self._tasks)
+        self._counts.legs.inc()
+        self._by_ip[client_ip] += 1
+        try:
+            await self._serve(leg, ticket.carrier_id, client_ip)
+        finally:
+            self._counts.legs.dec()
+            self._by_ip[client_ip] -= 1
+            if not self._by_ip[client_ip]:
+                del self._by_ip[client_ip]
+            await leg.release()
+
+    async def _serve(self, leg: Leg, carrier_id: CarrierId, client_ip: str) -> None:
+        if self._stopped is not None:
+            self._counts.refused("relay_stopping")
+            await leg.dismiss(self._stopped, 1001)
+            return
+        if refused := self._over_limit(client_ip):
+            self._counts.refused(refused[0])
+            await leg.dismiss(RelayGoodbye(cause="", detail=refused[1]))
+            return
+        match self._table.arrive(carrier_id, leg.party, self._clock.now()):
+            case Refuse(message=message):
+                self._counts.refused("declined")
+                await leg.dismiss(RelayGoodbye(cause="", detail=message))
+            case Wait():
+                self._waiting[carrier_id] = leg
+                self._arm()
+                await self._wait(leg, carrier_id)
+            case Join():
+                self._arm()
+                first = self._waiting.pop(carrier_id)
+                client, agent = (first, leg) if leg.party is Party.AGENT else (leg, first)
+                carrier = Carrier(
+                    carrier_id,
+                    client,
+                    agent,
+                    self._clock,
+                    self._counts,
+                    self._pace(),
+                    self._surroundings,
+                )
+                first.summons.set_result(carrier)
+                await self._host(carrier)
+
+    def _over_limit(self, client_ip: str) -> tuple[str, str] | None:
+        most = self._limits.max_legs_per_ip
+        if most and self._by_ip[client_ip] > most:
+            return "too_many_legs", f"this address has {most} connections at this relay already"
+        most = self._limits.max_carriers
+        if most and len(self._carriers) >= most:
+            return "relay_busy", "the relay is full: try again in a minute, or another one"
+        return None
+
+    def _pace(self) -> Pace | None:
+        per_s = self._limits.bytes_per_second
+        if not per_s:
+            return None
+        return Pace(per_s=per_s, burst=per_s * BURST_S, now=self._clock.now().mono)
+
+    async def _host(self, carrier: Carrier) -> None:
+        if self._watchdog is None:
+            self._watchdog = self._tasks.spawn(self._watch(), "watchdog")
+        self._carriers[carrier.id] = carrier
+        self._of_tunnel.setdefault(carrier.id.connection_id, set()).add(carrier.id)
+        self._counts.carriers.inc()
+        try:
+            await carrier.run(self._carrier_log)
+        finally:
+            self._counts.carriers.dec()
+            del self._carriers[carrier.id]
+            its = self._of_tunnel[carrier.id.connection_id]
+            its.discard(carrier.id)
+            if not its:
+                del self._of_tunnel[carrier.id.connection_id]
+            if not self._carriers:
+                self._emptied.set()
+
+    async def _wait(self, leg: Leg, carrier: CarrierId) -> None:
+        try:
+            await asyncio.wait({leg.first, leg.summons}, return_when=asyncio.FIRST_COMPLETED)
+            if not leg.summons.done() and not isinstance(leg.first.result(), StreamLost):
+                await asyncio.wait({leg.summons})  # it talks before it is joined: that keeps
+        finally:
+            if not leg.summons.done():
+                self._table.leave(carrier, leg.party)
+                self._waiting.pop(carrier, None)
+                self._arm()
+                leg.summons.cancel()
+        if leg.summons.cancelled():
+            _log.debug("a leg left before it was joined", connection_id=carrier.connection_id)
+            await leg.stream.close(1000, "")
+            return
+        summons = leg.summons.result()
+        if isinstance(summons, RelayGoodbye):
+            await leg.dismiss(summons)
+        else:
+            await summons.finished.wait()
+
+    def decline(self, carrier: CarrierId, message: str, cause: str = "", actor: str = "") -> None:
+        """The agent cannot take this carrier: tell the client's leg, now or when it comes."""
+        if self._table.decline(carrier, message, self._clock.now()):
+            self._send_away(carrier, RelayGoodbye(cause=cause, actor=actor, detail=message))
+            self._arm()
+
+    def end(self, connection_id: str, goodbye: RelayGoodbye) -> None:
+        """Somebody decided that this tunnel shall end, or not come to be: so do its carriers."""
+        for key in self._of_tunnel.get(connection_id, ()):
+            self._carriers[key].leave(goodbye)
+        message = goodbye.detail or cause_of(goodbye.cause).title
+        for key in self._table.decline_all(connection_id, message, self._clock.now()):
+            self._send_away(key, goodbye)
+        self._arm()
+
+    # -- leaving ----------------------------------------------------------------------------
+
+    def announce(self, reconnect_in_s: float) -> None:
+        """Tell every joined leg to move its tunnel; nothing ends by this."""
+        word = Restarting(reconnect_in_s=reconnect_in_s)
+        for carrier in list(self._carriers.values()):
+            if not carrier.over.is_set():
+                for leg in (carrier.client, carrier.agent):
+                    self._tasks.spawn(leg.tell(word), "announce")
+
+    def refuse_new(self, goodbye: RelayGoodbye) -> None:
+        """Take no new leg, and let the ones go that wait."""
+        self._stopped = goodbye
+        for carrier in list(self._waiting):
+            self._table.leave(carrier, self._waiting[carrier].party)
+            self._send_away(carrier, goodbye, "relay_stopping")
+        self._arm()
+
+    async def wait_empty(self, timeout: float) -> bool:
+        """Wait until no carrier is left, at most `timeout` seconds; whether that is so."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._carriers:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def stop(self, goodbye: RelayGoodbye) -> list[CarrierId]:
+        """Leave every carrier and take no new one; the carriers that lived until now."""
+        self.refuse_new(goodbye)
+        lived = self.living()
+        for carrier in lived:
+            self._carriers[carrier].leave(goodbye)
+        return lived
+
+    async def aclose(self) -> None:
+        """End the relay's own tasks. Call after `stop`, when the legs have been served."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._tasks.cancel()
+
+    def _send_away(
+        self, carrier: CarrierId, goodbye: RelayGoodbye, reason: str = "declined"
+    ) -> None:
+        leg = self._waiting.pop(carrier, None)
+        if leg is not None and not leg.summons.done():
+            self._counts.refused(reason)
+            leg.summons.set_result(goodbye)
+
+    # -- time -------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._table.deadline()
+        if deadline is not None:
+            wait = max(0.0, deadline - self._clock.now().mono)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._expire)
+
+    def _expire(self) -> None:
+        for over in self._table.expire(self._clock.now()):
+            self._give_up(over)
+        self._arm()
+
+    def _give_up(self, over: GiveUp) -> None:
+        _log.info(
+            "carrier was not joined",
+            connection_id=over.carrier.connection_id,
+            carrier=over.carrier.number,
+            waiting=str(over.leg),
+            detail=over.message,
+        )
+        goodbye = RelayGoodbye(cause="", detail=over.message)
+        self._send_away(over.carrier, goodbye, "not_joined")
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._watch_every_s)
+            for carrier in list(self._carriers.values()):
+                if not carrier.over.is_set():
+                    carrier.watch(self._silent_after_ms)

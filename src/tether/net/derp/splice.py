@@ -1,0 +1,291 @@
+"""One relayed carrier: two legs, two copies, and one cell that says how it ended.
+
+Law: never looks inside a frame, holds one frame a direction (a slow leg slows the other one, nothing
+piles up; a bandwidth limit slows both), and reports facts, not verdicts. The first end of a leg is the
+fact; what follows from it is a symptom. Whoever remains is told how the other one went, after everything
+that had arrived for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tether.attribution import evidence as ev
+from tether.attribution.causes import PROTOCOL_ERRORS
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.derp.metrics import RelayCounts
+from tether.net.link.host_context import NoSurroundings, Surroundings
+from tether.net.tasks import Tasks
+from tether.net.transport.streams import StreamLost
+from tether.net.transport.tcp_info import counters_fact, is_stalled
+from tether.net.transport.ws_server import ServerStream
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.control import MAX_TUNNEL_FRAME
+from tether.protocol.messages.relaying import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
+from tether.protocol.pacing import Pace
+
+FAREWELL_S = 60.0
+"""How long the leg that remains may take to read what had arrived for it, and how the other one went."""
+
+STOP_FAREWELL_S = 1.0
+
+_log = get_logger("relay")
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierEnding:
+    """What the relay saw of one carrier. `rx_bytes` went to the agent, `tx_bytes` came from it."""
+
+    facts: tuple[ev.Evidence, ...]
+    symptoms: tuple[ev.Evidence, ...]
+    rx_bytes: int
+    tx_bytes: int
+
+
+class CarrierLog(Protocol):
+    """Who is told about carriers."""
+
+    async def carrier_joined(self, carrier: CarrierId) -> None:
+        """Both legs are here."""
+
+    async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
+        """The carrier is over. Comes once, after `carrier_joined`."""
+
+
+class Leg:
+    """One accepted WebSocket of a carrier."""
+
+    def __init__(self, party: Party, stream: ServerStream, tasks: Tasks) -> None:
+        self.party, self.stream = party, stream
+        self.summons: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.first = tasks.spawn(_received(stream), f"first-{party}")
+        self._first_taken = False
+        self.stalled_checks = 0
+
+    async def recv(self) -> bytes | str:
+        """The next message. A leg is read from its arrival on, so that its end is noticed."""
+        if not self._first_taken:
+            self._first_taken = True
+            first = await self.first
+            if isinstance(first, StreamLost):
+                raise first
+            return first
+        return await self.stream.recv()
+
+    async def tell(self, *words: RelayWord) -> bool:
+        """Say something to this leg; False if it is gone."""
+        try:
+            for word in words:
+                await self.stream.send(encode_word(word))
+        except StreamLost:
+            return False
+        return True
+
+    async def dismiss(self, word: RelayWord, code: int = 1000, within: float = 3.0) -> None:
+        """Tell the leg why it is let go, and close it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self.tell(word)
+        await self.stream.close(code, "")
+
+    async def release(self) -> None:
+        """Nobody reads this leg any more."""
+        self.first.cancel()
+        await asyncio.wait({self.first})
+
+
+class Carrier:
+    """Two joined legs."""
+
+    def __init__(
+        self,
+        carrier: CarrierId,
+        client: Leg,
+        agent: Leg,
+        clock: Clock,
+        counts: RelayCounts,
+        pace: Pace | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        """`pace`: how many bytes a second both directions may carry together; `surroundings`: of the
+        relay's machine and process."""
+        self.id = carrier
+        self.client, self.agent = client, agent
+        self.cell = CloseCell()
+        self.over = asyncio.Event()
+        self.finished = asyncio.Event()
+        self._clock, self._counts, self._pace = clock, counts, pace
+        self._surroundings = surroundings or NoSurroundings()
+        self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}
+        self._ended: Leg | None = None
+        self._goodbye: RelayGoodbye | None = None
+        self._tasks = Tasks(f"carrier-{carrier.connection_id[:8]}")
+
+    async def run(self, log: CarrierLog) -> None:
+        """Copy until a leg ends or the relay leaves; then part in order."""
+        copies = {}
+        try:
+            for leg, other in ((self.client, self.agent), (self.agent, self.client)):
+                await leg.tell(Paired())
+                copies[leg.party] = self._tasks.spawn(self._copy(leg, other), f"from-{leg.party}")
+            await _told(log.carrier_joined(self.id))
+            await self.over.wait()
+            parting = self._tasks.spawn(self._part(copies), "part")
+            await _told(log.carrier_ended(self.id, self.ending()))
+            await parting
+        finally:
+            await self._tasks.cancel()
+            self.finished.set()
+
+    def ending(self) -> CarrierEnding:
+        """What there is to report."""
+        return CarrierEnding(
+            self.cell.facts,
+            self.cell.symptoms,
+            rx_bytes=self._bytes[Party.CLIENT],
+            tx_bytes=self._bytes[Party.AGENT],
+        )
+
+    def leave(self, goodbye: RelayGoodbye) -> None:
+        """The relay itself ends this carrier, and says why."""
+        self._over(
+            ev.GoodbyeSaid(
+                vantage=Vantage.RELAY,
+                at=self._clock.now().wall,
+                by=Party.RELAY,
+                cause=goodbye.cause,
+                actor=goodbye.actor,
+                detail=goodbye.detail,
+            ),
+            goodbye=goodbye,
+        )
+
+    def watch(self, silent_after_ms: int) -> None:
+        """Ask the kernel whether the legs still live. Twice stalled is silent: one look may hit the
+        moment between a probe and its answer."""
+        for leg in (self.client, self.agent):
+            counters = leg.stream.counters()
+            leg.stalled_checks = (
+                leg.stalled_checks + 1 if is_stalled(counters, silent_after_ms) else 0
+            )
+            if counters is not None and leg.stalled_checks >= 2:
+                lost = StreamLost(
+                    StreamEnd.SILENT,
+                    counters=counters,
+                    silence_s=counters["last_ack_recv_ms"] / 1000,
+                )
+                self._lost(leg, lost)
+                leg.stream.abort()
+
+    async def _copy(self, source: Leg, sink: Leg) -> None:
+        while True:
+            try:
+                message = await source.recv()
+            except StreamLost as lost:
+                self._lost(source, lost)
+                return
+            if isinstance(message, str):
+                self._violated(source, "a text frame on a relayed tunnel")
+                return
+            if len(message) > MAX_TUNNEL_FRAME:
+                self._violated(source, f"a tunnel frame of {len(message)} bytes")
+                return
+            self._bytes[source.party] += len(message)
+            self._counts.bytes.inc(len(message))
+            if self._pace is not None:
+                pause = self._pace.take(len(message), self._clock.now().mono)
+                if pause > 0:
+                    self._counts.paused.inc(pause)
+                    await asyncio.sleep(pause)
+            try:
+                await sink.stream.send(message)
+            except StreamLost:
+                return  # the other copy will meet its end, behind what it still has to deliver
+
+    def _lost(self, leg: Leg, lost: StreamLost) -> None:
+        if lost.violation:
+            self._violated(leg, lost.violation)
+            return
+        at = self._clock.now().wall
+        if not self.cell.ended:
+            for fact in self._surroundings.since(lost.silence_s or 0.0):
+                self.cell.note(fact)
+        counters = counters_fact(lost.counters, vantage=Vantage.RELAY, peer=leg.party, at=at)
+        if counters is not None:
+            self.cell.note(counters)
+        self._over(
+            ev.StreamEnded(
+                vantage=Vantage.RELAY,
+                at=at,
+                peer=leg.party,
+                how=lost.how,
+                errno=lost.errno_name,
+                close_code=lost.close_code,
+                silence_s=lost.silence_s,
+            ),
+            ended=leg,
+        )
+
+    def _violated(self, leg: Leg, what: str) -> None:
+        at = self._clock.now().wall
+        self._over(
+            ev.ProtocolViolated(vantage=Vantage.RELAY, at=at, by=leg.party, what=what),
+            goodbye=RelayGoodbye(cause=PROTOCOL_ERRORS[leg.party], detail=what),
+        )
+
+    def _over(
+        self, fact: ev.Evidence, *, ended: Leg | None = None, goodbye: RelayGoodbye | None = None
+    ) -> None:
+        if self.cell.offer(fact):
+            self._ended, self._goodbye = ended, goodbye
+            self._counts.ended("relay" if ended is None else str(ended.party))
+            self.over.set()
+
+    async def _part(self, copies: dict[Party, asyncio.Task[None]]) -> None:
+        if self._goodbye is not None:
+            for copy in copies.values():
+                copy.cancel()
+            await asyncio.gather(
+                self.client.dismiss(self._goodbye, 1001, STOP_FAREWELL_S),
+                self.agent.dismiss(self._goodbye, 1001, STOP_FAREWELL_S),
+            )
+            return
+        ended = self._ended
+        assert ended is not None, "a carrier ends by a leg or by the relay"
+        stays = self.agent if ended is self.client else self.client
+        copies[stays.party].cancel()
+        fact = next(f for f in self.cell.facts if isinstance(f, ev.StreamEnded))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await asyncio.wait({copies[ended.party]})
+                await stays.tell(
+                    PeerGone(
+                        how=str(fact.how),
+                        errno=fact.errno,
+                        close_code=fact.close_code,
+                        silence_s=fact.silence_s,
+                    )
+                )
+        await asyncio.gather(stays.stream.close(1000, "peer gone"), ended.stream.close(1000, ""))
+
+
+async def _received(stream: ServerStream) -> bytes | str | StreamLost:
+    try:
+        return await stream.recv()
+    except StreamLost as lost:
+        return lost
+
+
+async def _told(telling: Awaitable[None]) -> None:
+    """A log that fails must not end a tunnel."""
+    try:
+        await telling
+    except Exception:
+        _log.exception("the connection log failed")

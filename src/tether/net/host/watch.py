@@ -1,0 +1,261 @@
+"""What happened to this machine and this process lately, as facts for whatever ends now.
+
+Law: collects and remembers, concludes nothing. `HostWatch.since` tells what lies within the last
+minute, or within a silence where that is longer, each as a fact of the party whose process this is.
+What the network did is told from the stream's point of view: whether the address that went was its
+own, whether the link that fell was the one it ran over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import OomVictim, Party, Resource, Vantage
+from tether.net.clock import Clock, Clocks, Look
+from tether.net.host.kernel_log import oom_victims
+from tether.net.host.network import NetworkChange, NetworkWatch
+from tether.net.host.network_evidence import network_facts
+from tether.net.host.time import ClockSet, Slept, Stalled, TimeEvent, TimeWatch
+from tether.net.host.vital_signs import VitalSample, VitalSigns
+
+LATELY_S = 60.0
+SAMPLE_EVERY_S = 1.0
+KEPT = 64
+PRESSED = 10.0
+"""Per cent of the time lost above which pressure is worth telling."""
+
+NAMED_S = 3600.0
+"""How long ago the log may name a process: pids come again, the dead child was ours until now."""
+
+CHILD_LATE_S = 2.0
+"""How far apart a kill for memory and the end of the child that it hit may be seen."""
+
+
+class HostWatch:
+    """See the module's law. `start` it in the loop it shall watch; `stop` before that ends.
+
+    Args:
+        party: whose process this is.
+        clock: for the times of facts.
+        clocks: where sleep and clock steps show.
+        vitals: what takes the samples; None to take none.
+        with_network: whether to watch the network, too.
+        network: a watch that was started before, in place of one of its own.
+        victims: whom the kernel's log names as killed for memory, where that may be read.
+        on_time, on_network: told of each event at once, for whoever must act on it.
+    """
+
+    def __init__(
+        self,
+        party: Party,
+        *,
+        clock: Clock,
+        clocks: Clocks,
+        vitals: VitalSigns | None = None,
+        with_network: bool = True,
+        network: NetworkWatch | None = None,
+        victims: Callable[[], Mapping[int, float] | None] = oom_victims,
+        on_time: Callable[[TimeEvent], None] | None = None,
+        on_network: Callable[[NetworkChange], None] | None = None,
+    ) -> None:
+        self._party, self._clock = party, clock
+        self._vantage = Vantage(str(party))
+        self.vitals = vitals
+        self._on_time, self.on_network = on_time, on_network
+        self.time = TimeWatch(clocks, self._time_event)
+        self.network = network or NetworkWatch(self._network_change)
+        self._with_network = with_network and network is None
+        self._facts: deque[tuple[float, Evidence]] = deque(maxlen=KEPT)
+        self._sampling: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._out_of: set[Resource] = set()
+        self._child_killed_at = float("-inf")
+        self._claimed = 0
+        self._victims = victims
+        self.on_sample: Callable[[VitalSample], None] = lambda sample: None
+        """Called after each sample."""
+
+    def start(self, since: Look | None = None) -> None:
+        """Begin to watch; what time did since an earlier look is told, too."""
+        self._loop = asyncio.get_running_loop()
+        self.time.start(since)
+        if self._with_network:
+            self.network.start()
+        if self.vitals is not None:
+            self._sample()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self.time.stop()
+        self.network.stop()
+        if self._sampling is not None:
+            self._sampling.cancel()
+            self._sampling = None
+
+    @property
+    def remembered(self) -> tuple[Evidence, ...]:
+        """What happened to the machine and the process, as long ago as is kept."""
+        return tuple(fact for _, fact in self._facts)
+
+    def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
+        """The facts of the last minute, or of `silence_s` where that is longer.
+
+        Args:
+            silence_s: for how long the connection that ends had heard nothing.
+            local_address: our end of it; "" where that is not known.
+        """
+        self.time.check()
+        within_s = max(LATELY_S, silence_s + SAMPLE_EVERY_S)
+        earliest = self._loop.time() - within_s
+        told = [fact for at, fact in self._facts if at >= earliest]
+        told += network_facts(
+            self.network, within_s, local_address, self._party, self._vantage, self._now()
+        )
+        return [*told, *self._pressure()]
+
+    def exhausted(self, of: Resource, where: str) -> None:
+        """There was no more of something, as whoever wanted it was told."""
+        self._keep(
+            ev.Exhausted(
+                vantage=self._vantage, at=self._now(), party=self._party, resource=of, where=where
+            )
+        )
+
+    def killed_for_memory(self, pid: int | None) -> bool:
+        """Whether a child of ours that SIGKILL has just ended was killed for want of memory.
+
+        The kernel's log names it, or the counter of our memory group has just risen; each rise is
+        one child's. `pid` None: it was a child of that child, so that only the counter can tell.
+        """
+        self._child_killed_at = self._loop.time()
+        for index, (at, fact) in enumerate(self._facts):
+            if isinstance(fact, ev.OomKills) and self._child_killed_at - at <= CHILD_LATE_S:
+                self._facts[index] = (at, replace(fact, victim=OomVictim.CHILD))
+        rise = self._unclaimed_kills()
+        if pid is not None and (victims := self._victims()) is not None:
+            named = victims.get(pid, float("-inf")) >= self._clock.now().mono - NAMED_S
+            self._claimed += int(named and rise > 0)
+            return named
+        self._claimed += int(rise > 0)
+        return rise > 0
+
+    def _unclaimed_kills(self) -> int:
+        """By how much the counter rose in the last seconds, less what other children have claimed."""
+        now = None if self.vitals is None else self.vitals.group.oom_kills()
+        if self.vitals is None or now is None:
+            return 0
+        earliest = self._clock.now().wall - CHILD_LATE_S - SAMPLE_EVERY_S
+        known = [
+            sample.group.oom_kills
+            for sample in self.vitals.ring
+            if sample.at >= earliest and sample.group.oom_kills is not None
+        ]
+        before = max(known[0] if known else now, self._claimed)
+        self._claimed = before
+        return max(0, now - before)
+
+    # -- what is seen ------------------------------------------------------------------
+
+    def _time_event(self, event: TimeEvent) -> None:
+        vantage, at, party = self._vantage, self._now(), self._party
+        match event:
+            case Slept(for_s=gap):
+                self._keep(ev.Suspended(vantage=vantage, at=at, party=party, gap_s=gap))
+            case Stalled(for_s=gap, cpu_s=cpu, waited_s=waited):
+                self._keep(
+                    ev.LoopStalled(
+                        vantage=vantage,
+                        at=at,
+                        party=party,
+                        gap_s=gap,
+                        cpu_s=cpu,
+                        waited_s=waited,
+                        throttled_s=self._throttled(),
+                    )
+                )
+            case ClockSet(by_s=delta):
+                self._keep(ev.ClockStepped(vantage=vantage, at=at, party=party, delta_s=delta))
+        if self._on_time is not None:
+            self._on_time(event)
+
+    def _network_change(self, change: NetworkChange) -> None:
+        if self.on_network is not None:
+            self.on_network(change)
+
+    def _throttled(self) -> float | None:
+        """For how long our group was throttled since the last sample."""
+        if self.vitals is None or not self.vitals.ring:
+            return None
+        before = self.vitals.ring[-1].group.throttled_s
+        now = self.vitals.group.read().throttled_s
+        return None if before is None or now is None else now - before
+
+    def _sample(self) -> None:
+        assert self.vitals is not None, "armed only with it"
+        before = self.vitals.ring[-1] if self.vitals.ring else None
+        sample = self.vitals.sample(self._now(), self.time.lag_s)
+        if before is not None:
+            self._compare(before, sample)
+        self._note_end_of(Resource.DISK, sample.disk_full, str(self.vitals.directory or ""))
+        limit = f"limit of {sample.descriptor_limit}"
+        self._note_end_of(Resource.DESCRIPTORS, sample.out_of_descriptors, limit)
+        self.on_sample(sample)
+        self._sampling = self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+
+    def _compare(self, before: VitalSample, sample: VitalSample) -> None:
+        kills = _rise(before.group.oom_kills, sample.group.oom_kills)
+        if kills:
+            recent = self._loop.time() - self._child_killed_at <= CHILD_LATE_S
+            self._keep(
+                ev.OomKills(
+                    vantage=self._vantage,
+                    at=sample.at,
+                    party=self._party,
+                    count=kills,
+                    victim=OomVictim.CHILD if recent else OomVictim.OTHER,
+                    scope=self.vitals.group.scope if self.vitals is not None else "",
+                )
+            )
+        if _rise(before.group.forks_refused, sample.group.forks_refused):
+            self.exhausted(Resource.PROCESSES, f"limit of {sample.group.process_limit}")
+
+    def _note_end_of(self, of: Resource, gone: bool, where: str) -> None:
+        """Told once for as long as it lasts."""
+        if gone and of not in self._out_of:
+            self.exhausted(of, where)
+        (self._out_of.add if gone else self._out_of.discard)(of)
+
+    def _pressure(self) -> list[Evidence]:
+        """The worst of the last samples, where it was bad."""
+        ring = [] if self.vitals is None else [sample.pressure for sample in self.vitals.ring]
+        worst = {
+            Resource.MEMORY: max((p.memory_full or 0.0 for p in ring), default=0.0),
+            Resource.IO: max((p.io_full or 0.0 for p in ring), default=0.0),
+            Resource.CPU: max((p.cpu_full or 0.0 for p in ring), default=0.0),
+        }
+        return [
+            ev.Pressure(
+                vantage=self._vantage,
+                at=self._now(),
+                party=self._party,
+                resource=of,
+                full_avg10=share,
+            )
+            for of, share in worst.items()
+            if share >= PRESSED
+        ]
+
+    def _keep(self, fact: Evidence) -> None:
+        self._facts.append((self._loop.time(), fact))
+
+    def _now(self) -> float:
+        return self._clock.now().wall
+
+
+def _rise(before: int | None, after: int | None) -> int:
+    return 0 if before is None or after is None else max(0, after - before)

@@ -1,0 +1,117 @@
+"""The thin part of the control plane's dialling side: messages and time to and from a `Controller`.
+
+Law: performs the machine's commands on the link that is up, and re-arms one timer after each step.
+Decides nothing; what is not for the wire is handed to `on_event`, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from tether.attribution.evidence import Evidence, GoodbyeSaid
+from tether.attribution.vocabulary import Party
+from tether.net.clock import Clock
+from tether.net.link.driver import LinkDriver
+from tether.protocol.coordination.client import (
+    Command,
+    Controller,
+    OpenFailed,
+    Send,
+    StreamEnded,
+    StreamOpened,
+    Warned,
+)
+from tether.protocol.coordination.peers import PeerChanged, PeerReady
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.coordination import Node
+
+Event: TypeAlias = StreamOpened | OpenFailed | StreamEnded | Warned | PeerChanged | PeerReady
+
+
+class Coordination:
+    """One party's coordination, on one control link after another.
+
+    See `protocol.coordination.client`.
+    """
+
+    def __init__(
+        self,
+        role: Party,
+        clock: Clock,
+        *,
+        on_event: Callable[[Event], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.controller = Controller(role)
+        self._clock, self._on_event, self._jitter = clock, on_event, jitter
+        self._driver: LinkDriver | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = asyncio.Event()
+
+    def dial_failed(self, hint_s: float = 0.0) -> float:
+        """No link came up: seconds to wait before the next dial."""
+        return self.controller.dial_failed(self._jitter(), hint_s)
+
+    def link_up(self, driver: LinkDriver) -> None:
+        """A link was welcomed."""
+        self._driver = driver
+        self._do(self.controller.link_up(self._clock.now()))
+
+    def link_over(self, facts: tuple[Evidence, ...], lived_s: float, hint_s: float = 0.0) -> float:
+        """The link is over: seconds to wait before the next dial."""
+        self._driver = None
+        commands, wait_s = self.controller.link_over(
+            facts, lived_s, self._clock.now(), self._jitter(), hint_s
+        )
+        self._do(commands)
+        return wait_s
+
+    def deliver(self, message: Message) -> bool:
+        """Take a message if it is for us; False if it is not."""
+        if not self.controller.is_ours(message):
+            return False
+        self._do(self.controller.receive(message, self._clock.now(), self._jitter()))
+        return True
+
+    def update_self(self, node: Node) -> None:
+        """Say where we are. The node's id is filled in."""
+        self._do(self.controller.update_self(node))
+
+    def sync_destinations(self, peer_ids: Iterable[str]) -> None:
+        """Want tunnels to exactly these peers."""
+        self._do(self.controller.sync_destinations(peer_ids))
+
+    def leave(self, said: GoodbyeSaid) -> None:
+        """Leave for good, with a cause; `over` tells when that is done."""
+        self._do(self.controller.leave(said, self._clock.now()))
+
+    async def over(self) -> None:
+        """Wait until `leave` is done: acknowledged, or its deadline has passed."""
+        await self._over.wait()
+
+    def stop(self) -> None:
+        """No timer fires any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._do(self.controller.tick(self._clock.now()))
+
+    def _do(self, commands: list[Command]) -> None:
+        for command in commands:
+            if not isinstance(command, Send):
+                self._on_event(command)
+            elif self._driver is not None:
+                self._driver.send(command.message)
+        if self.controller.is_over:
+            self._over.set()
+        self.stop()
+        deadline = self.controller.deadline()
+        if deadline is not None:
+            wait_s = max(0.0, deadline - self._clock.now().mono)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)

@@ -1,0 +1,408 @@
+"""The thin part: carries messages, data and time between a `Link` and a `MessageStream`.
+
+Law: performs the machine's commands and re-arms one timer after every step (a goodbye must not wait
+for an old keepalive deadline). Decides nothing; what `StreamLost` says is offered once, here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Protocol
+
+from tether.attribution import evidence as ev
+from tether.attribution.causes import CATALOGUE
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import StreamEnd, Vantage
+from tether.net.clock import Clock
+from tether.net.link.evidence import fact_of_loss
+from tether.net.link.exhaustion import exhausted
+from tether.net.link.host_context import NoSurroundings, Surroundings, local_address
+from tether.net.tasks import Tasks
+from tether.net.transport.streams import MessageStream, StreamLost
+from tether.net.transport.tcp_info import counters_fact, is_lossy
+from tether.protocol.link.idle import Quiet
+from tether.protocol.link.link import CloseStream, Command, Deliver, Ended, Link, Send, State
+from tether.protocol.messages.control import Garbage, Message
+from tether.protocol.timestamp import Instant
+
+_log = logging.getLogger("tether.link")
+
+HIGH_WATER = 512 << 10
+"""Bytes queued for sending above which `drain` waits."""
+
+OVERFLOW = 16 << 20
+"""Bytes queued for sending above which a peer that does not read is given up."""
+
+FLUSH_S = 1.0
+"""How long what is queued may take to leave before an orderly close."""
+
+AWAY_S = 1.0
+"""A deadline that is seen later than this was missed by us: a peer is not blamed for that."""
+
+Unpack = Callable[[bytes | memoryview], Message | memoryview]
+
+
+class PromptStream(Protocol):
+    """A stream that can also be used without waiting: a tunnel's."""
+
+    def send_now(self, message: bytes) -> bool:
+        """Send if there is room; False if there is none."""
+
+    async def serve(self, sink: Callable[[memoryview], Awaitable[None] | None]) -> None:
+        """Hand every message to `sink` as it arrives; ends with `StreamLost`."""
+
+
+class LinkDriver:
+    """Runs one link over one stream. Call `run` once; it returns the cell with the cause."""
+
+    def __init__(
+        self,
+        *,
+        stream: MessageStream,
+        link: Link,
+        clock: Clock,
+        pack: Callable[[Message], bytes],
+        unpack: Unpack,
+        deliver: Callable[[Message], Awaitable[None] | None],
+        on_data: Callable[[memoryview], Awaitable[None] | None] | None = None,
+        prompt: PromptStream | None = None,
+        surroundings: Surroundings | None = None,
+        counters_of: Callable[[], ev.TcpCounters | None] | None = None,
+    ) -> None:
+        """`prompt` is `stream` itself, where it can do without waiting; `surroundings` is asked what
+        else happened when the stream is lost; `counters_of` tells the stream's counters where its own
+        other end is not always the peer (a tunnel's)."""
+        self.link = link
+        self._stream, self._clock = stream, clock
+        self._pack, self._unpack = pack, unpack
+        self._deliver, self._on_data, self._prompt = deliver, on_data, prompt
+        self._surroundings = surroundings or NoSurroundings()
+        self._counters_of = counters_of
+        self._vantage = Vantage(str(link.me))
+        now = clock.now()
+        self._made_at = now.wall
+        self.quiet = Quiet(now.mono) if prompt is None else None
+        """Of a stream of its own; a tunnel's carriers come and go."""
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._resent = (-inf, 0)  # when the peer was heard, and how often we had resent until then
+        self._outbox: deque[bytes] = deque()
+        self._queued = 0
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._over = asyncio.Event()
+        self._close: CloseStream | None = None
+        self._stream_lost = False
+        self._handling = False
+        self._tasks = Tasks(f"link-{link.me}-{link.peer}")
+        self._inbox: deque[Message] = deque()
+
+    @property
+    def cell(self) -> CloseCell:
+        """What is known about the end of this link."""
+        return self.link.cell
+
+    def send(self, message: Message) -> None:
+        """Queue a message; nothing is sent once the link is ending."""
+        if self.link.state is State.OPEN:
+            self._queue(self._pack(message))
+
+    def write(self, frame: bytes) -> None:
+        """Queue a ready-made data frame; follow with `drain` where much is written.
+
+        Data may follow our own goodbye (what ends the layer above comes after the cause of it), and
+        leaves before the stream is closed.
+        """
+        if self.link.state in (State.OPEN, State.LEAVING):
+            self._queue(frame)
+
+    def ask(self) -> None:
+        """Ping now; the peer's `Pong` is delivered."""
+        self._perform(self.link.ask(self._clock.now()))
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._queued
+
+    async def drain(self) -> None:
+        """Wait until there is room to send more, or the link is over."""
+        await self._room.wait()
+
+    def leave(
+        self, cause: str, *, actor: str = "", detail: str = "", retry_after_s: float = 0.0
+    ) -> None:
+        """Say goodbye with a declared cause."""
+        self._perform(
+            self.link.leave(
+                cause, self._clock.now(), actor=actor, detail=detail, retry_after_s=retry_after_s
+            )
+        )
+
+    def leave_because(
+        self,
+        fact: Evidence,
+        cause: str = "",
+        *,
+        actor: str = "",
+        detail: str = "",
+        retry_after_s: float = 0.0,
+    ) -> None:
+        """Say goodbye because of `fact`, with a declared cause where there is one."""
+        self._perform(
+            self.link.say_goodbye(
+                fact,
+                self._clock.now(),
+                cause=cause,
+                actor=actor,
+                detail=detail,
+                retry_after_s=retry_after_s,
+            )
+        )
+
+    def violated(self, what: str) -> None:
+        """The peer broke the protocol."""
+        self._perform(self.link.violated(what, self._clock.now()))
+
+    def failed(self, wrong: Exception) -> None:
+        """We failed ourselves, by a bug of ours: say so, and leave."""
+        what = f"{type(wrong).__name__}: {wrong}"[:200]
+        failure = ev.InternalFailure(
+            vantage=self._vantage, at=self._clock.now().wall, party=self.link.me, what=what
+        )
+        code = f"{self.link.me}.internal_error"
+        if gone := exhausted(wrong, party=self.link.me, at=self._clock.now().wall):
+            self.cell.note(gone)
+        self.leave_because(failure, cause=code if code in CATALOGUE else "")
+
+    def cut(self, fact: Evidence, *context: Evidence) -> None:
+        """The stream is of no more use, because of `fact`."""
+        self._perform(self.link.cut(fact, *context))
+
+    def give_up(self) -> None:
+        """The peer is silent, and somebody has reason not to wait until its patience is over."""
+        now = self._clock.now()
+        silence_s = now.mono - self._heard_at()
+        self._note_silence(now, silence_s)
+        self.cut(
+            ev.StreamEnded(
+                vantage=self._vantage,
+                at=now.wall,
+                peer=self.link.peer,
+                how=StreamEnd.SILENT,
+                silence_s=silence_s,
+            )
+        )
+
+    async def run(self) -> CloseCell:
+        """Pump until the link is over; cancelled, it still closes the stream."""
+        reader = self._tasks.spawn(self._read(), "read")
+        self._tasks.spawn(self._write(), "write")
+        self._perform([])
+        try:
+            await self._over.wait()
+            orderly = self._close is not None and self._close.code == 1000
+            if self._queued and orderly and not self._stream_lost:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._idle.wait(), FLUSH_S)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            close = self._close or CloseStream(1001, "going away")
+            reader.cancel()
+            await self._tasks.cancel()
+            await self._stream.close(close.code, close.reason)
+        return self.cell
+
+    async def _read(self) -> None:
+        try:
+            if self._prompt is not None:
+                await self._prompt.serve(self._take)
+            while not self._over.is_set():
+                if (waiting := self._take(await self._stream.recv())) is not None:
+                    await waiting
+        except StreamLost as lost:
+            self._lost(lost)
+
+    def _take(self, raw: bytes | memoryview | str) -> Awaitable[None] | None:
+        """One message; what is to be awaited before the next."""
+        if self._over.is_set():
+            return None
+        try:
+            waiting = self._handled(raw)
+        except Exception as wrong:
+            self._went_wrong(wrong)
+            return None
+        return None if waiting is None else self._handle(waiting)
+
+    def _handled(self, raw: bytes | memoryview | str) -> Awaitable[None] | None:
+        if isinstance(raw, str):
+            raise Garbage("a text message")
+        item = self._unpack(raw)
+        if self.quiet is not None:
+            self.quiet.heard(self._clock.now().mono)
+        if isinstance(item, memoryview):
+            if self._on_data is None:
+                raise Garbage("data on a control link")
+            self.link.heard(self._clock.now())
+            return self._on_data(item)
+        self._perform(self.link.receive(item, self._clock.now()))
+        return self._hand_out()
+
+    def _hand_out(self) -> Awaitable[None] | None:
+        while self._inbox:
+            if (waiting := self._deliver(self._inbox.popleft())) is not None:
+                return self._hand_out_after(waiting) if self._inbox else waiting
+        return None
+
+    async def _hand_out_after(self, waiting: Awaitable[None]) -> None:
+        await waiting
+        if (more := self._hand_out()) is not None:
+            await more
+
+    async def _handle(self, waiting: Awaitable[None]) -> None:
+        self._handling = True
+        try:
+            await waiting
+        except Exception as wrong:
+            self._went_wrong(wrong)
+        finally:
+            self._handling = False
+
+    def _went_wrong(self, wrong: Exception) -> None:
+        if not isinstance(wrong, Garbage):  # a bug must not leave a link that nobody reads
+            _log.error(
+                "a handler failed: link %s to %s", self.link.me, self.link.peer, exc_info=wrong
+            )
+            self.failed(wrong)
+        elif self.link.state is State.OPEN:  # a peer that is being left may rave on
+            self.violated(str(wrong))
+
+    async def _write(self) -> None:
+        while True:
+            while self._outbox:
+                frame = self._outbox.popleft()
+                try:
+                    await self._stream.send(frame)
+                except StreamLost as lost:
+                    self._lost(lost)
+                    return
+                self._queued -= len(frame)
+                if self._queued <= HIGH_WATER:
+                    self._room.set()
+            self._wake.clear()
+            self._idle.set()
+            await self._wake.wait()
+
+    def _queue(self, frame: bytes) -> None:
+        if self._prompt is not None and not self._queued and self._prompt.send_now(frame):
+            return
+        if self.quiet is not None:
+            self.quiet.sent(self._clock.now().mono)
+        self._outbox.append(frame)
+        self._queued += len(frame)
+        if self._queued > HIGH_WATER:
+            self._room.clear()
+        self._idle.clear()
+        self._wake.set()
+        if self._queued > OVERFLOW:
+            self._stream_lost = True
+            self._idle.set()
+            self.cut(
+                ev.QueueOverflowed(
+                    vantage=self._vantage,
+                    at=self._clock.now().wall,
+                    party=self.link.peer,
+                    queue="outbox",
+                    limit=OVERFLOW,
+                )
+            )
+
+    def _lost(self, lost: StreamLost) -> None:
+        self._stream_lost = True
+        self._idle.set()  # what is queued will never leave: nobody need wait for it
+        now = self._clock.now()
+        at, idle_s = now.wall, None if self.quiet is None else self.quiet.idle_s(now.mono)
+        fact = fact_of_loss(lost, vantage=self._vantage, peer=self.link.peer, at=at, idle_s=idle_s)
+        counters = lost.counters_fact or counters_fact(
+            lost.counters, vantage=self._vantage, peer=self.link.peer, at=at
+        )
+        around = self._around(lost.silence_s or now.mono - self._heard_at())
+        self.cut(fact, *([counters] if counters else []), *around)
+
+    def _around(self, silence_s: float) -> Sequence[Evidence]:
+        """What else happened to this machine, since this link was made."""
+        facts = self._surroundings.since(silence_s, local_address(self._stream))
+        return [fact for fact in facts if fact.at >= self._made_at]
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        if now.mono - self._due > AWAY_S:  # stopped or starved: first read what came meanwhile
+            self._arm(now.mono + AWAY_S)
+            return
+        if self._handling:  # we do not listen, so a silence would be our own
+            self.link.heard(now)
+        self._mark_resent()
+        if self.link.patience_over(now):
+            silence_s = now.mono - self.link.heard_at
+            lossy = is_lossy(self._stream.counters(), silence_s, self._resent[1])
+            if not (lossy and self.link.bear(now)):
+                self._note_silence(now, silence_s)
+        self._perform(self.link.tick(now))
+
+    def _mark_resent(self) -> None:
+        """Remember what was resent until the peer was heard: only what is lost later excuses it."""
+        if self.link.heard_at > self._resent[0]:
+            counters = self._stream.counters()
+            self._resent = (self.link.heard_at, counters["total_retrans"] if counters else 0)
+
+    def _note_silence(self, now: Instant, silence_s: float) -> None:
+        """What the kernel and the machine can tell of a silence, before it becomes the end."""
+        if self._counters_of is not None:
+            counters = self._counters_of()
+        else:
+            counters = counters_fact(
+                self._stream.counters(), vantage=self._vantage, peer=self.link.peer, at=now.wall
+            )
+        if counters is not None:
+            self.cell.note(counters)
+        for fact in self._around(silence_s):
+            self.cell.note(fact)
+
+    def _heard_at(self) -> float:
+        """When the peer was last heard of: by a tunnel's carriers, too, which are asked in between."""
+        told = getattr(self._stream, "last_heard_at", None)
+        return max(self.link.heard_at, told) if isinstance(told, float) else self.link.heard_at
+
+    def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Send(message=message):
+                    self._queue(self._pack(message))
+                case Deliver(message=message):
+                    self._inbox.append(message)
+                case CloseStream():
+                    self._close = command
+                case Ended():
+                    self._over.set()
+                    self._room.set()
+        deadline = self.link.deadline()
+        self._arm(None if self._over.is_set() else deadline)
+
+    def _arm(self, deadline: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            now = self._clock.now().mono
+            self._due = max(deadline, now)
+            self._timer = self._loop.call_later(self._due - now, self._tick)

@@ -1,0 +1,75 @@
+"""How a stream's end, or a relay's word about one, becomes a fact.
+
+Law: pure. A stream that stopped is its own peer's end; what a relay says of the other leg is an end of
+the tunnel's other party, seen by the relay.
+"""
+
+from __future__ import annotations
+
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import Evidence
+from tether.attribution.predicates import SOFT
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.net.transport.streams import StreamLost
+from tether.protocol.messages.control import Garbage
+from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
+
+
+def fact_of_loss(
+    lost: StreamLost, *, vantage: Vantage, peer: Party, at: float, idle_s: float | None = None
+) -> Evidence:
+    """`lost`, seen by `vantage`, whose stream goes to `peer`. `idle_s`: how long nothing had gone
+    either way, where that was kept. A stream that ended by silence was not idle, but unanswered."""
+    if lost.fact is not None:
+        return lost.fact
+    if lost.violation:
+        return ev.ProtocolViolated(vantage=vantage, at=at, by=peer, what=lost.violation)
+    return ev.StreamEnded(
+        vantage=vantage,
+        at=at,
+        peer=peer,
+        how=lost.how,
+        errno=lost.errno_name,
+        close_code=lost.close_code,
+        silence_s=lost.silence_s,
+        idle_s=None if idle_s is None or lost.how in SOFT else round(idle_s, 3),
+    )
+
+
+def fact_of_word(text: str, *, vantage: Vantage, other: Party, at: float) -> Evidence | None:
+    """What a relay's word says of a leg whose other leg is `other`'s; None: that it goes on."""
+    try:
+        word = decode_word(text)
+    except Garbage as garbage:  # the relay's, not the other end's: that one never sends text
+        return ev.ProtocolViolated(vantage=vantage, at=at, by=Party.RELAY, what=str(garbage))
+    match word:
+        case PeerGone(how=how, errno=name, close_code=code, silence_s=silence):
+            return ev.StreamEnded(
+                vantage=Vantage.RELAY,
+                at=at,
+                peer=other,
+                how=StreamEnd(how) if how in StreamEnd._value2member_map_ else StreamEnd.OTHER,
+                errno=name,
+                close_code=code,
+                silence_s=silence,
+            )
+        case RelayGoodbye(cause=cause, actor=actor, detail=detail):
+            return ev.GoodbyeSaid(
+                vantage=Vantage.RELAY,
+                at=at,
+                by=Party.RELAY,
+                cause=cause,
+                actor=actor,
+                detail=detail,
+            )
+        case _:
+            return None
+
+
+def restart_of_word(text: str) -> float | None:
+    """In how many seconds a relay that announces its restart will be back; None: it announces none."""
+    match decode_word(text):
+        case Restarting(reconnect_in_s=seconds):
+            return seconds
+        case _:
+            return None

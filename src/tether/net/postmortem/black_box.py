@@ -1,0 +1,96 @@
+"""A program's black box: its watch over the machine, its flight recorder, and what the last run left.
+
+Law: composition only. `open` comes first, in the main thread and before any loop, while the program
+holds its directory: it takes over what the last run left and switches the crash handlers on. `begin`
+and `end` frame the life of the loop; `failed` is for the exception that ends both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import Party
+from tether.net.clock import Clock, clocks_of
+from tether.net.host.cgroup import Cgroup
+from tether.net.host.identity import identify
+from tether.net.host.vital_signs import VitalSigns
+from tether.net.host.watch import HostWatch
+from tether.net.postmortem import crash_handlers
+from tether.net.postmortem.flight_recorder import Flight, FlightRecorder
+from tether.net.postmortem.last_flight import LastFlight, take_over
+from tether.net.signals import Received
+from tether.version import VERSION
+
+
+class BlackBox:
+    """Use `open`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        party: Party,
+        clock: Clock,
+        *,
+        last: LastFlight | None,
+        armed: bool,
+        env: Mapping[str, str],
+    ) -> None:
+        """Private; use `open`. A server in a test is given none of what only a process may have."""
+        self.last = last
+        self._directory, self._party, self._clock, self._armed = directory, party, clock, armed
+        self._vitals = VitalSigns(directory, group=Cgroup())
+        self.host = HostWatch(party, clock=clock, clocks=clocks_of(env), vitals=self._vitals)
+        self._recorder: FlightRecorder | None = None
+
+    @classmethod
+    def open(
+        cls, directory: Path, party: Party, clock: Clock, env: Mapping[str, str] = os.environ
+    ) -> BlackBox:
+        """Take over what the last run left in `directory`, and arm the crash handlers."""
+        last = take_over(directory, clock)
+        armed = crash_handlers.arm(directory)
+        return cls(directory, party, clock, last=last, armed=armed, env=env)
+
+    def begin(self, instance_id: str) -> None:
+        """This run begins. Call in its loop."""
+        now = self._clock.now().wall
+        group = self._vitals.group
+        flight = Flight(
+            instance_id=instance_id,
+            pid=os.getpid(),
+            started_at=now,
+            alive_at=now,
+            version=VERSION,
+            host=identify(),
+            memory_group=group.identity,
+            oom_kills=group.oom_kills(),
+            armed=self._armed,
+        )
+        self._recorder = FlightRecorder.begin(self._directory, flight, self._vitals, self._clock)
+        self.host.on_sample = self._recorder.sampled
+        self.host.start()
+
+    def death_of(self, instance_id: str) -> tuple[Evidence, ...]:
+        """What is found out about the death of run `instance_id`; nothing if the box is another's."""
+        if self.last is None or self.last.flight.instance_id != instance_id:
+            return ()
+        return self.last.facts(party=self._party, at=self._clock.now().wall, version=VERSION)
+
+    def signalled(self, received: Received) -> None:
+        """A signal tells this run to stop."""
+        if self._recorder is not None:
+            self._recorder.signalled(received)
+
+    def failed(self, wrong: BaseException) -> None:
+        """This run ends by an exception."""
+        if self._recorder is not None:
+            self._recorder.failed(f"{type(wrong).__name__}: {wrong}")
+
+    async def end(self) -> None:
+        """This run ends in order."""
+        self.host.stop()
+        if self._recorder is not None:
+            await self._recorder.ended()

@@ -1,0 +1,1 @@
+"""Sockets and WebSockets as message streams, with the true end of each."""

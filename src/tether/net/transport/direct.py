@@ -1,0 +1,343 @@
+"""A direct carrier: TCP between client and agent, as a stream of messages with a length before each.
+
+Law: reads and writes the socket itself. A message that fits leaves within the caller's turn, gathered
+from its parts without a copy; one that arrives is copied once, out of a buffer that all streams share.
+Nothing is queued but what the kernel did not take of one message. A stream that stops says how, once,
+with TCP_INFO; there is no close frame, so an orderly end is the layer above's to announce.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from tether.attribution.vocabulary import StreamEnd
+from tether.net.transport.streams import DialFailed, StreamLost, translate
+from tether.net.transport.tcp_dial import connect_tcp
+from tether.net.transport.tcp_info import read_tcp_info, set_keepalive
+from tether.net.transport.ws_client import dial_failed
+from tether.protocol.tunnel.carrier_frames import MAX_CARRIER_FRAME
+
+DIAL_TIMEOUT_S = 10.0
+
+CLOSE_S = 1.0
+"""How long a close may take: what is queued leaves, and the peer's end is read to its FIN."""
+
+_LENGTH = 4
+_READ = 256 << 10
+_ROUNDS = 8
+"""Reads in one turn of the loop, before others have theirs."""
+
+_shared = bytearray(_READ)
+"""Filled and emptied within one callback, so that idle streams own no buffer."""
+
+OnMessage = Callable[[bytes | memoryview], None]
+
+
+class DirectStream:
+    """A `MessageStream`; `attend` makes it call instead of being asked."""
+
+    def __init__(self, sock: socket.socket, *, max_size: int = MAX_CARRIER_FRAME) -> None:
+        """`sock` is connected. `max_size` is the largest message to accept, in bytes."""
+        sock.setblocking(False)
+        set_keepalive(sock)
+        self._sock, self.max_size = sock, max_size
+        name, peer = sock.getsockname(), _peer_of(sock)
+        self.local_address: str = name[0] if isinstance(name, tuple) else ""
+        self.remote_address: str = join_endpoint(*peer[:2]) if peer else ""
+        self._loop = asyncio.get_running_loop()
+        self._unsent: deque[memoryview] = deque()
+        self._unread = b""  # less than a length
+        self._partial: memoryview | None = None
+        self._filled = 0
+        self._lost: StreamLost | None = None
+        self._closed = self._discarding = self._broken = False
+        self._inbox: deque[bytes | memoryview] = deque()
+        self._on_message: OnMessage = self._keep
+        self._on_lost: Callable[[StreamLost], None] = lambda lost: None
+        self._on_room: Callable[[], None] = lambda: None
+        self._on_closed: Callable[[], None] = lambda: None
+        self._changed: asyncio.Future[None] | None = None
+        self._reading = False
+        self._read_on(True)
+
+    # -- without waiting -----------------------------------------------------------------
+
+    @property
+    def room(self) -> bool:
+        """Whether `write` may be called: the kernel has taken everything."""
+        return not (self._unsent or self._closed or self._broken) and self._lost is None
+
+    def attend(
+        self,
+        *,
+        on_message: OnMessage,
+        on_lost: Callable[[StreamLost], None],
+        on_room: Callable[[], None],
+    ) -> None:
+        """From now on, call. What has arrived already is handed over at once."""
+        self._on_message, self._on_lost, self._on_room = on_message, on_lost, on_room
+        while self._inbox:
+            on_message(self._inbox.popleft())
+        if self._lost is not None:
+            self._loop.call_soon(on_lost, self._lost)
+        else:
+            self._read_on(True)
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call when the socket is given back."""
+        self._on_closed = callback
+
+    def write(self, head: bytes, body: bytes = b"") -> None:
+        """Send one message. Only while there is `room`."""
+        if self._lost is not None or self._closed:
+            return
+        size = len(head) + len(body)
+        start = size.to_bytes(_LENGTH, "big") + head
+        try:
+            sent = self._sock.sendmsg((start, body) if body else (start,))
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as wrong:
+            self._broken = True
+            self._loop.call_soon(self._lose, *translate(wrong))
+            return
+        if sent == size + _LENGTH:
+            return
+        if sent < len(start):
+            self._unsent.append(memoryview(start)[sent:])
+            sent = len(start)
+        if body:
+            self._unsent.append(memoryview(body)[sent - len(start) :])
+        self._loop.add_writer(self._sock.fileno(), self._write_on)
+
+    # -- as a MessageStream ----------------------------------------------------------------
+
+    async def send(self, message: bytes | str) -> None:
+        data = message.encode() if isinstance(message, str) else message
+        while self._unsent and self._lost is None:
+            await self._change()
+        if self._lost is not None or self._closed:
+            raise self._lost or StreamLost(StreamEnd.CLOSED)
+        self.write(data)
+
+    async def recv(self) -> bytes:
+        while not self._inbox:
+            if self._lost is not None or self._closed:
+                raise self._lost or StreamLost(StreamEnd.CLOSED)
+            self._read_on(True)
+            await self._change()
+        return bytes(self._inbox.popleft())
+
+    async def close(self, code: int, reason: str) -> None:
+        """Let what is queued leave, then a FIN; read on until the peer's, for an RST would take
+        from the peer what it has not read yet."""
+        if self._closed:
+            return
+        self._closed = self._discarding = True
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                while self._unsent and self._lost is None:
+                    await self._change()
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_WR)
+                self._read_on(True)
+                while self._lost is None:
+                    await self._change()
+        except TimeoutError:
+            pass
+        finally:
+            self._release()
+
+    def abort(self) -> None:
+        """Drop the socket at once."""
+        self._closed = True
+        self._release()
+
+    def counters(self) -> dict[str, int] | None:
+        if self._lost is not None:
+            return self._lost.counters
+        return read_tcp_info(self._sock)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def _keep(self, message: bytes | memoryview) -> None:
+        """Nobody attends: keep it for `recv`, and read no further until then."""
+        self._inbox.append(message)
+        self._read_on(False)
+        self._tell()
+
+    def _read_on(self, wanted: bool) -> None:
+        if wanted == self._reading or self._sock.fileno() < 0:
+            return
+        self._reading = wanted
+        if wanted:
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+        else:
+            self._loop.remove_reader(self._sock.fileno())
+
+    def _readable(self) -> None:
+        """Read until nothing is left: uvloop calls once for a socket in error, and never again."""
+        for _ in range(_ROUNDS):
+            if not self._reading or not self._read_once():
+                return
+        self._loop.call_soon(self._readable)
+
+    def _read_once(self) -> bool:
+        """Read what is there; False if there was nothing."""
+        kept, partial = len(self._unread), self._partial
+        into = memoryview(_shared)
+        into[:kept] = self._unread
+        buffers = [into[kept:]] if partial is None else [partial[self._filled :], into]
+        try:
+            count = self._sock.recvmsg_into(buffers)[0]
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as wrong:
+            self._lose(*translate(wrong))
+            return False
+        if count == 0:
+            self._lose(StreamEnd.EOF)
+            return False
+        if self._discarding:
+            return True
+        if partial is not None:
+            used = min(count, len(partial) - self._filled)
+            self._filled += used
+            count -= used
+            if self._filled < len(partial):
+                return True
+            self._partial = None
+            self._on_message(partial)
+        self._unread = b""
+        self._parse(into, kept + count)
+        return True
+
+    def _parse(self, data: memoryview, end: int) -> None:
+        at = 0
+        while end - at >= _LENGTH and not self._discarding:
+            size = int.from_bytes(data[at : at + _LENGTH], "big")
+            if size > self.max_size:
+                self._lose(StreamEnd.OTHER, violation=f"a message of {size} bytes")
+                return
+            at += _LENGTH
+            if end - at < size:
+                self._partial, self._filled = memoryview(bytearray(size)), end - at
+                self._partial[: end - at] = data[at:end]
+                return
+            self._on_message(bytes(data[at : at + size]))
+            at += size
+        self._unread = bytes(data[at:end])
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _write_on(self) -> None:
+        while self._unsent:
+            try:
+                sent = self._sock.sendmsg(self._unsent)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as wrong:
+                self._lose(*translate(wrong))
+                return
+            while sent and sent >= len(self._unsent[0]):
+                sent -= len(self._unsent.popleft())
+            if sent:
+                self._unsent[0] = self._unsent[0][sent:]
+        self._loop.remove_writer(self._sock.fileno())
+        self._tell()
+        if not self._closed:
+            self._on_room()
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def _lose(self, how: StreamEnd, errno_name: str = "", *, violation: str = "") -> None:
+        if self._lost is not None:
+            return
+        self._lost = StreamLost(
+            how, errno_name=errno_name, violation=violation, counters=read_tcp_info(self._sock)
+        )
+        self._discarding = True
+        self._forget_socket()
+        self._tell()
+        if not self._closed:
+            self._on_lost(self._lost)
+
+    def _forget_socket(self) -> None:
+        self._read_on(False)
+        self._unsent.clear()
+        if self._sock.fileno() >= 0:
+            self._loop.remove_writer(self._sock.fileno())
+
+    def _release(self) -> None:
+        if self._sock.fileno() >= 0:
+            if self._lost is None:
+                self._lost = StreamLost(StreamEnd.CLOSED, counters=read_tcp_info(self._sock))
+            self._forget_socket()
+            self._sock.close()
+            self._tell()
+            self._on_closed()
+
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = self._loop.create_future()
+        await asyncio.shield(self._changed)
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
+
+
+async def dial_direct(
+    endpoint: str,
+    *,
+    timeout: float = DIAL_TIMEOUT_S,
+    max_size: int = MAX_CARRIER_FRAME,
+    small_segments: bool = False,
+) -> DirectStream:
+    """Connect to an agent at `endpoint` (`host:port`); see `connect_tcp`.
+
+    Raises:
+        DialFailed: no connection came up; the text says why.
+    """
+    host, port = split_endpoint(endpoint)
+    try:
+        async with asyncio.timeout(timeout):
+            sock = await connect_tcp(host, port, small_segments=small_segments)
+            return DirectStream(sock, max_size=max_size)
+    except OSError as wrong:
+        raise dial_failed(wrong, endpoint) from wrong
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`.
+
+    Raises:
+        DialFailed: it is no endpoint.
+    """
+    try:
+        parts = urlsplit(f"//{endpoint}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.path or parts.username is not None:
+        raise DialFailed(f"{endpoint[:80]!r} is no address to dial", fatal=True)
+    return host, port
+
+
+def join_endpoint(host: str, port: int) -> str:
+    """The endpoint's one form."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _peer_of(sock: socket.socket) -> tuple[Any, ...] | None:
+    try:
+        return tuple(sock.getpeername())
+    except OSError:  # gone before it was looked at: its first read will say how
+        return None

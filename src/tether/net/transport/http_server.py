@@ -1,0 +1,118 @@
+"""The listening side: uvicorn without signals, and without endless patience for half a request.
+
+Law: leans on internals of uvicorn 0.54 (pinned below 0.55; `tests/server/test_run_server.py` is the
+contract). Signals belong to `net.signals`; a connection that does not finish its request in time is
+dropped, so that nobody holds the port by talking slowly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tether.net.transport.ws_server import CauseProtocol
+from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME
+
+REQUEST_S = 20.0
+"""How long a request may take to arrive, from its first byte to its last."""
+
+GRACE_S = 1
+"""How long a stopping server waits for what it still serves."""
+
+
+class PatientH11(H11Protocol):
+    """Drops who does not finish a request."""
+
+    request_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # h11 does not see the end of a request that became a WebSocket: its protocol took over.
+        upgraded = self.transport.get_protocol() is not self
+        if upgraded or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._disarm()
+        elif self.request_timer is None:
+            self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        self.request_timer = self.loop.call_later(REQUEST_S, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self.request_timer is not None:
+            self.request_timer.cancel()
+            self.request_timer = None
+
+    def _too_slow(self) -> None:
+        self.transport.abort()
+
+
+class Listener(uvicorn.Server):
+    """Serves an ASGI application on sockets that are bound already."""
+
+    def __init__(self, app: Any, *, grace_s: int = GRACE_S) -> None:
+        config = uvicorn.Config(
+            app,
+            http=PatientH11,
+            ws=CauseProtocol,
+            ws_max_size=max(MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME),
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # whose X-Forwarded-For is believed is a setting of ours
+            timeout_graceful_shutdown=grace_s,
+        )
+        super().__init__(config)
+        self._up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    async def wait_started(self) -> None:
+        """Wait until connections are accepted."""
+        await self._up.wait()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to this address, ready to listen.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,285 @@
+"""The dialling side of control links and carriers: a WebSocket through proxies, with its true end.
+
+Law: the only user of the `websockets` client. Keeps TCP_INFO at the moment of loss (the library
+forgets the socket), and turns every failure to dial into one sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidProxyStatus,
+    InvalidStatus,
+    InvalidURI,
+    PayloadTooBig,
+    ProtocolError,
+    ProxyError,
+)
+from websockets.proxy import Proxy, get_proxy, parse_proxy
+from websockets.uri import parse_uri
+
+from tether.attribution.vocabulary import DialStage, StreamEnd
+from tether.net.transport.streams import DialFailed, StreamLost, close_reason, translate
+from tether.net.transport.tcp_dial import connect_tcp
+from tether.net.transport.tcp_info import read_tcp_info, set_keepalive
+
+DIAL_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
+
+
+class _Connection(ClientConnection):
+    """Keeps the kernel's counters and error at the moment the socket is lost."""
+
+    last_counters: dict[str, int] | None = None
+    last_error: BaseException | None = None
+    close_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        set_keepalive(transport.get_extra_info("socket"))
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.close_timer is None and self.protocol.close_expected():
+            # The library waits for ever for a peer that says goodbye, or garbage, and stays.
+            self.close_timer = self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.last_counters = read_tcp_info(self.transport.get_extra_info("socket"))
+        self.last_error = exc
+        super().connection_lost(exc)
+
+
+class _Connect(connect):
+    """Dials for small segments, wherever it is redirected to."""
+
+    async def open_tcp_connection(self) -> ClientConnection:
+        uri = self.ws_uri
+        sock = await connect_tcp(uri.host, uri.port, small_segments=True)
+        self.create_connection_kwargs["sock"] = sock
+        try:
+            return await super().open_tcp_connection()
+        finally:
+            del self.create_connection_kwargs["sock"]  # with one, no redirect is followed
+
+
+class ClientStream:
+    """A `MessageStream` that we dialled."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._ws = connection
+        name = connection.transport.get_extra_info("sockname")
+        self.local_address: str = name[0] if isinstance(name, tuple) else ""
+
+    async def send(self, message: bytes | str) -> None:
+        try:
+            await self._ws.send(message)
+        except ConnectionClosed as closed:
+            raise self._lost(closed) from closed
+
+    async def recv(self) -> bytes | str:
+        try:
+            return await self._ws.recv()
+        except ConnectionClosed as closed:
+            raise self._lost(closed) from closed
+
+    async def close(self, code: int, reason: str) -> None:
+        try:
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):  # a peer that does not read
+                await self._ws.close(code, close_reason(reason))
+        except TimeoutError:
+            self._ws.transport.abort()
+        except ConnectionClosed:
+            pass  # it is gone already, which is what was asked for
+
+    def counters(self) -> dict[str, int] | None:
+        if self._ws.last_counters is not None:
+            return self._ws.last_counters
+        return read_tcp_info(self._ws.transport.get_extra_info("socket"))
+
+    def _lost(self, closed: ConnectionClosed) -> StreamLost:
+        counters = self._ws.last_counters
+        if closed.rcvd is not None:
+            return StreamLost(
+                StreamEnd.CLOSED,
+                close_code=closed.rcvd.code,
+                close_reason=closed.rcvd.reason,
+                counters=counters,
+            )
+        wrong = self._ws.protocol.parser_exc
+        if isinstance(wrong, (ProtocolError, PayloadTooBig, UnicodeDecodeError)):
+            return StreamLost(StreamEnd.OTHER, violation=str(wrong)[:200], counters=counters)
+        if closed.sent is not None and self._ws.last_error is None:
+            return StreamLost(StreamEnd.CLOSED, close_code=closed.sent.code, counters=counters)
+        how, name = translate(self._ws.last_error)
+        return StreamLost(how, errno_name=name, counters=counters)
+
+
+async def dial(
+    url: str,
+    *,
+    token: str,
+    headers: Mapping[str, str] | None = None,
+    max_size: int,
+    timeout: float = DIAL_TIMEOUT_S,
+    small_segments: bool = False,
+) -> ClientStream:
+    """Open a WebSocket to `url` (ws or wss), through the environment's proxies.
+
+    Args:
+        url: where to.
+        token: bearer token or relay ticket, sent in the Authorization header.
+        headers: more request headers.
+        max_size: largest message to accept, in bytes.
+        timeout: seconds until the attempt is given up.
+        small_segments: agree on small ones, where no proxy ends our TCP; see `connect_tcp`.
+
+    Raises:
+        DialFailed: no connection came up; the text says why and what to do.
+    """
+    host, proxy = urlsplit(url).netloc, None
+    try:
+        proxy = proxy_of(url)
+        opening = _Connect if small_segments and proxy is None else connect
+        connection = await opening(
+            url,
+            proxy=proxy,
+            create_connection=_Connection,
+            additional_headers={"Authorization": f"Bearer {token}", **(headers or {})},
+            user_agent_header="tether",
+            compression=None,
+            ping_interval=None,
+            open_timeout=timeout,
+            close_timeout=CLOSE_TIMEOUT_S,
+            max_size=max_size,
+            max_queue=4,
+        )
+    except Exception as wrong:
+        if proxy is not None and (failed := proxy_failed(wrong, host, parse_proxy(proxy))):
+            raise failed from wrong
+        raise dial_failed(wrong, host) from wrong
+    assert isinstance(connection, _Connection), "create_connection decides the type"
+    return ClientStream(connection)
+
+
+def proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for `url`, with its credentials: never to be shown.
+
+    Raises:
+        DialFailed: what it names is none.
+    """
+    proxy = get_proxy(parse_uri(url))
+    if proxy is not None:
+        try:
+            parse_proxy(proxy)
+        except InvalidProxy as wrong:  # whose text holds the credentials
+            raise DialFailed(
+                f"the proxy that the environment names is not valid: {wrong.msg}", fatal=True
+            ) from None
+    return proxy
+
+
+def proxy_failed(wrong: Exception, host: str, proxy: Proxy) -> DialFailed | None:
+    """The sentence where it was the way to the proxy, or the proxy itself, that failed."""
+    name = f"the proxy {proxy.host}:{proxy.port}"
+    match wrong:
+        case InvalidProxyStatus() if wrong.response.status_code == 407 and proxy.username:
+            return DialFailed(
+                f"{name} did not accept the user name and password in HTTPS_PROXY",
+                status=407,
+                fatal=True,
+                stage=DialStage.PROXY,
+            )
+        case InvalidProxyStatus() if wrong.response.status_code == 407:
+            return DialFailed(
+                f"{name} wants a user name and password: write them into HTTPS_PROXY, as"
+                " http://USER:PASSWORD@HOST:PORT",
+                status=407,
+                fatal=True,
+                stage=DialStage.PROXY,
+            )
+        case InvalidProxyStatus():
+            status = wrong.response.status_code
+            return DialFailed(
+                f"{name} refused to connect to {host} (HTTP status {status})",
+                status=status,
+                stage=DialStage.PROXY,
+            )
+        case ProxyError():
+            return DialFailed(f"{name} does not answer as a proxy: {wrong}", stage=DialStage.PROXY)
+        case socket.gaierror():
+            return DialFailed(
+                f"the name of {name} could not be resolved: is HTTPS_PROXY right?",
+                stage=DialStage.DNS,
+            )
+        case ConnectionRefusedError():
+            return DialFailed(
+                f"nothing listens at {name}: is HTTPS_PROXY right?", stage=DialStage.PROXY
+            )
+        case TimeoutError():
+            return DialFailed(f"{host} did not answer in time through {name}")
+        case ssl.SSLError() | InvalidHandshake():
+            return None
+        case OSError():
+            how, errno_name = translate(wrong)
+            return DialFailed(f"{name} could not be reached: {errno_name or how}")
+        case _:
+            return None
+
+
+def dial_failed(wrong: Exception, host: str) -> DialFailed:
+    """The sentence for a failed dial, by table. Anything that is no dialling error is re-raised."""
+    match wrong:
+        case InvalidStatus():
+            return _refused(wrong, host)
+        case InvalidURI():
+            return DialFailed(f"{host or 'the address'} is not a valid URL", fatal=True)
+        case DialFailed():
+            return wrong
+        case ssl.SSLCertVerificationError():
+            return DialFailed(
+                f"the TLS certificate of {host} was not accepted: {wrong.verify_message}",
+                fatal=True,
+                stage=DialStage.TLS,
+            )
+        case ssl.SSLError():
+            why = getattr(wrong, "reason", "") or wrong
+            return DialFailed(f"TLS with {host} failed: {why}", stage=DialStage.TLS)
+        case InvalidHandshake() | EOFError():
+            return DialFailed(f"{host} does not answer as a Tether server", stage=DialStage.HTTP)
+        case socket.gaierror():
+            return DialFailed(f"the name {host} could not be resolved", stage=DialStage.DNS)
+        case ConnectionRefusedError():
+            return DialFailed(f"nothing listens at {host}: is the server running?")
+        case TimeoutError() if wrong.errno is None:
+            return DialFailed(f"{host} did not answer in time")
+        case OSError():
+            how, name = translate(wrong)
+            return DialFailed(f"{host} could not be reached: {name or how}")
+        case _:
+            raise wrong
+
+
+def _refused(wrong: InvalidStatus, host: str) -> DialFailed:
+    status = wrong.response.status_code
+    cause, message = "", f"{host} refused the connection with HTTP status {status}"
+    try:
+        body = json.loads(wrong.response.body or b"{}")
+        cause, message = str(body["error"]["code"]), str(body["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    stage = DialStage.AUTH if status in (401, 403) and cause else DialStage.HTTP
+    return DialFailed(message, status=status, cause=cause, fatal=400 <= status < 500, stage=stage)

@@ -1,0 +1,176 @@
+"""The accepting side of WebSockets: uvicorn's sans-IO class, taught to keep why a socket ended.
+
+Law: leans on internals of uvicorn 0.54 (pinned below 0.55; `tests/net/test_ws_server.py` is the
+contract). Stock ASGI servers report a killed, a reset and a frozen peer all as close code 1005
+(control-plane 1.1); here the first cause is kept with TCP_INFO, and `ServerStream` raises it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from tether.attribution.predicates import SILENCE_CODE
+from tether.attribution.vocabulary import StreamEnd
+from tether.net.transport.streams import StreamLost, close_reason, translate
+from tether.net.transport.tcp_info import read_tcp_info, set_keepalive
+
+CLOSE_TIMEOUT_S = 1.0
+"""How long a close frame may wait for room, and then for its answer."""
+
+FLUSH_LIMIT_S = 60.0
+"""How long a closed socket may take to send what was queued; a frozen peer would keep it for ever."""
+
+SILENT_CODE, SILENT_FLUSH_S = SILENCE_CODE, 3.0
+"""The close code of a link that fell silent, and how long its socket is kept for that frame."""
+
+
+class CauseProtocol(WebSocketsSansIOProtocol):
+    """Keeps the first reason for which the stream stopped, in `lost`."""
+
+    lost: StreamLost | None = None
+    flush_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.close_timeout = CLOSE_TIMEOUT_S
+        set_keepalive(transport.get_extra_info("socket"))
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            extensions: Any = self.scope["extensions"]
+            extensions["tether"] = self
+
+    def counters(self) -> dict[str, int] | None:
+        """TCP_INFO of the socket right now."""
+        if self.lost is not None:
+            return self.lost.counters
+        return read_tcp_info(self.transport.get_extra_info("socket"))
+
+    def abort(self) -> None:
+        """Drop the socket at once."""
+        self.transport.abort()
+
+    def flush_then_drop(self, seconds: float) -> None:
+        """Give what is queued some time to leave, then drop the socket."""
+        if self.flush_timer is None and not self.disconnected:
+            self.flush_timer = self.loop.call_later(seconds, self.abort)
+
+    def eof_received(self) -> None:
+        self._keep(StreamEnd.EOF)
+        super().eof_received()
+
+    def handle_close(self, event: Any) -> None:
+        received = self.conn.close_rcvd
+        if received is not None:
+            self._keep(StreamEnd.CLOSED, close_code=received.code, close_reason=received.reason)
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        wrong = self.conn.parser_exc
+        if isinstance(wrong, EOFError):
+            self._keep(StreamEnd.EOF)
+        else:
+            self._keep(StreamEnd.OTHER, violation=str(wrong or "text that is not UTF-8")[:200])
+        super().handle_parser_exception()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.flush_timer is not None:
+            self.flush_timer.cancel()
+        how, name = translate(exc)
+        self._keep(StreamEnd.CLOSED if exc is None else how, errno_name=name)
+        super().connection_lost(exc)
+
+    def _keep(self, how: StreamEnd, **more: Any) -> None:
+        if self.lost is None:
+            self.lost = StreamLost(how, counters=self.counters(), **more)
+
+
+SUBPROTOCOL, BEARER = "tether", "tether-bearer."
+
+
+class ServerStream:
+    """A `MessageStream` that was accepted: an ASGI WebSocket served by `CauseProtocol`."""
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._receive, self._send = receive, send
+        self._protocol: CauseProtocol = scope["extensions"]["tether"]
+        offered = scope.get("subprotocols", ())
+        self._subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+
+    async def accept(self) -> None:
+        """Complete the upgrade. Call once, first; or `refuse`. Raises `StreamLost`."""
+        await self._receive()
+        try:
+            await self._send({"type": "websocket.accept", "subprotocol": self._subprotocol})
+        except (ClientDisconnected, RuntimeError) as gone:
+            raise self._lost() from gone
+
+    async def refuse(self, status: int, body: bytes) -> None:
+        """Answer the upgrade with an HTTP error and a JSON body."""
+        await self._receive()
+        headers = [(b"content-type", b"application/json")]
+        start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
+        try:
+            await self._send(start)
+            await self._send({"type": "websocket.http.response.body", "body": body})
+            self._protocol.handshake_complete = True  # or uvicorn logs an error for each refusal
+        except (ClientDisconnected, RuntimeError):
+            pass  # nobody is left to hear it
+
+    async def send(self, message: bytes | str) -> None:
+        key = "text" if isinstance(message, str) else "bytes"
+        try:
+            await self._send({"type": "websocket.send", key: message})
+        except (ClientDisconnected, RuntimeError) as gone:
+            raise self._lost() from gone
+
+    async def recv(self) -> bytes | str:
+        event = await self._receive()
+        if event["type"] == "websocket.disconnect":
+            raise self._lost(event.get("code"))
+        message: bytes | str = event["text"] if event.get("text") is not None else event["bytes"]
+        return message
+
+    async def close(self, code: int, reason: str) -> None:
+        closing = {"type": "websocket.close", "code": code, "reason": close_reason(reason)}
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):  # a peer that does not read blocks sends
+                await self._send(closing)
+        except TimeoutError:
+            self.abort()
+        except (ClientDisconnected, RuntimeError):
+            pass  # it is gone already, which is what was asked for
+        self._protocol.flush_then_drop(SILENT_FLUSH_S if code == SILENT_CODE else FLUSH_LIMIT_S)
+
+    def abort(self) -> None:
+        """Drop the socket at once, without a close frame."""
+        self._protocol.abort()
+
+    def counters(self) -> dict[str, int] | None:
+        return self._protocol.counters()
+
+    def _lost(self, own_code: int | None = None) -> StreamLost:
+        lost = self._protocol.lost
+        return lost if lost is not None else StreamLost(StreamEnd.CLOSED, close_code=own_code)
+
+
+def bearer(scope: Any) -> str:
+    """The bearer token of an upgrade, "" where there is none.
+
+    A page in a browser cannot set a header on a WebSocket: it offers the subprotocols `tether` and
+    `tether-bearer.TOKEN`, and is answered the first.
+    """
+    headers = dict(scope["headers"])
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return str(token).strip()
+    offered = (str(word) for word in scope.get("subprotocols", ()))
+    return next(
+        (word.removeprefix(BEARER) for word in offered if word.startswith(BEARER)),
+        "",
+    )

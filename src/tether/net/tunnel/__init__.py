@@ -1,0 +1,1 @@
+"""Runs a tunnel over its carriers: one message stream that outlives them."""

@@ -1,0 +1,166 @@
+"""One end of a tunnel: a link with data, over a stream that outlives its carriers.
+
+Law: both client and agent use exactly this. Tunnel bytes are handed over as they come; what happens to
+carriers is noted in the cell, as context: none of it is an end. A tunnel has no application keepalive:
+a client that is stopped by Ctrl-Z or whose terminal is paused stays attached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.vocabulary import Party, Vantage
+from tether.net.clock import Clock
+from tether.net.link.driver import LinkDriver
+from tether.net.link.host_context import Surroundings
+from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
+from tether.net.transport.ws_client import dial
+from tether.net.tunnel.evidence import path_fact
+from tether.net.tunnel.stream import ResumableStream
+from tether.protocol.link.link import LINGER_S, Link
+from tether.protocol.messages.control import (
+    MAX_TUNNEL_FRAME,
+    PROTOCOL,
+    Garbage,
+    HalfClose,
+    Message,
+    TunnelHello,
+)
+from tether.protocol.messages.relaying import Paired, PeerGone, RelayGoodbye, decode_word
+from tether.protocol.tunnel.events import Detached, PathEvent, Resumed
+from tether.protocol.tunnel.frames import control_frame, data_frames, parse_frame
+
+PAIRING_TIMEOUT_S = 20.0
+"""How long the other leg may take; a little longer than the relay itself waits."""
+
+
+DETACHED_LINGER_S = 0.5
+"""How long a goodbye waits for a carrier that may be about to come."""
+
+
+class TunnelEnd:
+    """Bytes in and out, half-close, control messages, and one cell that says why it ended."""
+
+    def __init__(
+        self,
+        stream: ResumableStream,
+        *,
+        me: Party,
+        peer: Party,
+        clock: Clock,
+        version: str,
+        on_data: Callable[[memoryview], Awaitable[None] | None],
+        on_half_close: Callable[[], None],
+        on_message: Callable[[Message], None],
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        """`on_data` may return an awaitable: nothing more is read until it is done. `surroundings`
+        tells what happened to this machine when the stream is lost."""
+        self._me, self._version, self._clock = me, version, clock
+        self.stream, self._vantage = stream, Vantage(str(me))
+        self._on_half_close, self._on_message = on_half_close, on_message
+        self.rx_bytes = self.tx_bytes = 0
+        self._sink = on_data
+        self.driver = LinkDriver(
+            stream=stream,
+            link=Link(me=me, peer=peer, now=clock.now()),
+            clock=clock,
+            pack=control_frame,
+            unpack=parse_frame,
+            deliver=self._deliver,
+            on_data=self._data,
+            prompt=stream,
+            surroundings=surroundings,
+            counters_of=stream.counters_fact,
+        )
+        stream.listen(self._happened)
+
+    @property
+    def cell(self) -> CloseCell:
+        """What is known about this tunnel's end."""
+        return self.driver.cell
+
+    async def run(self) -> CloseCell:
+        """Run until the tunnel is over."""
+        self.driver.send(TunnelHello(protocol=PROTOCOL, party=str(self._me), version=self._version))
+        return await self.driver.run()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes; follow with `drain` where much is written."""
+        self.tx_bytes += len(data)
+        for frame in data_frames(data):
+            self.driver.write(frame)
+
+    async def drain(self) -> None:
+        """Wait until there is room to send more."""
+        await self.driver.drain()
+
+    def half_close(self) -> None:
+        """Say that no more bytes follow in this direction."""
+        self.driver.send(HalfClose())
+
+    def send(self, message: Message) -> None:
+        """Send a control message to the other end."""
+        self.driver.send(message)
+
+    def _happened(self, event: PathEvent) -> None:
+        match event:
+            case Detached():  # nobody hears a goodbye; the server tells the other end of it
+                self.driver.link.linger = DETACHED_LINGER_S
+            case Resumed():
+                self.driver.link.linger = LINGER_S
+            case _:
+                pass
+        fact = path_fact(event, self.stream, vantage=self._vantage, at=self._clock.now().wall)
+        if fact is not None and not self.cell.ended:
+            self.cell.note(fact)
+
+    def _data(self, data: memoryview) -> Awaitable[None] | None:
+        self.rx_bytes += len(data)
+        return self._sink(data)
+
+    def _deliver(self, message: Message) -> None:
+        match message:
+            case TunnelHello(protocol=(major, _)) if major != PROTOCOL[0]:
+                self.driver.violated(f"tunnel protocol {major}, this version speaks {PROTOCOL[0]}")
+            case TunnelHello():
+                pass
+            case HalfClose():
+                self._on_half_close()
+            case _:
+                self._on_message(message)
+
+
+async def dial_relay(url: str, ticket: str, small_segments: bool = False) -> MessageStream:
+    """Dial one leg and wait until the other leg is there; see `connect_tcp` for `small_segments`.
+
+    Raises:
+        DialFailed: the relay could not be reached, refused the ticket, or the other leg did not come.
+    """
+    stream = await dial(url, token=ticket, max_size=MAX_TUNNEL_FRAME, small_segments=small_segments)
+    try:
+        async with asyncio.timeout(PAIRING_TIMEOUT_S):
+            while True:
+                raw = await stream.recv()
+                if not isinstance(raw, str):
+                    raise DialFailed("the relay sent data before it had paired the tunnel")
+                match decode_word(raw):
+                    case Paired():
+                        return stream
+                    case RelayGoodbye(detail=detail, cause=cause):
+                        raise DialFailed(detail or "the relay refused the tunnel", cause=cause)
+                    case PeerGone():
+                        raise DialFailed("the other end of the tunnel left before it was joined")
+    except TimeoutError:
+        await stream.close(1001, "not paired in time")
+        raise DialFailed("the other end of the tunnel did not come to the relay in time") from None
+    except StreamLost as lost:
+        raise DialFailed(f"the relay ended the tunnel before it was joined: {lost}") from lost
+    except Garbage as garbage:
+        await stream.close(1002, "not a relay's word")
+        raise DialFailed(f"the relay does not speak this protocol: {garbage}") from garbage
+    except BaseException:
+        await stream.close(1001, "not joined")
+        raise

@@ -1,0 +1,55 @@
+"""What happens on a tunnel's way, as context for the record of its end.
+
+Law: pure; none of these facts is an end. A standby's end is worth a line as much as that of the carrier
+in use: when everything ends at once, the record shows it.
+"""
+
+from __future__ import annotations
+
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import StreamEnd, Vantage
+from tether.net.tunnel.stream import Carrier, ResumableStream
+from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resumed
+
+
+def path_fact(
+    event: PathEvent, stream: ResumableStream, *, vantage: Vantage, at: float
+) -> Evidence | None:
+    """`event` as a fact; None for what is no news to a record."""
+    match event:
+        case CarrierLost(carrier=number, fact=fact) | Detached(carrier=number, fact=fact):
+            carrier = stream.carrier(number)
+            return None if carrier is None else carrier_ended(carrier, fact)
+        case Resumed(carrier=number, gap_s=gap_s, resent_bytes=resent):
+            carrier = stream.carrier(number)
+            if carrier is None:
+                return None
+            return ev.TunnelResumed(
+                vantage=vantage,
+                at=at,
+                carrier=number,
+                method=carrier.method,
+                where=carrier.where,
+                gap_s=gap_s,
+                resent_bytes=resent,
+            )
+        case _:
+            return None
+
+
+def carrier_ended(carrier: Carrier, fact: Evidence) -> ev.CarrierEnded:
+    """How `carrier` stopped, as `fact` says."""
+    ended = fact if isinstance(fact, ev.StreamEnded) else None
+    return ev.CarrierEnded(
+        vantage=fact.vantage,
+        at=fact.at,
+        carrier=carrier.number,
+        method=carrier.method,
+        where=carrier.where,
+        peer=carrier.peer if ended is None else ended.peer,
+        how=StreamEnd.CLOSED if ended is None else ended.how,
+        errno="" if ended is None else ended.errno,
+        silence_s=None if ended is None else ended.silence_s,
+        said=fact.cause if isinstance(fact, ev.GoodbyeSaid) else "",
+    )

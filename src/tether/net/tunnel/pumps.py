@@ -1,0 +1,204 @@
+"""The legs of a tunnel: how frames get onto a carrier's stream and off it.
+
+Law: decides nothing and queues nothing. A leg asks for the next frame whenever its stream has room for
+it, hands on what arrives at once, and says how its stream ended, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd
+from tether.net.tasks import Tasks
+from tether.net.transport.direct import DirectStream
+from tether.net.transport.streams import MessageStream, StreamLost
+from tether.net.transport.tcp_info import is_stalled
+from tether.protocol.tunnel.carrier_frames import MAX_CARRIER_FRAME as FULL_SIZE
+
+WATCH_EVERY_S = 5.0
+"""How often the kernel is asked whether the other side of a carrier still acknowledges."""
+
+LAST_WORD_S = 1.0
+"""How long a refusal may take to leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """An open stream that is to carry a tunnel."""
+
+    number: int
+    method: ConnectionMethod
+    where: str
+    """The DERP region, or the endpoint."""
+    stream: MessageStream
+    peer: Party
+    """Who is at the other end of the stream itself: a relay, or the tunnel's other end."""
+
+
+class LegOwner(Protocol):
+    """What a leg asks and tells."""
+
+    def outgoing(self, number: int) -> tuple[bytes, bytes] | None: ...
+
+    def arrived(self, number: int, raw: bytes | memoryview | str) -> None: ...
+
+    def lost(self, number: int, lost: StreamLost) -> None: ...
+
+    def progressed(self) -> None: ...
+
+
+class Leg(Protocol):
+    """One carrier at work."""
+
+    carrier: Carrier
+    stalled_checks: int
+
+    def start(self) -> None:
+        """Read from now on."""
+
+    def flush(self) -> None:
+        """There may be something to send."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for room."""
+
+    async def close(self, code: int, why: str, last: bytes = b"") -> None:
+        """Send `last`, close the stream; nothing more is handed on."""
+
+
+class DirectLeg:
+    """Over a stream that needs no tasks."""
+
+    def __init__(self, carrier: Carrier, stream: DirectStream, owner: LegOwner) -> None:
+        self.carrier, self._stream, self._owner = carrier, stream, owner
+        self.stalled_checks = 0
+
+    def start(self) -> None:
+        number, owner = self.carrier.number, self._owner
+        self._stream.max_size = max(self._stream.max_size, FULL_SIZE)
+        self._stream.attend(
+            on_message=lambda raw: owner.arrived(number, raw),
+            on_lost=lambda lost: owner.lost(number, lost),
+            on_room=self._has_room,
+        )
+
+    def flush(self) -> None:
+        stream, owner, number = self._stream, self._owner, self.carrier.number
+        while stream.room and (parts := owner.outgoing(number)) is not None:
+            stream.write(*parts)
+
+    @property
+    def busy(self) -> bool:
+        return not self._stream.room
+
+    async def close(self, code: int, why: str, last: bytes = b"") -> None:
+        if last and self._stream.room:
+            self._stream.write(last)
+        await self._stream.close(code, why)
+
+    def _has_room(self) -> None:
+        self.flush()
+        self._owner.progressed()
+
+
+class TaskLeg:
+    """Over any other stream: one task reads, one writes."""
+
+    def __init__(self, carrier: Carrier, owner: LegOwner, tasks: Tasks) -> None:
+        self.carrier, self._stream, self._owner = carrier, carrier.stream, owner
+        self.stalled_checks = 0
+        self._tasks = tasks
+        self._wake = asyncio.Event()
+        self._running: list[asyncio.Task[None]] = []
+        self._sending = False
+
+    def start(self) -> None:
+        name = f"carrier-{self.carrier.number}"
+        self._running = [
+            self._tasks.spawn(self._read(), f"{name}-read"),
+            self._tasks.spawn(self._write(), f"{name}-write"),
+        ]
+
+    def flush(self) -> None:
+        self._wake.set()
+
+    @property
+    def busy(self) -> bool:
+        return self._sending or self._wake.is_set()
+
+    async def close(self, code: int, why: str, last: bytes = b"") -> None:
+        for task in self._running:
+            task.cancel()
+        if last:
+            with contextlib.suppress(TimeoutError, StreamLost):
+                async with asyncio.timeout(LAST_WORD_S):
+                    await self._stream.send(last)
+        await self._stream.close(code, why)
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                raw = await self._stream.recv()
+            except StreamLost as lost:
+                self._owner.lost(self.carrier.number, lost)
+                return
+            self._owner.arrived(self.carrier.number, raw)
+
+    async def _write(self) -> None:
+        number = self.carrier.number
+        while True:
+            self._wake.clear()
+            while (parts := self._owner.outgoing(number)) is not None:
+                self._sending = True
+                try:
+                    await self._stream.send(b"".join(parts))
+                except StreamLost as lost:
+                    self._owner.lost(number, lost)
+                    return
+                self._sending = False
+                self._owner.progressed()
+            self._owner.progressed()
+            await self._wake.wait()
+
+
+def leg_of(carrier: Carrier, owner: LegOwner, tasks: Tasks) -> Leg:
+    """The leg for a carrier's kind of stream."""
+    if isinstance(carrier.stream, DirectStream):
+        return DirectLeg(carrier, carrier.stream, owner)
+    return TaskLeg(carrier, owner, tasks)
+
+
+class LegWatch:
+    """Asks the kernel how the legs are: a peer that is gone acknowledges nothing."""
+
+    def __init__(self, legs: Mapping[int, Leg], lost: Callable[[int, StreamLost], None]) -> None:
+        self._legs, self._lost = legs, lost
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look from now on; again is no more."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(WATCH_EVERY_S, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """Twice stalled is silent: one look may hit the moment between a probe and its answer."""
+        self._timer = self._loop.call_later(WATCH_EVERY_S, self._look)
+        for number, leg in list(self._legs.items()):
+            counters = leg.carrier.stream.counters()
+            leg.stalled_checks = leg.stalled_checks + 1 if is_stalled(counters) else 0
+            if counters is not None and leg.stalled_checks >= 2:
+                silence_s = counters["last_ack_recv_ms"] / 1000
+                self._lost(
+                    number, StreamLost(StreamEnd.SILENT, counters=counters, silence_s=silence_s)
+                )
