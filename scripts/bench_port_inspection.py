@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-from tether.agent.port_inspection import Found, PortInspector
+from tether.agent.ide.port_inspection import Found, PortInspector
 from tether.net.clock import SystemClock
 from tether.net.host.sock_diag import listening_on, listening_on_by_proc
 

@@ -31,11 +31,11 @@ LONG_FUNCTIONS = {
 }
 
 SLEEPS = {
-    "agent/control.py": 2,  # the wait before dialling again; backoff and its jitter
-    "agent/displays.py": 1,  # the lock of the cookies' file: other programs' locks tell nobody
-    "agent/probe.py": 1,  # sleep(0): a source lets others have their turn
-    "agent/port_inspection.py": 1,  # sleep(0): lets the loop breathe in a long scan
-    "agent/reports.py": 1,  # the wait before a report is sent again
+    "agent/control/link.py": 2,  # the wait before dialling again; backoff and its jitter
+    "agent/ssh/x11.py": 1,  # the lock of the cookies' file: other programs' locks tell nobody
+    "agent/tunnels/probe.py": 1,  # sleep(0): a source lets others have their turn
+    "agent/ide/port_inspection.py": 1,  # sleep(0): lets the loop breathe in a long scan
+    "agent/control/reports.py": 1,  # the wait before a report is sent again
     "agent/supervisor.py": 1,  # the beat that says when the agent was last alive
     "cli/probe_run.py": 1,  # sleep(0): what the agent says is heard while we send
     "cli/control.py": 1,  # the wait before dialling again; backoff and its jitter
@@ -46,7 +46,7 @@ SLEEPS = {
     "run/server.py": 1,  # the beat that says when the server was last alive
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end
     "server/connlog.py": 1,  # an incident's window
-    "agent/tunnels.py": 1,  # the time that clients have to answer, by whom nothing is told
+    "agent/tunnels/manager.py": 1,  # the time that clients have to answer, by whom nothing is told
     "server/janitor.py": 1,  # the sweep of what nothing else will end
     "net/derp/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO
     "net/derp/splice.py": 1,  # the pause of a carrier that is beyond its bandwidth

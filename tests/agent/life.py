@@ -15,7 +15,10 @@ from typing import Any, TypeVar
 import structlog
 
 from tests.support.streams import Cable
-from tether.agent import control, coordination, journal, supervisor, tunnels
+from tether.agent import supervisor
+from tether.agent.control import link as control, streams as coordination
+from tether.agent.journal import journal
+from tether.agent.tunnels import manager as tunnels
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver

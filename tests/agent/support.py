@@ -20,9 +20,9 @@ import asyncssh
 
 from tests.support.resumable import KEY_TEXT, agent_over, client_over, relayed
 from tests.support.streams import Cable, CableEnd
-from tether.agent.environment import Account
-from tether.agent.hostkey import HostKey, load_or_create
-from tether.agent.sshd import ConnectionEnd, SshServer, SshSettings
+from tether.agent.process.environment import Account
+from tether.agent.ssh.hostkey import HostKey, load_or_create
+from tether.agent.ssh.server import ConnectionEnd, SshServer, SshSettings
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage

@@ -1,7 +1,7 @@
 """What we lean on inside asyncssh, pinned to one version.
 
 asyncssh is pinned exactly. When the pin moves, this module says which of the private methods that
-`agent/ssh_connection.py` overrides have changed, and they must be read again.
+`agent/ssh/asyncssh_connection.py` overrides have changed, and they must be read again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from asyncssh.forward import SSHLocalPortForwarder
 from asyncssh.listener import create_tcp_local_listener
 from asyncssh.sftp import run_sftp_server
 
-from tether.agent.ssh_connection import SessionChannel, SshConnection
+from tether.agent.ssh.asyncssh_connection import SessionChannel, SshConnection
 
 PIN = "2.24.1"
 

@@ -7,8 +7,16 @@ from dataclasses import replace
 import asyncssh
 import pytest
 
-from tether.agent.auth import Accepted, Certificate, Credential, Refused, Trust, decide, wire_form
-from tether.agent.ssh_connection import read_credential
+from tether.agent.ssh.asyncssh_connection import read_credential
+from tether.agent.ssh.auth import (
+    Accepted,
+    Certificate,
+    Credential,
+    Refused,
+    Trust,
+    decide,
+    wire_form,
+)
 from tether.attribution.vocabulary import AccessRefusal
 
 NOW = 1_000_000.0

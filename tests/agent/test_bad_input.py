@@ -12,7 +12,7 @@ import pytest
 from asyncssh.packet import Boolean, String, UInt32
 
 from tests.agent.support import World
-from tether.agent.forwarding import MAX_CHANNELS
+from tether.agent.forwarding.callbacks import MAX_CHANNELS
 from tether.attribution import evidence as ev
 
 Client = asyncssh.SSHClientConnection

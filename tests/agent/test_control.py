@@ -14,10 +14,10 @@ import pytest
 from tests.agent.life import DISCONNECT_FIELDS, PlayedServer, ServerLink, captured, events
 from tests.support.clock import LoopClock
 from tests.support.loop import run
-from tether.agent.control import Control, Dismissed, Outcome, Quit, Refused, ServerCommand
-from tether.agent.journal import Journal
-from tether.agent.post_mortem import RunMarker
-from tether.agent.reports import MAX_ITEMS, cut
+from tether.agent.control.link import Control, Dismissed, Outcome, Quit, Refused, ServerCommand
+from tether.agent.control.reports import MAX_ITEMS, cut
+from tether.agent.journal.journal import Journal
+from tether.agent.journal.previous_run import RunMarker
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage

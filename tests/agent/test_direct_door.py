@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tether.agent.direct_listener import (
+from tether.agent.tunnels.direct_endpoint import (
     MAX_ENDPOINTS,
     BadAddress,
     DirectDoor,

@@ -12,7 +12,7 @@ from typing import Any
 import asyncssh
 
 from tests.agent.support import World, world
-from tether.agent.xauthority import Entry, entries
+from tether.agent.ssh.xauthority import Entry, entries
 
 Client = asyncssh.SSHClientConnection
 

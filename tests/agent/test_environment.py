@@ -7,7 +7,7 @@ import pwd
 
 import pytest
 
-from tether.agent.environment import Account, ClientVariables, current_account, inherited
+from tether.agent.process.environment import Account, ClientVariables, current_account, inherited
 
 
 def test_the_machines_environment_passes_and_the_agents_does_not() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 
 from tests.support.clock import EPOCH, at
-from tether.agent.forward_ledger import MAX_TEXT, ForwardLedger
+from tether.agent.forwarding.ledger import MAX_TEXT, ForwardLedger
 from tether.protocol.messages.forwards import (
     ForwardEnd,
     ForwardItem,

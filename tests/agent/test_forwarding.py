@@ -15,7 +15,7 @@ import pytest
 from asyncssh.x11 import walk_xauth
 
 from tests.agent.support import World, world
-from tether.agent.environment import Account
+from tether.agent.process.environment import Account
 from tether.protocol.messages.forwards import ForwardRecord
 
 Client = asyncssh.SSHClientConnection

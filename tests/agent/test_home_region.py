@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tether.agent.home_region import HomeRegion
+from tether.agent.control.home_region import HomeRegion
 from tether.net.clock import SystemClock
 from tether.protocol.derp.latency import Nearness
 from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion

@@ -23,7 +23,8 @@ from structlog.testing import capture_logs
 
 from tests.agent.listening import listening
 from tests.support.clock import EPOCH, at
-from tether.agent.ide import (
+from tether.agent.ide.port_inspection import PortInspector
+from tether.agent.ide.tracker import (
     GRACE_S,
     MAX_CHANNELS,
     SETTLE_S,
@@ -37,10 +38,9 @@ from tether.agent.ide import (
     Watch,
     jetbrains_marker,
 )
-from tether.agent.ide_watch import IdeWatcher
-from tether.agent.port_inspection import PortInspector
-from tether.agent.process_end import ProcessEnd, ProcessWatch
-from tether.agent.socket_holders import Holder, started_at
+from tether.agent.ide.watcher import IdeWatcher
+from tether.agent.process.process_end import ProcessEnd, ProcessWatch
+from tether.agent.process.socket_holders import Holder, started_at
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence

@@ -20,10 +20,10 @@ import structlog
 
 from tests.support.clock import HandClock
 from tests.support.small_disk import fill, small_disk
-from tether.agent import journal as journal_module
-from tether.agent.journal import Journal
-from tether.agent.journal_file import JournalFailed, JournalFile
-from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
+from tether.agent.journal import journal as journal_module
+from tether.agent.journal.journal import Journal
+from tether.agent.journal.previous_run import PreviousRun, RunMarker, post_mortem
+from tether.agent.journal.storage import JournalFailed, JournalFile
 from tether.protocol.messages.control import Ended, Opened, ReportItem, SessionRecord
 
 pytestmark = pytest.mark.anyio
@@ -117,8 +117,8 @@ async def test_what_was_appended_survives_a_killed_process(path: Path) -> None:
     program = textwrap.dedent(
         """
         import asyncio, itertools, pathlib, sys
-        from tether.agent.journal import Journal
-        from tether.agent.post_mortem import RunMarker
+        from tether.agent.journal.journal import Journal
+        from tether.agent.journal.previous_run import RunMarker
         from tether.net.clock import SystemClock
         from tether.protocol.messages.control import Opened
 

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.agent.support import World, line_of, world
-from tether.agent.environment import Account
-from tether.agent.introspection import NotLoopback, listen_address
+from tether.agent.commands.policy import TransferPolicy
+from tether.agent.debug_http import NotLoopback, listen_address
 from tether.agent.metrics import AgentMetrics
-from tether.agent.transfer_policy import TransferPolicy
+from tether.agent.process.environment import Account
 from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup
 
 Client = asyncssh.SSHClientConnection

@@ -9,7 +9,7 @@ import pytest
 from tests.support.clock import EPOCH, LoopClock
 from tests.support.loop import run
 from tests.support.resumable import Joined
-from tether.agent.path_log import PathLog
+from tether.agent.tunnels.path_log import PathLog
 from tether.protocol.messages.control import ReportItem
 from tether.protocol.messages.path_records import PathRecord
 from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
@@ -56,7 +56,7 @@ def test_each_turn_of_the_way_is_one_item() -> None:
 def test_a_tunnel_that_changes_without_end_is_reported_up_to_a_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tether.agent.path_log.MAX_ITEMS", 5)
+    monkeypatch.setattr("tether.agent.tunnels.path_log.MAX_ITEMS", 5)
 
     async def main() -> None:
         clock = LoopClock()

@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.agent.listening import Listening, has_ipv6, listening
-from tether.agent.port_inspection import (
+from tether.agent.ide.port_inspection import (
     CannotInspect,
     CannotSee,
     Elsewhere,
@@ -24,7 +24,7 @@ from tether.agent.port_inspection import (
     NothingListens,
     PortInspector,
 )
-from tether.agent.socket_holders import Holder, command_line, started_at
+from tether.agent.process.socket_holders import Holder, command_line, started_at
 from tether.net.clock import SystemClock
 from tether.net.host.sock_diag import (
     DiagUnavailable,
@@ -175,7 +175,7 @@ def test_another_users_process_cannot_be_seen() -> None:
     nobody = pwd.getpwnam("nobody")
     script = (
         "import asyncio, os, sys\n"
-        "from tether.agent.port_inspection import PortInspector\n"
+        "from tether.agent.ide.port_inspection import PortInspector\n"
         "from tether.net.clock import SystemClock\n"
         f"os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
         "async def main():\n"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
+from tether.agent.journal.previous_run import PreviousRun, RunMarker, post_mortem
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage

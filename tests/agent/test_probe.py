@@ -10,7 +10,7 @@ from tests.support.clock import LoopClock
 from tests.support.loop import run
 from tests.support.resumable import agent_over, client_over
 from tests.support.streams import Cable
-from tether.agent.probe import Probe
+from tether.agent.tunnels.probe import Probe
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.net.tasks import Tasks

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tether.agent.process import ExitStatus, Process, Processes
-from tether.agent.pty import Terminal
+from tether.agent.process.process import ExitStatus, Process, Processes
+from tether.agent.process.pty import Terminal
 
 ENV = {"PATH": "/usr/bin:/bin"}
 WAIT_S = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.agent.pty_viewers import FRAME_S, QUEUE_MAX, Idle, SizePolicy, Viewer, agreed_size
+from tether.agent.terminal.viewers import FRAME_S, QUEUE_MAX, Idle, SizePolicy, Viewer, agreed_size
 
 SCREEN = (24, 80)
 

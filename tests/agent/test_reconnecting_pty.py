@@ -16,15 +16,15 @@ from tests.support import loop as jumping
 from tests.support.clock import LoopClock
 from tests.support.programs import Program, Programs, Wire
 from tests.support.terminals import LocalScreens, screen_cells
-from tether.agent.ghostty import Emulator
-from tether.agent.process import ExitStatus, Processes
-from tether.agent.program_input import INPUT_MAX
-from tether.agent.pty_viewers import QUEUE_MAX
-from tether.agent.reconnecting_pty import DRAIN_S, KILL_AFTER_S, PtySettings, ReconnectingPty
-from tether.agent.screens import Screens
-from tether.agent.terminal_attach import AttachEnd, TerminalAttach
-from tether.agent.terminal_start import start_with, with_terminal
-from tether.agent.terminals import Terminals
+from tether.agent.process.process import ExitStatus, Processes
+from tether.agent.process.program_input import INPUT_MAX
+from tether.agent.screen.client import Screens
+from tether.agent.screen.ghostty import Emulator
+from tether.agent.terminal.attach import AttachEnd, TerminalAttach
+from tether.agent.terminal.pty import DRAIN_S, KILL_AFTER_S, PtySettings, ReconnectingPty
+from tether.agent.terminal.start import start_with, with_terminal
+from tether.agent.terminal.terminals import Terminals
+from tether.agent.terminal.viewers import QUEUE_MAX
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage

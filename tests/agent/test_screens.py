@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.support import loop as jumping
-from tether.agent import screen_wire as wire
-from tether.agent.process import Processes
-from tether.agent.screens import CRASHES_ALLOWED, HIGH_WATER, PATIENCE_S, Screens
+from tether.agent.process.process import Processes
+from tether.agent.screen import wire
+from tether.agent.screen.client import CRASHES_ALLOWED, HIGH_WATER, PATIENCE_S, Screens
 
 
 class Owner:
@@ -205,7 +205,7 @@ def test_a_host_that_is_stuck_is_killed_and_replaced() -> None:
 
 
 def test_the_agents_own_process_never_loads_the_emulator() -> None:
-    modules = "sys, tether.agent.terminal_attach, tether.agent.terminal_start"
+    modules = "sys, tether.agent.terminal.attach, tether.agent.terminal.start"
     code = f"import {modules}; print('pyghostty' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "False"

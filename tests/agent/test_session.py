@@ -17,8 +17,8 @@ import asyncssh
 import pytest
 
 from tests.agent.support import World, world
-from tether.agent import sftp
-from tether.agent.environment import MAX_BYTES, MAX_VARIABLES, Account
+from tether.agent.process.environment import MAX_BYTES, MAX_VARIABLES, Account
+from tether.agent.ssh import sftp
 from tether.attribution import evidence as ev
 from tether.protocol.messages.control import Redraw, SessionRecord, SessionResult
 

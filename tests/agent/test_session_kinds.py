@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from tests.agent.listening import listening
 from tests.agent.support import World, world
-from tether.agent.exec_command import runner
-from tether.agent.motd import greeting
-from tether.agent.transfer_policy import TransferPolicy
+from tether.agent.commands.command_line import runner
+from tether.agent.commands.policy import TransferPolicy
+from tether.agent.ssh.motd import greeting
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Policy

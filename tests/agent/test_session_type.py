@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.agent.exec_command import program, words
-from tether.agent.session_type import (
+from tether.agent.commands.command_line import program, words
+from tether.agent.commands.session_type import (
     FAMILIES,
     PLAIN,
     SNIFF_BYTES,

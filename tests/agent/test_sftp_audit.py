@@ -7,7 +7,7 @@ import struct
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.agent.sftp_audit import MAX_KEPT, MAX_OPERATIONS, MAX_PACKET, MAX_PATH, SftpAudit
+from tether.agent.ssh.sftp_audit import MAX_KEPT, MAX_OPERATIONS, MAX_PACKET, MAX_PATH, SftpAudit
 from tether.protocol.messages.transfers import FileOperation, FileOperations
 
 

@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 from tests.agent.support import World, line_of, world
 from tests.support.clock import LoopClock
 from tests.support.loop import run as run_jumping
-from tether.agent.auth import MAX_REFUSALS
-from tether.agent.connection import HALF_CLOSED_S
-from tether.agent.sessions import MAX_SESSIONS
-from tether.agent.ssh_connection import guessed_wrong
+from tether.agent.ssh.asyncssh_connection import guessed_wrong
+from tether.agent.ssh.auth import MAX_REFUSALS
+from tether.agent.ssh.connection import HALF_CLOSED_S
+from tether.agent.ssh.sessions import MAX_SESSIONS
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence

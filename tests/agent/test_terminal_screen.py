@@ -11,8 +11,8 @@ from hypothesis import example, given, settings, strategies as st
 
 from tests.support import tmux
 from tests.support.terminals import history_lines, observed, screen_cells
-from tether.agent.ghostty import Emulator
-from tether.agent.terminal_screen import HISTORY_BYTES, TerminalScreen
+from tether.agent.screen.ghostty import Emulator
+from tether.agent.screen.screen import HISTORY_BYTES, TerminalScreen
 
 ROWS, COLS = 8, 24
 ALL = 100_000

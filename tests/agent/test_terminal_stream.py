@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.agent.terminal_stream import Output, OutputCutter
+from tether.agent.terminal.output_cutter import Output, OutputCutter
 
 FOR_NOBODY = [
     b"\x1b[?4m",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.clock import at
 from tests.support.resumable import KEY
-from tether.agent.tombstones import KEPT_S, Tombstones
+from tether.agent.tunnels.tombstones import KEPT_S, Tombstones
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import Basis, ConnectType, Party
 from tether.protocol.tunnel.carrier_frames import MAX_OPENING, encode_opening

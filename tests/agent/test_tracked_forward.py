@@ -13,16 +13,16 @@ import asyncssh
 import pytest
 
 from tests.agent.listening import listening
-from tether.agent.forwards import Forwards
-from tether.agent.ide_watch import IdeWatcher
-from tether.agent.port_inspection import PortInspector
-from tether.agent.tracked_forward import (
+from tether.agent.commands.policy import TransferPolicy
+from tether.agent.forwarding.forwards import Forwards
+from tether.agent.forwarding.tracked import (
     connect_tcp,
     connect_unix,
     listen_tcp,
     listen_unix,
 )
-from tether.agent.transfer_policy import TransferPolicy
+from tether.agent.ide.port_inspection import PortInspector
+from tether.agent.ide.watcher import IdeWatcher
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tether.agent.transfer_policy import Refusal, TransferPolicy, judge_forward, judge_session
+from tether.agent.commands.policy import Refusal, TransferPolicy, judge_forward, judge_session
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence

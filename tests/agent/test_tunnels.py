@@ -13,11 +13,11 @@ import pytest
 from tests.agent.life import captured
 from tests.support.resumable import KEY, KEY_TEXT, client_over, direct, direct_pair, relayed
 from tests.support.streams import Cable, CableEnd
-from tether.agent.hostkey import load_or_create
-from tether.agent.journal import Journal
-from tether.agent.post_mortem import RunMarker
-from tether.agent.sshd import SshServer, SshSettings
-from tether.agent.tunnels import EndOrder, Tunnels
+from tether.agent.journal.journal import Journal
+from tether.agent.journal.previous_run import RunMarker
+from tether.agent.ssh.hostkey import load_or_create
+from tether.agent.ssh.server import SshServer, SshSettings
+from tether.agent.tunnels.manager import EndOrder, Tunnels
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
@@ -442,7 +442,7 @@ async def test_a_client_may_be_quicker_than_its_offer(tmp_path: Path) -> None:
 async def test_who_may_not_join_is_told_so_and_disturbs_nobody(
     tmp_path: Path, attach: Attach, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tether.agent.tunnels.OFFER_WAIT_S", 0.05)
+    monkeypatch.setattr("tether.agent.tunnels.manager.OFFER_WAIT_S", 0.05)
     async with place(tmp_path) as here:
         await here.served("t1")
         left = await here.come(attach)
@@ -474,7 +474,7 @@ async def test_a_client_that_the_server_has_lost_too_is_not_waited_for(tmp_path:
 async def test_clients_are_asked_whether_they_hear_us_on_ways_without_the_server(
     tmp_path: Path, region: str, told: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tether.agent.tunnels.ANSWER_S", 0.1)
+    monkeypatch.setattr("tether.agent.tunnels.manager.ANSWER_S", 0.1)
     async with place(tmp_path, region=region) as here:
         await here.served("t1")
         await here.served("t2")
@@ -516,7 +516,7 @@ async def test_what_cannot_be_served_is_declined_with_a_sentence(
 async def test_nobody_who_comes_is_an_offer_declined_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tether.agent.tunnels.JOIN_S", 0.05)
+    monkeypatch.setattr("tether.agent.tunnels.manager.JOIN_S", 0.05)
     async with place(tmp_path) as here:
         here.joined.clear()
         here.offered("t1")

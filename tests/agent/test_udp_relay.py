@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tether.agent.transfer_policy import TransferPolicy, judge_session
-from tether.agent.udp_relay import UdpRelay
+from tether.agent.commands.policy import TransferPolicy, judge_session
+from tether.agent.ssh.udp_relay import UdpRelay
 from tether.protocol.udp import (
     SUBSYSTEM,
     DatagramReader,

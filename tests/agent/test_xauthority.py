@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tether.agent import xauthority
-from tether.agent.xauthority import Entry, Locked, entries
+from tether.agent.ssh import xauthority
+from tether.agent.ssh.xauthority import Entry, Locked, entries
 from tether.net.clock import SystemClock
 
 MAGIC = b"MIT-MAGIC-COOKIE-1"

@@ -13,7 +13,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from tether.agent.udp_relay import command
+from tether.agent.ssh.udp_relay import command
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.cli.failure import Failure
 from tether.cli.forward_specs import Forward, parse

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.loop import run
-from tether.agent.ghostty import Emulator
+from tether.agent.screen.ghostty import Emulator
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.cli.view import (
     CLEAR,

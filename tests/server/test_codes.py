@@ -17,7 +17,7 @@ SRC = Path(tether.__file__).parent
 SAID = [
     (messages.TunnelDenied, "server/client_links.py", "Denied", 0),
     (messages.CarrierDenied, "server/carriers.py", "_denied", 1),
-    (terminal.Refused, "agent/terminals.py", "Refusal", 0),
+    (terminal.Refused, "agent/terminal/terminals.py", "Refusal", 0),
 ]
 
 

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from tether.agent.process import ExitStatus
+from tether.agent.process.process import ExitStatus
 from tether.protocol.terminal.messages import (
     AttachEnded,
     Detach,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any, cast
 
-from tether.agent import screen_wire as wire
-from tether.agent.ghostty import Emulator
-from tether.agent.process import Processes
-from tether.agent.screen_host import handle
-from tether.agent.screens import Screens
-from tether.agent.terminal_screen import TerminalScreen
+from tether.agent.process.process import Processes
+from tether.agent.screen import wire
+from tether.agent.screen.client import Screens
+from tether.agent.screen.ghostty import Emulator
+from tether.agent.screen.host import handle
+from tether.agent.screen.screen import TerminalScreen
 
 _MODES = (1, 5, 6, 7, 9, 25, 45, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031)
 _COLOUR = re.compile(rb"\x1b\[([\d;:]*)m|\x1b\]8;[^\x1b]*\x1b\\")

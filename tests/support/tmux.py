@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.support.terminals import screen_cells
-from tether.agent.ghostty import Emulator
+from tether.agent.screen.ghostty import Emulator
 
 # The pane writes the stream, then asks for the cursor: the answer says that all of it has been taken.
 _PANE = """

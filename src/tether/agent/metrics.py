@@ -15,8 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.exposition import generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from tether.agent.commands.session_type import SessionType
 from tether.agent.session_counts import OTHER
-from tether.agent.session_type import SessionType
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectionMethod, ConnectionType
 from tether.protocol.apps import FAMILIES

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tether.agent.session_type import SessionType
+from tether.agent.commands.session_type import SessionType
 
 OTHER = "other"
 

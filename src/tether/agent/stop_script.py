@@ -13,7 +13,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from tether.agent.process import ExitStatus, Process, Processes
+from tether.agent.process.process import ExitStatus, Process, Processes
 from tether.log import get_logger
 from tether.protocol.messages.lifecycle import LifecycleState
 

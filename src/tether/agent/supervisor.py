@@ -15,13 +15,13 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from tether.agent.control import Control, Dismissed, Outcome, Quit, Refused, ServerCommand
-from tether.agent.journal import Journal
+from tether.agent.control.link import Control, Dismissed, Outcome, Quit, Refused, ServerCommand
+from tether.agent.journal.journal import Journal
+from tether.agent.journal.previous_run import RunMarker
 from tether.agent.lifecycle import Lifecycle
-from tether.agent.post_mortem import RunMarker
-from tether.agent.sshd import SshSettings
+from tether.agent.ssh.server import SshSettings
 from tether.agent.stop_script import GRACE_S, StopScript
-from tether.agent.tunnels import EndOrder, SshServing, Tunnels
+from tether.agent.tunnels.manager import EndOrder, SshServing, Tunnels
 from tether.attribution import evidence as ev
 from tether.attribution.causes import WORKSPACE_STOPS, cause_of
 from tether.attribution.classify import classify, signal_actor
@@ -74,7 +74,7 @@ _log = get_logger("agent")
 
 
 class Ssh(SshServing, Protocol):
-    """What is needed of `agent.sshd.SshServer`."""
+    """What is needed of `agent.ssh.server.SshServer`."""
 
     settings: SshSettings
 

@@ -21,23 +21,23 @@ from pathlib import Path
 
 from tether import config, log
 from tether.agent import host
-from tether.agent.control import Control
-from tether.agent.direct_listener import BadAddress, DirectDoor, DirectSettings
-from tether.agent.environment import inherited
-from tether.agent.hostkey import HostKey, HostKeyUnusable, load_or_create
-from tether.agent.introspection import Introspection
-from tether.agent.journal import Journal
-from tether.agent.journal_file import JournalFailed
+from tether.agent.commands.policy import TransferPolicy
+from tether.agent.control.link import Control
+from tether.agent.debug_http import Introspection
+from tether.agent.journal.journal import Journal
+from tether.agent.journal.previous_run import PreviousRun, RunMarker, post_mortem
+from tether.agent.journal.storage import JournalFailed
 from tether.agent.metrics import AgentMetrics, Layer
-from tether.agent.post_mortem import PreviousRun, RunMarker, post_mortem
-from tether.agent.probes import Probes
-from tether.agent.reconnecting_pty import PtySettings
-from tether.agent.sealed_terminals import SealedTerminals
-from tether.agent.sshd import SshServer, SshSettings
+from tether.agent.process.environment import inherited
+from tether.agent.ssh.hostkey import HostKey, HostKeyUnusable, load_or_create
+from tether.agent.ssh.server import SshServer, SshSettings
 from tether.agent.stop_script import StopScript
 from tether.agent.supervisor import Identity, Supervisor
-from tether.agent.transfer_policy import TransferPolicy
-from tether.agent.tunnels import Tunnels
+from tether.agent.terminal.pty import PtySettings
+from tether.agent.terminal.sealed_terminals import SealedTerminals
+from tether.agent.tunnels.direct_endpoint import BadAddress, DirectDoor, DirectSettings
+from tether.agent.tunnels.manager import Tunnels
+from tether.agent.tunnels.probes import Probes
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import to_record
 from tether.attribution.vocabulary import Party, Purpose, Resource

@@ -301,10 +301,10 @@ def agent(
     Example:
       tether agent --server https://tether.example.com --token-file token --data-dir ~/.tether-agent
     """
-    from tether.agent.direct_listener import DirectSettings
-    from tether.agent.introspection import NotLoopback, listen_address
-    from tether.agent.reconnecting_pty import PtySettings
-    from tether.agent.transfer_policy import TransferPolicy
+    from tether.agent.commands.policy import TransferPolicy
+    from tether.agent.debug_http import NotLoopback, listen_address
+    from tether.agent.terminal.pty import PtySettings
+    from tether.agent.tunnels.direct_endpoint import DirectSettings
     from tether.run.agent import AgentSettings, main
 
     policy = TransferPolicy(

@@ -198,7 +198,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, tag="session", om
     pty: bool = False
     subsystem: str = ""
     app: str = ""
-    """The program behind it, as `agent.session_type` names it (`cursor`); "" is not known."""
+    """The program behind it, as `agent.commands.session_type` names it (`cursor`); "" is not known."""
     ended_at: float | None = None
     process_ended_at: float | None = None
     """Where its process outlived it: when that ended, with its status."""

@@ -1,0 +1,1 @@
+"""What a session runs, as far as its command line tells, and what the workspace's policy forbids."""

@@ -1,0 +1,1 @@
+"""Forwarded ports and sockets of SSH connections: judged, carried, counted, recorded."""

@@ -1,0 +1,1 @@
+"""IDE sessions: which forwarded connections are one IDE at one backend."""

@@ -1,0 +1,1 @@
+"""What the agent has to report, safe on the disk before anybody relies on it."""

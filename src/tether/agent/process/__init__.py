@@ -1,0 +1,1 @@
+"""Processes of sessions and terminals: started, fed, signalled, reaped."""

@@ -1,0 +1,1 @@
+"""The emulated screens of terminals, in a process of their own."""

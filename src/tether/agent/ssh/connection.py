@@ -1,0 +1,374 @@
+"""One tunnel and the SSH connection in it, from the first byte to the one cause of its end.
+
+Law: a fact is offered to the tunnel's cell before asyncssh or the tunnel is closed, by whichever of
+the ways below ends them; everything later is a symptom. Exceptions of asyncssh become facts here, by
+one table. When SSH ends, the tunnel says goodbye with the cause, so that the client's side hears it;
+when the tunnel ends, SSH is told and its sessions are cleaned up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+
+import asyncssh
+from asyncssh.packet import PacketDecodeError
+
+from tether.agent.forwarding.callbacks import Forwarding
+from tether.agent.forwarding.forwards import Forwards
+from tether.agent.process.environment import Account
+from tether.agent.ssh import auth
+from tether.agent.ssh.asyncssh_connection import SshConnection
+from tether.agent.ssh.session import Session
+from tether.agent.ssh.sessions import Sessions
+from tether.agent.ssh.settings import Shared, SshSettings
+from tether.agent.ssh.transport import TunnelTransport
+from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import (
+    AccessRefusal,
+    ConnectType,
+    Party,
+    StreamEnd,
+    Vantage,
+)
+from tether.log import get_logger
+from tether.net.link.exhaustion import exhausted
+from tether.net.tasks import Tasks
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
+from tether.protocol.messages.control import (
+    Goodbye,
+    LoginResult,
+    Message,
+    Redraw,
+    TunnelOffer,
+)
+from tether.version import VERSION
+
+HALF_CLOSED_S = 3.0
+"""How long a client that sends no more may take to say why."""
+
+_A2C = ConnectType.AGENT_TO_CLIENT
+
+
+class Connection:
+    """See the module's law. Call `run` once; `cell` then says why it ended."""
+
+    def __init__(
+        self,
+        stream: ResumableStream,
+        offer: TunnelOffer,
+        *,
+        settings: SshSettings,
+        account: Account,
+        options: asyncssh.SSHServerConnectionOptions,
+        shared: Shared,
+    ) -> None:
+        self.offer, self._clock = offer, shared.clock
+        self._trust = _trust(offer, settings)
+        self._login_timeout_s = settings.login_timeout_s
+        self._log = get_logger("ssh", connection_id=offer.connection_id, user=offer.user)
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks(f"ssh-{offer.connection_id[:8]}")
+        self.tunnel = self._tunnel_over(stream, shared)
+        client = (offer.client_ip or "0.0.0.0", offer.client_port)
+        self._transport = TunnelTransport(self.tunnel, self._tasks, client=client)
+        self._sessions = Sessions(
+            offer,
+            settings,
+            account,
+            shared,
+            cell=self.cell,
+            send=self.tunnel.send,
+            failed=self.failed,
+        )
+        self._forwards = Forwards(
+            offer.connection_id,
+            client=f"{offer.user}/{hashlib.sha256(self._trust.announced).hexdigest()[:16]}",
+            cell=self.cell,
+            clock=self._clock,
+            policy=settings.policy,
+            ide=shared.ide,
+            on_item=shared.on_item,
+        )
+        self._ssh = SshConnection(
+            options,
+            self,
+            _Handler(self, self._forwards),
+            self._forwards,
+            shared.displays,
+            _xauthority(settings, account),
+        )
+        self._transport.attach(self._ssh)
+        self._begun = False
+        self._login_timer: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
+        self._refused: list[str] = []
+        self._method = ""
+
+    def _tunnel_over(self, stream: ResumableStream, shared: Shared) -> TunnelEnd:
+        return TunnelEnd(
+            stream,
+            me=Party.AGENT,
+            peer=Party.CLIENT,
+            clock=self._clock,
+            version=VERSION,
+            on_data=self._receive,
+            on_half_close=self._half_closed,
+            on_message=self._heard,
+            surroundings=shared.surroundings,
+        )
+
+    @property
+    def cell(self) -> CloseCell:
+        """What is known about the end."""
+        return self.tunnel.cell
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions that were started and have not ended."""
+        return self._sessions.running
+
+    async def run(self) -> None:
+        """Serve until the tunnel is over."""
+        tunnel = self._tasks.spawn(self.tunnel.run(), "tunnel")
+        begin = self._loop.call_soon(self._begin)  # after the tunnel's hello
+        try:
+            await tunnel
+        except asyncio.CancelledError:
+            if not self.cell.ended:
+                self.cell.offer(self._failure("cancelled without a cause"))
+            raise
+        finally:
+            begin.cancel()
+            for timer in (self._login_timer, self._silence_timer):
+                if timer is not None:
+                    timer.cancel()
+            try:
+                await self._tasks.cancel()
+                self._close_ssh()
+                if self._begun:
+                    await self._ssh.wait_closed()
+            finally:
+                self._forwards.finish(classify(_A2C, self.cell.facts).disconnect.cause)
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._login_timer = self._loop.call_later(self._login_timeout_s, self._login_timed_out)
+        self._ssh.connection_made(self._transport)
+
+    # -- ways to end -------------------------------------------------------------------------
+
+    def end(
+        self, fact: Evidence, *, cause: str, actor: str, detail: str, announcement: str
+    ) -> None:
+        """End because of `fact`: show `announcement` to terminals, then say goodbye."""
+        self.cell.offer(fact)
+        self._ssh.resume_writing()  # nothing of what is still to be said may wait for room
+        self._sessions.announce(announcement)
+        self._leave(fact, cause=cause, actor=actor, detail=detail)
+
+    def failed(self, exc: Exception) -> None:
+        """A bug of ours was hit while this connection was handled."""
+        self._log.error("ssh connection failed", exc_info=exc)
+        self._leave(self._failure(exc))
+
+    def said_disconnect(self, code: int, text: str) -> None:
+        """SSH_MSG_DISCONNECT arrived."""
+        self._part(
+            ev.SshDisconnected(
+                vantage=Vantage.AGENT,
+                at=self._now(),
+                by=Party.CLIENT,
+                code=code,
+                text=text[:200],
+                open_sessions=self.open_sessions,
+            )
+        )
+
+    def closing(self, exc: Exception | None) -> None:
+        """asyncssh is about to close: what it knows becomes a fact, by this table."""
+        match exc:
+            case None | asyncssh.ConnectionLost():
+                pass  # we closed, or the tunnel did: the cell knows
+            case asyncssh.DisconnectError(reason=what):
+                self._violated(what)
+            case PacketDecodeError():
+                self._violated(str(exc))
+            case UnicodeDecodeError():
+                self._violated("bytes that are no text where text should be")
+            case _:
+                self._log.error("ssh connection failed", exc_info=exc)
+                self._part(self._failure(exc))
+
+    def _violated(self, what: str) -> None:
+        self._part(
+            ev.ProtocolViolated(
+                vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, what=what[:200]
+            )
+        )
+
+    def _login_timed_out(self) -> None:
+        after = self._login_timeout_s
+        if not self.tunnel.stream.in_use:  # it cannot go on: its time begins anew
+            self._login_timer = self._loop.call_later(after, self._login_timed_out)
+            return
+        self._leave(
+            ev.HandshakeTimedOut(
+                vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, after_s=after
+            )
+        )
+
+    def _half_closed(self) -> None:
+        """The client sends no more. It is about to say why, or it has vanished."""
+        self._silence_timer = self._loop.call_later(HALF_CLOSED_S, self._said_nothing)
+
+    def _said_nothing(self) -> None:
+        if not self.tunnel.stream.in_use:  # it may be about to say why
+            self._half_closed()
+            return
+        self._leave(
+            ev.StreamEnded(
+                vantage=Vantage.AGENT, at=self._now(), peer=Party.CLIENT, how=StreamEnd.EOF
+            )
+        )
+
+    def _heard(self, message: Message) -> None:
+        match message:
+            case Goodbye():  # the tunnel has offered it and keeps the rest
+                self._close_ssh()
+            case Redraw():
+                self._sessions.redraw()
+            case _:
+                pass  # a newer client has more to say
+
+    def _leave(self, fact: Evidence, *, cause: str = "", actor: str = "", detail: str = "") -> None:
+        """End from our side: the fact first, then the goodbye, then the channels.
+
+        In this order the client's tether process has the cause before ssh has a reason to leave. ssh
+        is sent no SSH_MSG_DISCONNECT: it would print a second, cryptic line beside our sentence.
+        """
+        if not self.cell.ended:
+            self.cell.offer(fact)
+        self._part(fact, cause=cause, actor=actor, detail=detail)
+        if not self._ssh.over:
+            self._ssh.close_channels()
+            self._transport.flush()
+
+    def _part(self, fact: Evidence, *, cause: str = "", actor: str = "", detail: str = "") -> None:
+        """Offer the fact, and have the tunnel say goodbye after everything that was written."""
+        known = self.cell.facts if self.cell.ended else (*self.cell.facts, fact)
+        verdict = classify(_A2C, known).disconnect
+        self._transport.flush()
+        self.tunnel.driver.leave_because(
+            fact, cause=cause or verdict.cause, actor=actor or verdict.actor, detail=detail
+        )
+
+    def _close_ssh(self) -> None:
+        if not self._ssh.over:
+            self._ssh.connection_lost(None)
+
+    def _failure(self, wrong: Exception | str) -> Evidence:
+        if isinstance(wrong, str):
+            what = wrong
+        else:
+            what = f"{type(wrong).__name__}: {wrong}"
+            if gone := exhausted(wrong, party=Party.AGENT, at=self._now()):
+                self.cell.note(gone)
+        return ev.InternalFailure(
+            vantage=Vantage.AGENT, at=self._now(), party=Party.AGENT, what=what[:200]
+        )
+
+    # -- bytes -------------------------------------------------------------------------------
+
+    def _receive(self, data: memoryview) -> None:
+        if not self._ssh.over and not self.cell.ended:  # whoever is being left may rave on
+            self._ssh.data_received(data)  # type: ignore[arg-type]  # it only appends
+
+    # -- who may in --------------------------------------------------------------------------
+
+    def admits(self, credential: auth.Credential, proven: bool | None) -> bool:
+        """Judge a credential; refusals are kept, told to the user, and counted."""
+        now = self._now()
+        decision = auth.decide(credential, self._trust, now)
+        if isinstance(decision, auth.Accepted) and proven is False:
+            decision = auth.UNPROVEN
+        if isinstance(decision, auth.Accepted):
+            self._method = decision.method
+            return True
+        fact = ev.AccessRefused(
+            vantage=Vantage.AGENT, at=now, why=decision.why, detail=decision.detail
+        )
+        self._refused.append(decision.sentence)
+        if (
+            decision.why is not AccessRefusal.UNKNOWN_KEY or not self._refused[:-1]
+        ):  # the telling one
+            self.tunnel.send(LoginResult(accepted=False, sentence=decision.sentence))
+        if self._refused.count(decision.sentence) == 1:  # an ssh-agent may offer many keys
+            self._ssh.refuse_with(decision.sentence)
+        if len(self._refused) < auth.MAX_REFUSALS:
+            self.cell.note(fact)
+        else:
+            self._leave(fact)
+        return False
+
+    def display_failed(self, wrong: Exception) -> None:
+        """A session asked for a display and gets none."""
+        self._log.warning("no display can be opened", error=str(wrong))
+
+    def logged_in(self) -> None:
+        """The client has proved who it is."""
+        if self._login_timer is not None:
+            self._login_timer.cancel()
+        self.tunnel.send(LoginResult(accepted=True))
+        self.cell.note(
+            ev.Authenticated(
+                vantage=Vantage.AGENT, at=self._now(), user=self.offer.user, method=self._method
+            )
+        )
+
+    def new_session(self) -> Session:
+        """A session for a channel that the client opens."""
+        return self._sessions.new()
+
+    def _now(self) -> float:
+        return self._clock.now().wall
+
+
+class _Handler(Forwarding):
+    """asyncssh's callbacks, handed to the connection."""
+
+    def __init__(self, connection: Connection, forwards: Forwards) -> None:
+        super().__init__(forwards)
+        self._connection = connection
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def auth_completed(self) -> None:
+        self._connection.logged_in()
+
+    def session_requested(self) -> Session:
+        return self._connection.new_session()
+
+
+def _trust(offer: TunnelOffer, settings: SshSettings) -> auth.Trust:
+    return auth.Trust(
+        announced=auth.wire_form(offer.public_key),
+        ca=auth.wire_form(settings.user_ca_key),
+        user=offer.user,
+        workspace=settings.workspace,
+        workspace_id=settings.workspace_id,
+        client_ip=offer.client_ip,
+    )
+
+
+def _xauthority(settings: SshSettings, account: Account) -> str:
+    return settings.env.get("XAUTHORITY") or os.path.join(account.home, ".Xauthority")

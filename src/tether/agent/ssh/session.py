@@ -1,0 +1,444 @@
+"""One SSH session: a command, a shell or a subsystem, with or without a terminal.
+
+Law: a session ends once. Its end is told to the host when its process has ended *and* its output has
+been delivered, before the exit status is sent; or when its channel is lost, whichever is first.
+
+As OpenSSH does: without a terminal the output counts as delivered at the end of both pipes, so a
+process left in the background that kept them open keeps the session open, and a client that leaves
+closes the pipes but kills nothing. With a terminal its shell's end is the end, and a client that
+leaves hangs up. Unlike OpenSSH the exit status comes after the output, not before.
+
+What a session is for (its app, whether it moves files) is read from what passes by, and changes
+nothing of what runs; only policy does, and what it refuses ends at once, in words of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+import asyncssh
+
+from tether.agent.commands.command_line import runner
+from tether.agent.commands.policy import Refusal
+from tether.agent.commands.session_type import (
+    KINDS,
+    PLAIN,
+    Bootstrap,
+    SessionType,
+    Transfer,
+    connection_type,
+    from_environment,
+    transfer_of,
+)
+from tether.agent.process.environment import Account
+from tether.agent.process.flows import Inflow, Outflow
+from tether.agent.process.process import ExitStatus, Process, Processes
+from tether.agent.process.pty import Terminal
+from tether.agent.process.ssh_signals import NAMED, RECEIVED
+from tether.agent.ssh import sftp, udp_relay
+from tether.agent.ssh.asyncssh_connection import SessionChannel
+from tether.agent.ssh.sftp_audit import SftpAudit
+from tether.agent.ssh.terminal_subsystem import TerminalChannel
+from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
+from tether.attribution.vocabulary import ConnectionType
+from tether.protocol import udp as datagrams
+from tether.protocol.messages.transfers import FileOperations
+from tether.protocol.terminal.messages import SUBSYSTEM
+
+HANGUP_WAIT_S = 0.3
+"""How long after a shell's end its terminal may take to say so. It says nothing while a process that
+ignored the hang-up still has it open; what was written before is long there by then."""
+
+_NO_EXPLANATION = 127
+"""What is sent for a process whose status somebody else took."""
+
+_SUBSYSTEMS = {"sftp": sftp.command, datagrams.SUBSYSTEM: udp_relay.command}
+"""Those that are a program of their own."""
+
+
+class Host(Protocol):
+    """The connection that a session belongs to."""
+
+    @property
+    def processes(self) -> Processes: ...
+    @property
+    def account(self) -> Account: ...
+    @property
+    def directory(self) -> str:
+        """Where its process starts."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+
+    def judge(self, *, command: str | None = None, subsystem: str | None = None) -> Refusal | None:
+        """Whether policy refuses it."""
+
+    def greeting(self) -> bytes:
+        """What a login shell on a terminal is shown first."""
+
+    def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+        """The environment of a session; `more` is what only this session has."""
+
+    def attach(self, session: Session, channel: SessionChannel) -> TerminalChannel:
+        """Let the client see a terminal that outlives it."""
+
+    def session_started(self, session: Session) -> None:
+        """It runs, or is about to say why not."""
+
+    def session_recognized(self, session: Session, was: SessionType) -> None:
+        """What it was sent has shown which app it serves."""
+
+    def session_refused(self, session: Session, refusal: Refusal) -> None:
+        """Policy refused it; `session_ended` follows."""
+
+    def session_failed(self, session: Session, wrong: OSError) -> None:
+        """It could not be started; `session_ended` follows."""
+
+    def terminal_refused(self, session: Session, wrong: OSError) -> None:
+        """There is no terminal for it; it may go on without one."""
+
+    def session_ended(self, session: Session, status: ExitStatus) -> None:
+        """Its process has ended and its output is out; the exit status is sent after this."""
+
+    def session_lost(self, session: Session) -> None:
+        """Its channel is gone; comes once, last, after `session_ended` where there was one."""
+
+    def process_ended(self, session: Session, status: ExitStatus) -> None:
+        """Its process, which outlived it, has ended now."""
+
+    def failed(self, exc: Exception) -> None:
+        """A bug of ours."""
+
+
+class Session(asyncssh.SSHServerSession[bytes]):
+    """See the module's law. asyncssh calls the public methods."""
+
+    def __init__(self, host: Host) -> None:
+        self.session_id = uuid.uuid4().hex
+        self.kind: SessionType = PLAIN
+        self.subsystem = ""
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+        self.over = False
+        self.cause = ""
+        """Why it ended, where it was the agent that could not go on; a code of the catalogue."""
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._channel: SessionChannel | None = None
+        self._terminal: Terminal | None = None
+        self._term = ""
+        self._no_terminal = ""
+        self._argv: list[str] = []
+        self._command: str | None = None
+        self._login = False
+        self._transfer: Transfer | None = None
+        self._refusal: Refusal | None = None
+        self._variables: Mapping[str, str] = {}
+        self._bootstrap: Bootstrap | None = None
+        self._audit: SftpAudit | None = None
+        self._attach: TerminalChannel | None = None
+        self._process: Process | None = None
+        self._inflow: Inflow | None = None
+        self._outflows: list[Outflow] = []
+        self._paused = False
+        self._status: ExitStatus | None = None
+        self._hangup_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def pty(self) -> bool:
+        """Whether the client asked for a terminal and got one."""
+        return self._terminal is not None or self.subsystem == SUBSYSTEM
+
+    @property
+    def session_type(self) -> ConnectionType:
+        """The word for the connection log."""
+        return connection_type(self.kind, self._transfer)
+
+    def file_operations(self, connection_id: str) -> FileOperations | None:
+        """What it did to files, as far as that was seen; None where it moved none."""
+        if self._transfer is None:
+            return None
+        program = self._transfer.program
+        if self._audit is not None:
+            return self._audit.record(connection_id, self.session_id, program)
+        return FileOperations(
+            connection_id=connection_id,
+            session_id=self.session_id,
+            program=program,
+            complete=False,
+        )
+
+    # -- what the client asks for --------------------------------------------------------
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        self._channel = cast(SessionChannel, chan)
+
+    def pty_requested(
+        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
+    ) -> bool:
+        try:
+            self._terminal = Terminal(term_size, term_modes)
+        except OSError as wrong:  # ssh says "PTY allocation request failed" and may go on without
+            self._no_terminal = wrong.strerror or str(wrong)
+            self._host.terminal_refused(self, wrong)
+            return False
+        self._term = term_type
+        return True
+
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        if self._terminal is not None:
+            self._terminal.resize(width, height, pixwidth, pixheight)
+
+    def shell_requested(self) -> bool:
+        self._argv, self._login = [self._host.account.shell, "-l"], True
+        return True
+
+    def exec_requested(self, command: str) -> bool:
+        if "\0" in command:
+            return False
+        self._command, self._transfer = command, transfer_of(command)
+        self._refusal = self._host.judge(command=command)
+        self._argv = runner(command, self._host.account.shell)
+        return True
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        if subsystem == SUBSYSTEM:
+            self.subsystem, self.kind = subsystem, KINDS[subsystem]
+            return True
+        if subsystem not in _SUBSYSTEMS:
+            return False
+        self._argv, self.kind = _SUBSYSTEMS[subsystem](), KINDS.get(subsystem, PLAIN)
+        self.subsystem, self._transfer = subsystem, transfer_of(None, subsystem)
+        self._refusal = self._host.judge(subsystem=subsystem)
+        return True
+
+    def signal_received(self, signal: str) -> None:
+        number = RECEIVED.get(signal.removeprefix("SIG"))
+        if self._process is not None and number is not None:
+            self._process.signal(number)
+
+    def break_received(self, msec: int) -> bool:
+        return False
+
+    # -- running -------------------------------------------------------------------------
+
+    def session_started(self) -> None:
+        if self.subsystem == SUBSYSTEM:
+            self._host.session_started(self)
+            self._attach = self._host.attach(self, self._open_channel())
+            return
+        self._identify()
+        self._host.session_started(self)
+        if self._refusal is not None:
+            self._host.session_refused(self, self._refusal)
+            self._write(self._refusal.output)
+            self._exited(ExitStatus(code=self._refusal.exit_code))
+            return
+        try:
+            self._start()
+        except OSError as wrong:
+            self._host.session_failed(self, wrong)
+            self._say(
+                f"tether: {self._argv[0]} could not be started: {wrong.strerror or wrong} "
+                f"(exit code {AGENT_FAILED_EXIT_CODE}: the workspace's agent failed, not your command)"
+            )
+            self._exited(ExitStatus(code=AGENT_FAILED_EXIT_CODE))
+
+    def _identify(self) -> None:
+        """Which app it serves: what it says, or else what its command and its input look like."""
+        declared, self._variables = from_environment(self._open_channel().variables.values.items())
+        if declared is not None:
+            self.kind = declared
+        elif not self.subsystem:
+            self._bootstrap = Bootstrap(self._command, pty=self.pty)
+            self.kind = self._bootstrap.type
+        if self._transfer is not None and self._transfer.program == "sftp" and not self._refusal:
+            self._audit = SftpAudit()
+
+    def _start(self) -> None:
+        channel = self._open_channel()
+        more: dict[str, str] = {}
+        if self._terminal is not None:
+            more["SSH_TTY"] = self._terminal.path
+            if self._term:
+                more["TERM"] = self._term
+        if (agent := channel.get_agent_path()) is not None:
+            more["SSH_AUTH_SOCK"] = agent
+        if (display := channel.get_x11_display()) is not None:
+            more["DISPLAY"] = display
+        env = self._host.environment(self._variables, more)
+        directory, spawner = self._host.directory, self._host.processes
+        if self._terminal is not None:
+            if self._login and (text := self._host.greeting()):
+                self._write(text)
+            self._process = spawner.spawn_on_terminal(
+                self._argv,
+                self._terminal.path,
+                env=env,
+                directory=directory,
+                on_exit=self._guarded(self._exited),
+            )
+            read, write = self._terminal.taken_over()
+            self._carry(write, (read, self._write))
+        else:
+            if self._no_terminal:
+                self._say(f"tether: no terminal can be opened: {self._no_terminal}")
+            self._process, pipes = spawner.spawn(
+                self._argv, env=env, directory=directory, on_exit=self._guarded(self._exited)
+            )
+            errors = self._write_error
+            if self.subsystem == "sftp":
+                errors = sftp.Complaints(errors).feed
+            self._carry(pipes.stdin, (pipes.stdout, self._write), (pipes.stderr, errors))
+
+    def _carry(self, write: int, *reads: tuple[int, Callable[[bytes], None]]) -> None:
+        channel = self._open_channel()
+        self._inflow = Inflow(
+            write,
+            on_full=channel.pause_reading,
+            on_room=channel.resume_reading,
+            on_broken=channel.refuse_input,
+        )
+        self._outflows = [
+            Outflow(descriptor, self._guarded(sink), self._guarded(self._end_if_delivered))
+            for descriptor, sink in reads
+        ]
+        if self._paused:
+            self.pause_writing()
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        if self._attach is not None:
+            self._attach.data_received(data)
+        if self._audit is not None:
+            self._audit.feed(data, self._host.now())
+        if self._bootstrap is not None and self._bootstrap.undecided:
+            recognized = self._bootstrap.feed(data)
+            if recognized is not None:
+                was, self.kind = self.kind, recognized
+                self._host.session_recognized(self, was)
+        if self._inflow is not None:
+            self._inflow.write(data)
+
+    def eof_received(self) -> bool:
+        if self._attach is not None:
+            self._attach.eof_received()
+        # A terminal has no end of input of its own: the user types it (OpenSSH does the same).
+        if self._inflow is not None and self._terminal is None:
+            self._inflow.end()
+        return True  # keep the channel open for the output
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if self._attach is not None:
+            self._attach.pause_writing()
+        for flow in self._outflows:
+            flow.pause()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._attach is not None:
+            self._attach.resume_writing()
+        for flow in self._outflows:
+            flow.resume()
+        self._end_if_delivered()
+
+    def announce(self, text: str) -> None:
+        """Show a line to whoever sits at the terminal; sessions without one are left alone."""
+        if self._terminal is not None:
+            self._write(f"\r\n{text}\r\n".encode())
+
+    def redraw(self) -> None:
+        """Something was written over the user's screen: have the program draw it anew."""
+        if self._terminal is not None:
+            self._terminal.redraw()
+
+    # -- ending --------------------------------------------------------------------------
+
+    def _exited(self, status: ExitStatus) -> None:
+        """The process has been reaped; its last words may still be on the way."""
+        self._status = status
+        if self.over:
+            self._host.process_ended(self, status)
+        if self._terminal is not None and any(flow.open for flow in self._outflows):
+            self._hangup_timer = self._loop.call_later(
+                HANGUP_WAIT_S, self._guarded(self._stop_listening)
+            )
+        self._end_if_delivered()
+
+    def _stop_listening(self) -> None:
+        for flow in self._outflows:
+            flow.finish()
+
+    def _end_if_delivered(self) -> None:
+        channel, status = self._channel, self._status
+        if self.over or status is None or channel is None or channel.is_closing():
+            return
+        if any(flow.open for flow in self._outflows):
+            return
+        if channel.get_write_buffer_size():
+            channel.set_write_buffer_limits(high=0, low=0)  # resume_writing when it is empty
+            return
+        self._end(channel, status)
+
+    def _end(self, channel: SessionChannel, status: ExitStatus) -> None:
+        self.over = True
+        self._host.session_ended(self, status)
+        if status.signal is not None:
+            name = status.signal
+            channel.exit_with_signal(
+                name if name in NAMED else f"{name}@tether", status.core_dumped
+            )
+        else:
+            channel.exit(_NO_EXPLANATION if status.code is None else status.code)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        try:
+            self._let_go()
+            self._host.session_lost(self)
+        except Exception as wrong:  # asyncssh would swallow it
+            self._host.failed(wrong)
+
+    def _let_go(self) -> None:
+        self._channel = None
+        if self._attach is not None:
+            self._attach.lost()
+        if self._hangup_timer is not None:
+            self._hangup_timer.cancel()
+        for flow in (*self._outflows, *((self._inflow,) if self._inflow else ())):
+            flow.close()
+        if self._terminal is not None:
+            self._terminal.close()
+
+    # -- helpers ---------------------------------------------------------------------------
+
+    def _open_channel(self) -> SessionChannel:
+        assert self._channel is not None, "asyncssh starts a session on an open channel"
+        return self._channel
+
+    def _write(self, data: bytes) -> None:
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write(data)
+
+    def _write_error(self, data: bytes) -> None:
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write_stderr(data)
+
+    def _say(self, text: str) -> None:
+        if self._terminal is not None:
+            self._write(f"{text}\r\n".encode())
+        else:
+            self._write_error(f"{text}\n".encode())
+
+    def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
+        """`function` for the loop to call: a bug in it ends the connection and is told."""
+
+        def call(*arguments: object) -> None:
+            try:
+                function(*arguments)
+            except Exception as wrong:
+                self._host.failed(wrong)
+
+        return call

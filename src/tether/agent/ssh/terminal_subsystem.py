@@ -1,0 +1,112 @@
+"""An attach over an SSH channel: the carrier that `terminal_attach` runs over.
+
+Law: what the channel's end means is decided before the channel is closed. A client that closes its
+channel on a connection that lives on has let go; a connection that ended takes its cause along. Of an
+agent that leaves, the channel is left to the connection, whose goodbye comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tether.agent.ssh.asyncssh_connection import SessionChannel
+from tether.agent.terminal.attach import AttachEnd, TerminalAttach
+from tether.agent.terminal.terminals import Terminals
+from tether.attribution.disconnect import CloseCell
+from tether.net.clock import Clock
+
+
+class TerminalChannel:
+    """See the module's law. The session of the channel hands on what asyncssh calls."""
+
+    def __init__(
+        self,
+        channel: SessionChannel,
+        terminals: Terminals,
+        *,
+        user: str,
+        workspace: str,
+        attach_id: str,
+        cell: CloseCell,
+        clock: Clock,
+        on_end: Callable[[AttachEnd, int], None],
+    ) -> None:
+        """`cell` is the connection's; `on_end` is told of an end that the connection outlives, and
+        of the exit code that the client is sent after it."""
+        self._channel, self._terminals, self._cell = channel, terminals, cell
+        self._on_end = on_end
+        self._exit_code: int | None = None
+        self._gone = False
+        self._attach = TerminalAttach(
+            self,
+            terminals,
+            user=user,
+            clock=clock,
+            workspace=workspace,
+            attach_id=attach_id,
+            on_end=self._ended,
+        )
+
+    # -- what the session hands on ------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """The client sent bytes."""
+        self._attach.data_received(data)
+
+    def eof_received(self) -> None:
+        """The client will send no more: it has let go."""
+        self._attach.closed_by_client()
+
+    def pause_writing(self) -> None:
+        """The channel takes no more for now."""
+        self._attach.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The channel takes more."""
+        self._attach.resume_writing()
+        self._exit_if_delivered()
+
+    def lost(self) -> None:
+        """The channel is gone."""
+        self._gone = True
+        if self._cell.ended:
+            self._attach.lost(*self._cell.facts)
+        else:
+            self._attach.closed_by_client()
+
+    # -- what the attach asks for: see `terminal_attach.Carrier` ----------------------------------
+
+    def write(self, data: bytes) -> None:
+        if not self._gone and not self._channel.is_closing():
+            self._channel.write(data)
+
+    def close(self, exit_code: int) -> None:
+        self._exit_code = exit_code  # sent by `_ended`, which comes next
+
+    def pause_reading(self) -> None:
+        if not self._gone:
+            self._channel.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._gone:
+            self._channel.resume_reading()
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _ended(self, end: AttachEnd) -> None:
+        if self._cell.ended or self._terminals.leaving is not None:
+            return
+        assert self._exit_code is not None, "an attach closes its carrier before it says so"
+        self._on_end(end, self._exit_code)
+        self._exit_if_delivered()
+
+    def _exit_if_delivered(self) -> None:
+        channel, code = self._channel, self._exit_code
+        if code is None or self._gone or self._cell.ended or channel.is_closing():
+            return
+        if self._terminals.leaving is not None:
+            return
+        if channel.get_write_buffer_size():
+            channel.set_write_buffer_limits(high=0, low=0)  # resume_writing when it is empty
+            return
+        channel.exit(code)

@@ -1,0 +1,1 @@
+"""Reconnecting terminals: one process, one screen, any number of viewers."""

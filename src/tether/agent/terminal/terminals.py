@@ -1,0 +1,190 @@
+"""Every reconnecting terminal of an agent: made or found by its id, listed, renamed, ended, limited.
+
+Law: a terminal is found by its id until its program has ended; then the id is free. What cannot be had
+is refused with one sentence for the user, and why is a cause of the catalogue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from tether.agent.process.process import ExitStatus
+from tether.agent.screen.client import Screens
+from tether.agent.terminal.pty import (
+    Client,
+    ProgramTerminal,
+    PtySettings,
+    ReconnectingPty,
+    State,
+)
+from tether.agent.terminal.viewers import SizePolicy
+from tether.attribution.disconnect import Disconnect
+from tether.attribution.evidence import Evidence
+from tether.net.clock import Clock
+from tether.protocol.terminal.attach import agent_goodbye
+from tether.protocol.terminal.messages import Info, Init
+
+MAX_HISTORY = 10_000
+MAX_NAME = 100
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class Refusal(Exception):
+    """A request that is not carried out. Its text is one sentence for people; `code` for programs."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Starter(Protocol):
+    """Starts a command ("" is the login shell) on a terminal of its own."""
+
+    def __call__(
+        self, command: str, *, size: tuple[int, int], on_exit: Callable[[ExitStatus], None]
+    ) -> ProgramTerminal:
+        """Raises OSError: it could not be started."""
+
+
+class Terminals:
+    """See the module's law."""
+
+    def __init__(
+        self,
+        *,
+        start: Starter,
+        screens: Screens,
+        clock: Clock,
+        settings: PtySettings | None = None,
+        on_over: Callable[[ReconnectingPty], None] = lambda pty: None,
+        on_detach: Callable[[Disconnect], None] = lambda end: None,
+    ) -> None:
+        """`on_over` is told of each terminal that has ended; its cell says why. `on_detach` is told
+        how each attach ended."""
+        self.detached = on_detach
+        self.settings = settings or PtySettings()
+        self._start, self._screens, self._clock, self._told = start, screens, clock, on_over
+        self._live: dict[str, ReconnectingPty] = {}
+        self._leaving: Evidence | None = None
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def leaving(self) -> Evidence | None:
+        """Why no more are made: the agent leaves."""
+        return self._leaving
+
+    def attach(self, client: Client, init: Init) -> tuple[ReconnectingPty, bool]:
+        """The terminal that `init` asks for, with `client` looking on, and whether it is new.
+
+        Raises:
+            Refusal: there is none to be had.
+        """
+        if self._leaving is not None:
+            raise Refusal("agent_leaving", "the agent of this workspace is shutting down")
+        found = self._live.get(init.id) if init.id else None
+        if found is None or found.state is State.OVER:
+            pty, created = self._make(init), True
+        else:
+            pty, created = found, False
+            if pty.viewers >= self.settings.max_viewers:
+                raise Refusal(
+                    "too_many_viewers",
+                    f"the terminal {pty.name} already has {self.settings.max_viewers} viewers",
+                )
+        history = min(max(init.history, 0), MAX_HISTORY)
+        pty.attach(client, rows=init.rows, cols=init.cols, history=history)
+        return pty, created
+
+    def listing(self) -> list[Info]:
+        """Every terminal, the oldest first."""
+        return [pty.info() for pty in self._live.values()]
+
+    def rename(self, pty_id: str, name: str) -> None:
+        """Call a terminal by another name.
+
+        Raises:
+            Refusal: no such terminal, or no such name.
+        """
+        self._find(pty_id).name = _name(name)
+
+    def kill(self, pty_id: str, user: str) -> None:
+        """End a terminal because `user` asked for it.
+
+        Raises:
+            Refusal: no such terminal.
+        """
+        actor = f"user:{user}" if user else ""
+        self._find(pty_id).end(agent_goodbye("session.killed", self._clock.now(), actor=actor))
+
+    def abandon(self, fact: Evidence) -> None:
+        """The agent leaves because of `fact`: every viewer is told at once, every program hung up."""
+        self._leaving = fact
+        for pty in list(self._live.values()):
+            pty.abandon(fact)
+
+    async def close(self, timeout: float) -> None:
+        """Wait for every program to end, at most `timeout` seconds; call `abandon` first."""
+        try:
+            await asyncio.wait_for(self._quiet.wait(), timeout)
+        except TimeoutError:
+            pass
+        self._screens.close()
+
+    def _make(self, init: Init) -> ReconnectingPty:
+        if len(self._live) >= self.settings.max_terminals:
+            raise Refusal(
+                "too_many_terminals",
+                f"this workspace already has {self.settings.max_terminals} terminals",
+            )
+        if init.id and not _ID.fullmatch(init.id):
+            raise Refusal("bad_id", "a terminal's id is up to 64 letters, digits, '_', '.' and '-'")
+        if "\0" in init.command:
+            raise Refusal("bad_command", "a command cannot have a NUL character")
+        size = (init.rows, init.cols)
+        pty_id = init.id or uuid.uuid4().hex
+        try:
+            pty = ReconnectingPty(
+                pty_id=pty_id,
+                name=_name(init.name or init.command[:MAX_NAME].strip() or "shell"),
+                command=init.command,
+                size=size,
+                policy=SizePolicy.read(init.size_policy),
+                start=lambda told: self._start(init.command, size=size, on_exit=told),
+                screens=self._screens,
+                clock=self._clock,
+                idle_s=self.settings.idle_s,
+                on_over=self._over,
+            )
+        except OSError as wrong:
+            raise Refusal("not_started", f"the terminal could not be started: {wrong}") from wrong
+        self._live[pty_id] = pty
+        self._quiet.clear()
+        return pty
+
+    def _find(self, pty_id: str) -> ReconnectingPty:
+        pty = self._live.get(pty_id)
+        if pty is None:
+            raise Refusal("not_found", f"this workspace has no terminal {pty_id[:64]!r}")
+        return pty
+
+    def _over(self, pty: ReconnectingPty) -> None:
+        if self._live.get(pty.id) is pty:
+            del self._live[pty.id]
+        if not self._live:
+            self._quiet.set()
+        self._told(pty)
+
+
+def _name(words: str) -> str:
+    name = "".join(char for char in words if char.isprintable()).strip()[:MAX_NAME]
+    if not name:
+        raise Refusal("bad_name", "a terminal's name needs at least one letter")
+    return name

@@ -1,0 +1,413 @@
+"""Tunnels from offer to end: join, journal, serve, journal, remember.
+
+Law: every offer ends in exactly one of: declined with a sentence, or opened and ended in the journal.
+A tunnel is served from its first carrier on, whichever that is; what further carriers do is its
+stream's. Whoever ends tunnels brings an `EndOrder`; it is handed on before anything is closed, to those
+that are still being joined as well. A first cause is never overwritten: cells see to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tether.agent.journal.journal import Journal
+from tether.agent.tunnels.path_log import PathLog
+from tether.agent.tunnels.service import TunnelServing
+from tether.agent.tunnels.tombstones import Tombstones
+from tether.attribution import evidence as ev
+from tether.attribution.classify import classify
+from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, Purpose, Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.tasks import Tasks
+from tether.net.transport.direct import DirectStream
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.tunnel.stream import Carrier, ResumableStream
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.control import (
+    CarrierOffer,
+    Ended,
+    Garbage,
+    OfferDeclined,
+    Opened,
+    TunnelOffer,
+)
+from tether.protocol.messages.derp import EMBEDDED_REGION
+from tether.protocol.tunnel.carrier_frames import encode_opening
+from tether.protocol.tunnel.events import CarrierUp, PathEvent
+from tether.protocol.tunnel.join import Attach, TunnelKey
+from tether.protocol.tunnel.resume_policy import VANISHED_S, Waits
+
+MAX_TUNNELS = 256
+
+JOIN_S = 20.0
+"""How long a tunnel's first carrier may take."""
+
+OFFER_WAIT_S = 2.0
+"""How much earlier than its offer a direct carrier may come: by different ways, the same request."""
+
+ANSWER_S = 2.0
+"""How long clients that are asked whether they hear us have to answer."""
+
+_log = get_logger("tunnels")
+
+DialRelay = Callable[[str, str, bool], Awaitable[MessageStream]]
+"""Relay, ticket, and whether TCP is to send small segments only."""
+
+Decline = Callable[[OfferDeclined], None]
+
+
+class SshServing(TunnelServing, Protocol):
+    """What is needed of `agent.ssh.server.SshServer`."""
+
+    def abandon(self, fact: ev.Evidence) -> None: ...
+
+    async def hang_up(self) -> None: ...
+
+    async def finish(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EndOrder:
+    """Why tunnels are being ended: what was said, and the sentence that terminals are shown."""
+
+    said: ev.GoodbyeSaid
+    announcement: str
+
+
+@dataclass(slots=True)
+class _Taking:
+    """One offer that was taken up. `order` is set when it is to end while it is being joined."""
+
+    offer: TunnelOffer
+    decline: Decline
+    key: TunnelKey
+    stream: ResumableStream
+    serving: TunnelServing
+    first: asyncio.Future[bool]
+    dialling: Tasks
+    task: asyncio.Task[None] | None = None
+    joining: bool = True
+    declined: bool = False
+    order: EndOrder | None = None
+    numbers: set[int] = field(default_factory=lambda: {1})
+
+
+class Tunnels:
+    """All tunnels of this agent."""
+
+    def __init__(
+        self,
+        *,
+        ssh: SshServing,
+        journal: Journal,
+        clock: Clock,
+        dial: DialRelay,
+        limit: int = MAX_TUNNELS,
+        others: Mapping[str, TunnelServing] | None = None,
+        vanished_s: float = VANISHED_S,
+    ) -> None:
+        """`others` serve the purposes that are not SSH; `vanished_s` is how long a tunnel waits for
+        a client whose stream ended at once."""
+        self._serving: dict[str, TunnelServing] = {Purpose.SSH: ssh, **(others or {})}
+        self._journal, self._clock = journal, clock
+        self._dial, self._limit, self._vanished_s = dial, limit, vanished_s
+        self._taken: dict[str, _Taking] = {}
+        self._expected: dict[str, asyncio.Future[None]] = {}
+        self._tombstones = Tombstones()
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks("tunnels")
+        self._refusal = ""
+        self.direct = False
+        """Whether clients can reach us without a relay: then a failed one is not the end."""
+
+    @property
+    def ids(self) -> set[str]:
+        """Tunnels that are being joined or served."""
+        return set(self._taken)
+
+    def refuse(self, sentence: str) -> None:
+        """Decline every offer from now on with `sentence`; "" takes them again."""
+        self._refusal = sentence
+
+    def offered(self, offer: TunnelOffer, decline: Decline) -> None:
+        """Take up `offer`, or `decline` it, now or when it cannot be joined."""
+        if offer.connection_id in self._taken:
+            return
+        try:
+            taking = self._taking(offer, decline)
+        except Garbage as refusal:
+            decline(OfferDeclined(connection_id=offer.connection_id, message=str(refusal)))
+            return
+        self._taken[offer.connection_id] = taking
+        taking.task = self._tasks.spawn(self._take(taking), offer.connection_id)
+        if (expected := self._expected.pop(offer.connection_id, None)) is not None:
+            expected.set_result(None)
+
+    def carrier_offered(self, offer: CarrierOffer, decline: Decline) -> None:
+        """Join the client of a tunnel over a further relay."""
+        taking = self._taken.get(offer.connection_id)
+        if taking is None or taking.stream.over:
+            code = self._tombstones.code(offer.connection_id, self._clock.now())
+            decline(
+                OfferDeclined(
+                    connection_id=offer.connection_id,
+                    message="the agent does not serve this connection any more",
+                    carrier=offer.carrier,
+                    code=code,
+                )
+            )
+        elif offer.carrier not in taking.numbers:
+            taking.numbers.add(offer.carrier)
+            taking.dialling.spawn(self._join(taking, offer, decline), f"carrier-{offer.carrier}")
+
+    async def attach(self, stream: DirectStream, attach: Attach, raw: bytes) -> None:
+        """A client came to us directly, and this is how it introduced itself."""
+        taking = await self._expect(attach.connection_id)
+        if taking is None:
+            refusal = self._tombstones.refusal(attach, self._clock.now())
+        elif (judged := taking.stream.judge(attach)) is not None:
+            refusal = judged
+        else:
+            carrier = Carrier(
+                number=attach.carrier,
+                method=ConnectionMethod.DIRECT,
+                where=stream.remote_address,
+                stream=stream,
+                peer=Party.CLIENT,
+            )
+            taking.stream.add(carrier, raw)
+            return
+        stream.write(encode_opening(refusal))
+        await stream.close(1008, refusal.code)
+
+    def end(self, connection_ids: Iterable[str] | None, order: EndOrder) -> None:
+        """End these tunnels (None: all) with `order`."""
+        wanted = self.ids if connection_ids is None else self.ids & set(connection_ids)
+        for connection_id in wanted:
+            taking = self._taken[connection_id]
+            if taking.joining and taking.order is None:  # the client need not wait for the relay
+                self._declined(taking, order.announcement)
+            taking.order = taking.order or order
+        for connection_id in wanted:
+            if not self._taken[connection_id].joining:
+                self._end_served(self._taken[connection_id], order)
+
+    def client_lost(self, connection_ids: Iterable[str]) -> None:
+        """The server, too, has lost the client of these: its process is gone where our end saw so."""
+        for connection_id in self.ids & set(connection_ids):
+            self._taken[connection_id].stream.peer_is_gone()
+
+    async def close(self, timeout: float) -> None:
+        """Wait for every tunnel that was told to `end`, at most `timeout` seconds; then drop what
+        is left of them. Every one that was opened has its end posted when this returns."""
+        ending = {t.task for t in self._taken.values() if t.order is not None and t.task}
+        try:
+            if ending:
+                await asyncio.wait(ending, timeout=timeout)
+        finally:
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+
+    async def ask_clients(self) -> tuple[int, int]:
+        """Ask the clients of all tunnels whose way does not lead through the server: how many were
+        asked, and how many answered at once. Takes `ANSWER_S` in any case, in which a way that has
+        healed brings the link back, too: answers of such a moment say nothing of its loss."""
+        asked = {}
+        for taking in self._taken.values():
+            stream = taking.stream
+            carrier = stream.carriers().get(stream.in_use)
+            if carrier is not None and carrier.where != EMBEDDED_REGION:
+                asked[stream] = self._clock.now().mono
+                stream.ping(stream.in_use)
+        if asked:
+            await asyncio.sleep(ANSWER_S)
+        answered = [stream for stream, at in asked.items() if _heard_since(stream, at)]
+        return len(asked), len(answered)
+
+    # -- one tunnel --------------------------------------------------------------------
+
+    def _taking(self, offer: TunnelOffer, decline: Decline) -> _Taking:
+        """Raises `Garbage` with a sentence for what is not taken."""
+        if self._refusal:
+            raise Garbage(self._refusal)
+        if len(self._taken) >= self._limit:
+            raise Garbage(f"the agent already serves {self._limit} connections: close some of them")
+        serving = self._serving.get(offer.purpose)
+        if serving is None:
+            raise Garbage(f"this agent does not know what {offer.purpose[:40]!r} is: update it")
+        try:
+            key = TunnelKey.read(offer.tunnel_key)
+        except Garbage:
+            raise Garbage("the tunnel was offered without its key: update the server") from None
+        stream = ResumableStream(
+            me=Party.AGENT,
+            connection_id=offer.connection_id,
+            key=key,
+            clock=self._clock,
+            waits=Waits(vanished_s=self._vanished_s, policy_s=offer.resume_s),
+        )
+        return _Taking(
+            offer=offer,
+            decline=decline,
+            key=key,
+            stream=stream,
+            serving=serving,
+            first=self._loop.create_future(),
+            dialling=Tasks(f"carriers-{offer.connection_id[:8]}"),
+        )
+
+    async def _take(self, taking: _Taking) -> None:
+        offer = taking.offer
+        try:
+            if not await self._first_carrier(taking):
+                if taking.order is None:
+                    self._declined(taking, "nobody came to the tunnel in time")
+                return
+            # No await from here to the first step of serving, which makes the tunnel known: an
+            # order to end came before, and follows that step, or comes later, and finds it.
+            taking.joining = False
+            if taking.order is not None:
+                self._loop.call_soon(self._end_served, taking, taking.order)
+            await self._serve(taking)
+        finally:
+            del self._taken[offer.connection_id]
+            await taking.dialling.cancel()
+            await taking.stream.close(1001, "the tunnel is over")
+
+    async def _first_carrier(self, taking: _Taking) -> bool:
+        offer = taking.offer
+
+        def happened(event: PathEvent) -> None:
+            if isinstance(event, CarrierUp) and not taking.first.done():
+                self._journal.post(
+                    Opened(connection_id=offer.connection_id, at=self._clock.now().wall)
+                )
+                taking.first.set_result(True)
+
+        taking.stream.listen(happened)
+        PathLog(taking.stream, clock=self._clock, post=self._journal.post)
+        if offer.relay_url:
+            first = CarrierOffer(
+                connection_id=offer.connection_id,
+                carrier=1,
+                relay_url=offer.relay_url,
+                ticket=offer.ticket,
+                region=offer.region,
+            )
+            taking.dialling.spawn(self._join(taking, first, taking.decline), "carrier-1")
+        try:
+            async with asyncio.timeout(JOIN_S):
+                return await taking.first
+        except TimeoutError:
+            return False
+
+    async def _join(self, taking: _Taking, offer: CarrierOffer, decline: Decline) -> None:
+        try:
+            stream = await self._dial(offer.relay_url, offer.ticket, offer.small_segments)
+        except DialFailed as failed:
+            _log.info(
+                "tunnel not joined",
+                connection_id=offer.connection_id,
+                carrier=offer.carrier,
+                error=str(failed),
+            )
+            message = f"the agent could not join the tunnel: {failed}"
+            if offer.carrier == 1:
+                if taking.order is None:
+                    self._declined(taking, message)
+                if not self.direct and not taking.first.done():
+                    taking.first.set_result(False)
+            else:
+                decline(
+                    OfferDeclined(
+                        connection_id=offer.connection_id, message=message, carrier=offer.carrier
+                    )
+                )
+            return
+        taking.stream.add(
+            Carrier(
+                number=offer.carrier,
+                method=ConnectionMethod.DERP,
+                where=offer.region,
+                stream=stream,
+                peer=Party.RELAY,
+            )
+        )
+
+    async def _expect(self, connection_id: str) -> _Taking | None:
+        """The tunnel of a client that came directly; it may be quicker than its offer."""
+        known = self._tombstones.code(connection_id, self._clock.now()) == "tunnel_over"
+        if connection_id not in self._taken and not known:
+            expected = self._expected.setdefault(connection_id, self._loop.create_future())
+            try:
+                async with asyncio.timeout(OFFER_WAIT_S):
+                    await asyncio.shield(expected)
+            except TimeoutError:
+                self._expected.pop(connection_id, None)
+        return self._taken.get(connection_id)
+
+    async def _serve(self, taking: _Taking) -> None:
+        try:
+            end = await taking.serving.serve(taking.stream, taking.offer)
+        except BaseException as wrong:  # dropped, or a bug: the end is posted all the same
+            fact: ev.Evidence = self._failure(wrong)
+            if isinstance(wrong, asyncio.CancelledError) and taking.order is not None:
+                fact = taking.order.said
+            self._journal.post(
+                Ended(
+                    connection_id=taking.offer.connection_id,
+                    at=self._clock.now().wall,
+                    facts=records_of((fact,)),
+                )
+            )
+            self._remember(taking, (fact,))
+            raise
+        self._remember(taking, end.cell.facts)
+        await self._journal.append(
+            Ended(
+                connection_id=end.connection_id,
+                at=end.ended_at.wall,
+                facts=records_of(end.cell.facts),
+                symptoms=records_of(end.cell.symptoms),
+                rx_bytes=end.rx_bytes,
+                tx_bytes=end.tx_bytes,
+            )
+        )
+
+    def _remember(self, taking: _Taking, facts: tuple[ev.Evidence, ...]) -> None:
+        judged = classify(ConnectType.AGENT_TO_CLIENT, facts).disconnect
+        self._tombstones.add(taking.offer.connection_id, taking.key, judged, self._clock.now())
+
+    def _end_served(self, taking: _Taking, order: EndOrder) -> None:
+        said = order.said
+        taking.serving.end(
+            [taking.offer.connection_id],
+            fact=said,
+            cause=said.cause,
+            actor=said.actor,
+            detail=said.detail,
+            announcement=order.announcement,
+        )
+
+    def _declined(self, taking: _Taking, message: str) -> None:
+        if not taking.declined:
+            taking.declined = True
+            connection_id = taking.offer.connection_id
+            taking.decline(OfferDeclined(connection_id=connection_id, message=message))
+
+    def _failure(self, wrong: BaseException) -> ev.InternalFailure:
+        return ev.InternalFailure(
+            vantage=Vantage.AGENT,
+            at=self._clock.now().wall,
+            party=Party.AGENT,
+            what=f"{type(wrong).__name__}: {wrong}"[:200],
+        )
+
+
+def _heard_since(stream: ResumableStream, at: float) -> bool:
+    return any(heard > at for heard in stream.heard_at.values())
