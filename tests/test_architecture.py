@@ -37,9 +37,9 @@ SLEEPS = {
     "agent/ide/port_inspection.py": 1,  # sleep(0): lets the loop breathe in a long scan
     "agent/control/reports.py": 1,  # the wait before a report is sent again
     "agent/supervisor.py": 1,  # the beat that says when the agent was last alive
-    "cli/probe_run.py": 1,  # sleep(0): what the agent says is heard while we send
-    "cli/control.py": 1,  # the wait before dialling again; backoff and its jitter
-    "cli/witness.py": 1,  # the beat that says when the client was last alive
+    "client/probe.py": 1,  # sleep(0): what the agent says is heard while we send
+    "client/control/link.py": 1,  # the wait before dialling again; backoff and its jitter
+    "client/report/recorder.py": 1,  # the beat that says when the client was last alive
     "run/children.py": 1,  # a parent that died is looked for: no event tells of it
     "relay/post_mortem.py": 1,  # the list is written once a second at most
     "relay/control.py": 2,  # the wait before dialling again; backoff and its jitter

@@ -17,7 +17,7 @@ import pytest
 
 from tether.__main__ import PROGRAMS
 from tether.attribution.causes import CATALOGUE
-from tether.cli.commands import build
+from tether.cli.main import build
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -120,7 +120,7 @@ def test_text_is_for_people() -> None:
 
 def test_a_client_writes_lines_for_developers_only_and_never_its_token() -> None:
     code = (
-        "import logging\nfrom tether.cli.failure import set_up_logging\n"
+        "import logging\nfrom tether.client.errors import set_up_logging\n"
         "set_up_logging({env})\n"
         "logging.getLogger('websockets.client').debug('> Authorization: Bearer t')\n"
         "logging.getLogger('asyncssh').debug('z')\n"

@@ -25,12 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if argv[:2] == ["ssh", "--stdio"] and "--help" not in argv:
             gc.disable()  # nothing of what is imported becomes garbage: 7 ms of 150
-            from tether.cli import stdio
+            from tether.cli.ssh import stdio
 
             gc.freeze()
             gc.enable()
             return stdio.main(argv[2:])
-        from tether.cli import commands
+        from tether.cli import main as commands
 
         return commands.main(argv, PROGRAMS)
     except KeyboardInterrupt:  # while importing: commands treat it themselves

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.cli.attach import AttachCommand, attach
-from tether.cli.attach_keys import PREFIX, Keys
-from tether.cli.attach_loop import Ending
-from tether.cli.attach_run import farewell
-from tether.cli.local_terminal import Gone, LocalTerminal
+from tether.cli.attach.attach import AttachCommand, attach
+from tether.cli.attach.keys import PREFIX, Keys
+from tether.cli.attach.local_terminal import Gone, LocalTerminal
+from tether.cli.attach.loop import Ending
+from tether.cli.attach.run import farewell
 from tether.protocol.terminal.messages import Attached, AttachEnded, Refused
 
 # -- keys ---------------------------------------------------------------------------------------
@@ -132,8 +132,8 @@ def test_a_terminal_that_was_closed_is_told(pair: tuple[int, int]) -> None:
 
 _CRASHES = """
 import os, sys
-from tether.cli.attach_loop import AttachLoop
-from tether.cli.local_terminal import LocalTerminal
+from tether.cli.attach.loop import AttachLoop
+from tether.cli.attach.local_terminal import LocalTerminal
 from tether.net.clock import SystemClock
 from tether.protocol.terminal.messages import Attached, Init
 

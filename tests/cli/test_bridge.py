@@ -16,8 +16,8 @@ from tests.support.streams import Cable
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
-from tether.cli.bridge import DRAIN_S, Bridge
-from tether.cli.pipes import NonBlocking
+from tether.client.bridge import DRAIN_S, Bridge
+from tether.client.pipes import NonBlocking
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEnd

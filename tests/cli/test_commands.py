@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.rest import ScriptedServer
 from tether import __main__ as program
-from tether.cli import commands
+from tether.cli import main as commands
 
 ME = {"user": "alice", "role": "admin", "server_version": "0.1.0"}
 AGENT = {
@@ -626,12 +626,12 @@ def test_client_commands_import_nothing_of_the_server() -> None:
     heavy = "asyncssh fastapi sqlalchemy structlog uvicorn pydantic httpx"
     light = f"{heavy} asyncio websockets msgspec rich cryptography"
     late = (
-        "tether.cli.coordination tether.net.link.coordination tether.protocol.coordination.client"
-        " tether.log"
+        "tether.client.control.coordination tether.net.link.coordination"
+        " tether.protocol.coordination.client tether.log"
     )
     proxy = f"{heavy} click rich {late}"
     targets = [e.target.partition(":")[0] for e in commands.CLIENT]
-    for modules, forbidden in ((targets, light), (["tether.cli.stdio"], proxy)):
+    for modules, forbidden in ((targets, light), (["tether.cli.ssh.stdio"], proxy)):
         code = (
             f"import sys, importlib; [importlib.import_module(m) for m in {modules!r}];"
             f"print([m for m in {forbidden.split()!r} if m in sys.modules])"

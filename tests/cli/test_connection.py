@@ -10,7 +10,7 @@ from tests.support.loop import run
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
-from tether.cli.connection import Connection
+from tether.client.connection import Connection
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import Ended
 

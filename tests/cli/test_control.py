@@ -16,9 +16,9 @@ from tests.support.town import GRANT, WELCOME, Answers, Town, grants
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
-from tether.cli.control import DOUBT_S, GRANT_TIMEOUT_S, LINGER_S, LINK_WAIT_S
-from tether.cli.control_words import Back, TurnedAway, Unasked
-from tether.cli.failure import Failure
+from tether.client.control.events import Back, TurnedAway, Unasked
+from tether.client.control.link import DOUBT_S, GRANT_TIMEOUT_S, LINGER_S, LINK_WAIT_S
+from tether.client.errors import Failure
 from tether.net.link.driver import LinkDriver
 from tether.net.transport.streams import DialFailed
 from tether.protocol.link.link import facts_of

@@ -12,9 +12,9 @@ import structlog
 
 from tests.support.loop import run
 from tests.support.town import WELCOME, Town, grants
-from tether.cli.control_lines import ControlLines
-from tether.cli.control_words import AgentHere, AgentLost, Back
-from tether.cli.late_coordination import COORDINATE_AFTER_S
+from tether.client.control.events import AgentHere, AgentLost, Back
+from tether.client.control.late_coordination import COORDINATE_AFTER_S
+from tether.client.control.log import ControlLines
 from tether.net.link.driver import LinkDriver
 from tether.net.transport.streams import DialFailed
 from tether.protocol.coordination.client import CLOSE_S
@@ -112,7 +112,7 @@ def play(
             await town.tasks.cancel()
 
     importlib.import_module(
-        "tether.cli.coordination"
+        "tether.client.control.coordination"
     )  # else in a thread, which knows real time only
     with structlog.testing.capture_logs() as lines:
         run(main)

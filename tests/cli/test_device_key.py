@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tether.cli.device_key import ensure_device_key
-from tether.cli.failure import Failure
+from tether.client.device_key import ensure_device_key
+from tether.client.errors import Failure
 from tether.config import ClientFiles
 
 

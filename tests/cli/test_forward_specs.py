@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tether.cli.forward_specs import BadSpec, Forward, parse
+from tether.cli.port_forward.specs import BadSpec, Forward, parse
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import pytest
 
 from tether.agent.ssh.udp_relay import command
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.cli.failure import Failure
-from tether.cli.forward_specs import Forward, parse
-from tether.cli.forward_view import JsonLines, PlainLines
-from tether.cli.forwarding import Forwarding, Happened, Traffic
+from tether.cli.port_forward.forwarding import Forwarding, Happened, Traffic
+from tether.cli.port_forward.specs import Forward, parse
+from tether.cli.port_forward.view import JsonLines, PlainLines
+from tether.client.errors import Failure
 from tether.protocol.carriers.commands import Carried, Waiting
 from tether.protocol.udp import SUBSYSTEM, UdpOpened, line
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tether.cli.failure import Failure
-from tether.cli.host_keys import (
+from tether.client.errors import Failure
+from tether.client.host_keys import (
     Judgement,
     Pin,
     accept,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import EPOCH
-from tether.cli.journal import KEPT_S, MAX_BYTES, MAX_FILES, Estate, Journal, estates
+from tether.client.report.journal import KEPT_S, MAX_BYTES, MAX_FILES, Estate, Journal, estates
 
 URL = "http://tether.example"
 RUN = {"url": URL, "started_at": EPOCH}
@@ -195,7 +195,7 @@ def test_a_link_in_the_directory_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_process_that_is_killed_lets_go_of_its_journal(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tether.cli.journal import Journal\n"
+        "import sys; from pathlib import Path; from tether.client.report.journal import Journal\n"
         f"mine = Journal(Path({str(tmp_path)!r}), 'a')\n"
         f"mine.begin({{**{RUN!r}, 'instance_id': 'a'}}, 'c')\n"
         "print('begun', flush=True); sys.stdin.read()\n"

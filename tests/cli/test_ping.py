@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.cli.ping import path, summarized
-from tether.cli.probe_run import Pong
+from tether.cli.network.ping import path, summarized
+from tether.client.probe import Pong
 
 DERP, DIRECT = ConnectionMethod.DERP, ConnectionMethod.DIRECT
 

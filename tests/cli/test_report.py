@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tether.cli.report import BAR, bar, differences, paragraphs
+from tether.cli.log.report import BAR, bar, differences, paragraphs
 
 
 def group(value: str, ends: int, unexpected: int = 0) -> dict[str, Any]:

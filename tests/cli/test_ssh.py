@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tether.cli.ssh import arrange, exit_code, passed_through
+from tether.cli.ssh.ssh import arrange, exit_code, passed_through
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_exit_code_tells_a_command_from_a_connection(
 
 
 RUNNER = (
-    "import os, sys; from tether.cli.ssh import run_child;"
+    "import os, sys; from tether.cli.ssh.ssh import run_child;"
     "sys.exit(run_child(sys.argv[1:], dict(os.environ)))"
 )
 

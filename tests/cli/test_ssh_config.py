@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tether.cli.ssh_config import (
+from tether.cli.ssh.config import (
     host_block,
     include_line,
     with_block,
     with_include,
     without_ours,
 )
-from tether.cli.ssh_options import executable, proxy_command, quoted
+from tether.cli.ssh.options import executable, proxy_command, quoted
 from tether.config import ClientFiles
 
 OURS = Path("/home/a/.config/tether/ssh/config")

@@ -12,9 +12,9 @@ from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.cli.ssh import read_result
-from tether.cli.stdio import ResultFile
-from tether.cli.verdict import Outcome, judge, say
+from tether.cli.ssh.ssh import read_result
+from tether.cli.ssh.stdio import ResultFile
+from tether.client.outcome import Outcome, judge, say
 
 AGENT, CLIENT, RELAY = Vantage.AGENT, Vantage.CLIENT, Vantage.RELAY
 IN = ev.Authenticated(vantage=AGENT, at=1.0, user="alice", method="publickey")

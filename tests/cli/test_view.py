@@ -15,7 +15,7 @@ import pytest
 from tests.support.loop import run
 from tether.agent.screen.ghostty import Emulator
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.cli.view import (
+from tether.client.status_line import (
     CLEAR,
     EVERY_S,
     QUIET_S,
@@ -232,7 +232,7 @@ def test_a_terminal_that_was_stopped_with_ctrl_s_is_not_waited_for(
 
 _HELD = """
 import os, sys, tty
-from tether.cli.view import StderrScreen
+from tether.client.status_line import StderrScreen
 before = StderrScreen(0).held()
 tty.setraw(0)
 os.write(1, b"%d %d" % (before, StderrScreen(0).held()))

@@ -16,9 +16,9 @@ from tests.support.streams import Cable, CableEnd
 from tests.support.town import WELCOME, Town, grants
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
-from tether.cli.control_words import AgentLost, TurnedAway
-from tether.cli.failure import Failure
-from tether.cli.ways import Ways, by_the_relay, why_lost
+from tether.client.carriers import Ways, by_the_relay, why_lost
+from tether.client.control.events import AgentLost, TurnedAway
+from tether.client.errors import Failure
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
@@ -358,7 +358,7 @@ def test_an_agent_that_can_be_dialled_elsewhere_is_followed_without_a_new_grant(
         await trip.echo(b"an agent that the server has lost is carried on")
 
     importlib.import_module(
-        "tether.cli.coordination"
+        "tether.client.control.coordination"
     )  # else in a thread, which knows real time only
     shown = play(scene, "10.0.0.1:1", answer=coordinates, fails=NOBODY).shown
     assert [s.where for s in shown if isinstance(s, Carried)] == ["fra", "10.0.0.9:1"]

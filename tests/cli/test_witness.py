@@ -15,9 +15,9 @@ from tests.support.loop import run
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.cli.journal import estates
-from tether.cli.link_ends import LinkEnds
-from tether.cli.witness import JOURNAL_AFTER_S, WATCH_AFTER_S, Witness
+from tether.client.report.journal import estates
+from tether.client.report.link_status import LinkEnds
+from tether.client.report.recorder import JOURNAL_AFTER_S, WATCH_AFTER_S, Witness
 from tether.config import ClientFiles
 from tether.net.host.cgroup import CgroupReading
 from tether.net.host.vital_signs import VitalSample

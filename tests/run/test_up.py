@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tether.cli.failure import Failure
+from tether.client.errors import Failure
 from tether.config import ClientConfig, ClientFiles, load_saved, save
 from tether.run.up import choose_listen, configure_client, locked, split_address, url_of
 

@@ -13,9 +13,9 @@ import structlog
 
 from tests.server.live import PATIENT, Live, Peer, device_key, running
 from tests.support.coordination import node
-from tether.cli.control import Control
-from tether.cli.control_lines import ControlLines
-from tether.cli.control_words import AgentHere, ControlWord
+from tether.client.control.events import AgentHere, ControlWord
+from tether.client.control.link import Control
+from tether.client.control.log import ControlLines
 from tether.net.clock import SystemClock
 from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import dial

@@ -9,10 +9,10 @@ from tests.support.clock import LoopClock
 from tests.support.streams import Cable
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party
-from tether.cli.control import Control
-from tether.cli.control_lines import ControlLines
-from tether.cli.control_words import ControlWord
-from tether.cli.seen import Seen, ended
+from tether.client.control.events import ControlWord
+from tether.client.control.link import Control
+from tether.client.control.log import ControlLines
+from tether.client.report.end_report import Seen, ended
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream

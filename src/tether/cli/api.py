@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from tether.cli.failure import Failure
+from tether.client.errors import Failure
 from tether.config import ClientConfig
 from tether.version import VERSION
 

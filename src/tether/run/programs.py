@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tether.cli.tokens import Span
+from tether.cli.admin.tokens import Span
 
 _FORMATS = click.Choice(["json", "text"])
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])

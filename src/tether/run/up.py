@@ -22,7 +22,7 @@ from typing import Any
 
 from tether import config
 from tether.cli.api import Api
-from tether.cli.failure import Failure, set_up_logging
+from tether.client.errors import Failure, set_up_logging
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks

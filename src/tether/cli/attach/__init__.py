@@ -1,0 +1,1 @@
+"""`tether attach`: a terminal in a workspace that survives its client."""

@@ -1,0 +1,1 @@
+"""The connection log at a terminal: `tether connections`, `tether explain`, `tether report`."""

@@ -1,0 +1,1 @@
+"""`tether ping`, `tether speedtest` and `tether netcheck`."""

@@ -1,0 +1,1 @@
+"""`tether port-forward`: ports of a workspace on this machine."""

@@ -1,0 +1,1 @@
+"""`tether ssh`, `tether ssh --stdio` and `tether config-ssh`."""

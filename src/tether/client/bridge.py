@@ -1,0 +1,161 @@
+"""Joins a tunnel and the pipe of the local `ssh`, and says why the local side ended.
+
+Law: the first thing that is known of an end is offered before anything closes. A closed pipe is only
+a fact (whether ssh disconnected first is known to the agent); a signal alone is a decision of ours.
+
+Signals: ssh sends SIGHUP to its ProxyCommand whenever it ends, and a closed terminal sends it to
+both; either way ssh may still have its SSH_MSG_DISCONNECT to say. So a signal starts a deadline in
+which the pipe is read to its end. A signal becomes a fact if ssh had something to say after it, or if
+it is what makes us leave: a SIGHUP that follows from the death of ssh is its symptom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+from tether.attribution import evidence as ev
+from tether.attribution.disconnect import CloseCell
+from tether.attribution.vocabulary import Party, Vantage
+from tether.client.outcome import fact_of
+from tether.client.pipes import Intake, Outlet
+from tether.net.clock import Clock
+from tether.net.link.host_context import Surroundings
+from tether.net.signals import Received
+from tether.net.tasks import Tasks
+from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.stream import ResumableStream
+from tether.protocol.carriers.commands import TIMED_OUT, Over
+from tether.protocol.link.link import State
+from tether.protocol.messages.control import LoginResult, Message, SessionResult
+from tether.version import VERSION
+
+DRAIN_S = 1.0
+"""How long the pipe may take to reach its end after a signal, or after its other half broke."""
+
+
+class Bridge:
+    """One tunnel, one pipe. Call `run` once."""
+
+    def __init__(
+        self,
+        stream: ResumableStream,
+        *,
+        stdin: int,
+        stdout: int,
+        clock: Clock,
+        on_result: Callable[[SessionResult], None],
+        parent: int,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        """`parent` is the process that started us: ssh."""
+        self._clock, self._on_result, self._parent = clock, on_result, parent
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks("stdio")
+        self._outlet = Outlet(stdout, on_broken=self._expect_end)
+        self._intake = Intake(stdin, on_bytes=self._from_local, on_end=self._local_end)
+        self._signal: ev.SignalReceived | None = None
+        self._noted = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._forever: asyncio.Future[None] = self._loop.create_future()
+        self.refusal: str = ""
+        """The sentence of the last refusal, if no credential was let in."""
+        self.left_for: str = ""
+        """The actor, if we left because of a signal while ssh was still there."""
+        self.tunnel = TunnelEnd(
+            stream,
+            me=Party.CLIENT,
+            peer=Party.AGENT,
+            clock=clock,
+            version=VERSION,
+            on_data=self._outlet.write,
+            on_half_close=self._outlet.end,
+            on_message=self._message,
+            surroundings=surroundings,
+        )
+
+    async def run(self) -> CloseCell:
+        """Pump both ways until the tunnel is over."""
+        self._tasks.spawn(self._take_in(), "stdin")
+        try:
+            return await self.tunnel.run()
+        finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            await self._tasks.cancel()
+
+    async def _take_in(self) -> None:
+        try:
+            await self._intake.run()
+        except Exception as wrong:  # nobody would read the pipe any more
+            self.tunnel.driver.failed(wrong)
+            raise
+
+    def signalled(self, received: Received) -> None:
+        """This process was sent a signal."""
+        self._signal = ev.SignalReceived(
+            vantage=Vantage.CLIENT,
+            at=self._clock.now().wall,
+            party=Party.CLIENT,
+            signal=received.number,
+            sender=received.sender,
+        )
+        self._noted = False
+        if received.number != signal.SIGINT:  # what Ctrl-C means is for ssh to decide
+            self._expect_end()
+
+    def no_way(self, over: Over) -> None:
+        """No carrier will be found any more."""
+        if over.code == TIMED_OUT:
+            self.tunnel.driver.give_up()
+        else:
+            self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
+
+    def _from_local(self, data: bytes) -> Awaitable[None] | None:
+        if self.tunnel.driver.link.state is not State.OPEN:
+            return self._forever  # nothing more is taken; `run` cancels the intake
+        if self._signal is not None and not self._by_ssh(self._signal):
+            self._note(self._signal)
+        self.tunnel.write(data)
+        return self.tunnel.drain()
+
+    def _local_end(self) -> None:
+        number = 0 if self._signal is None else self._signal.signal
+        self.tunnel.driver.leave_because(
+            ev.LocalSideClosed(vantage=Vantage.CLIENT, at=self._clock.now().wall, signal=number)
+        )
+        self._outlet.abandon()
+
+    def _expect_end(self) -> None:
+        if self._deadline is None:
+            self._deadline = self._loop.call_later(DRAIN_S, self._not_ended)
+
+    def _not_ended(self) -> None:
+        if self._signal is None or self._signal.signal == signal.SIGINT:
+            self._local_end()
+            return
+        if self.tunnel.driver.link.state is State.OPEN:
+            self._note(self._signal)
+            from tether.attribution.classify import signal_actor  # see verdict.py
+
+            self.left_for = signal_actor(self._signal.signal, self._signal.sender)
+            self.tunnel.driver.leave("client.closed", actor=self.left_for)
+        self._outlet.abandon()
+
+    def _note(self, received: ev.SignalReceived) -> None:
+        if not self._noted:
+            self._noted = True
+            self.tunnel.cell.note(received)
+
+    def _by_ssh(self, received: ev.SignalReceived) -> bool:
+        return received.sender.startswith(f"pid {self._parent} ")
+
+    def _message(self, message: Message) -> None:
+        match message:
+            case SessionResult():
+                self._on_result(message)
+            case LoginResult(accepted=accepted, sentence=sentence):
+                self.refusal = "" if accepted else sentence
+            case _:
+                pass  # a newer agent has more to say

@@ -1,0 +1,338 @@
+"""Finds and keeps the carriers of one tunnel: performs what `protocol.carriers.selector` decides.
+
+Law: decides nothing. Dials are tasks with an owner, and a stream that came up too late is closed. What
+the machine asks of the server goes through `client.control.link`, whose answers are handed to
+`word`. Whoever watches over this machine's network and sleep tells `disturbed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from tether.attribution import evidence as ev
+from tether.attribution.evidence import Evidence
+from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
+from tether.client.control.events import (
+    AgentHere,
+    AgentLost,
+    Back,
+    ControlWord,
+    TurnedAway,
+    Unasked,
+)
+from tether.client.control.link import Control
+from tether.client.errors import Failure
+from tether.net.clock import Clock
+from tether.net.tasks import Tasks
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.tunnel.stream import Carrier, ResumableStream
+from tether.protocol.carriers.commands import (
+    AskServer,
+    Command,
+    DialDirect,
+    DialRelay,
+    Over,
+    Ping,
+    RelayTicket,
+    Retire,
+    Show,
+    Sight,
+    Status,
+    Use,
+    Waiting,
+)
+from tether.protocol.carriers.selector import Paths
+from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
+from tether.protocol.tunnel.events import (
+    Answered,
+    CarrierLost,
+    CarrierRefused,
+    CarrierUp,
+    Detached,
+    GaveUp,
+    PathEvent,
+    RelayRestarting,
+)
+from tether.protocol.tunnel.resume_policy import left_as_spoilt
+
+UNHEARD = "the server has lost it, too"
+"""Beside why nothing moves: it is the workspace that is away, and not only our way to it."""
+
+
+class Dialler(Protocol):
+    """How streams are opened; both raise `DialFailed`."""
+
+    def relay(self, url: str, ticket: str, small: bool) -> Awaitable[MessageStream]: ...
+
+    def direct(self, endpoint: str, small: bool) -> Awaitable[MessageStream]: ...
+
+
+class Ways:
+    """See the module's law. `start`, then `ready`; `close` last."""
+
+    def __init__(
+        self,
+        grant: TunnelGrant,
+        stream: ResumableStream,
+        control: Control,
+        *,
+        clock: Clock,
+        dialler: Dialler,
+        on_status: Callable[[Status], None] = lambda _: None,
+        on_over: Callable[[Over], None] = lambda _: None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`on_status` is told what the user would want to know, `on_over` that no way will be
+        found any more, after one was."""
+        self._grant, self._stream, self._control = grant, stream, control
+        self._clock, self._dialler = clock, dialler
+        self._on_status, self._on_over = on_status, on_over
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks("ways")
+        self._dials: dict[int, asyncio.Task[None]] = {}
+        self._pending: deque[Command] = deque()
+        self._performing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._turned_away = ""
+        self._closed = self._agent_lost = False
+        self._status: Status | None = None
+        relay = None
+        if grant.relay_url:
+            relay = RelayTicket(grant.relay_url, grant.ticket, grant.region)
+        self._paths = Paths(
+            relay=relay, endpoints=grant.endpoints, resume_s=grant.resume_s, jitter=jitter
+        )
+
+    def start(self) -> None:
+        """Begin to look for carriers."""
+        self._stream.listen(self._happened)
+        self._control.on_word = self.word
+        self._perform(self._paths.start(self._now()))
+
+    async def ready(self) -> None:
+        """Wait for the first carrier.
+
+        Raises:
+            Failure: none came up; the text says why.
+        """
+        await self._ready
+
+    async def close(self) -> None:
+        """Stop looking. The carriers are the stream's, and end with it."""
+        self._closed, self._control.on_word = True, lambda _: None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ready.cancel()
+        await self._tasks.cancel()
+
+    def word(self, word: ControlWord) -> None:
+        """The server answered, or what became of the way to it."""
+        now, paths = self._now(), self._paths
+        match word:
+            case CarrierGrant():
+                relay = None
+                if word.relay_url:
+                    relay = RelayTicket(word.relay_url, word.ticket, word.region)
+                self._perform(paths.granted(word.carrier, relay, word.endpoints, now))
+            case CarrierDenied(code=code, message=message):
+                self._perform(
+                    paths.denied(
+                        self._asked, code, message, now, cause=word.cause, actor=word.actor
+                    )
+                )
+            case Unasked(carrier=number):
+                self._perform(paths.unasked(number, now))
+            case Back():
+                self._perform(paths.control_back(now))
+            case TurnedAway(message=message):
+                self._turned_away = message
+            case AgentHere(endpoints=endpoints, moved_to=region):
+                self._perform(paths.offered(endpoints, region, now))
+            case AgentLost(lost=lost):
+                self._agent_lost = lost
+                if isinstance(self._status, Waiting):
+                    self._show()
+            case DerpMap():
+                pass
+
+    def disturbed(self) -> None:
+        """The network changed, or this machine slept."""
+        if self._closed:
+            return
+        self._control.doubt()
+        self._perform(self._paths.disturbed(self._now()))
+
+    # -- performing --------------------------------------------------------------------------
+
+    _asked = 0
+    """The carrier that the server was asked for last."""
+
+    def _perform(self, commands: list[Command]) -> None:
+        self._pending.extend(commands)
+        if self._performing:  # what a command has caused waits for its turn
+            return
+        self._performing = True
+        try:
+            while self._pending:
+                self._do(self._pending.popleft())
+        finally:
+            self._performing = False
+        self._arm()
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case DialRelay(number=number, relay=relay, small=small):
+                opening = self._dialler.relay(relay.url, relay.ticket, small)
+                self._dial(number, opening, ConnectionMethod.DERP, relay.region, Party.RELAY)
+            case DialDirect(number=number, endpoint=endpoint, small=small):
+                opening = self._dialler.direct(endpoint, small)
+                self._dial(number, opening, ConnectionMethod.DIRECT, endpoint, Party.AGENT)
+            case AskServer():
+                self._ask(command)
+            case Use(number=number):
+                self._stream.use(number)
+                self._used()
+            case Retire(number=number):
+                if (dial := self._dials.pop(number, None)) is not None:
+                    dial.cancel()
+                self._stream.retire(number)
+            case Ping(number=number):
+                self._stream.ping(number)
+            case Show(status=status):
+                self._status = status
+                self._show()
+            case Over():
+                self._over(command)
+
+    def _dial(
+        self,
+        number: int,
+        opening: Awaitable[MessageStream],
+        method: ConnectionMethod,
+        where: str,
+        peer: Party,
+    ) -> None:
+        async def run() -> None:
+            try:
+                stream = await opening
+            except DialFailed as failed:
+                self._dials.pop(number, None)
+                self._perform(
+                    self._paths.failed(
+                        number, str(failed), self._now(), final=failed.fatal or bool(failed.cause)
+                    )
+                )
+                return
+            self._dials.pop(number, None)
+            self._stream.add(
+                Carrier(number=number, method=method, where=where, stream=stream, peer=peer)
+            )
+
+        self._dials[number] = self._tasks.spawn(run(), f"dial-{number}")
+
+    def _ask(self, question: AskServer) -> None:
+        self._asked = question.number
+        if self._turned_away and self._paths.current is None:
+            self._over(Over("turned_away", self._turned_away))
+        else:
+            self._control.ask(
+                self._grant.connection_id,
+                question.number,
+                region=question.region,
+                avoid=question.avoid,
+                small=question.small,
+            )
+
+    def _show(self) -> None:
+        status = self._status
+        if isinstance(status, Waiting) and self._agent_lost:
+            reason = f"{status.reason}; {UNHEARD}" if status.reason else UNHEARD
+            status = Waiting(status.since, reason)
+        if status is not None:
+            self._on_status(status)
+
+    def _used(self) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _over(self, over: Over) -> None:
+        self._pending.clear()
+        if self._ready.done():
+            self._on_over(over)
+        else:
+            self._ready.set_exception(Failure(over.message))
+
+    # -- what happens ------------------------------------------------------------------------
+
+    def _happened(self, event: PathEvent) -> None:
+        now, paths = self._now(), self._paths
+        match event:
+            case CarrierUp(carrier=number, rtt_s=rtt_s):
+                self._perform(paths.up(number, rtt_s, now))
+            case CarrierRefused(carrier=number, refusal=refusal):
+                why = refusal.detail or f"the agent refused the connection ({refusal.code})"
+                self._perform(paths.refused(number, refusal.code, why, now))
+            case CarrierLost(carrier=number, fact=fact) | Detached(carrier=number, fact=fact):
+                self._perform(paths.ended(number, why_lost(fact), now, at_fault=by_the_relay(fact)))
+            case Answered(carrier=number, rtt_s=rtt_s):
+                self._perform(paths.pong(number, rtt_s, now))
+            case RelayRestarting(carrier=number):
+                self._perform(paths.restarting(number, now))
+            case GaveUp():
+                if self._timer is not None:
+                    self._timer.cancel()
+            case _:
+                pass
+
+    def _tick(self) -> None:
+        stream = self._stream
+        sight = Sight(stream.waiting_since, stream.heard_at)
+        self._perform(self._paths.tick(self._now(), sight))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._paths.deadline()
+        if deadline is not None and not self._stream.over:
+            self._timer = self._loop.call_later(max(0.0, deadline - self._now()), self._tick)
+
+    def _now(self) -> float:
+        return self._clock.now().mono
+
+
+def by_the_relay(fact: Evidence) -> bool:
+    """Whether a carrier's end speaks against its relay, and not only of the tunnel's other end."""
+    said = isinstance(fact, ev.GoodbyeSaid)
+    return said or fact.vantage is Vantage.CLIENT or left_as_spoilt(fact)
+
+
+def why_lost(fact: Evidence) -> str:
+    """A carrier's end in a few words for the user."""
+    match fact:
+        case ev.GoodbyeSaid(by=Party.RELAY):
+            return "the relay is stopping"
+        case ev.ProtocolViolated():
+            return "the relay meddled with the connection"
+        case ev.StreamEnded(peer=peer, how=how):
+            whom = "the relay" if peer is Party.RELAY else "the workspace"
+            return _WORDS[how].format(whom=whom)
+        case _:
+            return ""
+
+
+_WORDS = {
+    StreamEnd.CLOSED: "{whom} closed the connection",
+    StreamEnd.EOF: "{whom} went away",
+    StreamEnd.RESET: "the connection to {whom} was reset",
+    StreamEnd.TIMED_OUT: "{whom} did not answer in time",
+    StreamEnd.UNREACHABLE: "the network is unreachable",
+    StreamEnd.SILENT: "{whom} fell silent",
+    StreamEnd.ABORTED: "the connection to {whom} was cut on this side",
+    StreamEnd.OTHER: "the connection to {whom} failed",
+}

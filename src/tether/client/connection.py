@@ -1,0 +1,212 @@
+"""One tunnel of this client, from the configuration to its last report: what every command shares.
+
+Law: opens in this order: a control link, a grant, the first carrier. The grant is shown to the caller
+before a carrier is dialled, so that a host key is checked before a byte passes. `close` undoes all of
+it, whatever came up; the report of the end comes before it, while the way to the server is there. A
+bug of ours that ends it is told as one (`failed`), never as an orderly leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, Purpose, Vantage
+from tether.client.carriers import Ways
+from tether.client.control.link import Control
+from tether.client.device_key import ensure_device_key
+from tether.client.errors import DEBUG, Failure
+from tether.client.home_region import load_home
+from tether.client.report.end_report import Seen, ended
+from tether.client.report.recorder import Witness
+from tether.config import ClientConfig, ClientFiles, client_files, load
+from tether.net.clock import Clock
+from tether.net.link.host_context import Surroundings
+from tether.net.transport.direct import dial_direct
+from tether.net.transport.streams import MessageStream
+from tether.net.transport.ws_client import dial
+from tether.net.tunnel.endpoint import dial_relay
+from tether.net.tunnel.stream import ResumableStream
+from tether.protocol.carriers.commands import Over, Status
+from tether.protocol.link.link import records_of
+from tether.protocol.messages.base import Garbage
+from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, Ended, TunnelGrant
+from tether.protocol.tunnel.join import TunnelKey
+from tether.protocol.tunnel.resume_policy import Waits
+
+if TYPE_CHECKING:
+    from tether.client.control.log import ControlLines
+    from tether.net.host.time import TimeEvent
+
+
+class RealDialler:
+    """Opens carriers over the network."""
+
+    async def relay(self, url: str, ticket: str, small: bool) -> MessageStream:
+        return await dial_relay(url, ticket, small)
+
+    async def direct(self, endpoint: str, small: bool) -> MessageStream:
+        return await dial_direct(endpoint, small_segments=small)
+
+
+SESSION_ID = "TETHER_CLIENT_SESSION_ID"
+"""Names what this connection is part of: an IDE sets it to the same word for all of its own."""
+
+
+class Connection:
+    """See the module's law."""
+
+    def __init__(
+        self,
+        workspace: str,
+        env: Mapping[str, str],
+        *,
+        clock: Clock,
+        purpose: Purpose = Purpose.SSH,
+        on_grant: Callable[[ClientFiles, TunnelGrant], None] = lambda *_: None,
+        on_status: Callable[[Status], None] = lambda _: None,
+        on_over: Callable[[Over], None] = lambda _: None,
+        linger: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`on_grant` may raise `Failure`: nothing is dialled then. `linger` is asked how long the
+        last report may wait for a server that is away, and makes it so that nobody waits for us."""
+        self._workspace, self._clock, self._purpose = workspace, clock, purpose
+        self._linger = linger
+        self._on_grant, self._on_status, self._on_over = on_grant, on_status, on_over
+        self.config: ClientConfig = load(env)
+        self.files = client_files(env)
+        self.control = Control(self._dial_control, clock, lines=_lines(env))
+        self._session_id = env.get(SESSION_ID, "")
+        self.connection_id = ""
+        self._stream: ResumableStream | None = None
+        self.ways: Ways | None = None
+        self._witness: Witness | None = None
+        self._failure: ev.InternalFailure | None = None
+
+    async def open(self) -> ResumableStream:
+        """The tunnel's stream, with a carrier in use.
+
+        Raises:
+            Failure: there is none; the text says why.
+            DialFailed: the server could not be reached.
+        """
+        public_key = ensure_device_key(self.files)
+        await self.control.connect()
+        near = load_home(self.files, self.config.url, self._clock.now().wall)
+        grant = await self.control.request_tunnel(
+            self._workspace,
+            public_key,
+            purpose=self._purpose,
+            near=near,
+            client_session_id=self._session_id or self.control.instance_id,
+        )
+        self.connection_id = grant.connection_id
+        self._on_grant(self.files, grant)
+        try:
+            key = TunnelKey.read(grant.tunnel_key)
+        except Garbage as garbage:
+            raise Failure("the server granted a tunnel without its key: update it") from garbage
+        self._stream = stream = ResumableStream(
+            me=Party.CLIENT,
+            connection_id=grant.connection_id,
+            key=key,
+            clock=self._clock,
+            waits=Waits(policy_s=grant.resume_s),
+        )
+        self.ways = ways = Ways(
+            grant,
+            stream,
+            self.control,
+            clock=self._clock,
+            dialler=RealDialler(),
+            on_status=self._on_status,
+            on_over=self._on_over,
+        )
+        ways.start()
+        await ways.ready()
+        self.control.coordinate(grant.workspace_id, near.home)
+        self._witness = Witness(
+            self.files,
+            self.config.url,
+            instance_id=self.control.instance_id,
+            clock=self._clock,
+            server=self.control,
+            keep_links=self.control.keep_links,
+            on_time=self._time_passed,
+            on_network=lambda _: ways.disturbed(),
+        )
+        self._witness.start(grant.connection_id)
+        self.control.surroundings.begin(self._witness.surroundings)
+        return stream
+
+    @property
+    def surroundings(self) -> Surroundings | None:
+        """What happened to this machine, once the tunnel is up."""
+        return None if self._witness is None else self._witness.surroundings
+
+    def failed(self, wrong: Exception) -> None:
+        """This program fails by a bug of its own. Call before `close`; what it has `seen` of an end
+        by then was before that, and is the cause."""
+        self._failure = ev.InternalFailure(
+            vantage=Vantage.CLIENT,
+            at=self._clock.now().wall,
+            party=Party.CLIENT,
+            what=f"{type(wrong).__name__}: {wrong}"[:200],
+        )
+
+    async def close(self, seen: Seen | None = None) -> None:
+        """Report what was `seen` of the end, if anything was, and leave."""
+        if self.ways is not None:
+            await self.ways.close()
+        self.control.leave_coordination()  # answered while the report is under way
+        try:
+            if (told := self._account(seen)) is None:
+                pass
+            elif self._witness is not None:
+                await self._witness.report(told, linger=self._linger)
+            else:
+                await self.control.hand_in(self.control.instance_id, [told])
+        finally:
+            if self._witness is not None:
+                await self._witness.close()
+            if self._stream is not None:
+                await self._stream.close(1000, "the client has left")
+            failed = self._failure is not None
+            await self.control.leave("client.internal_error" if failed else "client.closed")
+
+    def _account(self, seen: Seen | None) -> Ended | None:
+        """What there is to say of the tunnel's end."""
+        if not self.connection_id or (seen is None and self._failure is None):
+            return None
+        failure = records_of(() if self._failure is None else (self._failure,))
+        if seen is None:
+            now = self._clock.now().wall
+            return Ended(connection_id=self.connection_id, at=now, facts=failure)
+        told = ended(self.connection_id, seen, self._clock)
+        return replace(told, symptoms=[*told.symptoms, *failure])  # it was over by then
+
+    def _time_passed(self, event: TimeEvent) -> None:
+        from tether.net.host.time import ClockSet  # imported by now, but not paid for by `ssh`
+
+        # A process that was stopped has lost nothing, but judges its peers by the time it missed.
+        if self.ways is not None and not isinstance(event, ClockSet):
+            self.ways.disturbed()
+
+    async def _dial_control(self) -> MessageStream:
+        return await dial(
+            self.config.control_url,
+            token=self.config.token,
+            max_size=MAX_CONTROL_MESSAGE,
+            small_segments=True,  # it carries little, and must get through
+        )
+
+
+def _lines(env: Mapping[str, str]) -> ControlLines | None:
+    if not env.get(DEBUG):
+        return None
+    from tether.client.control.log import ControlLines
+
+    return ControlLines()

@@ -1,0 +1,1 @@
+"""The client's control link, and its coordination."""

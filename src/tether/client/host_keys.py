@@ -1,0 +1,157 @@
+"""Pinned host keys: which SSH host key belongs to which workspace.
+
+Law: a workspace is trusted on its first use, by its id; afterwards another key for the same id is
+refused until the user accepts it by name. `known_hosts` is written from the pins and never read, so
+that the two cannot disagree. The functions without a path are pure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from tether.client.errors import Failure
+from tether.config import ClientFiles, write_atomically
+
+SUFFIX = ".tether"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The key that a workspace had when it was first used."""
+
+    workspace_id: str
+    host_key: str
+
+
+Pins = Mapping[str, Pin]
+
+
+class Judgement(Enum):
+    KNOWN = auto()  # the pinned key
+    FIRST_USE = auto()
+    OTHER_WORKSPACE = auto()  # the name was given to a new workspace: its key is new, too
+    CHANGED_KEY = auto()  # the same workspace with another key
+
+
+def judge(pins: Pins, name: str, offered: Pin) -> Judgement:
+    """What `offered` is, compared with what is pinned."""
+    pinned = pins.get(name)
+    if pinned is None:
+        return Judgement.FIRST_USE
+    if pinned == offered:
+        return Judgement.KNOWN
+    if pinned.workspace_id != offered.workspace_id:
+        return Judgement.OTHER_WORKSPACE
+    return Judgement.CHANGED_KEY
+
+
+def normal_key(line: str) -> str:
+    """Type and key of an OpenSSH public key line, without its comment; "" if it is none."""
+    words = line.split()
+    if len(words) < 2 or not words[0].startswith(("ssh-", "ecdsa-", "sk-")):
+        return ""
+    return f"{words[0]} {words[1]}"
+
+
+def workspace_name(host: str) -> str:
+    """`dev` from `dev` or `dev.tether`.
+
+    Raises:
+        Failure: no workspace can have that name; nothing else reaches a file, or a shell.
+    """
+    name = host.removesuffix(SUFFIX)
+    if not _NAME.fullmatch(name):
+        raise Failure(f"{host[:80]!r} is no workspace's name: `tether workspace list` shows them")
+    return name
+
+
+def known_hosts_text(pins: Pins) -> str:
+    """The file that `ssh` reads."""
+    lines = ["# Written by tether from known_hosts.json; changes are lost."]
+    lines += [f"{name}{SUFFIX} {pins[name].host_key}" for name in sorted(pins)]
+    return "\n".join(lines) + "\n"
+
+
+def read_pins(files: ClientFiles) -> dict[str, Pin]:
+    """The pins on disk.
+
+    Raises:
+        Failure: the file is damaged. Forgetting pins silently would trust anybody anew.
+    """
+    try:
+        raw = json.loads(files.pins.read_bytes())
+        return {
+            str(name): Pin(str(pin["workspace_id"]), str(pin["host_key"]))
+            for name, pin in raw.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+        raise Failure(
+            f"{files.pins} is damaged; if nobody tampered with it, delete it and connect again"
+        ) from wrong
+
+
+def check(files: ClientFiles, name: str, offered: Pin) -> Judgement:
+    """Compare with the pins, and pin what may be pinned. Call before a byte is forwarded.
+
+    Raises:
+        Failure: the key must not be trusted; the text says what to do.
+    """
+    offered = Pin(offered.workspace_id, normal_key(offered.host_key))
+    if not offered.host_key:
+        raise Failure(
+            f"the agent of workspace {name} has told no host key yet; try again when it is connected"
+        )
+    with _locked(files):
+        pins = read_pins(files)
+        judged = judge(pins, name, offered)
+        if judged is Judgement.CHANGED_KEY:
+            raise Failure(
+                f"the host key of workspace {name} is not the one in {files.known_hosts}: its agent "
+                "lost its key, or somebody poses as it. If you know why it changed, run "
+                f"`tether config-ssh --accept-new-host-key {name}`"
+            )
+        _store(files, pins, {**pins, name: offered})
+    return judged
+
+
+def accept(files: ClientFiles, name: str, offered: Pin) -> None:
+    """Pin `offered` whatever was pinned before: the user said so."""
+    with _locked(files):
+        pins = read_pins(files)
+        key = normal_key(offered.host_key)
+        _store(files, pins, {**pins, name: Pin(offered.workspace_id, key)})
+
+
+def _store(files: ClientFiles, old: Pins, new: Pins) -> None:
+    if new != old:
+        text = {n: {"workspace_id": p.workspace_id, "host_key": p.host_key} for n, p in new.items()}
+        write_atomically(files.pins, json.dumps(text, indent=1, sort_keys=True) + "\n")
+    wanted = known_hosts_text(new)
+    try:
+        present = files.known_hosts.read_text(errors="replace")
+    except FileNotFoundError:
+        present = ""
+    if present != wanted:
+        write_atomically(files.known_hosts, wanted)
+
+
+@contextlib.contextmanager
+def _locked(files: ClientFiles) -> Iterator[None]:
+    """One writer at a time: many `ssh` start at once."""
+    files.ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(files.ssh / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""What this client saw, kept for the server."""
