@@ -42,14 +42,14 @@ from tether.attribution.vocabulary import (
 from tether.net.clock import SystemClock
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import Ended, Opened, Report
-from tether.server.connlog import ConnectionLog
+from tether.server.api.ports import DEFAULT_LIMIT, ConnectionFilter
+from tether.server.connlog.ingest import Reporter
+from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.records import NewConnection
+from tether.server.db.migrate import migrate
+from tether.server.db.store import Store
 from tether.server.identity import Identity
-from tether.server.ingest import Reporter
 from tether.server.metrics import Metrics
-from tether.server.migrate import migrate
-from tether.server.ports import DEFAULT_LIMIT, ConnectionFilter
-from tether.server.records import NewConnection
-from tether.server.store import Store
 
 BYTES_A_ROW = 1_200
 DAYS, USERS, WORKSPACES = 365, 500, 1_000

@@ -15,7 +15,7 @@ from typing import Any
 
 from tether.attribution.evidence import KINDS, from_record
 from tether.attribution.vocabulary import Confidence, ConnectType, Vantage
-from tether.server.judge import Judgement, Testimony, judge
+from tether.server.connlog.judge import Judgement, Testimony, judge
 from tether_gauntlet.scoring import Match, Outcome
 
 Row = Mapping[str, Any]

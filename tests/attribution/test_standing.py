@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tether.attribution import evidence as ev
+from tether.attribution.admissibility import client_may_say, is_hearsay, may_declare, tells_an_end
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.evidence import Evidence
 from tether.attribution.examples import EXAMPLES
 from tether.attribution.rules import RULES
-from tether.attribution.standing import client_may_say, is_hearsay, may_declare, tells_an_end
 from tether.attribution.vocabulary import AccessRefusal, Party, Policy, StreamEnd, Vantage
 
 CLIENT = Vantage.CLIENT

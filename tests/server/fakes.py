@@ -14,14 +14,14 @@ from typing import Any
 from tests.support.clock import HandClock
 from tests.support.database import put_empty
 from tether.protocol.derp.latency import Nearness
-from tether.server.accounts import Accounts
-from tether.server.derp_maps import DerpMaps
+from tether.server.api.ports import ConnectionFilter
+from tether.server.auth.accounts import Accounts
+from tether.server.db.store import Store
+from tether.server.derp.map import Regions
+from tether.server.derp.map_store import DerpMaps
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.metrics import Metrics
-from tether.server.ports import ConnectionFilter
-from tether.server.regions import Regions
-from tether.server.store import Store
 from tether.server.workspaces import Workspaces
 
 

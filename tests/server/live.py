@@ -48,9 +48,9 @@ from tether.protocol.messages.control import (
 )
 from tether.protocol.timestamp import Instant
 from tether.run.server import DATABASE_FILE, Server
+from tether.server.api.ports import ConnectionFilter
+from tether.server.db.schema import Role
 from tether.server.identity import Identity
-from tether.server.ports import ConnectionFilter
-from tether.server.schema import Role
 from tether.server.settings import Graces, LinkTimes, ServerSettings
 
 M = TypeVar("M", bound=Message)

@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.server.fakes import Parts, parts
 from tests.support.clock import EPOCH, HandClock
-from tether.server.accounts import TokenInfo, UserInfo
-from tether.server.credentials import IssuedToken, digest
+from tether.server.auth.accounts import TokenInfo, UserInfo
+from tether.server.auth.credentials import IssuedToken, digest
+from tether.server.auth.throttle import FailureThrottle
+from tether.server.db.schema import Role, intents, tokens
 from tether.server.errors import Conflict, Forbidden, Invalid, NotFound, Refused
 from tether.server.identity import Identity, Refusal
-from tether.server.schema import Role, intents, tokens
-from tether.server.throttle import FailureThrottle
 
 pytestmark = pytest.mark.anyio
 

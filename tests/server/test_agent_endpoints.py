@@ -7,7 +7,7 @@ import pytest
 from tests.support.coordination import node
 from tether.protocol.coordination.access import MAX_ENDPOINTS, MAX_WORD
 from tether.protocol.messages.coordination import PeerUpdate, PeerUpdates, PeerWord
-from tether.server.agent_endpoints import for_client, reachable, with_seen
+from tether.server.control.agent_endpoints import for_client, reachable, with_seen
 
 AWAY, HERE = "198.51.100.1", "127.0.0.1"
 

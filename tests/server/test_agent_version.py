@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tether.server.agent_version import is_older, is_version
+from tether.server.control.agent_version import is_older, is_version
 from tether.server.settings import BadSetting, ServerSettings
 
 

@@ -23,14 +23,14 @@ from tether.attribution.vocabulary import (
     Initiator,
     Reason,
 )
-from tether.server.api import create_api
-from tether.server.derp_maps import DerpMaps
+from tether.server.api.app import create_api
+from tether.server.api.ports import ConnectionFilter
+from tether.server.auth.throttle import FailureThrottle
+from tether.server.db.schema import ConnectionStatus
+from tether.server.derp.map import Regions
+from tether.server.derp.map_store import DerpMaps
 from tether.server.errors import Conflict
 from tether.server.identity import Identity
-from tether.server.ports import ConnectionFilter
-from tether.server.regions import Regions
-from tether.server.schema import ConnectionStatus
-from tether.server.throttle import FailureThrottle
 
 pytestmark = pytest.mark.anyio
 

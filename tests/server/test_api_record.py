@@ -12,10 +12,10 @@ from tests.server.fakes import parts
 from tests.support.clock import EPOCH
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, ConnectType, Party, StreamEnd, Vantage
-from tether.server.api import create_api
-from tether.server.api_models import Connection, Explained
-from tether.server.api_report import Report
-from tether.server.connlog import ConnectionLog, NewConnection
+from tether.server.api.app import create_api
+from tether.server.api.models import Connection, Explained
+from tether.server.api.report import Report
+from tether.server.connlog.log import ConnectionLog, NewConnection
 
 pytestmark = pytest.mark.anyio
 

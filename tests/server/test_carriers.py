@@ -23,7 +23,7 @@ from tether.protocol.messages.control import (
     CarrierRequest,
     OfferDeclined,
 )
-from tether.server import carriers
+from tether.server.control import carriers
 from tether.server.settings import Graces
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
-from tether.server.client_runs import ANSWER_S, MOST, RETURN_S, ClientRuns
+from tether.server.control.client_runs import ANSWER_S, MOST, RETURN_S, ClientRuns
 
 HOME, CAFE = "192.0.2.1", "198.51.100.7"
 

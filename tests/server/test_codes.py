@@ -15,8 +15,8 @@ from tether.protocol.terminal import messages as terminal
 SRC = Path(tether.__file__).parent
 
 SAID = [
-    (messages.TunnelDenied, "server/client_links.py", "Denied", 0),
-    (messages.CarrierDenied, "server/carriers.py", "_denied", 1),
+    (messages.TunnelDenied, "server/control/clients.py", "Denied", 0),
+    (messages.CarrierDenied, "server/control/carriers.py", "_denied", 1),
     (terminal.Refused, "agent/terminal/terminals.py", "Refusal", 0),
 ]
 

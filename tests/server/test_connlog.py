@@ -39,15 +39,15 @@ from tether.protocol.messages.control import (
     UnknownItem,
 )
 from tether.protocol.messages.path_records import PathRecord
-from tether.server import rows
-from tether.server.connlog import PENDING_LIFE_S, ConnectionLog
+from tether.server.api.ports import ConnectionFilter
+from tether.server.connlog import rows
+from tether.server.connlog.ingest import Reporter
+from tether.server.connlog.log import PENDING_LIFE_S, ConnectionLog
+from tether.server.connlog.records import NewConnection
+from tether.server.connlog.rows import MAX_FACTS, MAX_TESTIMONIES
+from tether.server.db.schema import ConnectionStatus, Role
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
-from tether.server.ingest import Reporter
-from tether.server.ports import ConnectionFilter
-from tether.server.records import NewConnection
-from tether.server.rows import MAX_FACTS, MAX_TESTIMONIES
-from tether.server.schema import ConnectionStatus, Role
 
 pytestmark = pytest.mark.anyio
 

@@ -37,11 +37,11 @@ from tether.protocol.messages.forwards import (
     IdeSessionRecord,
 )
 from tether.protocol.messages.transfers import FileOperation, FileOperations
-from tether.server import contents, ide_rows
-from tether.server.connlog import ConnectionLog
+from tether.server.connlog import activity as contents, ide_rows
+from tether.server.connlog.ingest import Reporter
+from tether.server.connlog.log import ConnectionLog
+from tether.server.db.schema import Role
 from tether.server.errors import NotFound
-from tether.server.ingest import Reporter
-from tether.server.schema import Role
 
 pytestmark = pytest.mark.anyio
 

@@ -28,7 +28,7 @@ from tether.protocol.messages.control import (
     TunnelGrant,
 )
 from tether.protocol.messages.coordination import Departure, Node, PeerUpdate, PeerWord
-from tether.server.coordination import BURST
+from tether.server.control.coordination import BURST
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from tether.protocol.messages.control import (
     Report,
 )
 from tether.server.database_watch import MISSED_BEATS, DatabaseWatch
-from tether.server.store import StoreUnavailable
+from tether.server.db.store import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 

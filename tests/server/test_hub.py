@@ -59,9 +59,9 @@ from tether.protocol.messages.control import (
 )
 from tether.protocol.messages.lifecycle import LifecycleRecord
 from tether.protocol.messages.relaying import RelayGoodbye, decode_word
-from tether.server.handshake import MAX_PENDING
+from tether.server.control.handshake import MAX_PENDING
+from tether.server.derp.tickets import TICKET_LIFE_S
 from tether.server.settings import Graces, LinkTimes
-from tether.server.tickets import TICKET_LIFE_S
 from tether.server.workspaces import StopReason
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.clock import EPOCH
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.server.idle_cuts import MOST, IdleCuts
+from tether.server.control.idle_cuts import MOST, IdleCuts
 
 RUN = ("token-1", "run-1")
 

@@ -16,9 +16,9 @@ from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import ConnectType, Element, Party, StreamEnd, Vantage
 from tether.protocol.messages.control import PROTOCOL, Hello
 from tether.protocol.messages.path_records import PathRecord, PathWord
-from tether.server.incidents import element_of, key_of
-from tether.server.ports import ConnectionFilter
-from tether.server.schema import incidents
+from tether.server.api.ports import ConnectionFilter
+from tether.server.connlog.incidents import element_of, key_of
+from tether.server.db.schema import incidents
 
 pytestmark = pytest.mark.anyio
 

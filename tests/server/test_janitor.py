@@ -10,13 +10,13 @@ import pytest
 from tests.support.clock import EPOCH, HandClock
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
-from tether.server.connlog import ConnectionLog
-from tether.server.janitor import AGAIN_S, Janitor
-from tether.server.records import OpenTunnel
-from tether.server.runs import PreviousRun
-from tether.server.schema import ConnectionStatus
+from tether.server.connlog.janitor import AGAIN_S, Janitor
+from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.records import OpenTunnel
+from tether.server.connlog.runs import PreviousRun
+from tether.server.db.schema import ConnectionStatus
+from tether.server.db.store import StoreUnavailable
 from tether.server.settings import Graces
-from tether.server.store import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -217,7 +217,7 @@ async def test_what_cannot_be_closed_now_is_closed_later() -> None:
 async def test_too_many_lost_agents_shorten_the_longest_wait(
     silent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tether.server.janitor.MAX_JOURNALS", 2)
+    monkeypatch.setattr("tether.server.connlog.janitor.MAX_JOURNALS", 2)
     site = Site(tunnel("c1", "j1"), tunnel("c2", "j2"))
     for number in (1, 2, 3):
         site.janitor.agent_gone(f"j{number}", silent=silent)

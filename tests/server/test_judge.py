@@ -9,7 +9,7 @@ import pytest
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
-from tether.server.judge import MATERIAL, MAY_CLAIM, Testimony as Said, admissible, judge
+from tether.server.connlog.judge import MATERIAL, MAY_CLAIM, Testimony as Said, admissible, judge
 
 A2C, S2A, C2S = (
     ConnectType.AGENT_TO_CLIENT,

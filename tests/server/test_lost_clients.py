@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.live import PATIENT, Live, Peer, join, running
 from tether.protocol.messages.control import ClientLost
-from tether.server import client_runs
+from tether.server.control import client_runs
 
 pytestmark = pytest.mark.anyio
 

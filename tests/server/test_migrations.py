@@ -14,10 +14,14 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from tether.server import agent_states, relay_tables, report_tables  # noqa: F401  (they are in the metadata)
-from tether.server.migrate import migrate, unmigrate
-from tether.server.schema import metadata
-from tether.server.store import Store, StoreUnavailable
+from tether.server.connlog import agent_states  # noqa: F401  (they are in the metadata)
+from tether.server.db.migrate import migrate, unmigrate
+from tether.server.db.schema import metadata
+from tether.server.db.store import Store, StoreUnavailable
+from tether.server.db.tables import (
+    relays as relay_tables,  # noqa: F401  (they are in the metadata)
+    report as report_tables,  # noqa: F401  (they are in the metadata)
+)
 
 
 @pytest.fixture
@@ -111,7 +115,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path:
 
 
 def test_the_scripts_travel_with_the_package() -> None:
-    folder = resources.files("tether.server") / "migrations"
+    folder = resources.files("tether.server.db") / "migrations"
     assert (folder / "env.py").is_file()
     for name in ("v0001_initial.py", "v0002_contents.py", "v0003_paths.py"):
         assert (folder / "versions" / name).is_file()

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from tests.server.live import PATIENT
 from tether.net.tasks import Tasks
 from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
-from tether.server import derp_file
-from tether.server.derp_file import DerpMapFile
-from tether.server.regions import BadDerpMap, Regions, Way, check_region, check_url, read_map
+from tether.server.derp import map_file as derp_file
+from tether.server.derp.map import BadDerpMap, Regions, Way, check_region, check_url, read_map
+from tether.server.derp.map_file import DerpMapFile
 
 ANYBODY: Any = None
 AMS, FRA, HERE = "ws://ams/derp", "ws://fra/derp", "ws://here/derp"

@@ -24,10 +24,10 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.path_records import PathRecord
-from tether.server.api_report import Breakdown
-from tether.server.ports import ConnectionFilter
-from tether.server.report import BREAKDOWNS
-from tether.server.schema import connections
+from tether.server.api.ports import ConnectionFilter
+from tether.server.api.report import Breakdown
+from tether.server.connlog.queries.report import BREAKDOWNS
+from tether.server.db.schema import connections
 
 pytestmark = pytest.mark.anyio
 

@@ -29,21 +29,21 @@ from tests.server.test_connlog import (
 from tests.support.clock import EPOCH, HandClock
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.protocol.messages.control import SessionRecord
-from tether.server.connlog import BELONGINGS, ConnectionLog
-from tether.server.identity import Identity
-from tether.server.ingest import Reporter
-from tether.server.metrics import Metrics
-from tether.server.migrate import migrate
-from tether.server.ports import ConnectionFilter
-from tether.server.report_tables import (
+from tether.server.api.ports import ConnectionFilter
+from tether.server.connlog.ingest import Reporter
+from tether.server.connlog.log import BELONGINGS, ConnectionLog
+from tether.server.db.migrate import migrate
+from tether.server.db.schema import connections, users, workspaces
+from tether.server.db.store import Store
+from tether.server.db.tables.report import (
     DAY_S,
     ends_by_day,
     ends_by_hour,
     ends_by_place_day,
     ends_by_place_month,
 )
-from tether.server.schema import connections, users, workspaces
-from tether.server.store import Store
+from tether.server.identity import Identity
+from tether.server.metrics import Metrics
 
 FACTS = {"nothing": (), "agent": (AGENT_EOF,), "client": (CLIENT_EOF,), "exit": EXITED}
 PLACES = (("w1", "dev", "alice"), ("w2", "other", "bob"), ("w2", "other", "alice"))

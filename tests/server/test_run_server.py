@@ -25,7 +25,7 @@ from tether.net.transport import http_server
 from tether.net.transport.http_server import bind
 from tether.protocol.messages.control import TunnelGrant, TunnelOffer
 from tether.run.server import CannotStart, Server, ServerSettings, locked, parse_listen
-from tether.server.keys import BadKeyFile, load_keys
+from tether.server.auth.keys import BadKeyFile, load_keys
 from tether.server.settings import BadSetting, TrustedProxies
 
 DEADLINE_S = 20.0

@@ -14,8 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support.database import put_empty
-from tether.server.schema import connections, evidence, health, users
-from tether.server.store import Store, StoreUnavailable
+from tether.server.db.schema import connections, evidence, health, users
+from tether.server.db.store import Store, StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 

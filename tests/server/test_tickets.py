@@ -12,7 +12,7 @@ from tests.support.clock import HandClock
 from tether.attribution.vocabulary import Party
 from tether.net.derp.tickets import TICKET_LIFE_S, Ticket, TicketGate, TicketRefused
 from tether.protocol.derp.pairing import CarrierId
-from tether.server import tickets as minting
+from tether.server.derp import tickets as minting
 
 KEY = Ed25519PrivateKey.generate()
 REGION = "here"

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.server.fakes import MemoryHub, Parts, parts
 from tests.support.clock import EPOCH
 from tether.attribution.causes import WORKSPACE_STOPS
+from tether.server.db.schema import Role, WorkspaceState, intents, workspaces
 from tether.server.errors import Conflict, Invalid, NotFound
 from tether.server.identity import Identity
-from tether.server.schema import Role, WorkspaceState, intents, workspaces
 from tether.server.workspaces import AgentStatus, StopReason, WorkspaceInfo, Workspaces
 
 pytestmark = pytest.mark.anyio

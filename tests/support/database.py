@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tether.server.migrate import migrate
+from tether.server.db.migrate import migrate
 
 
 @cache

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tether.server.asgi import RELAY_PATH
-from tether.server.handshake import Opening
+from tether.server.app import RELAY_PATH
+from tether.server.control.handshake import Opening
 from tether.server.settings import ServerSettings
 
 WILDCARDS = ("0.0.0.0", "::")

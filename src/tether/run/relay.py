@@ -41,10 +41,10 @@ from tether.net.transport.ws_client import dial
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.messages.control import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.derp import EMBEDDED_REGION, REGION_NAME
+from tether.relay.app import PATH, RelayFront
 from tether.relay.control import Refused, RelayControl
-from tether.relay.drain import RelayLife
-from tether.relay.front import PATH, RelayFront
-from tether.relay.post_mortem import CarriersOnDisk, owed, read_left
+from tether.relay.lifecycle import RelayLife
+from tether.relay.previous_run import CarriersOnDisk, owed, read_left
 from tether.run.starting import CannotStart, listen_socket, locked, loop_factory, stop_signals
 from tether.version import VERSION
 

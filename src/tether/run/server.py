@@ -38,29 +38,32 @@ from tether.run.starting import (
     loop_factory,
     stop_signals,
 )
-from tether.server.accounts import Accounts
-from tether.server.agent_links import AgentLinks
-from tether.server.api import create_api
-from tether.server.asgi import Dispatcher
-from tether.server.ca import UserCa
-from tether.server.carriers import Carriers
-from tether.server.client_links import ClientLinks
-from tether.server.connlog import ConnectionLog
-from tether.server.coordination import CoordinationFront
+from tether.server.api.app import create_api
+from tether.server.app import Dispatcher
+from tether.server.auth.accounts import Accounts
+from tether.server.auth.ca import UserCa
+from tether.server.auth.keys import BadKeyFile, ServerKeys, load_keys
+from tether.server.auth.throttle import FailureThrottle
+from tether.server.connlog.janitor import Janitor
+from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.runs import no_black_box
+from tether.server.control.agents import AgentLinks
+from tether.server.control.all_relays import Relays
+from tether.server.control.carriers import Carriers
+from tether.server.control.clients import ClientLinks
+from tether.server.control.coordination import CoordinationFront
+from tether.server.control.directory import Directory
+from tether.server.control.handshake import Handshakes
+from tether.server.control.hub import Hub
+from tether.server.control.link import Lines
+from tether.server.control.relays import RelayLinks
 from tether.server.database_watch import DatabaseWatch
-from tether.server.derp_file import DerpMapFile
-from tether.server.derp_maps import DerpMaps
-from tether.server.directory import Directory
-from tether.server.handshake import Handshakes
-from tether.server.hub import Hub
-from tether.server.janitor import Janitor
-from tether.server.keys import BadKeyFile, ServerKeys, load_keys
-from tether.server.links import Lines
+from tether.server.db.store import Store, StoreUnavailable
+from tether.server.derp.map import Regions
+from tether.server.derp.map_file import DerpMapFile
+from tether.server.derp.map_store import DerpMaps
+from tether.server.derp.tickets import Tickets
 from tether.server.metrics import Metrics
-from tether.server.regions import Regions
-from tether.server.relay_links import RelayLinks
-from tether.server.relays import Relays
-from tether.server.runs import no_black_box
 from tether.server.settings import (
     BadSetting,
     ServerSettings,
@@ -68,9 +71,6 @@ from tether.server.settings import (
     parse_listen,
 )
 from tether.server.shutdown import Shutdown
-from tether.server.store import Store, StoreUnavailable
-from tether.server.throttle import FailureThrottle
-from tether.server.tickets import Tickets
 from tether.server.workspaces import Workspaces
 from tether.version import VERSION
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tether.log import get_logger
-from tether.server.store import StoreUnavailable
+from tether.server.db.store import StoreUnavailable
 
 MISSED_BEATS = 3
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from tether.net.clock import Clock
-from tether.server.store import Store, StoreUnavailable
+from tether.server.db.store import Store, StoreUnavailable
 
 FRESH_FOR_S = 1.0
 

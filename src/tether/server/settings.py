@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from tether.protocol.messages.tunnel import RESUME_S
-from tether.server.agent_version import is_version
+from tether.server.control.agent_version import is_version
 
 MAX_RESUME_S = 30 * 86400.0
 

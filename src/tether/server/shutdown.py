@@ -20,11 +20,11 @@ from tether.net.clock import Clock
 from tether.net.derp.relay import Relay
 from tether.net.tasks import Tasks
 from tether.protocol.messages.relaying import RelayGoodbye
-from tether.server.asgi import Dispatcher
-from tether.server.hub import Hub
-from tether.server.links import Parting, all_closed
-from tether.server.regions import Regions
-from tether.server.store import StoreUnavailable
+from tether.server.app import Dispatcher
+from tether.server.control.hub import Hub
+from tether.server.control.link import Parting, all_closed
+from tether.server.db.store import StoreUnavailable
+from tether.server.derp.map import Regions
 
 SHUTDOWN = "server.shutdown"
 

@@ -21,12 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.causes import WORKSPACE_STOPS
 from tether.net.clock import Clock
 from tether.protocol.derp.latency import NOT_KNOWN, Nearness
-from tether.server.accounts import Accounts, Rotated
+from tether.server.api.ports import HubPort
+from tether.server.auth.accounts import Accounts, Rotated
+from tether.server.db.schema import IntentKind, WorkspaceState, intents, workspaces
+from tether.server.db.store import Store
 from tether.server.errors import Conflict, Invalid, NotFound
 from tether.server.identity import Identity
-from tether.server.ports import HubPort
-from tether.server.schema import IntentKind, WorkspaceState, intents, workspaces
-from tether.server.store import Store
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from tether.attribution.standing import may_declare
+from tether.attribution.admissibility import may_declare
 from tether.attribution.vocabulary import Party
 from tether.protocol.messages.coordination import Coordinate, Departure, Node
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from tether.attribution import evidence as ev
+from tether.attribution.admissibility import client_may_say, may_declare
 from tether.attribution.causes import PROTOCOL_ERRORS, UNKNOWN
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.predicates import SILENCE_CODE
-from tether.attribution.standing import client_may_say, may_declare
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.messages.control import (
     FactRecord,

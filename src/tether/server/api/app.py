@@ -1,0 +1,105 @@
+"""The REST API: one FastAPI application from the parts that `run/` made.
+
+Law: assembly only. Endpoints live in `api_*.py` by subject, errors in `api_errors.py`. The control link
+and the relay are not here: they are WebSockets, served beside this application.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from tether.net.clock import Clock
+from tether.server.api import (
+    accounts as api_accounts,
+    connections as api_connections,
+    derp as api_derp,
+    errors as api_errors,
+    health as api_health,
+    report as api_report,
+    workspaces as api_workspaces,
+)
+from tether.server.api.parts import ClientIp, Parts, may_fail, peer_ip
+from tether.server.api.ports import ConnectionLogPort, HubPort
+from tether.server.auth.accounts import Accounts
+from tether.server.auth.throttle import FailureThrottle
+from tether.server.db.store import Store
+from tether.server.derp.map_store import DerpMaps
+from tether.server.metrics import Metrics
+from tether.server.readiness import Readiness
+from tether.server.workspaces import Workspaces
+
+PREFIX = "/api/v1"
+
+_DESCRIPTION = """\
+Remote workspaces whose every disconnect is attributed.
+
+Send a user's token as `Authorization: Bearer TOKEN`. Errors always look like
+`{"error": {"code": "…", "message": "…"}}`: the code is for programs, the message is one sentence for
+people. `/healthz`, `/readyz` and `/metrics` need no token.
+"""
+
+_TAGS = [
+    {"name": "connections", "description": "Every connection, and why it ended."},
+    {"name": "workspaces", "description": "Remote machines and their agents."},
+    {"name": "derp", "description": "The relays that carry what cannot go directly."},
+    {"name": "accounts", "description": "Users and their tokens."},
+    {"name": "operation", "description": "For whoever runs the server. No token needed."},
+]
+
+
+def create_api(
+    *,
+    store: Store,
+    accounts: Accounts,
+    workspaces: Workspaces,
+    connlog: ConnectionLogPort,
+    hub: HubPort,
+    derp_maps: DerpMaps,
+    metrics: Metrics,
+    clock: Clock,
+    version: str,
+    throttle: FailureThrottle | None = None,
+    client_ip: ClientIp = peer_ip,
+) -> FastAPI:
+    """The application, ready to be served.
+
+    Args:
+        throttle: shared with the control links' handshakes, so that one address has one budget.
+        client_ip: who is at the other end of an ASGI scope, through the proxies that are trusted.
+    """
+    app = FastAPI(
+        title="Tether",
+        version=version,
+        description=_DESCRIPTION,
+        openapi_url=f"{PREFIX}/openapi.json",
+        openapi_tags=_TAGS,
+        docs_url=None,  # the pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.parts = Parts(
+        accounts=accounts,
+        workspaces=workspaces,
+        connlog=connlog,
+        hub=hub,
+        derp_maps=derp_maps,
+        metrics=metrics,
+        clock=clock,
+        readiness=Readiness(store, clock),
+        throttle=FailureThrottle(clock) if throttle is None else throttle,
+        client_ip=client_ip,
+        version=version,
+    )
+    for module in (api_connections, api_report, api_workspaces, api_accounts, api_derp):
+        app.include_router(
+            module.router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503)
+        )
+    app.include_router(api_health.router)
+    api_errors.install(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return f"{route.tags[0]}_{route.name.rstrip('_')}"

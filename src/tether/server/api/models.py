@@ -1,0 +1,405 @@
+"""The JSON of the REST API: what goes in, what comes out, and how it is described in OpenAPI.
+
+Law: shapes, descriptions and examples only. The names are a contract with scripts (design 1.1, 2.1):
+they are added to, never renamed. Times are ISO-8601 in UTC, `2026-11-23T03:57:12.345Z`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from tether.attribution.vocabulary import (
+    Basis,
+    Confidence,
+    ConnectionMethod,
+    ConnectionType,
+    ConnectType,
+    Initiator,
+    Reason,
+    Vantage,
+)
+from tether.server.db.schema import ConnectionStatus, Role
+
+Time = Annotated[str, Field(examples=["2026-11-23T03:57:12.345Z"])]
+
+
+class Model(BaseModel):
+    """Base: unknown keys of a request are refused, so that a typing error is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Answer(BaseModel):
+    """Base of what the server sends."""
+
+    model_config = ConfigDict(extra="ignore", from_attributes=True, use_attribute_docstrings=True)
+
+
+# -- errors and health ------------------------------------------------------------------------
+
+
+class ErrorBody(Answer):
+    code: Annotated[str, Field(examples=["token_revoked"])]
+    """One word for programs."""
+    message: Annotated[str, Field(examples=["this token was revoked: use a new one"])]
+    """One sentence for people."""
+
+
+class Error(Answer):
+    """Every answer that is not a success has this shape."""
+
+    error: ErrorBody
+
+
+class Health(Answer):
+    status: Literal["ok"] = "ok"
+
+
+class Whoami(Answer):
+    user: Annotated[str, Field(examples=["alice"])]
+    role: Role
+    server_version: Annotated[str, Field(examples=["0.1.0"])]
+
+
+class Deleted(Answer):
+    name: Annotated[str, Field(examples=["dev"])]
+    deleted: Literal[True] = True
+
+
+# -- users and tokens -------------------------------------------------------------------------
+
+
+class NewUser(Model):
+    name: Annotated[str, Field(examples=["alice"])]
+    """1 to 32 of a-z, 0-9, '.', '_' and '-'; a letter or a digit at both ends. Never used twice."""
+    role: Role = Role.MEMBER
+
+
+class CreatedUser(Answer):
+    name: str
+    role: Role
+    token: Annotated[str, Field(examples=["tether_user_…"])]
+    """Shown once."""
+
+
+class User(Answer):
+    name: str
+    role: Role
+    created_at: Time
+    revoked_at: Time | None
+    revoked_by: Annotated[str, Field(examples=["admin:bob"])] | None
+
+
+class NewToken(Model):
+    name: Annotated[str, Field(examples=["laptop"])]
+    """1 to 64 characters: what the token is for."""
+    expires_in_s: float | None = None
+    """Seconds, at most ten years; without it, the token lives until it is revoked."""
+    kind: Literal["user", "relay"] = "user"
+    """`relay`: for a `tether relay`; administrators only."""
+
+
+class CreatedToken(Answer):
+    token_id: str
+    token: Annotated[str, Field(examples=["tether_user_…"])]
+    """Shown once."""
+
+
+class Token(Answer):
+    token_id: str
+    name: str
+    created_at: Time
+    expires_at: Time | None
+    last_used_at: Time | None
+    """May lag by a minute."""
+
+
+class RevokedToken(Answer):
+    token_id: str
+    revoked: Literal[True] = True
+
+
+class RevokedUser(Answer):
+    name: str
+    revoked: Literal[True] = True
+
+
+# -- connections ------------------------------------------------------------------------------
+
+
+class Connection(Answer):
+    """One connection. The `disconnect_…` fields are null while it is open."""
+
+    connection_id: str
+    parent_id: str | None = None
+    """Of an IDE session: the SSH connection that it began on."""
+    status: ConnectionStatus
+    connect_type: ConnectType
+    type: ConnectionType
+    app: Annotated[str, Field(examples=["cursor"])] = ""
+    """The program that gave it its type, where it is known."""
+    workspace_id: str | None = None
+    workspace: str | None = None
+    agent: str | None = None
+    """The agent's name within its workspace."""
+    user: str | None = None
+    client_ip: str | None = None
+    connection_method: ConnectionMethod = ConnectionMethod.NONE
+    client_session_id: str | None = None
+    created_at: Time | None = None
+    """When it was asked for."""
+    connected_at: Time | None = None
+    disconnected_at: Time | None = None
+    detached_since: Time | None = None
+    """Of an ongoing tunnel: since when none of its ways works. It waits, and nothing has ended."""
+    duration_s: float | None = None
+    rx_bytes: int = 0
+    """Towards the agent."""
+    tx_bytes: int = 0
+    """From the agent."""
+    disconnect_reason: Reason | None = None
+    disconnect_expected: bool | None = None
+    """true: part of normal operation; false: investigate."""
+    disconnect_initiator: Initiator | None = None
+    """The empty word: it could not be told."""
+    disconnect_detail: str | None = None
+    """For people; never parsed."""
+    disconnect_cause: Annotated[str, Field(examples=["agent.crashed"])] | None = None
+    disconnect_basis: Basis | None = None
+    disconnect_actor: Annotated[str, Field(examples=["policy:autostop"])] | None = None
+    coarse_reason: Reason | None = None
+    """`disconnect_reason` in the eight words that old readers know."""
+    exit_code: int | None = None
+    exit_signal: str | None = None
+    rule: Annotated[str, Field(examples=["agent-came-back"])] | None = None
+    """Which rule decided."""
+    confidence: Confidence | None = None
+    """How far to trust it."""
+    proximate_cause: Annotated[str, Field(examples=["client.unreachable"])] | None = None
+    """What the end itself shows, where `disconnect_cause` is what lies behind it; else empty."""
+    root_event_id: str | None = None
+    """The connection that is nearest to what happened, where several ended of it."""
+    incident_id: str | None = None
+    """Shared by the ends of one incident."""
+    revision: int = 0
+    """How many times it was judged; above 1, later evidence changed the record."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def id(self) -> str:
+        """The same as `connection_id`."""
+        return self.connection_id
+
+
+class Evidence(Answer):
+    """What one party saw or said, never what it concluded."""
+
+    vantage: Vantage
+    """Who saw it."""
+    reporter: Vantage | None = None
+    """Who handed it in."""
+    at: Time
+    """By the observer's own clock."""
+    time: Time
+    """The same as `at`."""
+    received_at: Time | None = None
+    """By the server's clock."""
+    kind: Annotated[str, Field(examples=["stream_ended"])]
+    values: dict[str, Any] = {}
+    outlived: bool = False
+    """Of a carrier that the tunnel outlived: a part of its way, not judged as its end."""
+
+
+class PathEvent(Answer):
+    """What happened to a tunnel's way. None of these is an end."""
+
+    at: Time
+    """By the agent's clock."""
+    event: Annotated[str, Field(examples=["resumed"])]
+    """`used`, `lost`, `detached` or `resumed`."""
+    carrier: int
+    method: Annotated[str, Field(examples=["derp"])]
+    where: str = ""
+    """The DERP region, or the endpoint."""
+    peer: str = ""
+    how: str = ""
+    errno: str = ""
+    gap_s: float = 0.0
+    """Of `resumed`: for how long nothing passed."""
+    resent_bytes: int = 0
+
+
+class Session(Answer):
+    session_id: str
+    session_type: ConnectionType
+    app: str = ""
+    """The program behind it, where it is known."""
+    pty: bool = False
+    subsystem: str = ""
+    started_at: Time
+    ended_at: Time | None = None
+    process_ended_at: Time | None = None
+    """Where its process outlived it: when that ended, with its status."""
+    exit_code: int | None = None
+    exit_signal: str | None = None
+
+
+class Forward(Answer):
+    """A forwarded connection; without a `forward_id`, several of one kind and destination."""
+
+    forward_id: int | None = None
+    """Counts up within the connection."""
+    kind: Annotated[str, Field(examples=["direct_tcpip"])]
+    destination: Annotated[str, Field(examples=["127.0.0.1:8080"])]
+    """`*`: too many to be told apart."""
+    origin: str = ""
+    started_at: Time
+    """By the agent's clock; of several: when the first window began."""
+    ended_at: Time | None = None
+    duration_s: float = 0.0
+    """Of several: of the longest."""
+    count: int = 1
+    """How many this stands for."""
+    end: Annotated[str, Field(examples=["client_closed"])] = ""
+    """How it ended; empty while it is open, and for several."""
+    ends: dict[str, int] = {}
+    """How often each end came."""
+    cause: str = ""
+    detail: str = ""
+    rx_bytes: int = 0
+    """From the client."""
+    tx_bytes: int = 0
+    """To the client."""
+
+
+class IdeChannel(Answer):
+    """One forwarded connection of an IDE to its backend."""
+
+    connection_id: str
+    """The SSH connection that carried it."""
+    destination: str
+    started_at: Time
+    ended_at: Time
+    end: str
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+
+
+class Ide(Answer):
+    """An IDE at its backend."""
+
+    backend_pid: int
+    backend_marker: str
+    """What in its command line gave the backend away."""
+    caused_by: str | None = None
+    """The SSH connection whose end explains this one's."""
+    channels: list[IdeChannel] = []
+    """The first ones that ended."""
+    channels_total: int = 0
+
+
+class Child(Answer):
+    """A connection that began on this one."""
+
+    connection_id: str
+    type: ConnectionType
+    status: ConnectionStatus
+    connected_at: Time | None = None
+    disconnected_at: Time | None = None
+    disconnect_cause: str | None = None
+
+
+class Explains(Answer):
+    """A connection whose end this one's explains."""
+
+    connection_id: str
+    connect_type: ConnectType
+    workspace: str | None = None
+    user: str | None = None
+    disconnected_at: Time
+    disconnect_cause: str
+
+
+class FileOperation(Answer):
+    """What a client asked to be done to a path; not whether it was done."""
+
+    act: Annotated[str, Field(examples=["create"])]
+    path: str
+    target: str = ""
+    """Rename: the new name. Links: what they lead to."""
+    first_at: Time
+    count: int = 1
+
+
+class FileAudit(Answer):
+    """The file operations of one session."""
+
+    session_id: str
+    program: Annotated[str, Field(examples=["sftp"])]
+    operations: list[FileOperation] = []
+    more: bool = False
+    """Whether more are kept than are listed here."""
+    left_out: int = 0
+    """Requests that were too many to be kept."""
+    complete: bool = True
+    """false: the session could not be followed to its end."""
+
+
+class Revision(Answer):
+    """One judgement of the end. The last one is what the connection shows."""
+
+    revision: int
+    at: Time
+    rule: str
+    because: str
+    disconnect_reason: Reason
+    disconnect_expected: bool
+    disconnect_initiator: Initiator
+    disconnect_cause: str
+    disconnect_basis: Basis
+    disconnect_actor: str = ""
+    disconnect_detail: str = ""
+    exit_code: int | None = None
+    exit_signal: str | None = None
+
+
+class AgentState(Answer):
+    state: Annotated[str, Field(examples=["ready"])]
+    at: Time
+    """By the agent's clock."""
+
+
+class Explained(Connection):
+    """One connection, why it ended, and what that was concluded from."""
+
+    title: str = ""
+    sentence: str = ""
+    """What happened, for the user."""
+    advice: str = ""
+    """What to do about it."""
+    because: str = ""
+    """Why the rule decided as it did."""
+    evidence: list[Evidence] = []
+    explains: list[Explains] = []
+    """Other connections that ended of the same, where this one is the root of an incident."""
+    symptoms: list[Evidence] = []
+    """Later ends that this one explains."""
+    agent_states: list[AgentState] = []
+    """What that run of the agent has told of its own life, in order."""
+    sessions: list[Session] = []
+    revisions: list[Revision] = []
+    children: list[Child] = []
+    """IDE sessions that began on it."""
+    ide: Ide | None = None
+    """Of an IDE session: its backend and its channels."""
+    forwards: list[Forward] = []
+    """The first of them; `/forwards` has all."""
+    forwards_total: int = 0
+    """How many there were, those that are only counted included."""
+    path_events: list[PathEvent] = []
+    """The first ones and the newest ones; `path_events_total` counts all."""
+    path_events_total: int = 0
+    file_operations: list[FileAudit] = []
+    """The first of them; `/files` has all."""

@@ -1,0 +1,118 @@
+"""What every endpoint needs: the server's parts, and who is asking.
+
+Law: endpoints are module-level functions that find their collaborators through the request's app, so
+one process may run several servers. Whoever cannot be identified is told why, once, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
+
+from tether.net.clock import Clock
+from tether.server.api.models import Error
+from tether.server.api.ports import ConnectionLogPort, HubPort
+from tether.server.auth.accounts import Accounts
+from tether.server.auth.throttle import FailureThrottle
+from tether.server.derp.map_store import DerpMaps
+from tether.server.errors import Forbidden
+from tether.server.identity import Identity, Refusal
+from tether.server.metrics import Metrics
+from tether.server.readiness import Readiness
+from tether.server.workspaces import Workspaces
+
+ClientIp = Callable[[Scope], str]
+"""Who is at the other end of an ASGI scope."""
+
+
+def peer_ip(scope: Scope) -> str:
+    """The address that the connection came from, whatever its headers say."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The collaborators of the API."""
+
+    accounts: Accounts
+    workspaces: Workspaces
+    connlog: ConnectionLogPort
+    hub: HubPort
+    derp_maps: DerpMaps
+    metrics: Metrics
+    clock: Clock
+    readiness: Readiness
+    throttle: FailureThrottle
+    client_ip: ClientIp
+    version: str
+
+
+class Unauthenticated(Exception):
+    """No valid token. `retry_after_s` is 0 unless the address fails too often."""
+
+    def __init__(self, refusal: Refusal, retry_after_s: int = 0) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+        self.retry_after_s = retry_after_s
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the server that this request came to."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="A user's token: `Authorization: Bearer tether_user_…`.",
+)
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+_HOLDERS = {"agent": "an agent", "relay": "a relay"}
+
+
+async def _user(request: Request, credentials: _Credentials) -> Identity:
+    parts = parts_of(request)
+    token = credentials.credentials if credentials is not None else ""
+    identity = await parts.accounts.authenticate(token)
+    if isinstance(identity, Refusal):
+        wait = parts.throttle.failed(parts.client_ip(request.scope))
+        parts.metrics.refused("too_many_failures" if wait else identity.code)
+        raise Unauthenticated(identity, wait)
+    if identity.kind != "user":
+        raise Forbidden(
+            "user_only",
+            f"this is the token of {_HOLDERS[identity.kind]}: the API is for users' tokens",
+        )
+    return identity
+
+
+PartsOf = Annotated[Parts, Depends(parts_of)]
+User = Annotated[Identity, Depends(_user)]
+
+
+def may_fail(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that an endpoint documents, besides those that every endpoint has."""
+    return {status: {"model": Error, "description": DESCRIPTIONS[status]} for status in statuses}
+
+
+DESCRIPTIONS = {
+    400: "The request's body is not JSON.",
+    401: "The token is missing, unknown, revoked or expired; the code says which.",
+    403: "The token's owner may not do this.",
+    404: "There is no such thing, or it is not the caller's to see.",
+    409: "It contradicts what is already so.",
+    413: "The request's body is larger than 64 KiB.",
+    422: "The request's words make no sense; the message says which.",
+    429: "This address failed to authenticate too often; `Retry-After` says when to try again.",
+    503: "The server's database does not work now; the message says why.",
+}
+"""Status -> what it means here."""

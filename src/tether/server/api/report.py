@@ -1,0 +1,100 @@
+"""`/api/v1/report`: how connections ended, counted, and old ends judged by today's rules.
+
+Law: translation only, as `api_connections`, whose filters these are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from fastapi import APIRouter, Query
+
+from tether.server.api.connections import Filters
+from tether.server.api.models import Answer
+from tether.server.api.parts import PartsOf, User, may_fail
+from tether.server.errors import Forbidden
+
+Breakdown = Literal["cause", "reason", "initiator", "workspace", "user", "relay", "day"]
+
+router = APIRouter(prefix="/report", tags=["connections"])
+
+
+class Group(Answer):
+    """Ends that have one value in common."""
+
+    value: str
+    title: str = ""
+    """Of a cause: its title."""
+    ends: int
+    expected: int
+    unexpected: int
+    unknown: int
+
+
+class Report(Answer):
+    """How connections ended, counted."""
+
+    ends: int
+    expected: int
+    unexpected: int
+    unknown: int
+    """Ends that nobody could explain: each counts as a bug."""
+    unknown_rate: float
+    incidents: int
+    mean_duration_s: float
+    by: dict[str, list[Group]]
+    """By cause, reason, initiator, workspace, user, relay and day."""
+
+
+class Change(Answer):
+    """An old end that today's rules judge otherwise."""
+
+    connection_id: str
+    was: str
+    was_rule: str | None
+    now: str
+    now_rule: str
+    was_expected: bool
+    now_expected: bool
+
+
+class Rejudged(Answer):
+    judged: int
+    changed: int
+    written: bool
+    """Whether the changes were appended as revisions."""
+    changes: list[Change]
+    """The first of them."""
+
+
+@router.get("", response_model=Report, summary="Count ends by cause, workspace, relay and day")
+async def report(
+    parts: PartsOf,
+    user: User,
+    filters: Filters,
+    by: Annotated[
+        list[Breakdown] | None, Query(description="Only these breakdowns; else all.")
+    ] = None,
+) -> Report:
+    """The ends that match: expected, unexpected, unexplained, and each breakdown. `since` and `until`
+    frame when they ended."""
+    wanted = by or get_args(Breakdown)
+    return Report.model_validate(await parts.connlog.report(filters, user, wanted))
+
+
+@router.post(
+    "/rejudge",
+    response_model=Rejudged,
+    responses=may_fail(403),
+    summary="Judge old ends by today's rules",
+)
+async def rejudge(
+    parts: PartsOf,
+    user: User,
+    filters: Filters,
+    write: Annotated[bool, Query(description="Append what changes as revisions.")] = False,
+) -> Rejudged:
+    """What would be said of old ends today. Only an administrator may write it."""
+    if write and not user.is_admin:
+        raise Forbidden("admin_only", "only an administrator may write judgements")
+    return Rejudged.model_validate(await parts.connlog.rejudge(filters, user, write=write))

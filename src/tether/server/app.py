@@ -1,0 +1,76 @@
+"""One port: control links and relay legs are raw WebSockets, everything else is the REST API.
+
+Law: dispatches by path, and turns away what the server does not take now; knows nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tether.net.derp.relay import Relay
+from tether.net.derp.tickets import TicketGate, TicketRefused
+from tether.net.transport.streams import StreamLost
+from tether.net.transport.ws_server import ServerStream, bearer
+from tether.server.control.handshake import STOPPING, Handshakes, error_body
+from tether.server.control.hub import Hub
+
+CONTROL_PATH, RELAY_PATH = "/api/v1/control", "/derp"
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Dispatcher:
+    """The ASGI application of the whole server."""
+
+    def __init__(
+        self, *, api: App, hub: Hub, relay: Relay | None, gate: TicketGate, handshakes: Handshakes
+    ) -> None:
+        """`relay` is None where the server runs none of its own."""
+        self._api, self._hub, self._relay = api, hub, relay
+        self._gate, self._handshakes = gate, handshakes
+        self.stopping = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request or WebSocket."""
+        if scope["type"] != "websocket":
+            await self._http(scope, receive, send)
+            return
+        path = scope["path"]
+        if path == CONTROL_PATH:
+            await self._hub.serve(scope, receive, send)
+        elif path == RELAY_PATH and self._relay is not None:
+            await self._leg(self._relay, scope, receive, send)
+        else:
+            body = error_body("not_found", f"there is no WebSocket at {path[:100]}")
+            await ServerStream(scope, receive, send).refuse(404, body)
+
+    async def _leg(self, relay: Relay, scope: Any, receive: Any, send: Any) -> None:
+        stream = ServerStream(scope, receive, send)
+        client_ip = self._handshakes.client_ip(scope)
+        if self.stopping:
+            await self._handshakes.refuse(stream, client_ip, 503, *STOPPING)
+            return
+        try:
+            ticket = self._gate.redeem(bearer(scope))
+        except TicketRefused as refused:
+            await self._handshakes.refuse(stream, client_ip, 401, refused.code, str(refused))
+            return
+        try:
+            await stream.accept()
+        except StreamLost:
+            return
+        await relay.serve(stream, ticket, client_ip)
+
+    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.stopping and scope["type"] == "http" and scope["path"] != "/healthz":
+            body = error_body(*STOPPING)
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
+            await send({"type": "http.response.start", "status": 503, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            return
+        await self._api(scope, receive, send)

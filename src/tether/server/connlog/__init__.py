@@ -1,0 +1,1 @@
+"""The connection log: evidence goes in, judged rows and their revisions come out."""

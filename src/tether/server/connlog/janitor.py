@@ -1,0 +1,236 @@
+"""Nothing stays ongoing for ever: closes the tunnels that nobody will report, when their time is up.
+
+Law: while the run of the agent that serves a tunnel is there, its end is the agent's to tell, however
+long it is detached; only where its client has said goodbye does the agent's time to report run out. An
+agent that is gone is waited for: shortly where its stream ended, which says that a process did, and as
+long as tunnels are kept where it fell silent, which says nothing. One that came back as a new run has
+the time to report what the old one left. A tunnel that a relay carries is never closed here, and what
+is closed may be revised by whoever knows better, later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.tasks import Tasks
+from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.records import OpenTunnel
+from tether.server.connlog.runs import PreviousRun
+from tether.server.db.store import StoreUnavailable
+from tether.server.settings import Graces
+
+SWEEP_EVERY_S = 30.0
+"""How often unused grants and orphaned IDE sessions are looked for."""
+
+MAX_JOURNALS = 10_000
+"""Agents that are waited for; beyond that, the wait of the longest gone is over."""
+
+AGAIN_S = 5.0
+"""When to look again at what could not be closed: a relay carries it, or the database cannot write."""
+
+_log = get_logger("janitor")
+
+
+@dataclass(slots=True)
+class _Gone:
+    """An agent that is waited for. Monotonic seconds, except `since_wall`."""
+
+    since: float
+    since_wall: float
+    due: float
+    facts: tuple[ev.Evidence, ...] = ()
+
+
+@dataclass(slots=True)
+class _Here:
+    """An agent that is there; `due`: when tunnels of its journal's earlier runs are closed."""
+
+    instance_id: str
+    due: float | None
+
+
+class Janitor:
+    """See the module's law. Call `run` once; tell it what happens through the other methods."""
+
+    def __init__(
+        self,
+        *,
+        log: ConnectionLog,
+        lives: Callable[[str], bool],
+        clock: Clock,
+        graces: Graces,
+    ) -> None:
+        """`lives` asks the relays whether they carry a tunnel."""
+        self._connections, self._lives, self._clock, self._graces = log, lives, clock, graces
+        self.end_left: Callable[[list[str]], Awaitable[None]] = _nobody_to_tell
+        """Tells the agents of tunnels that their clients have left, and that are closed here, to end
+        them, too."""
+        self._left: dict[str, float] = {}
+        self._gone: dict[str, _Gone] = {}
+        self._here: dict[str, _Here] = {}
+        self._changed = asyncio.Event()
+        self._tasks = Tasks("janitor")
+
+    def inherit(self, previous: PreviousRun) -> None:
+        """The tunnels that the last run left open go on, if their agents come back."""
+        now = self._clock.now()
+        since = now.wall if previous.last_alive_at is None else previous.last_alive_at
+        for journal_id in {tunnel.journal_id for tunnel in previous.tunnels}:
+            silent = journal_id in previous.silent
+            wait_s = self._graces.silent_s if silent else self._graces.restart_s
+            self._gone[journal_id] = _Gone(now.mono, since, now.mono + wait_s, previous.death)
+        self._changed.set()
+
+    def client_left(self, connection_id: str) -> None:
+        """A tunnel's client has said goodbye to it, and its agent has not reported that."""
+        self._left.setdefault(connection_id, self._clock.now().mono + self._graces.report_s)
+        self._changed.set()
+
+    def closed(self, connection_id: str) -> None:
+        """A row was closed."""
+        self._left.pop(connection_id, None)
+
+    def agent_here(self, journal_id: str, instance_id: str) -> None:
+        """An agent was welcomed."""
+        self._gone.pop(journal_id, None)
+        due = self._clock.now().mono + self._graces.report_s
+        self._here[journal_id] = _Here(instance_id, due)
+        self._changed.set()
+
+    def agent_gone(self, journal_id: str, *, silent: bool) -> None:
+        """The last link of an agent is over."""
+        self._here.pop(journal_id, None)
+        now = self._clock.now()
+        wait_s = self._graces.silent_s if silent else self._graces.agent_s
+        self._gone.pop(journal_id, None)
+        self._gone[journal_id] = _Gone(now.mono, now.wall, now.mono + wait_s)
+        if len(self._gone) > MAX_JOURNALS:
+            next(iter(self._gone.values())).due = now.mono
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Close what is due, until cancelled."""
+        sweeping = self._tasks.spawn(self._sweep(), "sweep")
+        try:
+            while True:
+                self._changed.clear()
+                await self._close_due()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._until_next()):
+                        await self._changed.wait()
+        finally:
+            sweeping.cancel()
+            await self._tasks.cancel()
+
+    def next_due(self) -> float | None:
+        """When (monotonic seconds) something is to be closed; None: nothing is."""
+        gone = [one.due for one in self._gone.values()]
+        here = [one.due for one in self._here.values() if one.due is not None]
+        return min((*self._left.values(), *gone, *here), default=None)
+
+    def _until_next(self) -> float | None:
+        due = self.next_due()
+        return None if due is None else max(0.0, due - self._clock.now().mono)
+
+    async def _close_due(self) -> None:
+        now = self._clock.now().mono
+        for connection_id in [c for c, due in self._left.items() if due <= now]:
+            if await self._close(connection_id, (), None):
+                self._left.pop(connection_id, None)
+                await self._tell_agent(connection_id)
+            elif connection_id in self._left:
+                self._left[connection_id] = now + AGAIN_S
+        for journal_id in [j for j, gone in self._gone.items() if gone.due <= now]:
+            await self._give_up(journal_id, now)
+        for journal_id in [
+            j for j, here in self._here.items() if here.due is not None and here.due <= now
+        ]:
+            await self._close_earlier_runs(journal_id, now)
+
+    async def _give_up(self, journal_id: str, now: float) -> None:
+        """An agent has not come back in time."""
+        gone = self._gone[journal_id]
+        never = ev.NeverReturned(
+            vantage=Vantage.SERVER,
+            at=self._clock.now().wall,
+            party=Party.AGENT,
+            waited_s=round(now - gone.since, 3),
+        )
+        done = await self._close_all(journal_id, (never, *gone.facts), gone.since_wall)
+        if self._gone.get(journal_id) is not gone:
+            return  # it came back while we were at it
+        if done:
+            del self._gone[journal_id]
+        else:
+            gone.due = now + AGAIN_S
+
+    async def _close_earlier_runs(self, journal_id: str, now: float) -> None:
+        """An agent's new run had its time to report what the old one left."""
+        here = self._here[journal_id]
+        done = await self._close_all(journal_id, (), None, but=here.instance_id)
+        here.due = None if done else now + AGAIN_S
+
+    async def _close_all(
+        self,
+        journal_id: str,
+        facts: tuple[ev.Evidence, ...],
+        ended_at: float | None,
+        but: str | None = None,
+    ) -> bool:
+        """Close a journal's tunnels, except those of the run `but`; whether none had to stay."""
+        try:
+            tunnels = await self._connections.open_tunnels(journal_id=journal_id)
+        except StoreUnavailable as wrong:
+            _log.error("tunnels cannot be looked up now", error=str(wrong))
+            return False
+        done = True
+        for tunnel in tunnels:
+            if not tunnel.is_ongoing or tunnel.agent_instance == but:
+                continue
+            carried = but is None and self._lives(tunnel.connection_id)  # another run's cannot be
+            if carried or not await self._close(tunnel.connection_id, facts, ended_at):
+                done = False
+        return done
+
+    async def _close(
+        self, connection_id: str, facts: tuple[ev.Evidence, ...], ended_at: float | None
+    ) -> bool:
+        try:
+            await self._connections.close_tunnel(connection_id, facts, ended_at=ended_at)
+        except StoreUnavailable as wrong:
+            _log.error("a tunnel's row cannot be closed now", error=str(wrong))
+            return False
+        return True
+
+    async def _tell_agent(self, connection_id: str) -> None:
+        try:
+            await self.end_left([connection_id])
+        except StoreUnavailable as wrong:  # it is told when it comes back
+            _log.error("a tunnel that its client left cannot be looked up now", error=str(wrong))
+
+    def _spared(self, tunnel: OpenTunnel) -> bool:
+        """A grant that may have been used: a relay carries it, or its agent may still report it."""
+        return self._lives(tunnel.connection_id) or tunnel.journal_id in self._gone
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                forgotten = await self._connections.forget_unused(self._spared)
+                await self._connections.close_orphans()
+            except StoreUnavailable as wrong:
+                _log.error("unused grants cannot be forgotten now", error=str(wrong))
+                continue
+            if forgotten:
+                _log.debug("unused grants forgotten", count=forgotten)
+
+
+async def _nobody_to_tell(_connection_ids: list[str]) -> None:
+    pass

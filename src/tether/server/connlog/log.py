@@ -1,0 +1,450 @@
+"""The connection log: every connection from its grant to its attributed end, and every revision.
+
+Law: the one writer of the tables of connections and of what ran over them, and of `runs`. A log line,
+a metric and a waiter learn of a change only after it is committed, and of each change once.
+Times are the server's receipt times; what others say of time is evidence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.derp.splice import CarrierEnding
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.control import Hello, Report
+from tether.server.api.ports import ConnectionFilter
+from tether.server.connlog import ide_rows, ingest, path_rows, rejudge, rows, runs
+from tether.server.connlog.judge import Testimony
+from tether.server.connlog.publish import Announcer
+from tether.server.connlog.queries import browse
+from tether.server.connlog.queries.report import BREAKDOWNS, report
+from tether.server.connlog.records import (
+    IS_ONGOING,
+    IS_OPEN,
+    IS_PENDING,
+    IS_TUNNEL,
+    NewConnection,
+    OpenTunnel,
+    open_rows,
+    open_tunnel,
+)
+from tether.server.connlog.runs import PreviousRun
+from tether.server.db.schema import (
+    ConnectionStatus,
+    connections,
+    evidence,
+    file_operations,
+    forwards,
+    path_events,
+    revisions,
+    sessions,
+)
+from tether.server.db.store import Store, StoreUnavailable
+from tether.server.identity import Identity
+from tether.server.metrics import Metrics
+
+PENDING_LIFE_S = 120.0
+"""A grant that nobody used is forgotten after this: a failed dial is not a disconnect."""
+
+RETRY_S, RETRY_AT_MOST_S = 0.5, 30.0
+
+BELONGINGS = (evidence, revisions, sessions, forwards, file_operations, path_events)
+"""The tables of what belongs to one connection."""
+
+T = TypeVar("T")
+_log = get_logger("connections")
+
+
+class ConnectionLog:
+    """See the module's law. Fulfils `ConnectionLogPort` and the relay's `CarrierLog`."""
+
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
+        self._store, self._clock, self._metrics = store, clock, metrics
+        self._not_kept: set[str] = set()
+        self._waiting = 0
+        self._announcer = Announcer(metrics)
+        self._announce = self._announcer.announce
+        self.on_client_left: Callable[[str], None] = lambda _connection_id: None
+        """Told of a tunnel that is over for its client, and whose agent has not reported that."""
+
+    def listen(self, *, opened: Callable[[str], None], closed: Callable[[str], None]) -> None:
+        """Tell these of each row that becomes ongoing, and of each that is closed."""
+        self._announcer.on_opened, self._announcer.on_closed = opened, closed
+
+    # -- runs of the server -----------------------------------------------------------------
+
+    async def start_run(
+        self,
+        run_id: str,
+        *,
+        booted_at: float | None,
+        death_of: runs.DeathOf = runs.no_black_box,
+    ) -> PreviousRun:
+        """Begin this run; say of the last one's connections what can be said now.
+
+        Args:
+            run_id: this run's instance id.
+            booted_at: when the host booted, None where that cannot be told.
+            death_of: what the black box says about the last run.
+        """
+        now = self._clock.now().wall
+        found, events = await self._store.write(
+            lambda tx: runs.begin(tx, run_id, now=now, booted_at=booted_at, death_of=death_of)
+        )
+        still = len(found.tunnels) + found.pending + found.children
+        self._metrics.connections_open.set(still + len(events))
+        self._announce(events)
+        return found
+
+    async def beat(self, run_id: str) -> None:
+        """Note that this run lives."""
+        now = self._clock.now().wall
+        await self._store.write(lambda tx: runs.beat(tx, run_id, now))
+
+    async def end_run(self, run_id: str) -> None:
+        """Note that this run stopped in order. Call last, when every row is settled."""
+        now = self._clock.now().wall
+        await self._store.write(lambda tx: runs.end(tx, run_id, now))
+
+    # -- beginnings -------------------------------------------------------------------------
+
+    async def grant(self, new: NewConnection) -> None:
+        """A tunnel was granted: its row is pending until the tunnel is joined."""
+        await self._insert(new, ConnectionStatus.PENDING)
+
+    async def open(self, new: NewConnection) -> None:
+        """A connection is up from the start (control links)."""
+        await self._insert(new, ConnectionStatus.ONGOING)
+
+    async def _insert(self, new: NewConnection, status: ConnectionStatus) -> None:
+        now = self._clock.now().wall
+        ongoing = status is ConnectionStatus.ONGOING
+
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            await tx.execute(
+                insert(connections).values(
+                    connection_id=new.connection_id,
+                    status=str(status),
+                    connect_type=str(new.connect_type),
+                    type=str(new.type),
+                    workspace_id=new.workspace_id,
+                    workspace=new.workspace,
+                    agent=new.agent,
+                    user=new.user,
+                    client_ip=new.client_ip,
+                    client_session_id=new.client_session_id,
+                    journal_id=new.journal_id,
+                    agent_instance=new.agent_instance,
+                    node_id=new.node_id,
+                    relay_region=new.relay_region,
+                    connection_method=str(new.method),
+                    created_at=now,
+                    connected_at=now if ongoing else None,
+                )
+            )
+            row = await rows.find(tx, new.connection_id)
+            return [rows.Opened(row)] if ongoing and row is not None else []
+
+        events = await self._store.write(work)
+        self._metrics.connections_open.inc()
+        self._announce(events)
+
+    async def carrier_joined(self, carrier: CarrierId) -> None:
+        """A relay has joined two legs: the tunnel is up when its agent says so."""
+
+    async def forget_unused(self, spared: Callable[[OpenTunnel], bool]) -> int:
+        """Delete the grants that nobody used in time; how many there were."""
+        before = self._clock.now().wall - PENDING_LIFE_S
+
+        async def work(tx: AsyncConnection) -> int:
+            found = await open_rows(tx, IS_PENDING, connections.c.created_at < before)
+            unused = [row["connection_id"] for row in found if not spared(open_tunnel(row))]
+            for table in (*BELONGINGS, connections):
+                await tx.execute(delete(table).where(table.c.connection_id.in_(unused)))
+            return len(unused)
+
+        forgotten = await self._store.write(work)
+        self._metrics.connections_open.dec(forgotten)
+        return forgotten
+
+    # -- ends -------------------------------------------------------------------------------
+
+    async def close_control(
+        self, connection_id: str, facts: Iterable[ev.Evidence], symptoms: Iterable[ev.Evidence]
+    ) -> None:
+        """A control link is over, and its own cell says why."""
+        now = self._clock.now().wall
+        testimony = Testimony(Vantage.SERVER, now, tuple(facts), tuple(symptoms))
+        await self._testify(connection_id, testimony, close_at=now)
+
+    async def learned(self, connection_id: str, fact: ev.Evidence) -> None:
+        """More is known now of a control link that is over: judge it again."""
+        await self.close_control(connection_id, (fact,), ())
+
+    async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
+        """A relay's carrier is over: keep what it saw. The tunnel ends when its agent says so."""
+        now, connection_id = self._clock.now().wall, carrier.connection_id
+        seen = Testimony(Vantage.RELAY, now, ending.facts, ending.symptoms, carrier.number)
+
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            row = await rows.find(tx, connection_id)
+            if row is None or row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
+                return []
+            if await rows.has_testimony_of(tx, connection_id, carrier.number):
+                return []  # a relay that was cut off says it again
+            await rows.add_testimony(tx, connection_id, seen)
+            closed = row["status"] == ConnectionStatus.CLOSED
+            if not (closed and (row["rx_bytes"] or row["tx_bytes"])):  # the agent's sums are better
+                await tx.execute(
+                    update(connections)
+                    .where(connections.c.connection_id == connection_id)
+                    .values(
+                        rx_bytes=connections.c.rx_bytes + ending.rx_bytes,
+                        tx_bytes=connections.c.tx_bytes + ending.tx_bytes,
+                    )
+                )
+            if not closed:
+                await path_rows.left_by_relay(tx, row, carrier.number, now)
+                return []
+            settled = await rows.settle(tx, row, ended_at=now, now=now)
+            return [settled] if settled else []
+
+        self._announce(await self._surely(work))
+
+    async def close_tunnel(
+        self, connection_id: str, facts: Iterable[ev.Evidence], *, ended_at: float | None = None
+    ) -> None:
+        """Close a tunnel that its agent does not report, with `facts` of the server's own."""
+        now = self._clock.now().wall
+        testimony = Testimony(Vantage.SERVER, now, tuple(facts))
+
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            row = await rows.find(tx, connection_id)
+            if row is None or row["status"] == ConnectionStatus.CLOSED:
+                return []
+            if testimony.facts:
+                await rows.add_testimony(tx, connection_id, testimony)
+            heard = await rows.relay_heard_end_at(tx, connection_id)
+            at = next((t for t in (heard, ended_at) if t is not None), now)
+            settled = await rows.settle(tx, row, ended_at=at, now=now)
+            orphans = await ide_rows.close_orphans(tx, now=now, of=row)
+            return [settled, *orphans] if settled else orphans
+
+        self._announce(await self._store.write(work))
+
+    async def close_orphans(self) -> None:
+        """Close the IDE sessions whose connection is over and whose end nobody reports."""
+        now = self._clock.now().wall
+        self._announce(await self._store.write(lambda tx: ide_rows.close_orphans(tx, now=now)))
+
+    async def _testify(self, connection_id: str, testimony: Testimony, *, close_at: float) -> None:
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            row = await rows.find(tx, connection_id)
+            if row is None:
+                return []
+            await rows.add_testimony(tx, connection_id, testimony)
+            settled = await rows.settle(tx, row, ended_at=close_at, now=testimony.received_at)
+            if settled is None:
+                return []
+            return [settled, *await rows.judge_mates(tx, settled.row, testimony.received_at)]
+
+        self._announce(await self._surely(work))
+
+    async def _surely(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """What only this run knows is written as soon as the database works again."""
+        delay = RETRY_S
+        while True:
+            try:
+                return await self._store.write(work)
+            except StoreUnavailable as wrong:
+                if not self._waiting:  # thousands of links may end with the database
+                    _log.error("the connection log cannot be written", error=str(wrong))
+                self._waiting += 1
+                try:
+                    await asyncio.sleep(delay)
+                finally:
+                    self._waiting -= 1
+                delay = min(delay * 2, RETRY_AT_MOST_S)
+
+    # -- reports ----------------------------------------------------------------------------
+
+    async def apply(self, reporter: ingest.Reporter, report: Report) -> int:
+        """Apply a report; committed when this returns.
+
+        Returns:
+            The number up to which the journal may forget.
+
+        Raises:
+            Garbage: the report makes no sense.
+            StoreUnavailable: nothing was applied; the reporter is to send it again.
+        """
+        now = self._clock.now().wall
+        applied = await self._store.write(lambda tx: ingest.apply(tx, reporter, report, now))
+        self._announce(applied.events)
+        self._announcer.count(applied.tallies)
+        for connection_id in applied.left:
+            self.on_client_left(connection_id)
+        for outcome, items in applied.outcomes().items():
+            self._metrics.reported(outcome, items)
+        for kind in applied.not_kept - self._not_kept:  # once for each kind
+            self._not_kept.add(kind)
+            _log.warning("report items not kept", kind=kind, reporter=reporter.key)
+        if applied.refused:
+            _log.warning(
+                "report items refused",
+                reporter=reporter.key,
+                vantage=str(reporter.vantage),
+                connection_ids=applied.refused[:10],
+                count=len(applied.refused),
+            )
+        return applied.acked
+
+    async def reconcile(
+        self,
+        workspace_id: str,
+        journal_id: str,
+        known: Collection[str],
+        lives: Callable[[str], bool],
+        instance_id: str = "",
+    ) -> None:
+        """An agent is back: close what its journal should know of and does not.
+
+        A tunnel that a relay carries may be so new that the agent's hello could not name it; that of
+        another run of the agent is over, whatever its carriers look like."""
+        now = self._clock.now().wall
+        missing = ev.ReportMissing(vantage=Vantage.SERVER, at=now, party=Party.AGENT)
+
+        async def work(tx: AsyncConnection) -> list[rows.Event]:
+            events: list[rows.Event] = []
+            mine = connections.c.workspace_id == workspace_id
+            its = connections.c.journal_id == journal_id
+            for row in await open_rows(tx, IS_TUNNEL, IS_ONGOING, mine, its):
+                connection_id = row["connection_id"]
+                if connection_id in known:
+                    continue
+                if row["agent_instance"] in (None, instance_id) and lives(connection_id):
+                    continue
+                await rows.add_testimony(
+                    tx, connection_id, Testimony(Vantage.SERVER, now, (missing,))
+                )
+                heard = await rows.relay_heard_end_at(tx, connection_id)
+                settled = await rows.settle(tx, row, ended_at=heard or now, now=now)
+                events += [settled] if settled else []
+                events += await ide_rows.close_orphans(tx, now=now, of=row)
+            return events
+
+        self._announce(await self._store.write(work))
+
+    async def agent_returned(self, connection_id: str, hello: Hello) -> None:
+        """An agent is welcomed on this link: that tells something of how its last one ended."""
+        now, run, boot = self._clock.now().wall, hello.instance_id, hello.boot_id
+        work = lambda tx: rows.agent_returned(tx, connection_id, run, boot, now)  # noqa: E731
+        self._announce(await self._store.write(work))
+
+    async def left_by_clients(
+        self, connection_ids: Collection[str]
+    ) -> Sequence[tuple[RowMapping, str]]:
+        """Those of these tunnels that their clients have left for good, and the causes they gave."""
+        return await self._store.read(lambda tx: ingest.left_by_clients(tx, connection_ids))
+
+    async def client_returned(self, connection_id: str, returned: ev.PeerReturned) -> None:
+        """The client of this control link is back: that tells something of how it ended."""
+        now = self._clock.now().wall
+        work = lambda tx: rows.client_returned(tx, connection_id, returned, now)  # noqa: E731
+        self._announce(await self._store.write(work))
+
+    # -- looking ----------------------------------------------------------------------------
+
+    async def open_tunnels(
+        self,
+        *,
+        workspace_id: str | None = None,
+        user: str | None = None,
+        journal_id: str | None = None,
+    ) -> Sequence[OpenTunnel]:
+        """The tunnels of a workspace, a user or an agent's journal that are not closed, the pending
+        ones included."""
+        where = [IS_TUNNEL, IS_OPEN]
+        if workspace_id is not None:
+            where.append(connections.c.workspace_id == workspace_id)
+        if user is not None:
+            where.append(connections.c.user == user)
+        if journal_id is not None:
+            where.append(connections.c.journal_id == journal_id)
+        found = await self._store.read(lambda tx: open_rows(tx, *where))
+        return [open_tunnel(row) for row in found]
+
+    async def tunnel_of(self, connection_id: str, user: str | None = None) -> dict[str, Any] | None:
+        """One tunnel's row with the `sentence` of its end; None if there is none (of `user`'s)."""
+        return await self._store.read(lambda tx: browse.tunnel_of(tx, connection_id, user))
+
+    async def last_agent_end(self, workspace_id: str) -> str:
+        """One sentence about how the workspace's last control link ended; "" if there was none."""
+        return await self._store.read(lambda tx: browse.last_agent_end(tx, workspace_id))
+
+    async def list(self, filters: ConnectionFilter, viewer: Identity) -> list[dict[str, Any]]:
+        """See `ConnectionLogPort`."""
+        now = self._clock.now().wall
+        return await self._store.read(lambda tx: browse.listing(tx, filters, viewer, now))
+
+    async def report(
+        self, filters: ConnectionFilter, viewer: Identity, by: Collection[str] = tuple(BREAKDOWNS)
+    ) -> dict[str, Any]:
+        """See `ConnectionLogPort`."""
+        return await self._store.read(lambda tx: report(tx, filters, viewer, by))
+
+    async def rejudge(
+        self, filters: ConnectionFilter, viewer: Identity, *, write: bool
+    ) -> dict[str, Any]:
+        """See `ConnectionLogPort`."""
+        now = self._clock.now().wall
+        everything = rejudge.everything(self._store, filters, viewer, write=write, now=now)
+        async for found in everything:
+            self._announce(found.events)
+        return found.told(write=write)
+
+    async def explain(self, connection_id_or_prefix: str, viewer: Identity) -> dict[str, Any]:
+        """See `ConnectionLogPort`."""
+        now = self._clock.now().wall
+        return await self._store.read(
+            lambda tx: browse.explained(tx, connection_id_or_prefix, viewer, now)
+        )
+
+    async def forwards(
+        self, connection_id_or_prefix: str, viewer: Identity, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        """See `ConnectionLogPort`."""
+        return await self._store.read(
+            lambda tx: browse.forwards(tx, connection_id_or_prefix, viewer, limit)
+        )
+
+    async def files(
+        self, connection_id_or_prefix: str, viewer: Identity, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        """See `ConnectionLogPort`."""
+        return await self._store.read(
+            lambda tx: browse.files(tx, connection_id_or_prefix, viewer, limit)
+        )
+
+    async def wait_closed(self, connection_ids: Collection[str], timeout: float) -> set[str]:
+        """Wait until all these rows are closed, at most `timeout` seconds; those that are not."""
+        with self._announcer.waiting_for(connection_ids) as waiting:
+            wanted = select(connections.c.connection_id).where(
+                connections.c.connection_id.in_(list(waiting.left)), IS_OPEN
+            )
+
+            async def still_open(tx: AsyncConnection) -> set[str]:
+                return set((await tx.execute(wanted)).scalars())
+
+            waiting.left.intersection_update(await self._store.read(still_open))
+            await waiting.until_closed(timeout)
+        return waiting.left

@@ -1,0 +1,1 @@
+"""Reading the connection log: lists, one connection explained, breakdowns."""

@@ -1,0 +1,306 @@
+"""The breakdown of ends: how many, by cause and by what else, and how many nobody could explain.
+
+Law: reads only, in SQL; shows a viewer what is theirs to see, as `browse` does. Whole hours or days come
+from the roll-ups of `report_tables`, what lies at the edges of the span from the log itself, so that the
+sums are exact. Control links and tunnels count alike: a filter by `type` tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    union_all,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether.attribution.causes import cause_of
+from tether.attribution.vocabulary import Reason
+from tether.server.api.ports import ConnectionFilter
+from tether.server.connlog.queries import browse
+from tether.server.db.schema import ConnectionStatus, connections
+from tether.server.db.tables.report import (
+    DAY_S,
+    HOUR_S,
+    MONTH_S,
+    end_kinds,
+    end_places,
+    ends_by_day,
+    ends_by_hour,
+    ends_by_place_day,
+    ends_by_place_month,
+)
+from tether.server.identity import Identity
+from tether.server.times import iso
+
+AT_MOST = 1000
+"""Groups of one breakdown; what is beyond is in `ends` alone."""
+
+_C, _K, _P = connections.c, end_kinds.c, end_places.c
+_DAY = cast(_C.disconnected_at, Integer) // DAY_S
+_LIVED_MS = cast(
+    func.round((_C.disconnected_at - func.coalesce(_C.connected_at, _C.disconnected_at)) * 1000),
+    Integer,
+)
+
+BREAKDOWNS: Mapping[str, ColumnElement[Any]] = {
+    "cause": _C.disconnect_cause,
+    "reason": _C.disconnect_reason,
+    "initiator": _C.disconnect_initiator,
+    "workspace": func.coalesce(_C.workspace, ""),
+    "user": func.coalesce(_C.user, ""),
+    "relay": func.coalesce(_C.relay_region, ""),
+    "day": _DAY,
+}
+"""What ends can be counted by, as a row of the log has it."""
+
+_OF_A_PLACE: Mapping[str, ColumnElement[Any]] = {"workspace": _P.workspace, "user": _P.user}
+_OF_A_KIND: Mapping[str, ColumnElement[Any]] = {
+    "cause": _K.cause,
+    "reason": _K.reason,
+    "initiator": _K.initiator,
+    "relay": _K.relay,
+}
+
+
+_LEVELS_OF_KINDS: tuple[tuple[Table, int], ...] = ((ends_by_day, DAY_S), (ends_by_hour, HOUR_S))
+_LEVELS_OF_PLACES: tuple[tuple[Table, int], ...] = (
+    (ends_by_place_month, MONTH_S),
+    (ends_by_place_day, DAY_S),
+)
+"""Roll-up, and what one of its units lasts; the next one adds up what is less than a unit."""
+
+_UNIT = {
+    "ends_by_day": "day",
+    "ends_by_hour": "hour",
+    "ends_by_place_month": "month",
+    "ends_by_place_day": "day",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Ends that have one value in common."""
+
+    value: Any
+    ends: int
+    unexpected: int
+    unknown: int
+    lived_ms: int
+
+
+async def report(
+    tx: AsyncConnection,
+    filters: ConnectionFilter,
+    viewer: Identity,
+    names: Collection[str] = tuple(BREAKDOWNS),
+) -> dict[str, Any]:
+    """Counts of the closed connections that match; `since` and `until` frame when they ended."""
+    # there are fewer of each of these than a breakdown shows: any one adds up to the whole
+    of_all = next((name for name in ("cause", "reason", "initiator") if name in names), "reason")
+    by = {
+        name: await _breakdown(tx, name, filters, viewer)
+        for name in BREAKDOWNS
+        if name in (*names, of_all)
+    }
+    whole = by[of_all]
+    ends = sum(group.ends for group in whole)
+    unexpected = sum(group.unexpected for group in whole)
+    unknown = sum(group.unknown for group in whole)
+    lived_ms = sum(group.lived_ms for group in whole)
+    return {
+        "ends": ends,
+        "expected": ends - unexpected,
+        "unexpected": unexpected,
+        "unknown": unknown,
+        "unknown_rate": round(unknown / ends, 4) if ends else 0.0,
+        "incidents": await _incidents(tx, filters, viewer),
+        "mean_duration_s": round(lived_ms / 1000 / ends, 3) if ends else 0.0,
+        "by": {
+            name: [_told(name, group) for group in groups]
+            for name, groups in by.items()
+            if name in names
+        },
+    }
+
+
+async def _breakdown(
+    tx: AsyncConnection, name: str, filters: ConnectionFilter, viewer: Identity
+) -> list[_Group]:
+    """The most frequent first, days in their order."""
+    if filters.status not in (None, ConnectionStatus.CLOSED):
+        return []
+    sources = _sources(name, filters, viewer)
+    found = (sources[0] if len(sources) == 1 else union_all(*sources)).subquery()
+    value, ends = found.c.value, func.sum(found.c.ends)
+    listed = await tx.execute(
+        select(
+            value,
+            ends,
+            func.sum(found.c.unexpected),
+            func.sum(found.c.unknown),
+            func.sum(found.c.lived_ms),
+        )
+        .group_by(value)
+        .order_by(value if name == "day" else ends.desc(), value)
+        .limit(AT_MOST)
+    )
+    return [_Group(*row) for row in listed]
+
+
+def _sources(name: str, filters: ConnectionFilter, viewer: Identity) -> list[Select[Any]]:
+    """What is to be added up: whole long units, then shorter ones at their edges, then rows at theirs.
+
+    The log itself answers for one workspace, user, incident or viewer, which is few rows of it; and, by
+    workspace and user, for one kind of ends.
+    """
+    exact = (filters.workspace, filters.user, filters.incident)
+    if any(value is not None for value in exact) or not viewer.is_admin:
+        return [_from_the_log(name, filters, viewer, _Span(filters.since, filters.until))]
+    of_level = _of_places if name in _OF_A_PLACE else _of_kinds
+    levels = _LEVELS_OF_PLACES if name in _OF_A_PLACE else _LEVELS_OF_KINDS
+    if name in _OF_A_PLACE and _kinds(replace(filters, expected=None)):
+        levels = ()
+    found, left = [], [_Span(filters.since, filters.until)]
+    for table, unit_s in levels:
+        cuts = [span.cut(unit_s) for span in left]
+        found += [of_level(name, filters, whole, table) for whole, _ in cuts if whole is not None]
+        left = [edge for _, edges in cuts for edge in edges]
+    return found + [_from_the_log(name, filters, viewer, one, edge=bool(levels)) for one in left]
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """From `since` to before `until` (unix seconds, or whole hours or days of them); None: no bound."""
+
+    since: float | None
+    until: float | None
+
+    def cut(self, unit_s: int) -> tuple[_Span | None, list[_Span]]:
+        """The whole units of this span, in units, and what is left at its ends, in seconds."""
+        since, until = self.since, self.until
+        first = None if since is None else -int(-since // unit_s)
+        behind = None if until is None else int(until // unit_s)
+        if first is not None and behind is not None and first >= behind:
+            return None, [self]
+        edges = []
+        if since is not None and first is not None and since < first * unit_s:
+            edges.append(_Span(since, first * unit_s))
+        if until is not None and behind is not None and behind * unit_s < until:
+            edges.append(_Span(behind * unit_s, until))
+        return _Span(first, behind), edges
+
+    def has(self, at: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+        """Whether `at` lies within."""
+        return [
+            *([at >= self.since] if self.since is not None else []),
+            *([at < self.until] if self.until is not None else []),
+        ]
+
+
+def _of_kinds(name: str, filters: ConnectionFilter, span: _Span, table: Table) -> Select[Any]:
+    """Sums of whole days or hours, by what can be said of an end."""
+    unit = table.c[_UNIT[table.name]]
+    days = unit if table is ends_by_day else unit // (DAY_S // HOUR_S)
+    groups = [table.c.kind_id, *([days.label("the_day")] if name == "day" else [])]
+    summed = select(*groups, *_sums(table)).where(*span.has(unit)).group_by(*groups)
+    if kinds := _kinds(filters):
+        summed = summed.where(table.c.kind_id.in_(select(_K.kind_id).where(*kinds)))
+    some = summed.subquery()
+    value = some.c.the_day if name == "day" else _OF_A_KIND[name]
+    return select(
+        value.label("value"),
+        some.c.ends,
+        case((_K.expected.is_(False), some.c.ends), else_=0).label("unexpected"),
+        case((_K.reason == str(Reason.UNKNOWN), some.c.ends), else_=0).label("unknown"),
+        some.c.lived_ms,
+    ).select_from(some.join(end_kinds, _K.kind_id == some.c.kind_id))
+
+
+def _of_places(name: str, filters: ConnectionFilter, span: _Span, table: Table) -> Select[Any]:
+    """Sums of whole months or days, by where the ends were."""
+    groups = (table.c.place_id, table.c.expected, table.c.unexplained)
+    summed = (
+        select(*groups, *_sums(table))
+        .where(*span.has(table.c[_UNIT[table.name]]))
+        .group_by(*groups)
+    )
+    if filters.expected is not None:
+        summed = summed.where(table.c.expected.is_(filters.expected))
+    some = summed.subquery()
+    return select(
+        _OF_A_PLACE[name].label("value"),
+        some.c.ends,
+        case((some.c.expected.is_(False), some.c.ends), else_=0).label("unexpected"),
+        case((some.c.unexplained.is_(True), some.c.ends), else_=0).label("unknown"),
+        some.c.lived_ms,
+    ).select_from(some.join(end_places, _P.place_id == some.c.place_id))
+
+
+def _sums(table: Table) -> tuple[ColumnElement[int], ColumnElement[int]]:
+    return func.sum(table.c.ends).label("ends"), func.sum(table.c.lived_ms).label("lived_ms")
+
+
+def _kinds(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
+    exact = {
+        _K.type: filters.type,
+        _K.reason: filters.reason,
+        _K.cause: filters.cause,
+        _K.initiator: filters.initiator,
+    }
+    wanted = [column == str(value) for column, value in exact.items() if value is not None]
+    if filters.expected is not None:
+        wanted.append(_K.expected.is_(filters.expected))
+    return wanted
+
+
+def _from_the_log(
+    name: str, filters: ConnectionFilter, viewer: Identity, ended: _Span, *, edge: bool = False
+) -> Select[Any]:
+    """The rows themselves; at an `edge`, when they ended leaves the fewest."""
+    return select(
+        BREAKDOWNS[name].label("value"),
+        literal(1).label("ends"),
+        case((_C.disconnect_expected.is_(False), 1), else_=0).label("unexpected"),
+        case((_C.disconnect_reason == str(Reason.UNKNOWN), 1), else_=0).label("unknown"),
+        _LIVED_MS.label("lived_ms"),
+    ).where(
+        *ended.has(_C.disconnected_at),
+        browse.visible_to(viewer),
+        *browse.of_the_kind(filters, by_index=not edge),
+        _C.status == str(ConnectionStatus.CLOSED),
+    )
+
+
+async def _incidents(tx: AsyncConnection, filters: ConnectionFilter, viewer: Identity) -> int:
+    """How many incidents the ends are part of; an index has all that this asks of a row."""
+    at = func.coalesce(_C.disconnected_at, _C.disconnected_at)  # not by the index of this one
+    query = select(func.count(func.distinct(_C.incident_id))).where(
+        _C.incident_id.is_not(None),
+        *_Span(filters.since, filters.until).has(at),
+        browse.visible_to(viewer),
+        *browse.of_the_kind(filters, by_index=filters.incident is not None),
+    )
+    return await tx.scalar(query) or 0
+
+
+def _told(name: str, group: _Group) -> dict[str, Any]:
+    return {
+        "value": iso(group.value * DAY_S)[:10] if name == "day" else group.value,
+        "ends": group.ends,
+        "expected": group.ends - group.unexpected,
+        "unexpected": group.unexpected,
+        "unknown": group.unknown,
+        **({"title": cause_of(group.value).title} if name == "cause" else {}),
+    }

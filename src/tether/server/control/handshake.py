@@ -1,0 +1,246 @@
+"""How a control link begins: token, upgrade, `Hello`.
+
+Law: whoever is turned away hears one sentence, as an HTTP error before the upgrade; nothing of a peer
+is believed before its token is. The number of handshakes that are under way is bounded, each has a
+deadline, and a refusal is a log line, never a row: a failed dial is not a disconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from tether.attribution.vocabulary import Party
+from tether.log import get_logger
+from tether.net.transport.streams import StreamLost
+from tether.net.transport.ws_server import ServerStream, bearer
+from tether.protocol.messages.control import (
+    MAX_CONTROL_MESSAGE,
+    PROTOCOL,
+    Garbage,
+    Hello,
+    Message,
+    decode,
+)
+from tether.server.auth.accounts import Accounts
+from tether.server.auth.ca import BadPublicKey, read_public_key
+from tether.server.auth.throttle import FailureThrottle
+from tether.server.db.store import StoreUnavailable
+from tether.server.identity import Identity, Refusal
+from tether.server.metrics import Metrics
+from tether.server.settings import TrustedProxies
+
+MAX_PENDING = 256
+MAX_WORD, MAX_HOSTNAME, MAX_OPEN_CONNECTIONS = 64, 255, 20_000
+
+_log = get_logger("control")
+
+
+PARTIES = {"agent": Party.AGENT, "relay": Party.RELAY, "user": Party.CLIENT}
+"""Kind of a token -> who dials with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A control link whose peer is known. `violation` is set where its first message is no `Hello`
+    that we can talk to; `hello` is then empty."""
+
+    stream: ServerStream
+    identity: Identity
+    client_ip: str
+    client_port: int
+    """0 where a proxy that we trust hides it."""
+    host: str
+    """The host and port by which the peer reached us, "" where it did not say."""
+    hello: Hello
+    token: str = field(repr=False)
+    violation: str = ""
+
+    @property
+    def party(self) -> Party:
+        return PARTIES[self.identity.kind]
+
+
+class Handshakes:
+    """Takes WebSocket upgrades to `Opening`s."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        metrics: Metrics,
+        throttle: FailureThrottle,
+        proxies: TrustedProxies,
+        hello_s: float,
+    ) -> None:
+        self._accounts, self._metrics, self._throttle = accounts, metrics, throttle
+        self._proxies, self._hello_s = proxies, hello_s
+        self._pending = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Take no more; the server is stopping."""
+        self._closed = True
+
+    async def open(self, scope: Any, receive: Any, send: Any) -> Opening | None:
+        """Let a peer in, or turn it away and return None."""
+        stream, client_ip = ServerStream(scope, receive, send), self.client_ip(scope)
+        if self._closed:
+            await self.refuse(stream, client_ip, 503, *STOPPING)
+            return None
+        if self._pending >= MAX_PENDING:
+            await self.refuse(stream, client_ip, 503, *BUSY)
+            return None
+        self._pending += 1
+        token = bearer(scope)
+        try:
+            identity = await self._authenticate(stream, token, client_ip)
+            if identity is None:
+                return None
+            await stream.accept()
+            async with asyncio.timeout(self._hello_s):
+                raw = await stream.recv()
+        except TimeoutError:
+            self._refused("hello_timeout", client_ip)
+            await stream.close(1008, "no hello came in time")
+            return None
+        except StreamLost as lost:
+            self._refused("hello_missing", client_ip, how=str(lost))
+            return None
+        finally:
+            self._pending -= 1
+        try:
+            hello, violation = _hello(raw, identity), ""
+        except Garbage as garbage:
+            hello, violation = _NO_HELLO, str(garbage)
+        return Opening(
+            stream=stream,
+            identity=identity,
+            client_ip=client_ip,
+            client_port=_port_of(scope, client_ip),
+            host=header(scope, b"host"),
+            hello=hello,
+            token=token,
+            violation=violation,
+        )
+
+    async def still_refused(self, opening: Opening) -> str:
+        """What speaks against the token now; "" for nothing.
+
+        To be asked once more when the link is known to the hub: what is withdrawn from then on, the
+        hub ends; what was withdrawn before, between token and welcome, is seen here.
+
+        Raises:
+            StoreUnavailable: it cannot be told.
+        """
+        found = await self._accounts.authenticate(opening.token)
+        return found.code if isinstance(found, Refusal) else ""
+
+    def client_ip(self, scope: Any) -> str:
+        """Who is at the other end, through the proxies that we trust."""
+        peer = scope.get("client")
+        forwarded = [
+            value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name == b"x-forwarded-for"
+        ]
+        return self._proxies.client_ip(peer[0] if peer else "", ",".join(forwarded))
+
+    async def refuse(
+        self, stream: ServerStream, client_ip: str, status: int, code: str, message: str
+    ) -> None:
+        """Turn a WebSocket upgrade away."""
+        self._refused(code, client_ip)
+        await stream.refuse(status, error_body(code, message))
+
+    async def _authenticate(
+        self, stream: ServerStream, token: str, client_ip: str
+    ) -> Identity | None:
+        try:
+            found = await self._accounts.authenticate(token)
+        except StoreUnavailable as wrong:
+            await self.refuse(stream, client_ip, 503, "database_unavailable", str(wrong))
+            return None
+        if not isinstance(found, Refusal):
+            return found
+        if wait_s := self._throttle.failed(client_ip):
+            message = f"too many refused tokens from this address: wait {wait_s} s"
+            await self.refuse(stream, client_ip, 429, "too_many_failures", message)
+        else:
+            await self.refuse(stream, client_ip, 401, found.code, found.message)
+        return None
+
+    def _refused(self, code: str, client_ip: str, **more: Any) -> None:
+        self._metrics.refused(code)
+        _log.info("handshake refused", code=code, client_ip=client_ip, **more)
+
+
+def _port_of(scope: Any, client_ip: str) -> int:
+    """The peer's port, if the peer is the client: a proxy's own says nothing of whom it serves."""
+    peer = scope.get("client")
+    return int(peer[1]) if peer and peer[0] == client_ip else 0
+
+
+STOPPING = ("server_stopping", "the server is stopping: try again in a moment")
+BUSY = ("server_busy", "the server is busy with other connections: try again in a moment")
+
+_NO_HELLO = Hello(protocol=PROTOCOL, role="", version="", instance_id="")
+
+
+def error_body(code: str, message: str) -> bytes:
+    """The JSON of every refusal."""
+    return json.dumps({"error": {"code": code, "message": message}}).encode()
+
+
+def header(scope: Any, name: bytes) -> str:
+    """The first header of this name, "" where there is none."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0].decode("latin-1") if values else ""
+
+
+def unpack_control(raw: bytes | memoryview) -> Message:
+    """A control message out of one frame.
+
+    Raises:
+        Garbage: it is none, or too large.
+    """
+    if len(raw) > MAX_CONTROL_MESSAGE:
+        raise Garbage(f"a control message of {len(raw)} bytes")
+    return decode(raw)
+
+
+def _hello(raw: bytes | str, identity: Identity) -> Hello:
+    if isinstance(raw, str):
+        raise Garbage("a text message")
+    hello = unpack_control(raw)
+    if not isinstance(hello, Hello):
+        raise Garbage("the first message is no hello")
+    if hello.protocol[0] != PROTOCOL[0]:
+        raise Garbage(
+            f"protocol {hello.protocol[0]} is not spoken here, this server speaks {PROTOCOL[0]}:"
+            " use a matching version"
+        )
+    expected = str(PARTIES[identity.kind])
+    if hello.role != expected:
+        raise Garbage(
+            f"this is the token of {_holder(identity)}, but the hello says {hello.role!r:.40}"
+        )
+    words = (hello.version, hello.instance_id, hello.boot_id, hello.journal_id)
+    if not hello.instance_id or any(len(word) > MAX_WORD for word in words):
+        raise Garbage("a hello with ids that are none")
+    if len(hello.hostname) > MAX_HOSTNAME or not hello.hostname.isprintable():
+        raise Garbage("a hello with a host name that is none")
+    if len(hello.open_connections) > MAX_OPEN_CONNECTIONS:
+        raise Garbage(f"a hello with {len(hello.open_connections)} connections")
+    if hello.ssh_host_key:
+        try:
+            read_public_key(hello.ssh_host_key)
+        except BadPublicKey as wrong:
+            raise Garbage(f"a hello with a bad SSH host key: {wrong}") from wrong
+    return hello
+
+
+def _holder(identity: Identity) -> str:
+    return {"agent": "a workspace's agent", "relay": "a relay", "user": "a user"}[identity.kind]

@@ -1,0 +1,276 @@
+"""The live control links, as the rest of the server sees them: who is there, and who is to go.
+
+Law: a cause is settled at every end that it concerns before anything is ended: in the link's own cell,
+at the agent, in the record. What an agent is told to end and does not report in time is ended at the
+relay and closed in the record, so that a decision never depends on a party that it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, Vantage
+from tether.log import get_logger
+from tether.net.clock import Clock
+from tether.net.tasks import Tasks
+from tether.net.transport.streams import StreamLost
+from tether.protocol.derp.latency import Nearness
+from tether.protocol.messages.control import (
+    EndConnections,
+    Goodbye,
+    WorkspaceStart,
+    WorkspaceStop,
+    encode,
+)
+from tether.protocol.messages.relaying import RelayGoodbye
+from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.records import OpenTunnel
+from tether.server.control.agents import AgentLinks
+from tether.server.control.all_relays import Relays
+from tether.server.control.clients import ClientLinks
+from tether.server.control.coordination import CoordinationFront
+from tether.server.control.handshake import Handshakes, Opening
+from tether.server.control.link import (
+    NEVER,
+    TOKEN_REVOKED,
+    ControlLink,
+    Parting,
+    all_closed,
+    without_database,
+)
+from tether.server.control.relays import RelayLinks
+from tether.server.db.store import StoreUnavailable
+
+REPORTS_S = 5.0
+"""How long a stopped agent may take to report what it ended."""
+
+LEAVE_S = 2.0
+"""How long links may take to end after the goodbye: their linger, and a little."""
+
+USER_REVOKED = "auth.user_revoked"
+
+_log = get_logger("hub")
+
+
+class Hub:
+    """Fulfils `HubPort`; `serve` is the ASGI side of `/api/v1/control`."""
+
+    def __init__(
+        self,
+        *,
+        handshakes: Handshakes,
+        agents: AgentLinks,
+        clients: ClientLinks,
+        log: ConnectionLog,
+        relays: Relays,
+        clock: Clock,
+        coordination: CoordinationFront,
+    ) -> None:
+        self._coordination = coordination
+        self._handshakes, self._agents, self._clients = handshakes, agents, clients
+        self._connections, self._relays, self._clock = log, relays, clock
+
+    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one WebSocket to `/api/v1/control`."""
+        opening = await self._handshakes.open(scope, receive, send)
+        if opening is None:
+            return
+        links: AgentLinks | ClientLinks | RelayLinks = self._clients
+        if opening.party is Party.AGENT:
+            links = self._agents
+        elif opening.party is Party.RELAY:
+            links = self._relays.links
+        try:
+            await links.serve(opening)
+        except StoreUnavailable as wrong:
+            _log.error("control link not served", error=str(wrong))
+            await _turn_away(opening, without_database(wrong))
+
+    # -- HubPort ----------------------------------------------------------------------------
+
+    async def stop_workspace(
+        self, workspace_id: str, cause: str, actor: str, detail: str = ""
+    ) -> None:
+        """See `HubPort`."""
+        await self._end_workspace(workspace_id, Parting(cause, actor, detail))
+
+    async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None:
+        """See `HubPort`."""
+        await self._end_workspace(workspace_id, Parting(cause, actor, retry_after_s=NEVER))
+
+    async def start_workspace(self, workspace_id: str) -> None:
+        """See `HubPort`."""
+        link = self._agents.current(workspace_id)
+        if link is not None:
+            link.driver.send(WorkspaceStart())
+
+    async def revoke_user(self, user: str, actor: str) -> None:
+        """See `HubPort`."""
+        parting = Parting(USER_REVOKED, actor, retry_after_s=NEVER)
+        links = [link for link in self._clients.all() if link.user == user]
+        for link in links:
+            link.leave(parting, self._now())
+        tunnels = await self._connections.open_tunnels(user=user)
+        asked = self._ask_agents_to_end((one for one in tunnels if one.is_ongoing), parting)
+        await self._end_at_relay((one for one in tunnels if one not in asked), parting)
+        late = await self._connections.wait_closed([one.connection_id for one in asked], REPORTS_S)
+        await self._end_at_relay((one for one in asked if one.connection_id in late), parting)
+        await all_closed(links, LEAVE_S)
+
+    async def revoke_token(self, token_id: str) -> None:
+        """See `HubPort`."""
+        links = [link for link in self._links() if link.token_id == token_id]
+        for link in links:
+            # an agent reads its token anew for each dial: it may have the new one already
+            again = replace(TOKEN_REVOKED, retry_after_s=1.0)
+            is_agent = link.opening.party is Party.AGENT
+            link.leave(again if is_agent else TOKEN_REVOKED, self._now())
+        await all_closed(links, LEAVE_S)
+
+    def agent_connected(self, workspace_id: str) -> bool:
+        """See `HubPort`."""
+        return self._agents.current(workspace_id) is not None
+
+    def agent_nearness(self, workspace_id: str) -> Nearness:
+        """See `HubPort`."""
+        return self._coordination.nearness(workspace_id)
+
+    # -- the database -----------------------------------------------------------------------
+
+    def database_lost(self, wrong: StoreUnavailable) -> None:
+        """Let everybody go until the database is back: tunnels live on meanwhile."""
+        parting = without_database(wrong)
+        links = self.leave_all(parting)
+        self._coordination.close(
+            parting.cause, detail=parting.detail, error="coordinator unhealthy"
+        )
+        _log.error("control links let go", cause=parting.cause, error=str(wrong), links=len(links))
+
+    def database_back(self) -> None:
+        """The database works again."""
+        self._coordination.reopen()
+        _log.info("the database can be written again")
+
+    def map_changed(self) -> None:
+        """The DERP map is another one: all are told, so that an agent's home moves first, and then the
+        relays of regions that went are drained."""
+        self._agents.send_map()
+        self._clients.send_map()
+        self._relays.links.map_changed()
+
+    # -- the end of the server --------------------------------------------------------------
+
+    def refuse_new(self) -> None:
+        """Take no new links, and grant no tunnels."""
+        self._handshakes.close()
+        self._clients.refuse_new()
+
+    def declare_all(self, parting: Parting) -> None:
+        """Settle the cause of every link now: what peers do about ended tunnels is a symptom."""
+        for link in self._links():
+            link.declare(parting, self._now())
+
+    def leave_all(self, parting: Parting) -> list[ControlLink]:
+        """Say goodbye on every link; the links."""
+        links = self._links()
+        for link in links:
+            link.leave(parting, self._now())
+        return links
+
+    # -- how ends are brought about ---------------------------------------------------------
+
+    def _links(self) -> list[ControlLink]:
+        return [*self._agents.all(), *self._clients.all(), *self._relays.links.all()]
+
+    async def _end_workspace(self, workspace_id: str, parting: Parting) -> None:
+        link = self._agents.current(workspace_id)
+        if link is not None:
+            link.declare(parting, self._now())
+            link.driver.send(
+                WorkspaceStop(cause=parting.cause, actor=parting.actor, detail=parting.detail)
+            )
+        tunnels = await self._connections.open_tunnels(workspace_id=workspace_id)
+        reporting = [
+            one
+            for one in tunnels
+            if link is not None and one.is_ongoing and one.journal_id == link.journal_id
+        ]
+        await self._end_at_relay((one for one in tunnels if one not in reporting), parting)
+        if link is None:
+            return
+        await self._reported_or_gone(link, reporting)
+        late = await self._connections.wait_closed([one.connection_id for one in reporting], 0)
+        await self._end_at_relay((one for one in reporting if one.connection_id in late), parting)
+        link.leave(parting, self._now())
+        await all_closed([link], LEAVE_S)
+
+    async def _reported_or_gone(self, link: ControlLink, tunnels: list[OpenTunnel]) -> None:
+        """Wait until the agent has reported these tunnels' ends, or its link is over."""
+        wanted = [one.connection_id for one in tunnels]
+        tasks = Tasks("stop-workspace")
+        try:
+            await asyncio.wait(
+                {
+                    tasks.spawn(self._connections.wait_closed(wanted, REPORTS_S), "reports"),
+                    tasks.spawn(link.closed.wait(), "link"),
+                },
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            await tasks.cancel()
+
+    def _ask_agents_to_end(
+        self, tunnels: Iterable[OpenTunnel], parting: Parting
+    ) -> list[OpenTunnel]:
+        """Tell agents to end these tunnels; those whose agent was told."""
+        asked: dict[str, list[OpenTunnel]] = {}
+        for one in tunnels:
+            link = self._agents.current(one.workspace_id)
+            if link is not None and link.journal_id == one.journal_id:
+                asked.setdefault(one.workspace_id, []).append(one)
+        for workspace_id, its in asked.items():
+            link = self._agents.current(workspace_id)
+            assert link is not None, "nothing was awaited since"
+            link.driver.send(
+                EndConnections(
+                    connection_ids=[one.connection_id for one in its],
+                    cause=parting.cause,
+                    actor=parting.actor,
+                    detail=parting.detail,
+                )
+            )
+        return [one for its in asked.values() for one in its]
+
+    async def _end_at_relay(self, tunnels: Iterable[OpenTunnel], parting: Parting) -> None:
+        """End tunnels that no agent ends for us, and say in the record why."""
+        goodbye = RelayGoodbye(cause=parting.cause, actor=parting.actor, detail=parting.detail)
+        for one in tunnels:
+            if one.is_ongoing:
+                said = ev.GoodbyeSaid(
+                    vantage=Vantage.SERVER,
+                    at=self._now(),
+                    by=Party.SERVER,
+                    cause=parting.cause,
+                    actor=parting.actor,
+                    detail=parting.detail,
+                )
+                await self._connections.close_tunnel(one.connection_id, (said,))
+            self._relays.end(one.connection_id, goodbye)
+
+    def _now(self) -> float:
+        return self._clock.now().wall
+
+
+async def _turn_away(opening: Opening, parting: Parting) -> None:
+    """Say goodbye in place of a welcome: there is no link yet, and no row."""
+    goodbye = Goodbye(
+        cause=parting.cause, detail=parting.detail, retry_after_s=parting.retry_after_s
+    )
+    with contextlib.suppress(StreamLost):
+        await opening.stream.send(encode(goodbye))
+    await opening.stream.close(1013, parting.detail)

@@ -1,0 +1,1 @@
+"""The server's database: its tables, its writer, its migrations."""

@@ -1,0 +1,1 @@
+"""The DERP map: which relays there are, and which one is to be used."""

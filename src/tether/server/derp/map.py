@@ -1,0 +1,248 @@
+"""The DERP map: which relays there are, from all that is known of them, and which one is to be used.
+
+Law: no I/O. Regions come from the embedded relay, from relays that have registered, and from a map that
+an operator set; a set map decides which regions are in use, and a relay of another region is drained.
+What is given out is always a relay that takes new carriers now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from tether.protocol.derp import latency as nearness
+from tether.protocol.messages.derp import (
+    EMBEDDED_REGION,
+    REGION_NAME,
+    DerpMap,
+    DerpNode,
+    DerpRegion,
+    NodeStatus,
+)
+from tether.server.control.handshake import Opening
+
+MAX_REGIONS, MAX_NODES, MAX_URL = 256, 64, 512
+
+_KEYS = {"name", "nodes"}, {"url", "status"}
+
+
+class BadDerpMap(ValueError):
+    """A map makes no sense; the text says where and how it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A relay that was chosen. Its embedded one is reached by each peer in its own way."""
+
+    region: str
+    url: str
+
+
+@dataclass(slots=True)
+class _Relay:
+    url: str
+    draining: bool
+
+
+@dataclass(slots=True)
+class Regions:
+    """See the module's law."""
+
+    embedded_url: Callable[[Opening | None], str] | None
+    """Where the peer of a control link (None: anybody) reaches the embedded relay; None: there is
+    none."""
+    changed: Callable[[], None] = lambda: None
+    """Called after each change of the map."""
+    _set: tuple[DerpRegion, ...] | None = None
+    _registered: dict[object, tuple[str, _Relay]] = field(default_factory=dict)
+    _embedded_leaves: bool = False
+
+    # -- what is known ----------------------------------------------------------------------
+
+    def set_map(self, regions: Iterable[DerpRegion] | None) -> None:
+        """An operator decides which regions are in use; None: all that registers."""
+        self._set = None if regions is None else tuple(regions)
+        self.changed()
+
+    @property
+    def as_set(self) -> tuple[DerpRegion, ...] | None:
+        """What an operator has set."""
+        return self._set
+
+    def register(self, key: object, region: str, url: str, *, draining: bool) -> None:
+        """A relay is there; `key` stands for its control link."""
+        self._registered[key] = region, _Relay(url, draining)
+        self.changed()
+
+    def drain(self, key: object) -> None:
+        """A relay will leave."""
+        self._registered[key][1].draining = True
+        self.changed()
+
+    def drain_embedded(self) -> bool:
+        """The embedded relay will leave. False where no other relay could take what it carries:
+        nothing is changed then."""
+        if self.embedded_url is None or not self._own():
+            return False
+        self._embedded_leaves = True
+        self.changed()
+        return True
+
+    def unregister(self, key: object) -> None:
+        """A relay's control link is gone."""
+        if self._registered.pop(key, None) is not None:
+            self.changed()
+
+    def in_use(self, region: str) -> bool:
+        """Whether relays of this region take part."""
+        return self._set is None or any(one.name == region for one in self._set)
+
+    # -- what is given out ------------------------------------------------------------------
+
+    def map_for(self, opening: Opening | None) -> DerpMap:
+        """The map as the peer of a control link (None: anybody) is to see it."""
+        regions = [
+            DerpRegion(name=name, nodes=[DerpNode(url=u, status=s) for u, s in nodes.items()])
+            for name, nodes in self._nodes().items()
+        ]
+        if self.embedded_url is not None:
+            status = NodeStatus.DRAINING if self._embedded_leaves else NodeStatus.OK
+            node = DerpNode(url=self.embedded_url(opening), status=status)
+            regions.append(DerpRegion(name=EMBEDDED_REGION, nodes=[node]))
+        return DerpMap(regions=regions)
+
+    def choose(
+        self,
+        *wanted: str,
+        avoid: Collection[str],
+        opening: Opening,
+        distances: Mapping[str, float] = MappingProxyType({}),
+    ) -> Way | None:
+        """A relay for a new carrier; None where there is none.
+
+        Relays of their own come before the embedded one, which shares its process with the control
+        plane. What is to be avoided is taken where nothing else is left: it may be back. Where it is
+        known how far the two are from one another, the nearest region counts more than a wish.
+
+        Args:
+            wanted: regions, the most wanted first; "" is none.
+            avoid: relay URLs that failed just now.
+            opening: of whom the URLs to avoid are.
+            distances: from the one to the other, through the regions of which that is known.
+        """
+        ways = self._own()
+        if self.embedded_url is not None and not self._embedded_leaves:
+            ways.append(Way(EMBEDDED_REGION, self.embedded_url(opening)))
+        fresh = [way for way in ways if way.url not in avoid] or ways
+        near = nearness.choose(distances, [way.region for way in fresh], next(iter(wanted), ""))
+        for region in (near, *wanted):
+            for way in fresh:
+                if way.region == region:
+                    return way
+        return fresh[0] if fresh else None
+
+    def url_for(self, way: Way, opening: Opening) -> str:
+        """Where this peer dials a relay that was chosen for another one, too."""
+        if way.region == EMBEDDED_REGION and self.embedded_url is not None:
+            return self.embedded_url(opening)
+        return way.url
+
+    def _own(self) -> list[Way]:
+        """The relays that take new carriers now, without the embedded one."""
+        return [
+            Way(name, url)
+            for name, nodes in self._nodes().items()
+            for url, status in nodes.items()
+            if status == NodeStatus.OK
+        ]
+
+    def _nodes(self) -> dict[str, dict[str, str]]:
+        """Region -> URL -> status, without the embedded relay."""
+        found: dict[str, dict[str, str]] = {}
+        for region in self._set or ():
+            found[region.name] = {node.url: node.status for node in region.nodes}
+        for name, relay in sorted(self._registered.values(), key=lambda one: (one[0], one[1].url)):
+            if self.in_use(name):
+                nodes = found.setdefault(name, {})
+                if relay.draining:
+                    nodes[relay.url] = NodeStatus.DRAINING
+                else:  # an operator may drain a relay that is well
+                    nodes.setdefault(relay.url, NodeStatus.OK)
+        return {name: nodes for name, nodes in found.items() if nodes}
+
+
+# -- maps that people write ---------------------------------------------------------------------
+
+
+def read_map(plain: object) -> tuple[DerpRegion, ...]:
+    """The regions of `{"regions": [{"name", "nodes": [{"url", "status"}]}]}`.
+
+    Raises:
+        BadDerpMap: it is none.
+    """
+    if not isinstance(plain, Mapping) or set(plain) != {"regions"}:
+        raise BadDerpMap('a DERP map is {"regions": […]}')
+    listed = _listed(plain["regions"], MAX_REGIONS, "regions")
+    regions = tuple(_region(one, f"regions[{at}]") for at, one in enumerate(listed))
+    names = [one.name for one in regions]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise BadDerpMap(f"the region {twice} is there twice")
+    return regions
+
+
+def check_region(name: object, where: str = "the region") -> str:
+    """`name`, if it may be a region's.
+
+    Raises:
+        BadDerpMap: it may not.
+    """
+    if not isinstance(name, str) or REGION_NAME.fullmatch(name) is None:
+        raise BadDerpMap(
+            f"{where}: a region's name is 1 to 32 of a-z, 0-9 and '-', not {name!r:.60}"
+        )
+    if name == EMBEDDED_REGION:
+        raise BadDerpMap(f"{where}: {name} is the name of the server's own relay")
+    return name
+
+
+def check_url(url: object, where: str = "the URL") -> str:
+    """`url`, if a relay's legs can be dialled there.
+
+    Raises:
+        BadDerpMap: they cannot.
+    """
+    if isinstance(url, str) and len(url) <= MAX_URL and url.isprintable():
+        try:
+            parts = urlsplit(url)
+            if parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0:
+                return url
+        except ValueError:
+            pass
+    raise BadDerpMap(f"{where}: a relay's URL begins with ws:// or wss://, not {url!r:.60}")
+
+
+def _region(plain: object, where: str) -> DerpRegion:
+    if not isinstance(plain, Mapping) or not {"name"} <= set(plain) <= _KEYS[0]:
+        raise BadDerpMap(f"{where}: a region has a name, and nodes")
+    nodes = _listed(plain.get("nodes", []), MAX_NODES, f"{where}.nodes")
+    return DerpRegion(
+        name=check_region(plain["name"], where),
+        nodes=[_node(one, f"{where}.nodes[{at}]") for at, one in enumerate(nodes)],
+    )
+
+
+def _node(plain: object, where: str) -> DerpNode:
+    if not isinstance(plain, Mapping) or not {"url"} <= set(plain) <= _KEYS[1]:
+        raise BadDerpMap(f"{where}: a node has a url, and perhaps a status")
+    status = plain.get("status", NodeStatus.OK)
+    if status not in tuple(NodeStatus):
+        raise BadDerpMap(f"{where}: the status is ok or draining, not {status!r:.40}")
+    return DerpNode(url=check_url(plain["url"], where), status=str(status))
+
+
+def _listed(plain: object, most: int, where: str) -> list[object]:
+    if not isinstance(plain, list) or len(plain) > most:
+        raise BadDerpMap(f"{where}: a list of at most {most}")
+    return plain
