@@ -22,11 +22,11 @@ test: dev  ## all tests but those of `make lab` (ARGS="-k expression tests/net")
 
 .PHONY: lab
 lab: dev  ## long tests with real processes, and those between hosts in network namespaces: root on Linux, else skipped with the reason
-	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "lab or long" tests/lab tests/real $(ARGS)
+	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "lab or long" tests/lab tests/e2e $(ARGS)
 
 .PHONY: fallback
 fallback: dev  ## the agent's tests once more, on the event loop that it uses where uvloop is missing
-	TETHER_TEST_LOOPS=asyncio $(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile tests/agent -k asyncio $(ARGS)
+	TETHER_TEST_LOOPS=asyncio $(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile tests/unit/agent tests/integration/agent -k asyncio $(ARGS)
 
 .PHONY: check
 check: dev  ## lint, format, types, imports, generated docs
@@ -42,7 +42,7 @@ docs: dev  ## write the generated parts of docs/
 
 .PHONY: coverage
 coverage: dev  ## branch coverage of attribution and protocol by their own tests: must be 100 %
-	$(PYTHON_BIN)/coverage run -m pytest -q -p no:xdist tests/attribution tests/protocol
+	$(PYTHON_BIN)/coverage run -m pytest -q -p no:xdist tests/unit/attribution tests/unit/protocol
 	$(PYTHON_BIN)/coverage report --fail-under=100
 
 ifneq ($(BENCH),)

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.real.stack import Stack, free_port, wait_for
+from tests.support.e2e.stack import Stack, free_port, wait_for
 
 CIPHER = "aes128-gcm@openssh.com"
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))

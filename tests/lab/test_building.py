@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.talk import QUIET_S, Talk
+from tests.support.host.talk import QUIET_S, Talk
 from tether_gauntlet.lab import Lab, LabError, Topology, faults, internet, names, probe
 from tether_gauntlet.lab.capabilities import Missing, require
 from tether_gauntlet.lab.shell import wait_for

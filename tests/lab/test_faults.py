@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.talk import QUIET_S, Talk, heard
+from tests.support.host.talk import QUIET_S, Talk, heard
 from tether_gauntlet.lab import Fault, Lab, LabError, Program, Topology, faults, internet
 from tether_gauntlet.lab.shell import wait_for
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.lab.talk import heard
+from tests.support.host.talk import heard
 from tether_gauntlet.lab import Lab
 from tether_gauntlet.lab.proxy import start_proxy
 

@@ -1,9 +1,10 @@
 """asyncssh's server connection, taught to say who ended it and to heed the tunnel's back-pressure.
 
-Law: the only file that overrides asyncssh's private methods; `tests/agent/test_asyncssh_contract.py`
-pins each of them to the exact version. It decides nothing about causes: every way to close passes
-`_force_close` (asyncssh reports a peer's polite close, our own and an abort all as `None`), and there
-`SshOwner.closing` is told what is known *before* anything is closed.
+Law: the only file that overrides asyncssh's private methods;
+`tests/integration/agent/test_asyncssh_contract.py` pins each of them to the exact version. It
+decides nothing about causes: every way to close passes `_force_close` (asyncssh reports a peer's
+polite close, our own and an abort all as `None`), and there `SshOwner.closing` is told what is
+known *before* anything is closed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The listening side: uvicorn without signals, and without endless patience for half a request.
 
-Law: leans on internals of uvicorn 0.54 (pinned below 0.55; `tests/server/test_run_server.py` is the
-contract). Signals belong to `net.signals`; a connection that does not finish its request in time is
-dropped, so that nobody holds the port by talking slowly.
+Law: leans on internals of uvicorn 0.54 (pinned below 0.55;
+`tests/integration/server/test_run_server.py` is the contract). Signals belong to `net.signals`; a
+connection that does not finish its request in time is dropped, so that nobody holds the port by
+talking slowly.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Law: data definitions only; no queries. Every column that holds a word of a closed set has a CHECK
 generated from its enum, so the database refuses what the vocabulary does not know, and a closed
 connection without an attribution cannot be stored. Times are unix seconds (REAL). A change here
-needs a migration in `migrations/versions`; `tests/server/test_migrations.py` compares the two. The
-same metadata compiles for SQLite and for PostgreSQL.
+needs a migration in `migrations/versions`; `tests/unit/server/db/test_migrations.py` compares the
+two. The same metadata compiles for SQLite and for PostgreSQL.
 """
 
 from __future__ import annotations

@@ -1,0 +1,136 @@
+"""`tether ssh` and its ProxyCommand with real programs: exit codes, words, signals, bad luck."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.e2e.stack import TETHER, Stack, free_port, truth, wait_for
+
+pytestmark = pytest.mark.real
+
+
+def test_a_command_that_exits_255_is_no_failed_connection(stack: Stack) -> None:
+    with stack.one_new_row() as row:
+        done = stack.tether("ssh", "dev", "--", "exit 255", check=False)
+    assert (done.returncode, done.stderr) == (255, "")
+    assert (row["disconnect_cause"], row["exit_code"]) == ("session.exit", 255)
+
+
+@pytest.mark.parametrize("name", ["nosuch", "-oProxyCommand=x", "a b"])
+def test_a_connection_that_cannot_be_is_255_and_one_line(stack: Stack, name: str) -> None:
+    done = stack.tether("ssh", "--", name, "true", check=False)
+    assert (done.returncode, done.stdout) == (255, "")
+    assert done.stderr.startswith("tether: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_server_that_is_down_is_255_and_one_line(stack: Stack) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    env = {**stack.env, "TETHER_URL": url, "TETHER_TOKEN": "t"}
+    done = subprocess.run(
+        [*TETHER, "ssh", "dev", "true"], env=env, capture_output=True, text=True, timeout=30
+    )
+    host = url.removeprefix("http://")
+    assert (done.returncode, done.stderr) == (
+        255,
+        f"tether: nothing listens at {host}: is the server running?\n",
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_to_tether_ssh_is_a_polite_end(stack: Stack, number: signal.Signals) -> None:
+    with stack.one_new_row() as row:
+        session = subprocess.Popen(
+            [*TETHER, "ssh", "dev", "--", "echo up; exec sleep 1000"],
+            env=stack.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            assert session.stdout is not None
+            assert session.stdout.readline() == b"up\n"
+            session.send_signal(number)
+            assert session.wait(15) == 255
+        finally:
+            session.kill()
+            session.communicate(timeout=20)
+    assert truth(row) == ("client_closed", "client", True)
+
+
+def test_connections_of_one_ide_are_told_as_such(stack: Stack) -> None:
+    env = {**stack.env, "TETHER_CLIENT_SESSION_ID": "ide-4711"}
+    with stack.one_new_row() as row:
+        subprocess.run(stack.ssh_argv(stack.host, "true"), env=env, check=True, timeout=30)
+    assert row["client_session_id"] == "ide-4711"
+    (end,) = [
+        line
+        for line in stack.agent.events("ssh connection closed")
+        if line["connection_id"] == row["id"]
+    ]
+    assert end["client_session_id"] == "ide-4711"
+
+
+def test_options_reach_ssh(stack: Stack) -> None:
+    done = stack.tether("ssh", "dev", "-tt", "-o", "SetEnv=LC_TETHER=1", "test -t 0 && echo tty")
+    assert done.stdout == "tty\n"  # CRLF from the terminal, read as text
+
+
+def test_the_proxy_speaks_ssh_over_a_socket_pair_and_ends_with_it(stack: Stack) -> None:
+    ours, its = socket.socketpair()
+    with ours:
+        with its:
+            proxy = subprocess.Popen(
+                [*TETHER, "ssh", "--stdio", "dev"], env=stack.env, stdin=its, stdout=its
+            )
+        ours.settimeout(15)
+        assert ours.recv(8) == b"SSH-2.0-"
+    assert proxy.wait(15) == 0
+
+
+def test_the_proxy_takes_a_file_and_leaves_no_descriptor_non_blocking(
+    stack: Stack, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_bytes(b"this is not ssh\r\n")
+    read, write = os.pipe()
+    with (tmp_path / "in").open("rb") as stdin, stack.one_new_row() as row:
+        proxy = subprocess.Popen(
+            [*TETHER, "ssh", "--stdio", "dev"], env=stack.env, stdin=stdin, stdout=write
+        )
+        proxy.wait(15)
+    assert os.get_blocking(write)
+    os.close(write)
+    os.close(read)
+    assert row["disconnect_initiator"] == "client"
+
+
+def test_the_result_file_tells_what_ssh_cannot(stack: Stack, tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    env = {**stack.env, "TETHER_RESULT_FILE": str(path)}
+    subprocess.run(stack.ssh_argv(stack.host, "kill -TERM $$"), env=env, check=False, timeout=30)
+
+    def last() -> dict[str, object] | None:
+        result: dict[str, object] = json.loads(path.read_text().splitlines()[-1])
+        return result if result["by"] else None
+
+    result = wait_for("the proxy's last word", last)
+    assert (result["exit_code"], result["exit_signal"], result["by"]) == (None, "TERM", "local")
+    assert result["cause"] in {"session.signal", "client.closed"}  # who of the two was heard first
+
+
+def test_ssh_ends_at_once_with_its_command(stack: Stack) -> None:
+    """No wait in the proxy is part of what a user waits for."""
+    stack.ssh("true")
+    times = []
+    for _ in range(5):
+        began = os.times().elapsed
+        assert stack.ssh("true").returncode == 0
+        times.append(os.times().elapsed - began)
+    assert min(times) < 0.9, times

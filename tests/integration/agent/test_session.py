@@ -1,0 +1,538 @@
+"""Sessions, through OpenSSH's client and asyncssh's: commands, shells, terminals, files, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import io
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import asyncssh
+import pytest
+
+from tests.support.agent.world import World, world
+from tether.agent.process.environment import MAX_BYTES, MAX_VARIABLES, Account
+from tether.agent.ssh import sftp
+from tether.attribution import evidence as ev
+from tether.protocol.messages.control import Redraw, SessionRecord, SessionResult
+
+Client = asyncssh.SSHClientConnection
+BIG = 20_000_000
+needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client")
+
+
+async def gone(pid: int) -> None:
+    """Return when the process is gone (a zombie of somebody else's counts as gone)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+# -- commands ----------------------------------------------------------------------------------
+
+
+@needs_ssh
+async def test_a_command_has_its_output_its_errors_and_its_code(agent: World) -> None:
+    assert await agent.ssh("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
+
+
+@needs_ssh
+async def test_a_command_reads_its_input_to_the_end(agent: World) -> None:
+    status, out, _ = await agent.ssh("sha256sum", input=b"x" * 3_000_000)
+    assert (status, out.split()[0].decode()) == (0, hashlib.sha256(b"x" * 3_000_000).hexdigest())
+
+
+@needs_ssh
+async def test_all_output_arrives_before_the_code(agent: World) -> None:
+    status, out, _ = await agent.ssh(f"head -c {BIG} /dev/zero; exit 9")
+    assert (status, len(out)) == (9, BIG)
+
+
+@needs_ssh
+async def test_both_directions_flow_at_once(agent: World) -> None:
+    data = os.urandom(BIG)
+    status, out, _ = await agent.ssh("cat", input=data)
+    assert status == 0
+    assert hashlib.sha256(out).digest() == hashlib.sha256(data).digest()
+
+
+@needs_ssh
+async def test_the_command_line_reaches_the_shell_byte_for_byte(agent: World) -> None:
+    assert await agent.ssh("printf %s '\udcff' \"a'b\"") == (0, b"\xffa'b", b"")
+
+
+async def test_a_command_killed_by_a_signal_says_so(agent: World, client: Client) -> None:
+    done = await client.run("kill -TERM $$")
+    assert (done.exit_status, done.exit_signal) == (-1, ("TERM", False, "", "en-US"))
+    assert [(r.exit_code, r.exit_signal) for r in agent.records] == [(None, None), (None, "TERM")]
+
+
+async def test_a_signal_without_a_name_in_ssh_is_marked_as_ours(client: Client) -> None:
+    done = await client.run("kill -PWR $$")
+    assert done.exit_signal is not None
+    assert done.exit_signal[0] == "PWR@tether"
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "USR1"])
+async def test_the_clients_signals_reach_the_whole_group(client: Client, name: str) -> None:
+    process = await client.create_process("echo ready; sleep 60; kill -9 $$")
+    assert await process.stdout.readline() == "ready\n"
+    process.send_signal(name)
+    assert (await process.wait()).exit_signal == (name, False, "", "en-US")
+
+
+@pytest.mark.parametrize("term", [None, "xterm"])
+async def test_a_killed_command_says_nothing_more(client: Client, term: str | None) -> None:
+    process = await client.create_process(
+        "echo ready; while :; do sleep 0.01; done; echo more", term_type=term
+    )
+    assert str(await process.stdout.readline()).strip() == "ready"
+    process.send_signal("KILL")
+    done = await process.wait()
+    assert (done.exit_signal, done.stdout) == (("KILL", False, "", "en-US"), "")
+
+
+async def test_an_unknown_signal_and_a_break_change_nothing(client: Client) -> None:
+    process = await client.create_process("read line; echo $line")
+    process.send_signal("WINCH")
+    process.send_break(500)
+    process.stdin.write("still here\n")
+    assert (await process.wait()).stdout == "still here\n"
+
+
+async def test_a_client_whose_screen_was_written_over_has_the_program_draw_anew(
+    agent: World, client: Client
+) -> None:
+    process = await client.create_process(
+        "trap 'echo drawn; exit 5' WINCH; echo ready; while :; do sleep 0.01; done",
+        term_type="xterm",
+    )
+    assert str(await process.stdout.readline()).strip() == "ready"
+    plain = await client.create_process("read line")
+    agent.clients[-1].tunnel.send(Redraw())
+    assert str(await process.stdout.readline()).strip() == "drawn"
+    assert (await process.wait()).exit_status == 5
+    plain.stdin.write("\n")
+    assert (await plain.wait()).exit_status == 0
+
+
+async def test_a_command_that_reads_nothing_is_not_waited_for(client: Client) -> None:
+    async with client.create_process("head -c 1 >/dev/null; exit 4", encoding=None) as process:
+        process.stdin.write(b"x" * 10_000_000)
+        assert (await process.wait()).exit_status == 4
+
+
+async def test_a_background_process_that_keeps_the_pipes_keeps_the_session(
+    agent: World, client: Client
+) -> None:
+    """As OpenSSH: the output is not over while somebody may still write it."""
+    process = await client.create_process("(read line; echo late) <&0 & echo early; exit 5")
+    assert await process.stdout.readline() == "early\n"
+    process.stdin.write("go\n")
+    assert await process.stdout.readline() == "late\n"
+    assert (await process.wait()).exit_status == 5
+
+
+async def test_a_background_process_that_lets_go_of_the_pipes_does_not(client: Client) -> None:
+    done = await client.run("sleep 60 >/dev/null 2>&1 </dev/null & echo $!; exit 6")
+    try:
+        assert done.exit_status == 6
+    finally:
+        os.kill(int(str(done.stdout)), signal.SIGKILL)
+
+
+async def test_a_client_that_leaves_kills_no_command_without_a_terminal(
+    agent: World, client: Client
+) -> None:
+    """As OpenSSH: a build started by `ssh host make &` goes on; only its pipes are closed."""
+    process = await client.create_process(
+        "trap '' PIPE; echo $$; cat >/dev/null; echo x 2>/dev/null || touch saw-the-pipe-close"
+    )
+    pid = int(await process.stdout.readline())
+    client.abort()
+    await agent.end()
+    await gone(pid)
+    assert (agent.directory / "home" / "saw-the-pipe-close").exists()
+
+
+async def test_a_client_that_closes_its_channel_ends_the_record_without_a_code(
+    agent: World, client: Client
+) -> None:
+    process = await client.create_process("echo ready; cat")
+    await process.stdout.readline()
+    process.close()
+    await process.wait_closed()
+    assert (await client.run("true")).exit_status == 0
+    first = [r for r in agent.records if r.session_id == agent.records[0].session_id]
+    assert [(r.ended_at is None, r.exit_code, r.exit_signal) for r in first[:2]] == [
+        (True, None, None),
+        (False, None, None),
+    ]
+    # What `cat` did when its input closed is told beside that, never as the session's own end.
+    assert all(r.ended_at == first[1].ended_at and r.process_ended_at for r in first[2:])
+
+
+# -- where and as whom -------------------------------------------------------------------------
+
+
+async def test_a_command_starts_at_home(agent: World, client: Client) -> None:
+    assert (await client.run("pwd")).stdout == f"{agent.directory}/home\n"
+
+
+async def test_the_environment_says_where_one_is(agent: World, client: Client) -> None:
+    done = await client.run("env", env={"LANG": "C.UTF-8", "MY_OWN": "yes"})
+    env = dict(line.split("=", 1) for line in str(done.stdout).splitlines())
+    for shells in ("_", "SHLVL", "PWD"):
+        env.pop(shells)
+    assert env == {
+        "HOME": f"{agent.directory}/home",
+        "USER": "worker",
+        "LOGNAME": "worker",
+        "SHELL": "/bin/bash",
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "TETHER": "true",
+        "TETHER_WORKSPACE": "dev",
+        "TETHER_WORKSPACE_ID": "ws-1",
+        "TETHER_CONNECTION_ID": next(iter(agent.server.live)),
+        "TETHER_USER": "alice",
+        "SSH_CLIENT": "192.0.2.7 40722 22",
+        "SSH_CONNECTION": "192.0.2.7 40722 0.0.0.0 22",
+        "LANG": "C.UTF-8",
+        "MY_OWN": "yes",
+    }
+
+
+async def test_the_agents_own_environment_stays_with_the_agent(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TETHER_TOKEN", "secret")
+    monkeypatch.setenv("ANYTHING", "else")
+    assert (await client.run('echo "$TETHER_TOKEN$ANYTHING"')).stdout == "\n"
+
+
+async def test_a_client_cannot_replace_what_is_set_nor_load_code(client: Client) -> None:
+    forbidden = {"PATH": "/evil", "HOME": "/evil", "LD_PRELOAD": "/evil.so", "SSH_CLIENT": "evil"}
+    done = await client.run("env", env=forbidden)
+    assert "evil" not in str(done.stdout)
+
+
+async def test_a_client_may_set_only_so_much(client: Client) -> None:
+    many = {f"N{number}": "x" for number in range(MAX_VARIABLES + 50)}
+    done = await client.run("env | grep -c '^N[0-9]*=x'", env=many)
+    assert done.stdout == f"{MAX_VARIABLES}\n"
+    large = {"LARGE": "x" * (MAX_BYTES - 4), "LITTLE": "x"}
+    done = await client.run("echo ${#LARGE} ${#LITTLE}", env=large)
+    assert done.stdout == "0 1\n"
+
+
+async def test_a_home_that_is_gone_is_told_and_the_command_runs(tmp_path: Path) -> None:
+    account = Account("worker", "/no/home", "/bin/sh")
+    async with world(tmp_path, account=account) as agent, await agent.connect() as client:
+        done = await client.run("pwd; exit 2")
+    assert (done.stdout, done.stderr, done.exit_status) == (
+        "/\n",
+        "tether: the directory /no/home cannot be entered; starting in /\n",
+        2,
+    )
+
+
+@pytest.mark.parametrize("term", [None, "xterm"])
+async def test_a_shell_that_is_gone_is_named(tmp_path: Path, term: str | None) -> None:
+    async with world(tmp_path, account=Account("worker", "/", "/no/shell")) as agent:
+        async with await agent.connect() as client:
+            done = await client.run("true", term_type=term)
+        sentence = "tether: /no/shell does not exist or may not be run"
+        assert (f"{done.stdout}{done.stderr}".rstrip(), done.exit_status) == (sentence, 127)
+        facts = (await agent.end()).cell.facts
+    assert [f.exit_code for f in facts if isinstance(f, ev.SessionEnded)] == [127]
+
+
+async def test_a_command_that_cannot_be_started_is_told_and_not_waited_for(
+    agent: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "posix_spawn", full)
+    done = await client.run("true")
+    assert (done.stderr, done.exit_status) == (
+        "tether: /bin/bash could not be started: Resource temporarily unavailable "
+        "(exit code 229: the workspace's agent failed, not your command)\n",
+        229,
+    )
+    client.close()
+    facts = (await agent.end()).cell.facts
+    ended = [(f.exit_code, f.cause) for f in facts if isinstance(f, ev.SessionEnded)]
+    assert ended == [(229, "agent.processes_exhausted")]
+
+
+async def test_a_command_with_a_nul_byte_is_refused(client: Client) -> None:
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await client.run("echo a\0b")
+
+
+# -- shells and terminals ------------------------------------------------------------------------
+
+
+@needs_ssh
+async def test_a_shell_without_a_terminal_is_a_login_shell(agent: World) -> None:
+    status, out, _ = await agent.ssh(input=b"shopt -q login_shell && echo login; exit 3\n")
+    assert (status, out) == (3, b"login\n")
+
+
+@needs_ssh
+async def test_a_terminal_is_the_controlling_one_and_has_its_name(agent: World) -> None:
+    command = 'tty </dev/tty; [ "$(tty)" = "$SSH_TTY" ] && echo "$TERM"'
+    status, out, _ = await agent.ssh("-tt", command, env={"TERM": "screen-256color"})
+    assert (status, out) == (0, b"/dev/tty\r\nscreen-256color\r\n")
+
+
+async def test_a_terminal_has_its_size_and_learns_the_next(client: Client) -> None:
+    process = await client.create_process(
+        "stty -echo; stty size; read -r line; stty size",
+        term_type="xterm",
+        term_size=(100, 30),
+    )
+    assert await process.stdout.readline() == "30 100\r\n"
+    process.change_terminal_size(132, 43)
+    process.stdin.write("\n")
+    assert await process.stdout.readline() == "43 132\r\n"
+
+
+async def test_a_terminal_has_the_modes_that_were_asked_for(client: Client) -> None:
+    modes = {
+        asyncssh.PTY_ECHO: 0,
+        asyncssh.PTY_ICRNL: 0,
+        asyncssh.PTY_IUTF8: 1,
+        asyncssh.PTY_VINTR: 5,
+        asyncssh.PTY_VQUIT: 255,
+        asyncssh.PTY_OP_OSPEED: 38400,
+    }
+    done = await client.run("stty -a", term_type="xterm", term_modes=modes)
+    words = str(done.stdout).replace(";", " ").split()
+    assert {"-echo", "-icrnl", "iutf8"} < set(words)
+    assert "intr = ^E" in " ".join(words)
+    assert "quit = <undef>" in " ".join(words)
+
+
+async def test_the_last_words_on_a_terminal_arrive(client: Client) -> None:
+    done = await client.run("seq 1 20000; exit 8", term_type="xterm")
+    lines = str(done.stdout).splitlines()
+    assert (len(lines), lines[-1], done.exit_status) == (20000, "20000", 8)
+
+
+async def test_a_background_process_does_not_keep_a_terminal(client: Client) -> None:
+    done = await client.run("trap '' HUP; sleep 60 & echo $!; exit 6", term_type="xterm")
+    assert done.exit_status == 6
+    os.kill(int(str(done.stdout)), signal.SIGKILL)
+
+
+async def test_a_client_that_leaves_hangs_up_its_terminal(agent: World, client: Client) -> None:
+    process = await client.create_process("echo $$; exec sleep 60", term_type="xterm")
+    pid = int(await process.stdout.readline())
+    client.abort()
+    await agent.end()
+    await gone(pid)
+
+
+async def test_ctrl_c_interrupts_what_runs_on_the_terminal(client: Client) -> None:
+    process = await client.create_process("echo ready; exec cat", term_type="xterm")
+    await process.stdout.readline()
+    process.stdin.write("\x03")
+    assert (await process.wait()).exit_signal == ("INT", False, "", "en-US")
+
+
+async def test_without_terminals_the_client_is_told_and_may_go_on(
+    agent: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> tuple[int, int]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "openpty", none)
+    async with await agent.connect() as client:
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await client.run("true", term_type="xterm")
+        assert (await client.run("true")).exit_status == 0
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+async def copy_there_and_back(agent: World, client: Client) -> None:
+    source, back = agent.directory / "source", agent.directory / "back"
+    source.write_bytes(os.urandom(3_000_000))
+    async with client.start_sftp_client() as files:
+        await files.put(source, "there")
+        await files.get("there", back)
+        assert await files.listdir() == [".", "..", "there"] or "there" in await files.listdir()
+    assert back.read_bytes() == source.read_bytes()
+
+
+async def test_sftp_copies_both_ways(agent: World, client: Client) -> None:
+    await copy_there_and_back(agent, client)
+    client.close()
+    end = await agent.end()
+    first, last = agent.records[0], agent.records[-1]
+    assert last == SessionRecord(
+        connection_id=end.connection_id,
+        session_id=first.session_id,
+        session_type="sftp",
+        app="ssh",
+        started_at=first.started_at,
+        subsystem="sftp",
+        ended_at=last.ended_at,
+        exit_code=0,
+    )
+
+
+def test_what_an_sftp_server_says_is_shown_once_and_without_its_functions_names() -> None:
+    shown: list[bytes] = []
+    complaints = sftp.Complaints(shown.append)
+    full = b'process_write: write "/d/f": No space left on device\r\n'
+    for piece in (
+        full[:20],
+        full[20:] + full,
+        full,
+        b'open "/q/\xff": Disk quota exceeded\n\n',
+        b"half",
+    ):
+        complaints.feed(piece)
+    assert shown == [
+        b'tether: sftp: write "/d/f": No space left on device\n',
+        b'tether: sftp: open "/q/\xff": Disk quota exceeded\n',
+    ]
+    for number in range(100):
+        complaints.feed(b"line %d\n" % number)
+    assert len(shown) == sftp.MAX_COMPLAINTS
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_our_own_sftp_server_says_what_the_protocol_cannot(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        pytest.raises(OSError, match=os.strerror(number)),
+        sftp._said("write", bytes(tmp_path / "f")),
+    ):
+        raise OSError(number, os.strerror(number))
+    assert capsys.readouterr().err == f'write "{tmp_path}/f": {os.strerror(number)}\n'
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EEXIST])
+def test_what_the_protocol_can_say_is_not_said_twice(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OSError, match=os.strerror(number)), sftp._said("open", "f"):
+        raise OSError(number, os.strerror(number))
+    assert capsys.readouterr().err == ""
+
+
+def test_our_own_sftp_server_writes_all_or_fails(tmp_path: Path) -> None:
+    class Narrow(io.FileIO):
+        """Takes three bytes at a time, as a disk that fills up may."""
+
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data[:3]))
+
+    server = sftp._Server(cast(Any, sftp._Standard()))
+    with Narrow(str(tmp_path / "f"), "w") as file:
+        assert server.write(file, 0, b"0123456789") == 10
+    assert (tmp_path / "f").read_bytes() == b"0123456789"
+
+
+async def test_without_an_sftp_server_the_agent_brings_its_own(
+    agent: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sftp, "SERVERS", ("/no/sftp-server",))
+    assert sftp.command()[0] == sys.executable
+    await copy_there_and_back(agent, client)
+
+
+@needs_ssh
+@pytest.mark.parametrize("options", [(), ("-O",)], ids=["over sftp", "over a command"])
+async def test_scp_copies_both_ways(agent: World, options: tuple[str, ...]) -> None:
+    source, back = agent.directory / "source", agent.directory / "back"
+    source.write_bytes(os.urandom(1_000_000))
+    scp = [*agent._program("scp", "-P"), *options]
+    assert await agent.run(*scp, str(source), "127.0.0.1:there") == (0, b"", b"")
+    assert await agent.run(*scp, "127.0.0.1:there", str(back)) == (0, b"", b"")
+    assert back.read_bytes() == source.read_bytes()
+
+
+async def test_a_client_that_names_an_sftp_server_counts_as_sftp(
+    agent: World, client: Client
+) -> None:
+    await client.run("sftp-server </dev/null 2>/dev/null")
+    assert {record.session_type for record in agent.records} == {"sftp"}
+
+
+async def test_another_subsystem_is_refused(client: Client) -> None:
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await client.create_process(subsystem="netconf")
+    assert (await client.run("true")).exit_status == 0
+
+
+# -- the record --------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_recorded_at_its_start_and_its_end(agent: World) -> None:
+    async with await agent.connect() as client:
+        await client.run("exit 3", term_type="xterm")
+    end = await agent.end()
+    first, last = agent.records
+    assert first == SessionRecord(
+        connection_id=end.connection_id,
+        session_id=first.session_id,
+        session_type="ssh",
+        app="ssh",
+        started_at=first.started_at,
+        pty=True,
+    )
+    assert last == SessionRecord(
+        connection_id=end.connection_id,
+        session_id=first.session_id,
+        session_type="ssh",
+        app="ssh",
+        started_at=first.started_at,
+        pty=True,
+        ended_at=last.ended_at,
+        exit_code=3,
+    )
+    assert last.ended_at is not None
+    assert first.started_at <= last.ended_at
+
+
+async def test_the_tunnel_is_told_the_result_before_ssh_is(agent: World, client: Client) -> None:
+    tunnel = agent.clients[0]
+    await client.run("exit 3")
+    await client.run("kill -9 $$")
+    results = [message for message in tunnel.heard if isinstance(message, SessionResult)]
+    assert results == [SessionResult(exit_code=3), SessionResult(exit_signal="KILL")]
+
+
+async def test_sessions_of_one_connection_are_counted_as_they_end(agent: World) -> None:
+    async with await agent.connect() as client:
+        slow = await client.create_process("read line; exit 1")
+        await client.run("exit 2")
+        slow.stdin.write("\n")
+        await slow.wait()
+    facts = (await agent.end()).cell.facts
+    assert [(f.exit_code, f.open_sessions) for f in facts if isinstance(f, ev.SessionEnded)] == [
+        (2, 1),
+        (1, 0),
+    ]

@@ -1,0 +1,156 @@
+"""Ends counted for whoever may see them, and judged again when the rules have changed."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from sqlalchemy import update
+
+from tests.support.clock import EPOCH
+from tests.unit.server.connlog.test_log import (  # noqa: F401
+    ADMIN,
+    AGENT_EOF,
+    ALICE,
+    BOB,
+    CLIENT_EOF,
+    EXITED,
+    Record,
+    ended,
+    ending,
+    record,
+)
+from tether.attribution import evidence as ev
+from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.path_records import PathRecord
+from tether.server.api.ports import ConnectionFilter
+from tether.server.api.report import Breakdown
+from tether.server.connlog.queries.report import BREAKDOWNS
+from tether.server.db.schema import connections
+
+pytestmark = pytest.mark.anyio
+
+ALL = ConnectionFilter()
+
+
+async def some_ends(record: Record) -> None:  # noqa: F811
+    for name in ("a1", "a2", "a3"):
+        await record.tunnel(name)
+        await record.report(ended(name, *EXITED))
+    await record.tunnel("b1", user="bob", workspace_id=record.other, workspace="other")
+    await record.log.close_tunnel("b1", (CLIENT_EOF,))
+    await record.tunnel("b2", user="bob", workspace_id=record.other, workspace="other")
+    await record.log.close_tunnel("b2", ())
+    await record.tunnel("open")
+
+
+def counts(told: dict[str, Any], by: str) -> dict[str, tuple[int, int, int]]:
+    return {
+        one["value"]: (one["ends"], one["unexpected"], one["unknown"]) for one in told["by"][by]
+    }
+
+
+async def test_ends_are_counted_by_what_they_have_in_common(record: Record) -> None:  # noqa: F811
+    await some_ends(record)
+    told = await record.log.report(ALL, ADMIN)
+    whole = {
+        key: told[key] for key in ("ends", "expected", "unexpected", "unknown", "unknown_rate")
+    }
+    assert whole == {
+        "ends": 5,
+        "expected": 3,
+        "unexpected": 2,
+        "unknown": 1,
+        "unknown_rate": 0.2,
+    }
+    assert counts(told, "cause") == {
+        "session.exit": (3, 0, 0),
+        "client.vanished": (1, 1, 0),
+        "unknown": (1, 1, 1),
+    }
+    assert counts(told, "workspace") == {"dev": (3, 0, 0), "other": (2, 2, 1)}
+    assert counts(told, "day") == {"2027-01-15": (5, 2, 1)}
+    assert told["by"]["cause"][0]["title"] == "The command or shell ended"
+
+
+async def test_filters_and_views_hold(record: Record) -> None:  # noqa: F811
+    await some_ends(record)
+    assert (await record.log.report(ALL, ALICE))["ends"] == 3
+    assert (await record.log.report(ALL, BOB))["ends"] == 2
+    assert (await record.log.report(ConnectionFilter(expected=False), ADMIN))["ends"] == 2
+    nothing = await record.log.report(ConnectionFilter(user="carol"), ADMIN)
+    assert (nothing["ends"], nothing["unknown_rate"], nothing["by"]["cause"]) == (0, 0.0, [])
+
+
+async def aged(record: Record) -> None:  # noqa: F811
+    """A row as older rules had judged it."""
+    await record.tunnel("a1")
+    await record.log.close_tunnel("a1", (AGENT_EOF,))
+    old = (
+        update(connections)
+        .where(connections.c.connection_id == "a1")
+        .values(disconnect_cause="relay.crashed", rule="an-old-rule")
+    )
+    await record.parts.store.write(lambda tx: tx.execute(old))
+
+
+async def test_rejudging_shows_the_difference_and_writes_nothing(
+    record: Record,  # noqa: F811
+) -> None:
+    await aged(record)
+    told = await record.log.rejudge(ALL, ADMIN, write=False)
+    assert told == {
+        "judged": 1,
+        "changed": 1,
+        "written": False,
+        "changes": [
+            {
+                "connection_id": "a1",
+                "was": "relay.crashed",
+                "was_rule": "an-old-rule",
+                "now": "agent.vanished",
+                "now_rule": "agent-stream-ended",
+                "was_expected": False,
+                "now_expected": False,
+            }
+        ],
+    }
+    assert (await record.row("a1"))["disconnect_cause"] == "relay.crashed"
+
+
+async def test_what_is_written_is_a_revision_and_then_there_is_no_difference(
+    record: Record,  # noqa: F811
+) -> None:
+    await aged(record)
+    await record.log.rejudge(ALL, ADMIN, write=True)
+    row = await record.row("a1")
+    assert (row["disconnect_cause"], row["revision"], len(row["revisions"])) == (
+        "agent.vanished",
+        2,
+        2,
+    )
+    assert (await record.log.rejudge(ALL, ADMIN, write=True))["changed"] == 0
+
+
+async def test_what_a_relay_saw_of_a_carrier_that_the_tunnel_outlived_changes_nothing(
+    record: Record,  # noqa: F811
+) -> None:
+    await record.tunnel("a1")
+    await record.log.carrier_ended(CarrierId("a1", 1), ending(CLIENT_EOF))
+    resumed = PathRecord(connection_id="a1", at=EPOCH, event="resumed", carrier=2, method="derp")
+    await record.report(resumed)
+    lost = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.RELAY, how=StreamEnd.EOF)
+    await record.report(ended("a1", lost))
+    assert (await record.row("a1"))["disconnect_cause"] == "relay.crashed"
+    assert (await record.log.rejudge(ALL, ADMIN, write=False))["changes"] == []
+
+
+async def test_only_the_breakdowns_that_are_asked_for_are_made(record: Record) -> None:  # noqa: F811
+    await some_ends(record)
+    told = await record.log.report(ALL, ADMIN, ("day", "cause"))
+    assert (told["ends"], sorted(told["by"])) == (5, ["cause", "day"])
+
+
+def test_the_api_offers_every_breakdown() -> None:
+    assert set(get_args(Breakdown)) == set(BREAKDOWNS)
