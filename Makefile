@@ -17,7 +17,7 @@ up:  ## run everything on this machine: server, relay, and an agent for it (ARGS
 	@exec $(PYTHON_BIN)/tether up $(ARGS)
 
 .PHONY: test
-test: dev  ## all tests but those of `make lab` (ARGS="-k expression tests/net")
+test: dev  ## all tests but those of `make lab` (ARGS="-k expression tests/unit/net")
 	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "not lab and not long" $(ARGS)
 
 .PHONY: lab

@@ -1,6 +1,6 @@
 """The accepting side of WebSockets: uvicorn's sans-IO class, taught to keep why a socket ended.
 
-Law: leans on internals of uvicorn 0.54 (pinned below 0.55; `tests/net/test_ws_server.py` is the
+Law: leans on internals of uvicorn 0.54 (pinned below 0.55; `tests/unit/net/transport/test_ws.py` is the
 contract). Stock ASGI servers report a killed, a reset and a frozen peer all as close code 1005
 (control-plane 1.1); here the first cause is kept with TCP_INFO, and `ServerStream` raises it.
 """
