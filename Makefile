@@ -35,6 +35,7 @@ check: dev  ## lint, format, types, imports, generated docs
 	$(PYTHON_BIN)/mypy
 	$(PYTHON_BIN)/lint-imports
 	$(PYTHON_BIN)/python scripts/gen_docs.py --check
+	$(PYTHON_BIN)/python scripts/sizes.py
 
 .PHONY: docs
 docs: dev  ## write the generated parts of docs/

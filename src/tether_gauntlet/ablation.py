@@ -15,7 +15,7 @@ from typing import Any
 
 from tether.attribution.evidence import KINDS, from_record
 from tether.attribution.vocabulary import Confidence, ConnectType, Vantage
-from tether.server.connlog.judge import Judgement, Testimony, judge
+from tether.server.connlog.judge import JudgedEnd, Testimony, judge_connection
 from tether_gauntlet.scoring import Match, Outcome
 
 Row = Mapping[str, Any]
@@ -126,7 +126,7 @@ COARSER: Mapping[str, tuple[str, ...]] = {
 """What is true, and says less -> the causes that it is true of as well."""
 
 
-def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> Judgement:
+def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> JudgedEnd:
     """The judgement of `row`'s evidence, less what is `withheld`.
 
     Args:
@@ -137,7 +137,7 @@ def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> Judgement:
     for fact in row["evidence"]:
         if not (fact.get("outlived") or withheld(fact)):
             said.setdefault(fact["reporter"], []).append(fact)
-    return judge(
+    return judge_connection(
         ConnectType(row["connect_type"]),
         [
             Testimony(Vantage(reporter), 0.0, tuple(from_record(_timed(fact)) for fact in facts))
@@ -186,7 +186,7 @@ def _has(row: Row, withheld: Withheld) -> bool:
     return any(withheld(fact) and not fact.get("outlived") for fact in row["evidence"])
 
 
-def answer(match: Match, again: Judgement) -> Answer:
+def answer(match: Match, again: JudgedEnd) -> Answer:
     """How another judgement of the same end stands to its truth."""
     told = Match(match.truth, {**match.row, **again.columns})
     if not told.wrong:

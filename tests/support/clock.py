@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 EPOCH = 1_800_000_000.0
 """Wall clock at the start of every test."""
 
 
-def at(mono: float) -> Instant:
+def at(mono: float) -> Timestamp:
     """The moment `mono` seconds after a test's start."""
-    return Instant(mono=mono, wall=EPOCH + mono)
+    return Timestamp(mono=mono, wall=EPOCH + mono)
 
 
 class LoopClock:
@@ -21,7 +21,7 @@ class LoopClock:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
 
-    def now(self) -> Instant:
+    def now(self) -> Timestamp:
         return at(self._loop.time())
 
 
@@ -31,5 +31,5 @@ class HandClock:
     def __init__(self, mono: float = 0.0) -> None:
         self.mono = mono
 
-    def now(self) -> Instant:
+    def now(self) -> Timestamp:
         return at(self.mono)

@@ -15,7 +15,14 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from tether.agent.control.link import Control, Dismissed, Outcome, Quit, Refused, ServerCommand
+from tether.agent.control.link import (
+    AgentControl,
+    Dismissed,
+    Outcome,
+    ServerCommand,
+    Stopped,
+    TokenRefused,
+)
 from tether.agent.journal.journal import Journal
 from tether.agent.journal.previous_run import RunMarker
 from tether.agent.lifecycle import Lifecycle
@@ -80,7 +87,7 @@ class Ssh(SshServing, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class AgentIdentity:
     """Who this agent is."""
 
     run: RunMarker
@@ -96,8 +103,8 @@ class Supervisor:
     def __init__(
         self,
         *,
-        me: Identity,
-        control: Control,
+        me: AgentIdentity,
+        control: AgentControl,
         tunnels: Tunnels,
         ssh: Ssh,
         journal: Journal,
@@ -271,9 +278,9 @@ class Supervisor:
             _log.error("run exited with error", error=repr(wrong)[:200])
             return 1, replace(said, cause="agent.internal_error", detail=repr(wrong)[:200])
         match controlling.result():
-            case Quit():
+            case Stopped():
                 return 0, said
-            case Refused(message=message):
+            case TokenRefused(message=message):
                 _log.error("server refused this agent", error=message)
                 return 1, replace(said, detail=f"the server refused the agent: {message}")
             case Dismissed(goodbye=goodbye):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import permutations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import Case, Test
+from tether.attribution.case import Case, Predicate
 from tether.attribution.predicates import HARD, SOFT
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 
@@ -95,7 +95,7 @@ def _hears(case: Case, counters: ev.TcpCounters) -> bool:
     return not silence_ms or counters.last_ack_recv_ms < FRESHER * silence_ms
 
 
-def one_way(party: Party, *, sending: bool) -> Test:
+def one_way(party: Party, *, sending: bool) -> Predicate:
     """What `party` sent (or was sent) no longer arrived, while the other direction still did."""
 
     def check(case: Case) -> bool:
@@ -110,7 +110,7 @@ def one_way(party: Party, *, sending: bool) -> Test:
         return False
 
     direction = f"what the {party} sent" if sending else f"what was sent to the {party}"
-    return Test(
+    return Predicate(
         check,
         f"only {direction} was lost, by both ends' counters",
         [ev.TcpCounters, ev.StreamEnded],
@@ -151,16 +151,16 @@ def _large_frames_lost(case: Case) -> bool:
     )
 
 
-large_frames_lost = Test(
+large_frames_lost = Predicate(
     _large_frames_lost,
     "one end's large segments were lost while small ones passed both ways",
     [ev.TcpCounters, ev.StreamEnded],
 )
 
 
-def no_egress(party: Party) -> Test:
+def no_egress(party: Party) -> Predicate:
     """The party's own kernel had no route or device for the stream any more."""
-    return Test(
+    return Predicate(
         lambda case: any(
             _is(counters.vantage, party)
             and counters.retransmits == 0
@@ -182,7 +182,7 @@ def _unheard_relay(case: Case) -> bool:
     )
 
 
-unheard_relay = Test(
+unheard_relay = Predicate(
     _unheard_relay,
     "not even the relay's kernel was heard by the client while it waited",
     [ev.TcpCounters, ev.StreamEnded],
@@ -198,11 +198,11 @@ def _sent_in_vain(case: Case, counters: ev.TcpCounters) -> bool:
     )
 
 
-def lively(party: Party) -> Test:
+def lively(party: Party) -> Predicate:
     """The party's kernel still acknowledged: its machine and the path to it were alive. What is sent
     again and again without being acknowledged, by us or by the party, says the contrary, however short
     the silence, and so does a silence of the kernel's own that is as long as that of the program."""
-    return Test(
+    return Predicate(
         lambda case: any(
             counters.peer is party
             and counters.last_ack_recv_ms < LIVELY_ACK_MS
@@ -216,7 +216,7 @@ def lively(party: Party) -> Test:
     )
 
 
-both_reset = Test(
+both_reset = Predicate(
     lambda case: any(
         one.how is StreamEnd.RESET and other.how is StreamEnd.RESET for one, other in _ends(case)
     ),
@@ -224,7 +224,7 @@ both_reset = Test(
     [ev.StreamEnded],
 )
 
-both_closed = Test(
+both_closed = Predicate(
     lambda case: any(
         one.how in (StreamEnd.EOF, StreamEnd.RESET)
         and other.how in (StreamEnd.EOF, StreamEnd.RESET)
@@ -251,7 +251,7 @@ def _never_sent_a_reset(case: Case, silent: ev.StreamEnded) -> bool:
     )
 
 
-one_reset_one_silent = Test(
+one_reset_one_silent = Predicate(
     lambda case: any(
         one.how is StreamEnd.RESET and other.how in SOFT and _never_sent_a_reset(case, other)
         for one, other in _ends(case)
@@ -273,23 +273,23 @@ def _reset_while_well(case: Case) -> bool:
     )
 
 
-reset_while_well = Test(
+reset_while_well = Predicate(
     _reset_while_well,
     "one end of a stream was reset with nothing sent in vain, and had heard the other end much more"
     " lately than that one's silence lasted",
     [ev.StreamEnded, ev.TcpCounters],
 )
 
-both_silent = Test(
+both_silent = Predicate(
     lambda case: any(one.how in SOFT and other.how in SOFT for one, other in _ends(case)),
     "both ends of one stream heard nothing more from each other",
     [ev.StreamEnded],
 )
 
 
-def aborted_at(party: Party) -> Test:
+def aborted_at(party: Party) -> Predicate:
     """The party's own kernel dropped its socket from below (`ss -K` and its kin)."""
-    return Test(
+    return Predicate(
         lambda case: any(
             _is(ended.vantage, party) and ended.how is StreamEnd.ABORTED
             for ended in case.all(ev.StreamEnded)
@@ -308,7 +308,7 @@ def _well_known_idle(case: Case) -> bool:
     )
 
 
-well_known_idle = Test(
+well_known_idle = Predicate(
     _well_known_idle,
     "it was cut after an idle time that middleboxes are known for",
     [ev.StreamEnded],

@@ -69,7 +69,7 @@ def _arrange(alike: list[ev.Fact]) -> None:
         alike.sort(key=lambda fact: (_TRUST[fact.vantage], fact.at, repr(fact)))
 
 
-class Test:
+class Predicate:
     """A question to a case. `needs`: without a fact of each of these kinds the answer is no."""
 
     __slots__ = ("__name__", "check", "needs")
@@ -89,7 +89,7 @@ class Test:
 Pick = Callable[[Case], str]
 
 
-def saw(kind: type[ev.Fact], **want: object) -> Test:
+def saw(kind: type[ev.Fact], **want: object) -> Predicate:
     """Some fact of `kind` has all the wanted values; a tuple means "one of these"."""
     wanted = [
         (attrgetter(name), value if isinstance(value, tuple) else (value,))
@@ -106,10 +106,10 @@ def saw(kind: type[ev.Fact], **want: object) -> Test:
         return False
 
     inside = ", ".join(f"{name}={word(value)}" for name, value in want.items())
-    return Test(check, f"{kind.kind}({inside})" if inside else kind.kind, [kind])
+    return Predicate(check, f"{kind.kind}({inside})" if inside else kind.kind, [kind])
 
 
-def has(kind: type[F], words: str, holds: Callable[[F], bool]) -> Test:
+def has(kind: type[F], words: str, holds: Callable[[F], bool]) -> Predicate:
     """Some fact of `kind` for which `holds` is true; `words` say what that is."""
 
     def check(case: Case) -> bool:
@@ -118,10 +118,10 @@ def has(kind: type[F], words: str, holds: Callable[[F], bool]) -> Test:
                 return True
         return False
 
-    return Test(check, f"{kind.kind}({words})", [kind])
+    return Predicate(check, f"{kind.kind}({words})", [kind])
 
 
-def both(*tests: Test) -> Test:
+def both(*tests: Predicate) -> Predicate:
     """Every test holds."""
     needs = frozenset().union(*(test.needs for test in tests))
     checks = [test.check for test in tests]
@@ -132,10 +132,10 @@ def both(*tests: Test) -> Test:
                 return False
         return True
 
-    return Test(check, " and ".join(test.__name__ for test in tests), needs)
+    return Predicate(check, " and ".join(test.__name__ for test in tests), needs)
 
 
-def either(*tests: Test) -> Test:
+def either(*tests: Predicate) -> Predicate:
     """At least one test holds."""
     needs = frozenset.intersection(*(test.needs for test in tests))
     words = " or ".join(test.__name__ for test in tests)
@@ -147,17 +147,17 @@ def either(*tests: Test) -> Test:
                 return True
         return False
 
-    return Test(check, f"({words})", needs)
+    return Predicate(check, f"({words})", needs)
 
 
-def never(test: Test) -> Test:
+def never(test: Predicate) -> Predicate:
     """The test does not hold."""
-    return Test(lambda case: not test(case), f"no {test.__name__}")
+    return Predicate(lambda case: not test(case), f"no {test.__name__}")
 
 
-def joins(*types: ConnectType) -> Test:
+def joins(*types: ConnectType) -> Predicate:
     """The connection is one of these types."""
-    return Test(lambda case: case.connect_type in types, f"connect_type in {word(types)}")
+    return Predicate(lambda case: case.connect_type in types, f"connect_type in {word(types)}")
 
 
 def word(value: object) -> str:
@@ -165,4 +165,4 @@ def word(value: object) -> str:
     return "|".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
-anything = Test(lambda _case: True, "anything")
+anything = Predicate(lambda _case: True, "anything")

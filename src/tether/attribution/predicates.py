@@ -6,11 +6,11 @@ Law: as `case`: pure and printable.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import Case, Pick, Test, joins, saw
+from tether.attribution.case import Case, Pick, Predicate, joins, saw
 from tether.attribution.causes import POLICY_REFUSALS, PROTOCOL_ERRORS
 from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
 
-__all__ = ["AGENT_FAILED_EXIT_CODE", "BLOCKED_EXIT_CODE", "Case", "Pick", "Test"]
+__all__ = ["AGENT_FAILED_EXIT_CODE", "BLOCKED_EXIT_CODE", "Case", "Pick", "Predicate"]
 
 BLOCKED_EXIT_CODE = 65
 """What a session that policy refused exits with."""
@@ -48,7 +48,7 @@ LEFT_BY_SSH = saw(ev.SshDisconnected, by=Party.CLIENT, code=11)
 # -- sessions ---------------------------------------------------------------------------
 
 
-def last_session(by_signal: bool) -> Test:
+def last_session(by_signal: bool) -> Predicate:
     """A session ended, and the last one to end was (or was not) killed by a signal."""
 
     def check(case: Case) -> bool:
@@ -56,7 +56,7 @@ def last_session(by_signal: bool) -> Test:
         return bool(ended) and (ended[-1].exit_signal is not None) == by_signal
 
     words = f"last session ended {'by a signal' if by_signal else 'with a status'}"
-    return Test(check, words, [ev.SessionEnded])
+    return Predicate(check, words, [ev.SessionEnded])
 
 
 def _no_session_open(case: Case) -> bool:
@@ -95,17 +95,19 @@ def _only_refused(case: Case) -> bool:
     return left == 0 and all(fact.exit_code == BLOCKED_EXIT_CODE for fact in ended)
 
 
-no_session_open = Test(_no_session_open, "no session left open", [ev.SessionEnded])
-detached_last = Test(
+no_session_open = Predicate(_no_session_open, "no session left open", [ev.SessionEnded])
+detached_last = Predicate(
     _detached_last, "the last session was detached, none left open", [ev.TerminalDetached]
 )
-last_session_has_a_cause = Test(
+last_session_has_a_cause = Predicate(
     _last_session_has_a_cause,
     "the agent ended the last session for a cause of its own",
     [ev.SessionEnded],
 )
-last_session_killed = Test(_last_session_killed, "last session ended by SIGKILL", [ev.SessionEnded])
-only_refused = Test(
+last_session_killed = Predicate(
+    _last_session_killed, "last session ended by SIGKILL", [ev.SessionEnded]
+)
+only_refused = Predicate(
     _only_refused, "the client left, and policy had refused all it asked for", [ev.PolicyRefused]
 )
 
@@ -131,20 +133,20 @@ def _backend_status_known(case: Case) -> bool:
     return any(fact.exit_code is not None for fact in case.all(ev.IdeBackendGone))
 
 
-backend_signalled = Test(
+backend_signalled = Predicate(
     _backend_signalled, "the backend was ended by a signal", [ev.IdeBackendGone]
 )
-backend_out_of_memory = Test(
+backend_out_of_memory = Predicate(
     _backend_out_of_memory, "the backend was killed as memory ran out", [ev.IdeBackendGone]
 )
-backend_status_known = Test(
+backend_status_known = Predicate(
     _backend_status_known, "the backend ended with a status", [ev.IdeBackendGone]
 )
 
 
 # -- what somebody had asked for --------------------------------------------------------
 
-intended = Test(
+intended = Predicate(
     lambda case: any(fact.before_s <= INTENT_S for fact in case.all(ev.IntentRecorded)),
     f"somebody had asked for it at most {INTENT_S:.0f} s before",
     [ev.IntentRecorded],

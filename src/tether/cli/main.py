@@ -20,7 +20,7 @@ from tether.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandEntry:
     """One command: its name, `module:attribute`, the line in the overview, and its section."""
 
     name: str
@@ -33,70 +33,72 @@ _CONNECT, _NETWORK, _RECORD = "Connect", "Network", "Why was I cut off?"
 _ADMIN, _RUN = "Administration", "Programs"
 
 CLIENT = (
-    Entry(
+    CommandEntry(
         "login", "tether.cli.admin.login:login", "Save which server to use, and a token.", _CONNECT
     ),
-    Entry("logout", "tether.cli.admin.login:logout", "Forget the saved token.", _CONNECT),
-    Entry(
+    CommandEntry("logout", "tether.cli.admin.login:logout", "Forget the saved token.", _CONNECT),
+    CommandEntry(
         "whoami", "tether.cli.admin.login:whoami", "Show who the server takes you for.", _CONNECT
     ),
-    Entry(
+    CommandEntry(
         "ssh", "tether.cli.ssh.ssh:ssh", "Open a shell or run a command in a workspace.", _CONNECT
     ),
-    Entry(
+    CommandEntry(
         "attach",
         "tether.cli.attach.attach:attach",
         "Open a terminal that survives you, or return to it.",
         _CONNECT,
     ),
-    Entry(
+    CommandEntry(
         "config-ssh",
         "tether.cli.ssh.config:config_ssh",
         "Make `ssh NAME.tether` work with any ssh program.",
         _CONNECT,
     ),
-    Entry(
+    CommandEntry(
         "port-forward",
         "tether.cli.port_forward.port_forward:port_forward",
         "Bring ports of a workspace to this machine.",
         _CONNECT,
     ),
-    Entry("ping", "tether.cli.network.ping:ping", "Time the way to a workspace.", _NETWORK),
-    Entry(
+    CommandEntry("ping", "tether.cli.network.ping:ping", "Time the way to a workspace.", _NETWORK),
+    CommandEntry(
         "speedtest",
         "tether.cli.network.speedtest:speedtest",
         "Measure how much a tunnel to a workspace carries.",
         _NETWORK,
     ),
-    Entry(
+    CommandEntry(
         "netcheck",
         "tether.cli.network.netcheck:netcheck",
         "Check the way to the server and to each of its relays.",
         _NETWORK,
     ),
-    Entry(
+    CommandEntry(
         "connections",
         "tether.cli.log.connections:connections",
         "List connections, and why they ended.",
         _RECORD,
     ),
-    Entry(
+    CommandEntry(
         "explain",
         "tether.cli.log.explain:explain",
         "Explain one connection's end, with its evidence.",
         _RECORD,
     ),
-    Entry("report", "tether.cli.log.report:report", "Count how connections ended.", _RECORD),
-    Entry(
+    CommandEntry("report", "tether.cli.log.report:report", "Count how connections ended.", _RECORD),
+    CommandEntry(
         "workspace",
         "tether.cli.admin.workspaces:workspace",
         "Create, list, stop, start and delete workspaces.",
         _ADMIN,
     ),
-    Entry("user", "tether.cli.admin.users:user", "Create, list and delete users.", _ADMIN),
-    Entry("token", "tether.cli.admin.tokens:token", "Create, list and delete your tokens.", _ADMIN),
-    Entry("version", "tether.cli.admin.about:version", "Print the version.", _RUN),
-    Entry(
+    CommandEntry("user", "tether.cli.admin.users:user", "Create, list and delete users.", _ADMIN),
+    CommandEntry(
+        "token", "tether.cli.admin.tokens:token", "Create, list and delete your tokens.", _ADMIN
+    ),
+    CommandEntry("version", "tether.cli.admin.about:version", "Print the version.", _RUN),
+    CommandEntry(
         "completion", "tether.cli.admin.about:completion", "Print how to complete in a shell.", _RUN
     ),
 )
@@ -105,7 +107,7 @@ CLIENT = (
 class LazyGroup(click.Group):
     """A group that knows its commands' names and summaries without importing them."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[CommandEntry]) -> None:
         super().__init__(
             name="tether",
             help="Remote workspaces that never leave people guessing why they were cut off.",
@@ -148,7 +150,9 @@ class LazyGroup(click.Group):
 
 def build(programs: Sequence[tuple[str, str, str]] = ()) -> LazyGroup:
     """The whole command line; `programs` are the composition roots, named by who starts us."""
-    return LazyGroup((*CLIENT, *(Entry(name, at, what, _RUN) for name, at, what in programs)))
+    return LazyGroup(
+        (*CLIENT, *(CommandEntry(name, at, what, _RUN) for name, at, what in programs))
+    )
 
 
 def main(arguments: Sequence[str], programs: Sequence[tuple[str, str, str]] = ()) -> int:

@@ -21,13 +21,13 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.client.outcome import fact_of
 from tether.client.pipes import Intake, Outlet
 from tether.net.clock import Clock
-from tether.net.link.host_context import Surroundings
+from tether.net.link.host_context import HostContext
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
-from tether.protocol.link.link import State
+from tether.protocol.link.link import LinkState
 from tether.protocol.messages.control import LoginResult, Message, SessionResult
 from tether.version import VERSION
 
@@ -40,14 +40,14 @@ class Bridge:
 
     def __init__(
         self,
-        stream: ResumableStream,
+        stream: TunnelStream,
         *,
         stdin: int,
         stdout: int,
         clock: Clock,
         on_result: Callable[[SessionResult], None],
         parent: int,
-        surroundings: Surroundings | None = None,
+        surroundings: HostContext | None = None,
     ) -> None:
         """`parent` is the process that started us: ssh."""
         self._clock, self._on_result, self._parent = clock, on_result, parent
@@ -63,7 +63,7 @@ class Bridge:
         """The sentence of the last refusal, if no credential was let in."""
         self.left_for: str = ""
         """The actor, if we left because of a signal while ssh was still there."""
-        self.tunnel = TunnelEnd(
+        self.tunnel = TunnelEndpoint(
             stream,
             me=Party.CLIENT,
             peer=Party.AGENT,
@@ -113,7 +113,7 @@ class Bridge:
             self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
 
     def _from_local(self, data: bytes) -> Awaitable[None] | None:
-        if self.tunnel.driver.link.state is not State.OPEN:
+        if self.tunnel.driver.link.state is not LinkState.OPEN:
             return self._forever  # nothing more is taken; `run` cancels the intake
         if self._signal is not None and not self._by_ssh(self._signal):
             self._note(self._signal)
@@ -135,7 +135,7 @@ class Bridge:
         if self._signal is None or self._signal.signal == signal.SIGINT:
             self._local_end()
             return
-        if self.tunnel.driver.link.state is State.OPEN:
+        if self.tunnel.driver.link.state is LinkState.OPEN:
             self._note(self._signal)
             from tether.attribution.classify import signal_actor  # see verdict.py
 

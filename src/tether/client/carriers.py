@@ -24,28 +24,28 @@ from tether.client.control.events import (
     TurnedAway,
     Unasked,
 )
-from tether.client.control.link import Control
+from tether.client.control.link import ClientControl
 from tether.client.errors import Failure
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
-from tether.net.tunnel.stream import Carrier, ResumableStream
+from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
 from tether.protocol.carriers.commands import (
     AskServer,
     Command,
     DialDirect,
     DialRelay,
     Over,
-    Ping,
+    PingCarrier,
     RelayTicket,
     Retire,
     Show,
-    Sight,
+    Stalled,
     Status,
-    Use,
-    Waiting,
+    StreamActivity,
+    UseCarrier,
 )
-from tether.protocol.carriers.selector import Paths
+from tether.protocol.carriers.selector import CarrierSelector
 from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
 from tether.protocol.tunnel.events import (
     Answered,
@@ -71,14 +71,14 @@ class Dialler(Protocol):
     def direct(self, endpoint: str, small: bool) -> Awaitable[MessageStream]: ...
 
 
-class Ways:
+class CarrierManager:
     """See the module's law. `start`, then `ready`; `close` last."""
 
     def __init__(
         self,
         grant: TunnelGrant,
-        stream: ResumableStream,
-        control: Control,
+        stream: TunnelStream,
+        control: ClientControl,
         *,
         clock: Clock,
         dialler: Dialler,
@@ -104,7 +104,7 @@ class Ways:
         relay = None
         if grant.relay_url:
             relay = RelayTicket(grant.relay_url, grant.ticket, grant.region)
-        self._paths = Paths(
+        self._paths = CarrierSelector(
             relay=relay, endpoints=grant.endpoints, resume_s=grant.resume_s, jitter=jitter
         )
 
@@ -155,7 +155,7 @@ class Ways:
                 self._perform(paths.offered(endpoints, region, now))
             case AgentLost(lost=lost):
                 self._agent_lost = lost
-                if isinstance(self._status, Waiting):
+                if isinstance(self._status, Stalled):
                     self._show()
             case DerpMap():
                 pass
@@ -194,14 +194,14 @@ class Ways:
                 self._dial(number, opening, ConnectionMethod.DIRECT, endpoint, Party.AGENT)
             case AskServer():
                 self._ask(command)
-            case Use(number=number):
+            case UseCarrier(number=number):
                 self._stream.use(number)
                 self._used()
             case Retire(number=number):
                 if (dial := self._dials.pop(number, None)) is not None:
                     dial.cancel()
                 self._stream.retire(number)
-            case Ping(number=number):
+            case PingCarrier(number=number):
                 self._stream.ping(number)
             case Show(status=status):
                 self._status = status
@@ -230,7 +230,7 @@ class Ways:
                 return
             self._dials.pop(number, None)
             self._stream.add(
-                Carrier(number=number, method=method, where=where, stream=stream, peer=peer)
+                AttachedCarrier(number=number, method=method, where=where, stream=stream, peer=peer)
             )
 
         self._dials[number] = self._tasks.spawn(run(), f"dial-{number}")
@@ -250,9 +250,9 @@ class Ways:
 
     def _show(self) -> None:
         status = self._status
-        if isinstance(status, Waiting) and self._agent_lost:
+        if isinstance(status, Stalled) and self._agent_lost:
             reason = f"{status.reason}; {UNHEARD}" if status.reason else UNHEARD
-            status = Waiting(status.since, reason)
+            status = Stalled(status.since, reason)
         if status is not None:
             self._on_status(status)
 
@@ -291,7 +291,7 @@ class Ways:
 
     def _tick(self) -> None:
         stream = self._stream
-        sight = Sight(stream.waiting_since, stream.heard_at)
+        sight = StreamActivity(stream.waiting_since, stream.heard_at)
         self._perform(self._paths.tick(self._now(), sight))
 
     def _arm(self) -> None:

@@ -15,21 +15,21 @@ from msgspec.structs import replace
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Purpose, Vantage
-from tether.client.carriers import Ways
-from tether.client.control.link import Control
+from tether.client.carriers import CarrierManager
+from tether.client.control.link import ClientControl
 from tether.client.device_key import ensure_device_key
 from tether.client.errors import DEBUG, Failure
 from tether.client.home_region import load_home
 from tether.client.report.end_report import Seen, ended
-from tether.client.report.recorder import Witness
+from tether.client.report.recorder import ClientRecorder
 from tether.config import ClientConfig, ClientFiles, client_files, load
 from tether.net.clock import Clock
-from tether.net.link.host_context import Surroundings
+from tether.net.link.host_context import HostContext
 from tether.net.transport.direct import dial_direct
 from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import dial
 from tether.net.tunnel.endpoint import dial_relay
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import Over, Status
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.base import Garbage
@@ -56,7 +56,7 @@ SESSION_ID = "TETHER_CLIENT_SESSION_ID"
 """Names what this connection is part of: an IDE sets it to the same word for all of its own."""
 
 
-class Connection:
+class ClientConnection:
     """See the module's law."""
 
     def __init__(
@@ -78,15 +78,15 @@ class Connection:
         self._on_grant, self._on_status, self._on_over = on_grant, on_status, on_over
         self.config: ClientConfig = load(env)
         self.files = client_files(env)
-        self.control = Control(self._dial_control, clock, lines=_lines(env))
+        self.control = ClientControl(self._dial_control, clock, lines=_lines(env))
         self._session_id = env.get(SESSION_ID, "")
         self.connection_id = ""
-        self._stream: ResumableStream | None = None
-        self.ways: Ways | None = None
-        self._witness: Witness | None = None
+        self._stream: TunnelStream | None = None
+        self.ways: CarrierManager | None = None
+        self._witness: ClientRecorder | None = None
         self._failure: ev.InternalFailure | None = None
 
-    async def open(self) -> ResumableStream:
+    async def open(self) -> TunnelStream:
         """The tunnel's stream, with a carrier in use.
 
         Raises:
@@ -109,14 +109,14 @@ class Connection:
             key = TunnelKey.read(grant.tunnel_key)
         except Garbage as garbage:
             raise Failure("the server granted a tunnel without its key: update it") from garbage
-        self._stream = stream = ResumableStream(
+        self._stream = stream = TunnelStream(
             me=Party.CLIENT,
             connection_id=grant.connection_id,
             key=key,
             clock=self._clock,
             waits=Waits(policy_s=grant.resume_s),
         )
-        self.ways = ways = Ways(
+        self.ways = ways = CarrierManager(
             grant,
             stream,
             self.control,
@@ -128,7 +128,7 @@ class Connection:
         ways.start()
         await ways.ready()
         self.control.coordinate(grant.workspace_id, near.home)
-        self._witness = Witness(
+        self._witness = ClientRecorder(
             self.files,
             self.config.url,
             instance_id=self.control.instance_id,
@@ -143,7 +143,7 @@ class Connection:
         return stream
 
     @property
-    def surroundings(self) -> Surroundings | None:
+    def surroundings(self) -> HostContext | None:
         """What happened to this machine, once the tunnel is up."""
         return None if self._witness is None else self._witness.surroundings
 

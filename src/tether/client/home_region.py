@@ -9,24 +9,24 @@ from __future__ import annotations
 import json
 
 from tether.config import ClientFiles, write_atomically
-from tether.protocol.derp.latency import Nearness
+from tether.protocol.derp.latency import RegionLatency
 
 GOOD_FOR_S = 7 * 86400.0
 
 
-def load_home(files: ClientFiles, url: str, now: float) -> Nearness:
+def load_home(files: ClientFiles, url: str, now: float) -> RegionLatency:
     """What was found. `now` is in unix seconds."""
     try:
         saved = json.loads((files.directory / "netcheck.json").read_bytes())
         if saved["url"] == url and 0 <= now - float(saved["at"]) < GOOD_FOR_S:
             distances = {str(k): float(v) for k, v in saved.get("distances", {}).items()}
-            return Nearness(str(saved["home_region"]), distances)
+            return RegionLatency(str(saved["home_region"]), distances)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return Nearness()
+    return RegionLatency()
 
 
-def save_home(files: ClientFiles, url: str, found: Nearness, now: float) -> None:
+def save_home(files: ClientFiles, url: str, found: RegionLatency, now: float) -> None:
     """Remember what was found."""
     files.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     told = {"url": url, "home_region": found.home, "distances": dict(found.distances), "at": now}

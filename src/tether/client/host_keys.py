@@ -34,23 +34,23 @@ class Pin:
 Pins = Mapping[str, Pin]
 
 
-class Judgement(Enum):
+class KeyCheck(Enum):
     KNOWN = auto()  # the pinned key
     FIRST_USE = auto()
     OTHER_WORKSPACE = auto()  # the name was given to a new workspace: its key is new, too
     CHANGED_KEY = auto()  # the same workspace with another key
 
 
-def judge(pins: Pins, name: str, offered: Pin) -> Judgement:
+def check_host_key(pins: Pins, name: str, offered: Pin) -> KeyCheck:
     """What `offered` is, compared with what is pinned."""
     pinned = pins.get(name)
     if pinned is None:
-        return Judgement.FIRST_USE
+        return KeyCheck.FIRST_USE
     if pinned == offered:
-        return Judgement.KNOWN
+        return KeyCheck.KNOWN
     if pinned.workspace_id != offered.workspace_id:
-        return Judgement.OTHER_WORKSPACE
-    return Judgement.CHANGED_KEY
+        return KeyCheck.OTHER_WORKSPACE
+    return KeyCheck.CHANGED_KEY
 
 
 def normal_key(line: str) -> str:
@@ -100,7 +100,7 @@ def read_pins(files: ClientFiles) -> dict[str, Pin]:
         ) from wrong
 
 
-def check(files: ClientFiles, name: str, offered: Pin) -> Judgement:
+def check(files: ClientFiles, name: str, offered: Pin) -> KeyCheck:
     """Compare with the pins, and pin what may be pinned. Call before a byte is forwarded.
 
     Raises:
@@ -113,8 +113,8 @@ def check(files: ClientFiles, name: str, offered: Pin) -> Judgement:
         )
     with _locked(files):
         pins = read_pins(files)
-        judged = judge(pins, name, offered)
-        if judged is Judgement.CHANGED_KEY:
+        judged = check_host_key(pins, name, offered)
+        if judged is KeyCheck.CHANGED_KEY:
             raise Failure(
                 f"the host key of workspace {name} is not the one in {files.known_hosts}: its agent "
                 "lost its key, or somebody poses as it. If you know why it changed, run "

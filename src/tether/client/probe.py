@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tether.attribution.vocabulary import ConnectionMethod, Party, Purpose
-from tether.client.connection import Connection
+from tether.client.connection import ClientConnection
 from tether.client.errors import EXIT_CONNECTION_FAILED, Failure
 from tether.client.outcome import fact_of, judge
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
 from tether.protocol.messages.control import (
     TUNNEL_CHUNK,
@@ -38,7 +38,7 @@ RESULT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pong:
+class RoundTrip:
     """One round trip. `rtt_s` is None where nothing came back in time."""
 
     rtt_s: float | None
@@ -46,10 +46,10 @@ class Pong:
     where: str
 
 
-class Probe:
+class ProbeClient:
     """One such tunnel; see `probing`."""
 
-    def __init__(self, workspace: str, stream: ResumableStream, clock: Clock) -> None:
+    def __init__(self, workspace: str, stream: TunnelStream, clock: Clock) -> None:
         self._workspace, self._stream, self._clock = workspace, stream, clock
         self._loop = asyncio.get_running_loop()
         self._answered: asyncio.Future[tuple[int, float]] = self._loop.create_future()
@@ -57,7 +57,7 @@ class Probe:
         self._arrived = 0
         self._tasks = Tasks("probe")
         self.told = ""
-        self.tunnel = TunnelEnd(
+        self.tunnel = TunnelEndpoint(
             stream,
             me=Party.CLIENT,
             peer=Party.AGENT,
@@ -70,7 +70,7 @@ class Probe:
         stream.listen(self._happened)
         self._over = self._tasks.spawn(self.tunnel.run(), "tunnel")
 
-    async def ping(self, timeout: float) -> Pong:
+    async def ping(self, timeout: float) -> RoundTrip:
         """One round trip over the carrier in use.
 
         Raises:
@@ -88,7 +88,7 @@ class Probe:
         else:
             rtt_s = None
         method = ConnectionMethod.NONE if carrier is None else carrier.method
-        return Pong(rtt_s, method, "" if carrier is None else carrier.where)
+        return RoundTrip(rtt_s, method, "" if carrier is None else carrier.where)
 
     async def send_for(self, seconds: float) -> ProbeResult:
         """Send for so long; what the agent has counted.
@@ -168,21 +168,21 @@ class Probe:
 
 
 @contextlib.asynccontextmanager
-async def probing(workspace: str, env: Mapping[str, str]) -> AsyncIterator[Probe]:
+async def probing(workspace: str, env: Mapping[str, str]) -> AsyncIterator[ProbeClient]:
     """A tunnel to measure.
 
     Raises:
         Failure: none came up.
         DialFailed: the server could not be reached.
     """
-    probes: list[Probe] = []
+    probes: list[ProbeClient] = []
     clock = SystemClock()
 
     def no_way(over: Over) -> None:
         for probe in probes:
             probe.no_way(over)
 
-    connection = Connection(
+    connection = ClientConnection(
         workspace,
         env,
         clock=clock,
@@ -190,7 +190,7 @@ async def probing(workspace: str, env: Mapping[str, str]) -> AsyncIterator[Probe
         on_over=no_way,
     )
     try:
-        probes.append(Probe(workspace, await connection.open(), clock))
+        probes.append(ProbeClient(workspace, await connection.open(), clock))
         try:
             yield probes[0]
         finally:

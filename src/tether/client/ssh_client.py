@@ -21,7 +21,7 @@ from tether.config import ClientFiles
 from tether.net.clock import Clock
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.stream import TunnelStream
 
 _CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"]
 
@@ -29,7 +29,7 @@ _CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"]
 class SshClient:
     """Call `open`; `over` ends with the tunnel; `close` last."""
 
-    def __init__(self, stream: ResumableStream, clock: Clock) -> None:
+    def __init__(self, stream: TunnelStream, clock: Clock) -> None:
         self._ours, self._theirs = socket.socketpair()
         self._stdout = os.dup(self._ours.fileno())
         for descriptor in (self._ours.fileno(), self._stdout):

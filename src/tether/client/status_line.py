@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.protocol.carriers.commands import Carried, Status, Waiting
+from tether.protocol.carriers.commands import Carried, Stalled, Status
 
 QUIET_S = 2.0
 """A gap below this is nobody's business."""
@@ -46,7 +46,7 @@ HANDED = b"\x1e", b"\x1f"
 TO_QUIT, TO_DETACH = "~. to quit", "Ctrl-\\ d to detach"
 
 
-class Screen(Protocol):
+class StatusScreen(Protocol):
     """Where the user looks."""
 
     def held(self) -> bool:
@@ -130,18 +130,18 @@ class View:
     def __init__(
         self,
         name: str,
-        screen: Screen,
+        screen: StatusScreen,
         *,
         now: Callable[[], float],
         redraw: Callable[[], None],
         way_out: str = TO_QUIT,
     ) -> None:
-        """`now` is the monotonic clock that `Waiting.since` is of; `redraw` asks the agent; `way_out`
+        """`now` is the monotonic clock that `Stalled.since` is of; `redraw` asks the agent; `way_out`
         is what to type for who does not want to wait."""
         self._way_out = way_out
         self._name, self._screen, self._now, self._redraw = name, screen, now, redraw
         self._loop = asyncio.get_running_loop()
-        self._waiting: Waiting | None = None
+        self._waiting: Stalled | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._told = False
         """The loss was told, in a plain line."""
@@ -150,7 +150,7 @@ class View:
     def show(self, status: Status) -> None:
         """Something changed."""
         match status:
-            case Waiting():
+            case Stalled():
                 self._waiting = status
                 self._arm(max(0.0, status.since + QUIET_S - self._now()), self._lost)
             case Carried():

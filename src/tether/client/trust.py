@@ -5,7 +5,7 @@ Law: a host key that must not be trusted is a `Failure`, and nothing is dialled.
 
 from __future__ import annotations
 
-from tether.client.host_keys import Judgement, Pin, check
+from tether.client.host_keys import KeyCheck, Pin, check
 from tether.client.outcome import say
 from tether.config import ClientFiles, write_atomically
 from tether.protocol.messages.control import TunnelGrant
@@ -18,7 +18,7 @@ def trust(files: ClientFiles, workspace: str, grant: TunnelGrant) -> None:
         Failure: the key must not be trusted; the text says what to do.
     """
     judged = check(files, workspace, Pin(grant.workspace_id, grant.host_key))
-    if judged is Judgement.OTHER_WORKSPACE:
+    if judged is KeyCheck.OTHER_WORKSPACE:
         say(
             f"{workspace} is another workspace than the one of that name used before; "
             "its host key is pinned anew"

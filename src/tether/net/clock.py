@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 SHIFT_FILE_VARIABLE = "TETHER_CLOCK_SHIFT_FILE"
 """Names a file that shifts the clocks by which this process recognises sleep: see `ShiftedClocks`."""
 
 
 class Clock(Protocol):
-    """Where `Instant`s come from. Tests bring their own."""
+    """Where `Timestamp`s come from. Tests bring their own."""
 
-    def now(self) -> Instant: ...
+    def now(self) -> Timestamp: ...
 
 
 class SystemClock:
     """CLOCK_MONOTONIC for deadlines, CLOCK_REALTIME for people."""
 
-    def now(self) -> Instant:
-        return Instant(mono=time.monotonic(), wall=time.time())
+    def now(self) -> Timestamp:
+        return Timestamp(mono=time.monotonic(), wall=time.time())
 
 
 @dataclass(frozen=True, slots=True)

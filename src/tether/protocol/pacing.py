@@ -7,7 +7,7 @@ there is waits, and so slows its own source.
 from __future__ import annotations
 
 
-class Pace:
+class TokenBucket:
     """`per_s` a second, and `burst` at once."""
 
     def __init__(self, *, per_s: float, burst: float, now: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Instant:
+class Timestamp:
     """`mono` (seconds, never steps) is for deadlines; `wall` (unix seconds) is for people."""
 
     mono: float

@@ -22,7 +22,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.splice import CarrierEnding
 from tether.net.link.driver import LinkDriver
-from tether.net.link.handshake import TurnedAway, greet
+from tether.net.link.handshake import WelcomeRefused, greet
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.backoff import Backoff
@@ -60,7 +60,7 @@ _log = get_logger("control")
 Dial = Callable[[], Awaitable[MessageStream]]
 
 
-class Owner(Protocol):
+class RelayOwner(Protocol):
     """Whoever acts on what the server says. Its methods must not block."""
 
     def registered(self, keys: list[Ed25519PublicKey], *, draining: bool) -> None: ...
@@ -73,18 +73,18 @@ class Owner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Quit:
+class RelayStopped:
     """We were asked to dial no more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RelayRefused:
     """The server does not take this relay (any more). `message` is one sentence."""
 
     message: str
 
 
-Outcome: TypeAlias = Quit | Refused
+Outcome: TypeAlias = RelayStopped | RelayRefused
 
 
 class RelayControl:
@@ -113,9 +113,9 @@ class RelayControl:
         self._draining = self._quitting = False
         self._on_file = asyncio.Event()
         self._over = asyncio.Event()
-        self._seeking: asyncio.Task[tuple[MessageStream, Welcome] | Refused] | None = None
+        self._seeking: asyncio.Task[tuple[MessageStream, Welcome] | RelayRefused] | None = None
         self._tasks = Tasks("control")
-        self._owner: Owner
+        self._owner: RelayOwner
 
     # -- what there is to tell --------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class RelayControl:
 
     # -- the link ---------------------------------------------------------------------------
 
-    async def run(self, owner: Owner) -> Outcome:
+    async def run(self, owner: RelayOwner) -> Outcome:
         """Dial, live, dial again, until one of the outcomes."""
         self._owner = owner
         wait_s = 0.0
@@ -169,12 +169,12 @@ class RelayControl:
                 if self._seeking.cancelled():
                     break
                 found = self._seeking.result()
-                if isinstance(found, Refused):
+                if isinstance(found, RelayRefused):
                     return found
                 wait_s = await self._live_on(*found)
                 if wait_s < 0:
-                    return Refused("the server has said goodbye to this relay for ever")
-            return Quit()
+                    return RelayRefused("the server has said goodbye to this relay for ever")
+            return RelayStopped()
         finally:
             self._over.set()
             await self._tasks.cancel()
@@ -191,21 +191,21 @@ class RelayControl:
         """Wait until `run` has returned."""
         await self._over.wait()
 
-    async def _seek(self, wait_s: float) -> tuple[MessageStream, Welcome] | Refused:
+    async def _seek(self, wait_s: float) -> tuple[MessageStream, Welcome] | RelayRefused:
         await asyncio.sleep(wait_s)
         while True:
             hint_s = 0.0
             try:
                 stream = await self._dial()
                 return stream, await greet(stream, self._hello, "relay")
-            except TurnedAway as away:
+            except WelcomeRefused as away:
                 if away.goodbye.retry_after_s < 0:
-                    return Refused(str(away))
+                    return RelayRefused(str(away))
                 failed: DialFailed = away
                 hint_s = away.goodbye.retry_after_s
             except DialFailed as wrong:
                 if wrong.status == 401 and wrong.cause in REFUSALS:
-                    return Refused(str(wrong))
+                    return RelayRefused(str(wrong))
                 failed = wrong
             self._backoff.lived(0.0)
             wait_s = self._backoff.delay(self._jitter(), hint_s)

@@ -22,20 +22,20 @@ from pathlib import Path
 from tether import config, log
 from tether.agent import host
 from tether.agent.commands.policy import TransferPolicy
-from tether.agent.control.link import Control
+from tether.agent.control.link import AgentControl
 from tether.agent.debug_http import Introspection
 from tether.agent.journal.journal import Journal
-from tether.agent.journal.previous_run import PreviousRun, RunMarker, post_mortem
+from tether.agent.journal.previous_run import JournaledRun, RunMarker, post_mortem
 from tether.agent.journal.storage import JournalFailed
 from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.process.environment import inherited
 from tether.agent.ssh.hostkey import HostKey, HostKeyUnusable, load_or_create
 from tether.agent.ssh.server import SshServer, SshSettings
 from tether.agent.stop_script import StopScript
-from tether.agent.supervisor import Identity, Supervisor
+from tether.agent.supervisor import AgentIdentity, Supervisor
 from tether.agent.terminal.pty import PtySettings
 from tether.agent.terminal.sealed_terminals import SealedTerminals
-from tether.agent.tunnels.direct_endpoint import BadAddress, DirectDoor, DirectSettings
+from tether.agent.tunnels.direct_endpoint import BadAddress, DirectEndpoint, DirectSettings
 from tether.agent.tunnels.manager import Tunnels
 from tether.agent.tunnels.probes import Probes
 from tether.attribution import evidence as ev
@@ -91,7 +91,7 @@ class _Built:
 
     supervisor: Supervisor
     ssh: SshServer
-    door: DirectDoor
+    door: DirectEndpoint
 
 
 class CannotStart(Exception):
@@ -209,7 +209,7 @@ def _build(
         vanished_s=settings.resume_vanished_s,
     )
     door = _door(settings, tunnels)
-    control = Control(
+    control = AgentControl(
         dial=_dialler(control_url, settings.token_file),
         journal=journal,
         clock=clock,
@@ -220,7 +220,7 @@ def _build(
     )
     watch.on_network = lambda change: control.refresh_soon()
     supervisor = Supervisor(
-        me=Identity(
+        me=AgentIdentity(
             run=me,
             hostname=host.hostname(),
             ssh_host_key=host_key.public_line,
@@ -271,9 +271,9 @@ def _ssh(
     )
 
 
-def _door(settings: AgentSettings, tunnels: Tunnels) -> DirectDoor:
+def _door(settings: AgentSettings, tunnels: Tunnels) -> DirectEndpoint:
     try:
-        door = DirectDoor(settings.direct, settings.server_url, tunnels.attach)
+        door = DirectEndpoint(settings.direct, settings.server_url, tunnels.attach)
     except BadAddress as wrong:
         raise CannotStart(str(wrong)) from wrong
     except OSError as wrong:
@@ -291,7 +291,7 @@ async def _told_here(
     if address is None:
         yield
         return
-    from tether.net.transport.http_server import Listener, bind
+    from tether.net.transport.http_server import HttpServer, bind
 
     try:
         sock = bind(*address)
@@ -299,7 +299,7 @@ async def _told_here(
         raise CannotStart(
             f"metrics cannot be told at {address[0]}:{address[1]}: {wrong}"
         ) from wrong
-    listener = Listener(
+    listener = HttpServer(
         Introspection(metrics=ssh.metrics.render, state=lambda: _state(ssh, me)), grace_s=0
     )
     tasks = Tasks("metrics")
@@ -335,7 +335,7 @@ def _state(ssh: SshServer, me: RunMarker) -> dict[str, object]:
 
 
 def _tell_of_death(
-    previous: PreviousRun, me: RunMarker, found: tuple[ev.Evidence, ...] = ()
+    previous: JournaledRun, me: RunMarker, found: tuple[ev.Evidence, ...] = ()
 ) -> None:
     told = [to_record(fact)["values"] for fact in found if isinstance(fact, ev.PreviousRunDied)]
     _log.warning(

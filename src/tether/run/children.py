@@ -29,7 +29,7 @@ _DEFAULTS = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores and a program that it starts must not."""
 
 
-class Child:
+class ChildProgram:
     """One program, started again and again into the same log."""
 
     def __init__(
@@ -151,7 +151,7 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def how_it_ended(status: int) -> str:
-    """The words for `Child.ended`'s answer."""
+    """The words for `ChildProgram.ended`'s answer."""
     if status < 0:
         return f"was ended by signal {-status}"
     return f"ended with exit code {status}"

@@ -35,14 +35,14 @@ from tether.net.derp.tickets import TicketGate
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
-from tether.net.transport.http_server import Listener
+from tether.net.transport.http_server import HttpServer
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.transport.ws_client import dial
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.messages.control import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.derp import EMBEDDED_REGION, REGION_NAME
 from tether.relay.app import PATH, RelayFront
-from tether.relay.control import Refused, RelayControl
+from tether.relay.control import RelayControl, RelayRefused
 from tether.relay.lifecycle import RelayLife
 from tether.relay.previous_run import CarriersOnDisk, owed, read_left
 from tether.run.starting import CannotStart, listen_socket, locked, loop_factory, stop_signals
@@ -161,7 +161,7 @@ class _Parts:
             registry=registry,
             ready=lambda: bool(self.gate.keys),
         )
-        self.listener = Listener(front)
+        self.listener = HttpServer(front)
 
 
 async def _run(settings: RelaySettings, control_url: str, box: BlackBox | None) -> int:
@@ -187,7 +187,7 @@ async def _run(settings: RelaySettings, control_url: str, box: BlackBox | None) 
     try:
         await asyncio.wait((asked, served, controlled), return_when=asyncio.FIRST_COMPLETED)
         code = int(not asked.done())
-        if controlled.done() and isinstance(outcome := controlled.result(), Refused):
+        if controlled.done() and isinstance(outcome := controlled.result(), RelayRefused):
             _log.error("the server does not take this relay", error=outcome.message)
         await parts.life.leave(asked.result() if asked.done() else "")
         parts.listener.should_exit = True

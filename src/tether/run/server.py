@@ -22,11 +22,11 @@ from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.derp.relay import Relay
 from tether.net.derp.tickets import TicketGate
-from tether.net.link.host_context import LentSurroundings
+from tether.net.link.host_context import SharedHostContext
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
-from tether.net.transport.http_server import Listener
+from tether.net.transport.http_server import HttpServer
 from tether.protocol.derp.pairing import PairingTable
 from tether.protocol.messages.derp import EMBEDDED_REGION
 from tether.run.addresses import relay_url, url_of
@@ -55,7 +55,7 @@ from tether.server.control.coordination import CoordinationFront
 from tether.server.control.directory import Directory
 from tether.server.control.handshake import Handshakes
 from tether.server.control.hub import Hub
-from tether.server.control.link import Lines
+from tether.server.control.link import ControlLinkRunner
 from tether.server.control.relays import RelayLinks
 from tether.server.database_watch import DatabaseWatch
 from tether.server.db.store import Store, StoreUnavailable
@@ -174,7 +174,7 @@ class Server:
                 table=PairingTable(wait_s=settings.pairing_wait_s),
                 surroundings=None
                 if box is None
-                else LentSurroundings(box.host, host=Party.SERVER, guest=Party.RELAY),
+                else SharedHostContext(box.host, host=Party.SERVER, guest=Party.RELAY),
             )
         self._tickets, self._throttle = Tickets(keys.ticket, clock), FailureThrottle(clock)
         self.regions = regions = Regions(
@@ -198,7 +198,7 @@ class Server:
         self.connections.on_client_left = self._janitor.client_left
         self.workspaces = Workspaces(store, accounts, self.hub, clock)
         dispatcher = self._make_front()
-        self._listener = Listener(dispatcher)
+        self._listener = HttpServer(dispatcher)
         self._shutdown = Shutdown(
             dispatcher=dispatcher,
             hub=self.hub,
@@ -210,7 +210,7 @@ class Server:
 
     def _make_hub(self, settings: ServerSettings, ca: UserCa, directory: Directory) -> Hub:
         """Control links, and who hears of what happens to connections."""
-        lines = Lines(
+        lines = ControlLinkRunner(
             log=self.connections,
             clock=self._clock,
             metrics=self.metrics,
@@ -269,7 +269,7 @@ class Server:
         self.regions.changed = hub.map_changed
         return hub
 
-    def _make_relays(self, lines: Lines) -> Relays:
+    def _make_relays(self, lines: ControlLinkRunner) -> Relays:
         """The embedded relay, and the links of others."""
         links = RelayLinks(
             lines=lines,

@@ -27,7 +27,7 @@ from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
 from tether.protocol.backoff import Backoff
-from tether.run.children import Child, how_it_ended, rotate
+from tether.run.children import ChildProgram, how_it_ended, rotate
 
 WORKSPACE = "local"
 DEFAULT_PORT = 7080
@@ -110,7 +110,7 @@ class Up:
             self._tasks.spawn(self._keep(child), child.name)
         self._greet(configure_client(admin, self._remembered.get("url", "")), state)
 
-    async def _start_child(self, child: Child, event: str) -> None:
+    async def _start_child(self, child: ChildProgram, event: str) -> None:
         rotate(child.log)
         child.start()
         if self._settings.verbose:
@@ -134,7 +134,7 @@ class Up:
         config.write_atomically(self._agent_token, f"{token}\n")
         return str(found.get(WORKSPACE, {}).get("state", "running"))
 
-    async def _keep(self, child: Child) -> None:
+    async def _keep(self, child: ChildProgram) -> None:
         """Start `child` again whenever it ends."""
         backoff = Backoff(first=RESTART_FIRST_S, most=RESTART_MOST_S)
         while True:
@@ -181,9 +181,9 @@ class Up:
             "Ctrl-C stops it."
         )
 
-    def _child(self, name: str, arguments: list[str]) -> Child:
+    def _child(self, name: str, arguments: list[str]) -> ChildProgram:
         log_format = ["--log-format", self._settings.log_format]
-        return Child(
+        return ChildProgram(
             name,
             [*arguments, *log_format],
             self._dir / "logs" / f"{name}.log",
@@ -319,7 +319,7 @@ def _write_memory(path: Path, memory: dict[str, Any]) -> None:
     config.write_atomically(path, json.dumps(memory) + "\n")
 
 
-async def _tail(child: Child) -> None:
+async def _tail(child: ChildProgram) -> None:
     """Copy a child's log to stderr as it grows."""
     with child.log.open("rb") as file:
         while True:

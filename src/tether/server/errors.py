@@ -7,7 +7,7 @@ whoever asked: it holds no secrets and nothing about what they may not see.
 from __future__ import annotations
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """Base of what is the asker's to change. `code` is for programs, `message` for people."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -16,21 +16,21 @@ class Refused(Exception):
         self.message = message
 
 
-class NotFound(Refused):
+class NotFound(RequestError):
     """There is no such thing, or the asker may not know of it."""
 
 
-class Ambiguous(Refused):
+class Ambiguous(RequestError):
     """A prefix names more than one thing."""
 
 
-class Conflict(Refused):
+class Conflict(RequestError):
     """It contradicts what is already so."""
 
 
-class Forbidden(Refused):
+class Forbidden(RequestError):
     """The asker may not do it."""
 
 
-class Invalid(Refused):
+class Invalid(RequestError):
     """The request's words make no sense."""

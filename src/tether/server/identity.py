@@ -49,7 +49,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class TokenRejected:
     """Why a token is not accepted. `message` is one sentence that says what to do."""
 
     code: RefusalCode

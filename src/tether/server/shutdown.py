@@ -22,7 +22,7 @@ from tether.net.tasks import Tasks
 from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.app import Dispatcher
 from tether.server.control.hub import Hub
-from tether.server.control.link import Parting, all_closed
+from tether.server.control.link import CloseReason, all_closed
 from tether.server.db.store import StoreUnavailable
 from tether.server.derp.map import Regions
 
@@ -71,7 +71,7 @@ class Shutdown:
     async def run(self, actor: str) -> None:
         """Leave everybody, because of `actor`."""
         _log.info("server stopping", actor=actor)
-        parting = Parting(SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
+        parting = CloseReason(SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
         try:
             await self._move_tunnels(actor)
             self._hub.refuse_new()
@@ -101,7 +101,7 @@ class Shutdown:
         self._relay.stop(RelayGoodbye(cause=SHUTDOWN, actor=actor))
         await self._unless_hurried(self._relay.wait_empty(CARRIERS_S), otherwise=False)
 
-    async def _leave_links(self, parting: Parting) -> None:
+    async def _leave_links(self, parting: CloseReason) -> None:
         links = self._hub.leave_all(parting)
         left = await self._unless_hurried(all_closed(links, LINKS_S), links)
         for link in left:

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes import WORKSPACE_STOPS
 from tether.net.clock import Clock
-from tether.protocol.derp.latency import NOT_KNOWN, Nearness
+from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
 from tether.server.api.ports import HubPort
 from tether.server.auth.accounts import Accounts, Rotated
 from tether.server.db.schema import IntentKind, WorkspaceState, intents, workspaces
@@ -62,7 +62,7 @@ class WorkspaceInfo:
     agent_version: str | None
     agent_hostname: str | None
     agent_last_seen_at: float | None
-    agent_nearness: Nearness = NOT_KNOWN
+    agent_nearness: RegionLatency = NOT_KNOWN
     agent_state: str | None = None
     """The newest state of its life that the agent has told of, and since when by its clock."""
     agent_state_at: float | None = None

@@ -12,7 +12,7 @@ from typing import Any
 import asyncssh
 
 from tests.support.agent.world import World, world
-from tether.agent.ssh.xauthority import Entry, entries
+from tether.agent.ssh.xauthority import Cookie, entries
 
 Client = asyncssh.SSHClientConnection
 
@@ -97,7 +97,7 @@ async def draw_and_leave(agent: World, number: int) -> None:
     writer.close()
 
 
-def cookies(agent: World) -> dict[int, Entry]:
+def cookies(agent: World) -> dict[int, Cookie]:
     found = entries(str(agent.directory / "home" / ".Xauthority"))
     return {int(entry.number): entry for entry in found}
 

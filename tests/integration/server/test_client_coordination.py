@@ -14,7 +14,7 @@ import structlog
 from tests.support.protocol.coordination import node
 from tests.support.server.live import PATIENT, Live, Peer, device_key, running
 from tether.client.control.events import AgentHere, ControlWord
-from tether.client.control.link import Control
+from tether.client.control.link import ClientControl
 from tether.client.control.log import ControlLines
 from tether.net.clock import SystemClock
 from tether.net.transport.streams import MessageStream
@@ -46,7 +46,7 @@ class Client:
         self.live, self.token = live, token
         self.words: asyncio.Queue[ControlWord] = asyncio.Queue()
         self.streams: list[MessageStream] = []
-        self.control = Control(
+        self.control = ClientControl(
             self._dial, SystemClock(), on_word=self.words.put_nowait, lines=ControlLines()
         )
         self.connection_id = ""

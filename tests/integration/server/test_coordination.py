@@ -14,7 +14,7 @@ from tests.support.protocol.coordination import node
 from tests.support.server.live import ADMIN, Live, Peer, running
 from tether.protocol.coordination.access import MAX_ENDPOINTS
 from tether.protocol.coordination.coordinator import REFUSED_CAUSE
-from tether.protocol.derp.latency import Nearness
+from tether.protocol.derp.latency import RegionLatency
 from tether.protocol.messages.control import (
     Coordinate,
     CoordinateClosed,
@@ -133,7 +133,7 @@ async def test_a_tunnel_goes_where_both_ways_together_are_shortest(live: Live) -
         met.append(grant.region)
     assert met == ["ams", "fra", "fra", "ams", "fra"]
     shown = await live.server.workspaces.get("dev", ADMIN)
-    assert shown.agent_nearness == Nearness("ams", its)
+    assert shown.agent_nearness == RegionLatency("ams", its)
 
 
 async def test_an_agent_that_tells_no_endpoint_has_none(live: Live) -> None:

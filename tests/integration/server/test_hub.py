@@ -35,7 +35,7 @@ from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, StreamLost
 from tether.net.transport.ws_client import ClientStream, dial
 from tether.net.tunnel.endpoint import dial_relay
-from tether.protocol.link.link import State, records_of
+from tether.protocol.link.link import LinkState, records_of
 from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,
@@ -999,7 +999,7 @@ async def test_a_withdrawn_token_ends_what_it_opened_and_nothing_else(live: Live
     assert goodbye.cause == "auth.token_revoked"
     row = await live.row(client.connection_id)
     assert truth(row) == ("auth.token_revoked", "access_revoked", "server", True)
-    assert other.link.state is State.OPEN
+    assert other.link.state is LinkState.OPEN
 
 
 async def test_a_link_ends_with_the_token_that_it_stands_on(live: Live) -> None:
@@ -1010,7 +1010,7 @@ async def test_a_link_ends_with_the_token_that_it_stands_on(live: Live) -> None:
     assert (goodbye.cause, goodbye.retry_after_s) == ("auth.token_expired", -1.0)
     row = await live.closed(client.connection_id)
     assert truth(row) == ("auth.token_expired", "session_expired", "server", True)
-    assert other.link.state is State.OPEN
+    assert other.link.state is LinkState.OPEN
 
 
 async def test_an_agent_whose_token_was_replaced_is_told_to_come_again(

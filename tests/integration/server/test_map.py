@@ -15,7 +15,14 @@ from tests.support.server.live import PATIENT
 from tether.net.tasks import Tasks
 from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
 from tether.server.derp import map_file as derp_file
-from tether.server.derp.map import BadDerpMap, Regions, Way, check_region, check_url, read_map
+from tether.server.derp.map import (
+    BadDerpMap,
+    ChosenRelay,
+    Regions,
+    check_region,
+    check_url,
+    read_map,
+)
 from tether.server.derp.map_file import DerpMapFile
 
 ANYBODY: Any = None
@@ -29,7 +36,7 @@ def regions(*registered: tuple[str, str], embedded: bool = True) -> Regions:
     return made
 
 
-def chosen(made: Regions, *wanted: str, avoid: tuple[str, ...] = ()) -> Way | None:
+def chosen(made: Regions, *wanted: str, avoid: tuple[str, ...] = ()) -> ChosenRelay | None:
     return made.choose(*wanted, avoid=avoid, opening=ANYBODY)
 
 
@@ -41,40 +48,42 @@ def statuses(made: Regions) -> dict[str, dict[str, str]]:
 def test_the_embedded_relay_alone_is_the_map_and_the_choice() -> None:
     made = regions()
     assert statuses(made) == {"embedded": {HERE: "ok"}}
-    assert chosen(made) == Way("embedded", HERE)
+    assert chosen(made) == ChosenRelay("embedded", HERE)
 
 
 def test_relays_of_their_own_come_before_the_embedded_one() -> None:
     made = regions(("fra", FRA), ("ams", AMS))
     assert list(statuses(made)) == ["ams", "fra", "embedded"]
-    assert chosen(made) == Way("ams", AMS)
+    assert chosen(made) == ChosenRelay("ams", AMS)
 
 
 def test_a_wanted_region_wins_over_the_second_wanted_one() -> None:
     made = regions(("fra", FRA), ("ams", AMS))
-    assert chosen(made, "fra", "ams") == Way("fra", FRA)
-    assert chosen(made, "", "embedded") == Way("embedded", HERE)
-    assert chosen(made, "nowhere", "fra") == Way("fra", FRA)
+    assert chosen(made, "fra", "ams") == ChosenRelay("fra", FRA)
+    assert chosen(made, "", "embedded") == ChosenRelay("embedded", HERE)
+    assert chosen(made, "nowhere", "fra") == ChosenRelay("fra", FRA)
 
 
 def test_the_smallest_sum_of_both_ways_counts_more_than_a_wish() -> None:
     made = regions(("fra", FRA), ("ams", AMS))
 
-    def through(*wanted: str, avoid: tuple[str, ...] = (), **distances: float) -> Way | None:
+    def through(
+        *wanted: str, avoid: tuple[str, ...] = (), **distances: float
+    ) -> ChosenRelay | None:
         return made.choose(*wanted, avoid=avoid, opening=ANYBODY, distances=distances)
 
-    assert through("ams", fra=0.02, ams=0.09, embedded=0.08) == Way("fra", FRA)
-    assert through("ams", fra=0.020, ams=0.025) == Way("ams", AMS)  # not worth it
-    assert through("", "ams", fra=0.001, ams=0.002, embedded=0.001) == Way("ams", AMS)
-    assert through("ams", avoid=(FRA,), fra=0.02, ams=0.09) == Way("ams", AMS)
-    assert through("", embedded=0.005, ams=0.09, fra=0.08) == Way("embedded", HERE)
-    assert through("nowhere", "fra", nyc=0.001) == Way("fra", FRA)
+    assert through("ams", fra=0.02, ams=0.09, embedded=0.08) == ChosenRelay("fra", FRA)
+    assert through("ams", fra=0.020, ams=0.025) == ChosenRelay("ams", AMS)  # not worth it
+    assert through("", "ams", fra=0.001, ams=0.002, embedded=0.001) == ChosenRelay("ams", AMS)
+    assert through("ams", avoid=(FRA,), fra=0.02, ams=0.09) == ChosenRelay("ams", AMS)
+    assert through("", embedded=0.005, ams=0.09, fra=0.08) == ChosenRelay("embedded", HERE)
+    assert through("nowhere", "fra", nyc=0.001) == ChosenRelay("fra", FRA)
 
 
 def test_what_failed_just_now_is_avoided_unless_nothing_else_is_left() -> None:
     made = regions(("fra", FRA), ("ams", AMS))
-    assert chosen(made, "fra", avoid=(FRA,)) == Way("ams", AMS)
-    assert chosen(made, "fra", avoid=(FRA, AMS, HERE)) == Way("fra", FRA)
+    assert chosen(made, "fra", avoid=(FRA,)) == ChosenRelay("ams", AMS)
+    assert chosen(made, "fra", avoid=(FRA, AMS, HERE)) == ChosenRelay("fra", FRA)
 
 
 def test_a_draining_relay_is_shown_and_takes_nothing_new() -> None:
@@ -87,11 +96,14 @@ def test_a_draining_relay_is_shown_and_takes_nothing_new() -> None:
 def test_the_embedded_relay_leaves_only_where_another_one_is() -> None:
     alone = regions()
     assert not alone.drain_embedded()
-    assert (statuses(alone), chosen(alone)) == ({"embedded": {HERE: "ok"}}, Way("embedded", HERE))
+    assert (statuses(alone), chosen(alone)) == (
+        {"embedded": {HERE: "ok"}},
+        ChosenRelay("embedded", HERE),
+    )
     made = regions(("fra", FRA))
     assert made.drain_embedded()
     assert statuses(made) == {"fra": {FRA: "ok"}, "embedded": {HERE: "draining"}}
-    assert chosen(made, "embedded", avoid=(FRA,)) == Way("fra", FRA)
+    assert chosen(made, "embedded", avoid=(FRA,)) == ChosenRelay("fra", FRA)
     made.unregister(0)
     assert chosen(made) is None
     assert not regions(("fra", FRA), embedded=False).drain_embedded()
@@ -111,7 +123,7 @@ def test_two_relays_share_a_region() -> None:
     made = regions(("fra", FRA), ("fra", "ws://fra2/derp"))
     made.drain(0)
     assert statuses(made)["fra"] == {FRA: "draining", "ws://fra2/derp": "ok"}
-    assert chosen(made, "fra") == Way("fra", "ws://fra2/derp")
+    assert chosen(made, "fra") == ChosenRelay("fra", "ws://fra2/derp")
 
 
 def test_a_map_that_was_set_decides_which_regions_are_in_use() -> None:
@@ -123,7 +135,7 @@ def test_a_map_that_was_set_decides_which_regions_are_in_use() -> None:
         "nyc": {"ws://n/d": "ok"},
         "embedded": {HERE: "ok"},
     }
-    assert chosen(made, "ams") == Way("fra", FRA)
+    assert chosen(made, "ams") == ChosenRelay("fra", FRA)
     made.set_map(None)
     assert made.in_use("ams")
 

@@ -29,7 +29,7 @@ from tether.attribution.vocabulary import Party, StreamEnd
 from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
-from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.protocol.messages.control import Message, Opened, Report, ReportItem, TunnelOffer
 from tether.protocol.messages.relaying import Paired, RelayGoodbye, encode_word
 from tether.protocol.messages.tunnel import RESUME_S
@@ -87,7 +87,7 @@ class WsEnd:
 class PlayedClient:
     """The client's end of one tunnel."""
 
-    tunnel: TunnelEnd
+    tunnel: TunnelEndpoint
     received: bytearray = field(default_factory=bytearray)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -211,7 +211,7 @@ class Site:
             self._heard.set()
 
         client = PlayedClient(
-            TunnelEnd(
+            TunnelEndpoint(
                 client_over(stream, self.clock, connection_id=ticket, waits=SHORT),
                 me=Party.CLIENT,
                 peer=Party.AGENT,

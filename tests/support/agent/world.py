@@ -28,8 +28,8 @@ from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.control import Message, ReportItem, SessionRecord, TunnelOffer
 from tether.protocol.tunnel.resume_policy import Waits
 
@@ -80,7 +80,7 @@ class ClientEnd:
         self.data, self.sent = bytearray(), bytearray()
         self.on_data: Callable[[bytes], None] = lambda data: None
         self._changed = asyncio.Event()
-        self.tunnel = TunnelEnd(
+        self.tunnel = TunnelEndpoint(
             self.stream,
             me=Party.CLIENT,
             peer=Party.AGENT,
@@ -133,7 +133,7 @@ class World:
         self.clients: list[ClientEnd] = []
         self.cables: list[Cable] = []
         self.waits = SHORT
-        self.served: list[ResumableStream] = []
+        self.served: list[TunnelStream] = []
         """How long the agent's tunnels wait for a further carrier: there is none here."""
         self.port = 0
         self.user = "alice"

@@ -19,8 +19,8 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, Purpose
 from tether.net.clock import SystemClock
 from tether.net.e2e_channel import ClientChannel, public_line
 from tether.net.transport.ws_client import ClientStream, _Connection
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.net.tunnel.stream import Carrier, ResumableStream
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
 from tether.protocol.messages.control import (
     MAX_CONTROL_MESSAGE,
     PROTOCOL,
@@ -65,14 +65,14 @@ class Page:
         self.messages: list[TerminalMessage] = []
         self._changed = asyncio.Event()
         self.running: asyncio.Task[CloseCell] | None = None
-        self.stream = ResumableStream(
+        self.stream = TunnelStream(
             me=Party.CLIENT,
             connection_id=grant.connection_id,
             key=TunnelKey.read(grant.tunnel_key),
             clock=clock,
         )
         self.stream.listen(self._happened)
-        self.tunnel = TunnelEnd(
+        self.tunnel = TunnelEndpoint(
             self.stream,
             me=Party.CLIENT,
             peer=Party.AGENT,
@@ -143,7 +143,7 @@ async def page(stack: Stack, init: Init, *, announce: str = "") -> AsyncIterator
         host_key = asyncssh.import_public_key(grant.host_key).pyca_key
         shown = Page(grant, key, host_key)
         shown.stream.add(
-            Carrier(
+            AttachedCarrier(
                 number=1, method=ConnectionMethod.DERP, where="", stream=relay, peer=Party.RELAY
             )
         )

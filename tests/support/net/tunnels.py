@@ -11,7 +11,7 @@ from tether.attribution.vocabulary import ConnectionMethod, Party
 from tether.net.clock import Clock
 from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import MessageStream
-from tether.net.tunnel.stream import Carrier, ResumableStream
+from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
 from tether.protocol.tunnel.events import CarrierUp, Detached, PathEvent
 from tether.protocol.tunnel.join import TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits
@@ -20,9 +20,9 @@ KEY_TEXT = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 KEY = TunnelKey.read(KEY_TEXT)
 
 
-def relayed(number: int, stream: MessageStream, where: str = "local") -> Carrier:
+def relayed(number: int, stream: MessageStream, where: str = "local") -> AttachedCarrier:
     """A carrier as a relay's leg."""
-    return Carrier(
+    return AttachedCarrier(
         number=number,
         method=ConnectionMethod.DERP,
         where=where,
@@ -31,9 +31,9 @@ def relayed(number: int, stream: MessageStream, where: str = "local") -> Carrier
     )
 
 
-def direct(number: int, stream: MessageStream, peer: Party) -> Carrier:
+def direct(number: int, stream: MessageStream, peer: Party) -> AttachedCarrier:
     """A carrier as a connection of client and agent."""
-    return Carrier(
+    return AttachedCarrier(
         number=number,
         method=ConnectionMethod.DIRECT,
         where="192.0.2.1:9",
@@ -44,13 +44,13 @@ def direct(number: int, stream: MessageStream, peer: Party) -> Carrier:
 
 def resumable(
     me: Party, clock: Clock, *, connection_id: str = "c1", waits: Waits | None = None
-) -> ResumableStream:
-    return ResumableStream(me=me, connection_id=connection_id, key=KEY, clock=clock, waits=waits)
+) -> TunnelStream:
+    return TunnelStream(me=me, connection_id=connection_id, key=KEY, clock=clock, waits=waits)
 
 
 def client_over(
     stream: MessageStream, clock: Clock, *, connection_id: str = "c1", waits: Waits | None = None
-) -> ResumableStream:
+) -> TunnelStream:
     """A client's stream that uses its one carrier as soon as it is up."""
     made = resumable(Party.CLIENT, clock, connection_id=connection_id, waits=waits)
     use_the_first(made)
@@ -58,7 +58,7 @@ def client_over(
     return made
 
 
-def use_the_first(stream: ResumableStream) -> None:
+def use_the_first(stream: TunnelStream) -> None:
     """Use whatever carrier is up while none is in use."""
 
     def choose() -> None:
@@ -74,7 +74,7 @@ def use_the_first(stream: ResumableStream) -> None:
 
 def agent_over(
     stream: MessageStream, clock: Clock, *, connection_id: str = "c1", waits: Waits | None = None
-) -> ResumableStream:
+) -> TunnelStream:
     """An agent's stream with one carrier."""
     made = resumable(Party.AGENT, clock, connection_id=connection_id, waits=waits)
     made.add(relayed(1, stream))

@@ -13,7 +13,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.coordination.access import Access, AgentAccess, ClientAccess
-from tether.protocol.coordination.client import Command, Controller, Send
+from tether.protocol.coordination.client import Command, CoordinationClient, SendOnStream
 from tether.protocol.coordination.coordinator import Coordinator, PeerStream
 from tether.protocol.coordination.resume_token import EXPIRES_S, REFRESH_S, mint, read
 from tether.protocol.messages.base import Message
@@ -101,11 +101,14 @@ class Plane:
 
 
 class Side:
-    """One controller with its link. `did` is what its commands told its owner, but for `Send`."""
+    """One controller with its link.
+
+    `did` is what its commands told its owner, but for `SendOnStream`.
+    """
 
     def __init__(self, plane: Plane, role: Party, peer_id: str, access: Access) -> None:
         self.plane, self.access, self._next_id = plane, access, peer_id
-        self.controller = Controller(role)
+        self.controller = CoordinationClient(role)
         self.did: list[Command] = []
         self.sent: list[Message] = []
         self.heard: list[Message] = []
@@ -145,7 +148,7 @@ class Side:
 
     def done(self, commands: list[Command]) -> None:
         for command in commands:
-            if not isinstance(command, Send):
+            if not isinstance(command, SendOnStream):
                 self.did.append(command)
             elif self.is_up:
                 self.sent.append(command.message)

@@ -11,7 +11,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.tunnel.buffers import WINDOW
 from tether.protocol.tunnel.carrier_frames import CarrierFrame, parse_carrier_frame, split_head
-from tether.protocol.tunnel.events import CloseCarrier, Command, Deliver
+from tether.protocol.tunnel.events import CloseCarrier, Command, DeliverFrame
 from tether.protocol.tunnel.join import TunnelKey
 from tether.protocol.tunnel.mac import TAG_BYTES
 from tether.protocol.tunnel.resume_policy import Waits
@@ -93,7 +93,7 @@ class Pair:
     def perform(self, end: End, commands: Iterable[Command]) -> None:
         for command in commands:
             match command:
-                case Deliver(frame=frame):
+                case DeliverFrame(frame=frame):
                     end.frames.append(bytes(frame))
                     end.held += 1
                 case CloseCarrier(carrier=number, last=last):

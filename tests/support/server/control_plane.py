@@ -10,7 +10,7 @@ from tests.support.net.cable import Cable
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party
 from tether.client.control.events import ControlWord
-from tether.client.control.link import Control
+from tether.client.control.link import ClientControl
 from tether.client.control.log import ControlLines
 from tether.client.report.end_report import Seen, ended
 from tether.net.link.driver import LinkDriver
@@ -78,7 +78,7 @@ class Town:
         self.refuses: DialFailed | None = None
         self.words: list[ControlWord] = []
         self.tasks = Tasks("town")
-        self.control = Control(
+        self.control = ClientControl(
             self.dial,
             LoopClock(),
             on_word=self.words.append,

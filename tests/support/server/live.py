@@ -46,7 +46,7 @@ from tether.protocol.messages.control import (
     decode,
     encode,
 )
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 from tether.run.server import DATABASE_FILE, Server
 from tether.server.api.ports import ConnectionFilter
 from tether.server.db.schema import Role
@@ -66,9 +66,9 @@ class AheadClock:
 
     ahead = 0.0
 
-    def now(self) -> Instant:
+    def now(self) -> Timestamp:
         now = SystemClock().now()
-        return Instant(mono=now.mono + self.ahead, wall=now.wall + self.ahead)
+        return Timestamp(mono=now.mono + self.ahead, wall=now.wall + self.ahead)
 
 
 def device_key() -> str:

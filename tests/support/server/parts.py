@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support.clock import HandClock
 from tests.support.server.database import put_empty
-from tether.protocol.derp.latency import Nearness
+from tether.protocol.derp.latency import RegionLatency
 from tether.server.api.ports import ConnectionFilter
 from tether.server.auth.accounts import Accounts
 from tether.server.db.store import Store
@@ -51,8 +51,8 @@ class MemoryHub:
     async def revoke_token(self, token_id: str) -> None:
         self.told.append(("revoke_token", token_id))
 
-    def agent_nearness(self, workspace_id: str) -> Nearness:
-        return Nearness()
+    def agent_nearness(self, workspace_id: str) -> RegionLatency:
+        return RegionLatency()
 
     def agent_connected(self, workspace_id: str) -> bool:
         return workspace_id in self.connected

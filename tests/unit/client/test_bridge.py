@@ -20,7 +20,7 @@ from tether.client.bridge import DRAIN_S, Bridge
 from tether.client.pipes import NonBlocking
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.protocol.messages.control import Message, SessionResult
 
 SSH = 4242
@@ -49,7 +49,7 @@ class Rig:
             on_result=self.results.append,
             parent=SSH,
         )
-        self.agent = TunnelEnd(
+        self.agent = TunnelEndpoint(
             agent_over(cable.right, clock),
             me=Party.AGENT,
             peer=Party.CLIENT,

@@ -16,14 +16,14 @@ from tests.support.net.tunnels import KEY_TEXT, resumable
 from tests.support.server.control_plane import WELCOME, Town, grants
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
-from tether.client.carriers import Ways, by_the_relay, why_lost
+from tether.client.carriers import CarrierManager, by_the_relay, why_lost
 from tether.client.control.events import AgentLost, TurnedAway
 from tether.client.errors import Failure
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
-from tether.net.tunnel.stream import Carrier
-from tether.protocol.carriers.commands import Carried, Over, Status, Waiting
+from tether.net.tunnel.stream import AttachedCarrier
+from tether.protocol.carriers.commands import Carried, Over, Stalled, Status
 from tether.protocol.messages.control import (
     CarrierDenied,
     CarrierGrant,
@@ -44,7 +44,7 @@ from tether.protocol.messages.coordination import (
 from tether.protocol.messages.relaying import Restarting, encode_word
 from tether.protocol.tunnel.carrier import SPOILT_CODE
 from tether.protocol.tunnel.carrier_frames import parse_carrier_frame
-from tether.protocol.tunnel.join import Attach
+from tether.protocol.tunnel.join import Join
 
 DIRECT, DERP = ConnectionMethod.DIRECT, ConnectionMethod.DERP
 
@@ -76,9 +76,10 @@ class Net:
         first = await end.recv()
         assert isinstance(first, bytes)
         attach = parse_carrier_frame(first)
-        assert isinstance(attach, Attach)
+        assert isinstance(attach, Join)
         self._agent.add(
-            Carrier(number=attach.carrier, method=method, where="", stream=end, peer=peer), first
+            AttachedCarrier(number=attach.carrier, method=method, where="", stream=end, peer=peer),
+            first,
         )
 
 
@@ -94,7 +95,7 @@ class Trip:
         self.net = Net(self.agent, self.tasks)
         self.shown: list[Status] = []
         self.over: list[Over] = []
-        self.ways = Ways(
+        self.ways = CarrierManager(
             TunnelGrant(
                 request_id=1,
                 connection_id="c1",
@@ -202,7 +203,7 @@ def test_a_lost_direct_path_falls_back_to_the_standby_without_a_word() -> None:
         await asyncio.sleep(40)  # it is tried again, and must last before it is used
         assert trip.client.method is DIRECT
 
-    assert not [s for s in play(scene, "10.0.0.1:1").shown if isinstance(s, Waiting)]
+    assert not [s for s in play(scene, "10.0.0.1:1").shown if isinstance(s, Stalled)]
 
 
 def test_without_a_standby_the_server_is_asked_and_the_loss_is_shown() -> None:
@@ -216,7 +217,7 @@ def test_without_a_standby_the_server_is_asked_and_the_loss_is_shown() -> None:
 
     first, lost, back = play(scene).shown
     assert isinstance(first, Carried) and isinstance(back, Carried)
-    assert isinstance(lost, Waiting)
+    assert isinstance(lost, Stalled)
     assert lost.reason == "the connection to the relay was reset"
     assert (back.where, back.gap_s < 1) == ("ams", True)
 
@@ -243,7 +244,7 @@ def test_a_path_that_swallows_everything_is_left_within_seconds() -> None:
         assert trip.loop.time() - began < 6
 
     lost = play(scene).shown[1]
-    assert isinstance(lost, Waiting)
+    assert isinstance(lost, Stalled)
     assert lost.reason == "no answer"
 
 
@@ -377,7 +378,7 @@ def test_a_loss_that_the_server_knows_of_too_is_shown_as_such() -> None:
 
     _, *lost = play(scene, answer=denies(code="relay_unavailable", message="")).shown
     reset = "the connection to the relay was reset"
-    assert [one.reason for one in lost if isinstance(one, Waiting)] == [
+    assert [one.reason for one in lost if isinstance(one, Stalled)] == [
         reset,
         f"{reset}; the server has lost it, too",
         reset,

@@ -10,7 +10,7 @@ from tests.support.loop import run
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
-from tether.client.connection import Connection
+from tether.client.connection import ClientConnection
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import Ended
 
@@ -32,7 +32,7 @@ class Over:
 def account(directory: Path, *, granted: bool = True, fails: bool, over: bool) -> Ended | None:
     async def main() -> Ended | None:
         env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "http://s", "TETHER_TOKEN": "t"}
-        connection = Connection("dev", env, clock=LoopClock())
+        connection = ClientConnection("dev", env, clock=LoopClock())
         connection.connection_id = "c" if granted else ""
         if fails:
             connection.failed(RuntimeError("a bug"))

@@ -9,11 +9,11 @@ import pytest
 
 from tether.client.errors import Failure
 from tether.client.host_keys import (
-    Judgement,
+    KeyCheck,
     Pin,
     accept,
     check,
-    judge,
+    check_host_key,
     known_hosts_text,
     normal_key,
     read_pins,
@@ -29,17 +29,17 @@ OTHER_WORKSPACE = Pin("w-2", "ssh-ed25519 AAAAtwo")
 @pytest.mark.parametrize(
     ("pinned", "offered", "want"),
     [
-        (None, ONE, Judgement.FIRST_USE),
-        (ONE, ONE, Judgement.KNOWN),
-        (ONE, OTHER_WORKSPACE, Judgement.OTHER_WORKSPACE),
-        (ONE, Pin("w-2", ONE.host_key), Judgement.OTHER_WORKSPACE),
-        (ONE, OTHER_KEY, Judgement.CHANGED_KEY),
+        (None, ONE, KeyCheck.FIRST_USE),
+        (ONE, ONE, KeyCheck.KNOWN),
+        (ONE, OTHER_WORKSPACE, KeyCheck.OTHER_WORKSPACE),
+        (ONE, Pin("w-2", ONE.host_key), KeyCheck.OTHER_WORKSPACE),
+        (ONE, OTHER_KEY, KeyCheck.CHANGED_KEY),
     ],
 )
 def test_what_is_offered_is_judged_by_what_is_pinned(
-    pinned: Pin | None, offered: Pin, want: Judgement
+    pinned: Pin | None, offered: Pin, want: KeyCheck
 ) -> None:
-    assert judge({"dev": pinned} if pinned else {}, "dev", offered) is want
+    assert check_host_key({"dev": pinned} if pinned else {}, "dev", offered) is want
 
 
 def test_first_use_writes_what_ssh_reads(tmp_path: Path) -> None:
@@ -69,14 +69,14 @@ def test_the_user_may_accept_a_changed_key(tmp_path: Path) -> None:
     files = ClientFiles(tmp_path)
     check(files, "dev", ONE)
     accept(files, "dev", OTHER_KEY)
-    assert check(files, "dev", OTHER_KEY) is Judgement.KNOWN
+    assert check(files, "dev", OTHER_KEY) is KeyCheck.KNOWN
     assert files.known_hosts.read_text() == known_hosts_text({"dev": OTHER_KEY})
 
 
 def test_a_new_workspace_of_an_old_name_is_pinned_anew(tmp_path: Path) -> None:
     files = ClientFiles(tmp_path)
     check(files, "dev", ONE)
-    assert check(files, "dev", OTHER_WORKSPACE) is Judgement.OTHER_WORKSPACE
+    assert check(files, "dev", OTHER_WORKSPACE) is KeyCheck.OTHER_WORKSPACE
     assert read_pins(files) == {"dev": OTHER_WORKSPACE}
 
 

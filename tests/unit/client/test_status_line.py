@@ -27,7 +27,7 @@ from tether.client.status_line import (
     over,
     split,
 )
-from tether.protocol.carriers.commands import Carried, Waiting
+from tether.protocol.carriers.commands import Carried, Stalled
 
 FRA = Carried(2, ConnectionMethod.DERP, "fra", 12.0)
 
@@ -64,7 +64,7 @@ class Stage:
         self.redrawn += 1
 
     def lost(self, reason: str = "the relay went away") -> None:
-        self.view.show(Waiting(self.now(), reason))
+        self.view.show(Stalled(self.now(), reason))
 
 
 def play(glass: Glass, scene: Callable[[Stage], Coroutine[Any, Any, None]]) -> Glass:

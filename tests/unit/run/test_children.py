@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tether.net.clock import SystemClock
-from tether.run.children import Child, child_environment, how_it_ended, rotate
+from tether.run.children import ChildProgram, child_environment, how_it_ended, rotate
 
 
-def play(child: Child, scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def play(child: ChildProgram, scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
         try:
             await scene()
@@ -28,7 +28,7 @@ def play(child: Child, scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def test_what_a_child_says_goes_to_its_log_and_its_end_is_told(tmp_path: Path) -> None:
-    child = Child("version", [], tmp_path / "v.log", SystemClock())
+    child = ChildProgram("version", [], tmp_path / "v.log", SystemClock())
 
     async def scene() -> None:
         child.start()
@@ -43,7 +43,7 @@ def test_what_a_child_says_goes_to_its_log_and_its_end_is_told(tmp_path: Path) -
 
 
 def test_a_child_that_cannot_start_tells_why_in_a_line(tmp_path: Path) -> None:
-    child = Child("version", ["--frob"], tmp_path / "v.log", SystemClock())
+    child = ChildProgram("version", ["--frob"], tmp_path / "v.log", SystemClock())
 
     async def scene() -> None:
         child.start()
@@ -57,7 +57,7 @@ def test_a_child_that_cannot_start_tells_why_in_a_line(tmp_path: Path) -> None:
 def test_a_child_has_a_group_of_its_own_no_blocked_signals_and_follows_us(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never")  # reading its token, the child waits for as long as we like
     arguments = ["http://127.0.0.1:1", "--token-file", str(tmp_path / "never")]
-    child = Child("login", arguments, tmp_path / "log", SystemClock())
+    child = ChildProgram("login", arguments, tmp_path / "log", SystemClock())
 
     async def scene() -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
@@ -78,7 +78,7 @@ def test_a_child_has_a_group_of_its_own_no_blocked_signals_and_follows_us(tmp_pa
 def test_events_of_an_earlier_run_do_not_count(tmp_path: Path) -> None:
     log = tmp_path / "v.log"
     log.write_text('{"event": "ready", "url": "old"}\n')
-    child = Child("version", [], log, SystemClock())
+    child = ChildProgram("version", [], log, SystemClock())
 
     async def scene() -> None:
         child.start()

@@ -38,7 +38,7 @@ class TransferPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class PolicyRefusal:
     """One thing that was not allowed.
 
     A session writes `output` to its standard output and ends with `exit_code`; a channel or a
@@ -68,7 +68,7 @@ class Refusal:
 
 def judge_session(
     policy: TransferPolicy, *, command: str | None = None, subsystem: str | None = None
-) -> Refusal | None:
+) -> PolicyRefusal | None:
     """Whether a session may run; None if it may."""
     if subsystem == datagrams.SUBSYSTEM:  # its client reads one line first, and shows it
         refusal = judge_forward(policy, ForwardKind.DIRECT_TCPIP)
@@ -83,16 +83,16 @@ def judge_session(
     return _file_transfer(name, _FILE_TRANSFER) if name in TRANSFER_PROGRAMS else None
 
 
-def judge_forward(policy: TransferPolicy, kind: ForwardKind) -> Refusal | None:
+def judge_forward(policy: TransferPolicy, kind: ForwardKind) -> PolicyRefusal | None:
     """Whether a connection (local) or a listener (remote) of this kind may be had; None if so."""
     if kind in _LOCAL and policy.block_local_forwarding:
-        return Refusal(
+        return PolicyRefusal(
             policy=Policy.BLOCK_LOCAL_FORWARDING,
             what=kind,
             message="local port forwarding is disabled",
         )
     if kind in _REMOTE and policy.block_remote_forwarding:
-        return Refusal(
+        return PolicyRefusal(
             policy=Policy.BLOCK_REMOTE_FORWARDING,
             what=kind,
             message="remote port forwarding is disabled",
@@ -100,13 +100,13 @@ def judge_forward(policy: TransferPolicy, kind: ForwardKind) -> Refusal | None:
     return None
 
 
-def _no_datagrams(refusal: Refusal) -> Refusal:
+def _no_datagrams(refusal: PolicyRefusal) -> PolicyRefusal:
     answer = datagrams.line(datagrams.UdpOpened(error=refusal.message))
     return replace(refusal, what=datagrams.SUBSYSTEM, output=answer)
 
 
-def _file_transfer(what: str, output: bytes) -> Refusal:
-    return Refusal(
+def _file_transfer(what: str, output: bytes) -> PolicyRefusal:
+    return PolicyRefusal(
         policy=Policy.BLOCK_FILE_TRANSFER,
         what=what,
         message="file transfer has been disabled",

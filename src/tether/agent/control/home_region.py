@@ -14,7 +14,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.probe import measure
 from tether.net.tasks import Tasks
-from tether.protocol.derp.latency import HomeFinder, Nearness, Nodes
+from tether.protocol.derp.latency import HomeRegionSelector, Nodes, RegionLatency
 from tether.protocol.messages.derp import DerpMap
 
 _log = get_logger("coordination")
@@ -32,13 +32,13 @@ class HomeRegion:
     ) -> None:
         """`on_change` is told that `nearness` is another one."""
         self._clock, self._on_change, self._jitter = clock, on_change, jitter
-        self._finder = HomeFinder()
+        self._finder = HomeRegionSelector()
         self._tasks = Tasks("home-region")
         self._timer: asyncio.TimerHandle | None = None
         self._measuring: asyncio.Task[None] | None = None
 
     @property
-    def nearness(self) -> Nearness:
+    def nearness(self) -> RegionLatency:
         """The home region, and how far each region is."""
         return self._finder.nearness
 

@@ -24,8 +24,8 @@ from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamE
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
-from tether.net.link.handshake import TurnedAway, greet
-from tether.net.link.host_context import Surroundings
+from tether.net.link.handshake import WelcomeRefused, greet
+from tether.net.link.host_context import HostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.link.link import Link, records_of
@@ -47,7 +47,7 @@ from tether.protocol.messages.control import (
     decode,
     encode,
 )
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 LINGER_S = 1.5
 """How long our goodbye waits for its acknowledgement: a part of the shutdown's eight seconds."""
@@ -82,12 +82,12 @@ async def _nobody_else() -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Quit:
+class Stopped:
     """We were asked to dial no more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class TokenRefused:
     """The server does not know this agent. `message` is its sentence."""
 
     message: str
@@ -100,10 +100,10 @@ class Dismissed:
     goodbye: Goodbye
 
 
-Outcome: TypeAlias = Quit | Refused | Dismissed
+Outcome: TypeAlias = Stopped | TokenRefused | Dismissed
 
 
-class Owner(Protocol):
+class ControlOwner(Protocol):
     """Whoever acts on what the server says. Its methods must not block."""
 
     async def hello(self) -> Hello: ...
@@ -118,14 +118,14 @@ class _Live:
     """The link that is up."""
 
     welcome: Welcome
-    opened: Instant
+    opened: Timestamp
     driver: LinkDriver
     pump: ReportPump
     goodbye: Goodbye | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Control:
+class AgentControl:
     """Keeps one link to the server for as long as `run` runs."""
 
     def __init__(
@@ -136,7 +136,7 @@ class Control:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         on_end: Callable[[Disconnect], None] = lambda end: None,
-        surroundings: Surroundings | None = None,
+        surroundings: HostContext | None = None,
         endpoints: Callable[[], list[str]] = list,
         ask_others: AskOthers = _nobody_else,
     ) -> None:
@@ -156,9 +156,9 @@ class Control:
         self._seeking: asyncio.Task[_Live | Outcome] | None = None
         self._farewell: ev.GoodbyeSaid | None = None
         self._refresh_timer: asyncio.TimerHandle | None = None
-        self._owner: Owner
+        self._owner: ControlOwner
 
-    async def run(self, owner: Owner) -> Outcome:
+    async def run(self, owner: ControlOwner) -> Outcome:
         """Dial, live, dial again, until one of the outcomes."""
         self._owner = owner
         try:
@@ -173,7 +173,7 @@ class Control:
                 await self._live_on(found)
                 if found.goodbye is not None and found.goodbye.retry_after_s < 0:
                     return Dismissed(found.goodbye)
-            return Quit()
+            return Stopped()
         finally:
             if self._refresh_timer is not None:
                 self._refresh_timer.cancel()
@@ -243,14 +243,14 @@ class Control:
             try:
                 stream = await self._dial()
                 return self._begin(stream, await greet(stream, self._owner.hello))
-            except TurnedAway as away:
+            except WelcomeRefused as away:
                 if away.goodbye.retry_after_s < 0:
                     return Dismissed(away.goodbye)
                 failed: DialFailed = away
                 hint_s = away.goodbye.retry_after_s
             except DialFailed as wrong:
                 if wrong.status == 401 and wrong.cause in REFUSALS:
-                    return Refused(str(wrong))
+                    return TokenRefused(str(wrong))
                 failed, hint_s = wrong, 0.0
             self._note_redial(failed)
             wait_s = self._streams.dial_failed(hint_s)

@@ -20,7 +20,7 @@ from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.link.coordination import Coordination, Event
 from tether.net.link.driver import LinkDriver
-from tether.protocol.coordination.client import OpenFailed, StreamEnded, StreamOpened, Warned
+from tether.protocol.coordination.client import CoordinationEnded, OpenFailed, StreamOpened, Warned
 from tether.protocol.coordination.peers import PeerChanged, PeerReady
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import Node
@@ -123,7 +123,7 @@ class ControlStreams:
                     connection_id=self._connection_id,
                     peer_id=peer_id,
                 )
-            case StreamEnded():
+            case CoordinationEnded():
                 self._ended(event)
             case OpenFailed(error=error, cause=cause, retry_in_s=retry_in_s):
                 _log.warning(
@@ -146,7 +146,7 @@ class ControlStreams:
             case PeerReady():
                 pass  # a client's affair
 
-    def _ended(self, ended: StreamEnded) -> None:
+    def _ended(self, ended: CoordinationEnded) -> None:
         judged = _judged(ended.facts)
         self._acknowledged = ended.acknowledged
         disconnected(

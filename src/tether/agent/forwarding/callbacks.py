@@ -24,7 +24,7 @@ MAX_CHANNELS = 1024
 """Channels open at once on one SSH connection; each may hold a window of unread data."""
 
 
-class Forwarding(asyncssh.SSHServer):
+class ForwardingCallbacks(asyncssh.SSHServer):
     """The forwarding half of an asyncssh server's callbacks."""
 
     def __init__(self, forwards: Forwards) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tether.agent.commands.policy import Refusal, TransferPolicy, judge_forward
+from tether.agent.commands.policy import PolicyRefusal, TransferPolicy, judge_forward
 from tether.agent.forwarding.ledger import ForwardLedger
 from tether.agent.ide.watcher import IdeWatcher
 from tether.attribution.classify import classify
@@ -50,7 +50,7 @@ class Forwards:
         self._cause = ""
         self._stdio: set[int] = set()  # those of `ssh -W`
 
-    def judge(self, kind: ForwardKind, destination: str, origin: str = "") -> Refusal | None:
+    def judge(self, kind: ForwardKind, destination: str, origin: str = "") -> PolicyRefusal | None:
         """Whether policy allows it; a refusal is recorded, logged and noted as evidence."""
         refusal = judge_forward(self.policy, kind)
         if refusal is None:

@@ -18,7 +18,7 @@ from tether.protocol.messages.forwards import (
     ForwardRecord,
     ForwardRollup,
 )
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 PER_DESTINATION = 20
 """How many connections to one destination are recorded one by one."""
@@ -42,7 +42,7 @@ class _Open:
     kind: ForwardKind
     destination: str
     origin: str
-    started: Instant
+    started: Timestamp
     alone: bool
     """Whether it has a record of its own."""
 
@@ -80,7 +80,7 @@ class ForwardLedger:
         self._recorded: dict[_Key, int] = {}
         self._alone = 0
         self._counts: dict[_Key, _Counts] = {}
-        self._since: Instant | None = None
+        self._since: Timestamp | None = None
         self.served = 0
         """How many connections were really carried."""
 
@@ -94,7 +94,7 @@ class ForwardLedger:
         return None if self._since is None else self._since.mono + self._window_s
 
     def started(
-        self, kind: ForwardKind, destination: str, now: Instant, *, origin: str = ""
+        self, kind: ForwardKind, destination: str, now: Timestamp, *, origin: str = ""
     ) -> tuple[int, list[ForwardItem]]:
         """A connection is being carried; its number, and what to record."""
         number, self._next_id = self._next_id, self._next_id + 1
@@ -112,7 +112,7 @@ class ForwardLedger:
         self,
         number: int,
         end: ForwardEnd,
-        now: Instant,
+        now: Timestamp,
         *,
         rx_bytes: int = 0,
         tx_bytes: int = 0,
@@ -142,7 +142,7 @@ class ForwardLedger:
         kind: ForwardKind,
         destination: str,
         end: ForwardEnd,
-        now: Instant,
+        now: Timestamp,
         *,
         origin: str = "",
         cause: str = "",
@@ -154,7 +154,7 @@ class ForwardLedger:
         ended = self.ended(number, end, now, cause=cause, detail=detail)
         return ended if begun else []  # its end says all
 
-    def tick(self, now: Instant) -> list[ForwardItem]:
+    def tick(self, now: Timestamp) -> list[ForwardItem]:
         """Time has passed: the roll-ups of a window that is over."""
         deadline = self.deadline()
         if deadline is None or now.mono < deadline:
@@ -162,7 +162,7 @@ class ForwardLedger:
         self._window_s = min(self._window_s * 2, LONGEST_WINDOW_S)
         return self._roll_up(now)
 
-    def finish(self, now: Instant, *, cause: str = "") -> list[ForwardItem]:
+    def finish(self, now: Timestamp, *, cause: str = "") -> list[ForwardItem]:
         """The SSH connection is over, because of `cause`: everything that is left, at last."""
         records: list[ForwardItem] = []
         for number in list(self._open):
@@ -178,7 +178,7 @@ class ForwardLedger:
         self._alone += 1
         return True
 
-    def _counted(self, kind: ForwardKind, destination: str, now: Instant) -> _Counts:
+    def _counted(self, kind: ForwardKind, destination: str, now: Timestamp) -> _Counts:
         if self._since is None:
             self._since = now
         key = (kind, destination)
@@ -186,7 +186,7 @@ class ForwardLedger:
             key = (kind, OTHERS)  # at most one more key a kind
         return self._counts.setdefault(key, _Counts())
 
-    def _roll_up(self, now: Instant) -> list[ForwardItem]:
+    def _roll_up(self, now: Timestamp) -> list[ForwardItem]:
         since, self._since = self._since, None
         counted, self._counts = self._counts, {}
         if since is None:
@@ -212,7 +212,7 @@ class ForwardLedger:
         self,
         number: int,
         opened: _Open,
-        now: Instant | None = None,
+        now: Timestamp | None = None,
         duration_s: float = 0.0,
         end: str = "",
         cause: str = "",

@@ -57,7 +57,7 @@ _LOOPBACKS: tuple[IPAddress, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class ListeningProcess:
     """A process that listens on the destination."""
 
     process: Holder
@@ -71,7 +71,7 @@ class Listener:
 class Found:
     """The processes behind the destination; several where they share the port."""
 
-    listeners: tuple[Listener, ...]
+    listeners: tuple[ListeningProcess, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +196,16 @@ class PortInspector:
                 missing.add(inode)
         return pids, missing
 
-    async def _listener(self, listening: ListenSocket, pids: dict[int, int]) -> Listener | None:
+    async def _listener(
+        self, listening: ListenSocket, pids: dict[int, int]
+    ) -> ListeningProcess | None:
         pid = pids.get(listening.inode)
         started = None if pid is None else started_at(pid, self._proc)
         if pid is None or started is None:
             return None
         process = Holder(pid, started)
         command = await self._command(process, listening.inode)
-        return Listener(process, command, listening.address, listening.port, listening.uid)
+        return ListeningProcess(process, command, listening.address, listening.port, listening.uid)
 
     async def _command(self, process: Holder, inode: int) -> tuple[str, ...]:
         """The arguments of the process, read once for each socket that it listens on."""

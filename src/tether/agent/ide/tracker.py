@@ -30,7 +30,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionType, Party, Vantage
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.forwards import ForwardEnd, IdeChannel, IdeSessionRecord
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 SETTLE_S = 2.0
 GRACE_S = 10.0
@@ -121,7 +121,7 @@ class _State(Enum):
 class _Channel:
     connection_id: str
     destination: str
-    started: Instant
+    started: Timestamp
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,8 +132,8 @@ class IdeSession:
     client: str
     backend: Backend
     connection_id: str
-    started: Instant
-    ended: Instant | None = None
+    started: Timestamp
+    ended: Timestamp | None = None
     caused_by: str = ""
     cell: CloseCell = field(default_factory=CloseCell)
     channels: list[IdeChannel] = field(default_factory=list)
@@ -144,7 +144,7 @@ class IdeSession:
     open: dict[str, _Channel] = field(default_factory=dict)
     last: tuple[ForwardEnd, str] = (ForwardEnd.FAILED, "")
     """How the last channel to close did, and on which connection."""
-    since: Instant | None = None
+    since: Timestamp | None = None
     """Since when it is quiet, or falling."""
     leaving: tuple[str, tuple[Evidence, ...]] | None = None
     """A connection that ended when its last channel just had, and why: perhaps that explains it."""
@@ -196,7 +196,7 @@ class IdeTracker:
         connection_id: str,
         backend: Backend,
         destination: str,
-        now: Instant,
+        now: Timestamp,
     ) -> list[Command]:
         """A forwarded connection to `backend` is open.
 
@@ -231,7 +231,7 @@ class IdeTracker:
         return commands
 
     def closed(
-        self, channel: str, end: ForwardEnd, now: Instant, *, rx_bytes: int = 0, tx_bytes: int = 0
+        self, channel: str, end: ForwardEnd, now: Timestamp, *, rx_bytes: int = 0, tx_bytes: int = 0
     ) -> list[Command]:
         """A forwarded connection ended. Channels that are none of an IDE's are ignored."""
         session = self._by_channel.pop(channel, None)
@@ -245,7 +245,7 @@ class IdeTracker:
         session.state, session.since = _State.QUIET, now
         return []
 
-    def backend_gone(self, process: Holder, end: ProcessEnd, now: Instant) -> list[Command]:
+    def backend_gone(self, process: Holder, end: ProcessEnd, now: Timestamp) -> list[Command]:
         """A watched process ended."""
         fact = ev.IdeBackendGone(
             vantage=Vantage.AGENT,
@@ -262,7 +262,7 @@ class IdeTracker:
         return commands
 
     def connection_ended(
-        self, connection_id: str, facts: Iterable[Evidence], now: Instant
+        self, connection_id: str, facts: Iterable[Evidence], now: Timestamp
     ) -> list[Command]:
         """An SSH connection ended, because of `facts` (its cell's, in order). Call it last, after
         its channels' ends; those that are still open end with it."""
@@ -276,7 +276,7 @@ class IdeTracker:
                 commands += self._left(session, connection_id, known, now)
         return commands
 
-    def tick(self, now: Instant) -> list[Command]:
+    def tick(self, now: Timestamp) -> list[Command]:
         """Time has passed: sessions that have settled end."""
         commands: list[Command] = []
         for session in self.sessions:
@@ -285,7 +285,7 @@ class IdeTracker:
                 commands += self._settle(session)
         return commands
 
-    def finish(self, now: Instant) -> list[Command]:
+    def finish(self, now: Timestamp) -> list[Command]:
         """Nothing more will be told: every session ends with what is known."""
         commands: list[Command] = []
         for session in self.sessions:
@@ -307,7 +307,7 @@ class IdeTracker:
         return self._closed_by_itself(session, backend_running=True)
 
     def _lost_backend(
-        self, session: IdeSession, fact: ev.IdeBackendGone, now: Instant
+        self, session: IdeSession, fact: ev.IdeBackendGone, now: Timestamp
     ) -> list[Command]:
         match session.state:
             case _State.FALLING:
@@ -332,7 +332,7 @@ class IdeTracker:
                 return commands
 
     def _left(
-        self, session: IdeSession, connection_id: str, facts: tuple[Evidence, ...], now: Instant
+        self, session: IdeSession, connection_id: str, facts: tuple[Evidence, ...], now: Timestamp
     ) -> list[Command]:
         """The connection of the last channel ended: because of it, or just after it?"""
         quiet_s = 0.0 if session.since is None else now.mono - session.since.mono
@@ -386,7 +386,7 @@ class IdeTracker:
         session: IdeSession,
         name: str,
         end: ForwardEnd,
-        now: Instant,
+        now: Timestamp,
         rx_bytes: int,
         tx_bytes: int,
     ) -> None:

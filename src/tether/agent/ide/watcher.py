@@ -35,7 +35,7 @@ from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.protocol.messages.forwards import ForwardEnd, IdeSessionRecord, destination_of
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 
 @dataclass(slots=True)
@@ -43,8 +43,8 @@ class _Looking:
     """A channel whose far end is not known yet, and its end if that came first."""
 
     connection_id: str
-    opened: Instant
-    ended: tuple[ForwardEnd, Instant, int, int] | None = None
+    opened: Timestamp
+    ended: tuple[ForwardEnd, Timestamp, int, int] | None = None
 
 
 class IdeWatcher:

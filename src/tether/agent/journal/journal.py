@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tether.agent.journal.previous_run import PreviousRun, RunMarker
+from tether.agent.journal.previous_run import JournaledRun, RunMarker
 from tether.agent.journal.storage import (
     ENDING,
     OPENING,
     STATE,
-    Entry,
+    JournalEntry,
     JournalFailed,
     JournalFile,
     PostMortem,
@@ -51,7 +51,7 @@ _log = get_logger("journal")
 
 @dataclass(slots=True)
 class _Waiting:
-    entry: Entry
+    entry: JournalEntry
     written: asyncio.Future[int | None] = field(repr=False)
 
 
@@ -85,7 +85,7 @@ class Journal:
     @classmethod
     async def open(
         cls, path: Path, run: RunMarker, *, clock: Clock, owed: PostMortem
-    ) -> tuple[Journal, PreviousRun | None]:
+    ) -> tuple[Journal, JournaledRun | None]:
         """Open or make the journal at `path` and begin `run` in it.
 
         Args:
@@ -183,7 +183,7 @@ class Journal:
 
     # -- the queue ---------------------------------------------------------------------
 
-    def _enqueue(self, entry: Entry) -> asyncio.Future[int | None]:
+    def _enqueue(self, entry: JournalEntry) -> asyncio.Future[int | None]:
         waiting = _Waiting(entry, self._loop.create_future())
         self._queue.append(waiting)
         if entry.kind in OPENING:
@@ -339,5 +339,5 @@ def _begin(file: JournalFile, *, run: RunMarker, owed: PostMortem) -> None:
     file.begin(run, owed)
 
 
-def _write(file: JournalFile, *, entries: list[Entry]) -> list[int]:
+def _write(file: JournalFile, *, entries: list[JournalEntry]) -> list[int]:
     return file.write(entries)

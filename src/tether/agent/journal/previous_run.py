@@ -26,7 +26,7 @@ class RunMarker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreviousRun:
+class JournaledRun:
     """What the journal knows about the run before this one. Times are its own wall clock."""
 
     marker: RunMarker
@@ -45,7 +45,7 @@ class PreviousRun:
 
 
 def post_mortem(
-    previous: PreviousRun | None, *, boot_id: str, at: float, found: tuple[ev.Evidence, ...] = ()
+    previous: JournaledRun | None, *, boot_id: str, at: float, found: tuple[ev.Evidence, ...] = ()
 ) -> list[Ended]:
     """The ends that `previous` owes.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from tether.agent.journal.previous_run import PreviousRun, RunMarker
+from tether.agent.journal.previous_run import JournaledRun, RunMarker
 from tether.protocol.messages.control import Ended, Opened, ReportItem, decode_item
 from tether.protocol.messages.lifecycle import LifecycleRecord
 
@@ -51,7 +51,7 @@ CREATE TABLE open_connections (connection_id TEXT PRIMARY KEY, opened_at REAL NO
 
 _BODY = msgspec.msgpack.Encoder()
 
-PostMortem = Callable[[PreviousRun], Sequence[ReportItem]]
+PostMortem = Callable[[JournaledRun], Sequence[ReportItem]]
 
 
 class JournalFailed(Exception):
@@ -64,7 +64,7 @@ class JournalFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class JournalEntry:
     """One change: an item to report, or (without a body) a connection that is now open."""
 
     kind: str
@@ -73,9 +73,9 @@ class Entry:
     body: bytes = b""
 
 
-def entry_of(item: ReportItem) -> Entry:
+def entry_of(item: ReportItem) -> JournalEntry:
     """The entry that `item` makes."""
-    return Entry(
+    return JournalEntry(
         kind=type(item).__name__,
         connection_id=item.connection_id,
         at=item.at if isinstance(item, Opened | Ended) else 0.0,  # only openings are dated
@@ -83,9 +83,9 @@ def entry_of(item: ReportItem) -> Entry:
     )
 
 
-def open_entry(connection_id: str, at: float) -> Entry:
+def open_entry(connection_id: str, at: float) -> JournalEntry:
     """A connection that is open and that nobody needs to be told of (the control link)."""
-    return Entry(kind="Open", connection_id=connection_id, at=at)
+    return JournalEntry(kind="Open", connection_id=connection_id, at=at)
 
 
 OPENING, ENDING = (Opened.__name__, "Open"), Ended.__name__
@@ -133,7 +133,7 @@ class JournalFile:
             raise JournalFailed(f"{self.path} is damaged: {health}", corrupt=True)
         self.journal_id = str(row[0])
 
-    def previous(self) -> PreviousRun | None:
+    def previous(self) -> JournaledRun | None:
         """The latest run in the file, with what it left open."""
         with _translated():
             row = self._db.execute(
@@ -145,7 +145,7 @@ class JournalFile:
             left_open = self._db.execute(
                 "SELECT connection_id FROM open_connections ORDER BY opened_at, connection_id"
             )
-            return PreviousRun(
+            return JournaledRun(
                 marker=RunMarker(instance_id=row[0], boot_id=row[1], pid=row[2], started_at=row[3]),
                 last_alive_at=row[4],
                 stopped_cleanly_at=row[5],
@@ -168,12 +168,12 @@ class JournalFile:
                 "DELETE FROM runs WHERE run <= (SELECT max(run) FROM runs) - ?", (KEPT_RUNS,)
             )
 
-    def write(self, entries: Sequence[Entry]) -> list[int]:
+    def write(self, entries: Sequence[JournalEntry]) -> list[int]:
         """Write all of `entries` or none; their numbers (0 for an entry without an item)."""
         with _translated(), self._transaction():
             return [self._write(entry) for entry in entries]
 
-    def _write(self, entry: Entry) -> int:
+    def _write(self, entry: JournalEntry) -> int:
         if entry.kind in OPENING:
             self._db.execute(
                 "INSERT OR IGNORE INTO open_connections VALUES (?, ?)",

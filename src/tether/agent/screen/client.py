@@ -37,7 +37,7 @@ _NOISE = 4096
 _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "LANG")
 
 
-class Owner(Protocol):
+class ScreenOwner(Protocol):
     """Whom a screen belongs to. Everything is called in the loop."""
 
     def screen_answers(self, data: bytes) -> None:
@@ -58,10 +58,12 @@ class Shown:
     title: str
 
 
-class Screen:
+class EmulatedScreen:
     """One terminal's screen in the host."""
 
-    def __init__(self, screens: Screens, number: int, owner: Owner, rows: int, cols: int) -> None:
+    def __init__(
+        self, screens: Screens, number: int, owner: ScreenOwner, rows: int, cols: int
+    ) -> None:
         self.owner = owner
         self.rows, self.cols = rows, cols
         self._screens, self._number = screens, number
@@ -111,7 +113,7 @@ class Screens:
         self._processes = processes
         self._loop = asyncio.get_running_loop()
         self._log = get_logger("agent.screens")
-        self._screens: dict[int, Screen] = {}
+        self._screens: dict[int, EmulatedScreen] = {}
         self._next_number = self._next_ticket = 1
         self._waiting: dict[int, asyncio.Future[Shown | None]] = {}
         self._crashes = 0
@@ -133,10 +135,10 @@ class Screens:
         """Whether the host is behind."""
         return self._crowded
 
-    def open(self, owner: Owner, *, rows: int, cols: int) -> Screen:
+    def open(self, owner: ScreenOwner, *, rows: int, cols: int) -> EmulatedScreen:
         """A blank screen."""
         number, self._next_number = self._next_number, self._next_number + 1
-        screen = self._screens[number] = Screen(self, number, owner, rows, cols)
+        screen = self._screens[number] = EmulatedScreen(self, number, owner, rows, cols)
         if self._running:
             self.send(wire.encode(Op.OPEN, number, wire.sides(rows, cols)))
         else:
@@ -144,7 +146,7 @@ class Screens:
         return screen
 
     def ask(self, number: int, history: int, rows: int, cols: int) -> asyncio.Future[Shown | None]:
-        """See `Screen.show`."""
+        """See `EmulatedScreen.show`."""
         future: asyncio.Future[Shown | None] = self._loop.create_future()
         if not self._running:
             future.set_result(None)
@@ -157,7 +159,7 @@ class Screens:
         return future
 
     def forget(self, number: int) -> None:
-        """See `Screen.close`."""
+        """See `EmulatedScreen.close`."""
         if self._screens.pop(number, None) is not None:
             self.send(wire.encode(Op.CLOSE, number))
 

@@ -67,7 +67,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class AuthenticationRefused:
     """Not let in. `detail` is for the record, `sentence` for the user."""
 
     why: AccessRefusal
@@ -75,7 +75,7 @@ class Refused:
     sentence: str
 
 
-Decision = Accepted | Refused
+Decision = Accepted | AuthenticationRefused
 
 
 def wire_form(line: str) -> bytes:
@@ -111,26 +111,26 @@ def _decide_certificate(certificate: Certificate, trust: Trust, now: float) -> D
         return _unknown("the certificate is for a host, not for a user")
     # No principals would mean "any" to OpenSSH; our server names the workspace in every one.
     if trust.workspace_id not in certificate.principals:
-        return Refused(
+        return AuthenticationRefused(
             AccessRefusal.WRONG_WORKSPACE,
             f"issued for {', '.join(certificate.principals) or 'no workspace'}",
             f"this certificate is for another workspace than {trust.workspace}: {_COME_AGAIN}",
         )
     if certificate.key_id != f"user:{trust.user}":
-        return Refused(
+        return AuthenticationRefused(
             AccessRefusal.WRONG_USER,
             f"issued for {certificate.key_id or 'nobody'}, the tunnel is of user:{trust.user}",
             f"this certificate is for another user than {trust.user}: {_COME_AGAIN}",
         )
     if now < certificate.valid_after:
-        return Refused(
+        return AuthenticationRefused(
             AccessRefusal.CERTIFICATE_NOT_YET_VALID,
             f"valid in {certificate.valid_after - now:.0f} s",
             "this certificate is not valid yet: compare the clocks of this machine, the server "
             "and the workspace",
         )
     if now >= certificate.valid_before:
-        return Refused(
+        return AuthenticationRefused(
             AccessRefusal.CERTIFICATE_EXPIRED,
             f"expired {now - certificate.valid_before:.0f} s ago",
             "this certificate has expired: connect again to get a fresh one",
@@ -148,8 +148,8 @@ def _within(address: str, networks: tuple[str, ...]) -> bool:
     return any(ip in ipaddress.ip_network(network) for network in networks)
 
 
-def _unknown(detail: str) -> Refused:
-    return Refused(
+def _unknown(detail: str) -> AuthenticationRefused:
+    return AuthenticationRefused(
         AccessRefusal.UNKNOWN_KEY,
         detail,
         f"the server does not vouch for this key: {_COME_AGAIN}",

@@ -15,14 +15,14 @@ import os
 import asyncssh
 from asyncssh.packet import PacketDecodeError
 
-from tether.agent.forwarding.callbacks import Forwarding
+from tether.agent.forwarding.callbacks import ForwardingCallbacks
 from tether.agent.forwarding.forwards import Forwards
 from tether.agent.process.environment import Account
 from tether.agent.ssh import auth
 from tether.agent.ssh.asyncssh_connection import SshConnection
 from tether.agent.ssh.session import Session
 from tether.agent.ssh.sessions import Sessions
-from tether.agent.ssh.settings import Shared, SshSettings
+from tether.agent.ssh.settings import SharedSettings, SshSettings
 from tether.agent.ssh.transport import TunnelTransport
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -38,8 +38,8 @@ from tether.attribution.vocabulary import (
 from tether.log import get_logger
 from tether.net.link.exhaustion import exhausted
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.control import (
     Goodbye,
     LoginResult,
@@ -55,18 +55,18 @@ HALF_CLOSED_S = 3.0
 _A2C = ConnectType.AGENT_TO_CLIENT
 
 
-class Connection:
+class AgentConnection:
     """See the module's law. Call `run` once; `cell` then says why it ended."""
 
     def __init__(
         self,
-        stream: ResumableStream,
+        stream: TunnelStream,
         offer: TunnelOffer,
         *,
         settings: SshSettings,
         account: Account,
         options: asyncssh.SSHServerConnectionOptions,
-        shared: Shared,
+        shared: SharedSettings,
     ) -> None:
         self.offer, self._clock = offer, shared.clock
         self._trust = _trust(offer, settings)
@@ -110,8 +110,8 @@ class Connection:
         self._refused: list[str] = []
         self._method = ""
 
-    def _tunnel_over(self, stream: ResumableStream, shared: Shared) -> TunnelEnd:
-        return TunnelEnd(
+    def _tunnel_over(self, stream: TunnelStream, shared: SharedSettings) -> TunnelEndpoint:
+        return TunnelEndpoint(
             stream,
             me=Party.AGENT,
             peer=Party.CLIENT,
@@ -339,10 +339,10 @@ class Connection:
         return self._clock.now().wall
 
 
-class _Handler(Forwarding):
+class _Handler(ForwardingCallbacks):
     """asyncssh's callbacks, handed to the connection."""
 
-    def __init__(self, connection: Connection, forwards: Forwards) -> None:
+    def __init__(self, connection: AgentConnection, forwards: Forwards) -> None:
         super().__init__(forwards)
         self._connection = connection
 

@@ -19,8 +19,8 @@ from tether.agent.process.environment import current_account
 from tether.agent.process.process import Processes
 from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh.asyncssh_connection import server_options
-from tether.agent.ssh.connection import Connection
-from tether.agent.ssh.settings import Shared, SshSettings as SshSettings
+from tether.agent.ssh.connection import AgentConnection
+from tether.agent.ssh.settings import SharedSettings, SshSettings as SshSettings
 from tether.agent.ssh.x11 import Displays
 from tether.agent.terminal.service import TerminalService
 from tether.agent.terminal.terminals import Terminals
@@ -33,12 +33,12 @@ from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.link.host_context import NoSurroundings, Surroundings
+from tether.net.link.host_context import HostContext, NoSurroundings
 from tether.net.tasks import Tasks
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.control import ReportItem, TunnelOffer
 from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 _A2C = ConnectType.AGENT_TO_CLIENT
 
@@ -57,7 +57,7 @@ class SshServer:
         on_item: Callable[[ReportItem], None] = lambda item: None,
         metrics: AgentMetrics | None = None,
         killed_for_memory: Callable[[int | None], bool] = lambda pid: False,
-        surroundings: Surroundings | None = None,
+        surroundings: HostContext | None = None,
     ) -> None:
         """`on_item` is given what is to be reported: each session's and each IDE's start and end,
         forwarded connections, file operations. Those of a connection come before its `serve`
@@ -74,7 +74,7 @@ class SshServer:
             metrics=self.metrics,
         )
         self._inspector = PortInspector(clock=clock)
-        self._shared = Shared(
+        self._shared = SharedSettings(
             clock=clock,
             processes=self._processes,
             counts=self.counts,
@@ -88,7 +88,7 @@ class SshServer:
             surroundings=surroundings or NoSurroundings(),
         )
         self._tasks = Tasks("ssh-server")
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[str, AgentConnection] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
@@ -110,7 +110,7 @@ class SshServer:
         """The connections being served now, by connection id."""
         return {key: connection.offer for key, connection in self._connections.items()}
 
-    async def serve(self, stream: ResumableStream, offer: TunnelOffer) -> ConnectionEnd:
+    async def serve(self, stream: TunnelStream, offer: TunnelOffer) -> ConnectionEnd:
         """Run one tunnel and its SSH connection to their end.
 
         Raises nothing but CancelledError; cancelled, it still cleans up. Offer a cause with `end`
@@ -212,9 +212,9 @@ class SshServer:
             raise
         await self._processes.end_all()
 
-    def _connection(self, stream: ResumableStream, offer: TunnelOffer) -> Connection:
+    def _connection(self, stream: TunnelStream, offer: TunnelOffer) -> AgentConnection:
         settings = self.settings
-        return Connection(
+        return AgentConnection(
             stream,
             offer,
             settings=settings,
@@ -234,7 +234,7 @@ class SshServer:
     def _ide_ended(self, end: Disconnect) -> None:
         self.metrics.disconnected(Layer.IDE, end)
 
-    def _ended(self, connection: Connection, connected_at: Instant) -> ConnectionEnd:
+    def _ended(self, connection: AgentConnection, connected_at: Timestamp) -> ConnectionEnd:
         cell, now = connection.cell, self._clock.now()
         end = end_of(
             self._log,

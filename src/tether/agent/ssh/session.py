@@ -22,7 +22,7 @@ from typing import Protocol, cast
 import asyncssh
 
 from tether.agent.commands.command_line import runner
-from tether.agent.commands.policy import Refusal
+from tether.agent.commands.policy import PolicyRefusal
 from tether.agent.commands.session_type import (
     KINDS,
     PLAIN,
@@ -59,7 +59,7 @@ _SUBSYSTEMS = {"sftp": sftp.command, datagrams.SUBSYSTEM: udp_relay.command}
 """Those that are a program of their own."""
 
 
-class Host(Protocol):
+class SessionHost(Protocol):
     """The connection that a session belongs to."""
 
     @property
@@ -73,7 +73,9 @@ class Host(Protocol):
     def now(self) -> float:
         """Unix seconds."""
 
-    def judge(self, *, command: str | None = None, subsystem: str | None = None) -> Refusal | None:
+    def judge(
+        self, *, command: str | None = None, subsystem: str | None = None
+    ) -> PolicyRefusal | None:
         """Whether policy refuses it."""
 
     def greeting(self) -> bytes:
@@ -91,7 +93,7 @@ class Host(Protocol):
     def session_recognized(self, session: Session, was: SessionType) -> None:
         """What it was sent has shown which app it serves."""
 
-    def session_refused(self, session: Session, refusal: Refusal) -> None:
+    def session_refused(self, session: Session, refusal: PolicyRefusal) -> None:
         """Policy refused it; `session_ended` follows."""
 
     def session_failed(self, session: Session, wrong: OSError) -> None:
@@ -116,7 +118,7 @@ class Host(Protocol):
 class Session(asyncssh.SSHServerSession[bytes]):
     """See the module's law. asyncssh calls the public methods."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: SessionHost) -> None:
         self.session_id = uuid.uuid4().hex
         self.kind: SessionType = PLAIN
         self.subsystem = ""
@@ -135,7 +137,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._command: str | None = None
         self._login = False
         self._transfer: Transfer | None = None
-        self._refusal: Refusal | None = None
+        self._refusal: PolicyRefusal | None = None
         self._variables: Mapping[str, str] = {}
         self._bootstrap: Bootstrap | None = None
         self._audit: SftpAudit | None = None

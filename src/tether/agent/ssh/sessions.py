@@ -12,7 +12,7 @@ from functools import partial
 
 import asyncssh
 
-from tether.agent.commands.policy import Refusal, judge_session
+from tether.agent.commands.policy import PolicyRefusal, judge_session
 from tether.agent.commands.session_type import SessionType
 from tether.agent.metrics import SessionError
 from tether.agent.process.environment import Account, session_environment
@@ -20,7 +20,7 @@ from tether.agent.process.process import ExitStatus, Processes
 from tether.agent.ssh.asyncssh_connection import SessionChannel
 from tether.agent.ssh.motd import greeting
 from tether.agent.ssh.session import Session
-from tether.agent.ssh.settings import Shared, SshSettings
+from tether.agent.ssh.settings import SharedSettings, SshSettings
 from tether.agent.ssh.terminal_subsystem import TerminalChannel
 from tether.agent.terminal.attach import AttachEnd
 from tether.attribution import evidence as ev
@@ -49,7 +49,7 @@ class Sessions:
         offer: TunnelOffer,
         settings: SshSettings,
         account: Account,
-        shared: Shared,
+        shared: SharedSettings,
         *,
         cell: CloseCell,
         send: Callable[[Message], None],
@@ -98,7 +98,9 @@ class Sessions:
     def now(self) -> float:
         return self._shared.clock.now().wall
 
-    def judge(self, *, command: str | None = None, subsystem: str | None = None) -> Refusal | None:
+    def judge(
+        self, *, command: str | None = None, subsystem: str | None = None
+    ) -> PolicyRefusal | None:
         return judge_session(self._settings.policy, command=command, subsystem=subsystem)
 
     def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
@@ -163,7 +165,7 @@ class Sessions:
         self._log.info("ssh session recognized", **_names(session))
         self._shared.on_item(self._record(session))
 
-    def session_refused(self, session: Session, refusal: Refusal) -> None:
+    def session_refused(self, session: Session, refusal: PolicyRefusal) -> None:
         self._went_wrong(session, SessionError.BLOCKED)
         self._log.warning(
             "ssh session blocked", what=refusal.what, reason=refusal.message, **_names(session)

@@ -22,7 +22,7 @@ from tether.agent.ssh.hostkey import HostKey
 from tether.agent.ssh.x11 import NUMBERS, Displays
 from tether.agent.terminal.pty import PtySettings
 from tether.net.clock import Clock
-from tether.net.link.host_context import NoSurroundings, Surroundings
+from tether.net.link.host_context import HostContext, NoSurroundings
 from tether.protocol.messages.control import ReportItem
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class SshSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class SharedSettings:
     """What every connection of one agent uses."""
 
     clock: Clock
@@ -81,4 +81,4 @@ class Shared:
     ide: IdeWatcher
     terminals: TerminalService
     on_item: Callable[[ReportItem], None]
-    surroundings: Surroundings = field(default_factory=NoSurroundings)
+    surroundings: HostContext = field(default_factory=NoSurroundings)

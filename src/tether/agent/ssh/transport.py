@@ -1,4 +1,4 @@
-"""asyncssh's socket, which is a tunnel: an `asyncio.Transport` over a `TunnelEnd`.
+"""asyncssh's socket, which is a tunnel: an `asyncio.Transport` over a `TunnelEndpoint`.
 
 Law: bytes only. It never ends the tunnel: whoever knows the cause does, before anything is closed.
 What is written within one turn of the loop leaves as one piece (asyncssh writes two packets for each
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tether.net.link.driver import HIGH_WATER
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEndpoint
 
 
 class Pausable(Protocol):
@@ -27,7 +27,7 @@ class Pausable(Protocol):
 class TunnelTransport(asyncio.Transport):
     """The writing half of a connection; what arrives is handed to asyncssh by the tunnel's sink."""
 
-    def __init__(self, tunnel: TunnelEnd, tasks: Tasks, *, client: tuple[str, int]) -> None:
+    def __init__(self, tunnel: TunnelEndpoint, tasks: Tasks, *, client: tuple[str, int]) -> None:
         """`client` is its address and port, as the server saw them."""
         super().__init__({"peername": client, "sockname": ("0.0.0.0", 22)})
         self._loop = asyncio.get_running_loop()

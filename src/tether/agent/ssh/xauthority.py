@@ -26,7 +26,7 @@ MAX_PART = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Cookie:
     """One cookie."""
 
     family: int
@@ -44,7 +44,7 @@ class Locked(Exception):
     """Somebody else writes the file; try again in a moment."""
 
 
-def entries(path: str) -> list[Entry]:
+def entries(path: str) -> list[Cookie]:
     """What the file holds, up to where it is damaged; nothing where there is none."""
     try:
         with open(path, "rb") as file:
@@ -63,7 +63,7 @@ def put(path: str, number: int, protocol: bytes, cookie: bytes, *, now: float) -
     """
     if not 0 < len(protocol) <= MAX_PART or not 0 < len(cookie) <= MAX_PART:
         raise ValueError("a display's cookie that is none")
-    new = Entry(FAMILY_LOCAL, _host(), str(number).encode(), protocol, cookie)
+    new = Cookie(FAMILY_LOCAL, _host(), str(number).encode(), protocol, cookie)
     with _locked(path, now):
         _write(path, [new, *(entry for entry in entries(path) if _place(entry) != _place(new))])
 
@@ -83,7 +83,7 @@ def remove(path: str, number: int, cookie: bytes, *, now: float) -> None:
             _write(path, left)
 
 
-def _place(entry: Entry) -> tuple[int, bytes, bytes]:
+def _place(entry: Cookie) -> tuple[int, bytes, bytes]:
     return entry.family, entry.address, entry.number
 
 
@@ -91,7 +91,7 @@ def _host() -> bytes:
     return socket.gethostname().encode("utf-8", "surrogateescape")
 
 
-def _read(data: bytes) -> Iterator[Entry]:
+def _read(data: bytes) -> Iterator[Cookie]:
     rest = io.BytesIO(data)
 
     def take(size: int) -> bytes:
@@ -106,10 +106,10 @@ def _read(data: bytes) -> Iterator[Entry]:
     with contextlib.suppress(EOFError):
         while True:
             family = int.from_bytes(take(2), "big")
-            yield Entry(family, part(), part(), part(), part())
+            yield Cookie(family, part(), part(), part(), part())
 
 
-def _write(path: str, wanted: list[Entry]) -> None:
+def _write(path: str, wanted: list[Cookie]) -> None:
     beside = f"{path}-n"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(beside)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from tether.agent.process.process import ExitStatus
 from tether.agent.terminal.pty import ReconnectingPty
-from tether.agent.terminal.terminals import Refusal, Terminals
+from tether.agent.terminal.terminals import TerminalError, Terminals
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
@@ -21,14 +21,14 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.protocol.terminal.attach import (
-    Answer,
+    AnswerRequest,
     AttachServer,
+    AttachState,
     Close,
     Command,
     Open,
-    Send,
+    SendToClient,
     SetSize,
-    State,
     Type,
     agent_goodbye,
 )
@@ -44,12 +44,12 @@ from tether.protocol.terminal.messages import (
     TerminalMessage,
     frame,
 )
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 _EXHAUSTED = ("too_many_terminals", "too_many_viewers", "not_started")
 
 
-class Carrier(Protocol):
+class AttachTransport(Protocol):
     """What an attach runs over."""
 
     def write(self, data: bytes) -> None:
@@ -76,8 +76,8 @@ class AttachEnd:
     """Of the terminal's process, if that is what ended."""
     terminal_lives: bool
     """Whether attaching again shows the same terminal."""
-    started_at: Instant
-    ended_at: Instant
+    started_at: Timestamp
+    ended_at: Timestamp
 
 
 class TerminalAttach:
@@ -85,7 +85,7 @@ class TerminalAttach:
 
     def __init__(
         self,
-        carrier: Carrier,
+        carrier: AttachTransport,
         terminals: Terminals,
         *,
         user: str,
@@ -130,7 +130,7 @@ class TerminalAttach:
 
     def lost(self, *facts: Evidence) -> None:
         """The connection below has ended, because of the last of `facts`."""
-        if self._machine.state is not State.CLOSED:
+        if self._machine.state is not AttachState.CLOSED:
             self._perform(self._machine.lost(*facts))
 
     def pause_writing(self) -> None:
@@ -153,7 +153,7 @@ class TerminalAttach:
 
     def send(self, item: TerminalMessage | bytes) -> None:
         """Send a message, or output."""
-        if self._machine.state is State.OPEN:
+        if self._machine.state is AttachState.OPEN:
             self._carrier.write(frame(item))
 
     def pause(self, paused: bool) -> None:
@@ -187,7 +187,7 @@ class TerminalAttach:
             match command:
                 case Open(init=init):
                     self._open(init)
-                case Answer(request=request, alone=alone):
+                case AnswerRequest(request=request, alone=alone):
                     self._answer(request, alone=alone)
                 case Type(data=data):
                     if self._pty is not None:
@@ -195,7 +195,7 @@ class TerminalAttach:
                 case SetSize(rows=rows, cols=cols):
                     if self._pty is not None:
                         self._pty.resize(self, rows, cols)
-                case Send(frame=data):
+                case SendToClient(frame=data):
                     self._carrier.write(data)
                 case Close():
                     self._close()
@@ -204,7 +204,7 @@ class TerminalAttach:
     def _open(self, init: Init) -> None:
         try:
             pty, created = self._terminals.attach(self, init)
-        except Refusal as refusal:
+        except TerminalError as refusal:
             self._refuse(refusal)
             return
         self._pty, self._terminal_id = pty, pty.id
@@ -215,7 +215,7 @@ class TerminalAttach:
             pty.block(self)
         self._log.info("terminal attached", terminal_id=pty.id, created=created)
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: TerminalError) -> None:
         now, detail = self._clock.now(), str(refusal)
         self.send(Refused(code=refusal.code, message=detail))
         if refusal.code in _EXHAUSTED:
@@ -239,7 +239,7 @@ class TerminalAttach:
                 case Kill(id=pty_id):
                     self._terminals.kill(pty_id, self.user)
                     answer = Done(id=pty_id)
-        except Refusal as refusal:
+        except TerminalError as refusal:
             answer = Refused(code=refusal.code, message=str(refusal))
         self.send(answer)
         if alone:

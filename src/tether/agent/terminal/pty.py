@@ -17,7 +17,7 @@ from typing import Protocol
 
 from tether.agent.process.process import ExitStatus
 from tether.agent.process.program_input import ProgramInput
-from tether.agent.screen.client import Screen, Screens, Shown
+from tether.agent.screen.client import EmulatedScreen, Screens, Shown
 from tether.agent.terminal.output_cutter import OutputCutter
 from tether.agent.terminal.viewers import Idle, SizePolicy, Viewer, agreed_size
 from tether.attribution.disconnect import CloseCell
@@ -79,7 +79,7 @@ class Client(Protocol):
         """Take no input from it for now, or again."""
 
 
-class State(Enum):
+class TerminalState(Enum):
     RUNNING = auto()
     ENDING = auto()  # hung up
     EXITED = auto()  # the process is reaped; its last output is still coming
@@ -118,7 +118,7 @@ class ReconnectingPty:
         """
         self.id, self.name, self.command = pty_id, name, command
         self.cell = CloseCell()
-        self.state = State.RUNNING
+        self.state = TerminalState.RUNNING
         self.status: ExitStatus | None = None
         self.created = clock.now()
         self.size = size
@@ -140,7 +140,7 @@ class ReconnectingPty:
         self._program = start(self._exited)
         self._program.resize(*size)
         self._input = ProgramInput(self._program.write_fd, self._pause)
-        self._screen: Screen = screens.open(self, rows=size[0], cols=size[1])
+        self._screen: EmulatedScreen = screens.open(self, rows=size[0], cols=size[1])
         self._read_on()
         self._arm()
 
@@ -212,8 +212,8 @@ class ReconnectingPty:
     def end(self, fact: Evidence) -> None:
         """End the program because of `fact`: hang up, and kill what does not go."""
         self.cell.offer(fact)
-        if self.state is State.RUNNING:
-            self.state = State.ENDING
+        if self.state is TerminalState.RUNNING:
+            self.state = TerminalState.ENDING
             self._act_at = self._clock.now().mono + KILL_AFTER_S
             self._program.signal(signal.SIGHUP)
             self._program.signal(signal.SIGCONT)  # a stopped program could not take the hint
@@ -230,7 +230,7 @@ class ReconnectingPty:
         if not self.cell.ended:
             cause = "session.exit" if status.signal is None else "session.signal"
             self.cell.offer(agent_goodbye(cause, now))
-        self.state, self._act_at = State.EXITED, now.mono + DRAIN_S
+        self.state, self._act_at = TerminalState.EXITED, now.mono + DRAIN_S
         self._input.close()
         if self._output_over:
             self._finish()
@@ -238,7 +238,7 @@ class ReconnectingPty:
 
     def _finish(self) -> None:
         """Process and output have ended."""
-        self.state = State.OVER
+        self.state = TerminalState.OVER
         self._read_off()
         rest = self._cutter.rest()
         self._publish(rest.raw, rest.everybody, rest.one)
@@ -262,7 +262,7 @@ class ReconnectingPty:
     # -- output ---------------------------------------------------------------------------
 
     def _read_on(self) -> None:
-        if not self._reading and not self._output_over and self.state is not State.OVER:
+        if not self._reading and not self._output_over and self.state is not TerminalState.OVER:
             self._reading = True
             self._loop.add_reader(self._program.read_fd, self._read)
 
@@ -292,7 +292,7 @@ class ReconnectingPty:
         if over:
             self._output_over = True
             self._read_off()
-            if self.state is State.EXITED:
+            if self.state is TerminalState.EXITED:
                 self._finish()
         elif self._screen.crowded:
             self._read_off()
@@ -352,7 +352,7 @@ class ReconnectingPty:
 
     def screen_lost(self) -> None:
         """See `screens.Owner`. A change of size makes programs draw everything again."""
-        if self.state is State.RUNNING:
+        if self.state is TerminalState.RUNNING:
             rows, cols = self.size
             self._program.resize(rows + 1, cols)
             self._resize_at = self._clock.now().mono + NUDGE_S
@@ -373,13 +373,13 @@ class ReconnectingPty:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.state is State.OVER:
+        if self.state is TerminalState.OVER:
             return
         deadlines = [viewer.deadline() for viewer in self._viewers.values()]
         deadlines += [
             self._act_at,
             self._resize_at,
-            self._idle.deadline() if self.state is State.RUNNING else None,
+            self._idle.deadline() if self.state is TerminalState.RUNNING else None,
         ]
         due = [deadline for deadline in deadlines if deadline is not None]
         if due:
@@ -396,7 +396,7 @@ class ReconnectingPty:
         if self._resize_at is not None and now.mono >= self._resize_at:
             self._resize_at = None
             self._program.resize(*self.size)
-        if self.state is State.RUNNING and self._idle.expired(now.mono):
+        if self.state is TerminalState.RUNNING and self._idle.expired(now.mono):
             self.end(agent_goodbye("session.idle_expired", now, actor="policy:terminal-idle"))
         elif self._act_at is not None and now.mono >= self._act_at:
             self._act_at = None
@@ -404,9 +404,9 @@ class ReconnectingPty:
         self._arm()
 
     def _overdue(self) -> None:
-        if self.state is State.ENDING:
+        if self.state is TerminalState.ENDING:
             self._program.signal(signal.SIGKILL)
-        elif self.state is State.EXITED and self._screen.crowded:  # it is not its fault
+        elif self.state is TerminalState.EXITED and self._screen.crowded:  # it is not its fault
             self._act_at = self._clock.now().mono + DRAIN_S
-        elif self.state is State.EXITED:
+        elif self.state is TerminalState.EXITED:
             self._finish()

@@ -19,8 +19,8 @@ from tether.net.clock import Clock
 from tether.net.e2e_channel import AgentChannel
 from tether.net.link.driver import HIGH_WATER
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.control import Message, TunnelOffer
 from tether.version import VERSION
 
@@ -30,7 +30,7 @@ class SealedTerminal:
 
     def __init__(
         self,
-        stream: ResumableStream,
+        stream: TunnelStream,
         channel: AgentChannel,
         terminals: Terminals,
         *,
@@ -45,7 +45,7 @@ class SealedTerminal:
         self._taking = asyncio.Event()
         self._taking.set()
         self.attach_end: AttachEnd | None = None
-        self.tunnel = TunnelEnd(
+        self.tunnel = TunnelEndpoint(
             stream,
             me=Party.AGENT,
             peer=Party.CLIENT,

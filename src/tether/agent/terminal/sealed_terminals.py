@@ -20,7 +20,7 @@ from tether.attribution.vocabulary import ConnectionType
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.e2e_channel import AgentChannel, read_public_line
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.control import ReportItem, SessionRecord, TunnelOffer
 
 _log = get_logger("terminal")
@@ -43,7 +43,7 @@ class SealedTerminals:
         self._clock, self._on_item = clock, on_item
         self._served: dict[str, SealedTerminal] = {}
 
-    async def serve(self, stream: ResumableStream, offer: TunnelOffer) -> ConnectionEnd:
+    async def serve(self, stream: TunnelStream, offer: TunnelOffer) -> ConnectionEnd:
         """Serve one tunnel to its end.
 
         Raises:

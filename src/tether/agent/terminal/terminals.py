@@ -19,7 +19,7 @@ from tether.agent.terminal.pty import (
     ProgramTerminal,
     PtySettings,
     ReconnectingPty,
-    State,
+    TerminalState,
 )
 from tether.agent.terminal.viewers import SizePolicy
 from tether.attribution.disconnect import Disconnect
@@ -33,7 +33,7 @@ MAX_NAME = 100
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-class Refusal(Exception):
+class TerminalError(Exception):
     """A request that is not carried out. Its text is one sentence for people; `code` for programs."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -88,14 +88,14 @@ class Terminals:
             Refusal: there is none to be had.
         """
         if self._leaving is not None:
-            raise Refusal("agent_leaving", "the agent of this workspace is shutting down")
+            raise TerminalError("agent_leaving", "the agent of this workspace is shutting down")
         found = self._live.get(init.id) if init.id else None
-        if found is None or found.state is State.OVER:
+        if found is None or found.state is TerminalState.OVER:
             pty, created = self._make(init), True
         else:
             pty, created = found, False
             if pty.viewers >= self.settings.max_viewers:
-                raise Refusal(
+                raise TerminalError(
                     "too_many_viewers",
                     f"the terminal {pty.name} already has {self.settings.max_viewers} viewers",
                 )
@@ -140,14 +140,16 @@ class Terminals:
 
     def _make(self, init: Init) -> ReconnectingPty:
         if len(self._live) >= self.settings.max_terminals:
-            raise Refusal(
+            raise TerminalError(
                 "too_many_terminals",
                 f"this workspace already has {self.settings.max_terminals} terminals",
             )
         if init.id and not _ID.fullmatch(init.id):
-            raise Refusal("bad_id", "a terminal's id is up to 64 letters, digits, '_', '.' and '-'")
+            raise TerminalError(
+                "bad_id", "a terminal's id is up to 64 letters, digits, '_', '.' and '-'"
+            )
         if "\0" in init.command:
-            raise Refusal("bad_command", "a command cannot have a NUL character")
+            raise TerminalError("bad_command", "a command cannot have a NUL character")
         size = (init.rows, init.cols)
         pty_id = init.id or uuid.uuid4().hex
         try:
@@ -164,7 +166,9 @@ class Terminals:
                 on_over=self._over,
             )
         except OSError as wrong:
-            raise Refusal("not_started", f"the terminal could not be started: {wrong}") from wrong
+            raise TerminalError(
+                "not_started", f"the terminal could not be started: {wrong}"
+            ) from wrong
         self._live[pty_id] = pty
         self._quiet.clear()
         return pty
@@ -172,7 +176,7 @@ class Terminals:
     def _find(self, pty_id: str) -> ReconnectingPty:
         pty = self._live.get(pty_id)
         if pty is None:
-            raise Refusal("not_found", f"this workspace has no terminal {pty_id[:64]!r}")
+            raise TerminalError("not_found", f"this workspace has no terminal {pty_id[:64]!r}")
         return pty
 
     def _over(self, pty: ReconnectingPty) -> None:
@@ -186,5 +190,5 @@ class Terminals:
 def _name(words: str) -> str:
     name = "".join(char for char in words if char.isprintable()).strip()[:MAX_NAME]
     if not name:
-        raise Refusal("bad_name", "a terminal's name needs at least one letter")
+        raise TerminalError("bad_name", "a terminal's name needs at least one letter")
     return name

@@ -54,7 +54,7 @@ def listen_at(settings: DirectSettings, server_url: str) -> tuple[str, int] | No
     return ("127.0.0.1" if is_loopback(host) else ""), 0
 
 
-class DirectDoor:
+class DirectEndpoint:
     """The agent's listener for direct carriers. Make it in a running loop."""
 
     def __init__(

@@ -25,7 +25,7 @@ from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import DialFailed, MessageStream
-from tether.net.tunnel.stream import Carrier, ResumableStream
+from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import (
     CarrierOffer,
@@ -38,7 +38,7 @@ from tether.protocol.messages.control import (
 from tether.protocol.messages.derp import EMBEDDED_REGION
 from tether.protocol.tunnel.carrier_frames import encode_opening
 from tether.protocol.tunnel.events import CarrierUp, PathEvent
-from tether.protocol.tunnel.join import Attach, TunnelKey
+from tether.protocol.tunnel.join import Join, TunnelKey
 from tether.protocol.tunnel.resume_policy import VANISHED_S, Waits
 
 MAX_TUNNELS = 256
@@ -85,7 +85,7 @@ class _Taking:
     offer: TunnelOffer
     decline: Decline
     key: TunnelKey
-    stream: ResumableStream
+    stream: TunnelStream
     serving: TunnelServing
     first: asyncio.Future[bool]
     dialling: Tasks
@@ -164,7 +164,7 @@ class Tunnels:
             taking.numbers.add(offer.carrier)
             taking.dialling.spawn(self._join(taking, offer, decline), f"carrier-{offer.carrier}")
 
-    async def attach(self, stream: DirectStream, attach: Attach, raw: bytes) -> None:
+    async def attach(self, stream: DirectStream, attach: Join, raw: bytes) -> None:
         """A client came to us directly, and this is how it introduced itself."""
         taking = await self._expect(attach.connection_id)
         if taking is None:
@@ -172,7 +172,7 @@ class Tunnels:
         elif (judged := taking.stream.judge(attach)) is not None:
             refusal = judged
         else:
-            carrier = Carrier(
+            carrier = AttachedCarrier(
                 number=attach.carrier,
                 method=ConnectionMethod.DIRECT,
                 where=stream.remote_address,
@@ -244,7 +244,7 @@ class Tunnels:
             key = TunnelKey.read(offer.tunnel_key)
         except Garbage:
             raise Garbage("the tunnel was offered without its key: update the server") from None
-        stream = ResumableStream(
+        stream = TunnelStream(
             me=Party.AGENT,
             connection_id=offer.connection_id,
             key=key,
@@ -330,7 +330,7 @@ class Tunnels:
                 )
             return
         taking.stream.add(
-            Carrier(
+            AttachedCarrier(
                 number=offer.carrier,
                 method=ConnectionMethod.DERP,
                 where=offer.region,
@@ -409,5 +409,5 @@ class Tunnels:
         )
 
 
-def _heard_since(stream: ResumableStream, at: float) -> bool:
+def _heard_since(stream: TunnelStream, at: float) -> bool:
     return any(heard > at for heard in stream.heard_at.values())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.net.clock import Clock
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.control import ReportItem
 from tether.protocol.messages.path_records import PathRecord, PathWord
 from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resumed, Used
@@ -24,7 +24,7 @@ class PathLog:
     """One tunnel's. `changes` counts them all."""
 
     def __init__(
-        self, stream: ResumableStream, *, clock: Clock, post: Callable[[ReportItem], object]
+        self, stream: TunnelStream, *, clock: Clock, post: Callable[[ReportItem], object]
     ) -> None:
         self._stream, self._clock, self._post = stream, clock, post
         self.changes = 0

@@ -14,9 +14,9 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.net.tunnel.stream import ResumableStream
-from tether.protocol.link.link import State
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.net.tunnel.stream import TunnelStream
+from tether.protocol.link.link import LinkState
 from tether.protocol.messages.control import (
     TUNNEL_CHUNK,
     Message,
@@ -28,17 +28,17 @@ from tether.protocol.messages.probe import MAX_PROBE_S, ProbeMode
 from tether.version import VERSION
 
 
-class Probe:
+class ProbeTunnel:
     """One such tunnel. Call `run` once."""
 
-    def __init__(self, stream: ResumableStream, *, clock: Clock) -> None:
+    def __init__(self, stream: TunnelStream, *, clock: Clock) -> None:
         self._clock, self._tasks = clock, Tasks("probe")
         self._mode = ""
         self._bytes = 0
         self._began = 0.0
         self._source: asyncio.Task[None] | None = None
         self._enough = asyncio.Event()
-        self.tunnel = TunnelEnd(
+        self.tunnel = TunnelEndpoint(
             stream,
             me=Party.AGENT,
             peer=Party.CLIENT,
@@ -89,7 +89,7 @@ class Probe:
         link = self.tunnel.driver.link
         while (
             not enough.is_set()
-            and link.state is State.OPEN  # what is written to one that ends is dropped
+            and link.state is LinkState.OPEN  # what is written to one that ends is dropped
             and self._clock.now().mono < until
         ):
             self.tunnel.write(block)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tether.agent.tunnels.probe import Probe
+from tether.agent.tunnels.probe import ProbeTunnel
 from tether.agent.tunnels.service import ConnectionEnd, end_of, leave_each
 from tether.attribution.evidence import Evidence
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.control import TunnelOffer
 
 _log = get_logger("probe")
@@ -23,12 +23,12 @@ class Probes:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._probes: dict[str, Probe] = {}
+        self._probes: dict[str, ProbeTunnel] = {}
 
-    async def serve(self, stream: ResumableStream, offer: TunnelOffer) -> ConnectionEnd:
+    async def serve(self, stream: TunnelStream, offer: TunnelOffer) -> ConnectionEnd:
         """Serve one tunnel to its end."""
         connected_at = self._clock.now()
-        probe = self._probes[offer.connection_id] = Probe(stream, clock=self._clock)
+        probe = self._probes[offer.connection_id] = ProbeTunnel(stream, clock=self._clock)
         try:
             await probe.run()
         finally:

@@ -15,10 +15,10 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import Logger, disconnected
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.control import TunnelOffer
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +27,8 @@ class ConnectionEnd:
 
     connection_id: str
     cell: CloseCell
-    connected_at: Instant
-    ended_at: Instant
+    connected_at: Timestamp
+    ended_at: Timestamp
     rx_bytes: int
     tx_bytes: int
     user: str
@@ -38,10 +38,10 @@ class ConnectionEnd:
 def end_of(
     log: Logger,
     event: str,
-    tunnel: TunnelEnd,
+    tunnel: TunnelEndpoint,
     offer: TunnelOffer,
-    connected_at: Instant,
-    now: Instant,
+    connected_at: Timestamp,
+    now: Timestamp,
 ) -> ConnectionEnd:
     """What came of a tunnel that is over, and its one log line `event`.
 
@@ -83,7 +83,7 @@ def end_of(
 
 
 def leave_each(
-    tunnels: Mapping[str, TunnelEnd],
+    tunnels: Mapping[str, TunnelEndpoint],
     connection_ids: Iterable[str] | None,
     fact: Evidence,
     *,
@@ -100,7 +100,7 @@ def leave_each(
 class TunnelServing(Protocol):
     """Serves tunnels of one purpose."""
 
-    async def serve(self, stream: ResumableStream, offer: TunnelOffer) -> ConnectionEnd:
+    async def serve(self, stream: TunnelStream, offer: TunnelOffer) -> ConnectionEnd:
         """Serve one tunnel to its end. Raises nothing but CancelledError."""
 
     def end(

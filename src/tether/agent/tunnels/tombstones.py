@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import Party
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.join import (
     TUNNEL_OVER,
     TUNNEL_UNKNOWN,
-    Attach,
-    Refusal,
+    Join,
+    JoinRefused,
     TunnelKey,
     UsedNumbers,
     judge,
@@ -33,7 +33,7 @@ _NOTHING = UsedNumbers()
 @dataclass(frozen=True, slots=True)
 class _Stone:
     key: TunnelKey
-    refusal: Refusal
+    refusal: JoinRefused
     until: float
 
 
@@ -47,9 +47,11 @@ class Tombstones:
     def __len__(self) -> int:
         return len(self._stones)
 
-    def add(self, connection_id: str, key: TunnelKey, disconnect: Disconnect, now: Instant) -> None:
+    def add(
+        self, connection_id: str, key: TunnelKey, disconnect: Disconnect, now: Timestamp
+    ) -> None:
         """This tunnel has ended."""
-        refusal = Refusal(
+        refusal = JoinRefused(
             code=TUNNEL_OVER,
             cause=disconnect.cause,
             actor=_short(disconnect.actor),
@@ -60,7 +62,7 @@ class Tombstones:
         while len(self._stones) > self._kept:
             del self._stones[next(iter(self._stones))]
 
-    def refusal(self, attach: Attach, now: Instant) -> Refusal:
+    def refusal(self, attach: Join, now: Timestamp) -> JoinRefused:
         """The answer to an attach to a tunnel that is not served."""
         self._forget(now)
         stone = self._stones.get(attach.connection_id)
@@ -71,15 +73,15 @@ class Tombstones:
             peer=Party.CLIENT,
             used=_NOTHING,
         ):
-            return Refusal(code=TUNNEL_UNKNOWN)
+            return JoinRefused(code=TUNNEL_UNKNOWN)
         return stone.key.refuse(stone.refusal, attach.connection_id, attach.carrier)
 
-    def code(self, connection_id: str, now: Instant) -> str:
+    def code(self, connection_id: str, now: Timestamp) -> str:
         """What to tell the server, which knows the rest by the journal."""
         self._forget(now)
         return TUNNEL_OVER if connection_id in self._stones else TUNNEL_UNKNOWN
 
-    def _forget(self, now: Instant) -> None:
+    def _forget(self, now: Timestamp) -> None:
         while self._stones:
             oldest = next(iter(self._stones))
             if self._stones[oldest].until > now.mono:

@@ -10,7 +10,7 @@ from math import inf
 
 from tether.attribution import evidence as ev
 from tether.attribution.arithmetic import lively
-from tether.attribution.case import Case, Test, both, either, has, saw
+from tether.attribution.case import Case, Predicate, both, either, has, saw
 from tether.attribution.predicates import CONTROL, GIVEN_UP, SESSION, SOFT, by_intent, intended
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, Party, Resource, StreamEnd
@@ -40,7 +40,7 @@ def _long_enough(case: Case, gap_s: float) -> bool:
     return gap_s >= min(STALL_S, max(silences, default=inf) / 2)
 
 
-def _starved_gaps(party: Party) -> Test:
+def _starved_gaps(party: Party) -> Predicate:
     """The party's process waited for a CPU for most of one long gap, or of several in a row."""
 
     def check(case: Case) -> bool:
@@ -54,10 +54,10 @@ def _starved_gaps(party: Party) -> Test:
     words = (
         f"party={party}, waited for a CPU or throttled for half of {STALL_S:.0f} s or of a silence"
     )
-    return Test(check, f"{ev.LoopStalled.kind}({words})", [ev.LoopStalled])
+    return Predicate(check, f"{ev.LoopStalled.kind}({words})", [ev.LoopStalled])
 
 
-def starved(party: Party) -> Test:
+def starved(party: Party) -> Predicate:
     """The party's process waited for a CPU for most of a long time."""
     return either(
         _starved_gaps(party),
@@ -73,7 +73,7 @@ def starved(party: Party) -> Test:
     )
 
 
-def busy(party: Party) -> Test:
+def busy(party: Party) -> Predicate:
     """The party's process used a CPU for most of a long gap: its loop was blocked."""
     return has(
         ev.LoopStalled,
@@ -86,7 +86,7 @@ def _accounted(fact: ev.LoopStalled) -> bool:
     return fact.cpu_s is not None and fact.waited_s is not None
 
 
-def frozen(party: Party) -> Test:
+def frozen(party: Party) -> Predicate:
     """The party's process neither ran nor wanted to for a long gap, on a machine that was awake, by its
     kernel's account."""
     return has(
@@ -102,7 +102,7 @@ def frozen(party: Party) -> Test:
     )
 
 
-def stood_still(party: Party) -> Test:
+def stood_still(party: Party) -> Predicate:
     """The party's process was away for a long gap, and its kernel keeps no account of such."""
     return has(
         ev.LoopStalled,
@@ -111,7 +111,7 @@ def stood_still(party: Party) -> Test:
     )
 
 
-def suspended(party: Party) -> Test:
+def suspended(party: Party) -> Predicate:
     """The party's machine slept for a while that a connection notices."""
     return has(
         ev.Suspended,

@@ -20,7 +20,7 @@ from tether.attribution.arithmetic import (
     unheard_relay,
     well_known_idle,
 )
-from tether.attribution.case import Test, both, either, has, saw
+from tether.attribution.case import Predicate, both, either, has, saw
 from tether.attribution.predicates import (
     CONTROL,
     GIVEN_UP,
@@ -46,7 +46,7 @@ SILENT = saw(ev.StreamEnded, how=SOFT)
 CUT = (StreamEnd.EOF, StreamEnd.RESET)
 
 
-def unplugged(party: Party) -> Test:
+def unplugged(party: Party) -> Predicate:
     """The party's device or route went away."""
     return either(
         saw(ev.LinkChanged, party=party, up=False),
@@ -55,12 +55,12 @@ def unplugged(party: Party) -> Test:
     )
 
 
-def returned(party: Party, **how: object) -> Test:
+def returned(party: Party, **how: object) -> Predicate:
     """The same run of the party dialled again."""
     return saw(ev.PeerReturned, party=party, same_run=True, **how)
 
 
-def refused(stage: DialStage) -> Test:
+def refused(stage: DialStage) -> Predicate:
     """The next dial failed at this stage."""
     return saw(ev.RedialFailed, stage=stage)
 

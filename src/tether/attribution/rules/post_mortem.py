@@ -7,7 +7,7 @@ connections it explains is for whoever hands it in to say.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import Test, both, either, has, saw, word
+from tether.attribution.case import Predicate, both, either, has, saw, word
 from tether.attribution.predicates import CONTROL, SESSION
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, OomVictim, Party
@@ -49,12 +49,12 @@ SERVER_CUT_SHORT = has(
 )
 
 
-def died(party: Party) -> Test:
+def died(party: Party) -> Predicate:
     """The party's next run found no clean stop."""
     return saw(ev.PreviousRunDied, party=party)
 
 
-def out_of_memory(party: Party) -> Test:
+def out_of_memory(party: Party) -> Predicate:
     """The party's last run was killed by the kernel for want of memory."""
     return either(
         has(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tether.attribution.case import Case, Pick, Test
+from tether.attribution.case import Case, Pick, Predicate
 from tether.attribution.vocabulary import Basis, Confidence
 
 
@@ -16,7 +16,7 @@ class Rule:
     """One row. `cause` is a catalogue code, or picks one from the case."""
 
     name: str
-    when: Test
+    when: Predicate
     cause: str | Pick
     basis: Basis
     because: str

@@ -37,7 +37,7 @@ _DETACHES_S = 3.0
 
 
 @dataclass(slots=True)
-class Ending:
+class AttachEnding:
     """How an attach ended."""
 
     attached: Attached | None = None
@@ -55,14 +55,14 @@ class AttachLoop:
     def __init__(self, line: Line, terminal: LocalTerminal, clock: Clock) -> None:
         self._line, self._terminal, self._clock = line, terminal, clock
         self._keys = Keys()
-        self._ending = Ending()
+        self._ending = AttachEnding()
         self._typing = False
         self._leave_by: float | None = None
         self._size = (0, 0)
         self._drawn = False
         """Whether a line of ours is on the screen."""
 
-    def run(self, init: Init) -> Ending:
+    def run(self, init: Init) -> AttachEnding:
         """Stay attached until something ends it."""
         self._size = (init.rows, init.cols)
         with signals_to_descriptor() as woken:

@@ -17,7 +17,7 @@ import msgspec
 
 from tether.cli.attach.line import Line, ask
 from tether.cli.attach.local_terminal import LocalTerminal
-from tether.cli.attach.loop import AttachLoop, Ending
+from tether.cli.attach.loop import AttachEnding, AttachLoop
 from tether.cli.output import add_row, clean, print_json, print_table, span, table
 from tether.client.errors import EXIT_CONNECTION_FAILED, EXIT_ERROR, Failure
 from tether.net.clock import SystemClock
@@ -57,7 +57,7 @@ def attach_to(host: str, init: Init) -> int:
     return code
 
 
-def _loss(line: Line, ending: Ending) -> str:
+def _loss(line: Line, ending: AttachEnding) -> str:
     """Why there is no connection (any more), in one sentence."""
     told = line.result()
     if told.get("by") in ("remote", "failed") and told.get("sentence"):
@@ -68,7 +68,9 @@ def _loss(line: Line, ending: Ending) -> str:
     return "the connection was lost" if ending.attached else "ssh ended without a connection"
 
 
-def farewell(ending: Ending, host: str, *, command: str = "", lost: str = "") -> tuple[str, int]:
+def farewell(
+    ending: AttachEnding, host: str, *, command: str = "", lost: str = ""
+) -> tuple[str, int]:
     """The last sentence, and the exit code.
 
     Args:
@@ -148,7 +150,7 @@ def _asked(host: str, request: TerminalMessage, wanted: type[A]) -> A:
             return answer
         if isinstance(answer, Refused):
             raise Failure(answer.message)
-        raise Failure(_loss(line, Ending()), EXIT_CONNECTION_FAILED)
+        raise Failure(_loss(line, AttachEnding()), EXIT_CONNECTION_FAILED)
 
     return _over(host, work)
 

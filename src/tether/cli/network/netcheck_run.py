@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tether.client.control.events import ControlWord
-from tether.client.control.link import Control
+from tether.client.control.link import ClientControl
 from tether.client.errors import Failure
 from tether.client.home_region import load_home, save_home
 from tether.config import ClientConfig, client_files
@@ -19,7 +19,7 @@ from tether.net.clock import SystemClock
 from tether.net.derp.probe import measure
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.ws_client import dial, proxy_of
-from tether.protocol.derp.latency import Nearness, choose, usable
+from tether.protocol.derp.latency import RegionLatency, choose, usable
 from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, DerpMap
 from tether.protocol.messages.derp import DerpRegion
 
@@ -28,7 +28,7 @@ MAP_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class MeasuredRegion:
     """One region, nearest first."""
 
     name: str
@@ -51,7 +51,7 @@ class NetReport:
     """The address that this machine would use, "" without a route."""
     ipv6: str = ""
     home_region: str = ""
-    regions: list[Region] = field(default_factory=list)
+    regions: list[MeasuredRegion] = field(default_factory=list)
 
 
 async def check(config: ClientConfig, *, timeout: float, env: Mapping[str, str]) -> NetReport:
@@ -67,12 +67,12 @@ async def check(config: ClientConfig, *, timeout: float, env: Mapping[str, str])
         if found.latency_s is not None:
             distances[found.region] = found.latency_s
             latency_ms = round(1000 * found.latency_s, 2)
-        report.regions.append(Region(found.region, found.url, latency_ms, found.error))
+        report.regions.append(MeasuredRegion(found.region, found.url, latency_ms, found.error))
     files, now = client_files(env), SystemClock().now().wall
     before = load_home(files, config.url, now).home
     report.home_region = choose(distances, usable(DerpMap(regions=regions)), before)
     if report.home_region:
-        save_home(files, config.url, Nearness(report.home_region, distances), now)
+        save_home(files, config.url, RegionLatency(report.home_region, distances), now)
     return report
 
 
@@ -84,7 +84,7 @@ async def _ask_server(config: ClientConfig, report: NetReport) -> list[DerpRegio
         if isinstance(word, DerpMap) and not told.done():
             told.set_result(word)
 
-    control = Control(
+    control = ClientControl(
         lambda: dial(config.control_url, token=config.token, max_size=MAX_CONTROL_MESSAGE),
         SystemClock(),
         on_word=heard,

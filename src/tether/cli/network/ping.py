@@ -17,7 +17,7 @@ from tether.client.errors import EXIT_ERROR, set_up_logging
 from tether.client.host_keys import workspace_name
 
 if TYPE_CHECKING:
-    from tether.client.probe import Pong
+    from tether.client.probe import RoundTrip
 
 _SECONDS = click.FloatRange(0.0, 3600.0)
 
@@ -61,8 +61,8 @@ def ping(
     set_up_logging(os.environ)
     workspace = workspace_name(name)
 
-    async def run() -> list[Pong]:
-        pongs: list[Pong] = []
+    async def run() -> list[RoundTrip]:
+        pongs: list[RoundTrip] = []
         async with probing(workspace, os.environ) as probe:
             while len(pongs) < count:
                 if pongs:
@@ -85,7 +85,7 @@ def ping(
     return 0 if good else EXIT_ERROR
 
 
-def summarized(workspace: str, pongs: list[Pong]) -> dict[str, Any]:
+def summarized(workspace: str, pongs: list[RoundTrip]) -> dict[str, Any]:
     """The keys of `--json`."""
     times = [1000 * pong.rtt_s for pong in pongs if pong.rtt_s is not None]
     rtt: dict[str, float] | None = None
@@ -114,7 +114,7 @@ def summarized(workspace: str, pongs: list[Pong]) -> dict[str, Any]:
     }
 
 
-def _is_direct(pong: Pong) -> bool:
+def _is_direct(pong: RoundTrip) -> bool:
     return pong.rtt_s is not None and pong.method == "direct"
 
 
@@ -127,7 +127,7 @@ def path(method: str, where: str) -> str:
     return "no path"
 
 
-def _line(workspace: str, pong: Pong) -> str:
+def _line(workspace: str, pong: RoundTrip) -> str:
     way = clean(path(str(pong.method), pong.where))
     if pong.rtt_s is None:
         return f"no answer from {workspace} ({way})"

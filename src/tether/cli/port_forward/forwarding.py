@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncssh
 
-from tether.cli.port_forward.specs import Forward
+from tether.cli.port_forward.specs import ForwardSpec
 from tether.client.errors import Failure
 from tether.net.tasks import Tasks
 from tether.protocol.messages.base import Garbage
@@ -45,7 +45,7 @@ UNSENT = 1 << 20
 class Traffic:
     """What one forward has carried. `sent` is towards the workspace."""
 
-    forward: Forward
+    forward: ForwardSpec
     open: int = 0
     total: int = 0
     failed: int = 0
@@ -59,7 +59,7 @@ class Happened:
     """One thing to tell: `event` is "listening", "opened", "closed" or "failed"."""
 
     event: str
-    forward: Forward
+    forward: ForwardSpec
     peer: str = ""
     error: str = ""
     sent: int = 0
@@ -71,7 +71,7 @@ Tell = Callable[[Happened], None]
 
 
 @dataclass(slots=True)
-class Forwarding:
+class PortForwarding:
     """All forwards of one run."""
 
     connection: asyncssh.SSHClientConnection
@@ -79,7 +79,7 @@ class Forwarding:
     traffic: list[Traffic] = field(default_factory=list)
     _listeners: list[TcpForward | UdpForward] = field(default_factory=list)
 
-    async def start(self, forwards: list[Forward]) -> None:
+    async def start(self, forwards: list[ForwardSpec]) -> None:
         """Listen on every local port.
 
         Raises:

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
-from tether.cli.port_forward.forwarding import Forwarding
-from tether.cli.port_forward.specs import Forward
+from tether.cli.port_forward.forwarding import PortForwarding
+from tether.cli.port_forward.specs import ForwardSpec
 from tether.cli.port_forward.view import ForwardView, JsonLines, LiveTable, PlainLines
-from tether.client.connection import Connection
+from tether.client.connection import ClientConnection
 from tether.client.errors import EXIT_CONNECTION_FAILED
 from tether.client.outcome import judge, say
 from tether.client.report.end_report import Seen
@@ -33,7 +33,7 @@ class Run:
     def __init__(
         self,
         workspace: str,
-        forwards: list[Forward],
+        forwards: list[ForwardSpec],
         env: Mapping[str, str],
         *,
         as_json: bool,
@@ -46,7 +46,7 @@ class Run:
             self._view = JsonLines()
         elif live:
             self._view = LiveTable(workspace, self._loop.time)
-        self._connection = Connection(
+        self._connection = ClientConnection(
             workspace,
             env,
             clock=self._clock,
@@ -83,7 +83,7 @@ class Run:
         client.when_over(self._stopped.set)
         try:
             connection = await client.open(self._connection.files, self._workspace)
-            forwarding = Forwarding(connection, self._view.happened)
+            forwarding = PortForwarding(connection, self._view.happened)
             await forwarding.start(self._forwards)
             try:
                 await self._show_until_stopped(forwarding)
@@ -98,7 +98,7 @@ class Run:
         say(outcome.sentence or "the connection was closed")
         return EXIT_CONNECTION_FAILED
 
-    async def _show_until_stopped(self, forwarding: Forwarding) -> None:
+    async def _show_until_stopped(self, forwarding: PortForwarding) -> None:
         while not self._stopped.is_set():
             self._view.refresh(forwarding.traffic)
             with contextlib.suppress(TimeoutError):

@@ -22,7 +22,7 @@ class BadSpec(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
+class ForwardSpec:
     """One local port, and where it leads in the workspace."""
 
     protocol: str
@@ -46,7 +46,7 @@ def join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def parse(protocol: str, spec: str) -> list[Forward]:
+def parse(protocol: str, spec: str) -> list[ForwardSpec]:
     """The forwards that `spec` asks for.
 
     Raises:
@@ -57,7 +57,7 @@ def parse(protocol: str, spec: str) -> list[Forward]:
     if len(ours) != len(theirs):
         raise BadSpec(f"{spec!r} has {len(ours)} local and {len(theirs)} remote ports")
     return [
-        Forward(protocol, bind or LOOPBACK, mine, host or LOOPBACK, yours)
+        ForwardSpec(protocol, bind or LOOPBACK, mine, host or LOOPBACK, yours)
         for mine, yours in zip(ours, theirs, strict=True)
     ]
 

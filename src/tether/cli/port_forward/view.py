@@ -16,7 +16,7 @@ import click
 from tether.cli.output import clean, size
 from tether.cli.port_forward.forwarding import Happened, Traffic
 from tether.client.status_line import over
-from tether.protocol.carriers.commands import Carried, Status, Waiting
+from tether.protocol.carriers.commands import Carried, Stalled, Status
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -71,7 +71,7 @@ class JsonLines:
                     "where": status.where,
                     "gap_s": round(status.gap_s, 3),
                 }
-            case Waiting():
+            case Stalled():
                 row = {"event": "waiting", "reason": status.reason}
         self._write(json.dumps(row))
 
@@ -143,7 +143,7 @@ class LiveTable:
         match status:
             case Carried():
                 self._path = over(status)
-            case Waiting():
+            case Stalled():
                 reason = f": {status.reason}" if status.reason else ""
                 self._path = f"connection lost{reason}; reconnecting…"
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tether.client.bridge import Bridge
-from tether.client.connection import Connection
+from tether.client.connection import ClientConnection
 from tether.client.control.link import LINGER_S
 from tether.client.errors import (
     EXIT_CONNECTION_FAILED,
@@ -32,10 +32,10 @@ from tether.client.report.end_report import Seen
 from tether.client.trust import trust
 from tether.config import ClientFiles, ConfigError
 from tether.net.clock import Clock, SystemClock
-from tether.net.link.host_context import Surroundings
+from tether.net.link.host_context import HostContext
 from tether.net.signals import Received, SignalWatcher, block
 from tether.net.transport.streams import DialFailed
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import Carried, Over, Status
 from tether.protocol.messages.control import Redraw, SessionResult, TunnelGrant
 
@@ -97,7 +97,7 @@ class Proxy:
 
     async def _connect(self) -> Outcome:
         self._workspace = workspace_name(self._host)
-        connection = Connection(
+        connection = ClientConnection(
             self._workspace,
             self._env,
             clock=self._clock,
@@ -126,7 +126,7 @@ class Proxy:
             self._connecting = None
             await connection.close(seen)
 
-    def _open(self, stream: ResumableStream, surroundings: Surroundings | None) -> Bridge:
+    def _open(self, stream: TunnelStream, surroundings: HostContext | None) -> Bridge:
         self._bridge = Bridge(
             stream,
             stdin=0,
@@ -154,7 +154,7 @@ class Proxy:
 
         columns = self._env.get(view.COLUMNS, "")
         attached = columns.isdecimal()
-        screen: view.Screen = view.StderrScreen()
+        screen: view.StatusScreen = view.StderrScreen()
         if self._env.get(view.QUIET, "") not in ("", "0"):
             screen = view.NoScreen()
         elif attached:

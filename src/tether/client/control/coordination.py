@@ -16,7 +16,7 @@ from tether.client.control.events import AgentHere, AgentLost
 from tether.net.clock import Clock
 from tether.net.link.coordination import Coordination, Event
 from tether.net.link.driver import LinkDriver
-from tether.protocol.coordination.client import StreamEnded, StreamOpened
+from tether.protocol.coordination.client import CoordinationEnded, StreamOpened
 from tether.protocol.coordination.peers import PeerChanged
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import Node
@@ -90,7 +90,7 @@ class ClientCoordination:
         match event:
             case StreamOpened():
                 self._open = True
-            case StreamEnded():  # before it tells of peers that are lost with it
+            case CoordinationEnded():  # before it tells of peers that are lost with it
                 self._open = False
                 self._agent_is_lost(False)
             case PeerChanged(update=update) if update.id == self._agent:

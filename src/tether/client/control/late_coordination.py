@@ -30,7 +30,7 @@ COORDINATE_AFTER_S = 2.0
 _MODULE = "tether.client.control.coordination"
 
 
-class LateCoordination:
+class LazyCoordination:
     """See the module's law. One client's, over one link after another."""
 
     def __init__(

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from tether.attribution.vocabulary import ConnectType, Party, Purpose
 from tether.client.control.events import Back, ControlWord, TurnedAway, Unasked
-from tether.client.control.late_coordination import LateCoordination
+from tether.client.control.late_coordination import LazyCoordination
 from tether.client.errors import Failure
 from tether.client.report.link_status import LinkEnds, LinkNote
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
-from tether.net.link.host_context import LateSurroundings
+from tether.net.link.host_context import LazyHostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
-from tether.protocol.derp.latency import NOT_KNOWN, Nearness
+from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
 from tether.protocol.link.link import Link
 from tether.protocol.messages.control import (
     PROTOCOL,
@@ -80,7 +80,7 @@ class _Live:
         self.goodbye: Goodbye | None = None
 
 
-class Control:
+class ClientControl:
     """`connect` first, then `request_tunnel`, once; `leave` last."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Control:
         self._keeping: asyncio.Task[None] | None = None
         self._ponged: asyncio.Future[float] | None = None
         self._doubt_timer: asyncio.TimerHandle | None = None
-        self._coordination = LateCoordination(
+        self._coordination = LazyCoordination(
             clock, on_agent=lambda word: self.on_word(word), jitter=jitter, lines=lines
         )
         self._wait_s = 0.0
@@ -115,7 +115,7 @@ class Control:
         self._distances: dict[str, float] = {}
         self._requests = 1
         self._ends = LinkEnds(clock)
-        self.surroundings = LateSurroundings()
+        self.surroundings = LazyHostContext()
         """What happens to this machine, once somebody watches."""
 
     async def connect(self) -> None:
@@ -133,7 +133,7 @@ class Control:
         public_key: str,
         *,
         purpose: Purpose = Purpose.SSH,
-        near: Nearness = NOT_KNOWN,
+        near: RegionLatency = NOT_KNOWN,
         client_session_id: str = "",
     ) -> TunnelGrant:
         """Ask to be joined to a workspace's agent.

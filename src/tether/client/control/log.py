@@ -13,7 +13,7 @@ from tether.attribution.vocabulary import ConnectType
 from tether.log import disconnected, get_logger
 from tether.net.link.coordination import Event
 from tether.net.transport.streams import DialFailed
-from tether.protocol.coordination.client import OpenFailed, StreamEnded, StreamOpened, Warned
+from tether.protocol.coordination.client import CoordinationEnded, OpenFailed, StreamOpened, Warned
 from tether.protocol.coordination.peers import PeerChanged, PeerReady
 
 _CONNECT_TYPE = ConnectType.CLIENT_TO_SERVER
@@ -57,7 +57,7 @@ class ControlLines:
                 self._log.info(
                     "connected to coordination RPC", connection_id=connection_id, peer_id=peer_id
                 )
-            case StreamEnded():
+            case CoordinationEnded():
                 disconnected(
                     self._log,
                     "disconnected from coordination RPC",

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tether.client.report.link_status import Standing
+from tether.client.report.link_status import LinkStatus
 
 MAX_BYTES = 64 << 10
 MAX_FILES = 200
@@ -33,7 +33,7 @@ _FORMAT = 1
 _SUFFIX = ".journal"
 
 
-class Journal:
+class ClientJournal:
     """The journal of this process. Each method is a system call or two; `begin` and `ended` wait for
     the disk, so call them from a thread where somebody types meanwhile. What has been settled or closed
     is not begun by a thread that comes late: an heir would take it for that of a process that died."""
@@ -74,7 +74,7 @@ class Journal:
         self._append({"survived_oom_kills": oom_kills})
 
     def link(self, connection_id: str, state: str | Mapping[str, Any]) -> None:
-        """What became of a control link: its `Standing`, or the account of its end.
+        """What became of a control link: its `LinkStatus`, or the account of its end.
 
         Where there is no room for it, nothing that was said of links counts any more: an heir must not
         take one for open that is not.
@@ -124,7 +124,7 @@ class Journal:
             return True
 
 
-class Estate:
+class OrphanedJournal:
     """What a process that is gone left behind; held until `settled` or `close`."""
 
     def __init__(self, path: Path, file: int) -> None:
@@ -135,7 +135,7 @@ class Estate:
         self.facts: list[dict[str, Any]] = []
         self.end: dict[str, Any] | None = None
         self.links: dict[str, str | dict[str, Any]] = {}
-        """Control links that are not settled: `Standing.UP`, or the account of the end."""
+        """Control links that are not settled: `LinkStatus.UP`, or the account of the end."""
         links_known = True
         for line in _lines(file):
             if "format" in line:
@@ -148,7 +148,7 @@ class Estate:
                 self.run["oom_kills"] = line["survived_oom_kills"]
             elif "links" in line:
                 links_known = False
-            elif "link" in line and line["is"] == Standing.SETTLED:
+            elif "link" in line and line["is"] == LinkStatus.SETTLED:
                 self.links.pop(line["link"], None)
             elif "link" in line:
                 self.links[line["link"]] = line["is"]
@@ -174,7 +174,7 @@ class Estate:
             self._file = -1
 
 
-def estates(directory: Path, url: str, now: float) -> list[Estate]:
+def estates(directory: Path, url: str, now: float) -> list[OrphanedJournal]:
     """What processes that are gone left for the server at `url`, oldest first; sweeps on the way.
 
     Each is held until it is closed, so that nobody else hands it in meanwhile.
@@ -184,13 +184,13 @@ def estates(directory: Path, url: str, now: float) -> list[Estate]:
         files = [(p.stat().st_mtime, p) for p in directory.iterdir() if p.suffix == _SUFFIX]
     files.sort()
     too_many = len(files) - MAX_FILES
-    held: list[Estate] = []
+    held: list[OrphanedJournal] = []
     for index, (changed, path) in enumerate(files):
         file = _inherit(path) if len(held) < MOST_AT_ONCE else None
         if file is None:
             continue  # its process lives, another heir was faster, or we have enough
         try:
-            estate = Estate(path, file)
+            estate = OrphanedJournal(path, file)
         except OSError:
             os.close(file)
             continue

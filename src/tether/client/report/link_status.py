@@ -26,14 +26,14 @@ MOST = 16
 """Ends that wait to be told; more of them are of one outage, and the last ones tell of it."""
 
 
-class Standing(StrEnum):
+class LinkStatus(StrEnum):
     """How it is with a link of whose end there is nothing to tell."""
 
     UP = "up"
     SETTLED = "settled"
 
 
-LinkState: TypeAlias = Standing | Ended
+LinkState: TypeAlias = LinkStatus | Ended
 """A link's standing, or what there is to tell of its end."""
 
 LinkNote: TypeAlias = Callable[[str, LinkState], None]
@@ -63,18 +63,18 @@ class LinkEnds:
         for connection_id in self._untold:
             note(connection_id, self._account(connection_id))
         if self._up:
-            note(self._up, Standing.UP)
+            note(self._up, LinkStatus.UP)
 
     def begun(self, connection_id: str) -> None:
         """A link is welcomed."""
         self._up = connection_id
-        self._note(connection_id, Standing.UP)
+        self._note(connection_id, LinkStatus.UP)
 
     def ended(self, connection_id: str, cell: CloseCell) -> None:
         """A welcomed link is over."""
         self._missed = self._up = ""
         if not any(isinstance(fact, ev.StreamEnded) for fact in cell.facts):
-            self._note(connection_id, Standing.SETTLED)
+            self._note(connection_id, LinkStatus.SETTLED)
             return
         own = tuple(fact for fact in cell.facts if fact.vantage is Vantage.CLIENT)
         later = tuple(fact for fact in cell.symptoms if fact.vantage is Vantage.CLIENT)
@@ -111,7 +111,7 @@ class LinkEnds:
     def committed(self, journal_id: str) -> None:
         """The server has it, or nobody need be told any more."""
         if self._untold.pop(journal_id, None) is not None:
-            self._note(journal_id, Standing.SETTLED)
+            self._note(journal_id, LinkStatus.SETTLED)
 
     def _account(self, connection_id: str) -> Ended:
         untold = self._untold[connection_id]

@@ -21,14 +21,14 @@ from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import Party, Vantage
 from tether.config import ClientFiles
 from tether.net.clock import Clock, Look, clocks_of, look
-from tether.net.link.host_context import LateSurroundings
+from tether.net.link.host_context import LazyHostContext
 from tether.net.tasks import Tasks
 from tether.protocol.link.link import records_of
 from tether.protocol.messages.control import Ended
 from tether.version import VERSION
 
 if TYPE_CHECKING:
-    from tether.client.report.journal import Estate, Journal
+    from tether.client.report.journal import ClientJournal, OrphanedJournal
     from tether.client.report.link_status import LinkNote, LinkState
     from tether.net.host.network import NetworkChange, NetworkWatch
     from tether.net.host.time import TimeEvent
@@ -50,7 +50,7 @@ class HandIn(Protocol):
     ) -> bool: ...
 
 
-class Witness:
+class ClientRecorder:
     """One connection's. `start` when the tunnel is up; `report` its end, once; `close` last.
 
     `keep_links` is given where to note what becomes of the control links; `on_time` and `on_network`
@@ -79,12 +79,12 @@ class Witness:
         self._started_at = clock.now().wall
         self._tasks = Tasks("witness")
         self._timers: list[asyncio.TimerHandle] = []
-        self._journal: Journal | None = None
+        self._journal: ClientJournal | None = None
         self._watch: HostWatch | None = None
         self._network: NetworkWatch | None = None
         self._noted: set[Evidence] = set()
         self._oom_kills: int | None = None
-        self.surroundings = LateSurroundings()
+        self.surroundings = LazyHostContext()
 
     def start(self, connection_id: str) -> None:
         """The tunnel is up."""
@@ -133,11 +133,11 @@ class Witness:
 
     # -- the journal ---------------------------------------------------------------------
 
-    def _begun(self) -> Journal:
-        from tether.client.report.journal import Journal
+    def _begun(self) -> ClientJournal:
+        from tether.client.report.journal import ClientJournal
 
         if self._journal is None:
-            self._journal = Journal(self._directory, self._instance)
+            self._journal = ClientJournal(self._directory, self._instance)
         return self._journal
 
     async def _begin(self) -> None:
@@ -240,26 +240,31 @@ class Witness:
                 estate.close()
 
 
-def testament(estate: Estate, clock: Clock) -> list[tuple[str, Ended]]:
+def testament(estate: OrphanedJournal, clock: Clock) -> list[tuple[str, Ended]]:
     """What to tell the server of a process that is gone, each under the name of its journal: of its
     tunnel, of the control links whose ends it could not tell, and of the one that died with it."""
-    from tether.client.report.link_status import Standing
+    from tether.client.report.link_status import LinkStatus
 
     instance_id, connection_id = str(estate.run["instance_id"]), str(estate.run["connection_id"])
     lost = [
-        (id, msgspec.convert(end, Ended)) for id, end in estate.links.items() if end != Standing.UP
+        (id, msgspec.convert(end, Ended))
+        for id, end in estate.links.items()
+        if end != LinkStatus.UP
     ]
     if estate.end is not None:  # it left in order: a link that was up has heard its goodbye
         return [(instance_id, msgspec.convert(estate.end, Ended)), *lost]
     facts = records_of(
         (*(from_record(record) for record in estate.facts), _death(estate, clock)),
     )
-    died_with_it = [connection_id, *(id for id, end in estate.links.items() if end == Standing.UP)]
+    died_with_it = [
+        connection_id,
+        *(id for id, end in estate.links.items() if end == LinkStatus.UP),
+    ]
     ends = [Ended(connection_id=id, at=estate.last_alive_at, facts=facts) for id in died_with_it]
     return [(instance_id, ends[0]), *((end.connection_id, end) for end in ends[1:]), *lost]
 
 
-def _death(estate: Estate, clock: Clock) -> ev.PreviousRunDied:
+def _death(estate: OrphanedJournal, clock: Clock) -> ev.PreviousRunDied:
     from tether.net.host.cgroup import oom_kills_of
     from tether.net.host.identity import identify
     from tether.net.host.kernel_log import oom_victims

@@ -16,16 +16,16 @@ from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.metrics import RelayCounts
-from tether.net.derp.splice import Carrier, CarrierLog, Leg
+from tether.net.derp.splice import CarrierLog, Leg, Splice
 from tether.net.derp.tickets import Ticket
-from tether.net.link.host_context import Surroundings
+from tether.net.link.host_context import HostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp_info import SILENT_AFTER_MS
 from tether.net.transport.ws_server import ServerStream
 from tether.protocol.derp.pairing import CarrierId, GiveUp, Join, PairingTable, Refuse, Wait
 from tether.protocol.messages.relaying import RelayGoodbye, Restarting
-from tether.protocol.pacing import Pace
+from tether.protocol.pacing import TokenBucket
 
 WATCH_EVERY_S = 5.0
 """How often the kernel is asked how the legs are."""
@@ -57,7 +57,7 @@ class Relay:
         counts: RelayCounts,
         table: PairingTable | None = None,
         limits: RelayLimits | None = None,
-        surroundings: Surroundings | None = None,
+        surroundings: HostContext | None = None,
         watch_every_s: float = WATCH_EVERY_S,
         silent_after_ms: int = SILENT_AFTER_MS,
     ) -> None:
@@ -66,7 +66,7 @@ class Relay:
         self._limits = RelayLimits() if limits is None else limits
         self._surroundings = surroundings
         self._waiting: dict[CarrierId, Leg] = {}
-        self._carriers: dict[CarrierId, Carrier] = {}
+        self._carriers: dict[CarrierId, Splice] = {}
         self._of_tunnel: dict[str, set[CarrierId]] = {}
         self._by_ip: Counter[str] = Counter()
         self._stopped: RelayGoodbye | None = None
@@ -124,7 +124,7 @@ class Relay:
                 self._arm()
                 first = self._waiting.pop(carrier_id)
                 client, agent = (first, leg) if leg.party is Party.AGENT else (leg, first)
-                carrier = Carrier(
+                carrier = Splice(
                     carrier_id,
                     client,
                     agent,
@@ -145,13 +145,13 @@ class Relay:
             return "relay_busy", "the relay is full: try again in a minute, or another one"
         return None
 
-    def _pace(self) -> Pace | None:
+    def _pace(self) -> TokenBucket | None:
         per_s = self._limits.bytes_per_second
         if not per_s:
             return None
-        return Pace(per_s=per_s, burst=per_s * BURST_S, now=self._clock.now().mono)
+        return TokenBucket(per_s=per_s, burst=per_s * BURST_S, now=self._clock.now().mono)
 
-    async def _host(self, carrier: Carrier) -> None:
+    async def _host(self, carrier: Splice) -> None:
         if self._watchdog is None:
             self._watchdog = self._tasks.spawn(self._watch(), "watchdog")
         self._carriers[carrier.id] = carrier

@@ -21,7 +21,7 @@ from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.metrics import RelayCounts
-from tether.net.link.host_context import NoSurroundings, Surroundings
+from tether.net.link.host_context import HostContext, NoSurroundings
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp_info import counters_fact, is_stalled
@@ -29,7 +29,7 @@ from tether.net.transport.ws_server import ServerStream
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.control import MAX_TUNNEL_FRAME
 from tether.protocol.messages.relaying import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
-from tether.protocol.pacing import Pace
+from tether.protocol.pacing import TokenBucket
 
 FAREWELL_S = 60.0
 """How long the leg that remains may take to read what had arrived for it, and how the other one went."""
@@ -101,7 +101,7 @@ class Leg:
         await asyncio.wait({self.first})
 
 
-class Carrier:
+class Splice:
     """Two joined legs."""
 
     def __init__(
@@ -111,8 +111,8 @@ class Carrier:
         agent: Leg,
         clock: Clock,
         counts: RelayCounts,
-        pace: Pace | None = None,
-        surroundings: Surroundings | None = None,
+        pace: TokenBucket | None = None,
+        surroundings: HostContext | None = None,
     ) -> None:
         """`pace`: how many bytes a second both directions may carry together; `surroundings`: of the
         relay's machine and process."""

@@ -27,7 +27,7 @@ class PressureReading:
     io_full: float | None = None
 
 
-class Pressure:
+class PressureReader:
     """Where to read it; `unified` is our directory in the v2 hierarchy of control groups."""
 
     def __init__(self, unified: Path | None, proc: Path = PROC) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tether.net.clock import thread_account
 from tether.net.host.cgroup import PROC, Cgroup, CgroupReading
-from tether.net.host.pressure import Pressure, PressureReading
+from tether.net.host.pressure import PressureReader, PressureReading
 
 if os.name == "posix":
     import resource
@@ -84,7 +84,7 @@ class VitalSigns:
         self.group = group
         self.directory, self._proc = directory, proc
         self._disk_free: int | None = None
-        self._pressure = Pressure(group.unified, proc)
+        self._pressure = PressureReader(group.unified, proc)
         self.ring: deque[VitalSample] = deque(maxlen=KEPT)
 
     def sample(self, at: float, lag_s: float = 0.0) -> VitalSample:

@@ -1,4 +1,4 @@
-"""The thin part of the control plane's dialling side: messages and time to and from a `Controller`.
+"""The dialling side of coordination: messages and time to and from a `CoordinationClient`.
 
 Law: performs the machine's commands on the link that is up, and re-arms one timer after each step.
 Decides nothing; what is not for the wire is handed to `on_event`, in order.
@@ -17,10 +17,10 @@ from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
 from tether.protocol.coordination.client import (
     Command,
-    Controller,
+    CoordinationClient,
+    CoordinationEnded,
     OpenFailed,
-    Send,
-    StreamEnded,
+    SendOnStream,
     StreamOpened,
     Warned,
 )
@@ -28,7 +28,7 @@ from tether.protocol.coordination.peers import PeerChanged, PeerReady
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import Node
 
-Event: TypeAlias = StreamOpened | OpenFailed | StreamEnded | Warned | PeerChanged | PeerReady
+Event: TypeAlias = StreamOpened | OpenFailed | CoordinationEnded | Warned | PeerChanged | PeerReady
 
 
 class Coordination:
@@ -45,7 +45,7 @@ class Coordination:
         on_event: Callable[[Event], None],
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.controller = Controller(role)
+        self.controller = CoordinationClient(role)
         self._clock, self._on_event, self._jitter = clock, on_event, jitter
         self._driver: LinkDriver | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -104,7 +104,7 @@ class Coordination:
 
     def _do(self, commands: list[Command]) -> None:
         for command in commands:
-            if not isinstance(command, Send):
+            if not isinstance(command, SendOnStream):
                 self._on_event(command)
             elif self._driver is not None:
                 self._driver.send(command.message)

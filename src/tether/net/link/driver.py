@@ -22,14 +22,22 @@ from tether.attribution.vocabulary import StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.link.evidence import fact_of_loss
 from tether.net.link.exhaustion import exhausted
-from tether.net.link.host_context import NoSurroundings, Surroundings, local_address
+from tether.net.link.host_context import HostContext, NoSurroundings, local_address
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import MessageStream, StreamLost
 from tether.net.transport.tcp_info import counters_fact, is_lossy
-from tether.protocol.link.idle import Quiet
-from tether.protocol.link.link import CloseStream, Command, Deliver, Ended, Link, Send, State
+from tether.protocol.link.idle import IdleTimes
+from tether.protocol.link.link import (
+    CloseStream,
+    Command,
+    DeliverMessage,
+    Link,
+    LinkEnded,
+    LinkState,
+    SendMessage,
+)
 from tether.protocol.messages.control import Garbage, Message
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 _log = logging.getLogger("tether.link")
 
@@ -72,7 +80,7 @@ class LinkDriver:
         deliver: Callable[[Message], Awaitable[None] | None],
         on_data: Callable[[memoryview], Awaitable[None] | None] | None = None,
         prompt: PromptStream | None = None,
-        surroundings: Surroundings | None = None,
+        surroundings: HostContext | None = None,
         counters_of: Callable[[], ev.TcpCounters | None] | None = None,
     ) -> None:
         """`prompt` is `stream` itself, where it can do without waiting; `surroundings` is asked what
@@ -87,7 +95,7 @@ class LinkDriver:
         self._vantage = Vantage(str(link.me))
         now = clock.now()
         self._made_at = now.wall
-        self.quiet = Quiet(now.mono) if prompt is None else None
+        self.quiet = IdleTimes(now.mono) if prompt is None else None
         """Of a stream of its own; a tunnel's carriers come and go."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -113,7 +121,7 @@ class LinkDriver:
 
     def send(self, message: Message) -> None:
         """Queue a message; nothing is sent once the link is ending."""
-        if self.link.state is State.OPEN:
+        if self.link.state is LinkState.OPEN:
             self._queue(self._pack(message))
 
     def write(self, frame: bytes) -> None:
@@ -122,7 +130,7 @@ class LinkDriver:
         Data may follow our own goodbye (what ends the layer above comes after the cause of it), and
         leaves before the stream is closed.
         """
-        if self.link.state in (State.OPEN, State.LEAVING):
+        if self.link.state in (LinkState.OPEN, LinkState.LEAVING):
             self._queue(frame)
 
     def ask(self) -> None:
@@ -284,7 +292,7 @@ class LinkDriver:
                 "a handler failed: link %s to %s", self.link.me, self.link.peer, exc_info=wrong
             )
             self.failed(wrong)
-        elif self.link.state is State.OPEN:  # a peer that is being left may rave on
+        elif self.link.state is LinkState.OPEN:  # a peer that is being left may rave on
             self.violated(str(wrong))
 
     async def _write(self) -> None:
@@ -365,7 +373,7 @@ class LinkDriver:
             counters = self._stream.counters()
             self._resent = (self.link.heard_at, counters["total_retrans"] if counters else 0)
 
-    def _note_silence(self, now: Instant, silence_s: float) -> None:
+    def _note_silence(self, now: Timestamp, silence_s: float) -> None:
         """What the kernel and the machine can tell of a silence, before it becomes the end."""
         if self._counters_of is not None:
             counters = self._counters_of()
@@ -386,13 +394,13 @@ class LinkDriver:
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
-                case Send(message=message):
+                case SendMessage(message=message):
                     self._queue(self._pack(message))
-                case Deliver(message=message):
+                case DeliverMessage(message=message):
                     self._inbox.append(message)
                 case CloseStream():
                     self._close = command
-                case Ended():
+                case LinkEnded():
                     self._over.set()
                     self._room.set()
         deadline = self.link.deadline()

@@ -28,7 +28,7 @@ from tether.protocol.messages.control import (
 WELCOME_TIMEOUT_S = 10.0
 
 
-class TurnedAway(DialFailed):
+class WelcomeRefused(DialFailed):
     """The server answered our hello with a goodbye."""
 
     def __init__(self, goodbye: Goodbye, who: str) -> None:
@@ -86,6 +86,6 @@ async def _answer(stream: MessageStream, who: str) -> Welcome:
             case Goodbye() as goodbye:
                 with contextlib.suppress(StreamLost):
                     await stream.send(encode(GoodbyeAck()))
-                raise TurnedAway(goodbye, who)
+                raise WelcomeRefused(goodbye, who)
             case _:
                 pass  # nothing else is owed an answer before the welcome

@@ -16,7 +16,7 @@ SHARED = (Suspended, LoopStalled, Pressure)
 """What happens to a whole process or machine."""
 
 
-class Surroundings(Protocol):
+class HostContext(Protocol):
     """Facts of the machine and the process that may have to do with an end."""
 
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
@@ -31,16 +31,16 @@ class NoSurroundings:
         return ()
 
 
-class LateSurroundings:
+class LazyHostContext:
     """Surroundings of a process that is often over within a second: watched, and paid for, later.
 
     `begin` is given the real ones when it is time for them.
     """
 
     def __init__(self) -> None:
-        self._real: Surroundings = NoSurroundings()
+        self._real: HostContext = NoSurroundings()
 
-    def begin(self, real: Surroundings) -> None:
+    def begin(self, real: HostContext) -> None:
         """From now on `real` is asked."""
         self._real = real
 
@@ -48,11 +48,11 @@ class LateSurroundings:
         return self._real.since(silence_s, local_address)
 
 
-class LentSurroundings:
+class SharedHostContext:
     """Of a process that two parties share (a server and the relay in it), told as the guest's: what the
     host's loop or machine suffered, the guest's did, too."""
 
-    def __init__(self, real: Surroundings, *, host: Party, guest: Party) -> None:
+    def __init__(self, real: HostContext, *, host: Party, guest: Party) -> None:
         self._real, self._host, self._guest = real, host, guest
 
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:

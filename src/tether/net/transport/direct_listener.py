@@ -21,7 +21,7 @@ from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import StreamLost
 from tether.protocol.messages.control import Garbage
 from tether.protocol.tunnel.carrier_frames import MAX_OPENING, parse_carrier_frame
-from tether.protocol.tunnel.join import Attach
+from tether.protocol.tunnel.join import Join
 
 MAX_PENDING = 64
 """Connections that have not introduced themselves yet."""
@@ -41,7 +41,7 @@ EXHAUSTED_S = 1.0
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-OnAttach = Callable[[DirectStream, Attach, bytes], Awaitable[None]]
+OnAttach = Callable[[DirectStream, Join, bytes], Awaitable[None]]
 
 _log = logging.getLogger("tether.direct")
 
@@ -141,7 +141,7 @@ class DirectListener:
                     raw = await stream.recv()
                     why = "stranger"
                     opening: Any = parse_carrier_frame(raw)
-                    if isinstance(opening, Attach):
+                    if isinstance(opening, Join):
                         why = ""
                 if not why:
                     await self._on_attach(stream, opening, raw)

@@ -62,7 +62,7 @@ class PatientH11(H11Protocol):
         self.transport.abort()
 
 
-class Listener(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """Serves an ASGI application on sockets that are bound already."""
 
     def __init__(self, app: Any, *, grace_s: int = GRACE_S) -> None:

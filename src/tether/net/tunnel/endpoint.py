@@ -14,11 +14,11 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
-from tether.net.link.host_context import Surroundings
+from tether.net.link.host_context import HostContext
 from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
 from tether.net.transport.ws_client import dial
 from tether.net.tunnel.evidence import path_fact
-from tether.net.tunnel.stream import ResumableStream
+from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.link.link import LINGER_S, Link
 from tether.protocol.messages.control import (
     MAX_TUNNEL_FRAME,
@@ -40,12 +40,12 @@ DETACHED_LINGER_S = 0.5
 """How long a goodbye waits for a carrier that may be about to come."""
 
 
-class TunnelEnd:
+class TunnelEndpoint:
     """Bytes in and out, half-close, control messages, and one cell that says why it ended."""
 
     def __init__(
         self,
-        stream: ResumableStream,
+        stream: TunnelStream,
         *,
         me: Party,
         peer: Party,
@@ -54,7 +54,7 @@ class TunnelEnd:
         on_data: Callable[[memoryview], Awaitable[None] | None],
         on_half_close: Callable[[], None],
         on_message: Callable[[Message], None],
-        surroundings: Surroundings | None = None,
+        surroundings: HostContext | None = None,
     ) -> None:
         """`on_data` may return an awaitable: nothing more is read until it is done. `surroundings`
         tells what happened to this machine when the stream is lost."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import StreamEnd, Vantage
-from tether.net.tunnel.stream import Carrier, ResumableStream
+from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
 from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resumed
 
 
 def path_fact(
-    event: PathEvent, stream: ResumableStream, *, vantage: Vantage, at: float
+    event: PathEvent, stream: TunnelStream, *, vantage: Vantage, at: float
 ) -> Evidence | None:
     """`event` as a fact; None for what is no news to a record."""
     match event:
@@ -38,7 +38,7 @@ def path_fact(
             return None
 
 
-def carrier_ended(carrier: Carrier, fact: Evidence) -> ev.CarrierEnded:
+def carrier_ended(carrier: AttachedCarrier, fact: Evidence) -> ev.CarrierEnded:
     """How `carrier` stopped, as `fact` says."""
     ended = fact if isinstance(fact, ev.StreamEnded) else None
     return ev.CarrierEnded(

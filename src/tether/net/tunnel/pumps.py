@@ -27,7 +27,7 @@ LAST_WORD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carrier:
+class AttachedCarrier:
     """An open stream that is to carry a tunnel."""
 
     number: int
@@ -39,7 +39,7 @@ class Carrier:
     """Who is at the other end of the stream itself: a relay, or the tunnel's other end."""
 
 
-class LegOwner(Protocol):
+class PumpOwner(Protocol):
     """What a leg asks and tells."""
 
     def outgoing(self, number: int) -> tuple[bytes, bytes] | None: ...
@@ -51,10 +51,10 @@ class LegOwner(Protocol):
     def progressed(self) -> None: ...
 
 
-class Leg(Protocol):
+class CarrierPump(Protocol):
     """One carrier at work."""
 
-    carrier: Carrier
+    carrier: AttachedCarrier
     stalled_checks: int
 
     def start(self) -> None:
@@ -71,10 +71,10 @@ class Leg(Protocol):
         """Send `last`, close the stream; nothing more is handed on."""
 
 
-class DirectLeg:
+class InlinePump:
     """Over a stream that needs no tasks."""
 
-    def __init__(self, carrier: Carrier, stream: DirectStream, owner: LegOwner) -> None:
+    def __init__(self, carrier: AttachedCarrier, stream: DirectStream, owner: PumpOwner) -> None:
         self.carrier, self._stream, self._owner = carrier, stream, owner
         self.stalled_checks = 0
 
@@ -106,10 +106,10 @@ class DirectLeg:
         self._owner.progressed()
 
 
-class TaskLeg:
+class TaskPump:
     """Over any other stream: one task reads, one writes."""
 
-    def __init__(self, carrier: Carrier, owner: LegOwner, tasks: Tasks) -> None:
+    def __init__(self, carrier: AttachedCarrier, owner: PumpOwner, tasks: Tasks) -> None:
         self.carrier, self._stream, self._owner = carrier, carrier.stream, owner
         self.stalled_checks = 0
         self._tasks = tasks
@@ -166,17 +166,19 @@ class TaskLeg:
             await self._wake.wait()
 
 
-def leg_of(carrier: Carrier, owner: LegOwner, tasks: Tasks) -> Leg:
+def leg_of(carrier: AttachedCarrier, owner: PumpOwner, tasks: Tasks) -> CarrierPump:
     """The leg for a carrier's kind of stream."""
     if isinstance(carrier.stream, DirectStream):
-        return DirectLeg(carrier, carrier.stream, owner)
-    return TaskLeg(carrier, owner, tasks)
+        return InlinePump(carrier, carrier.stream, owner)
+    return TaskPump(carrier, owner, tasks)
 
 
-class LegWatch:
+class PumpWatch:
     """Asks the kernel how the legs are: a peer that is gone acknowledges nothing."""
 
-    def __init__(self, legs: Mapping[int, Leg], lost: Callable[[int, StreamLost], None]) -> None:
+    def __init__(
+        self, legs: Mapping[int, CarrierPump], lost: Callable[[int, StreamLost], None]
+    ) -> None:
         self._legs, self._lost = legs, lost
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None

@@ -23,11 +23,16 @@ from tether.net.link.host_context import local_address
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp_info import counters_fact
-from tether.net.tunnel.pumps import Carrier as Carrier, Leg, LegWatch, leg_of
+from tether.net.tunnel.pumps import (
+    AttachedCarrier as AttachedCarrier,
+    CarrierPump,
+    PumpWatch,
+    leg_of,
+)
 from tether.protocol.tunnel.events import (
     CloseCarrier,
     Command,
-    Deliver,
+    DeliverFrame,
     GaveUp,
     PathEvent,
     PeerLeft,
@@ -35,7 +40,7 @@ from tether.protocol.tunnel.events import (
     Resumed,
     Used,
 )
-from tether.protocol.tunnel.join import Attach, Refusal, TunnelKey
+from tether.protocol.tunnel.join import Join, JoinRefused, TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits
 from tether.protocol.tunnel.tunnel import Tunnel
 
@@ -54,7 +59,7 @@ REMEMBERED = 64
 Sink = Callable[[memoryview], Awaitable[None] | None]
 
 
-class ResumableStream:
+class TunnelStream:
     """See the module's law. Carriers are `add`ed; whoever is interested is told what happens."""
 
     def __init__(
@@ -73,15 +78,15 @@ class ResumableStream:
         self._tasks = Tasks(f"tunnel-{connection_id[:8]}")
         self._closing = Tasks(f"tunnel-{connection_id[:8]}-closing")
         self._listeners: list[Callable[[PathEvent], None]] = []
-        self._legs: dict[int, Leg] = {}
-        self._known: dict[int, Carrier] = {}
+        self._legs: dict[int, CarrierPump] = {}
+        self._known: dict[int, AttachedCarrier] = {}
         self._counters: dict[int, ev.TcpCounters] = {}
         self._heard_at: dict[int, float] = {}
         self.last_heard_at = clock.now().mono
         """When (monotonic seconds) any carrier last brought something."""
         self._waiting_since: float | None = None
         self._retiring: set[int] = set()
-        self._last_used: Carrier | None = None
+        self._last_used: AttachedCarrier | None = None
         self._inbox: deque[memoryview] = deque()
         self._sink: Sink | None = None
         self._busy = False
@@ -91,7 +96,7 @@ class ResumableStream:
         self._lost: StreamLost | None = None
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._watch = LegWatch(self._legs, self.lost)
+        self._watch = PumpWatch(self._legs, self.lost)
 
     # -- what can be asked -----------------------------------------------------------------
 
@@ -130,11 +135,11 @@ class ResumableStream:
         """Since when something waits to be acknowledged, without any progress."""
         return self._waiting_since if self._machine.unacked_bytes else None
 
-    def carriers(self) -> dict[int, Carrier]:
+    def carriers(self) -> dict[int, AttachedCarrier]:
         """Those that are up, by number."""
         return {n: self._known[n] for n, up in self._machine.carriers.items() if up}
 
-    def carrier(self, number: int) -> Carrier | None:
+    def carrier(self, number: int) -> AttachedCarrier | None:
         """What a carrier was that an event tells of."""
         return self._known.get(number)
 
@@ -142,7 +147,7 @@ class ResumableStream:
         """TCP_INFO of a carrier that has ended."""
         return self._counters.get(number)
 
-    def judge(self, attach: Attach) -> Refusal | None:
+    def judge(self, attach: Join) -> JoinRefused | None:
         """What speaks against a stream that was dialled to us and begins with `attach`."""
         return self._machine.judge(attach)
 
@@ -152,7 +157,7 @@ class ResumableStream:
 
     # -- carriers --------------------------------------------------------------------------
 
-    def add(self, carrier: Carrier, first: bytes = b"") -> None:
+    def add(self, carrier: AttachedCarrier, first: bytes = b"") -> None:
         """Let an open stream carry the tunnel: it attaches (`CarrierUp` or `CarrierRefused` follows)
         and is at hand from then on. `first` is what was read from it already."""
         self._known[carrier.number] = carrier
@@ -337,7 +342,7 @@ class ResumableStream:
 
     def _perform(self, command: Command) -> None:
         match command:
-            case Deliver(frame=frame):
+            case DeliverFrame(frame=frame):
                 self._hand_on(frame)
             case CloseCarrier(carrier=number, code=code, why=why, last=last):
                 if (leg := self._legs.pop(number, None)) is not None:
@@ -393,7 +398,7 @@ class ResumableStream:
             self._wake.set()
             self.progressed()
 
-    def _drop(self, leg: Leg, code: int, why: str, last: bytes = b"") -> None:
+    def _drop(self, leg: CarrierPump, code: int, why: str, last: bytes = b"") -> None:
         self._retiring.discard(leg.carrier.number)
         self._heard_at.pop(leg.carrier.number, None)
         self._closing.spawn(leg.close(code, why, last), f"carrier-{leg.carrier.number}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.protocol.backoff import USEFUL_AFTER_S, Backoff
-from tether.protocol.carriers.commands import Ping
+from tether.protocol.carriers.commands import PingCarrier
 
 MAX_DIALS = 4
 MAX_ENDPOINTS = 16
@@ -63,7 +63,7 @@ between its first and its last tells nothing."""
 
 
 @dataclass(slots=True)
-class Way:
+class Candidate:
     number: int
     method: ConnectionMethod
     address: str
@@ -90,10 +90,10 @@ class Way:
         if self.pinged_at is not None and self.heard_at > self.pinged_at:
             self.pinged_at = None
 
-    def ask(self, now: float, patience_s: float) -> Ping:
+    def ask(self, now: float, patience_s: float) -> PingCarrier:
         """Ask its other end for a sign of life."""
         self.pinged_at, self.patience_s, self.steady = now, patience_s, 0
-        return Ping(self.number)
+        return PingCarrier(self.number)
 
     def quiet_in_use(self, waits: bool) -> float:
         """After how much quiet it is asked while it is used. `waits`: a frame does, for its
@@ -112,7 +112,7 @@ class Way:
         return self.sound(now) and not self.taken_back
 
 
-class Seeking:
+class RetrySchedule:
     """When to look again for ways of one kind: at once at first, then by a backoff."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:

@@ -50,7 +50,7 @@ class AskServer(msgspec.Struct, frozen=True):
     small: bool = False
 
 
-class Use(msgspec.Struct, frozen=True):
+class UseCarrier(msgspec.Struct, frozen=True):
     """Carry the tunnel over this carrier from now on."""
 
     number: int
@@ -62,7 +62,7 @@ class Retire(msgspec.Struct, frozen=True):
     number: int
 
 
-class Ping(msgspec.Struct, frozen=True):
+class PingCarrier(msgspec.Struct, frozen=True):
     """Ask the other end of this carrier for a sign of life; answer with `pong`."""
 
     number: int
@@ -77,14 +77,14 @@ class Carried(msgspec.Struct, frozen=True):
     gap_s: float = 0.0
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class Stalled(msgspec.Struct, frozen=True):
     """Nothing moves since `since` (monotonic seconds)."""
 
     since: float
     reason: str
 
 
-Status: TypeAlias = Carried | Waiting
+Status: TypeAlias = Carried | Stalled
 
 
 class Show(msgspec.Struct, frozen=True):
@@ -110,10 +110,12 @@ class Over(msgspec.Struct, frozen=True):
     actor: str = ""
 
 
-Command: TypeAlias = DialRelay | DialDirect | AskServer | Use | Retire | Ping | Show | Over
+Command: TypeAlias = (
+    DialRelay | DialDirect | AskServer | UseCarrier | Retire | PingCarrier | Show | Over
+)
 
 
-class Sight(msgspec.Struct, frozen=True):
+class StreamActivity(msgspec.Struct, frozen=True):
     """What the stream has seen: the oldest frame that is not acknowledged, and each carrier's last
     sign of life (monotonic seconds)."""
 

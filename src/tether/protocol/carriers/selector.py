@@ -32,8 +32,8 @@ from tether.protocol.carriers.candidate import (
     STANDBY_S,
     START_S,
     UNACKED_S,
-    Seeking,
-    Way,
+    Candidate,
+    RetrySchedule,
 )
 from tether.protocol.carriers.commands import (
     TIMED_OUT,
@@ -46,10 +46,10 @@ from tether.protocol.carriers.commands import (
     RelayTicket,
     Retire,
     Show,
-    Sight,
+    Stalled,
     Status,
-    Use,
-    Waiting,
+    StreamActivity,
+    UseCarrier,
 )
 from tether.protocol.carriers.endpoints import Endpoints
 
@@ -57,7 +57,7 @@ _ENDS = {"tunnel_over", "tunnel_unknown"}
 _DIRECT, _DERP = ConnectionMethod.DIRECT, ConnectionMethod.DERP
 
 
-class Paths:
+class CarrierSelector:
     """See the module's law. Call `start` once; perform what every call returns, in its order."""
 
     def __init__(
@@ -72,20 +72,20 @@ class Paths:
         self._first, self._resume_s = relay, resume_s
         self._endpoints = Endpoints(endpoints)
         self._region = relay.region if relay else ""
-        self._ways: dict[int, Way] = {}
+        self._ways: dict[int, Candidate] = {}
         self._numbers = 1
         self._current: int | None = None
         self._now = 0.0
         self._attached = self._over = self._small = False
         self._why = "the workspace's agent did not answer"
-        self._direct, self._relays = Seeking(jitter), Seeking(jitter)
+        self._direct, self._relays = RetrySchedule(jitter), RetrySchedule(jitter)
         self._asked: tuple[int, float] | None = None
         self._avoid: dict[str, float] = {}
         self._burnt_at = self._disturbed_at = -FLAPPING_S
         self._again_at: float | None = None
-        self._lost: Waiting | None = None
+        self._lost: Stalled | None = None
         self._shown: Status | None = None
-        self._sight = Sight()
+        self._sight = StreamActivity()
 
     @property
     def current(self) -> int | None:
@@ -94,7 +94,7 @@ class Paths:
 
     def start(self, now: float) -> list[Command]:
         """Begin the race."""
-        self._lost = Waiting(now, "")
+        self._lost = Stalled(now, "")
         self._relays.begin(now, FIRST_ASK_S)
         out: list[Command] = []
         if self._first is not None:
@@ -142,7 +142,7 @@ class Paths:
         if number == self._current:
             self._current = None
             self._burnt_at = now if way.method is _DIRECT else self._burnt_at
-            self._lost = self._lost or Waiting(now, why)
+            self._lost = self._lost or Stalled(now, why)
         self._gave_out(way, now - way.since if way.up else 0.0, now, at_fault=at_fault)
         return self._settle(now)
 
@@ -247,7 +247,7 @@ class Paths:
         self._relays.hurry(now)
         return [*out, *self._settle(now)]
 
-    def tick(self, now: float, sight: Sight) -> list[Command]:
+    def tick(self, now: float, sight: StreamActivity) -> list[Command]:
         """Time has passed, and this is what was seen meanwhile."""
         self._sight = sight
         for number, at in sight.heard_at.items():
@@ -314,20 +314,20 @@ class Paths:
                 self._burnt_at = self._now
                 current.settles_at = self._now + SETTLE_S
             self._current, self._attached = best.number, True
-            out.append(Use(best.number))
+            out.append(UseCarrier(best.number))
 
-    def _better(self, way: Way, current: Way) -> bool:
+    def _better(self, way: Candidate, current: Candidate) -> bool:
         if not current.silent(self._now):
             return self._rank(way)[:2] > self._rank(current)[:2]
         asked_at = current.pinged_at or 0.0
         return way.sound(self._now) and max(way.heard_at, way.since) > asked_at
 
-    def _rank(self, way: Way) -> tuple[bool, bool, float, int]:
+    def _rank(self, way: Candidate) -> tuple[bool, bool, float, int]:
         """Sound ones first, then direct ones; what follows decides among several to begin with."""
         rtt_s = 1.0 if way.rtt_s is None else way.rtt_s
         return way.sound(self._now), self._preferred(way), -rtt_s, -way.number
 
-    def _preferred(self, way: Way) -> bool:
+    def _preferred(self, way: Candidate) -> bool:
         if way.method is not _DIRECT or way.taken_back or self._now < way.settles_at:
             return False
         relayed = [w.rtt_s for w in self._ways.values() if w.up and w.method is _DERP and w.rtt_s]
@@ -357,7 +357,9 @@ class Paths:
             self._endpoints.again()
         while self._room() and (endpoint := self._endpoints.take(self._now)) is not None:
             self._numbers += 1
-            self._ways[self._numbers] = Way(self._numbers, _DIRECT, endpoint, endpoint, self._now)
+            self._ways[self._numbers] = Candidate(
+                self._numbers, _DIRECT, endpoint, endpoint, self._now
+            )
             out.append(DialDirect(self._numbers, endpoint, self._small))
 
     def _seek_relay(self, out: list[Command]) -> None:
@@ -398,7 +400,7 @@ class Paths:
         current = self._in_use()
         if current is not None and current.silent(self._now):
             assert current.pinged_at is not None, "silent"
-            self._lost = self._lost or Waiting(current.pinged_at, "no answer")
+            self._lost = self._lost or Stalled(current.pinged_at, "no answer")
         elif current is not None:
             gap_s = 0.0 if self._lost is None else self._now - self._lost.since
             if not isinstance(self._shown, Carried) or self._shown.number != current.number:
@@ -411,7 +413,7 @@ class Paths:
 
     # -- small things --------------------------------------------------------------------
 
-    def _in_use(self) -> Way | None:
+    def _in_use(self) -> Candidate | None:
         return None if self._current is None else self._ways[self._current]
 
     def _urgent(self) -> bool:
@@ -432,10 +434,10 @@ class Paths:
         return self._resume_s if self._attached else START_S
 
     def _dial_relay(self, number: int, relay: RelayTicket, now: float, out: list[Command]) -> None:
-        self._ways[number] = Way(number, _DERP, relay.url, relay.region, now)
+        self._ways[number] = Candidate(number, _DERP, relay.url, relay.region, now)
         out.append(DialRelay(number, relay, self._small))
 
-    def _gave_out(self, way: Way, lived: float, now: float, *, at_fault: bool) -> None:
+    def _gave_out(self, way: Candidate, lived: float, now: float, *, at_fault: bool) -> None:
         if way.method is _DERP:
             self._relays.ended(now, lived)
             if at_fault:

@@ -44,20 +44,20 @@ Access: TypeAlias = AgentAccess | ClientAccess
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class AccessRefused:
     """Why a request ends its stream. `violates`: no peer of this kind may ask it."""
 
     what: str
     violates: bool
 
 
-def refusal(peer_id: str, access: Access, asked: Coordinate, tunnels: int) -> Refusal | None:
+def refusal(peer_id: str, access: Access, asked: Coordinate, tunnels: int) -> AccessRefused | None:
     """What speaks against a request of a peer that has so many tunnels; None for nothing."""
     for what in _violations(peer_id, access, asked, tunnels):
-        return Refusal(what, violates=True)
+        return AccessRefused(what, violates=True)
     if asked.add_tunnel and not access.may_reach(asked.add_tunnel):
         what = "workspace agent not found or you do not have permission"
-        return Refusal(what, violates=False)
+        return AccessRefused(what, violates=False)
     return None
 
 

@@ -44,7 +44,7 @@ from tether.protocol.messages.coordination import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 CLOSE_S = 1.0
 """How long a graceful end waits for the coordinator to hang up."""
@@ -65,7 +65,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendOnStream:
     """Put this message on the link."""
 
     message: Message
@@ -88,7 +88,7 @@ class OpenFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamEnded:
+class CoordinationEnded:
     """The stream that was opened is over, once; judge and log these facts.
 
     `by_link`: it ended because its link did. `acknowledged`: whether the coordinator hung up in time
@@ -111,11 +111,11 @@ class Warned:
 
 
 Command: TypeAlias = (
-    Send | StreamOpened | OpenFailed | StreamEnded | PeerChanged | PeerReady | Warned
+    SendOnStream | StreamOpened | OpenFailed | CoordinationEnded | PeerChanged | PeerReady | Warned
 )
 
 
-class Controller:
+class CoordinationClient:
     """See the module's law. `role` is the agent or the client."""
 
     def __init__(self, role: Party) -> None:
@@ -168,7 +168,7 @@ class Controller:
         self._dialling.lived(0.0)
         return self._dialling.delay(jitter, hint_s)
 
-    def link_up(self, now: Instant) -> list[Command]:
+    def link_up(self, now: Timestamp) -> list[Command]:
         """A link was welcomed: open the stream on it, unless the last rejection says to wait."""
         if self.phase is not Phase.DIALING:
             return []
@@ -181,7 +181,7 @@ class Controller:
         self,
         facts: tuple[Evidence, ...],
         lived_s: float,
-        now: Instant,
+        now: Timestamp,
         jitter: float,
         hint_s: float = 0.0,
     ) -> tuple[list[Command], float]:
@@ -196,7 +196,9 @@ class Controller:
         """
         commands: list[Command] = []
         if self.phase is Phase.COORDINATING:
-            commands = self._stream_over(StreamEnded(facts, self._age(now), by_link=True), now)
+            commands = self._stream_over(
+                CoordinationEnded(facts, self._age(now), by_link=True), now
+            )
             if self._age(now) >= USEFUL_AFTER_S:
                 self._opening.lived(self._age(now))
         elif self.phase is Phase.CLOSING:
@@ -238,15 +240,15 @@ class Controller:
         if self.phase is not Phase.COORDINATING:
             return []
         return [
-            *(Send(Coordinate(add_tunnel=peer_id)) for peer_id in added),
-            *(Send(Coordinate(remove_tunnel=peer_id)) for peer_id in removed),
+            *(SendOnStream(Coordinate(add_tunnel=peer_id)) for peer_id in added),
+            *(SendOnStream(Coordinate(remove_tunnel=peer_id)) for peer_id in removed),
         ]
 
-    def heard_of(self, peer_id: str, now: Instant) -> None:
+    def heard_of(self, peer_id: str, now: Timestamp) -> None:
         """A tunnel to this peer lives: if it is lost, it is kept for longer."""
         self._peers.heard_of(peer_id, now)
 
-    def leave(self, said: ev.GoodbyeSaid, now: Instant) -> list[Command]:
+    def leave(self, said: ev.GoodbyeSaid, now: Timestamp) -> list[Command]:
         """Leave the coordinator for good, with a cause; without a stream that is done at once."""
         if self.phase is Phase.CLOSING:
             return []
@@ -256,11 +258,11 @@ class Controller:
         self.phase, self._said, self._until = Phase.CLOSING, said, now.mono + CLOSE_S
         self._refresh_at = None
         departure = Departure(cause=said.cause, actor=said.actor, detail=said.detail)
-        return [Send(Coordinate(disconnect=departure))]
+        return [SendOnStream(Coordinate(disconnect=departure))]
 
     # -- what arrives --------------------------------------------------------------------------
 
-    def receive(self, message: Message, now: Instant, jitter: float) -> list[Command]:
+    def receive(self, message: Message, now: Timestamp, jitter: float) -> list[Command]:
         """A message for this machine arrived (`is_ours`). What is late, of an old stream, is dropped."""
         coordinating = self.phase is Phase.COORDINATING
         match message:
@@ -281,7 +283,7 @@ class Controller:
                 pass
         return []
 
-    def tick(self, now: Instant) -> list[Command]:
+    def tick(self, now: Timestamp) -> list[Command]:
         """Time has passed. Re-arm the timer from `deadline()`."""
         commands: list[Command] = []
         if self._until is not None and now.mono >= self._until:
@@ -291,37 +293,37 @@ class Controller:
             commands += self._ask_for_token()
         return [*commands, *self._peers.tick(now)]
 
-    def _on_deadline(self, now: Instant) -> list[Command]:
+    def _on_deadline(self, now: Timestamp) -> list[Command]:
         if self.phase is Phase.CLOSING:
             return self._left(now, acknowledged=False)
         if self._asked:
             return self._go_without("the server did not answer in time")
         return self._open(now) if self.phase is Phase.OPENING else []
 
-    def _on_update(self, update: PeerUpdate, now: Instant) -> list[Command]:
+    def _on_update(self, update: PeerUpdate, now: Timestamp) -> list[Command]:
         commands: list[Command] = [*self._peers.receive(update, now)]
         if commands and self.role is Party.AGENT and update.kind == PeerWord.NODE:
-            commands.append(Send(Coordinate(ready_for_handshake=[update.id])))
+            commands.append(SendOnStream(Coordinate(ready_for_handshake=[update.id])))
         return commands
 
     # -- the stream's life ---------------------------------------------------------------------
 
-    def _open(self, now: Instant) -> list[Command]:
+    def _open(self, now: Timestamp) -> list[Command]:
         self._asked, self._until = True, now.mono + OPEN_S
         token = self._token if now.wall < self._token_expires_at else ""
-        return [Send(CoordinateOpen(resume_token=token))]
+        return [SendOnStream(CoordinateOpen(resume_token=token))]
 
-    def _opened(self, peer_id: str, now: Instant) -> list[Command]:
+    def _opened(self, peer_id: str, now: Timestamp) -> list[Command]:
         self.phase, self.peer_id, self._asked = Phase.COORDINATING, peer_id, False
         self._opened_at, self._until = now.mono, None
         return [
             StreamOpened(peer_id),
             *([self._say_node(self._node)] if self._node is not None else []),
-            *(Send(Coordinate(add_tunnel=one)) for one in self._destinations),
+            *(SendOnStream(Coordinate(add_tunnel=one)) for one in self._destinations),
             *self._ask_for_token(),
         ]
 
-    def _closed(self, closed: CoordinateClosed, now: Instant, jitter: float) -> list[Command]:
+    def _closed(self, closed: CoordinateClosed, now: Timestamp, jitter: float) -> list[Command]:
         match self.phase:
             case Phase.CLOSING:
                 return self._left(now, acknowledged=True)
@@ -338,7 +340,7 @@ class Controller:
                     actor=closed.actor,
                     detail=closed.detail or closed.error,
                 )
-                ended = StreamEnded((fact,), self._age(now), retry_in_s=wait_s)
+                ended = CoordinationEnded((fact,), self._age(now), retry_in_s=wait_s)
                 return self._stream_over(ended, now)
             case Phase.OPENING if self._asked:
                 self._asked = False
@@ -347,7 +349,7 @@ class Controller:
             case _:
                 return []
 
-    def _wait_to_open(self, lived_s: float, now: Instant, jitter: float, hint_s: float) -> float:
+    def _wait_to_open(self, lived_s: float, now: Timestamp, jitter: float, hint_s: float) -> float:
         self._opening.lived(lived_s)
         wait_s = self._opening.delay(jitter, hint_s)
         self._until = now.mono + wait_s
@@ -358,26 +360,26 @@ class Controller:
         self._asked, self._until = False, None
         return [OpenFailed(error)]
 
-    def _stream_over(self, ended: StreamEnded, now: Instant) -> list[Command]:
+    def _stream_over(self, ended: CoordinationEnded, now: Timestamp) -> list[Command]:
         self._refresh_at = None
         return [ended, *self._peers.lose_all(now)]
 
-    def _left(self, now: Instant, *, acknowledged: bool) -> list[Command]:
+    def _left(self, now: Timestamp, *, acknowledged: bool) -> list[Command]:
         assert self._said is not None, "leave() keeps it"
         self._close()
-        return [StreamEnded((self._said,), self._age(now), acknowledged=acknowledged)]
+        return [CoordinationEnded((self._said,), self._age(now), acknowledged=acknowledged)]
 
     def _close(self) -> None:
         self.phase, self._asked = Phase.CLOSED, False
         self._until = self._refresh_at = None
 
-    def _age(self, now: Instant) -> float:
+    def _age(self, now: Timestamp) -> float:
         return now.mono - self._opened_at
 
     def _say_node(self, node: Node) -> Command:
-        return Send(Coordinate(update_self=msgspec.structs.replace(node, id=self.peer_id)))
+        return SendOnStream(Coordinate(update_self=msgspec.structs.replace(node, id=self.peer_id)))
 
     def _ask_for_token(self) -> list[Command]:
         self._token_request += 1
         self._refresh_at = None
-        return [Send(ResumeTokenRequest(request_id=self._token_request))]
+        return [SendOnStream(ResumeTokenRequest(request_id=self._token_request))]

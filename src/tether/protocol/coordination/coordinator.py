@@ -42,7 +42,7 @@ REFUSED_CAUSE = "coordination.refused"
 NOT_READING = {Party.AGENT: "agent.not_reading", Party.CLIENT: "client.not_reading"}
 
 
-class Ending(Enum):
+class StreamEnding(Enum):
     """How a stream ended."""
 
     LEFT = auto()  # it said `disconnect`
@@ -58,7 +58,7 @@ class Ending(Enum):
 class StreamOver:
     """The typed end of one stream. `error` is for its peer, "" where the peer asked for the end."""
 
-    ending: Ending
+    ending: StreamEnding
     error: str = ""
     cause: str
     actor: str = ""
@@ -131,7 +131,7 @@ class Coordinator:
             self._end(
                 older,
                 StreamOver(
-                    ending=Ending.OVERWRITTEN,
+                    ending=StreamEnding.OVERWRITTEN,
                     error="peer ID overwritten by new connection",
                     cause=OVERWRITTEN_CAUSE,
                 ),
@@ -149,7 +149,7 @@ class Coordinator:
         refused = refusal(stream.peer_id, stream.access, asked, tunnels)
         if refused is not None:
             over = StreamOver(
-                ending=Ending.VIOLATED if refused.violates else Ending.REFUSED,
+                ending=StreamEnding.VIOLATED if refused.violates else StreamEnding.REFUSED,
                 error=refused.what,
                 cause=PROTOCOL_ERRORS[stream.party] if refused.violates else REFUSED_CAUSE,
                 detail=refused.what,
@@ -173,7 +173,7 @@ class Coordinator:
     def lost(self, stream: PeerStream, cause: str, actor: str = "") -> list[PeerStream]:
         """The link below a stream ended, for `cause`. Of no effect once the stream is over."""
         if stream.over is None:
-            over = StreamOver(ending=Ending.LOST, cause=cause, actor=actor)
+            over = StreamOver(ending=StreamEnding.LOST, cause=cause, actor=actor)
             self._remove(stream, over, PeerWord.LOST, "lost")
             stream._closing.clear()  # nobody is there to take it
         return self._flush()
@@ -183,7 +183,7 @@ class Coordinator:
     ) -> list[PeerStream]:
         """End every stream, and refuse new ones until `reopen`."""
         self._closed = StreamOver(
-            ending=Ending.CLOSED, error=error, cause=cause, actor=actor, detail=detail
+            ending=StreamEnding.CLOSED, error=error, cause=cause, actor=actor, detail=detail
         )
         for stream in list(self._streams.values()):
             self._end(stream, self._closed)
@@ -217,7 +217,7 @@ class Coordinator:
 
     def _disconnect(self, stream: PeerStream, said: Departure) -> None:
         over = StreamOver(
-            ending=Ending.LEFT, cause=said.cause, actor=said.actor, detail=said.detail
+            ending=StreamEnding.LEFT, cause=said.cause, actor=said.actor, detail=said.detail
         )
         self._remove(stream, over, PeerWord.DISCONNECTED, "graceful disconnect")
 
@@ -242,7 +242,7 @@ class Coordinator:
 
     def _end(self, stream: PeerStream, over: StreamOver) -> None:
         stream.over = over
-        if over.ending is Ending.OVERFLOWED:
+        if over.ending is StreamEnding.OVERFLOWED:
             stream._waiting.clear()
         stream._told_of.clear()
         stream._closing.append(
@@ -298,7 +298,7 @@ class Coordinator:
             stream = self._full.popleft()
             if stream.over is None:
                 over = StreamOver(
-                    ending=Ending.OVERFLOWED,
+                    ending=StreamEnding.OVERFLOWED,
                     error="failed to update tunnel peer mapping: too many updates are not taken",
                     cause=NOT_READING[stream.party],
                 )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tether.protocol.messages.coordination import Node, PeerUpdate, PeerWord
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 READY_S = 5.0
 """How long a peer that is ready for its handshake is waited for; then one goes ahead."""
@@ -68,7 +68,7 @@ class KnownPeers:
         """When (monotonic seconds) to call `tick` next; None for never."""
         return min((due for one in self._peers.values() for due in _due(one)), default=None)
 
-    def receive(self, update: PeerUpdate, now: Instant) -> list[PeerEvent]:
+    def receive(self, update: PeerUpdate, now: Timestamp) -> list[PeerEvent]:
         """Something happened to a peer."""
         known = self._peers.get(update.id)
         match update.kind:
@@ -87,7 +87,7 @@ class KnownPeers:
                 return []
         return [PeerChanged(update)]
 
-    def lose_all(self, now: Instant) -> list[PeerEvent]:
+    def lose_all(self, now: Timestamp) -> list[PeerEvent]:
         """The control plane is away: everybody is lost, and kept."""
         return [
             event
@@ -101,13 +101,13 @@ class KnownPeers:
         """This peer is of no interest any more."""
         self._peers.pop(peer_id, None)
 
-    def heard_of(self, peer_id: str, now: Instant) -> None:
+    def heard_of(self, peer_id: str, now: Timestamp) -> None:
         """A tunnel to this peer lives: if it is lost, it is kept for longer."""
         peer = self._peers.get(peer_id)
         if peer is not None and peer.is_lost:
             self._peers[peer_id] = replace(peer, forget_at=now.mono + LOST_KEPT_S)
 
-    def tick(self, now: Instant) -> list[PeerEvent]:
+    def tick(self, now: Timestamp) -> list[PeerEvent]:
         """Time has passed. Re-arm the timer from `deadline()`."""
         events: list[PeerEvent] = []
         for peer_id, peer in list(self._peers.items()):
@@ -119,7 +119,7 @@ class KnownPeers:
                 events.append(PeerReady(peer_id, confirmed=False))
         return events
 
-    def _with_node(self, known: KnownPeer | None, node: Node, now: Instant) -> KnownPeer:
+    def _with_node(self, known: KnownPeer | None, node: Node, now: Timestamp) -> KnownPeer:
         if known is not None and not known.is_lost:
             return replace(known, node=node)
         if self._awaited:

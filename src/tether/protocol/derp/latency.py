@@ -39,14 +39,14 @@ Nodes = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Nearness:
+class RegionLatency:
     """Where somebody would like to be met ("" where they do not know), and how far the regions are."""
 
     home: str = ""
     distances: Mapping[str, float] = field(default_factory=dict)
 
 
-NOT_KNOWN = Nearness()
+NOT_KNOWN = RegionLatency()
 
 
 def clearly_nearer(one: float, other: float) -> bool:
@@ -98,7 +98,7 @@ def is_distance(distance: float) -> bool:
     return math.isfinite(distance) and 0 <= distance <= FURTHEST_S
 
 
-class HomeFinder:
+class HomeRegionSelector:
     """Keeps a home region. `tick` at `deadline()`; where a method says so, `nearness` has changed."""
 
     def __init__(self) -> None:
@@ -109,9 +109,9 @@ class HomeFinder:
         self._asked: dict[str, tuple[str, ...]] | None = None
 
     @property
-    def nearness(self) -> Nearness:
+    def nearness(self) -> RegionLatency:
         """What to tell others."""
-        return Nearness(self._home, dict(self._distances))
+        return RegionLatency(self._home, dict(self._distances))
 
     def deadline(self) -> float | None:
         """When (monotonic seconds) to call `tick`; None while there is nothing to wait for."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tether.attribution.vocabulary import Party
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 PAIRING_WAIT_S = 15.0
 """How long a leg waits for the other one."""
@@ -76,7 +76,7 @@ class PairingTable:
         oldest = next(iter(self._waiting.values()), None)
         return None if oldest is None else oldest[1]
 
-    def arrive(self, carrier: CarrierId, leg: Party, now: Instant) -> Answer:
+    def arrive(self, carrier: CarrierId, leg: Party, now: Timestamp) -> Answer:
         """A leg with a good ticket is here. Re-arm the timer from `deadline()`."""
         self._forget(now)
         for key in (carrier, carrier.connection_id):
@@ -98,12 +98,12 @@ class PairingTable:
         if self._waiting.get(carrier, (None,))[0] is leg:
             del self._waiting[carrier]
 
-    def decline(self, carrier: CarrierId, message: str, now: Instant) -> bool:
+    def decline(self, carrier: CarrierId, message: str, now: Timestamp) -> bool:
         """This carrier is not to be; True if a leg waits for it, which is to be told."""
         self._keep_refusal(carrier, message, now)
         return self._waiting.pop(carrier, None) is not None
 
-    def decline_all(self, connection_id: str, message: str, now: Instant) -> list[CarrierId]:
+    def decline_all(self, connection_id: str, message: str, now: Timestamp) -> list[CarrierId]:
         """No carrier of this tunnel is to be; those for which a leg waits, which is to be told."""
         self._keep_refusal(connection_id, message, now)
         told = [one for one in self._waiting if one.connection_id == connection_id]
@@ -111,7 +111,7 @@ class PairingTable:
             del self._waiting[one]
         return told
 
-    def expire(self, now: Instant) -> list[GiveUp]:
+    def expire(self, now: Timestamp) -> list[GiveUp]:
         """Time has passed: who has waited too long. Re-arm the timer from `deadline()`."""
         over = []
         for carrier, (leg, until) in self._waiting.items():
@@ -122,12 +122,12 @@ class PairingTable:
             del self._waiting[one.carrier]
         return over
 
-    def _keep_refusal(self, key: CarrierId | str, message: str, now: Instant) -> None:
+    def _keep_refusal(self, key: CarrierId | str, message: str, now: Timestamp) -> None:
         self._forget(now)
         if len(self._declined) < self._capacity:
             self._declined[key] = message, now.mono + DECLINE_KEPT_S
 
-    def _forget(self, now: Instant) -> None:
+    def _forget(self, now: Timestamp) -> None:
         while self._declined:
             oldest = next(iter(self._declined))
             if self._declined[oldest][1] > now.mono:

@@ -7,7 +7,7 @@ sent and never answered did not end a silence: a middlebox that forgot the strea
 from __future__ import annotations
 
 
-class Quiet:
+class IdleTimes:
     """Tell it what goes either way; ask it at the end."""
 
     def __init__(self, now: float) -> None:

@@ -1,11 +1,11 @@
 """One end of a link (control link or tunnel): a machine that cannot close without a cause.
 
-Law: no I/O and no clock. Messages, stream ends and `Instant`s go in; commands and `deadline()` come
+Law: no I/O and no clock. Messages, stream ends and `Timestamp`s go in; commands and `deadline()` come
 out. The machine owns keepalive, goodbye, linger and the close cell; everything else is delivered.
 
 Leaving: `say_goodbye` offers the cause, sends it and lingers until it is acknowledged. Being left:
 the peer's goodbye is offered, acknowledged, and the peer gets the linger to close first. A stream
-that stops without a goodbye is offered as such. `Ended` comes exactly once, last.
+that stops without a goodbye is offered as such. `LinkEnded` comes exactly once, last.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tether.protocol.messages.control import (
     Unrecognized,
     Unsupported,
 )
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 LINGER_S = 3.0
 """How long a goodbye waits for its acknowledgement."""
@@ -43,7 +43,7 @@ MAX_TOLD = 64
 """Characters of a peer's word that go into a fact about it."""
 
 
-class State(Enum):
+class LinkState(Enum):
     OPEN = auto()
     LEAVING = auto()  # our goodbye is out, its acknowledgement is not in
     LEFT = auto()  # theirs is in and acknowledged; they should close
@@ -51,14 +51,14 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendMessage:
     """Put this message on the wire."""
 
     message: Message
 
 
 @dataclass(frozen=True, slots=True)
-class Deliver:
+class DeliverMessage:
     """Hand this message to the owner of the link."""
 
     message: Message
@@ -73,11 +73,11 @@ class CloseStream:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class LinkEnded:
     """The link is over; its cell holds why."""
 
 
-Command = Send | Deliver | CloseStream | Ended
+Command = SendMessage | DeliverMessage | CloseStream | LinkEnded
 
 
 class Link:
@@ -88,14 +88,14 @@ class Link:
         *,
         me: Party,
         peer: Party,
-        now: Instant,
+        now: Timestamp,
         ping_every: float | None = None,
         patience: float | None = None,
         linger: float = LINGER_S,
     ) -> None:
         self.me, self.peer = me, peer
         self.cell = CloseCell()
-        self.state = State.OPEN
+        self.state = LinkState.OPEN
         self.rtt_s: float | None = None
         self._vantage = Vantage(str(me))
         self._ping_every, self._patience = ping_every, patience
@@ -111,59 +111,59 @@ class Link:
     def deadline(self) -> float | None:
         """When (monotonic seconds) to call `tick` next; None for never."""
         match self.state:
-            case State.CLOSED:
+            case LinkState.CLOSED:
                 return None
-            case State.LEAVING | State.LEFT:
+            case LinkState.LEAVING | LinkState.LEFT:
                 return self._linger_until
-            case State.OPEN:
+            case LinkState.OPEN:
                 due = [self._next_ping] if self._ping_every is not None else []
                 if self._patience is not None:
                     due.append(max(self.heard_at + self._patience, self._bear_until))
                 return min(due, default=None)
 
-    def set_liveness(self, *, ping_every: float, patience: float, now: Instant) -> None:
+    def set_liveness(self, *, ping_every: float, patience: float, now: Timestamp) -> None:
         """Adopt the keepalive that the peer asked for (seconds)."""
         self._ping_every, self._patience = ping_every, patience
         self._next_ping = now.mono + ping_every
 
-    def heard(self, now: Instant) -> None:
+    def heard(self, now: Timestamp) -> None:
         """Bytes arrived that are no message (tunnel data): the peer lives."""
         self.heard_at = now.mono
 
-    def ask(self, now: Instant) -> list[Command]:
+    def ask(self, now: Timestamp) -> list[Command]:
         """Ping now, out of turn: the answer is delivered, once `rtt_s` is that of this ping."""
-        if self.state is not State.OPEN:
+        if self.state is not LinkState.OPEN:
             return []
         self._asked = True
         return self._ping(now)
 
-    def receive(self, message: Message, now: Instant) -> list[Command]:
+    def receive(self, message: Message, now: Timestamp) -> list[Command]:
         """A message arrived. Perform the commands, then re-arm the timer from `deadline()`."""
-        if self.state is State.CLOSED:
+        if self.state is LinkState.CLOSED:
             return []
         self.heard_at = now.mono
         match message:
             case Ping(n=n):
-                return [Send(Pong(n=n))] if self.state is State.OPEN else []
+                return [SendMessage(Pong(n=n))] if self.state is LinkState.OPEN else []
             case Pong(n=n):
                 if n != self._pinged[0]:
                     return []
                 self.rtt_s = now.mono - self._pinged[1]
                 asked, self._asked = self._asked, False
-                return [Deliver(message)] if asked else []
+                return [DeliverMessage(message)] if asked else []
             case Unrecognized(message_type=name):
-                return [Send(Unsupported(message_type=name)), Deliver(message)]
+                return [SendMessage(Unsupported(message_type=name)), DeliverMessage(message)]
             case Goodbye():
                 return self._peer_leaves(message, now)
             case GoodbyeAck():
-                return self._finish() if self.state is State.LEAVING else []
+                return self._finish() if self.state is LinkState.LEAVING else []
             case _:
-                return [Deliver(message)]
+                return [DeliverMessage(message)]
 
     def say_goodbye(
         self,
         fact: Evidence,
-        now: Instant,
+        now: Timestamp,
         *,
         cause: str = "",
         actor: str = "",
@@ -182,9 +182,9 @@ class Link:
             retry_after_s: when the peer should dial again; negative for never.
         """
         self.cell.offer(fact)
-        if self.state is not State.OPEN:
+        if self.state is not LinkState.OPEN:
             return []
-        self.state, self._linger_until = State.LEAVING, now.mono + self.linger
+        self.state, self._linger_until = LinkState.LEAVING, now.mono + self.linger
         goodbye = Goodbye(
             cause=cause if may_declare(self.me, cause) else "",
             actor=actor,
@@ -194,12 +194,12 @@ class Link:
                 FactRecord(**ev.to_record(f)) for f in self.cell.facts if _own(f, self._vantage)
             ],
         )
-        return [Send(goodbye)]
+        return [SendMessage(goodbye)]
 
     def leave(
         self,
         cause: str,
-        now: Instant,
+        now: Timestamp,
         *,
         actor: str = "",
         detail: str = "",
@@ -213,30 +213,30 @@ class Link:
             fact, now, cause=cause, actor=actor, detail=detail, retry_after_s=retry_after_s
         )
 
-    def violated(self, what: str, now: Instant) -> list[Command]:
+    def violated(self, what: str, now: Timestamp) -> list[Command]:
         """The peer sent garbage: say so and leave."""
         fact = ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
         return self.say_goodbye(fact, now, cause=PROTOCOL_ERRORS[self.peer], detail=what)
 
     def cut(self, fact: Evidence, *context: Evidence) -> list[Command]:
         """The stream below is gone, because of `fact`; `context` (counters) is noted before it."""
-        if self.state is State.CLOSED:
+        if self.state is LinkState.CLOSED:
             return []
         for extra in context:
             self.cell.note(extra)
         self.cell.offer(fact)
         return self._finish()
 
-    def patience_over(self, now: Instant) -> bool:
+    def patience_over(self, now: Timestamp) -> bool:
         """Whether the next `tick` gives the peer up; the driver notes its counters first."""
         return (
-            self.state is State.OPEN
+            self.state is LinkState.OPEN
             and self._patience is not None
             and now.mono - self.heard_at >= self._patience
             and now.mono >= self._bear_until
         )
 
-    def bear(self, now: Instant) -> bool:
+    def bear(self, now: Timestamp) -> bool:
         """The patience is over, but the kernel says that the path loses much and the peer's kernel
         acknowledges: wait a little longer. False: that was done for long enough."""
         most = MOST_PATIENCES * (self._patience or 0.0)
@@ -245,17 +245,17 @@ class Link:
         self._bear_until = now.mono + BEAR_S
         return True
 
-    def tick(self, now: Instant) -> list[Command]:
+    def tick(self, now: Timestamp) -> list[Command]:
         """Time has passed: ping, give up on a silent peer, or stop lingering."""
         match self.state:
-            case State.CLOSED:
+            case LinkState.CLOSED:
                 return []
-            case State.LEAVING | State.LEFT:
+            case LinkState.LEAVING | LinkState.LEFT:
                 return self._finish() if now.mono >= self._linger_until else []
-            case State.OPEN:
+            case LinkState.OPEN:
                 return self._tick_open(now)
 
-    def _tick_open(self, now: Instant) -> list[Command]:
+    def _tick_open(self, now: Timestamp) -> list[Command]:
         if self.patience_over(now):
             self.cell.offer(
                 ev.StreamEnded(
@@ -271,12 +271,12 @@ class Link:
             return self._ping(now)
         return []
 
-    def _ping(self, now: Instant) -> list[Command]:
+    def _ping(self, now: Timestamp) -> list[Command]:
         self._next_ping = now.mono + (self._ping_every or 0.0)
         self._pinged = (self._pinged[0] + 1, now.mono)
-        return [Send(Ping(n=self._pinged[0]))]
+        return [SendMessage(Ping(n=self._pinged[0]))]
 
-    def _peer_leaves(self, goodbye: Goodbye, now: Instant) -> list[Command]:
+    def _peer_leaves(self, goodbye: Goodbye, now: Timestamp) -> list[Command]:
         theirs = Vantage(str(self.peer))  # nobody testifies for another party
         facts = [fact for fact in facts_of(goodbye.facts) if self._hears(fact, theirs)]
         for fact in facts[:-1] if not goodbye.cause else facts:
@@ -299,19 +299,19 @@ class Link:
                     detail=goodbye.detail,
                 )
             )
-        if self.state is State.LEAVING:  # both left at once: each takes the other's as its ack
-            return [Send(GoodbyeAck()), *self._finish()]
-        if self.state is not State.OPEN:
+        if self.state is LinkState.LEAVING:  # both left at once: each takes the other's as its ack
+            return [SendMessage(GoodbyeAck()), *self._finish()]
+        if self.state is not LinkState.OPEN:
             return []
-        self.state, self._linger_until = State.LEFT, now.mono + self.linger
-        return [Send(GoodbyeAck()), Deliver(goodbye)]
+        self.state, self._linger_until = LinkState.LEFT, now.mono + self.linger
+        return [SendMessage(GoodbyeAck()), DeliverMessage(goodbye)]
 
     def _hears(self, fact: Evidence, theirs: Vantage) -> bool:
         return _own(fact, theirs) and (self.peer is not Party.CLIENT or client_may_say(fact))
 
     def _finish(self, code: int = 1000, reason: str = "goodbye") -> list[Command]:
-        self.state = State.CLOSED
-        return [CloseStream(code, reason), Ended()]
+        self.state = LinkState.CLOSED
+        return [CloseStream(code, reason), LinkEnded()]
 
 
 def facts_of(records: list[FactRecord]) -> list[Evidence]:

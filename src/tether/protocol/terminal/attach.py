@@ -35,7 +35,7 @@ from tether.protocol.terminal.messages import (
     Unrecognized,
     frame,
 )
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 OPENING_TIMEOUT_S = 30.0
 """How long a client may take to say what it wants."""
@@ -43,7 +43,7 @@ OPENING_TIMEOUT_S = 30.0
 Request = List | Rename | Kill
 
 
-class State(Enum):
+class AttachState(Enum):
     OPENING = auto()
     OPEN = auto()
     CLOSED = auto()
@@ -57,7 +57,7 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerRequest:
     """The client wants this done or told. `alone`: it wants nothing else; `finish` after it."""
 
     request: Request
@@ -80,7 +80,7 @@ class SetSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendToClient:
     """Put this frame on the carrier."""
 
     frame: bytes
@@ -91,17 +91,17 @@ class Close:
     """The attach is over; its cell holds why. Close the carrier once everything has been sent."""
 
 
-Command = Open | Answer | Type | SetSize | Send | Close
+Command = Open | AnswerRequest | Type | SetSize | SendToClient | Close
 
 
 class AttachServer:
     """See the module's law. Call `receive` with what arrives and `tick` when `deadline` has come."""
 
     def __init__(
-        self, now: Instant, *, workspace: str = "", timeout: float = OPENING_TIMEOUT_S
+        self, now: Timestamp, *, workspace: str = "", timeout: float = OPENING_TIMEOUT_S
     ) -> None:
         self.cell = CloseCell()
-        self.state = State.OPENING
+        self.state = AttachState.OPENING
         self.attached = False
         """Set by the owner once the client sees a terminal."""
         self._workspace = workspace
@@ -112,11 +112,11 @@ class AttachServer:
 
     def deadline(self) -> float | None:
         """When (monotonic seconds) to call `tick`; None for never."""
-        return self._open_until if self.state is State.OPENING else None
+        return self._open_until if self.state is AttachState.OPENING else None
 
-    def tick(self, now: Instant) -> list[Command]:
+    def tick(self, now: Timestamp) -> list[Command]:
         """Time has passed: a client that says nothing is given up."""
-        if self.state is not State.OPENING or now.mono < self._open_until:
+        if self.state is not AttachState.OPENING or now.mono < self._open_until:
             return []
         return self.end(
             ev.HandshakeTimedOut(
@@ -124,10 +124,10 @@ class AttachServer:
             )
         )
 
-    def receive(self, data: bytes, now: Instant) -> list[Command]:
+    def receive(self, data: bytes, now: Timestamp) -> list[Command]:
         """Bytes arrived. Perform the commands in order."""
         commands: list[Command] = []
-        if self.state is State.CLOSED:
+        if self.state is AttachState.CLOSED:
             return commands
         try:
             if self._opening is not None:
@@ -145,7 +145,7 @@ class AttachServer:
             commands += self._violated(str(garbage), now)
         return commands
 
-    def closed_by_client(self, now: Instant) -> list[Command]:
+    def closed_by_client(self, now: Timestamp) -> list[Command]:
         """The client closed its channel without a `Detach`, and its connection lives on."""
         return self.end(_client_goodbye("client.closed", now))
 
@@ -154,15 +154,15 @@ class AttachServer:
         for fact in facts[:-1]:
             self.cell.note(fact)
         self.cell.offer(facts[-1])
-        self.state = State.CLOSED
+        self.state = AttachState.CLOSED
         return [Close()]
 
-    def finish(self, now: Instant) -> list[Command]:
+    def finish(self, now: Timestamp) -> list[Command]:
         """The one request of a client that wanted nothing else is answered."""
         return self.exited(now, exit_code=0, exit_signal=None)
 
     def exited(
-        self, now: Instant, *, exit_code: int | None, exit_signal: str | None
+        self, now: Timestamp, *, exit_code: int | None, exit_signal: str | None
     ) -> list[Command]:
         """The terminal's process has ended and all of its output has been sent."""
         self.cell.note(
@@ -180,9 +180,9 @@ class AttachServer:
     def end(self, fact: Evidence, *, terminal_lives: bool = False) -> list[Command]:
         """End the attach because of `fact`. A no-op but for the cell once it has ended."""
         self.cell.offer(fact)
-        if self.state is State.CLOSED:
+        if self.state is AttachState.CLOSED:
             return []
-        self.state = State.CLOSED
+        self.state = AttachState.CLOSED
         disconnect = self.verdict().disconnect
         ended = AttachEnded(
             cause=disconnect.cause,
@@ -193,7 +193,7 @@ class AttachServer:
             exit_signal=disconnect.exit_signal,
             terminal_lives=terminal_lives,
         )
-        return [Send(frame(ended)), Close()]
+        return [SendToClient(frame(ended)), Close()]
 
     def verdict(self) -> Verdict:
         """The judgement of what is in the cell."""
@@ -204,16 +204,16 @@ class AttachServer:
             case Init(rows=rows, cols=cols):
                 if rows < 1 or cols < 1:
                     raise Garbage(f"a terminal of {rows} rows and {cols} columns")
-                self.state = State.OPEN
+                self.state = AttachState.OPEN
                 bounded = {"rows": min(rows, MAX_SIDE), "cols": min(cols, MAX_SIDE)}
                 return [Open(msgspec.structs.replace(message, **bounded))]
             case List() | Rename() | Kill():
-                self.state = State.OPEN
-                return [Answer(message, alone=True)]
+                self.state = AttachState.OPEN
+                return [AnswerRequest(message, alone=True)]
             case _:
                 raise Garbage("the first message does not say what to attach to")
 
-    def _item(self, item: Item, now: Instant) -> list[Command]:
+    def _item(self, item: Item, now: Timestamp) -> list[Command]:
         match item:
             case bytes():
                 return [Type(item)] if item else []
@@ -226,18 +226,20 @@ class AttachServer:
                     _client_goodbye("session.detached", now), terminal_lives=self.attached
                 )
             case List() | Rename() | Kill():
-                return [Answer(item, alone=False)]
+                return [AnswerRequest(item, alone=False)]
             case Unrecognized():
                 return []
             case _:
                 raise Garbage(f"a client does not send {type(item).__name__}")
 
-    def _violated(self, what: str, now: Instant) -> list[Command]:
+    def _violated(self, what: str, now: Timestamp) -> list[Command]:
         fact = ev.ProtocolViolated(vantage=Vantage.AGENT, at=now.wall, by=Party.CLIENT, what=what)
         return self.end(fact, terminal_lives=self.attached)
 
 
-def agent_goodbye(cause: str, now: Instant, *, actor: str = "", detail: str = "") -> ev.GoodbyeSaid:
+def agent_goodbye(
+    cause: str, now: Timestamp, *, actor: str = "", detail: str = ""
+) -> ev.GoodbyeSaid:
     """The fact that the agent ends something, with a declared cause."""
     return ev.GoodbyeSaid(
         vantage=Vantage.AGENT,
@@ -249,5 +251,5 @@ def agent_goodbye(cause: str, now: Instant, *, actor: str = "", detail: str = ""
     )
 
 
-def _client_goodbye(cause: str, now: Instant) -> ev.GoodbyeSaid:
+def _client_goodbye(cause: str, now: Timestamp) -> ev.GoodbyeSaid:
     return ev.GoodbyeSaid(vantage=Vantage.AGENT, at=now.wall, by=Party.CLIENT, cause=cause)

@@ -10,7 +10,7 @@ from collections import deque
 
 from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.control import MAX_TUNNEL_FRAME
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 
 WINDOW = 8 << 20
 """Bytes that one end keeps for the other until they are acknowledged; then its writer waits."""
@@ -23,7 +23,7 @@ ACK_S = 0.1
 """An acknowledgement that nothing carries leaves after so many bytes, or after so long."""
 
 
-class Sending:
+class SendBuffer:
     """Frames that the peer has not acknowledged: `acked + 1 … sent`; `reached`: the last one that any
     carrier has taken."""
 
@@ -88,7 +88,7 @@ class Sending:
         self._frames.clear()
 
 
-class Taking:
+class ReceiveBuffer:
     """What the peer sends: everything up to `received` was delivered, up to `taken` consumed."""
 
     def __init__(self, window: int = WINDOW) -> None:
@@ -123,7 +123,7 @@ class Taking:
         self.received = number
         return True
 
-    def took(self, now: Instant) -> None:
+    def took(self, now: Timestamp) -> None:
         """The oldest delivered frame has been consumed."""
         size = self._untaken.popleft()
         self.taken += 1
@@ -132,7 +132,7 @@ class Taking:
         if self.ack_at is None and not self._due:
             self.ack_at = now.mono + ACK_S
 
-    def tick(self, now: Instant) -> None:
+    def tick(self, now: Timestamp) -> None:
         """Time has passed."""
         if self.ack_at is not None and now.mono >= self.ack_at:
             self.ask()

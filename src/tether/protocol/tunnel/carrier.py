@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.carrier_frames import (
     MOVED,
     CarrierPing,
@@ -65,7 +65,7 @@ class CarrierState:
         number: int,
         me: Party,
         stream_to: Party,
-        now: Instant,
+        now: Timestamp,
     ) -> CarrierState:
         """A carrier whose stream is there, and nothing more."""
         peer = Party.AGENT if me is Party.CLIENT else Party.CLIENT
@@ -82,12 +82,12 @@ class CarrierState:
         """When its opening has taken too long."""
         return self.opened_at + ATTACH_S
 
-    def ask(self, now: Instant) -> None:
+    def ask(self, now: Timestamp) -> None:
         """Have a ping leave."""
         nonce = (self.pinged[0] if self.pinged else 0) + 1
         self.pinged, self.ping = (nonce, now.mono), nonce
 
-    def rtt_s(self, nonce: int, now: Instant) -> float | None:
+    def rtt_s(self, nonce: int, now: Timestamp) -> float | None:
         """What the answer with this nonce tells; None for a late or an invented one."""
         if self.pinged is None or self.pinged[0] != nonce:
             return None
@@ -101,7 +101,7 @@ class CarrierState:
         """Have the peer told that the end of this carrier is no event."""
         self.retired, self.word = True, MOVED
 
-    def spoilt(self, vantage: Vantage, now: Instant) -> Evidence:
+    def spoilt(self, vantage: Vantage, now: Timestamp) -> Evidence:
         """Somebody on its way has made a frame, or altered one: a relay where it leads through one;
         else nobody can say who, and it is a stream that failed."""
         if self.stream_to is Party.RELAY:

@@ -14,7 +14,7 @@ import msgspec
 
 from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.control import MAX_TUNNEL_FRAME
-from tether.protocol.tunnel.join import Attach, Opening, Refusal
+from tether.protocol.tunnel.join import Join, JoinRefused, Opening
 
 MAX_CARRIER_FRAME = MAX_TUNNEL_FRAME
 """Bytes. A larger frame on a carrier is garbage, and a relay ends the leg that sends it."""
@@ -48,7 +48,7 @@ class Acked:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class SwitchTo:
     """From the client: use this carrier from now on, and resend what follows `ack`.
 
     `turn` counts up with each use: a use that another carrier delivers late is no use any more.
@@ -78,7 +78,7 @@ class Retired:
 MOVED, OVER = "moved", "over"
 
 CarrierFrame: TypeAlias = (
-    Numbered | Acked | Attach | Refusal | Use | CarrierPing | CarrierPong | Retired
+    Numbered | Acked | Join | JoinRefused | SwitchTo | CarrierPing | CarrierPong | Retired
 )
 
 
@@ -93,11 +93,11 @@ def numbered_head(number: int, ack: int) -> bytes:
     return _HEAD.pack(_NUMBERED, number, ack)
 
 
-def encode_carrier_frame(frame: Acked | Use | CarrierPing | CarrierPong | Retired) -> bytes:
+def encode_carrier_frame(frame: Acked | SwitchTo | CarrierPing | CarrierPong | Retired) -> bytes:
     """The wire form of a word between carriers' ends."""
     if isinstance(frame, Acked):
         return _ONE.pack(_ACKED, frame.ack)
-    if isinstance(frame, Use):
+    if isinstance(frame, SwitchTo):
         return _HEAD.pack(_USE, frame.turn, frame.ack)
     if isinstance(frame, Retired):
         return bytes((_RETIRED,)) + frame.word.encode()
@@ -129,7 +129,7 @@ def parse_carrier_frame(raw: bytes | memoryview) -> CarrierFrame:
         if kind == _OPENING:
             return _parse_opening(memoryview(raw)[1:])
         if kind == _USE:
-            return Use(*_HEAD.unpack(raw)[1:])
+            return SwitchTo(*_HEAD.unpack(raw)[1:])
         if kind == _PING:
             return CarrierPing(_ONE.unpack(raw)[1])
         if kind == _PONG:

@@ -11,10 +11,10 @@ from typing import TypeAlias
 import msgspec
 
 from tether.attribution.evidence import Evidence
-from tether.protocol.tunnel.join import Refusal
+from tether.protocol.tunnel.join import JoinRefused
 
 
-class Deliver(msgspec.Struct, frozen=True):
+class DeliverFrame(msgspec.Struct, frozen=True):
     """The next frame of the peer: once, in order. Say `took` when it has been consumed."""
 
     frame: memoryview
@@ -40,7 +40,7 @@ class CarrierRefused(msgspec.Struct, frozen=True):
     """A carrier did not join. Unless it is proven, `refusal` may be anybody's word."""
 
     carrier: int
-    refusal: Refusal
+    refusal: JoinRefused
     proven: bool = False
 
 
@@ -114,4 +114,4 @@ PathEvent: TypeAlias = (
 )
 """What the owner of a tunnel is told."""
 
-Command: TypeAlias = Deliver | CloseCarrier | PeerLeft | PathEvent
+Command: TypeAlias = DeliverFrame | CloseCarrier | PeerLeft | PathEvent

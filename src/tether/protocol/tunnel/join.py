@@ -35,7 +35,7 @@ TUNNEL_UNKNOWN, TUNNEL_OVER, BAD_PROOF, CARRIER_USED, TOO_MANY, NOT_ATTACHED = (
 """Codes of a refusal. `NOT_ATTACHED` is never sent: it stands for an opening that was none."""
 
 
-class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
+class Join(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
     """First on a carrier, from both sides. `received`: everything up to it has been taken."""
 
     connection_id: str
@@ -46,12 +46,12 @@ class Attach(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
 
     def __repr__(self) -> str:
         return (
-            f"Attach(connection_id={self.connection_id!r}, carrier={self.carrier}, "
+            f"Join(connection_id={self.connection_id!r}, carrier={self.carrier}, "
             f"party={self.party!r}, received={self.received})"
         )
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refused", omit_defaults=True):
+class JoinRefused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", omit_defaults=True):
     """The answer to an attach that is not accepted.
 
     `cause`, `actor` and `detail` tell why a tunnel is over; `proof` is there where the refuser still
@@ -65,10 +65,10 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refused", omit_def
     proof: bytes = b""
 
     def __repr__(self) -> str:
-        return f"Refusal(code={self.code!r}, cause={self.cause!r}, actor={self.actor!r})"
+        return f"JoinRefused(code={self.code!r}, cause={self.cause!r}, actor={self.actor!r})"
 
 
-Opening: TypeAlias = Attach | Refusal
+Opening: TypeAlias = Join | JoinRefused
 
 
 class TunnelKey:
@@ -97,9 +97,9 @@ class TunnelKey:
     def __repr__(self) -> str:
         return "TunnelKey(…)"
 
-    def attach(self, party: Party, connection_id: str, carrier: int, received: int) -> Attach:
+    def attach(self, party: Party, connection_id: str, carrier: int, received: int) -> Join:
         """The opening of a carrier, proven."""
-        return Attach(
+        return Join(
             connection_id=connection_id,
             carrier=carrier,
             party=str(party),
@@ -107,7 +107,7 @@ class TunnelKey:
             proof=self._prove("attach", str(party), connection_id, str(carrier), str(received)),
         )
 
-    def proves(self, attach: Attach) -> bool:
+    def proves(self, attach: Join) -> bool:
         """Whether whoever made `attach` holds the key."""
         return hmac.compare_digest(
             attach.proof,
@@ -124,19 +124,19 @@ class TunnelKey:
         """The key of the frames that `party` sends on this carrier."""
         return self._prove("frames", str(party), connection_id, str(carrier))
 
-    def refuse(self, refusal: Refusal, connection_id: str, carrier: int) -> Refusal:
+    def refuse(self, refusal: JoinRefused, connection_id: str, carrier: int) -> JoinRefused:
         """`refusal`, proven."""
         return msgspec.structs.replace(
             refusal, proof=self._prove_refusal(refusal, connection_id, carrier)
         )
 
-    def proves_refusal(self, refusal: Refusal, connection_id: str, carrier: int) -> bool:
+    def proves_refusal(self, refusal: JoinRefused, connection_id: str, carrier: int) -> bool:
         """Whether whoever made `refusal` of this carrier holds the key."""
         return hmac.compare_digest(
             refusal.proof, self._prove_refusal(refusal, connection_id, carrier)
         )
 
-    def _prove_refusal(self, refusal: Refusal, connection_id: str, carrier: int) -> bytes:
+    def _prove_refusal(self, refusal: JoinRefused, connection_id: str, carrier: int) -> bytes:
         return self._prove(
             "refused",
             connection_id,
@@ -153,7 +153,7 @@ class TunnelKey:
         return hmac.digest(self._key, said, hashlib.sha256)
 
 
-def said_by(refusal: Refusal, by: Party, vantage: Vantage, at: float) -> GoodbyeSaid:
+def said_by(refusal: JoinRefused, by: Party, vantage: Vantage, at: float) -> GoodbyeSaid:
     """A proven refusal as what the other end said about the end of the tunnel."""
     return GoodbyeSaid(
         vantage=vantage,
@@ -195,7 +195,7 @@ class UsedNumbers:
 
 
 def judge(
-    attach: Attach, *, key: TunnelKey, connection_id: str, peer: Party, used: UsedNumbers
+    attach: Join, *, key: TunnelKey, connection_id: str, peer: Party, used: UsedNumbers
 ) -> str:
     """What speaks against `attach`: a code, or "" for nothing. The proof comes first: whoever cannot
     prove anything is told nothing."""

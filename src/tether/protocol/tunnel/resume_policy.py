@@ -14,7 +14,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.messages.tunnel import RESUME_S
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.carrier import SPOILT_CODE
 
 VANISHED_S = 15.0
@@ -111,7 +111,7 @@ def wait_s(fact: Evidence, peer: Party, waits: Waits) -> float:
     return row_of(fact, peer).wait(waits)
 
 
-def not_resumed(fact: Evidence, vantage: Vantage, waited_s: float, now: Instant) -> Evidence:
+def not_resumed(fact: Evidence, vantage: Vantage, waited_s: float, now: Timestamp) -> Evidence:
     """What ends a tunnel whose last carrier ended by `fact` now, once it was waited for `waited_s`.
 
     A relay that died began the wait, and is not what ended the tunnel: its client could have come by

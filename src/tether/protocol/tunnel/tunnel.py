@@ -1,6 +1,6 @@
 """One end of a tunnel: a numbered stream of frames over carriers that come and go.
 
-Law: no I/O and no clock. Frames of carriers, their ends, frames to send and `Instant`s go in; commands
+Law: no I/O and no clock. Frames of carriers, their ends, frames to send and `Timestamp`s go in; commands
 come out, and what is to be written on a carrier is *pulled* (`outgoing`) whenever that has room: what
 the peer has not acknowledged is the only queue there is, and it is bounded. A frame is acknowledged
 when it was consumed (`took`), so the same bound holds for what is received. A carrier that has not
@@ -17,8 +17,8 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
 from tether.protocol.messages.control import MAX_TUNNEL_FRAME, Garbage
-from tether.protocol.timestamp import Instant
-from tether.protocol.tunnel.buffers import WINDOW, Sending, Taking
+from tether.protocol.timestamp import Timestamp
+from tether.protocol.tunnel.buffers import WINDOW, ReceiveBuffer, SendBuffer
 from tether.protocol.tunnel.carrier import AS_SPOILT, MAX_CARRIERS, CarrierState, SpoiltOnes
 from tether.protocol.tunnel.carrier_frames import (
     MOVED,
@@ -29,7 +29,7 @@ from tether.protocol.tunnel.carrier_frames import (
     CarrierPong,
     Numbered,
     Retired,
-    Use,
+    SwitchTo,
     encode_carrier_frame,
     encode_opening,
     numbered_head,
@@ -42,7 +42,7 @@ from tether.protocol.tunnel.events import (
     CarrierUp,
     CloseCarrier,
     Command,
-    Deliver,
+    DeliverFrame,
     Detached,
     GaveUp,
     PeerLeft,
@@ -55,8 +55,8 @@ from tether.protocol.tunnel.join import (
     NOT_ATTACHED,
     TOO_MANY,
     TUNNEL_OVER,
-    Attach,
-    Refusal,
+    Join,
+    JoinRefused,
     TunnelKey,
     UsedNumbers,
     judge,
@@ -89,7 +89,7 @@ class Tunnel:
         self.detached_at: float | None = None
         self._key, self._waits = key, waits or Waits()
         self._vantage = Vantage(str(me))
-        self._sending, self._taking = Sending(window), Taking(window)
+        self._sending, self._taking = SendBuffer(window), ReceiveBuffer(window)
         self._carriers: dict[int, CarrierState] = {}
         self._used_numbers = UsedNumbers()
         self._spoilt = SpoiltOnes()
@@ -135,7 +135,7 @@ class Tunnel:
             due.append(self._taking.ack_at)
         return min(due, default=None)
 
-    def judge(self, attach: Attach) -> Refusal | None:
+    def judge(self, attach: Join) -> JoinRefused | None:
         """What would be answered to `attach` on a stream that nobody knows yet; None: it may join.
 
         An agent asks before it lets a stream that was dialled to it any further.
@@ -151,11 +151,13 @@ class Tunnel:
             code = CARRIER_USED
         if not code and len(self._carriers) >= MAX_CARRIERS:
             code = TOO_MANY
-        return Refusal(code=code) if code else None
+        return JoinRefused(code=code) if code else None
 
     # -- carriers come and go ------------------------------------------------------------
 
-    def opened(self, number: int, now: Instant, *, stream_to: Party | None = None) -> list[Command]:
+    def opened(
+        self, number: int, now: Timestamp, *, stream_to: Party | None = None
+    ) -> list[Command]:
         """A stream for carrier `number` is there. The client introduces itself first. `stream_to`: a
         relay, or the tunnel's other end (None)."""
         if self.over:
@@ -172,13 +174,13 @@ class Tunnel:
             carrier.first = self._introduction(number)
         return []
 
-    def ended(self, number: int, fact: Evidence, now: Instant) -> list[Command]:
+    def ended(self, number: int, fact: Evidence, now: Timestamp) -> list[Command]:
         """The stream of a carrier has ended, as `fact` says."""
         carrier = self._carriers.pop(number, None)
         if self.over or carrier is None:
             return []
         if not carrier.up:
-            return [CarrierRefused(number, Refusal(code=NOT_ATTACHED))]
+            return [CarrierRefused(number, JoinRefused(code=NOT_ATTACHED))]
         wait: float | None = None
         if not any(other.up for other in self._carriers.values()):
             wait = wait_s(fact, self.peer, self._waits)
@@ -188,7 +190,7 @@ class Tunnel:
         self.in_use, self.detached_at = 0, now.mono
         return [Detached(number, fact, wait)]
 
-    def use(self, number: int, now: Instant) -> list[Command]:
+    def use(self, number: int, now: Timestamp) -> list[Command]:
         """Client: send on this carrier from now on. A no-op for one that is not up."""
         carrier = self._carriers.get(number)
         if self.over or carrier is None or not carrier.up or number == self.in_use:
@@ -215,7 +217,7 @@ class Tunnel:
         carrier = self._carriers.get(number)
         return carrier is None or (carrier.retired and not carrier.word)
 
-    def ping(self, number: int, now: Instant) -> None:
+    def ping(self, number: int, now: Timestamp) -> None:
         """Ask the other end for an answer on this carrier; `Answered` follows."""
         carrier = self._carriers.get(number)
         if carrier is not None and carrier.up:
@@ -234,7 +236,7 @@ class Tunnel:
         if not self.over:
             self._sending.add(frame)
 
-    def took(self, now: Instant) -> None:
+    def took(self, now: Timestamp) -> None:
         """The oldest delivered frame has been consumed."""
         self._taking.took(now)
 
@@ -248,7 +250,9 @@ class Tunnel:
             return first, b""
         if carrier.turn:
             turn, carrier.turn = carrier.turn, 0
-            return carrier.tagged(encode_carrier_frame(Use(turn, self._taking.acknowledge())), b"")
+            return carrier.tagged(
+                encode_carrier_frame(SwitchTo(turn, self._taking.acknowledge())), b""
+            )
         if (quick := carrier.quick_word()) is not None:
             return carrier.tagged(quick, b"")
         if number == self.in_use and (parts := self._next()) is not None:
@@ -258,7 +262,7 @@ class Tunnel:
             return carrier.tagged(encode_carrier_frame(Retired(word)), b"")
         return None
 
-    def received(self, number: int, raw: bytes | memoryview, now: Instant) -> list[Command]:
+    def received(self, number: int, raw: bytes | memoryview, now: Timestamp) -> list[Command]:
         """A frame arrived on a carrier."""
         carrier = self._carriers.get(number)
         if carrier is None or self.over:
@@ -271,7 +275,7 @@ class Tunnel:
         except Garbage as garbage:
             if carrier.up:
                 return self._violated(str(garbage), now)
-            return self._dismiss(number, Refusal(code=NOT_ATTACHED), str(garbage))
+            return self._dismiss(number, JoinRefused(code=NOT_ATTACHED), str(garbage))
         if not carrier.up:
             return self._introduced(number, carrier, frame, now)
         match frame:
@@ -285,7 +289,7 @@ class Tunnel:
             case CarrierPong(nonce=nonce):
                 rtt_s = carrier.rtt_s(nonce, now)
                 return [] if rtt_s is None else [Answered(number, rtt_s)]
-            case Use(turn=turn, ack=ack) if self.me is Party.AGENT:
+            case SwitchTo(turn=turn, ack=ack) if self.me is Party.AGENT:
                 return self._told_to_use(number, turn, ack, now)
             case Retired(word=word):
                 carrier.retired = True
@@ -293,7 +297,7 @@ class Tunnel:
             case _:
                 return self._violated(f"a carrier's {type(frame).__name__} out of place", now)
 
-    def tick(self, now: Instant) -> list[Command]:
+    def tick(self, now: Timestamp) -> list[Command]:
         """Time has passed."""
         if self.over:
             return []
@@ -301,7 +305,7 @@ class Tunnel:
         if self._give_up is not None and now.mono >= self._give_up[0]:
             return self._end(self._give_up[1], 1000, "not resumed in time")
         late = [n for n, c in self._carriers.items() if not c.up and now.mono >= c.late_at]
-        refusal = Refusal(code=NOT_ATTACHED)
+        refusal = JoinRefused(code=NOT_ATTACHED)
         return [c for n in late for c in self._dismiss(n, refusal, "not attached in time")]
 
     def peer_is_gone(self) -> list[Command]:
@@ -318,18 +322,18 @@ class Tunnel:
         )
 
     def _introduced(
-        self, number: int, carrier: CarrierState, frame: CarrierFrame, now: Instant
+        self, number: int, carrier: CarrierState, frame: CarrierFrame, now: Timestamp
     ) -> list[Command]:
         match frame:
-            case Attach():
+            case Join():
                 return self._attached(number, carrier, frame, now)
-            case Refusal() if self.me is Party.CLIENT:
+            case JoinRefused() if self.me is Party.CLIENT:
                 return self._was_refused(number, frame, now)
             case _:
-                return self._dismiss(number, Refusal(code=NOT_ATTACHED), "not an attach")
+                return self._dismiss(number, JoinRefused(code=NOT_ATTACHED), "not an attach")
 
     def _attached(
-        self, number: int, carrier: CarrierState, attach: Attach, now: Instant
+        self, number: int, carrier: CarrierState, attach: Join, now: Timestamp
     ) -> list[Command]:
         # The client's own number was used up by its own attach.
         used = UsedNumbers() if self.me is Party.CLIENT else self._used_numbers
@@ -339,7 +343,7 @@ class Tunnel:
         if not code and attach.carrier != number:
             code = BAD_PROOF
         if code:
-            refusal = Refusal(code=code)
+            refusal = JoinRefused(code=code)
             last = encode_opening(refusal) if self.me is Party.AGENT else b""
             return self._dismiss(number, refusal, code, last)
         try:
@@ -353,7 +357,7 @@ class Tunnel:
         carrier.first = self._introduction(number)
         return [CarrierUp(number, None)]
 
-    def _was_refused(self, number: int, refusal: Refusal, now: Instant) -> list[Command]:
+    def _was_refused(self, number: int, refusal: JoinRefused, now: Timestamp) -> list[Command]:
         proven = self._key.proves_refusal(refusal, self.connection_id, number)
         commands = self._dismiss(number, refusal, "refused", proven=proven)
         if proven and refusal.code == TUNNEL_OVER:
@@ -362,14 +366,20 @@ class Tunnel:
         return commands
 
     def _dismiss(
-        self, number: int, refusal: Refusal, why: str, last: bytes = b"", *, proven: bool = False
+        self,
+        number: int,
+        refusal: JoinRefused,
+        why: str,
+        last: bytes = b"",
+        *,
+        proven: bool = False,
     ) -> list[Command]:
         del self._carriers[number]
         return [CloseCarrier(number, 1008, why, last), CarrierRefused(number, refusal, proven)]
 
     # -- using -----------------------------------------------------------------------------
 
-    def _told_to_use(self, number: int, turn: int, ack: int, now: Instant) -> list[Command]:
+    def _told_to_use(self, number: int, turn: int, ack: int, now: Timestamp) -> list[Command]:
         try:
             self._sending.acknowledged(ack)
         except Garbage as garbage:
@@ -380,7 +390,7 @@ class Tunnel:
         self._taking.ask()  # the client retires what it moved away from when it knows that we followed
         return [self._switch(number, now)]
 
-    def _switch(self, number: int, now: Instant) -> Command:
+    def _switch(self, number: int, now: Timestamp) -> Command:
         before, gone = self.in_use, self.detached_at
         self.in_use, self.detached_at, self._give_up = number, None, None
         resent = self._sending.rewind()
@@ -399,16 +409,16 @@ class Tunnel:
         return None
 
     def _numbered(
-        self, carrier: CarrierState, number: int, ack: int, frame: memoryview, now: Instant
+        self, carrier: CarrierState, number: int, ack: int, frame: memoryview, now: Timestamp
     ) -> list[Command]:
         if wrong := self._heard(carrier, ack, now):
             return wrong
         try:
-            return [Deliver(frame)] if self._taking.arrived(number, frame) else []
+            return [DeliverFrame(frame)] if self._taking.arrived(number, frame) else []
         except Garbage as garbage:
             return self._violated(str(garbage), now)
 
-    def _heard(self, carrier: CarrierState, ack: int, now: Instant) -> list[Command]:
+    def _heard(self, carrier: CarrierState, ack: int, now: Timestamp) -> list[Command]:
         """The peer sends on this carrier, so it has followed our use of it."""
         if not carrier.confirmed:
             carrier.confirmed = True
@@ -424,7 +434,7 @@ class Tunnel:
 
     # -- ending ------------------------------------------------------------------------------
 
-    def _was_spoilt(self, number: int, carrier: CarrierState, now: Instant) -> list[Command]:
+    def _was_spoilt(self, number: int, carrier: CarrierState, now: Timestamp) -> list[Command]:
         """Somebody on the way made this frame, or altered it: that is no word of the peer's."""
         fact = carrier.spoilt(self._vantage, now)
         progress = self._sending.acked + self._taking.received
@@ -432,7 +442,7 @@ class Tunnel:
             return self._end(fact, *AS_SPOILT)
         return [CloseCarrier(number, *AS_SPOILT), *self.ended(number, fact, now)]
 
-    def _violated(self, what: str, now: Instant) -> list[Command]:
+    def _violated(self, what: str, now: Timestamp) -> list[Command]:
         fact = ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
         return self._end(fact, 1002, what)
 

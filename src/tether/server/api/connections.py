@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.server.api.models import Connection, Explained, FileAudit, Forward
+from tether.server.api.models import ConnectionView, Explained, FileAudit, ForwardView
 from tether.server.api.parts import PartsOf, User, may_fail
 from tether.server.api.ports import DEFAULT_LIMIT, MAX_FILES, MAX_LIMIT, ConnectionFilter
 from tether.server.db.schema import ConnectionStatus
@@ -74,16 +74,16 @@ def _filters(
 Filters = Annotated[ConnectionFilter, Depends(_filters)]
 
 
-@router.get("", response_model=list[Connection], summary="List connections, newest first")
+@router.get("", response_model=list[ConnectionView], summary="List connections, newest first")
 async def list_(
     parts: PartsOf,
     user: User,
     filters: Filters,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-) -> list[Connection]:
+) -> list[ConnectionView]:
     """Those of the caller and of the caller's workspaces; an administrator sees all."""
     rows = await parts.connlog.list(replace(filters, limit=limit), user)
-    return [Connection.model_validate(row) for row in rows]
+    return [ConnectionView.model_validate(row) for row in rows]
 
 
 @router.get(
@@ -103,7 +103,7 @@ async def explain(
 
 @router.get(
     "/{connection_id}/forwards",
-    response_model=list[Forward],
+    response_model=list[ForwardView],
     responses=may_fail(404, 409),
     summary="List the forwarded connections of one connection",
 )
@@ -112,10 +112,10 @@ async def forwards(
     parts: PartsOf,
     user: User,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-) -> list[Forward]:
+) -> list[ForwardView]:
     """The first ones one by one, oldest first; then the others, counted per kind and destination."""
     found = await parts.connlog.forwards(connection_id, user, limit)
-    return [Forward.model_validate(one) for one in found]
+    return [ForwardView.model_validate(one) for one in found]
 
 
 @router.get(

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from tether.protocol.messages.derp import NodeStatus
-from tether.server.api.models import Answer, Model
+from tether.server.api.models import ApiModel, Model
 from tether.server.api.parts import Parts, PartsOf, User, may_fail
 
 
@@ -32,20 +32,20 @@ class NewDerpMap(Model):
     regions: list[NewRegion]
 
 
-class Node(Answer):
+class NodeView(ApiModel):
     url: str
     status: NodeStatus
 
 
-class Region(Answer):
+class RegionView(ApiModel):
     name: str
-    nodes: list[Node]
+    nodes: list[NodeView]
 
 
-class DerpMapInUse(Answer):
+class DerpMapInUse(ApiModel):
     source: Literal["automatic", "api", "file"]
     """Who chose the regions: whatever registers, an administrator here, or the server's file."""
-    regions: list[Region]
+    regions: list[RegionView]
 
 
 router = APIRouter(prefix="/derp-map", tags=["derp"])

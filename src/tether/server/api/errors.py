@@ -19,11 +19,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tether.log import get_logger
 from tether.server.api.parts import Unauthenticated
 from tether.server.db.store import StoreUnavailable
-from tether.server.errors import Ambiguous, Conflict, Forbidden, Invalid, NotFound, Refused
+from tether.server.errors import Ambiguous, Conflict, Forbidden, Invalid, NotFound, RequestError
 
 MAX_BODY_BYTES = 64 << 10
 
-STATUS: Mapping[type[Refused], int] = {
+STATUS: Mapping[type[RequestError], int] = {
     NotFound: 404,
     Ambiguous: 409,
     Conflict: 409,
@@ -125,7 +125,7 @@ async def _read_body(receive: Receive) -> bytes | None:
 
 
 def _refused_as(status: int) -> Any:
-    async def answer(_request: Request, wrong: Refused) -> Response:
+    async def answer(_request: Request, wrong: RequestError) -> Response:
         return error(status, wrong.code, wrong.message)
 
     return answer

@@ -31,7 +31,7 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class Answer(BaseModel):
+class ApiModel(BaseModel):
     """Base of what the server sends."""
 
     model_config = ConfigDict(extra="ignore", from_attributes=True, use_attribute_docstrings=True)
@@ -40,30 +40,30 @@ class Answer(BaseModel):
 # -- errors and health ------------------------------------------------------------------------
 
 
-class ErrorBody(Answer):
+class ErrorBody(ApiModel):
     code: Annotated[str, Field(examples=["token_revoked"])]
     """One word for programs."""
     message: Annotated[str, Field(examples=["this token was revoked: use a new one"])]
     """One sentence for people."""
 
 
-class Error(Answer):
+class Error(ApiModel):
     """Every answer that is not a success has this shape."""
 
     error: ErrorBody
 
 
-class Health(Answer):
+class Health(ApiModel):
     status: Literal["ok"] = "ok"
 
 
-class Whoami(Answer):
+class Whoami(ApiModel):
     user: Annotated[str, Field(examples=["alice"])]
     role: Role
     server_version: Annotated[str, Field(examples=["0.1.0"])]
 
 
-class Deleted(Answer):
+class Deleted(ApiModel):
     name: Annotated[str, Field(examples=["dev"])]
     deleted: Literal[True] = True
 
@@ -77,14 +77,14 @@ class NewUser(Model):
     role: Role = Role.MEMBER
 
 
-class CreatedUser(Answer):
+class CreatedUser(ApiModel):
     name: str
     role: Role
     token: Annotated[str, Field(examples=["tether_user_…"])]
     """Shown once."""
 
 
-class User(Answer):
+class User(ApiModel):
     name: str
     role: Role
     created_at: Time
@@ -101,13 +101,13 @@ class NewToken(Model):
     """`relay`: for a `tether relay`; administrators only."""
 
 
-class CreatedToken(Answer):
+class CreatedToken(ApiModel):
     token_id: str
     token: Annotated[str, Field(examples=["tether_user_…"])]
     """Shown once."""
 
 
-class Token(Answer):
+class Token(ApiModel):
     token_id: str
     name: str
     created_at: Time
@@ -116,12 +116,12 @@ class Token(Answer):
     """May lag by a minute."""
 
 
-class RevokedToken(Answer):
+class RevokedToken(ApiModel):
     token_id: str
     revoked: Literal[True] = True
 
 
-class RevokedUser(Answer):
+class RevokedUser(ApiModel):
     name: str
     revoked: Literal[True] = True
 
@@ -129,7 +129,7 @@ class RevokedUser(Answer):
 # -- connections ------------------------------------------------------------------------------
 
 
-class Connection(Answer):
+class ConnectionView(ApiModel):
     """One connection. The `disconnect_…` fields are null while it is open."""
 
     connection_id: str
@@ -193,7 +193,7 @@ class Connection(Answer):
         return self.connection_id
 
 
-class Evidence(Answer):
+class Evidence(ApiModel):
     """What one party saw or said, never what it concluded."""
 
     vantage: Vantage
@@ -212,7 +212,7 @@ class Evidence(Answer):
     """Of a carrier that the tunnel outlived: a part of its way, not judged as its end."""
 
 
-class PathEvent(Answer):
+class PathEvent(ApiModel):
     """What happened to a tunnel's way. None of these is an end."""
 
     at: Time
@@ -231,7 +231,7 @@ class PathEvent(Answer):
     resent_bytes: int = 0
 
 
-class Session(Answer):
+class SessionView(ApiModel):
     session_id: str
     session_type: ConnectionType
     app: str = ""
@@ -246,7 +246,7 @@ class Session(Answer):
     exit_signal: str | None = None
 
 
-class Forward(Answer):
+class ForwardView(ApiModel):
     """A forwarded connection; without a `forward_id`, several of one kind and destination."""
 
     forward_id: int | None = None
@@ -274,7 +274,7 @@ class Forward(Answer):
     """To the client."""
 
 
-class IdeChannel(Answer):
+class IdeChannelView(ApiModel):
     """One forwarded connection of an IDE to its backend."""
 
     connection_id: str
@@ -287,7 +287,7 @@ class IdeChannel(Answer):
     tx_bytes: int = 0
 
 
-class Ide(Answer):
+class Ide(ApiModel):
     """An IDE at its backend."""
 
     backend_pid: int
@@ -295,12 +295,12 @@ class Ide(Answer):
     """What in its command line gave the backend away."""
     caused_by: str | None = None
     """The SSH connection whose end explains this one's."""
-    channels: list[IdeChannel] = []
+    channels: list[IdeChannelView] = []
     """The first ones that ended."""
     channels_total: int = 0
 
 
-class Child(Answer):
+class ChildView(ApiModel):
     """A connection that began on this one."""
 
     connection_id: str
@@ -311,7 +311,7 @@ class Child(Answer):
     disconnect_cause: str | None = None
 
 
-class Explains(Answer):
+class Explains(ApiModel):
     """A connection whose end this one's explains."""
 
     connection_id: str
@@ -322,7 +322,7 @@ class Explains(Answer):
     disconnect_cause: str
 
 
-class FileOperation(Answer):
+class FileOperationView(ApiModel):
     """What a client asked to be done to a path; not whether it was done."""
 
     act: Annotated[str, Field(examples=["create"])]
@@ -333,12 +333,12 @@ class FileOperation(Answer):
     count: int = 1
 
 
-class FileAudit(Answer):
+class FileAudit(ApiModel):
     """The file operations of one session."""
 
     session_id: str
     program: Annotated[str, Field(examples=["sftp"])]
-    operations: list[FileOperation] = []
+    operations: list[FileOperationView] = []
     more: bool = False
     """Whether more are kept than are listed here."""
     left_out: int = 0
@@ -347,7 +347,7 @@ class FileAudit(Answer):
     """false: the session could not be followed to its end."""
 
 
-class Revision(Answer):
+class Revision(ApiModel):
     """One judgement of the end. The last one is what the connection shows."""
 
     revision: int
@@ -365,13 +365,13 @@ class Revision(Answer):
     exit_signal: str | None = None
 
 
-class AgentState(Answer):
+class AgentState(ApiModel):
     state: Annotated[str, Field(examples=["ready"])]
     at: Time
     """By the agent's clock."""
 
 
-class Explained(Connection):
+class Explained(ConnectionView):
     """One connection, why it ended, and what that was concluded from."""
 
     title: str = ""
@@ -388,13 +388,13 @@ class Explained(Connection):
     """Later ends that this one explains."""
     agent_states: list[AgentState] = []
     """What that run of the agent has told of its own life, in order."""
-    sessions: list[Session] = []
+    sessions: list[SessionView] = []
     revisions: list[Revision] = []
-    children: list[Child] = []
+    children: list[ChildView] = []
     """IDE sessions that began on it."""
     ide: Ide | None = None
     """Of an IDE session: its backend and its channels."""
-    forwards: list[Forward] = []
+    forwards: list[ForwardView] = []
     """The first of them; `/forwards` has all."""
     forwards_total: int = 0
     """How many there were, those that are only counted included."""

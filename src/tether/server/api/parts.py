@@ -21,7 +21,7 @@ from tether.server.auth.accounts import Accounts
 from tether.server.auth.throttle import FailureThrottle
 from tether.server.derp.map_store import DerpMaps
 from tether.server.errors import Forbidden
-from tether.server.identity import Identity, Refusal
+from tether.server.identity import Identity, TokenRejected
 from tether.server.metrics import Metrics
 from tether.server.readiness import Readiness
 from tether.server.workspaces import Workspaces
@@ -56,7 +56,7 @@ class Parts:
 class Unauthenticated(Exception):
     """No valid token. `retry_after_s` is 0 unless the address fails too often."""
 
-    def __init__(self, refusal: Refusal, retry_after_s: int = 0) -> None:
+    def __init__(self, refusal: TokenRejected, retry_after_s: int = 0) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
         self.retry_after_s = retry_after_s
@@ -83,7 +83,7 @@ async def _user(request: Request, credentials: _Credentials) -> Identity:
     parts = parts_of(request)
     token = credentials.credentials if credentials is not None else ""
     identity = await parts.accounts.authenticate(token)
-    if isinstance(identity, Refusal):
+    if isinstance(identity, TokenRejected):
         wait = parts.throttle.failed(parts.client_ip(request.scope))
         parts.metrics.refused("too_many_failures" if wait else identity.code)
         raise Unauthenticated(identity, wait)

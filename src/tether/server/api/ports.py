@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.protocol.derp.latency import Nearness
+from tether.protocol.derp.latency import RegionLatency
 from tether.server.db.schema import ConnectionStatus
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
@@ -72,7 +72,7 @@ class HubPort(Protocol):
     def agent_connected(self, workspace_id: str) -> bool:
         """Whether the workspace's agent has a control link now."""
 
-    def agent_nearness(self, workspace_id: str) -> Nearness:
+    def agent_nearness(self, workspace_id: str) -> RegionLatency:
         """The home region of the workspace's agent, and how far it has found each region to be."""
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 from fastapi import APIRouter, Query
 
 from tether.server.api.connections import Filters
-from tether.server.api.models import Answer
+from tether.server.api.models import ApiModel
 from tether.server.api.parts import PartsOf, User, may_fail
 from tether.server.errors import Forbidden
 
@@ -19,7 +19,7 @@ Breakdown = Literal["cause", "reason", "initiator", "workspace", "user", "relay"
 router = APIRouter(prefix="/report", tags=["connections"])
 
 
-class Group(Answer):
+class Group(ApiModel):
     """Ends that have one value in common."""
 
     value: str
@@ -31,7 +31,7 @@ class Group(Answer):
     unknown: int
 
 
-class Report(Answer):
+class ReportView(ApiModel):
     """How connections ended, counted."""
 
     ends: int
@@ -46,7 +46,7 @@ class Report(Answer):
     """By cause, reason, initiator, workspace, user, relay and day."""
 
 
-class Change(Answer):
+class Change(ApiModel):
     """An old end that today's rules judge otherwise."""
 
     connection_id: str
@@ -58,7 +58,7 @@ class Change(Answer):
     now_expected: bool
 
 
-class Rejudged(Answer):
+class RejudgedView(ApiModel):
     judged: int
     changed: int
     written: bool
@@ -67,7 +67,7 @@ class Rejudged(Answer):
     """The first of them."""
 
 
-@router.get("", response_model=Report, summary="Count ends by cause, workspace, relay and day")
+@router.get("", response_model=ReportView, summary="Count ends by cause, workspace, relay and day")
 async def report(
     parts: PartsOf,
     user: User,
@@ -75,16 +75,16 @@ async def report(
     by: Annotated[
         list[Breakdown] | None, Query(description="Only these breakdowns; else all.")
     ] = None,
-) -> Report:
+) -> ReportView:
     """The ends that match: expected, unexpected, unexplained, and each breakdown. `since` and `until`
     frame when they ended."""
     wanted = by or get_args(Breakdown)
-    return Report.model_validate(await parts.connlog.report(filters, user, wanted))
+    return ReportView.model_validate(await parts.connlog.report(filters, user, wanted))
 
 
 @router.post(
     "/rejudge",
-    response_model=Rejudged,
+    response_model=RejudgedView,
     responses=may_fail(403),
     summary="Judge old ends by today's rules",
 )
@@ -93,8 +93,8 @@ async def rejudge(
     user: User,
     filters: Filters,
     write: Annotated[bool, Query(description="Append what changes as revisions.")] = False,
-) -> Rejudged:
+) -> RejudgedView:
     """What would be said of old ends today. Only an administrator may write it."""
     if write and not user.is_admin:
         raise Forbidden("admin_only", "only an administrator may write judgements")
-    return Rejudged.model_validate(await parts.connlog.rejudge(filters, user, write=write))
+    return RejudgedView.model_validate(await parts.connlog.rejudge(filters, user, write=write))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tether.server.api.models import Answer, Model, Time
+from tether.server.api.models import ApiModel, Model, Time
 from tether.server.db.schema import WorkspaceState
 from tether.server.workspaces import AgentStatus, StopReason
 
@@ -16,14 +16,14 @@ class NewWorkspace(Model):
     """1 to 32 of a-z, 0-9 and '-'; a letter or a digit at both ends."""
 
 
-class CreatedWorkspace(Answer):
+class CreatedWorkspace(ApiModel):
     workspace_id: str
     name: Annotated[str, Field(examples=["dev"])]
     agent_token: Annotated[str, Field(examples=["tether_agent_…"])]
     """Shown once: give it to the workspace's agent."""
 
 
-class Agent(Answer):
+class Agent(ApiModel):
     status: AgentStatus
     version: str | None
     hostname: str | None
@@ -41,7 +41,7 @@ class Agent(Answer):
     """Each region's round trip from the agent, as it has measured it."""
 
 
-class Workspace(Answer):
+class Workspace(ApiModel):
     workspace_id: str
     name: Annotated[str, Field(examples=["dev"])]
     owner: Annotated[str, Field(examples=["alice"])]
@@ -57,6 +57,6 @@ class StopRequest(Model):
     """Becomes the cause that everybody cut off by the stop will see."""
 
 
-class AgentToken(Answer):
+class AgentToken(ApiModel):
     agent_token: Annotated[str, Field(examples=["tether_agent_…"])]
     """Shown once; the tokens before it are dead."""

@@ -22,9 +22,17 @@ from tether.server.auth.credentials import RELAY, IssuedToken, digest, keep_new,
 from tether.server.db.schema import IntentKind, Role, TokenKind, intents, tokens, users
 from tether.server.db.store import Store, StoreUnavailable
 from tether.server.errors import Conflict, Forbidden, Invalid, NotFound
-from tether.server.identity import Identity, Refusal
+from tether.server.identity import Identity, TokenRejected
 
-__all__ = ["Accounts", "Identity", "IssuedToken", "Refusal", "Rotated", "TokenInfo", "UserInfo"]
+__all__ = [
+    "Accounts",
+    "Identity",
+    "IssuedToken",
+    "Rotated",
+    "TokenInfo",
+    "TokenRejected",
+    "UserInfo",
+]
 
 ADMIN = "admin"
 ADMIN_TOKEN_FILE = "admin-token"
@@ -109,7 +117,7 @@ class Accounts:
 
     # -- coming in --------------------------------------------------------------------------
 
-    async def authenticate(self, token: str) -> Identity | Refusal:
+    async def authenticate(self, token: str) -> Identity | TokenRejected:
         """Who `token` speaks for, or why it is not accepted.
 
         Raises:
@@ -132,7 +140,7 @@ class Accounts:
         await self._flush_uses_now_and_then()
         return admission.identity(found)
 
-    async def _authenticate_relay(self, wanted: str) -> Identity | Refusal:
+    async def _authenticate_relay(self, wanted: str) -> Identity | TokenRejected:
         found = await self._store.read(lambda connection: relay_tokens.find(connection, wanted))
         if found is None or not hmac.compare_digest(found["token_hash"], wanted):
             return admission.UNKNOWN

@@ -10,11 +10,13 @@ from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.server.db.schema import Role, TokenKind, tokens, users, workspaces
-from tether.server.identity import Identity, Refusal
+from tether.server.identity import Identity, TokenRejected
 from tether.server.times import iso
 
-MISSING = Refusal("token_unknown", "no token was sent: set TETHER_TOKEN or run `tether login`")
-UNKNOWN = Refusal(
+MISSING = TokenRejected(
+    "token_unknown", "no token was sent: set TETHER_TOKEN or run `tether login`"
+)
+UNKNOWN = TokenRejected(
     "token_unknown",
     "this token is not known here: check that it is whole and that it belongs to this server",
 )
@@ -42,24 +44,24 @@ async def find(connection: AsyncConnection, token_hash: str) -> RowMapping | Non
     return found.mappings().one_or_none()
 
 
-def refusal(found: RowMapping, now: float) -> Refusal | None:
+def refusal(found: RowMapping, now: float) -> TokenRejected | None:
     """The first thing that speaks against a token, the most telling first."""
     if found["workspace_deleted_at"] is not None:
-        return Refusal(
+        return TokenRejected(
             "workspace_deleted",
             f"the workspace {found['workspace']} of this token was deleted: create it again and give"
             " its agent the new token",
         )
     if found["user_revoked_at"] is not None:
-        return Refusal(
+        return TokenRejected(
             "user_revoked",
             f"the access of {found['user']} was withdrawn ({found['user_revoked_by']}): ask an"
             " administrator",
         )
     if found["revoked_at"] is not None:
-        return Refusal("token_revoked", "this token was revoked: use a new one")
+        return TokenRejected("token_revoked", "this token was revoked: use a new one")
     if found["expires_at"] is not None and found["expires_at"] <= now:
-        return Refusal(
+        return TokenRejected(
             "token_expired", f"this token expired at {iso(found['expires_at'])}: make a new one"
         )
     return None

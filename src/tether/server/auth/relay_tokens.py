@@ -13,7 +13,7 @@ from tether.net.clock import Clock
 from tether.server.auth.credentials import RELAY, IssuedToken, digest, mint
 from tether.server.db.store import Store
 from tether.server.db.tables.relays import relay_tokens
-from tether.server.identity import Identity, Refusal
+from tether.server.identity import Identity, TokenRejected
 from tether.server.times import iso
 
 
@@ -25,12 +25,12 @@ async def find(connection: AsyncConnection, token_hash: str) -> RowMapping | Non
     return found.mappings().one_or_none()
 
 
-def judged(found: RowMapping, now: float) -> Identity | Refusal:
+def judged(found: RowMapping, now: float) -> Identity | TokenRejected:
     """Whom a stored relay token speaks for, or what speaks against it."""
     if found["revoked_at"] is not None:
-        return Refusal("token_revoked", "this relay's token was revoked: use a new one")
+        return TokenRejected("token_revoked", "this relay's token was revoked: use a new one")
     if found["expires_at"] is not None and found["expires_at"] <= now:
-        return Refusal(
+        return TokenRejected(
             "token_expired", f"this token expired at {iso(found['expires_at'])}: make a new one"
         )
     return Identity(kind="relay", user=found["label"], role="member", token_id=found["token_id"])

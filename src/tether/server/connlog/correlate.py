@@ -20,7 +20,7 @@ from tether.attribution.vocabulary import (
     Party,
     Vantage,
 )
-from tether.server.connlog.judge import Judgement
+from tether.server.connlog.judge import JudgedEnd
 from tether.server.db.schema import ConnectionStatus, IntentKind, connections, intents, path_events
 
 WINDOW_S = 30.0
@@ -62,7 +62,7 @@ ends are hardly ever further apart."""
 async def around(
     tx: AsyncConnection,
     row: RowMapping,
-    judgement: Judgement,
+    judgement: JudgedEnd,
     *,
     ended_at: float | None,
     now: float,
@@ -112,7 +112,7 @@ async def _intent(
 
 
 async def beside(
-    tx: AsyncConnection, row: RowMapping, judgement: Judgement, *, ended_at: float, now: float
+    tx: AsyncConnection, row: RowMapping, judgement: JudgedEnd, *, ended_at: float, now: float
 ) -> tuple[ev.Evidence, ...]:
     """What the end of its client's or its agent's control link tells of a tunnel that was lost with it.
 

@@ -78,7 +78,7 @@ async def keep(
         if await _children_of(tx, parent) >= MAX_SESSIONS:
             return None
         row = await _insert(tx, parent, item, began_at=_began_at(parent, item, since, now))
-        events.append(rows.Opened(row))
+        events.append(rows.RowOpened(row))
     elif row["parent_id"] != parent["connection_id"]:
         return None  # it is another connection, whoever's
     await _keep_details(tx, item)

@@ -22,7 +22,7 @@ from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.records import OpenTunnel
-from tether.server.connlog.runs import PreviousRun
+from tether.server.connlog.runs import ServerRun
 from tether.server.db.store import StoreUnavailable
 from tether.server.settings import Graces
 
@@ -78,7 +78,7 @@ class Janitor:
         self._changed = asyncio.Event()
         self._tasks = Tasks("janitor")
 
-    def inherit(self, previous: PreviousRun) -> None:
+    def inherit(self, previous: ServerRun) -> None:
         """The tunnels that the last run left open go on, if their agents come back."""
         now = self._clock.now()
         since = now.wall if previous.last_alive_at is None else previous.last_alive_at

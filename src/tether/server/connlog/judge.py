@@ -41,7 +41,7 @@ class Testimony:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class JudgedEnd:
     """A verdict, and the columns of `connections` that follow from it."""
 
     verdict: Verdict
@@ -111,7 +111,7 @@ def _leaves_as_planned(fact: Evidence) -> bool:
     )
 
 
-def judge(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> Judgement:
+def judge_connection(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> JudgedEnd:
     """Judge one end from everything on file about it."""
     heard = [(said.reporter, admissible(said.reporter, said.facts)) for said in testimonies]
     told = any(
@@ -143,4 +143,4 @@ def judge(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> Judgem
         "confidence": str(verdict.confidence),
         "proximate_cause": verdict.proximate,
     }
-    return Judgement(verdict, columns)
+    return JudgedEnd(verdict, columns)

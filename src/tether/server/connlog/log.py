@@ -37,7 +37,7 @@ from tether.server.connlog.records import (
     open_rows,
     open_tunnel,
 )
-from tether.server.connlog.runs import PreviousRun
+from tether.server.connlog.runs import ServerRun
 from tether.server.db.schema import (
     ConnectionStatus,
     connections,
@@ -88,7 +88,7 @@ class ConnectionLog:
         *,
         booted_at: float | None,
         death_of: runs.DeathOf = runs.no_black_box,
-    ) -> PreviousRun:
+    ) -> ServerRun:
         """Begin this run; say of the last one's connections what can be said now.
 
         Args:
@@ -152,7 +152,7 @@ class ConnectionLog:
                 )
             )
             row = await rows.find(tx, new.connection_id)
-            return [rows.Opened(row)] if ongoing and row is not None else []
+            return [rows.RowOpened(row)] if ongoing and row is not None else []
 
         events = await self._store.write(work)
         self._metrics.connections_open.inc()

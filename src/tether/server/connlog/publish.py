@@ -28,9 +28,9 @@ class Announcer:
         self.on_opened: Callable[[str], None] = lambda _connection_id: None
         self.on_closed: Callable[[str], None] = lambda _connection_id: None
 
-    def waiting_for(self, connection_ids: Collection[str]) -> Waiting:
+    def waiting_for(self, connection_ids: Collection[str]) -> OpenRows:
         """Begin to wait for the closing of these rows; use as a context manager."""
-        return Waiting(self._waiters, set(connection_ids))
+        return OpenRows(self._waiters, set(connection_ids))
 
     def announce(self, events: Iterable[rows.Event]) -> None:
         """These changes are committed."""
@@ -47,12 +47,12 @@ class Announcer:
             if row["parent_id"] is not None:
                 about["parent_id"] = row["parent_id"]
             match event:
-                case rows.Opened():
+                case rows.RowOpened():
                     if row["parent_id"] is not None:  # others are counted when they are granted
                         self._metrics.connections_open.inc()
                     _log.info("connection opened", connect_type=row["connect_type"], **about)
                     self.on_opened(row["connection_id"])
-                case rows.Closed(judgement=judgement, cut=cut):
+                case rows.RowClosed(judgement=judgement, cut=cut):
                     disconnect = judgement.verdict.disconnect
                     duration_s = row["disconnected_at"] - row["connected_at"]
                     self._metrics.disconnected(disconnect, duration_s)
@@ -126,14 +126,14 @@ class Announcer:
                 done.set()
 
 
-class Waiting:
+class OpenRows:
     """The rows that are not closed yet."""
 
     def __init__(self, waiters: list[tuple[set[str], asyncio.Event]], left: set[str]) -> None:
         self.left, self._done = left, asyncio.Event()
         self._waiters, self._entry = waiters, (left, self._done)
 
-    def __enter__(self) -> Waiting:
+    def __enter__(self) -> OpenRows:
         self._waiters.append(self._entry)
         return self
 

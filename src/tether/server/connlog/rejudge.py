@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.vocabulary import ConnectType
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog import rows
-from tether.server.connlog.judge import judge, of_the_last_carrier
+from tether.server.connlog.judge import judge_connection, of_the_last_carrier
 from tether.server.connlog.queries import browse
 from tether.server.db.schema import ConnectionStatus, connections
 from tether.server.db.store import Store
@@ -94,7 +94,7 @@ async def page(
         found.before = (row["created_at"], row["seq"])
         found.judged += 1
         said = of_the_last_carrier(await rows.testimonies(tx, row["connection_id"]), row["carrier"])
-        judgement = judge(ConnectType(row["connect_type"]), said)
+        judgement = judge_connection(ConnectType(row["connect_type"]), said)
         if not judgement.differs_from(row):
             continue
         found.changed += 1

@@ -21,7 +21,13 @@ from tether.protocol.messages.path_records import PathRecord
 from tether.server.connlog import activity as contents, correlate as circumstances, incidents
 from tether.server.connlog.activity import LATEST_TIME, Tally
 from tether.server.connlog.incidents import Grouped
-from tether.server.connlog.judge import Judgement, Testimony, admissible, judge, of_the_last_carrier
+from tether.server.connlog.judge import (
+    JudgedEnd,
+    Testimony,
+    admissible,
+    judge_connection,
+    of_the_last_carrier,
+)
 from tether.server.db.schema import ConnectionStatus, connections, evidence, revisions
 
 MAX_FACTS = 64
@@ -33,18 +39,18 @@ MAX_TESTIMONIES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class RowOpened:
     """A connection came up."""
 
     row: RowMapping
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class RowClosed:
     """A connection was closed, for the first time. `row` is what it says now."""
 
     row: RowMapping
-    judgement: Judgement
+    judgement: JudgedEnd
     cut: tuple[Tally, ...] = ()
     """What ran over it and ended with it."""
     grouped: Grouped | None = None
@@ -55,7 +61,7 @@ class Revised:
     """A closed connection is judged otherwise now."""
 
     row: RowMapping
-    judgement: Judgement
+    judgement: JudgedEnd
     was: str
     grouped: Grouped | None = None
 
@@ -68,7 +74,7 @@ class PathChanged:
     what: PathRecord
 
 
-Event = Opened | Closed | Revised | PathChanged
+Event = RowOpened | RowClosed | Revised | PathChanged
 
 
 async def find(tx: AsyncConnection, connection_id: str) -> RowMapping | None:
@@ -79,7 +85,7 @@ async def find(tx: AsyncConnection, connection_id: str) -> RowMapping | None:
     return found.mappings().one_or_none()
 
 
-async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> Opened | None:
+async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> RowOpened | None:
     """Make a pending row ongoing; None if it was not pending."""
     changed = await tx.execute(
         update(connections)
@@ -91,7 +97,7 @@ async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> Opene
         .returning(connections)
     )
     row = changed.mappings().one_or_none()
-    return None if row is None else Opened(row)
+    return None if row is None else RowOpened(row)
 
 
 async def add_testimony(tx: AsyncConnection, connection_id: str, testimony: Testimony) -> None:
@@ -150,7 +156,7 @@ async def testimonies(tx: AsyncConnection, connection_id: str) -> list[Testimony
 
 async def settle(
     tx: AsyncConnection, row: RowMapping, *, ended_at: float, now: float
-) -> Closed | Revised | None:
+) -> RowClosed | Revised | None:
     """Judge a connection that is over: close its row, or revise it where that changes its words.
 
     Args:
@@ -162,7 +168,7 @@ async def settle(
     connection_id = row["connection_id"]
     kind = ConnectType(row["connect_type"])
     said = of_the_last_carrier(await testimonies(tx, connection_id), row["carrier"])
-    judgement = judge(kind, said)
+    judgement = judge_connection(kind, said)
     first = row["status"] != ConnectionStatus.CLOSED
     extra = await circumstances.around(
         tx, row, judgement, ended_at=ended_at if first else None, now=now
@@ -170,7 +176,7 @@ async def settle(
     if extra := _new(extra, said):
         await add_testimony(tx, connection_id, Testimony(Vantage.SERVER, now, extra))
         said = of_the_last_carrier(await testimonies(tx, connection_id), row["carrier"])
-        judgement = judge(kind, said)
+        judgement = judge_connection(kind, said)
     if not first and not judgement.differs_from(row):
         return None
     revision = row["revision"] + 1
@@ -203,7 +209,7 @@ async def settle(
         settled = found
     if first:
         cut = await contents.cut(tx, connection_id, settled["disconnected_at"])
-        return Closed(settled, judgement, tuple(cut), grouped)
+        return RowClosed(settled, judgement, tuple(cut), grouped)
     return Revised(settled, judgement, was=row["disconnect_cause"], grouped=grouped)
 
 

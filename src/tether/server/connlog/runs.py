@@ -34,7 +34,7 @@ SILENCE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class PreviousRun:
+class ServerRun:
     """What the start of this run found. `tunnels` are the rows that still wait for their end, and
     `children` is how many IDE sessions do."""
 
@@ -65,7 +65,7 @@ async def begin(
     now: float,
     booted_at: float | None,
     death_of: DeathOf = no_black_box,
-) -> tuple[PreviousRun, list[rows.Event]]:
+) -> tuple[ServerRun, list[rows.Event]]:
     """Begin a run; say of the last one's connections what can be said now."""
     last = await tx.execute(select(runs).order_by(runs.c.started_at.desc()).limit(1))
     previous = last.mappings().one_or_none()
@@ -89,7 +89,7 @@ async def begin(
     tunnels = tuple(one for one in left if one.is_ongoing)
     children = len(await open_rows(tx, IS_CHILD, IS_OPEN))
     pending = len(left) - len(tunnels)
-    return PreviousRun(died, alive_at, tunnels, pending, children, silent, death), events
+    return ServerRun(died, alive_at, tunnels, pending, children, silent, death), events
 
 
 async def _silent(tx: AsyncConnection) -> frozenset[str]:

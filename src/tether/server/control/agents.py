@@ -40,10 +40,10 @@ from tether.server.control.directory import Directory, WorkspaceEntry
 from tether.server.control.handshake import Opening
 from tether.server.control.link import (
     CONNECT_TYPES,
+    CloseReason,
     ControlLink,
-    Lines,
-    Parting,
-    StrangeWords,
+    ControlLinkRunner,
+    UnknownMessages,
     misplaced,
 )
 from tether.server.db.store import StoreUnavailable
@@ -119,7 +119,7 @@ class AgentLinks:
     def __init__(
         self,
         *,
-        lines: Lines,
+        lines: ControlLinkRunner,
         directory: Directory,
         presence: Presence,
         user_ca_key: str,
@@ -211,7 +211,7 @@ class AgentLinks:
             since=self._lines.clock.now().wall,
             workspace_id=workspace.workspace_id,
         )
-        words = StrangeWords(_log, connection_id)
+        words = UnknownMessages(_log, connection_id)
 
         async def deliver(message: Message) -> None:
             handling = (
@@ -269,7 +269,7 @@ class AgentLinks:
         after = await self._directory.by_id(workspace_id)
         was_running, is_running = (one is not None and one.running for one in (before, after))
         if was_running and not is_running:
-            link.leave(Parting("workspace.stopped"), self._lines.clock.now().wall)
+            link.leave(CloseReason("workspace.stopped"), self._lines.clock.now().wall)
         elif is_running and not was_running:
             link.driver.send(WorkspaceStart())
         await self.end_left(hello.open_connections)
@@ -289,7 +289,7 @@ class AgentLinks:
             f"this server takes agents from version {self._min_version} on, and this one is "
             f"{link.opening.hello.version[:40]}: update it"
         )
-        parting = Parting("agent.outdated", detail=detail, retry_after_s=OUTDATED_RETRY_S)
+        parting = CloseReason("agent.outdated", detail=detail, retry_after_s=OUTDATED_RETRY_S)
         link.leave(parting, self._lines.clock.now().wall)
 
     def _take_place(self, link: AgentLink, *, running: bool) -> None:
@@ -335,7 +335,7 @@ class AgentLinks:
             )
             return
         older.leave(
-            Parting(
+            CloseReason(
                 "agent.superseded",
                 detail=f"an agent on {newer.hostname or 'another machine'} connected with the token of"
                 f" workspace {newer.workspace}",
@@ -373,7 +373,7 @@ class AgentLinks:
             _log.warning("when the agent was last seen is not written", error=str(wrong))
 
     async def _deliver(
-        self, link: AgentLink, reporter: Reporter, words: StrangeWords, message: Message
+        self, link: AgentLink, reporter: Reporter, words: UnknownMessages, message: Message
     ) -> None:
         match message:
             case Report():

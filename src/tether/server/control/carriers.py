@@ -17,7 +17,7 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.tickets import MAX_CARRIER
-from tether.protocol.derp.latency import Nearness, sums
+from tether.protocol.derp.latency import RegionLatency, sums
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.control import (
     CarrierDenied,
@@ -26,7 +26,7 @@ from tether.protocol.messages.control import (
     CarrierRequest,
     TunnelRequest,
 )
-from tether.protocol.pacing import Pace
+from tether.protocol.pacing import TokenBucket
 from tether.server.connlog.log import ConnectionLog
 from tether.server.control.agents import AgentLink, AgentLinks
 from tether.server.control.all_relays import Relays
@@ -58,7 +58,7 @@ _log = get_logger("carriers")
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """The client that asks."""
 
     user: str
@@ -66,22 +66,22 @@ class Asker:
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class RelayTarget:
     """Where one end dials a relay, and with what. "" where there is none."""
 
     url: str
     ticket: str = field(repr=False)
 
 
-_NOWHERE = Leg("", "")
+_NOWHERE = RelayTarget("", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Legs:
+class RelayTargets:
     """Both ends of a carrier, and where the client may dial the agent itself."""
 
-    agent: Leg
-    client: Leg
+    agent: RelayTarget
+    client: RelayTarget
     region: str
     endpoints: list[str]
 
@@ -106,7 +106,7 @@ class Carriers:
         self._coordination, self._tickets = coordination, tickets
         self._clock, self._metrics = clock, metrics
         self._wait_s = wait_s
-        self._paces: OrderedDict[str, Pace] = OrderedDict()
+        self._paces: OrderedDict[str, TokenBucket] = OrderedDict()
         self.refusing = False
 
     def legs(
@@ -114,9 +114,9 @@ class Carriers:
         carrier: CarrierId,
         agent: AgentLink,
         client: Opening,
-        near: Nearness,
+        near: RegionLatency,
         avoid: Collection[str] = (),
-    ) -> Legs | None:
+    ) -> RelayTargets | None:
         """Where agent and client meet for this carrier; None: nowhere.
 
         Args:
@@ -136,17 +136,19 @@ class Carriers:
             distances=sums(near.distances, its.distances),
         )
         if way is None:
-            return Legs(_NOWHERE, _NOWHERE, "", endpoints) if endpoints else None
+            return RelayTargets(_NOWHERE, _NOWHERE, "", endpoints) if endpoints else None
 
-        def leg(party: Party, opening: Opening) -> Leg:
+        def leg(party: Party, opening: Opening) -> RelayTarget:
             ticket = self._tickets.mint(carrier, party, way.region)
-            return Leg(self._regions.url_for(way, opening), ticket)
+            return RelayTarget(self._regions.url_for(way, opening), ticket)
 
-        return Legs(
+        return RelayTargets(
             leg(Party.AGENT, agent.opening), leg(Party.CLIENT, client), way.region, endpoints
         )
 
-    async def answer(self, asker: Asker, request: CarrierRequest) -> CarrierGrant | CarrierDenied:
+    async def answer(
+        self, asker: Requester, request: CarrierRequest
+    ) -> CarrierGrant | CarrierDenied:
         """The answer to a request; may take `WAIT_FOR_AGENT_S`."""
         try:
             answer = await self._answer(asker, request)
@@ -165,7 +167,9 @@ class Carriers:
         )
         return answer
 
-    async def _answer(self, asker: Asker, request: CarrierRequest) -> CarrierGrant | CarrierDenied:
+    async def _answer(
+        self, asker: Requester, request: CarrierRequest
+    ) -> CarrierGrant | CarrierDenied:
         if self.refusing:
             return _denied(
                 request, "server_stopping", "the server is stopping: ask it again in a moment"
@@ -199,7 +203,7 @@ class Carriers:
                 await self._log.wait_closed([request.connection_id], left_s)
 
     def _grant(
-        self, asker: Asker, request: CarrierRequest, agent: AgentLink
+        self, asker: Requester, request: CarrierRequest, agent: AgentLink
     ) -> CarrierGrant | CarrierDenied:
         carrier = CarrierId(request.connection_id, request.carrier)
         avoid = frozenset(request.avoid[:MAX_AVOIDED])
@@ -245,7 +249,9 @@ class Carriers:
 
     def _may_ask(self, connection_id: str) -> bool:
         now = self._clock.now().mono
-        pace = self._paces.pop(connection_id, None) or Pace(per_s=PER_S, burst=BURST, now=now)
+        pace = self._paces.pop(connection_id, None) or TokenBucket(
+            per_s=PER_S, burst=BURST, now=now
+        )
         self._paces[connection_id] = pace
         while len(self._paces) > MAX_TUNNELS:
             self._paces.popitem(last=False)
@@ -255,9 +261,9 @@ class Carriers:
         return True
 
 
-def near_of(request: TunnelRequest | CarrierRequest) -> Nearness:
+def near_of(request: TunnelRequest | CarrierRequest) -> RegionLatency:
     """Where the client that asks would like to be met."""
-    return Nearness(request.region, request.region_latency)
+    return RegionLatency(request.region, request.region_latency)
 
 
 def _serves(agent: AgentLink, row: Any) -> bool:

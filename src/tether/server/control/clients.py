@@ -46,12 +46,18 @@ from tether.server.auth.ca import BadPublicKey, UserCa, key_line, read_public_ke
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.records import NewConnection
 from tether.server.control.agents import AgentLinks
-from tether.server.control.carriers import NO_RELAY, Asker, Carriers, near_of
+from tether.server.control.carriers import NO_RELAY, Carriers, Requester, near_of
 from tether.server.control.client_runs import ClientRuns
 from tether.server.control.coordination import REQUESTS, CoordinationFront
 from tether.server.control.directory import Directory, WorkspaceEntry
 from tether.server.control.handshake import Opening
-from tether.server.control.link import CONNECT_TYPES, ControlLink, Lines, StrangeWords, misplaced
+from tether.server.control.link import (
+    CONNECT_TYPES,
+    ControlLink,
+    ControlLinkRunner,
+    UnknownMessages,
+    misplaced,
+)
 from tether.server.derp.map import Regions
 from tether.server.workspaces import NAME
 
@@ -103,7 +109,7 @@ class ClientLinks:
     def __init__(
         self,
         *,
-        lines: Lines,
+        lines: ControlLinkRunner,
         directory: Directory,
         agents: AgentLinks,
         ca: UserCa,
@@ -156,7 +162,7 @@ class ClientLinks:
     async def _open(self, opening: Opening) -> ClientLink:
         connection_id, user = uuid.uuid4().hex, opening.identity.user
         reporter = Reporter(vantage=Vantage.CLIENT, since=self._lines.clock.now().wall, user=user)
-        words = StrangeWords(_log, connection_id)
+        words = UnknownMessages(_log, connection_id)
 
         async def deliver(message: Message) -> None:
             handling = (
@@ -202,7 +208,7 @@ class ClientLinks:
         )
 
     async def _deliver(
-        self, link: ClientLink, reporter: Reporter, words: StrangeWords, message: Message
+        self, link: ClientLink, reporter: Reporter, words: UnknownMessages, message: Message
     ) -> None:
         match message:
             case TunnelRequest():
@@ -233,7 +239,7 @@ class ClientLinks:
         link.asking.spawn(self._answer_later(link, request), "carrier")
 
     async def _answer_later(self, link: ClientLink, request: CarrierRequest) -> None:
-        answer = await self._carriers.answer(Asker(link.user, link.opening), request)
+        answer = await self._carriers.answer(Requester(link.user, link.opening), request)
         link.driver.send(answer)
 
     async def _answer(self, link: ClientLink, request: TunnelRequest) -> TunnelGrant | TunnelDenied:

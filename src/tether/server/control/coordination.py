@@ -27,10 +27,10 @@ from tether.protocol.coordination.access import AgentAccess, ClientAccess
 from tether.protocol.coordination.coordinator import (
     OVERWRITTEN_CAUSE,
     Coordinator,
-    Ending,
     PeerStream,
+    StreamEnding,
 )
-from tether.protocol.derp.latency import NOT_KNOWN, Nearness, is_distance
+from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency, is_distance
 from tether.protocol.messages.control import (
     Coordinate,
     CoordinateClosed,
@@ -51,7 +51,7 @@ BURST, PER_S = 300, 20.0
 CoordinationRequest: TypeAlias = CoordinateOpen | Coordinate | ResumeTokenRequest
 REQUESTS = (CoordinateOpen, Coordinate, ResumeTokenRequest)
 
-_SILENT_ENDS = (Ending.LEFT, Ending.LOST, Ending.CLOSED)
+_SILENT_ENDS = (StreamEnding.LEFT, StreamEnding.LOST, StreamEnding.CLOSED)
 """Ends of streams that are told with their link, or by whoever closed the coordinator."""
 
 _log = get_logger("coordination")
@@ -160,13 +160,13 @@ class CoordinationFront:
         """The coordination of a link that is being welcomed."""
         return LinkCoordination(self, link, is_current)
 
-    def nearness(self, workspace_id: str) -> Nearness:
+    def nearness(self, workspace_id: str) -> RegionLatency:
         """Where the workspace's agent would like to be met, and how far it has found regions to be."""
         node = self._coordinator.node_of(workspace_id)
         if node is None:
             return NOT_KNOWN
         told = {region: far for region, far in node.region_latency.items() if is_distance(far)}
-        return Nearness(node.home_region, told)
+        return RegionLatency(node.home_region, told)
 
     def endpoints(self, workspace_id: str, client_ip: str) -> list[str]:
         """Where a client may dial the workspace's agent, best first."""
@@ -245,7 +245,7 @@ class CoordinationFront:
         if link.stream is stream:
             link.stream = None
         driver, at = link.link.driver, self.clock.now().wall
-        if over.ending is Ending.VIOLATED:
+        if over.ending is StreamEnding.VIOLATED:
             driver.violated(over.detail)
             return
         if over.ending in _SILENT_ENDS:

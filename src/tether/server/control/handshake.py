@@ -28,7 +28,7 @@ from tether.server.auth.accounts import Accounts
 from tether.server.auth.ca import BadPublicKey, read_public_key
 from tether.server.auth.throttle import FailureThrottle
 from tether.server.db.store import StoreUnavailable
-from tether.server.identity import Identity, Refusal
+from tether.server.identity import Identity, TokenRejected
 from tether.server.metrics import Metrics
 from tether.server.settings import TrustedProxies
 
@@ -136,7 +136,7 @@ class Handshakes:
             StoreUnavailable: it cannot be told.
         """
         found = await self._accounts.authenticate(opening.token)
-        return found.code if isinstance(found, Refusal) else ""
+        return found.code if isinstance(found, TokenRejected) else ""
 
     def client_ip(self, scope: Any) -> str:
         """Who is at the other end, through the proxies that we trust."""
@@ -163,7 +163,7 @@ class Handshakes:
         except StoreUnavailable as wrong:
             await self.refuse(stream, client_ip, 503, "database_unavailable", str(wrong))
             return None
-        if not isinstance(found, Refusal):
+        if not isinstance(found, TokenRejected):
             return found
         if wait_s := self._throttle.failed(client_ip):
             message = f"too many refused tokens from this address: wait {wait_s} s"

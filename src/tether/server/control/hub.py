@@ -19,7 +19,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
-from tether.protocol.derp.latency import Nearness
+from tether.protocol.derp.latency import RegionLatency
 from tether.protocol.messages.control import (
     EndConnections,
     Goodbye,
@@ -38,8 +38,8 @@ from tether.server.control.handshake import Handshakes, Opening
 from tether.server.control.link import (
     NEVER,
     TOKEN_REVOKED,
+    CloseReason,
     ControlLink,
-    Parting,
     all_closed,
     without_database,
 )
@@ -97,11 +97,11 @@ class Hub:
         self, workspace_id: str, cause: str, actor: str, detail: str = ""
     ) -> None:
         """See `HubPort`."""
-        await self._end_workspace(workspace_id, Parting(cause, actor, detail))
+        await self._end_workspace(workspace_id, CloseReason(cause, actor, detail))
 
     async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None:
         """See `HubPort`."""
-        await self._end_workspace(workspace_id, Parting(cause, actor, retry_after_s=NEVER))
+        await self._end_workspace(workspace_id, CloseReason(cause, actor, retry_after_s=NEVER))
 
     async def start_workspace(self, workspace_id: str) -> None:
         """See `HubPort`."""
@@ -111,7 +111,7 @@ class Hub:
 
     async def revoke_user(self, user: str, actor: str) -> None:
         """See `HubPort`."""
-        parting = Parting(USER_REVOKED, actor, retry_after_s=NEVER)
+        parting = CloseReason(USER_REVOKED, actor, retry_after_s=NEVER)
         links = [link for link in self._clients.all() if link.user == user]
         for link in links:
             link.leave(parting, self._now())
@@ -136,7 +136,7 @@ class Hub:
         """See `HubPort`."""
         return self._agents.current(workspace_id) is not None
 
-    def agent_nearness(self, workspace_id: str) -> Nearness:
+    def agent_nearness(self, workspace_id: str) -> RegionLatency:
         """See `HubPort`."""
         return self._coordination.nearness(workspace_id)
 
@@ -170,12 +170,12 @@ class Hub:
         self._handshakes.close()
         self._clients.refuse_new()
 
-    def declare_all(self, parting: Parting) -> None:
+    def declare_all(self, parting: CloseReason) -> None:
         """Settle the cause of every link now: what peers do about ended tunnels is a symptom."""
         for link in self._links():
             link.declare(parting, self._now())
 
-    def leave_all(self, parting: Parting) -> list[ControlLink]:
+    def leave_all(self, parting: CloseReason) -> list[ControlLink]:
         """Say goodbye on every link; the links."""
         links = self._links()
         for link in links:
@@ -187,7 +187,7 @@ class Hub:
     def _links(self) -> list[ControlLink]:
         return [*self._agents.all(), *self._clients.all(), *self._relays.links.all()]
 
-    async def _end_workspace(self, workspace_id: str, parting: Parting) -> None:
+    async def _end_workspace(self, workspace_id: str, parting: CloseReason) -> None:
         link = self._agents.current(workspace_id)
         if link is not None:
             link.declare(parting, self._now())
@@ -225,7 +225,7 @@ class Hub:
             await tasks.cancel()
 
     def _ask_agents_to_end(
-        self, tunnels: Iterable[OpenTunnel], parting: Parting
+        self, tunnels: Iterable[OpenTunnel], parting: CloseReason
     ) -> list[OpenTunnel]:
         """Tell agents to end these tunnels; those whose agent was told."""
         asked: dict[str, list[OpenTunnel]] = {}
@@ -246,7 +246,7 @@ class Hub:
             )
         return [one for its in asked.values() for one in its]
 
-    async def _end_at_relay(self, tunnels: Iterable[OpenTunnel], parting: Parting) -> None:
+    async def _end_at_relay(self, tunnels: Iterable[OpenTunnel], parting: CloseReason) -> None:
         """End tunnels that no agent ends for us, and say in the record why."""
         goodbye = RelayGoodbye(cause=parting.cause, actor=parting.actor, detail=parting.detail)
         for one in tunnels:
@@ -266,7 +266,7 @@ class Hub:
         return self._clock.now().wall
 
 
-async def _turn_away(opening: Opening, parting: Parting) -> None:
+async def _turn_away(opening: Opening, parting: CloseReason) -> None:
     """Say goodbye in place of a welcome: there is no link yet, and no row."""
     goodbye = Goodbye(
         cause=parting.cause, detail=parting.detail, retry_after_s=parting.retry_after_s

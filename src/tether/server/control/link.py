@@ -15,7 +15,7 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import Logger
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
-from tether.net.link.host_context import Surroundings
+from tether.net.link.host_context import HostContext
 from tether.protocol.link.link import Link
 from tether.protocol.messages.control import (
     PROTOCOL,
@@ -41,7 +41,7 @@ LINGER_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
+class CloseReason:
     """Why the server ends a link, and when the peer should dial again (negative: never)."""
 
     cause: str
@@ -79,12 +79,12 @@ class ControlLink:
     def journal_id(self) -> str:
         return self.opening.hello.journal_id
 
-    def declare(self, parting: Parting, at: float) -> None:
+    def declare(self, parting: CloseReason, at: float) -> None:
         """Settle the cause now; the goodbye may follow later."""
         if not self.driver.cell.ended:
             self.driver.cell.offer(_said(parting, at))
 
-    def leave(self, parting: Parting, at: float, because: ev.Evidence | None = None) -> None:
+    def leave(self, parting: CloseReason, at: float, because: ev.Evidence | None = None) -> None:
         """Say goodbye."""
         self.driver.leave_because(
             because or _said(parting, at),
@@ -99,7 +99,7 @@ class ControlLink:
         self.driver.cut(fact)
 
 
-def _said(parting: Parting, at: float) -> ev.GoodbyeSaid:
+def _said(parting: CloseReason, at: float) -> ev.GoodbyeSaid:
     return ev.GoodbyeSaid(
         vantage=Vantage.SERVER,
         at=at,
@@ -117,9 +117,9 @@ NEVER = -1.0
 """`retry_after_s` of a peer that need not come back."""
 
 WITHDRAWN = {
-    "user_revoked": Parting("auth.user_revoked", retry_after_s=NEVER),
-    "workspace_deleted": Parting("workspace.deleted", retry_after_s=NEVER),
-    "token_expired": Parting("auth.token_expired", retry_after_s=NEVER),
+    "user_revoked": CloseReason("auth.user_revoked", retry_after_s=NEVER),
+    "workspace_deleted": CloseReason("workspace.deleted", retry_after_s=NEVER),
+    "token_expired": CloseReason("auth.token_expired", retry_after_s=NEVER),
 }
 """What to tell a peer whose token was withdrawn while it was let in; others: `TOKEN_REVOKED`."""
 
@@ -127,15 +127,17 @@ DATABASE_RETRY_S = 5.0
 """When a peer may try again that was let go because the database did not answer."""
 
 
-def without_database(wrong: StoreUnavailable) -> Parting:
+def without_database(wrong: StoreUnavailable) -> CloseReason:
     """What to tell whoever cannot be served without the database."""
-    return Parting("server.database_unavailable", detail=str(wrong), retry_after_s=DATABASE_RETRY_S)
+    return CloseReason(
+        "server.database_unavailable", detail=str(wrong), retry_after_s=DATABASE_RETRY_S
+    )
 
 
-TOKEN_REVOKED = Parting("auth.token_revoked", retry_after_s=NEVER)
+TOKEN_REVOKED = CloseReason("auth.token_revoked", retry_after_s=NEVER)
 
 
-class Lines:
+class ControlLinkRunner:
     """Makes the drivers of control links and runs them to their rows' end."""
 
     def __init__(
@@ -147,7 +149,7 @@ class Lines:
         times: LinkTimes,
         server_instance: str,
         still_refused: Callable[[Opening], Awaitable[str]],
-        surroundings: Surroundings | None = None,
+        surroundings: HostContext | None = None,
     ) -> None:
         """`still_refused` asks what speaks against a peer's token now; `surroundings` tells what
         happened to this machine when a link is lost."""
@@ -289,7 +291,7 @@ def _run_of(opening: Opening) -> tuple[str, str]:
     return opening.identity.token_id, opening.hello.instance_id
 
 
-class StrangeWords:
+class UnknownMessages:
     """What a link says of messages that it does not know: one warning a type."""
 
     def __init__(self, logger: Logger, connection_id: str) -> None:

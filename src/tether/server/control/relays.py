@@ -37,7 +37,7 @@ from tether.protocol.messages.relay import CarrierEnded
 from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.connlog.activity import bounded
 from tether.server.control.handshake import Opening
-from tether.server.control.link import ControlLink, Lines, StrangeWords, misplaced
+from tether.server.control.link import ControlLink, ControlLinkRunner, UnknownMessages, misplaced
 from tether.server.derp.map import BadDerpMap, Regions, check_region, check_url
 
 MAX_REPORTED = 10_000
@@ -65,7 +65,7 @@ class RelayLinks:
     def __init__(
         self,
         *,
-        lines: Lines,
+        lines: ControlLinkRunner,
         regions: Regions,
         ticket_keys: list[str],
         carrier_ended: Callable[[CarrierId, CarrierEnding], Awaitable[None]],
@@ -107,7 +107,7 @@ class RelayLinks:
     async def serve(self, opening: Opening) -> None:
         """Serve a relay from its hello to the end of its link."""
         connection_id = uuid.uuid4().hex
-        words = StrangeWords(_log, connection_id)
+        words = UnknownMessages(_log, connection_id)
 
         async def deliver(message: Message) -> None:
             await self._deliver(link, words, message)
@@ -124,7 +124,7 @@ class RelayLinks:
     async def _welcome(self, link: RelayLink) -> None:
         link.driver.send(self._lines.welcome(link))
 
-    async def _deliver(self, link: RelayLink, words: StrangeWords, message: Message) -> None:
+    async def _deliver(self, link: RelayLink, words: UnknownMessages, message: Message) -> None:
         match message:
             case RelayRegister():
                 self._register(link, message)

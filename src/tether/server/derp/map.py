@@ -33,7 +33,7 @@ class BadDerpMap(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ChosenRelay:
     """A relay that was chosen. Its embedded one is reached by each peer in its own way."""
 
     region: str
@@ -119,7 +119,7 @@ class Regions:
         avoid: Collection[str],
         opening: Opening,
         distances: Mapping[str, float] = MappingProxyType({}),
-    ) -> Way | None:
+    ) -> ChosenRelay | None:
         """A relay for a new carrier; None where there is none.
 
         Relays of their own come before the embedded one, which shares its process with the control
@@ -134,7 +134,7 @@ class Regions:
         """
         ways = self._own()
         if self.embedded_url is not None and not self._embedded_leaves:
-            ways.append(Way(EMBEDDED_REGION, self.embedded_url(opening)))
+            ways.append(ChosenRelay(EMBEDDED_REGION, self.embedded_url(opening)))
         fresh = [way for way in ways if way.url not in avoid] or ways
         near = nearness.choose(distances, [way.region for way in fresh], next(iter(wanted), ""))
         for region in (near, *wanted):
@@ -143,16 +143,16 @@ class Regions:
                     return way
         return fresh[0] if fresh else None
 
-    def url_for(self, way: Way, opening: Opening) -> str:
+    def url_for(self, way: ChosenRelay, opening: Opening) -> str:
         """Where this peer dials a relay that was chosen for another one, too."""
         if way.region == EMBEDDED_REGION and self.embedded_url is not None:
             return self.embedded_url(opening)
         return way.url
 
-    def _own(self) -> list[Way]:
+    def _own(self) -> list[ChosenRelay]:
         """The relays that take new carriers now, without the embedded one."""
         return [
-            Way(name, url)
+            ChosenRelay(name, url)
             for name, nodes in self._nodes().items()
             for url, status in nodes.items()
             if status == NodeStatus.OK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tether.agent.commands.policy import Refusal, TransferPolicy, judge_forward, judge_session
+from tether.agent.commands.policy import PolicyRefusal, TransferPolicy, judge_forward, judge_session
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
@@ -47,7 +47,7 @@ def test_a_transfer_program_is_refused_as_its_user_expects(command: str) -> None
 
 @pytest.mark.parametrize("asked", [{"subsystem": "sftp"}, {"command": "/usr/lib/sftp-server"}])
 def test_an_sftp_client_is_refused_without_a_text(asked: dict[str, str]) -> None:
-    assert judge_session(NO_FILES, **asked) == Refusal(
+    assert judge_session(NO_FILES, **asked) == PolicyRefusal(
         policy=Policy.BLOCK_FILE_TRANSFER, what="sftp", message="file transfer has been disabled"
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from tether.agent.control.home_region import HomeRegion
 from tether.net.clock import SystemClock
-from tether.protocol.derp.latency import Nearness
+from tether.protocol.derp.latency import RegionLatency
 from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("_no_proxies")]
@@ -55,14 +55,14 @@ class Agent:
     """What the coordinator was told, one after another."""
 
     def __init__(self) -> None:
-        self.told: asyncio.Queue[Nearness] = asyncio.Queue()
+        self.told: asyncio.Queue[RegionLatency] = asyncio.Queue()
         self.home = HomeRegion(
             SystemClock(),
             on_change=lambda: self.told.put_nowait(self.home.nearness),
             jitter=lambda: 0.0,
         )
 
-    async def next(self) -> Nearness:
+    async def next(self) -> RegionLatency:
         return await asyncio.wait_for(self.told.get(), PATIENT)
 
 
@@ -97,7 +97,7 @@ async def test_a_region_that_goes_off_the_map_is_left_before_anything_is_measure
         agent.home.map_came(a_map(ams=slow, fra=quick))
         first = await agent.next()
         agent.home.map_came(a_map(ams=slow))
-        assert agent.told.get_nowait() == Nearness("ams", {"ams": first.distances["ams"]})
+        assert agent.told.get_nowait() == RegionLatency("ams", {"ams": first.distances["ams"]})
 
 
 async def test_a_relay_that_comes_onto_the_map_is_measured_and_may_become_home() -> None:

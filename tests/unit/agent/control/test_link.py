@@ -20,7 +20,14 @@ from tests.support.agent.played_server import (
 )
 from tests.support.clock import LoopClock
 from tests.support.loop import run
-from tether.agent.control.link import Control, Dismissed, Outcome, Quit, Refused, ServerCommand
+from tether.agent.control.link import (
+    AgentControl,
+    Dismissed,
+    Outcome,
+    ServerCommand,
+    Stopped,
+    TokenRefused,
+)
 from tether.agent.control.reports import MAX_ITEMS, cut
 from tether.agent.journal.journal import Journal
 from tether.agent.journal.previous_run import RunMarker
@@ -82,7 +89,7 @@ class Life:
         self.server, self.journal, self.lines = server, journal, lines
         self.owner = Owner()
         self.others = (0, 0)
-        self.control = Control(
+        self.control = AgentControl(
             dial=server.dial,
             journal=journal,
             clock=LoopClock(),
@@ -225,7 +232,7 @@ def test_a_refused_token_ends_the_dialling(tmp_path: Path, code: str) -> None:
     async def main() -> None:
         refusal = DialFailed("this token was revoked", status=401, cause=code, fatal=True)
         async with life(tmp_path, answers=[refusal]) as agent:
-            assert await agent.running == Refused("this token was revoked")
+            assert await agent.running == TokenRefused("this token was revoked")
             told = [line["event"] for line in agent.lines]
             assert told == ["connecting to server", "agent main loop exited"]
 
@@ -377,7 +384,7 @@ async def test_our_own_goodbye_is_the_cause_and_its_acknowledgement_no_symptom(
     async with life(tmp_path) as agent:
         link = await agent.link()
         agent.control.quit(LEAVING)
-        assert await agent.running == Quit()
+        assert await agent.running == Stopped()
         assert await link.hear(Goodbye) == [Goodbye(cause="agent.shutdown", actor="signal:15")]
         (line,) = events(agent.lines, "disconnected from server")
         assert line["disconnect_cause"] == "agent.shutdown"
@@ -402,7 +409,7 @@ async def test_quitting_while_nothing_answers_is_at_once_and_silent(tmp_path: Pa
         await agent.redialled(8)
         began = asyncio.get_running_loop().time()
         agent.control.quit(LEAVING)
-        assert await agent.running == Quit()
+        assert await agent.running == Stopped()
         assert asyncio.get_running_loop().time() - began < 0.1
         assert not any(DISCONNECT_FIELDS & line.keys() for line in agent.lines)
 

@@ -22,7 +22,7 @@ from tests.support.clock import HandClock
 from tests.support.host.small_disk import fill, small_disk
 from tether.agent.journal import journal as journal_module
 from tether.agent.journal.journal import Journal
-from tether.agent.journal.previous_run import PreviousRun, RunMarker, post_mortem
+from tether.agent.journal.previous_run import JournaledRun, RunMarker, post_mortem
 from tether.agent.journal.storage import JournalFailed, JournalFile
 from tether.protocol.messages.control import Ended, Opened, ReportItem, SessionRecord
 
@@ -45,11 +45,11 @@ def ended(name: str) -> Ended:
     return Ended(connection_id=name, at=3.0, facts=[])
 
 
-def nothing_owed(previous: PreviousRun) -> Sequence[ReportItem]:
+def nothing_owed(previous: JournaledRun) -> Sequence[ReportItem]:
     return ()
 
 
-async def start(path: Path, run: RunMarker = RUN) -> tuple[Journal, PreviousRun | None]:
+async def start(path: Path, run: RunMarker = RUN) -> tuple[Journal, JournaledRun | None]:
     return await Journal.open(path, run, clock=HandClock(), owed=nothing_owed)
 
 
@@ -102,7 +102,7 @@ async def test_what_was_appended_survives_the_loss_of_power(path: Path, tmp_path
     await journal.close()
 
     found, previous = await start(after, NEXT)
-    assert previous == PreviousRun(
+    assert previous == JournaledRun(
         marker=RUN, last_alive_at=100.0, stopped_cleanly_at=None, open_connections=("a", "c")
     )
     assert [item for _, item in await found.pending(0, 10) or []] == [
@@ -243,7 +243,7 @@ async def test_what_a_dead_run_owes_is_written_with_the_next_ones_marker(
     dead = copy(path, tmp_path / "dead")
     await journal.close()
 
-    def owed(previous: PreviousRun) -> Sequence[ReportItem]:
+    def owed(previous: JournaledRun) -> Sequence[ReportItem]:
         return post_mortem(previous, boot_id="boot-1", at=9.0)
 
     second, previous = await Journal.open(dead, NEXT, clock=HandClock(), owed=owed)

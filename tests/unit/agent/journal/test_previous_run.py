@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tether.agent.journal.previous_run import PreviousRun, RunMarker, post_mortem
+from tether.agent.journal.previous_run import JournaledRun, RunMarker, post_mortem
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
@@ -16,8 +16,8 @@ from tether.protocol.messages.control import Ended, FactRecord
 NOW, ALIVE, STOPPED = 1000.0, 900.0, 901.0
 
 
-def previous(boot_id: str, stopped: float | None, *connections: str) -> PreviousRun:
-    return PreviousRun(
+def previous(boot_id: str, stopped: float | None, *connections: str) -> JournaledRun:
+    return JournaledRun(
         marker=RunMarker(instance_id="run-1", boot_id=boot_id, pid=7, started_at=800.0),
         last_alive_at=ALIVE,
         stopped_cleanly_at=stopped,
@@ -66,7 +66,7 @@ def owes(*connections: str, facts: list[FactRecord]) -> list[Ended]:
         "a clean stop that could not write everything down guesses nothing",
     ],
 )
-def test_what_is_owed(left: PreviousRun | None, boot_id: str, want: list[Ended]) -> None:
+def test_what_is_owed(left: JournaledRun | None, boot_id: str, want: list[Ended]) -> None:
     assert post_mortem(left, boot_id=boot_id, at=NOW) == want
 
 

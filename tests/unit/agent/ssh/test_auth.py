@@ -10,9 +10,9 @@ import pytest
 from tether.agent.ssh.asyncssh_connection import read_credential
 from tether.agent.ssh.auth import (
     Accepted,
+    AuthenticationRefused,
     Certificate,
     Credential,
-    Refused,
     Trust,
     decide,
     wire_form,
@@ -53,7 +53,7 @@ def test_a_certificate_is_let_in_whatever_its_key() -> None:
 def test_a_certificate_is_good_from_its_first_second_and_not_at_its_last() -> None:
     first, last = GOOD.valid_after, GOOD.valid_before
     assert decide(certified(), TRUST, first) == Accepted("certificate")
-    assert isinstance(decide(certified(), TRUST, last), Refused)
+    assert isinstance(decide(certified(), TRUST, last), AuthenticationRefused)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_everything_else_is_refused_with_its_reason(
     credential: Credential, why: AccessRefusal
 ) -> None:
     decision = decide(credential, TRUST, NOW)
-    assert isinstance(decision, Refused)
+    assert isinstance(decision, AuthenticationRefused)
     assert decision.why is why
     assert decision.detail
     assert decision.sentence[-1] != "."
@@ -85,14 +85,14 @@ def test_everything_else_is_refused_with_its_reason(
 def test_a_certificate_limited_to_networks_is_good_within_them() -> None:
     within = certified(source_addresses=("192.0.2.0/24",))
     assert decide(within, TRUST, NOW) == Accepted("certificate")
-    assert isinstance(decide(within, replace(TRUST, client_ip=""), NOW), Refused)
+    assert isinstance(decide(within, replace(TRUST, client_ip=""), NOW), AuthenticationRefused)
 
 
 def test_nothing_announced_and_no_authority_let_nobody_in() -> None:
     nobody = replace(TRUST, announced=b"", ca=b"")
     empty = replace(GOOD, ca=b"")
-    assert isinstance(decide(Credential(public_key=b""), nobody, NOW), Refused)
-    assert isinstance(decide(Credential(certificate=empty), nobody, NOW), Refused)
+    assert isinstance(decide(Credential(public_key=b""), nobody, NOW), AuthenticationRefused)
+    assert isinstance(decide(Credential(certificate=empty), nobody, NOW), AuthenticationRefused)
 
 
 def test_a_key_line_is_read_with_and_without_a_comment() -> None:

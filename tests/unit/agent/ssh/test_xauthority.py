@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tether.agent.ssh import xauthority
-from tether.agent.ssh.xauthority import Entry, Locked, entries
+from tether.agent.ssh.xauthority import Cookie, Locked, entries
 from tether.net.clock import SystemClock
 
 MAGIC = b"MIT-MAGIC-COOKIE-1"
@@ -31,12 +31,12 @@ def remove(path: str, number: int, cookie: bytes) -> None:
     xauthority.remove(path, number, cookie, now=CLOCK.now().wall)
 
 
-def ours(number: bytes, cookie: bytes) -> Entry:
-    return Entry(256, HERE, number, MAGIC, cookie)
+def ours(number: bytes, cookie: bytes) -> Cookie:
+    return Cookie(256, HERE, number, MAGIC, cookie)
 
 
-FOREIGN = Entry(0, b"\x0a\x00\x00\x07", b"10", MAGIC, b"of another family")
-OTHER_HOST = Entry(256, b"elsewhere", b"10", MAGIC, b"of another host")
+FOREIGN = Cookie(0, b"\x0a\x00\x00\x07", b"10", MAGIC, b"of another family")
+OTHER_HOST = Cookie(256, b"elsewhere", b"10", MAGIC, b"of another host")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / ".Xauthority")
 
 
-def write(path: str, *wanted: Entry) -> None:
+def write(path: str, *wanted: Cookie) -> None:
     Path(path).write_bytes(b"".join(map(bytes, wanted)))
 
 

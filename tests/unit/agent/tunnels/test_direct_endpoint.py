@@ -7,17 +7,17 @@ import pytest
 from tether.agent.tunnels.direct_endpoint import (
     MAX_ENDPOINTS,
     BadAddress,
-    DirectDoor,
+    DirectEndpoint,
     DirectSettings,
     listen_at,
 )
 from tether.net.transport.direct import DirectStream
-from tether.protocol.tunnel.join import Attach
+from tether.protocol.tunnel.join import Join
 
 pytestmark = pytest.mark.anyio
 
 
-async def nobody(stream: DirectStream, attach: Attach, raw: bytes) -> None:
+async def nobody(stream: DirectStream, attach: Join, raw: bytes) -> None:
     pass
 
 
@@ -55,7 +55,7 @@ def test_what_is_no_address_is_said_with_its_option(settings: DirectSettings, op
 
 async def test_endpoints_are_offered_once_each_bounded_and_as_they_are_now() -> None:
     addresses = ["192.0.2.1", "2001:db8::1", "192.0.2.1"]
-    door = DirectDoor(
+    door = DirectEndpoint(
         DirectSettings(listen="0.0.0.0:0", external=("gw.example.com:4000",)),
         "https://tether.example.com",
         nobody,
@@ -76,7 +76,7 @@ async def test_endpoints_are_offered_once_each_bounded_and_as_they_are_now() -> 
 
 
 async def test_a_loopback_door_offers_itself_only_and_a_closed_one_nothing() -> None:
-    door = DirectDoor(
+    door = DirectEndpoint(
         DirectSettings(), "http://127.0.0.1:1", nobody, addresses=lambda: ["192.0.2.1"]
     )
     door.start()
@@ -85,7 +85,7 @@ async def test_a_loopback_door_offers_itself_only_and_a_closed_one_nothing() -> 
         assert endpoint.startswith("127.0.0.1:")
     finally:
         await door.close()
-    off = DirectDoor(DirectSettings(listen="off"), "http://127.0.0.1:1", nobody)
+    off = DirectEndpoint(DirectSettings(listen="off"), "http://127.0.0.1:1", nobody)
     off.start()
     assert (off.open, off.endpoints()) == (False, [])
     await off.close()

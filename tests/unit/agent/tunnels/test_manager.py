@@ -25,8 +25,8 @@ from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import DialFailed, MessageStream
-from tether.net.tunnel.endpoint import TunnelEnd
-from tether.protocol.link.link import State, facts_of
+from tether.net.tunnel.endpoint import TunnelEndpoint
+from tether.protocol.link.link import LinkState, facts_of
 from tether.protocol.messages.control import (
     CarrierOffer,
     Ended,
@@ -38,7 +38,7 @@ from tether.protocol.messages.control import (
 from tether.protocol.messages.path_records import PathRecord
 from tether.protocol.messages.relaying import PeerGone, encode_word
 from tether.protocol.tunnel.carrier_frames import encode_opening, parse_carrier_frame
-from tether.protocol.tunnel.join import Attach, Refusal
+from tether.protocol.tunnel.join import Join, JoinRefused
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +79,7 @@ class Place:
         self.refusal: DialFailed | None = None
         self.declined: list[OfferDeclined] = []
         self.tasks = Tasks("clients")
-        self.clients: list[TunnelEnd] = []
+        self.clients: list[TunnelEndpoint] = []
         self.came = asyncio.Event()
         self.direct: list[DirectStream] = []
         self.cables: list[Cable] = []
@@ -111,8 +111,8 @@ class Place:
         self.tasks.spawn(client.run(), "client")
         return cable.left
 
-    def _client(self, end: CableEnd, connection_id: str) -> TunnelEnd:
-        return TunnelEnd(
+    def _client(self, end: CableEnd, connection_id: str) -> TunnelEndpoint:
+        return TunnelEndpoint(
             client_over(end, self.clock, connection_id=connection_id),
             me=Party.CLIENT,
             peer=Party.AGENT,
@@ -138,7 +138,7 @@ class Place:
         )
         self.tunnels.carrier_offered(offered, self.declined.append)
 
-    async def come(self, attach: Attach) -> DirectStream:
+    async def come(self, attach: Join) -> DirectStream:
         """A client dials the agent and introduces itself; its end."""
         left, right = await direct_pair()
         self.direct += [left, right]
@@ -154,7 +154,7 @@ class Place:
             if isinstance(item, PathRecord) and item.connection_id == connection_id
         ]
 
-    async def served(self, connection_id: str) -> TunnelEnd:
+    async def served(self, connection_id: str) -> TunnelEndpoint:
         """A tunnel on which the SSH server has spoken."""
         self.came.clear()
         self.offered(connection_id)
@@ -314,7 +314,7 @@ async def test_an_earlier_cause_is_not_overwritten_by_an_order(tmp_path: Path) -
     async with place(tmp_path) as here:
         client = await here.served("t1")
         client.driver.leave("client.closed")
-        while client.driver.link.state is not State.CLOSED:  # until it was acknowledged
+        while client.driver.link.state is not LinkState.CLOSED:  # until it was acknowledged
             await asyncio.sleep(0)
         here.tunnels.end(None, ORDER)
         await here.tunnels.close(5.0)
@@ -390,7 +390,7 @@ async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away
             await asyncio.sleep(0)
         assert here.tunnels.ids == {"t1"}
         stream = client_over(Cable().left, here.clock, connection_id="t1")
-        client = TunnelEnd(
+        client = TunnelEndpoint(
             stream,
             me=Party.CLIENT,
             peer=Party.AGENT,
@@ -403,7 +403,7 @@ async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away
         here.tasks.spawn(client.run(), "client")
         left = await here.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
         answer = parse_carrier_frame(await left.recv())
-        assert isinstance(answer, Attach) and KEY.proves(answer)
+        assert isinstance(answer, Join) and KEY.proves(answer)
         # From here on the client's own stream goes on, with a further carrier.
         pair = await direct_pair()
         here.direct += pair
@@ -426,7 +426,7 @@ async def test_a_client_may_be_quicker_than_its_offer(tmp_path: Path) -> None:
         left = await here.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
         await asyncio.sleep(0)
         here.offered("t1")
-        assert isinstance(parse_carrier_frame(await left.recv()), Attach)
+        assert isinstance(parse_carrier_frame(await left.recv()), Join)
         assert await here.causes() == {"t1": ""}
 
 
@@ -440,13 +440,13 @@ async def test_a_client_may_be_quicker_than_its_offer(tmp_path: Path) -> None:
     ids=["used", "no proof", "unknown"],
 )
 async def test_who_may_not_join_is_told_so_and_disturbs_nobody(
-    tmp_path: Path, attach: Attach, code: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, attach: Join, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tether.agent.tunnels.manager.OFFER_WAIT_S", 0.05)
     async with place(tmp_path) as here:
         await here.served("t1")
         left = await here.come(attach)
-        assert parse_carrier_frame(await left.recv()) == Refusal(code=code)
+        assert parse_carrier_frame(await left.recv()) == JoinRefused(code=code)
         assert await here.causes() == {"t1": ""}
 
 
@@ -489,7 +489,7 @@ async def test_a_client_that_comes_back_too_late_learns_why(tmp_path: Path) -> N
         await here.tunnels.close(5.0)
         left = await here.come(KEY.attach(Party.CLIENT, "t1", 5, 0))
         told = parse_carrier_frame(await left.recv())
-        assert isinstance(told, Refusal)
+        assert isinstance(told, JoinRefused)
         assert (told.code, told.cause, told.actor) == (
             "tunnel_over",
             "workspace.stopped",

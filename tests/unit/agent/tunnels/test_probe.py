@@ -10,11 +10,11 @@ from tests.support.clock import LoopClock
 from tests.support.loop import run
 from tests.support.net.cable import Cable
 from tests.support.net.tunnels import agent_over, client_over
-from tether.agent.tunnels.probe import Probe
+from tether.agent.tunnels.probe import ProbeTunnel
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.net.tasks import Tasks
-from tether.net.tunnel.endpoint import TunnelEnd
+from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.protocol.messages.control import Message, ProbeResult, ProbeStart, ProbeStop, Redraw
 
 
@@ -23,8 +23,8 @@ class Rig:
         clock, cable = LoopClock(), Cable(delay=0.01, window=1 << 20)
         self.tasks, self.loop = Tasks("rig"), asyncio.get_running_loop()
         self.got, self.heard = bytearray(), asyncio.Queue[Message]()
-        self.probe = Probe(agent_over(cable.right, clock), clock=clock)
-        self.client = TunnelEnd(
+        self.probe = ProbeTunnel(agent_over(cable.right, clock), clock=clock)
+        self.client = TunnelEndpoint(
             client_over(cable.left, clock),
             me=Party.CLIENT,
             peer=Party.AGENT,

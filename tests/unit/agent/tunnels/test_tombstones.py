@@ -8,7 +8,7 @@ from tether.agent.tunnels.tombstones import KEPT_S, Tombstones
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import Basis, ConnectType, Party
 from tether.protocol.tunnel.carrier_frames import MAX_OPENING, encode_opening
-from tether.protocol.tunnel.join import Refusal, TunnelKey
+from tether.protocol.tunnel.join import JoinRefused, TunnelKey
 
 STOPPED = Disconnect(
     connect_type=ConnectType.AGENT_TO_CLIENT,
@@ -18,7 +18,7 @@ STOPPED = Disconnect(
     detail="lunch",
 )
 ATTACH = KEY.attach(Party.CLIENT, "c1", 9, 0)
-UNKNOWN = Refusal(code="tunnel_unknown")
+UNKNOWN = JoinRefused(code="tunnel_unknown")
 
 
 def test_who_holds_the_key_learns_why_and_that_the_agent_says_so() -> None:

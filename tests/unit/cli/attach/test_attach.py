@@ -16,7 +16,7 @@ from hypothesis import given, strategies as st
 from tether.cli.attach.attach import AttachCommand, attach
 from tether.cli.attach.keys import PREFIX, Keys
 from tether.cli.attach.local_terminal import Gone, LocalTerminal
-from tether.cli.attach.loop import Ending
+from tether.cli.attach.loop import AttachEnding
 from tether.cli.attach.run import farewell
 from tether.protocol.terminal.messages import Attached, AttachEnded, Refused
 
@@ -180,42 +180,46 @@ def said(cause: str, **more: object) -> AttachEnded:
     ("ending", "want"),
     [
         (
-            Ending(SEEN, said("session.detached", terminal_lives=True)),
+            AttachEnding(SEEN, said("session.detached", terminal_lives=True)),
             ("detached; attach again with `tether attach dev --id w`", 0),
         ),
         (
-            Ending(SEEN, said("session.detached"), signal=signal.SIGTERM),
+            AttachEnding(SEEN, said("session.detached"), signal=signal.SIGTERM),
             ("detached; attach again with `tether attach dev --id w`", 143),
         ),
         (
-            Ending(SEEN, said("session.exit", exit_code=0)),
+            AttachEnding(SEEN, said("session.exit", exit_code=0)),
             ("the shell ended with exit code 0", 0),
         ),
         (
-            Ending(SEEN, said("session.signal", exit_signal="KILL")),
+            AttachEnding(SEEN, said("session.signal", exit_signal="KILL")),
             ("the shell was ended by signal KILL", 137),
         ),
-        (Ending(SEEN, said("session.killed", exit_signal="HUP")), ("The sentence.", 1)),
-        (Ending(SEEN, said("session.idle_expired")), ("The sentence.", 1)),
-        (Ending(SEEN, said("agent.shutdown")), ("The sentence.", 255)),
+        (AttachEnding(SEEN, said("session.killed", exit_signal="HUP")), ("The sentence.", 1)),
+        (AttachEnding(SEEN, said("session.idle_expired")), ("The sentence.", 1)),
+        (AttachEnding(SEEN, said("agent.shutdown")), ("The sentence.", 255)),
         (
-            Ending(None, said("session.refused"), Refused(code="x", message="no more of them")),
+            AttachEnding(
+                None, said("session.refused"), Refused(code="x", message="no more of them")
+            ),
             ("no more of them", 1),
         ),
-        (Ending(signal=signal.SIGINT), ("stopped by SIGINT", 130)),
-        (Ending(), ("it was lost.", 255)),
+        (AttachEnding(signal=signal.SIGINT), ("stopped by SIGINT", 130)),
+        (AttachEnding(), ("it was lost.", 255)),
         (
-            Ending(SEEN),
+            AttachEnding(SEEN),
             ("it was lost; try to attach again with `tether attach dev --id w`", 255),
         ),
     ],
 )
-def test_the_last_sentence_and_the_exit_code_agree(ending: Ending, want: tuple[str, int]) -> None:
+def test_the_last_sentence_and_the_exit_code_agree(
+    ending: AttachEnding, want: tuple[str, int]
+) -> None:
     assert farewell(ending, "dev", lost="it was lost.") == want
 
 
 def test_a_command_is_called_one() -> None:
-    ending = Ending(SEEN, said("session.exit", exit_code=3))
+    ending = AttachEnding(SEEN, said("session.exit", exit_code=3))
     assert farewell(ending, "dev", command="make") == ("the command ended with exit code 3", 3)
 
 

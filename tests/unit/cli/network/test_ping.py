@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.cli.network.ping import path, summarized
-from tether.client.probe import Pong
+from tether.client.probe import RoundTrip
 
 DERP, DIRECT = ConnectionMethod.DERP, ConnectionMethod.DIRECT
 
 
 def test_a_summary_counts_what_came_back_and_names_the_last_path() -> None:
     pongs = [
-        Pong(0.004, DERP, "fra"),
-        Pong(None, DERP, "fra"),
-        Pong(0.001, DIRECT, "10.0.0.2:4"),
-        Pong(0.002, DIRECT, "10.0.0.2:4"),
+        RoundTrip(0.004, DERP, "fra"),
+        RoundTrip(None, DERP, "fra"),
+        RoundTrip(0.001, DIRECT, "10.0.0.2:4"),
+        RoundTrip(0.002, DIRECT, "10.0.0.2:4"),
     ]
     assert summarized("dev", pongs) == {
         "workspace": "dev",
@@ -34,7 +34,7 @@ def test_a_summary_counts_what_came_back_and_names_the_last_path() -> None:
 
 
 def test_what_never_came_back_has_no_times() -> None:
-    summary = summarized("dev", [Pong(None, ConnectionMethod.NONE, "")])
+    summary = summarized("dev", [RoundTrip(None, ConnectionMethod.NONE, "")])
     assert (summary["answered"], summary["loss"], summary["rtt_ms"]) == (0, 1.0, None)
 
 

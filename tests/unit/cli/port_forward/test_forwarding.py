@@ -15,11 +15,11 @@ import pytest
 
 from tether.agent.ssh.udp_relay import command
 from tether.attribution.vocabulary import ConnectionMethod
-from tether.cli.port_forward.forwarding import Forwarding, Happened, Traffic
-from tether.cli.port_forward.specs import Forward, parse
+from tether.cli.port_forward.forwarding import Happened, PortForwarding, Traffic
+from tether.cli.port_forward.specs import ForwardSpec, parse
 from tether.cli.port_forward.view import JsonLines, PlainLines
 from tether.client.errors import Failure
-from tether.protocol.carriers.commands import Carried, Waiting
+from tether.protocol.carriers.commands import Carried, Stalled
 from tether.protocol.udp import SUBSYSTEM, UdpOpened, line
 
 
@@ -96,10 +96,10 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 
 @contextlib.asynccontextmanager
 async def forwarding(
-    connection: asyncssh.SSHClientConnection, *forwards: Forward
-) -> AsyncIterator[tuple[Forwarding, list[Happened]]]:
+    connection: asyncssh.SSHClientConnection, *forwards: ForwardSpec
+) -> AsyncIterator[tuple[PortForwarding, list[Happened]]]:
     happened: list[Happened] = []
-    made = Forwarding(connection, happened.append)
+    made = PortForwarding(connection, happened.append)
     await made.start(list(forwards))
     try:
         yield made, happened
@@ -170,7 +170,7 @@ async def test_a_local_port_that_is_taken_is_told_by_name_and_none_is_kept() -> 
             first, second = free_port(), taken.getsockname()[1]
             forwards = [*parse("tcp", str(first)), *parse("tcp", str(second))]
             with pytest.raises(Failure, match=rf"cannot listen on 127.0.0.1:{second} \(tcp\)"):
-                await Forwarding(connection, lambda _: None).start(forwards)
+                await PortForwarding(connection, lambda _: None).start(forwards)
         with socket.create_server(("127.0.0.1", first)):
             pass
 
@@ -221,7 +221,7 @@ async def test_datagrams_that_policy_refuses_say_so() -> None:
         assert [h.event for h in happened] == ["listening", "failed"]
 
 
-FORWARD = Forward("tcp", "127.0.0.1", 8080, "db", 5432)
+FORWARD = ForwardSpec("tcp", "127.0.0.1", 8080, "db", 5432)
 
 
 def test_a_script_reads_one_object_a_line() -> None:
@@ -231,7 +231,7 @@ def test_a_script_reads_one_object_a_line() -> None:
     view.happened(Happened("closed", FORWARD, "127.0.0.1:9", sent=1, received=2, duration_s=0.5))
     view.happened(Happened("failed", FORWARD, "127.0.0.1:9", "Connection refused"))
     view.path(Carried(2, ConnectionMethod.DIRECT, "10.0.0.1:9", 1.5))
-    view.path(Waiting(0.0, "no answer"))
+    view.path(Stalled(0.0, "no answer"))
     traffic = Traffic(FORWARD, open=1, total=2, failed=0, sent=3, received=4)
     view.refresh([traffic])
     view.refresh([traffic])  # nothing passed
@@ -268,7 +268,7 @@ def test_a_log_reads_what_listens_and_what_went_wrong() -> None:
     view.happened(Happened("listening", FORWARD))
     view.happened(Happened("opened", FORWARD, "127.0.0.1:9"))
     view.happened(Happened("failed", FORWARD, "127.0.0.1:9", "Connection\x1b refused"))
-    view.path(Waiting(0.0, "no answer"))
+    view.path(Stalled(0.0, "no answer"))
     view.refresh([])
     view.close()
     assert lines == [

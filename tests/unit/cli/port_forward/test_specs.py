@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tether.cli.port_forward.specs import BadSpec, Forward, parse
+from tether.cli.port_forward.specs import BadSpec, ForwardSpec, parse
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_forward_is_read(spec: str, local: str, remote: str) -> None:
 
 def test_a_range_is_as_many_forwards() -> None:
     assert parse("udp", "9000-9002:53-55") == [
-        Forward("udp", "127.0.0.1", 9000 + n, "127.0.0.1", 53 + n) for n in range(3)
+        ForwardSpec("udp", "127.0.0.1", 9000 + n, "127.0.0.1", 53 + n) for n in range(3)
     ]
 
 

@@ -13,14 +13,21 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import EPOCH
-from tether.client.report.journal import KEPT_S, MAX_BYTES, MAX_FILES, Estate, Journal, estates
+from tether.client.report.journal import (
+    KEPT_S,
+    MAX_BYTES,
+    MAX_FILES,
+    ClientJournal,
+    OrphanedJournal,
+    estates,
+)
 
 URL = "http://tether.example"
 RUN = {"url": URL, "started_at": EPOCH}
 
 
-def journal(directory: Path, name: str, url: str = URL) -> Journal:
-    made = Journal(directory, name)
+def journal(directory: Path, name: str, url: str = URL) -> ClientJournal:
+    made = ClientJournal(directory, name)
     made.begin({**RUN, "url": url, "instance_id": name}, f"connection-of-{name}")
     return made
 
@@ -77,11 +84,11 @@ def test_a_journal_whose_end_the_server_knows_is_gone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("leave", [Journal.settled, Journal.close])
+@pytest.mark.parametrize("leave", [ClientJournal.settled, ClientJournal.close])
 def test_a_journal_that_is_over_is_not_begun_by_a_thread_that_comes_late(
-    tmp_path: Path, leave: Callable[[Journal], None]
+    tmp_path: Path, leave: Callable[[ClientJournal], None]
 ) -> None:
-    mine = Journal(tmp_path, "a")
+    mine = ClientJournal(tmp_path, "a")
     leave(mine)
     mine.begin({**RUN, "instance_id": "a"}, "c")
     mine.ended({"connection_id": "c"})
@@ -195,8 +202,8 @@ def test_a_link_in_the_directory_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_process_that_is_killed_lets_go_of_its_journal(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tether.client.report.journal import Journal\n"
-        f"mine = Journal(Path({str(tmp_path)!r}), 'a')\n"
+        "import sys; from pathlib import Path; from tether.client.report.journal import ClientJournal\n"
+        f"mine = ClientJournal(Path({str(tmp_path)!r}), 'a')\n"
         f"mine.begin({{**{RUN!r}, 'instance_id': 'a'}}, 'c')\n"
         "print('begun', flush=True); sys.stdin.read()\n"
     )
@@ -220,6 +227,6 @@ def test_a_process_that_is_killed_lets_go_of_its_journal(tmp_path: Path) -> None
 def test_an_estate_that_is_closed_twice_is_closed(tmp_path: Path) -> None:
     journal(tmp_path, "a").close()
     (estate,) = estates(tmp_path, URL, 0.0)
-    assert isinstance(estate, Estate)
+    assert isinstance(estate, OrphanedJournal)
     estate.close()
     estate.close()

@@ -17,7 +17,7 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.client.report.journal import estates
 from tether.client.report.link_status import LinkEnds
-from tether.client.report.recorder import JOURNAL_AFTER_S, WATCH_AFTER_S, Witness
+from tether.client.report.recorder import JOURNAL_AFTER_S, WATCH_AFTER_S, ClientRecorder
 from tether.config import ClientFiles
 from tether.net.host.cgroup import CgroupReading
 from tether.net.host.vital_signs import VitalSample
@@ -55,8 +55,8 @@ class Server:
 
 def client(
     directory: Path, server: Server, instance: str = "one", links: LinkEnds | None = None
-) -> Witness:
-    return Witness(
+) -> ClientRecorder:
+    return ClientRecorder(
         ClientFiles(directory),
         URL,
         instance_id=instance,
@@ -89,7 +89,7 @@ def play(story: Callable[[], Awaitable[None]]) -> None:
     run(main, grace=0.05)  # threads write meanwhile
 
 
-async def gone(witness: Witness, directory: Path, at: float = EPOCH + 7) -> None:
+async def gone(witness: ClientRecorder, directory: Path, at: float = EPOCH + 7) -> None:
     """Its process is gone: its journal is let go, and was last touched then, by the tests' clock."""
     await witness.close()
     for path in (directory / "journal").iterdir():

@@ -25,9 +25,9 @@ from tether.net.derp.metrics import RelayCounts
 from tether.net.derp.relay import Relay, RelayLimits
 from tether.net.derp.splice import CarrierEnding
 from tether.net.derp.tickets import Ticket
-from tether.net.link.host_context import LateSurroundings, LentSurroundings
+from tether.net.link.host_context import LazyHostContext, SharedHostContext
 from tether.net.tasks import Tasks
-from tether.net.transport.http_server import Listener, bind
+from tether.net.transport.http_server import HttpServer, bind
 from tether.net.transport.streams import DialFailed, StreamLost
 from tether.net.transport.tcp_info import SILENT_AFTER_MS, is_stalled
 from tether.net.transport.ws_client import ClientStream, dial
@@ -129,7 +129,7 @@ async def site(**options: Any) -> AsyncIterator[Site]:
         ticket = Ticket(connection_id, Party(party), *map(int, number))
         await relay.serve(stream, ticket, "192.0.2.1")
 
-    listener, sock, tasks = Listener(app), bind("127.0.0.1", 0), Tasks("site")
+    listener, sock, tasks = HttpServer(app), bind("127.0.0.1", 0), Tasks("site")
     serving = tasks.spawn(listener.serve(sockets=[sock]), "listener")
     await listener.wait_started()
     here = Site(relay, told, registry, f"ws://127.0.0.1:{sock.getsockname()[1]}/derp")
@@ -397,9 +397,9 @@ async def test_what_the_relays_own_machine_suffered_is_told_with_the_end_of_a_le
     lacking = ev.Exhausted(
         vantage=Vantage.SERVER, at=1.0, party=Party.SERVER, resource=Resource.DISK
     )
-    of_the_server = LateSurroundings()
+    of_the_server = LazyHostContext()
     of_the_server.begin(Remembered((pressed, lacking)))
-    lent = LentSurroundings(of_the_server, host=Party.SERVER, guest=Party.RELAY)
+    lent = SharedHostContext(of_the_server, host=Party.SERVER, guest=Party.RELAY)
     async with site(surroundings=lent) as here:
         client, _ = await here.join()
         client._ws.transport.abort()

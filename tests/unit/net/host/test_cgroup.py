@@ -12,7 +12,7 @@ import pytest
 from tests.support.host.cgroups import control_group, inhabitant
 from tether.net.host.cgroup import Cgroup, CgroupReading
 from tether.net.host.kernel_log import oom_victims
-from tether.net.host.pressure import Pressure, PressureReading
+from tether.net.host.pressure import PressureReader, PressureReading
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 
@@ -136,10 +136,10 @@ def test_pressure_is_the_groups_own_where_it_has_one(tmp_path: Path) -> None:
     (own / "memory.pressure").write_text(
         "some avg10=55.50 avg60=1.00 avg300=0.00 total=1\nfull avg10=44.25 avg60=0 avg300=0 total=1\n"
     )
-    assert Pressure(own, proc).read() == PressureReading(
+    assert PressureReader(own, proc).read() == PressureReading(
         cpu_some=1.0, cpu_full=None, memory_some=55.5, memory_full=44.25, io_full=None
     )
 
 
 def test_a_kernel_without_pressure_tells_none(tmp_path: Path) -> None:
-    assert Pressure(None, tmp_path).read() == PressureReading()
+    assert PressureReader(None, tmp_path).read() == PressureReading()

@@ -20,7 +20,7 @@ from tether.net.link.driver import HIGH_WATER, OVERFLOW
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp_info import counters_fact
-from tether.protocol.link.link import State
+from tether.protocol.link.link import LinkState
 from tether.protocol.messages.control import (
     Goodbye,
     HalfClose,
@@ -66,7 +66,7 @@ def ended(vantage: Vantage, peer: Party, how: StreamEnd, at: float, **more: Any)
 async def test_an_idle_link_lives_for_an_hour() -> None:
     link = ControlLink(delay=0.02).start()
     await asyncio.sleep(HOUR)
-    assert (link.agent.link.state, link.server.link.state) == (State.OPEN, State.OPEN)
+    assert (link.agent.link.state, link.server.link.state) == (LinkState.OPEN, LinkState.OPEN)
     assert (link.agent.cell.facts, link.server.cell.facts) == ((), ())
     assert link.agent.link.rtt_s == pytest.approx(0.04)
 
@@ -430,7 +430,7 @@ async def test_a_message_of_a_newer_peer_is_answered_with_unsupported() -> None:
     await asyncio.sleep(1)
     assert link.heard_by_server.messages == [Unrecognized(message_type="teleport")]
     assert link.heard_by_agent.messages == [Unsupported(message_type="teleport")]
-    assert link.server.link.state is State.OPEN
+    assert link.server.link.state is LinkState.OPEN
 
 
 def test_a_handler_that_fails_ends_the_link_with_its_own_blame(
@@ -527,7 +527,7 @@ async def test_a_peer_that_never_reads_is_given_up_before_memory_is() -> None:
     link.heard_by_server.busy = asyncio.Event()
     frame = encode(WorkspaceStop(cause="x", detail="y" * (1 << 20)))
     written = 0
-    while link.agent.link.state is State.OPEN:
+    while link.agent.link.state is LinkState.OPEN:
         link.agent.write(frame)
         written += 1
         await asyncio.sleep(0)
@@ -552,7 +552,7 @@ async def test_while_our_own_handler_is_busy_no_peer_is_called_silent() -> None:
     link.heard_by_server.busy = gate
     link.agent.send(HalfClose())
     await asyncio.sleep(10 * PATIENCE)
-    assert link.server.link.state is State.OPEN
+    assert link.server.link.state is LinkState.OPEN
     link.heard_by_server.busy = None
     gate.set()
     await asyncio.sleep(HOUR)

@@ -17,7 +17,7 @@ from tether.net.transport.direct import DirectStream, dial_direct, join_endpoint
 from tether.net.transport.direct_listener import DirectListener, bind_direct
 from tether.net.transport.streams import StreamLost
 from tether.protocol.tunnel.carrier_frames import MAX_OPENING, encode_opening
-from tether.protocol.tunnel.join import Attach
+from tether.protocol.tunnel.join import Join
 
 pytestmark = pytest.mark.anyio
 OPENING = encode_opening(KEY.attach(Party.CLIENT, "c1", 2, 0))
@@ -25,14 +25,14 @@ OPENING = encode_opening(KEY.attach(Party.CLIENT, "c1", 2, 0))
 
 class Door:
     def __init__(self, **limits: Any) -> None:
-        self.came: list[tuple[DirectStream, Attach, bytes]] = []
+        self.came: list[tuple[DirectStream, Join, bytes]] = []
         self.changed = asyncio.Event()
         self.listener = DirectListener(bind_direct("127.0.0.1", 0), self._came, **limits)
         ((host, port),) = self.listener.addresses
         self.endpoint = join_endpoint(host, port)
         self.dialled: list[DirectStream] = []
 
-    async def _came(self, stream: DirectStream, attach: Attach, raw: bytes) -> None:
+    async def _came(self, stream: DirectStream, attach: Join, raw: bytes) -> None:
         self.came.append((stream, attach, raw))
         self.changed.set()
 

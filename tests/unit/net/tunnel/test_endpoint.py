@@ -18,7 +18,7 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Va
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.tcp_info import SILENT_AFTER_MS
-from tether.net.tunnel.endpoint import DETACHED_LINGER_S, TunnelEnd, dial_relay
+from tether.net.tunnel.endpoint import DETACHED_LINGER_S, TunnelEndpoint, dial_relay
 from tether.protocol.link.link import LINGER_S
 from tether.protocol.messages.control import (
     TUNNEL_CHUNK,
@@ -43,7 +43,7 @@ class End:
         self.half_closed = 0
         self.messages: list[Message] = []
         self.gate: asyncio.Event | None = None
-        self.tunnel = TunnelEnd(
+        self.tunnel = TunnelEndpoint(
             stream,
             me=me,
             peer=peer,

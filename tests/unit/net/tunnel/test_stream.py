@@ -19,7 +19,7 @@ from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
-from tether.protocol.timestamp import Instant
+from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.buffers import WINDOW
 from tether.protocol.tunnel.carrier import MAX_SPOILT, SPOILT, SPOILT_CODE
 from tether.protocol.tunnel.carrier_frames import (
@@ -39,7 +39,7 @@ from tether.protocol.tunnel.events import (
     Resumed,
     Used,
 )
-from tether.protocol.tunnel.join import Refusal
+from tether.protocol.tunnel.join import JoinRefused
 from tether.protocol.tunnel.resume_policy import not_resumed
 
 Scene = Callable[[Joined], Awaitable[None]]
@@ -298,7 +298,7 @@ def test_what_the_relay_says_ends_the_carrier(
         assert detached == Detached(1, fact, wait_s)
         assert isinstance(gave_up, GaveUp)
         assert gave_up == GaveUp(
-            not_resumed(fact, Vantage.AGENT, wait_s, Instant(mono=0.0, wall=fact.at))
+            not_resumed(fact, Vantage.AGENT, wait_s, Timestamp(mono=0.0, wall=fact.at))
         )
         assert lost.value.fact == gave_up.fact
         assert asyncio.get_running_loop().time() == pytest.approx(1.01 + wait_s, abs=0.1)
@@ -382,10 +382,10 @@ def test_a_refusal_is_sent_before_the_stream_is_closed() -> None:
         t.agent.add(direct(1, cable.right, Party.CLIENT))
         wrong = KEY.attach(Party.CLIENT, "another", 1, 0)
         await cable.left.send(encode_opening(wrong))
-        assert await cable.left.recv() == encode_opening(Refusal(code="bad_proof"))
+        assert await cable.left.recv() == encode_opening(JoinRefused(code="bad_proof"))
         with pytest.raises(StreamLost):
             await cable.left.recv()
-        assert t.at_agent == [CarrierRefused(1, Refusal(code="bad_proof"))]
+        assert t.at_agent == [CarrierRefused(1, JoinRefused(code="bad_proof"))]
 
     play(scene)
 
@@ -397,7 +397,7 @@ def test_what_was_read_already_is_handed_over_with_the_carrier() -> None:
         assert t.agent.judge(attach) is None
         t.agent.add(direct(4, cable.right, Party.CLIENT), encode_opening(attach))
         assert t.at_agent == [CarrierUp(4, None)]
-        assert t.agent.judge(attach) == Refusal(code="carrier_used")
+        assert t.agent.judge(attach) == JoinRefused(code="carrier_used")
         again = Cable()
         t.agent.add(relayed(4, again.right))
         await asyncio.sleep(1)
@@ -482,7 +482,7 @@ def test_a_client_cannot_resume_without_the_key() -> None:
         agent.add(relayed(1, cable.right))
         other.add(relayed(1, cable.left))
         await asyncio.sleep(1)
-        assert events == [CarrierRefused(1, Refusal(code="bad_proof"))]
+        assert events == [CarrierRefused(1, JoinRefused(code="bad_proof"))]
         for stream in (agent, other):
             await stream.close(1001, "")
 

@@ -33,15 +33,15 @@ from tether.protocol.carriers.commands import (
     DialDirect,
     DialRelay,
     Over,
-    Ping,
+    PingCarrier,
     RelayTicket,
     Retire,
     Show,
-    Sight,
-    Use,
-    Waiting,
+    Stalled,
+    StreamActivity,
+    UseCarrier,
 )
-from tether.protocol.carriers.selector import Paths
+from tether.protocol.carriers.selector import CarrierSelector
 
 DIRECT, DERP = ConnectionMethod.DIRECT, ConnectionMethod.DERP
 FRA, AMS = RelayTicket("wss://fra", "t1", "fra"), RelayTicket("wss://ams", "t2", "ams")
@@ -62,12 +62,12 @@ class Play:
         resume_s: float = DAY,
         jitter: float = 0.0,
     ) -> None:
-        self.paths = Paths(
+        self.paths = CarrierSelector(
             relay=relay, endpoints=endpoints, resume_s=resume_s, jitter=lambda: jitter
         )
         self.now = 100.0
         self.log: list[tuple[float, Any]] = []
-        self.sight = Sight()
+        self.sight = StreamActivity()
         self.answers: set[int] = set()
         """Carriers whose other end answers pings."""
         self.do(self.paths.start(self.now))
@@ -75,7 +75,7 @@ class Play:
     def do(self, commands: list[Command]) -> list[Any]:
         self.log += [(round(self.now - 100.0, 3), command) for command in commands]
         for command in commands:
-            if isinstance(command, Ping) and command.number in self.answers:
+            if isinstance(command, PingCarrier) and command.number in self.answers:
                 self.do(self.paths.pong(command.number, 0.01, self.now))
         return commands
 
@@ -145,7 +145,7 @@ def test_the_first_carrier_that_attaches_is_used() -> None:
     play = Play("a:1")
     play.now += 0.02
     assert play.do(play.paths.up(1, 0.02, play.now)) == [
-        Use(1),
+        UseCarrier(1),
         Show(Carried(1, DERP, "fra", approx(0.02))),
     ]
     assert play.paths.current == 1
@@ -156,7 +156,7 @@ def test_a_direct_carrier_takes_over_and_the_relayed_one_stays_as_standby() -> N
     play.up(1, 0.02)
     play.log.clear()
     play.up(2, 0.001)
-    assert play.log == [(0.0, Use(2)), (0.0, Show(Carried(2, DIRECT, "a:1")))]
+    assert play.log == [(0.0, UseCarrier(2)), (0.0, Show(Carried(2, DIRECT, "a:1")))]
 
 
 def test_the_relays_leg_is_waited_for_when_a_direct_carrier_was_first() -> None:
@@ -164,7 +164,7 @@ def test_the_relays_leg_is_waited_for_when_a_direct_carrier_was_first() -> None:
     play.passes(STAGGER_S)
     play.log.clear()
     play.up(2, 0.001)
-    assert play.said(Use, Retire) == [Use(2), Retire(3)]
+    assert play.said(UseCarrier, Retire) == [UseCarrier(2), Retire(3)]
     play.log.clear()
     play.up(1, 0.02)
     assert play.log == []
@@ -175,7 +175,7 @@ def test_a_direct_carrier_that_is_much_slower_than_the_relay_is_not_used() -> No
     play.up(1, 0.02)
     play.log.clear()
     play.up(2, 0.3)
-    assert play.said(Use, Retire) == []
+    assert play.said(UseCarrier, Retire) == []
 
 
 def test_a_carrier_that_comes_after_its_attempt_was_dropped_is_retired() -> None:
@@ -189,7 +189,7 @@ def test_no_carrier_in_time_is_told_with_the_last_reason() -> None:
     play.passes(START_S)
     assert play.log[-1] == (START_S, Over("timed_out", "nothing listens at a:1"))
     assert play.paths.deadline() is None
-    assert play.paths.tick(play.now + 1, Sight()) == []
+    assert play.paths.tick(play.now + 1, StreamActivity()) == []
 
 
 def test_a_refusal_that_will_not_change_is_told_at_once() -> None:
@@ -227,7 +227,7 @@ def test_the_standby_takes_over_at_once() -> None:
     play = direct_with_standby()
     play.do(play.paths.pong(1, 0.05, play.now))
     assert play.do(play.paths.ended(2, "reset", play.now)) == [
-        Use(1),
+        UseCarrier(1),
         Show(Carried(1, DERP, "fra")),
     ]
 
@@ -237,14 +237,14 @@ def test_without_a_standby_everything_is_tried_at_once_and_the_user_is_told() ->
     assert play.do(play.paths.ended(1, "the relay was lost", play.now)) == [
         DialDirect(3, "a:1"),
         AskServer(4, "fra", ("wss://fra",)),
-        Show(Waiting(play.now, "the relay was lost")),
+        Show(Stalled(play.now, "the relay was lost")),
     ]
     play.now += 2.0
     play.do(play.paths.granted(4, AMS, [], play.now))
     play.now += 1.0
     play.log.clear()
     play.up(4, 0.03)
-    assert play.said(Use, Show) == [Use(4), Show(Carried(4, DERP, "ams", 3.0))]
+    assert play.said(UseCarrier, Show) == [UseCarrier(4), Show(Carried(4, DERP, "ams", 3.0))]
 
 
 def test_a_relay_whose_other_end_left_is_not_to_blame() -> None:
@@ -371,31 +371,31 @@ def test_an_attempt_that_never_ends_is_given_up() -> None:
 
 def test_an_idle_carrier_is_pinged_every_five_seconds() -> None:
     play = relayed()
-    pings = [round(at - 12.0, 1) for at, c in play.passes(23.0) if isinstance(c, Ping)]
+    pings = [round(at - 12.0, 1) for at, c in play.passes(23.0) if isinstance(c, PingCarrier)]
     assert pings == [approx(n * IDLE_PING_S, abs=1.1) for n in (1, 2, 3, 4)]
 
 
 def test_a_standby_is_pinged_every_half_minute() -> None:
     play = direct_with_standby()
-    at = [at for at, c in play.passes(70.0) if c == Ping(1)]
+    at = [at for at, c in play.passes(70.0) if c == PingCarrier(1)]
     assert len(at) == 2
     assert at[1] - at[0] == approx(STANDBY_PING_S, abs=1.1)
 
 
 def test_a_frame_that_waits_for_a_second_has_the_carrier_pinged() -> None:
     play = relayed()
-    play.sight = Sight(waiting_since=play.now)
-    assert [c for _, c in play.passes(1.5)] == [Ping(1)]
+    play.sight = StreamActivity(waiting_since=play.now)
+    assert [c for _, c in play.passes(1.5)] == [PingCarrier(1)]
 
 
 def test_a_stream_of_news_that_stops_has_the_carrier_pinged() -> None:
     play = relayed()
     for _ in range(6):
-        play.sight = Sight(heard_at={1: play.now})
+        play.sight = StreamActivity(heard_at={1: play.now})
         play.passes(0.5)
     play.log.clear()
     play.passes(2.0)
-    assert play.said(Ping) == [Ping(1)]
+    assert play.said(PingCarrier) == [PingCarrier(1)]
 
 
 def test_the_carriers_are_asked_again_after_the_last_symptom_of_a_change() -> None:
@@ -404,7 +404,7 @@ def test_the_carriers_are_asked_again_after_the_last_symptom_of_a_change() -> No
     play.passes(0.1)
     play.do(play.paths.disturbed(play.now))
     play.log.clear()
-    assert [c for _, c in play.passes(0.5)] == [Ping(1)]
+    assert [c for _, c in play.passes(0.5)] == [PingCarrier(1)]
 
 
 def test_bytes_are_as_good_as_an_answer() -> None:
@@ -412,7 +412,7 @@ def test_bytes_are_as_good_as_an_answer() -> None:
     play.answers.clear()
     start = play.now
     for _ in range(40):
-        play.sight = Sight(waiting_since=start, heard_at={1: play.now, 99: play.now})
+        play.sight = StreamActivity(waiting_since=start, heard_at={1: play.now, 99: play.now})
         play.passes(0.5)
     assert play.said(Show, AskServer) == []
 
@@ -421,12 +421,12 @@ def test_a_carrier_that_does_not_answer_is_kept_while_another_is_sought() -> Non
     play = relayed()
     play.answers.clear()
     silent_since = play.now + 1.0
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(ANSWER_S + 2.1)
     assert [c for _, c in play.log] == [
-        Ping(1),
+        PingCarrier(1),
         AskServer(2, "fra", ()),
-        Show(Waiting(approx(silent_since), "no answer")),
+        Show(Stalled(approx(silent_since), "no answer")),
     ]
     assert play.paths.current == 1
 
@@ -434,17 +434,17 @@ def test_a_carrier_that_does_not_answer_is_kept_while_another_is_sought() -> Non
 def test_a_byte_after_the_ping_says_that_the_carrier_lives() -> None:
     play = relayed()
     play.answers.clear()
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(1.5)
-    play.sight = Sight(heard_at={1: play.now})
+    play.sight = StreamActivity(heard_at={1: play.now})
     play.passes(5.0)
-    assert [c for _, c in play.log] == [Ping(1)]
+    assert [c for _, c in play.log] == [PingCarrier(1)]
 
 
 def test_a_carrier_that_answers_after_all_is_shown_as_such() -> None:
     play = relayed()
     play.answers.clear()
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(6.0)
     play.log.clear()
     assert play.do(play.paths.pong(1, 0.1, play.now)) == [
@@ -455,26 +455,26 @@ def test_a_carrier_that_answers_after_all_is_shown_as_such() -> None:
 def test_the_new_carrier_is_used_and_the_silent_one_forgotten_after_a_minute() -> None:
     play = relayed()
     play.answers.clear()
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(5.0)
     play.do(play.paths.granted(2, AMS, [], play.now))
-    play.sight = Sight()
+    play.sight = StreamActivity()
     play.log.clear()
     play.up(2, 0.02)
-    assert play.said(Use) == [Use(2)]
+    assert play.said(UseCarrier) == [UseCarrier(2)]
     assert play.said(Retire) == [Retire(1)]
 
 
 def test_after_one_that_fell_silent_small_segments_are_asked_for_until_the_net_changes() -> None:
     play = direct_with_standby()
     play.answers.discard(2)
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(5.0)
     play.answers.discard(1)
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(5.0)
-    assert play.said(Use, DialDirect, AskServer) == [
-        Use(1),
+    assert play.said(UseCarrier, DialDirect, AskServer) == [
+        UseCarrier(1),
         DialDirect(3, "10.0.0.1:1", True),
         AskServer(4, "fra", (), True),
     ]
@@ -490,34 +490,38 @@ def test_after_one_that_fell_silent_small_segments_are_asked_for_until_the_net_c
 def test_a_cut_direct_path_falls_back_to_the_standby_once_that_has_answered() -> None:
     play = direct_with_standby()
     play.answers.discard(2)
-    play.sight = Sight(waiting_since=play.now)
-    moves = [(round(at - 12.0, 1), c) for at, c in play.passes(4.5) if isinstance(c, Ping | Use)]
-    assert moves[0] == (1.0, Ping(2))
-    assert [move for move in moves if move[1] == Use(1)] == [(4.0, Use(1))]
-    assert moves.index((4.0, Use(1))) > [c for _, c in moves].index(Ping(1))
+    play.sight = StreamActivity(waiting_since=play.now)
+    moves = [
+        (round(at - 12.0, 1), c)
+        for at, c in play.passes(4.5)
+        if isinstance(c, PingCarrier | UseCarrier)
+    ]
+    assert moves[0] == (1.0, PingCarrier(2))
+    assert [move for move in moves if move[1] == UseCarrier(1)] == [(4.0, UseCarrier(1))]
+    assert moves.index((4.0, UseCarrier(1))) > [c for _, c in moves].index(PingCarrier(1))
 
 
 def test_a_healed_direct_path_is_returned_to_but_not_in_haste() -> None:
     play = direct_with_standby()
     play.answers.discard(2)
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(5.0)
-    play.sight = Sight()
+    play.sight = StreamActivity()
     play.log.clear()
     healed_at = play.now
     play.do(play.paths.pong(2, 0.001, play.now))
     play.answers.add(2)
     play.passes(20.0)
-    returned = [at for at, c in play.log if c == Use(2)]
+    returned = [at for at, c in play.log if c == UseCarrier(2)]
     assert returned == [approx(healed_at - 100.0 + SETTLE_S, abs=2.0)]
 
 
 def test_a_stopped_peer_answers_nowhere_and_loses_no_carrier() -> None:
     play = direct_with_standby()
     play.answers.clear()
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(3600.0)
-    assert play.said(Use) == []
+    assert play.said(UseCarrier) == []
     assert play.paths.current == 2
 
 
@@ -526,7 +530,7 @@ def test_a_silent_standby_is_dropped_after_a_minute_and_replaced() -> None:
     play.answers.discard(1)
     play.passes(STANDBY_PING_S + FORGET_S + 5.0)
     assert Retire(1) in play.said(Retire)
-    assert play.said(Use) == []
+    assert play.said(UseCarrier) == []
     assert play.said(AskServer)
 
 
@@ -552,10 +556,10 @@ def test_a_direct_carrier_that_was_lost_in_use_must_last_before_it_is_used_again
     assert play.said(DialDirect) == [DialDirect(3, "10.0.0.1:1")]
     play.log.clear()
     play.up(3, 0.001)
-    assert play.said(Use) == []
+    assert play.said(UseCarrier) == []
     up_at = play.now - 100.0
     play.passes(SETTLE_S + 1.0)
-    assert [at for at, c in play.log if c == Use(3)] == [approx(up_at + SETTLE_S, abs=1.0)]
+    assert [at for at, c in play.log if c == UseCarrier(3)] == [approx(up_at + SETTLE_S, abs=1.0)]
 
 
 def test_a_lost_standby_is_replaced_without_haste() -> None:
@@ -565,19 +569,19 @@ def test_a_lost_standby_is_replaced_without_haste() -> None:
     assert asked[0] == approx(12.0 + STANDBY_S)
     play.do(play.paths.granted(3, AMS, [], play.now))
     play.up(3, 0.03)
-    assert play.said(Use) == []
+    assert play.said(UseCarrier) == []
 
 
 def test_a_second_relay_is_not_kept() -> None:
     play = relayed()
     play.answers.clear()
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(5.0)
     play.do(play.paths.granted(2, AMS, [], play.now))
     play.do(play.paths.pong(1, 0.1, play.now))
     play.log.clear()
     play.up(2, 0.02)
-    assert play.said(Use, Retire) == [Retire(2)]
+    assert play.said(UseCarrier, Retire) == [Retire(2)]
 
 
 # -- where the agent is now ------------------------------------------------------------------
@@ -589,7 +593,7 @@ def test_a_new_endpoint_is_tried_at_once_and_used_if_it_answers() -> None:
     play.now += 0.01
     play.log.clear()
     play.up(3, 0.001)
-    assert [c for _, c in play.log] == [Use(3), Show(Carried(3, DIRECT, "b:1"))]
+    assert [c for _, c in play.log] == [UseCarrier(3), Show(Carried(3, DIRECT, "b:1"))]
 
 
 def test_the_same_endpoints_once_more_are_no_news() -> None:
@@ -601,7 +605,7 @@ def test_a_new_endpoint_is_not_tried_while_a_direct_carrier_serves() -> None:
     play = direct_with_standby()
     play.do(play.paths.offered(["10.0.0.1:1", "b:1"], "", play.now))
     play.passes(3 * DIRECT_AGAIN_S)
-    assert play.said(DialDirect, Use, Retire) == []
+    assert play.said(DialDirect, UseCarrier, Retire) == []
 
 
 def test_an_endpoint_that_is_taken_back_is_not_dialled_any_more() -> None:
@@ -621,10 +625,10 @@ def test_without_any_endpoint_none_is_dialled() -> None:
 
 def test_a_carrier_whose_endpoint_is_taken_back_is_asked_and_used_while_it_answers() -> None:
     play = direct_with_standby()
-    assert play.do(play.paths.offered([], "", play.now)) == [Ping(2)]
+    assert play.do(play.paths.offered([], "", play.now)) == [PingCarrier(2)]
     assert play.do(play.paths.offered([], "", play.now)) == []
     play.passes(60.0)
-    assert play.said(Use, Retire) == []
+    assert play.said(UseCarrier, Retire) == []
     assert play.paths.current == 2
 
 
@@ -633,7 +637,7 @@ def test_a_carrier_whose_endpoint_is_taken_back_and_is_silent_is_left_within_a_s
     play.do(play.paths.pong(1, 0.05, play.now))
     play.answers.discard(2)
     play.do(play.paths.offered([], "", play.now))
-    left = [at - 12.0 for at, c in play.passes(5.0) if c == Use(1)]
+    left = [at - 12.0 for at, c in play.passes(5.0) if c == UseCarrier(1)]
     assert left == [approx(PROBE_S, abs=0.1)]
     assert Retire(2) in play.said(Retire)
 
@@ -641,11 +645,11 @@ def test_a_carrier_whose_endpoint_is_taken_back_and_is_silent_is_left_within_a_s
 def test_an_agent_that_has_moved_is_followed_before_the_old_carrier_ends() -> None:
     play = direct_with_standby()
     asked = play.do(play.paths.offered(["10.0.0.2:1"], "", play.now))
-    assert asked == [Ping(2), DialDirect(3, "10.0.0.2:1")]
+    assert asked == [PingCarrier(2), DialDirect(3, "10.0.0.2:1")]
     play.log.clear()
     play.up(3, 0.001)
     assert [c for _, c in play.log] == [
-        Use(3),
+        UseCarrier(3),
         Retire(2),
         Show(Carried(3, DIRECT, "10.0.0.2:1")),
     ]
@@ -656,7 +660,7 @@ def test_an_agent_that_gives_up_the_address_in_use_is_tried_at_all_the_others() 
     assert play.do(play.paths.offered(["10.0.0.1:1", "b:1"], "", play.now)) == []
     play.now += 1.0
     assert play.do(play.paths.offered(["b:1", "c:1"], "", play.now)) == [
-        Ping(2),
+        PingCarrier(2),
         DialDirect(3, "c:1"),
     ]
     play.now += STAGGER_S
@@ -669,17 +673,17 @@ def test_an_endpoint_that_is_back_is_as_good_as_before() -> None:
     play.do(play.paths.offered(["10.0.0.1:1"], "", play.now))
     assert play.said(DialDirect, Retire) == [DialDirect(3, "10.0.0.2:1"), Retire(3)]
     play.passes(60.0)
-    assert play.said(Use) == []
+    assert play.said(UseCarrier) == []
 
 
 def test_a_carrier_that_is_being_asked_gets_no_more_time_when_its_endpoint_is_taken_back() -> None:
     play = direct_with_standby()
     play.answers.discard(2)
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(1.5)
     assert play.paths.offered([], "", play.now) == []
     play.passes(3.1)
-    assert play.said(Use) == [Use(1)]
+    assert play.said(UseCarrier) == [UseCarrier(1)]
 
 
 def test_of_ten_thousand_new_endpoints_a_few_are_tried() -> None:
@@ -714,37 +718,37 @@ def test_a_relay_that_will_restart_is_left_before_it_does() -> None:
     play.do(play.paths.granted(2, AMS, [], play.now))
     play.log.clear()
     play.up(2, 0.03)
-    assert [c for _, c in play.log] == [Use(2), Retire(1), Show(Carried(2, DERP, "ams"))]
+    assert [c for _, c in play.log] == [UseCarrier(2), Retire(1), Show(Carried(2, DERP, "ams"))]
 
 
 def test_a_standby_takes_over_from_a_relay_that_will_restart() -> None:
     play = direct_with_standby()
     play.do(play.paths.restarting(1, play.now))
-    assert play.said(Use, Retire) == [Retire(1)]
+    assert play.said(UseCarrier, Retire) == [Retire(1)]
     assert play.paths.restarting(1, play.now) == []
 
 
 def test_after_a_change_of_the_network_every_carrier_is_asked_at_once() -> None:
     play = direct_with_standby()
-    assert set(play.do(play.paths.disturbed(play.now))) == {Ping(1), Ping(2)}
+    assert set(play.do(play.paths.disturbed(play.now))) == {PingCarrier(1), PingCarrier(2)}
 
 
 def test_a_silence_that_was_our_own_is_not_held_against_a_carrier() -> None:
     play = direct_with_standby()
     play.answers.clear()
-    play.sight = Sight(waiting_since=play.now)
+    play.sight = StreamActivity(waiting_since=play.now)
     play.passes(1.5)
     play.now += 60.0  # this process was stopped
-    assert set(play.do(play.paths.disturbed(play.now))) == {Ping(1), Ping(2)}
+    assert set(play.do(play.paths.disturbed(play.now))) == {PingCarrier(1), PingCarrier(2)}
     play.do(play.paths.tick(play.now, play.sight))
-    assert play.said(Use, AskServer, Show) == []
+    assert play.said(UseCarrier, AskServer, Show) == []
 
 
 def test_a_carrier_that_does_not_answer_after_a_change_is_left_within_a_second() -> None:
     play = direct_with_standby()
     play.answers.discard(2)
     play.do(play.paths.disturbed(play.now))
-    left = [at - 12.0 for at, c in play.passes(5.0) if c == Use(1)]
+    left = [at - 12.0 for at, c in play.passes(5.0) if c == UseCarrier(1)]
     assert left == [approx(PROBE_S, abs=0.1)]
 
 
@@ -802,13 +806,13 @@ class World:
     """Plays any events, and checks after each what must always hold."""
 
     def __init__(self, endpoints: int, jitter: float) -> None:
-        self.paths = Paths(
+        self.paths = CarrierSelector(
             relay=FRA,
             endpoints=[f"h{n}:1" for n in range(endpoints)],
             resume_s=DAY,
             jitter=lambda: jitter,
         )
-        self.now, self.sight = 0.0, Sight()
+        self.now, self.sight = 0.0, StreamActivity()
         self.dialling: list[int] = []
         self.live: list[int] = []
         self.asked: list[int] = []
@@ -827,14 +831,14 @@ class World:
                 case AskServer(number=number):
                     assert number not in self.numbers
                     self.asked = [number]
-                case Use(number=number):
+                case UseCarrier(number=number):
                     assert number in self.live
                     self.used = number
                 case Retire(number=number):
                     assert number != self.used
                     self.live = [n for n in self.live if n != number]
                     self.dialling = [n for n in self.dialling if n != number]
-                case Ping(number=number):
+                case PingCarrier(number=number):
                     assert number in self.live
                 case Over():
                     self.over = True
@@ -894,7 +898,7 @@ class World:
             case "offered":
                 self.take(paths.offered([f"h{n}:1" for n in range(which, 6)], "", now))
             case "silence":
-                self.sight = Sight(waiting_since=now if which else None)
+                self.sight = StreamActivity(waiting_since=now if which else None)
             case "time" | "long":
                 self.pass_time(which if what == "time" else 20.0 * which)
             case _:

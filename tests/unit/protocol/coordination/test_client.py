@@ -12,11 +12,11 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.protocol.coordination.client import (
     CLOSE_S,
     OPEN_S,
-    Controller,
+    CoordinationClient,
+    CoordinationEnded,
     OpenFailed,
     Phase,
-    Send,
-    StreamEnded,
+    SendOnStream,
     StreamOpened,
     Warned,
 )
@@ -161,7 +161,7 @@ def test_an_opening_that_is_rejected_is_no_end_and_is_backed_off_on_the_same_lin
     plane.advance(4.0)
     waits = [failed.retry_in_s for failed in one.took(OpenFailed) if failed.error and failed.cause]
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
-    assert one.took(StreamEnded) == []
+    assert one.took(CoordinationEnded) == []
     one.rejected = None
     plane.advance(10.0)
     assert one.took(StreamOpened) == [StreamOpened("ws")]
@@ -201,7 +201,7 @@ def test_streams_that_end_at_once_are_backed_off_and_a_useful_one_resets_that(ro
         one.plane.advance(lived_s)
         closed = CoordinateClosed(error="coordinator unhealthy", cause="server.shutdown")
         one.perform(one.controller.receive(closed, at(one.plane.now), 0.0))
-        (ended,) = one.took(StreamEnded)
+        (ended,) = one.took(CoordinationEnded)
         waits.append(ended.retry_in_s)
         one.plane.advance(ended.retry_in_s or 0.0)
         assert one.took(StreamOpened) != []
@@ -309,7 +309,7 @@ def test_a_tunnel_that_may_not_be_opened_ends_the_stream_with_the_servers_words(
     client = plane.client(may_reach=lambda peer_id: False)
     client.connect()
     client.perform(client.controller.add_destination("theirs"))
-    (ended,) = client.took(StreamEnded)
+    (ended,) = client.took(CoordinationEnded)
     (fact,) = ended.facts
     what = "workspace agent not found or you do not have permission"
     assert fact == ev.GoodbyeSaid(
@@ -326,7 +326,7 @@ def test_a_link_that_ends_takes_its_stream_along_with_its_own_facts(role: Party)
     one = side(role)
     one.plane.advance(20.0)
     wait_s = one.cut(lived_s=20.0)
-    assert one.took(StreamEnded) == [StreamEnded(LINK_LOST, 20.0, by_link=True)]
+    assert one.took(CoordinationEnded) == [CoordinationEnded(LINK_LOST, 20.0, by_link=True)]
     assert (one.controller.phase, wait_s) == (Phase.DIALING, 0.1)
     one.plane.advance(3600.0)
     assert one.did == []
@@ -394,7 +394,7 @@ def test_leaving_is_announced_with_its_cause_and_ends_once_when_it_is_acknowledg
     assert one.asked() == [
         Coordinate(disconnect=Departure(cause=leaving.cause, actor=leaving.actor))
     ]
-    assert one.took(StreamEnded) == [StreamEnded((leaving,), 0.0, acknowledged=True)]
+    assert one.took(CoordinationEnded) == [CoordinationEnded((leaving,), 0.0, acknowledged=True)]
     assert one.controller.is_over
     one.cut()
     one.plane.advance(3600.0)
@@ -409,10 +409,10 @@ def test_leaving_waits_for_its_deadline_and_not_longer(role: Party) -> None:
     one.perform(one.controller.leave(leaving, at(0)))
     assert one.controller.leave(leaving, at(0)) == []
     one.plane.advance(CLOSE_S - 0.1)
-    assert one.took(StreamEnded) == []
+    assert one.took(CoordinationEnded) == []
     one.plane.advance(0.1)
-    (ended,) = one.took(StreamEnded)
-    assert ended == StreamEnded((leaving,), CLOSE_S, acknowledged=False)
+    (ended,) = one.took(CoordinationEnded)
+    assert ended == CoordinationEnded((leaving,), CLOSE_S, acknowledged=False)
     judged = classify(ConnectType.SERVER_TO_AGENT, ended.facts).disconnect
     assert judged.cause == leaving.cause, "nobody's silence overwrites why we left"
     assert one.controller.is_over
@@ -423,7 +423,9 @@ def test_a_link_that_ends_while_we_leave_leaves_our_cause_the_first() -> None:
     one.stream = None
     one.perform(one.controller.leave(AGENT_LEAVES, at(0)))
     one.cut()
-    assert one.took(StreamEnded) == [StreamEnded((AGENT_LEAVES,), 0.0, acknowledged=False)]
+    assert one.took(CoordinationEnded) == [
+        CoordinationEnded((AGENT_LEAVES,), 0.0, acknowledged=False)
+    ]
     assert one.controller.is_over
 
 
@@ -435,7 +437,7 @@ def test_leaving_without_a_stream_is_done_at_once_and_is_no_end() -> None:
     for one in (never, opening):
         assert one.controller.leave(AGENT_LEAVES, at(0)) == []
         assert one.controller.is_over
-        assert one.took(StreamEnded) == []
+        assert one.took(CoordinationEnded) == []
     assert never.controller.link_up(at(0)) == []
     late = CoordinateClosed(cause="server.shutdown")
     assert opening.controller.receive(late, at(0), 0.0) == []
@@ -446,7 +448,7 @@ def test_a_coordinator_that_closes_is_the_cause_and_is_opened_again_on_the_same_
     plane, agent, _ = pair()
     plane.coordinator.close("server.database_unavailable", error="coordinator unhealthy")
     plane.settle()
-    (ended,) = agent.took(StreamEnded)
+    (ended,) = agent.took(CoordinationEnded)
     assert ended.facts == (
         ev.GoodbyeSaid(
             vantage=Vantage.AGENT,
@@ -460,13 +462,13 @@ def test_a_coordinator_that_closes_is_the_cause_and_is_opened_again_on_the_same_
     plane.coordinator.reopen()
     plane.advance(1.0)
     assert agent.took(StreamOpened) == [StreamOpened("ws")]
-    assert agent.took(StreamEnded) == []
+    assert agent.took(CoordinationEnded) == []
 
 
 def test_an_agent_that_connects_twice_ends_the_older_stream_and_the_newer_gets_the_nodes() -> None:
     plane, agent, _ = pair()
     second = plane.agent().connect()
-    (ended,) = agent.took(StreamEnded)
+    (ended,) = agent.took(CoordinationEnded)
     (fact,) = ended.facts
     assert isinstance(fact, ev.GoodbyeSaid)
     assert (fact.cause, fact.detail) == (
@@ -479,7 +481,7 @@ def test_an_agent_that_connects_twice_ends_the_older_stream_and_the_newer_gets_t
 def test_a_close_without_a_cause_is_an_unknown_one() -> None:
     one = side(Party.AGENT)
     one.perform(one.controller.receive(CoordinateClosed(error="?"), at(0), 0.0))
-    (ended,) = one.took(StreamEnded)
+    (ended,) = one.took(CoordinationEnded)
     (fact,) = ended.facts
     assert isinstance(fact, ev.GoodbyeSaid)
     assert (fact.cause, fact.detail) == ("unknown", "?")
@@ -487,7 +489,7 @@ def test_a_close_without_a_cause_is_an_unknown_one() -> None:
 
 def test_an_error_in_band_is_a_warning_and_the_stream_is_kept() -> None:
     one = side(Party.AGENT)
-    one.perform([Send(Coordinate(ready_for_handshake=["stranger"]))])
+    one.perform([SendOnStream(Coordinate(ready_for_handshake=["stranger"]))])
     assert one.did == [
         Warned('ready for handshake error: you do not share a tunnel with "stranger"')
     ]
@@ -518,8 +520,8 @@ def test_a_controller_knows_its_messages() -> None:
         Unsupported(message_type="resume_token_request"),
     ]
     others = [Ping(n=1), Unsupported(message_type="report")]
-    assert [Controller.is_ours(one) for one in ours] == [True] * 4
-    assert [Controller.is_ours(one) for one in others] == [False] * 2
+    assert [CoordinationClient.is_ours(one) for one in ours] == [True] * 4
+    assert [CoordinationClient.is_ours(one) for one in others] == [False] * 2
 
 
 # -- the resume token ------------------------------------------------------------------------
@@ -573,7 +575,7 @@ def test_two_programs_with_one_id_do_not_chase_each_other() -> None:
     plane.client("c").connect()
     plane.advance(1.0)
     assert client.took(StreamOpened) == [StreamOpened("another")]
-    assert len(client.took(StreamEnded)) == 1
+    assert len(client.took(CoordinationEnded)) == 1
 
 
 def test_a_server_without_tokens_is_asked_once_a_stream() -> None:
@@ -590,7 +592,7 @@ def test_a_server_without_tokens_is_asked_once_a_stream() -> None:
         CoordinateOpen(),
         ResumeTokenRequest(request_id=2),
     ]
-    assert client.took(StreamEnded) != []
+    assert client.took(CoordinationEnded) != []
 
 
 def test_a_token_is_good_for_its_holder_only_and_for_a_day() -> None:

@@ -24,8 +24,8 @@ from tether.protocol.coordination.coordinator import (
     OVERWRITTEN_CAUSE,
     REFUSED_CAUSE,
     Coordinator,
-    Ending,
     PeerStream,
+    StreamEnding,
     StreamOver,
 )
 from tether.protocol.messages.coordination import (
@@ -188,7 +188,7 @@ def test_a_graceful_disconnect_is_disconnected_and_the_stream_is_closed_without_
         CoordinateClosed(error="", cause="agent.shutdown", actor="signal:15", detail="upgrade")
     ]
     assert pair.agent.over == StreamOver(
-        ending=Ending.LEFT, cause="agent.shutdown", actor="signal:15", detail="upgrade"
+        ending=StreamEnding.LEFT, cause="agent.shutdown", actor="signal:15", detail="upgrade"
     )
 
 
@@ -254,7 +254,7 @@ def test_a_second_stream_of_the_same_peer_overwrites_the_older_one() -> None:
         CoordinateClosed(error="peer ID overwritten by new connection", cause=OVERWRITTEN_CAUSE)
     ]
     assert pair.agent.over is not None
-    assert pair.agent.over.ending is Ending.OVERWRITTEN
+    assert pair.agent.over.ending is StreamEnding.OVERWRITTEN
     assert (pair.agent.overwrites, newer.overwrites) == (0, 1)
     assert updates(newer) == [here(CLIENT_NODE, "init")]
     assert updates(pair.client) == [], "its peers are not told of a loss that was none"
@@ -304,7 +304,7 @@ def test_a_peer_that_takes_nothing_is_removed_when_its_buffer_is_full(silent: st
     pair.ask(other, update_self=node(other.peer_id, "h:more"))
     assert stream.over is not None
     assert (stream.over.ending, stream.over.cause) == (
-        Ending.OVERFLOWED,
+        StreamEnding.OVERFLOWED,
         NOT_READING[Party(silent)],
     )
     assert drain(stream) == [
@@ -333,8 +333,8 @@ def test_a_full_buffer_that_fills_another_removes_both_and_nobody_else() -> None
         pair.coordinator._put(pair.client, CoordinateError(error=f"{number}"))
         pair.coordinator._put(pair.agent, CoordinateError(error=f"{number}"))
     pair.ask(pair.client, update_self=node("c", "h:1"))
-    assert pair.agent.over is not None and pair.agent.over.ending is Ending.OVERFLOWED
-    assert pair.client.over is not None and pair.client.over.ending is Ending.OVERFLOWED
+    assert pair.agent.over is not None and pair.agent.over.ending is StreamEnding.OVERFLOWED
+    assert pair.client.over is not None and pair.client.over.ending is StreamEnding.OVERFLOWED
     assert third.over is None
     assert [one.kind for one in updates(third)] == [PeerWord.DISCONNECTED]
 
@@ -379,7 +379,7 @@ def test_ready_in_the_same_breath_as_a_disconnect_is_too_late() -> None:
 # -- what a peer may not ---------------------------------------------------------------------
 
 
-def ended(stream: PeerStream) -> tuple[Ending, str, str]:
+def ended(stream: PeerStream) -> tuple[StreamEnding, str, str]:
     assert stream.over is not None
     return stream.over.ending, stream.over.cause, stream.over.error
 
@@ -388,7 +388,7 @@ def test_agents_cannot_open_tunnels() -> None:
     pair = Pair().introduced()
     pair.ask(pair.agent, add_tunnel="c")
     assert ended(pair.agent) == (
-        Ending.VIOLATED,
+        StreamEnding.VIOLATED,
         "agent.protocol_error",
         "agents cannot open tunnels",
     )
@@ -415,7 +415,7 @@ def test_clients_open_only_the_tunnels_that_they_may() -> None:
     assert client.over is None
     coordinator.request(client, Coordinate(add_tunnel="theirs"))
     assert ended(client) == (
-        Ending.REFUSED,
+        StreamEnding.REFUSED,
         REFUSED_CAUSE,
         "workspace agent not found or you do not have permission",
     )
@@ -425,7 +425,7 @@ def test_clients_open_only_the_tunnels_that_they_may() -> None:
 def test_clients_may_not_send_ready_for_handshake() -> None:
     pair = Pair().introduced()
     pair.ask(pair.client, ready_for_handshake=["ws"])
-    assert ended(pair.client)[:2] == (Ending.VIOLATED, "client.protocol_error")
+    assert ended(pair.client)[:2] == (StreamEnding.VIOLATED, "client.protocol_error")
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_clients_may_not_send_ready_for_handshake() -> None:
 def test_a_node_that_is_none_ends_its_stream_and_is_not_kept(bad: Node, what: str) -> None:
     pair = Pair().introduced()
     pair.ask(pair.agent, update_self=bad)
-    assert ended(pair.agent) == (Ending.VIOLATED, "agent.protocol_error", what)
+    assert ended(pair.agent) == (StreamEnding.VIOLATED, "agent.protocol_error", what)
     assert [one.kind for one in updates(pair.client)] == [PeerWord.LOST]
     assert pair.coordinator.node_of("ws") is None
 
@@ -488,7 +488,7 @@ def test_the_largest_node_is_taken() -> None:
 def test_what_no_client_may_say_is_a_violation(asked: Coordinate, what: str) -> None:
     pair = Pair().introduced()
     pair.coordinator.request(pair.client, asked)
-    assert ended(pair.client) == (Ending.VIOLATED, "client.protocol_error", what)
+    assert ended(pair.client) == (StreamEnding.VIOLATED, "client.protocol_error", what)
 
 
 def test_the_tunnels_of_one_source_are_bounded() -> None:
@@ -524,4 +524,4 @@ def test_everything_in_one_request_is_done_in_the_order_of_its_keys() -> None:
         (PeerWord.NODE, "add tunnel"),
         (PeerWord.DISCONNECTED, "remove tunnel"),
     ]
-    assert client.over is not None and client.over.ending is Ending.LEFT
+    assert client.over is not None and client.over.ending is StreamEnding.LEFT

@@ -10,8 +10,8 @@ from tether.protocol.derp.latency import (
     AGAIN_S,
     EVERY_S,
     SPREAD_S,
-    HomeFinder,
-    Nearness,
+    HomeRegionSelector,
+    RegionLatency,
     choose,
     sums,
     usable,
@@ -100,9 +100,9 @@ def test_only_relays_that_take_carriers_can_be_used() -> None:
 # -- the machine -----------------------------------------------------------------------------------
 
 
-def found_home(*names: str, **distances: float) -> HomeFinder:
+def found_home(*names: str, **distances: float) -> HomeRegionSelector:
     """One that has measured these regions at 0 s."""
-    finder = HomeFinder()
+    finder = HomeRegionSelector()
     finder.map_came(a_map(*names), 0.0, 0.5)
     assert finder.tick(0.0) == usable(a_map(*names))
     finder.measured(distances, 0.0, 0.0)
@@ -110,15 +110,15 @@ def found_home(*names: str, **distances: float) -> HomeFinder:
 
 
 def test_the_first_map_is_measured_at_once_and_then_periodically() -> None:
-    finder = HomeFinder()
-    assert (finder.deadline(), finder.nearness) == (None, Nearness())
+    finder = HomeRegionSelector()
+    assert (finder.deadline(), finder.nearness) == (None, RegionLatency())
     assert not finder.map_came(a_map("ams", "fra"), 7.0, 0.9)
     assert finder.deadline() == 7.0
     assert finder.tick(6.9) is None
     assert finder.tick(7.0) == {"ams": ("ws://ams/derp",), "fra": ("ws://fra/derp",)}
     assert (finder.deadline(), finder.tick(8.0)) == (None, None)  # one at a time
     assert finder.measured({"ams": 0.04, "fra": 0.01}, 8.0, 0.5)
-    assert finder.nearness == Nearness("fra", {"ams": 0.04, "fra": 0.01})
+    assert finder.nearness == RegionLatency("fra", {"ams": 0.04, "fra": 0.01})
     assert finder.deadline() == 8.0 + EVERY_S * 1.05
     assert finder.tick(400.0) is not None
     assert not finder.measured({"ams": 0.04, "fra": 0.01}, 401.0, 0.5)
@@ -137,12 +137,12 @@ def test_a_changed_map_is_measured_soon_but_not_by_all_at_once() -> None:
 def test_a_home_that_is_taken_off_the_map_is_left_at_once() -> None:
     finder = found_home("ams", "fra", "nyc", ams=0.01, fra=0.05, nyc=0.09)
     assert finder.map_came(a_map("fra", "nyc"), 10.0, 0.5)
-    assert finder.nearness == Nearness("fra", {"fra": 0.05, "nyc": 0.09})
+    assert finder.nearness == RegionLatency("fra", {"fra": 0.05, "nyc": 0.09})
     assert finder.deadline() == EVERY_S
     assert finder.map_came(a_map("fra", "nyc", draining=("fra",)), 11.0, 0.5)
     assert finder.nearness.home == "nyc"
     assert finder.map_came(a_map(), 12.0, 0.5)
-    assert finder.nearness == Nearness()
+    assert finder.nearness == RegionLatency()
     assert finder.tick(EVERY_S) is None  # there is nothing to measure
     assert finder.deadline() is None
 
@@ -151,17 +151,17 @@ def test_a_relay_at_another_url_is_another_one() -> None:
     finder = found_home("ams", "fra", ams=0.01, fra=0.05)
     elsewhere = DerpMap(regions=[*a_map("ams", url="ws://other").regions, *a_map("fra").regions])
     assert finder.map_came(elsewhere, 10.0, 0.0)
-    assert finder.nearness == Nearness("fra", {"fra": 0.05})
+    assert finder.nearness == RegionLatency("fra", {"fra": 0.05})
     assert finder.deadline() == 10.0
 
 
 def test_what_came_or_went_while_it_was_measured_is_not_taken_for_measured() -> None:
-    finder = HomeFinder()
+    finder = HomeRegionSelector()
     finder.map_came(a_map("ams", "fra"), 0.0, 0.0)
     finder.tick(0.0)
     finder.map_came(a_map("fra", "nyc"), 1.0, 0.5)
     assert finder.measured({"ams": 0.001, "fra": 0.05}, 2.0, 0.0)
-    assert finder.nearness == Nearness("fra", {"fra": 0.05})
+    assert finder.nearness == RegionLatency("fra", {"fra": 0.05})
     assert finder.deadline() == 1.0 + SPREAD_S / 2
 
 
@@ -169,7 +169,7 @@ def test_a_home_that_is_not_reached_any_more_is_left() -> None:
     finder = found_home("ams", "fra", ams=0.01, fra=0.05)
     finder.tick(EVERY_S)
     assert finder.measured({"fra": 0.05}, EVERY_S, 0.0)
-    assert finder.nearness == Nearness("fra", {"fra": 0.05})
+    assert finder.nearness == RegionLatency("fra", {"fra": 0.05})
 
 
 def test_where_nothing_is_reached_nothing_is_learned_and_it_is_tried_again() -> None:

@@ -14,11 +14,11 @@ from tether.protocol.link.link import (
     LINGER_S,
     CloseStream,
     Command,
-    Deliver,
-    Ended,
+    DeliverMessage,
     Link,
-    Send,
-    State,
+    LinkEnded,
+    LinkState,
+    SendMessage,
     facts_of,
     records_of,
 )
@@ -34,7 +34,7 @@ from tether.protocol.messages.control import (
     Unsupported,
 )
 
-OVER: list[Command] = [CloseStream(1000, "goodbye"), Ended()]
+OVER: list[Command] = [CloseStream(1000, "goodbye"), LinkEnded()]
 GONE = ev.StreamEnded(vantage=Vantage.AGENT, at=9.0, peer=Party.SERVER, how=StreamEnd.RESET)
 
 
@@ -57,16 +57,16 @@ def said(link: Link, when: float, by: Party, cause: str, **more: str) -> ev.Good
 
 def test_a_new_link_is_open_and_knows_nothing() -> None:
     link = agent_end()
-    assert (link.state, link.cell.facts, link.rtt_s) == (State.OPEN, (), None)
+    assert (link.state, link.cell.facts, link.rtt_s) == (LinkState.OPEN, (), None)
 
 
 def test_a_ping_is_answered() -> None:
-    assert agent_end().receive(Ping(n=7), at(1)) == [Send(Pong(n=7))]
+    assert agent_end().receive(Ping(n=7), at(1)) == [SendMessage(Pong(n=7))]
 
 
 def test_a_pong_measures_the_round_trip() -> None:
     link = agent_end(ping_every=15.0)
-    assert link.tick(at(15)) == [Send(Ping(n=1))]
+    assert link.tick(at(15)) == [SendMessage(Ping(n=1))]
     assert link.receive(Pong(n=1), at(15.25)) == []
     assert link.rtt_s == 0.25
 
@@ -80,21 +80,21 @@ def test_a_stale_pong_measures_nothing() -> None:
 
 
 def test_other_messages_are_delivered() -> None:
-    assert agent_end().receive(HalfClose(), at(1)) == [Deliver(HalfClose())]
+    assert agent_end().receive(HalfClose(), at(1)) == [DeliverMessage(HalfClose())]
 
 
 def test_a_type_of_a_newer_peer_is_answered_and_delivered() -> None:
     alien = Unrecognized(message_type="teleport")
     assert agent_end().receive(alien, at(1)) == [
-        Send(Unsupported(message_type="teleport")),
-        Deliver(alien),
+        SendMessage(Unsupported(message_type="teleport")),
+        DeliverMessage(alien),
     ]
 
 
 def test_an_acknowledgement_of_nothing_is_ignored() -> None:
     link = agent_end()
     assert link.receive(GoodbyeAck(), at(1)) == []
-    assert link.state is State.OPEN
+    assert link.state is LinkState.OPEN
 
 
 # -- time -------------------------------------------------------------------------------
@@ -118,9 +118,9 @@ def test_the_deadline_is_the_nearest_of_ping_and_patience(
 
 def test_a_ping_that_was_asked_for_has_its_answer_delivered_and_timed_once() -> None:
     link = agent_end(ping_every=15.0)
-    assert link.ask(at(2)) == [Send(Ping(n=1))]
+    assert link.ask(at(2)) == [SendMessage(Ping(n=1))]
     assert link.receive(Pong(n=0), at(2.1)) == []
-    assert link.receive(Pong(n=1), at(2.5)) == [Deliver(Pong(n=1))]
+    assert link.receive(Pong(n=1), at(2.5)) == [DeliverMessage(Pong(n=1))]
     assert link.rtt_s == 0.5
     assert link.receive(Pong(n=1), at(2.6)) == []
     assert link.deadline() == 17.0
@@ -136,19 +136,19 @@ def test_pings_follow_one_another() -> None:
     link = agent_end(ping_every=15.0)
     assert [link.tick(at(t)) for t in (14, 15, 16, 30)] == [
         [],
-        [Send(Ping(n=1))],
+        [SendMessage(Ping(n=1))],
         [],
-        [Send(Ping(n=2))],
+        [SendMessage(Ping(n=2))],
     ]
 
 
 def test_a_silent_peer_is_given_up_after_our_patience() -> None:
     link = agent_end(ping_every=15.0, patience=45.0)
     link.receive(HalfClose(), at(10))
-    assert link.tick(at(54.9)) == [Send(Ping(n=1))]
+    assert link.tick(at(54.9)) == [SendMessage(Ping(n=1))]
     assert not link.patience_over(at(54.9))
     assert link.patience_over(at(55))
-    assert link.tick(at(55)) == [CloseStream(4408, "silent for too long"), Ended()]
+    assert link.tick(at(55)) == [CloseStream(4408, "silent for too long"), LinkEnded()]
     assert link.cell.facts == (
         ev.StreamEnded(
             vantage=Vantage.AGENT,
@@ -158,7 +158,7 @@ def test_a_silent_peer_is_given_up_after_our_patience() -> None:
             silence_s=45.0,
         ),
     )
-    assert (link.state, link.deadline(), link.tick(at(56))) == (State.CLOSED, None, [])
+    assert (link.state, link.deadline(), link.tick(at(56))) == (LinkState.CLOSED, None, [])
 
 
 def test_a_peer_that_is_only_late_is_borne_with_for_three_patiences_at_most() -> None:
@@ -171,7 +171,7 @@ def test_a_peer_that_is_only_late_is_borne_with_for_three_patiences_at_most() ->
     assert link.bear(at(134.9))
     assert not link.bear(at(135))
     assert link.patience_over(at(135.9))
-    assert link.tick(at(135.9)) == [CloseStream(4408, "silent for too long"), Ended()]
+    assert link.tick(at(135.9)) == [CloseStream(4408, "silent for too long"), LinkEnded()]
 
 
 def test_a_link_without_patience_bears_nothing() -> None:
@@ -189,7 +189,7 @@ def test_the_peers_wishes_for_keepalive_are_adopted() -> None:
     link = agent_end()
     link.set_liveness(ping_every=0.5, patience=2.0, now=at(1))
     assert link.deadline() == 1.5
-    assert link.tick(at(1.5)) == [Send(Ping(n=1))]
+    assert link.tick(at(1.5)) == [SendMessage(Ping(n=1))]
     assert link.patience_over(at(2.0))
 
 
@@ -206,13 +206,13 @@ def test_leaving_says_goodbye_and_lingers() -> None:
     assert link.leave(
         "agent.shutdown", at(5), actor="signal:15", detail="for lunch", retry_after_s=2.0
     ) == [
-        Send(
+        SendMessage(
             Goodbye(
                 cause="agent.shutdown", actor="signal:15", detail="for lunch", retry_after_s=2.0
             )
         )
     ]
-    assert (link.state, link.deadline()) == (State.LEAVING, 5 + LINGER_S)
+    assert (link.state, link.deadline()) == (LinkState.LEAVING, 5 + LINGER_S)
     assert link.cell.facts == (
         said(link, 5, Party.AGENT, "agent.shutdown", actor="signal:15", detail="for lunch"),
     )
@@ -255,7 +255,7 @@ def test_while_leaving_pings_are_not_answered_but_messages_are_still_delivered()
     link = agent_end()
     link.leave("agent.shutdown", at(5))
     assert link.receive(Ping(n=1), at(5.1)) == []
-    assert link.receive(HalfClose(), at(5.2)) == [Deliver(HalfClose())]
+    assert link.receive(HalfClose(), at(5.2)) == [DeliverMessage(HalfClose())]
 
 
 def test_leaving_with_a_fact_alone_tells_the_fact() -> None:
@@ -266,7 +266,7 @@ def test_leaving_with_a_fact_alone_tells_the_fact() -> None:
     link.cell.note(theirs)
     link.cell.note(signal)
     assert link.say_goodbye(closed, at(2)) == [
-        Send(Goodbye(facts=records_of((signal, closed)))),
+        SendMessage(Goodbye(facts=records_of((signal, closed)))),
     ]
     assert link.cell.facts == (theirs, signal, closed)
 
@@ -274,7 +274,7 @@ def test_leaving_with_a_fact_alone_tells_the_fact() -> None:
 def test_a_peer_that_breaks_the_protocol_is_told_and_left() -> None:
     link = server_end()
     assert link.violated("a text message", at(3)) == [
-        Send(
+        SendMessage(
             Goodbye(
                 cause="agent.protocol_error",
                 detail="a text message",
@@ -294,7 +294,7 @@ def test_a_peer_that_breaks_the_protocol_is_told_and_left() -> None:
             vantage=Vantage.SERVER, at=EPOCH + 3, by=Party.AGENT, what="a text message"
         ),
     )
-    assert link.state is State.LEAVING
+    assert link.state is LinkState.LEAVING
 
 
 # -- they leave first -------------------------------------------------------------------
@@ -303,8 +303,8 @@ def test_a_peer_that_breaks_the_protocol_is_told_and_left() -> None:
 def test_a_peers_goodbye_is_acknowledged_delivered_and_lingered_for() -> None:
     link = agent_end(ping_every=15.0, patience=45.0)
     goodbye = Goodbye(cause="server.shutdown", actor="signal:15", detail="upgrade")
-    assert link.receive(goodbye, at(5)) == [Send(GoodbyeAck()), Deliver(goodbye)]
-    assert (link.state, link.deadline()) == (State.LEFT, 5 + LINGER_S)
+    assert link.receive(goodbye, at(5)) == [SendMessage(GoodbyeAck()), DeliverMessage(goodbye)]
+    assert (link.state, link.deadline()) == (LinkState.LEFT, 5 + LINGER_S)
     assert link.cell.facts == (
         said(link, 5, Party.SERVER, "server.shutdown", actor="signal:15", detail="upgrade"),
     )
@@ -399,7 +399,7 @@ def test_a_peer_that_declares_what_is_not_its_own_breaks_the_protocol(
 ) -> None:
     link = Link(me=Party.AGENT, peer=peer, now=at(0))
     goodbye = Goodbye(cause=cause, actor="admin:root")
-    assert link.receive(goodbye, at(5)) == [Send(GoodbyeAck()), Deliver(goodbye)]
+    assert link.receive(goodbye, at(5)) == [SendMessage(GoodbyeAck()), DeliverMessage(goodbye)]
     what = f"declared {cause}, which is not a {peer}'s to declare"
     assert link.cell.facts == (violated(link, 5, peer, what),)
 
@@ -434,7 +434,7 @@ def test_a_client_tells_its_peers_fault_without_declaring_it() -> None:
     )
     (sent,) = client.violated("no such frame", at(5))
     assert client.cell.facts == (violated(client, 5, Party.AGENT, "no such frame"),)
-    assert isinstance(sent, Send)
+    assert isinstance(sent, SendMessage)
     agent.receive(sent.message, at(6))
     assert agent.cell.facts == (said(agent, 6, Party.CLIENT, "unknown", detail="no such frame"),)
 
@@ -455,8 +455,14 @@ def test_goodbyes_that_cross_are_each_others_acknowledgement() -> None:
     agent, server = agent_end(), server_end()
     agent.leave("agent.shutdown", at(5))
     server.leave("server.shutdown", at(5))
-    assert agent.receive(Goodbye(cause="server.shutdown"), at(5.1)) == [Send(GoodbyeAck()), *OVER]
-    assert server.receive(Goodbye(cause="agent.shutdown"), at(5.1)) == [Send(GoodbyeAck()), *OVER]
+    assert agent.receive(Goodbye(cause="server.shutdown"), at(5.1)) == [
+        SendMessage(GoodbyeAck()),
+        *OVER,
+    ]
+    assert server.receive(Goodbye(cause="agent.shutdown"), at(5.1)) == [
+        SendMessage(GoodbyeAck()),
+        *OVER,
+    ]
     assert agent.cell.facts == (said(agent, 5, Party.AGENT, "agent.shutdown"),)
     assert agent.cell.symptoms == (said(agent, 5.1, Party.SERVER, "server.shutdown"),)
     assert server.cell.facts == (said(server, 5, Party.SERVER, "server.shutdown"),)

@@ -10,7 +10,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.support.clock import at
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.link.link import CloseStream, Command, Deliver, Ended, Link, Send, State
+from tether.protocol.link.link import (
+    CloseStream,
+    Command,
+    DeliverMessage,
+    Link,
+    LinkEnded,
+    LinkState,
+    SendMessage,
+)
 from tether.protocol.messages.control import GoodbyeAck, HalfClose, Message, Unrecognized
 
 sides = st.integers(0, 1)
@@ -34,18 +42,18 @@ class TwoLinks(RuleBasedStateMachine):
         assert not self.ended[side] or not commands, "a link spoke after its end"
         for i, command in enumerate(commands):
             match command:
-                case Send(message=message):
+                case SendMessage(message=message):
                     self.under_way[1 - side].append(message)
-                case Ended():
+                case LinkEnded():
                     assert i == len(commands) - 1, "Ended comes last"
                     assert isinstance(commands[i - 1], CloseStream)
                     self.ended[side] += 1
-                case CloseStream() | Deliver():
+                case CloseStream() | DeliverMessage():
                     pass
 
     @rule(side=sides, message=st.sampled_from([HalfClose(), Unrecognized(message_type="x")]))
     def say(self, side: int, message: Message) -> None:
-        if self.links[side].state is State.OPEN:
+        if self.links[side].state is LinkState.OPEN:
             self.under_way[1 - side].append(message)
 
     @rule(side=sides, stray=st.sampled_from([GoodbyeAck(), HalfClose()]))
@@ -89,13 +97,13 @@ class TwoLinks(RuleBasedStateMachine):
     @invariant()
     def a_link_has_ended_once_if_it_is_closed(self) -> None:
         for side, link in enumerate(self.links):
-            assert self.ended[side] == (link.state is State.CLOSED)
-            assert (link.deadline() is None) == (link.state is State.CLOSED)
+            assert self.ended[side] == (link.state is LinkState.CLOSED)
+            assert (link.deadline() is None) == (link.state is LinkState.CLOSED)
 
     @invariant()
     def an_ending_link_has_a_cause_and_an_open_one_has_none(self) -> None:
         for link in self.links:
-            assert link.cell.ended == (link.state is not State.OPEN)
+            assert link.cell.ended == (link.state is not LinkState.OPEN)
 
     @invariant()
     def the_first_cause_never_changes(self) -> None:

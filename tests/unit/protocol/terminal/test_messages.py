@@ -15,7 +15,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.messages.control import Garbage
 from tether.protocol.terminal import attach
-from tether.protocol.terminal.attach import AttachServer, State, agent_goodbye
+from tether.protocol.terminal.attach import AttachServer, AttachState, agent_goodbye
 from tether.protocol.terminal.messages import (
     MAX_FRAME,
     MAX_INIT,
@@ -161,7 +161,7 @@ def opened() -> AttachServer:
 def said(commands: list[attach.Command]) -> AttachEnded:
     """What the client is told last; the carrier is closed after it."""
     assert commands[-1] == attach.Close()
-    (told,) = [read(c.frame)[0] for c in commands if isinstance(c, attach.Send)]
+    (told,) = [read(c.frame)[0] for c in commands if isinstance(c, attach.SendToClient)]
     assert isinstance(told, AttachEnded)
     return told
 
@@ -174,7 +174,7 @@ def test_a_client_says_what_it_wants_and_then_types() -> None:
         attach.Type(b"ls\r"),
         attach.SetSize(30, 100),
     ]
-    assert (machine.state, machine.cell.ended) == (State.OPEN, False)
+    assert (machine.state, machine.cell.ended) == (AttachState.OPEN, False)
 
 
 def test_sizes_are_bounded_and_a_hidden_window_changes_nothing() -> None:
@@ -188,10 +188,12 @@ def test_sizes_are_bounded_and_a_hidden_window_changes_nothing() -> None:
 @pytest.mark.parametrize("request_", [List(), Rename(id="a", name="b"), Kill(id="a")])
 def test_a_request_may_come_alone_or_during_an_attach(request_: Any) -> None:
     machine = server()
-    assert machine.receive(opening_line(request_), at(1)) == [attach.Answer(request_, alone=True)]
+    assert machine.receive(opening_line(request_), at(1)) == [
+        attach.AnswerRequest(request_, alone=True)
+    ]
     told = said(machine.finish(at(2)))
     assert (told.cause, told.exit_code) == ("session.exit", 0)
-    assert opened().receive(frame(request_), at(1)) == [attach.Answer(request_, alone=False)]
+    assert opened().receive(frame(request_), at(1)) == [attach.AnswerRequest(request_, alone=False)]
 
 
 def test_a_detach_is_the_clients_goodbye_and_the_terminal_lives_on() -> None:
@@ -294,5 +296,5 @@ def test_no_bytes_break_the_machine(data: list[bytes]) -> None:
     closes = 0
     for piece in data:
         closes += machine.receive(piece, at(1)).count(attach.Close())
-    assert closes == int(machine.state is State.CLOSED)
-    assert machine.cell.ended == (machine.state is State.CLOSED)
+    assert closes == int(machine.state is AttachState.CLOSED)
+    assert machine.cell.ended == (machine.state is AttachState.CLOSED)

@@ -14,13 +14,13 @@ from tether.protocol.tunnel.carrier_frames import (
     CarrierPong,
     Numbered,
     Retired,
-    Use,
+    SwitchTo,
     encode_carrier_frame,
     encode_opening,
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.tunnel.join import Refusal, TunnelKey
+from tether.protocol.tunnel.join import JoinRefused, TunnelKey
 
 ONE, TWO = bytes(7) + b"\x01", bytes(7) + b"\x02"
 ATTACH = TunnelKey(bytes(32)).attach(Party.CLIENT, "c" * 32, 1, 0)
@@ -30,14 +30,14 @@ ATTACH = TunnelKey(bytes(32)).attach(Party.CLIENT, "c" * 32, 1, 0)
     ("frame", "raw"),
     [
         (Acked(1), b"\x01" + ONE),
-        (Use(1, 2), b"\x03" + ONE + TWO),
+        (SwitchTo(1, 2), b"\x03" + ONE + TWO),
         (CarrierPing(1), b"\x04" + ONE),
         (CarrierPong(2), b"\x05" + TWO),
         (Retired("moved"), b"\x06moved"),
     ],
 )
 def test_the_bytes_of_a_word(
-    frame: Acked | Use | CarrierPing | CarrierPong | Retired, raw: bytes
+    frame: Acked | SwitchTo | CarrierPing | CarrierPong | Retired, raw: bytes
 ) -> None:
     assert encode_carrier_frame(frame) == raw
     assert parse_carrier_frame(raw) == frame
@@ -51,9 +51,11 @@ def test_a_numbered_frame_is_a_view() -> None:
     assert isinstance(frame, Numbered) and frame.frame.obj is raw
 
 
-@pytest.mark.parametrize("opening", [ATTACH, Refusal(code="bad_proof")], ids=["attach", "refusal"])
+@pytest.mark.parametrize(
+    "opening", [ATTACH, JoinRefused(code="bad_proof")], ids=["attach", "refusal"]
+)
 def test_an_opening_survives(opening: CarrierFrame) -> None:
-    assert isinstance(opening, type(ATTACH) | Refusal)
+    assert isinstance(opening, type(ATTACH) | JoinRefused)
     raw = encode_opening(opening)
     assert raw[0] == 2 and len(raw) < 300
     assert parse_carrier_frame(raw) == opening

@@ -13,8 +13,8 @@ from tether.protocol.messages.base import Garbage
 from tether.protocol.tunnel.join import (
     MAX_NUMBER,
     REMEMBERED,
-    Attach,
-    Refusal,
+    Join,
+    JoinRefused,
     TunnelKey,
     UsedNumbers,
     judge,
@@ -22,7 +22,7 @@ from tether.protocol.tunnel.join import (
 
 KEY = TunnelKey(bytes(range(32)))
 ATTACH = KEY.attach(Party.CLIENT, "c1", 7, 42)
-REFUSAL = KEY.refuse(Refusal(code="tunnel_over", cause="a.b", actor="x", detail="y"), "c1", 7)
+REFUSAL = KEY.refuse(JoinRefused(code="tunnel_over", cause="a.b", actor="x", detail="y"), "c1", 7)
 
 
 def test_a_proof_is_good_under_its_key_only() -> None:
@@ -52,7 +52,7 @@ def test_a_refusals_proof_covers_every_field(change: dict[str, object]) -> None:
 
 
 def test_words_cannot_be_moved_between_fields() -> None:
-    one = KEY.refuse(Refusal(code="ab", cause="c"), "c1", 7)
+    one = KEY.refuse(JoinRefused(code="ab", cause="c"), "c1", 7)
     other = msgspec.structs.replace(one, code="a", cause="bc")
     assert not KEY.proves_refusal(other, "c1", 7)
 
@@ -70,8 +70,8 @@ def test_what_is_no_key_is_garbage(text: str) -> None:
 
 def test_nothing_secret_is_printed() -> None:
     assert repr(KEY) == "TunnelKey(…)"
-    assert repr(ATTACH) == "Attach(connection_id='c1', carrier=7, party='client', received=42)"
-    assert repr(REFUSAL) == "Refusal(code='tunnel_over', cause='a.b', actor='x')"
+    assert repr(ATTACH) == "Join(connection_id='c1', carrier=7, party='client', received=42)"
+    assert repr(REFUSAL) == "JoinRefused(code='tunnel_over', cause='a.b', actor='x')"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_nothing_secret_is_printed() -> None:
         (TunnelKey(bytes(32)).attach(Party.CLIENT, "c1", 3, 0), "bad_proof"),
     ],
 )
-def test_an_attach_is_judged(attach: Attach, code: str) -> None:
+def test_an_attach_is_judged(attach: Join, code: str) -> None:
     used = UsedNumbers()
     used.add(3)
     assert judge(attach, key=KEY, connection_id="c1", peer=Party.CLIENT, used=used) == code

@@ -20,7 +20,7 @@ from tether.protocol.tunnel.carrier_frames import (
     CarrierPong,
     Numbered,
     Retired,
-    Use,
+    SwitchTo,
     encode_carrier_frame,
     encode_opening,
     numbered_head,
@@ -38,7 +38,7 @@ from tether.protocol.tunnel.events import (
     Resumed,
     Used,
 )
-from tether.protocol.tunnel.join import Attach, Refusal, TunnelKey
+from tether.protocol.tunnel.join import Join, JoinRefused, TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits
 from tether.protocol.tunnel.tunnel import MAX_FRAME, Tunnel
 
@@ -81,7 +81,7 @@ def test_nothing_is_sent_before_the_carrier_is_used() -> None:
         (KEY.attach(Party.CLIENT, TUNNEL, 2, 0), "bad_proof"),
         (KEY.attach(Party.CLIENT, TUNNEL, 0, 0), "bad_proof"),
         (
-            Attach(
+            Join(
                 connection_id=TUNNEL,
                 carrier=1,
                 party="client",
@@ -93,13 +93,13 @@ def test_nothing_is_sent_before_the_carrier_is_used() -> None:
     ],
     ids=["wrong key", "another tunnel", "our own party", "another number", "number 0", "altered"],
 )
-def test_an_attach_without_its_proof_is_refused(attach: Attach, code: str) -> None:
+def test_an_attach_without_its_proof_is_refused(attach: Join, code: str) -> None:
     pair = Pair()
     pair.open(1)
     pair.perform(pair.agent, pair.agent.machine.received(1, encode_opening(attach), at(0)))
-    assert pair.agent.events == [CarrierRefused(1, Refusal(code=code))]
+    assert pair.agent.events == [CarrierRefused(1, JoinRefused(code=code))]
     (closed,) = pair.agent.closed
-    assert parse_carrier_frame(closed.last) == Refusal(code=code)
+    assert parse_carrier_frame(closed.last) == JoinRefused(code=code)
     # The number is still good for whoever can prove it.
     pair.agent.streams.clear()
     pair.open(2)
@@ -112,7 +112,7 @@ def test_an_agent_that_proves_nothing_is_dismissed() -> None:
     pair.open(1)
     answer = TunnelKey(bytes(32)).attach(Party.AGENT, TUNNEL, 1, 0)
     pair.perform(pair.client, pair.client.machine.received(1, encode_opening(answer), at(0)))
-    assert pair.client.events == [CarrierRefused(1, Refusal(code="bad_proof"))]
+    assert pair.client.events == [CarrierRefused(1, JoinRefused(code="bad_proof"))]
     assert pair.client.closed == [CloseCarrier(1, 1008, "bad_proof")]
 
 
@@ -120,7 +120,7 @@ def test_a_number_is_good_once() -> None:
     pair = Pair().joined()
     pair.cut(1)
     replayed = KEY.attach(Party.CLIENT, TUNNEL, 1, 0)
-    assert pair.agent.machine.judge(replayed) == Refusal(code="carrier_used")
+    assert pair.agent.machine.judge(replayed) == JoinRefused(code="carrier_used")
     assert pair.agent.machine.opened(1, at(0)) == [
         CloseCarrier(1, 1008, "carrier 1 was used before")
     ]
@@ -133,14 +133,14 @@ def test_a_direct_attach_is_judged_before_it_is_let_in() -> None:
     pair = Pair().joined()
     judge = pair.agent.machine.judge
     assert judge(KEY.attach(Party.CLIENT, TUNNEL, 2, 0)) is None
-    assert judge(TunnelKey(bytes(32)).attach(Party.CLIENT, TUNNEL, 2, 0)) == Refusal(
+    assert judge(TunnelKey(bytes(32)).attach(Party.CLIENT, TUNNEL, 2, 0)) == JoinRefused(
         code="bad_proof"
     )
     pair.agent.machine.opened(2, at(0))
-    assert judge(KEY.attach(Party.CLIENT, TUNNEL, 2, 0)) == Refusal(code="carrier_used")
+    assert judge(KEY.attach(Party.CLIENT, TUNNEL, 2, 0)) == JoinRefused(code="carrier_used")
     for number in range(3, MAX_CARRIERS + 1):
         pair.agent.machine.opened(number, at(0))
-    assert judge(KEY.attach(Party.CLIENT, TUNNEL, 99, 0)) == Refusal(code="too_many_carriers")
+    assert judge(KEY.attach(Party.CLIENT, TUNNEL, 99, 0)) == JoinRefused(code="too_many_carriers")
     assert pair.agent.machine.opened(99, at(0)) == [CloseCarrier(99, 1008, "too many carriers")]
 
 
@@ -151,7 +151,7 @@ def test_a_direct_attach_is_judged_before_it_is_let_in() -> None:
         b"\x09",
         numbered_head(1, 0) + b"x",
         encode_carrier_frame(CarrierPing(1)),
-        encode_opening(Refusal(code="tunnel_unknown")),
+        encode_opening(JoinRefused(code="tunnel_unknown")),
     ],
     ids=["empty", "garbage", "data", "ping", "refusal"],
 )
@@ -159,7 +159,7 @@ def test_what_comes_before_an_attach_harms_its_carrier_only(raw: bytes) -> None:
     pair = Pair().joined()
     pair.open(2)
     pair.perform(pair.agent, pair.agent.machine.received(2, raw, at(0)))
-    assert pair.agent.last() == CarrierRefused(2, Refusal(code="not_attached"))
+    assert pair.agent.last() == CarrierRefused(2, JoinRefused(code="not_attached"))
     pair.send(pair.client, b"still here")
     pair.settle()
     assert pair.agent.frames == [b"still here"]
@@ -172,7 +172,7 @@ def test_a_carrier_that_never_attaches_is_dropped() -> None:
     assert pair.agent.machine.deadline() == ATTACH_S
     pair.wait(ATTACH_S)
     assert pair.agent.closed == [CloseCarrier(1, 1008, "not attached in time")]
-    assert pair.agent.events == [CarrierRefused(1, Refusal(code="not_attached"))]
+    assert pair.agent.events == [CarrierRefused(1, JoinRefused(code="not_attached"))]
     assert pair.agent.machine.deadline() is None
 
 
@@ -180,14 +180,14 @@ def test_a_stream_that_ends_before_it_attached_is_no_loss() -> None:
     pair = Pair()
     pair.open(1)
     pair.cut(1)
-    assert pair.client.events == [CarrierRefused(1, Refusal(code="not_attached"))]
+    assert pair.client.events == [CarrierRefused(1, JoinRefused(code="not_attached"))]
     assert pair.client.machine.deadline() is None
 
 
 def test_an_unproven_refusal_ends_its_carrier_only() -> None:
     pair = Pair()
     pair.open(1)
-    refusal = Refusal(code="tunnel_over", cause="agent.shutdown")
+    refusal = JoinRefused(code="tunnel_over", cause="agent.shutdown")
     pair.perform(pair.client, pair.client.machine.received(1, encode_opening(refusal), at(0)))
     assert pair.client.events == [CarrierRefused(1, refusal)]
     assert not pair.client.machine.over
@@ -197,7 +197,9 @@ def test_a_proven_refusal_says_why_the_tunnel_is_over() -> None:
     pair = Pair()
     pair.open(1)
     refusal = KEY.refuse(
-        Refusal(code="tunnel_over", cause="workspace.stopped", actor="user:bob", detail="lunch"),
+        JoinRefused(
+            code="tunnel_over", cause="workspace.stopped", actor="user:bob", detail="lunch"
+        ),
         TUNNEL,
         1,
     )
@@ -217,7 +219,7 @@ def test_a_proven_refusal_says_why_the_tunnel_is_over() -> None:
 def test_another_refusal_that_is_proven_ends_its_carrier_only() -> None:
     pair = Pair()
     pair.open(1)
-    refusal = KEY.refuse(Refusal(code="too_many_carriers"), TUNNEL, 1)
+    refusal = KEY.refuse(JoinRefused(code="too_many_carriers"), TUNNEL, 1)
     pair.perform(pair.client, pair.client.machine.received(1, encode_opening(refusal), at(0)))
     assert pair.client.events == [CarrierRefused(1, refusal, proven=True)]
 
@@ -599,10 +601,10 @@ def test_what_comes_after_the_end_is_ignored() -> None:
         (numbered_head(3, 0) + b"x", "sent frame 3 after frame 1"),
         (numbered_head(2, 9) + b"x", "acknowledged frame 9 of 1"),
         (encode_carrier_frame(Acked(9)), "acknowledged frame 9 of 1"),
-        (encode_carrier_frame(Use(5, 9)), "acknowledged frame 9 of 1"),
+        (encode_carrier_frame(SwitchTo(5, 9)), "acknowledged frame 9 of 1"),
         (b"\x09", "a carrier frame of unknown kind 9"),
-        (encode_opening(KEY.attach(Party.CLIENT, TUNNEL, 9, 0)), "a carrier's Attach out of place"),
-        (encode_opening(Refusal(code="x")), "a carrier's Refusal out of place"),
+        (encode_opening(KEY.attach(Party.CLIENT, TUNNEL, 9, 0)), "a carrier's Join out of place"),
+        (encode_opening(JoinRefused(code="x")), "a carrier's JoinRefused out of place"),
     ],
     ids=["gap", "future ack", "future bare ack", "future use", "garbage", "attach", "refusal"],
 )
@@ -620,7 +622,7 @@ def test_a_peer_that_breaks_the_protocol_ends_the_tunnel(raw: bytes, what: str) 
 
 def test_only_the_client_says_which_carrier_is_used() -> None:
     pair = Pair().joined()
-    pair.hear(pair.client, 1, encode_carrier_frame(Use(9, 0)))
+    pair.hear(pair.client, 1, encode_carrier_frame(SwitchTo(9, 0)))
     assert isinstance(pair.client.events[-1], GaveUp)
 
 
@@ -673,7 +675,7 @@ def test_a_peer_that_sends_beyond_the_window_ends_the_tunnel() -> None:
 def test_no_key_and_no_proof_is_ever_printed(make: Callable[[], Tunnel]) -> None:
     machine = make()
     secret = KEY.attach(Party.CLIENT, TUNNEL, 1, 0)
-    told = repr((machine, vars(machine), KEY, secret, KEY.refuse(Refusal(code="x"), TUNNEL, 1)))
+    told = repr((machine, vars(machine), KEY, secret, KEY.refuse(JoinRefused(code="x"), TUNNEL, 1)))
     for hidden in (bytes(range(32)), secret.proof):
         assert repr(hidden)[2:20] not in told
 

@@ -18,14 +18,14 @@ from tether.protocol.tunnel.carrier_frames import (
     CarrierPing,
     CarrierPong,
     Retired,
-    Use,
+    SwitchTo,
     encode_carrier_frame,
     encode_opening,
     numbered_head,
     parse_carrier_frame,
 )
 from tether.protocol.tunnel.events import GaveUp, PeerLeft
-from tether.protocol.tunnel.join import Refusal, TunnelKey
+from tether.protocol.tunnel.join import JoinRefused, TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits
 
 sides = st.integers(0, 1)
@@ -168,7 +168,7 @@ numbers = st.integers(0, 20) | st.integers(0, 2**64 - 1)
 hostile = st.one_of(
     st.builds(lambda n, a, b: numbered_head(n, a) + b, numbers, numbers, st.binary(max_size=50)),
     st.builds(lambda a: encode_carrier_frame(Acked(a)), numbers),
-    st.builds(lambda t, a: encode_carrier_frame(Use(t, a)), numbers, numbers),
+    st.builds(lambda t, a: encode_carrier_frame(SwitchTo(t, a)), numbers, numbers),
     st.builds(lambda n: encode_carrier_frame(CarrierPing(n)), numbers),
     st.builds(lambda n: encode_carrier_frame(CarrierPong(n)), numbers),
     st.sampled_from([encode_carrier_frame(Retired(word)) for word in ("moved", "over", "x")]),
@@ -180,7 +180,7 @@ hostile = st.one_of(
         numbers,
         numbers,
     ),
-    st.just(encode_opening(Refusal(code="tunnel_over", cause="agent.shutdown"))),
+    st.just(encode_opening(JoinRefused(code="tunnel_over", cause="agent.shutdown"))),
     st.binary(max_size=60),
 )
 

@@ -13,8 +13,8 @@ from tests.support.server.parts import parts
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, ConnectType, Party, StreamEnd, Vantage
 from tether.server.api.app import create_api
-from tether.server.api.models import Connection, Explained
-from tether.server.api.report import Report
+from tether.server.api.models import ConnectionView, Explained
+from tether.server.api.report import ReportView
 from tether.server.connlog.log import ConnectionLog, NewConnection
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +66,7 @@ async def test_an_open_and_an_ended_connection_are_listed_newest_first(tmp_path:
         ("b2" * 16, "ongoing", None),
         ("a1" * 16, "closed", "client.vanished"),
     ]
-    assert all(set(row) == {*Connection.model_fields, "id"} for row in rows)
+    assert all(set(row) == {*ConnectionView.model_fields, "id"} for row in rows)
 
 
 async def test_an_end_is_explained_with_its_evidence(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_ends_are_counted_over_the_api(tmp_path: Path) -> None:
     told, none, wrong = await _calls(
         tmp_path, "/report?expected=false", "/report?user=nobody", "/report?cause=gremlins"
     )
-    assert set(told) == set(Report.model_fields)
+    assert set(told) == set(ReportView.model_fields)
     assert (told["ends"], told["unexpected"], told["unknown"], none["ends"]) == (1, 1, 0, 0)
     assert told["by"]["cause"] == [
         {

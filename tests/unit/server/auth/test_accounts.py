@@ -17,8 +17,8 @@ from tether.server.auth.accounts import TokenInfo, UserInfo
 from tether.server.auth.credentials import IssuedToken, digest
 from tether.server.auth.throttle import FailureThrottle
 from tether.server.db.schema import Role, intents, tokens
-from tether.server.errors import Conflict, Forbidden, Invalid, NotFound, Refused
-from tether.server.identity import Identity, Refusal
+from tether.server.errors import Conflict, Forbidden, Invalid, NotFound, RequestError
+from tether.server.identity import Identity, TokenRejected
 
 pytestmark = pytest.mark.anyio
 
@@ -34,9 +34,9 @@ async def server(tmp_path: Path) -> AsyncIterator[Parts]:
         yield made
 
 
-async def _refusal(server: Parts, token: str) -> Refusal:
+async def _refusal(server: Parts, token: str) -> TokenRejected:
     refused = await server.accounts.authenticate(token)
-    assert isinstance(refused, Refusal), refused
+    assert isinstance(refused, TokenRejected), refused
     return refused
 
 
@@ -90,7 +90,7 @@ async def test_a_file_that_holds_no_token_stops_the_first_start(tmp_path: Path) 
     async with parts(tmp_path) as server:
         with pytest.raises(ValueError, match="holds no user's token"):
             await server.accounts.bootstrap(tmp_path)
-        assert isinstance(await server.accounts.authenticate(NOBODYS), Refusal)
+        assert isinstance(await server.accounts.authenticate(NOBODYS), TokenRejected)
 
 
 # -- tokens at rest ---------------------------------------------------------------------------
@@ -133,7 +133,7 @@ async def test_a_revoked_token_is_refused_at_once(server: Parts) -> None:
     issued = await server.accounts.issue_token("alice", "laptop")
     assert isinstance(await server.accounts.authenticate(issued.token), Identity)
     await server.accounts.revoke_token(issued.token_id, ALICE)
-    assert await _refusal(server, issued.token) == Refusal(
+    assert await _refusal(server, issued.token) == TokenRejected(
         "token_revoked", "this token was revoked: use a new one"
     )
 
@@ -143,7 +143,7 @@ async def test_an_expired_token_says_since_when(server: Parts) -> None:
     server.clock.mono = 59.9
     assert isinstance(await server.accounts.authenticate(issued.token), Identity)
     server.clock.mono = 60.0
-    assert await _refusal(server, issued.token) == Refusal(
+    assert await _refusal(server, issued.token) == TokenRejected(
         "token_expired", "this token expired at 2027-01-15T08:01:00.000Z: make a new one"
     )
 
@@ -152,7 +152,7 @@ async def test_a_revoked_user_is_refused_with_every_token(server: Parts) -> None
     first = await server.accounts.create_user("alice", Role.MEMBER, ADMIN)
     second = await server.accounts.issue_token("alice", "laptop")
     await server.accounts.revoke_user("alice", ADMIN)
-    wanted = Refusal(
+    wanted = TokenRejected(
         "user_revoked", "the access of alice was withdrawn (admin:admin): ask an administrator"
     )
     assert [await _refusal(server, issued.token) for issued in (first, second)] == [wanted] * 2
@@ -161,7 +161,7 @@ async def test_a_revoked_user_is_refused_with_every_token(server: Parts) -> None
 async def test_the_agent_of_a_deleted_workspace_is_told_so(server: Parts) -> None:
     made = await server.workspaces.create("dev", ADMIN)
     await server.workspaces.delete("dev", ADMIN)
-    assert await _refusal(server, made.agent_token) == Refusal(
+    assert await _refusal(server, made.agent_token) == TokenRejected(
         "workspace_deleted",
         "the workspace dev of this token was deleted: create it again and give its agent the new"
         " token",
@@ -318,7 +318,7 @@ async def test_an_administrator_can_revoke_any_token_once(server: Parts) -> None
 async def test_a_token_needs_a_name_and_a_sensible_life(
     server: Parts, label: str, life: float | None
 ) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RequestError):
         await server.accounts.issue_token("admin", label, life)
 
 

@@ -13,7 +13,7 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.server.connlog.janitor import AGAIN_S, Janitor
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.records import OpenTunnel
-from tether.server.connlog.runs import PreviousRun
+from tether.server.connlog.runs import ServerRun
 from tether.server.db.schema import ConnectionStatus
 from tether.server.db.store import StoreUnavailable
 from tether.server.settings import Graces
@@ -177,8 +177,8 @@ DEATH = ev.PreviousRunDied(
 )
 
 
-def previous(*tunnels: OpenTunnel, **more: Any) -> PreviousRun:
-    return PreviousRun(True, EPOCH + 90.0, tunnels, 0, **more)
+def previous(*tunnels: OpenTunnel, **more: Any) -> ServerRun:
+    return ServerRun(True, EPOCH + 90.0, tunnels, 0, **more)
 
 
 async def test_tunnels_of_the_last_run_wait_a_minute_for_their_agents() -> None:
