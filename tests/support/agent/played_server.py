@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -58,7 +58,7 @@ DISCONNECT_FIELDS = {
 
 
 @contextlib.contextmanager
-def captured() -> Iterator[list[dict[str, Any]]]:
+def captured() -> Iterator[list[MutableMapping[str, Any]]]:
     """What the agent logs meanwhile, whatever logging was set up before."""
     modules: tuple[Any, ...] = (control, coordination, journal, supervisor, tunnels)
     before = [module._log for module in modules]

@@ -65,7 +65,10 @@ class Keys:
             "valid_after": "-1m",
             "valid_before": "+5m",
         } | changes
-        return authority.generate_user_certificate(given.pop("user_key"), **given)
+        certificate: asyncssh.SSHCertificate = authority.generate_user_certificate(
+            given.pop("user_key"), **given
+        )
+        return certificate
 
 
 class ClientEnd:

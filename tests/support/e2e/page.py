@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import asyncssh
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from tests.support.e2e.stack import Stack
 from tether.attribution.disconnect import CloseCell
@@ -44,7 +45,7 @@ async def open_socket(url: str, token: str) -> ClientStream:
     connection = await connect(
         url,
         create_connection=_Connection,
-        subprotocols=["tether", f"tether-bearer.{token}"],
+        subprotocols=[Subprotocol("tether"), Subprotocol(f"tether-bearer.{token}")],
         compression=None,
         max_size=MAX_CONTROL_MESSAGE,
     )

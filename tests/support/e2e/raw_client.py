@@ -186,8 +186,8 @@ async def raw_client(stack: Stack, host: str = "") -> AsyncIterator[RawClient]:
         proxy = subprocess.Popen(
             [*TETHER, "ssh", "--stdio", "--", host],
             env=stack.env,
-            stdin=theirs,
-            stdout=theirs,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
             stderr=subprocess.PIPE,
             text=True,
         )
