@@ -20,7 +20,8 @@ from tether.protocol.tunnel.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.tunnel.join import JoinRefused, TunnelKey
+from tether.protocol.tunnel.join import Join, JoinRefused, TunnelKey
+from tether.protocol.tunnel.mac import FrameTags
 
 ONE, TWO = bytes(7) + b"\x01", bytes(7) + b"\x02"
 ATTACH = TunnelKey(bytes(32)).attach(Party.CLIENT, "c" * 32, 1, 0)
@@ -60,6 +61,42 @@ def test_an_opening_survives(opening: CarrierFrame) -> None:
     assert raw[0] == 2 and len(raw) < 300
     assert parse_carrier_frame(raw) == opening
     assert parse_carrier_frame(memoryview(raw)) == opening
+
+
+KEY = TunnelKey(bytes(range(32)))
+OVER = JoinRefused(code="tunnel_over", cause="session.exit", actor="a", detail="d")
+
+
+@pytest.mark.parametrize(
+    ("opening", "raw"),
+    [
+        (
+            KEY.attach(Party.CLIENT, "c1", 2, 300),
+            "02 86 a474797065 a6617474616368 ad636f6e6e656374696f6e5f6964 a26331"
+            " a763617272696572 02 a57061727479 a6636c69656e74 a87265636569766564 cd012c"
+            " a570726f6f66 c420"
+            " 076822ebe1c0128bcdf05ceef27fa093a8905da7166136d9d161177c5a726f5f",
+        ),
+        (
+            KEY.refuse(OVER, "c1", 2),
+            "02 86 a474797065 a772656675736564 a4636f6465 ab74756e6e656c5f6f766572"
+            " a56361757365 ac73657373696f6e2e65786974 a56163746f72 a161 a664657461696c a164"
+            " a570726f6f66 c420"
+            " c3e72d603442af15010cc4b9d823908c428d5e11f1dbcbc9fdb10bfe7b738b8e",
+        ),
+    ],
+    ids=["attach", "refusal"],
+)
+def test_the_bytes_of_an_opening_and_of_its_proof_do_not_change(
+    opening: Join | JoinRefused, raw: str
+) -> None:
+    assert encode_opening(opening) == bytes.fromhex(raw)
+
+
+def test_the_bytes_of_a_tag_do_not_change() -> None:
+    tags = FrameTags(KEY.of_frames(Party.AGENT, "c1", 2), data_too=False)
+    assert tags.tag(b"\x00head", b"\x00data").hex() == "17fd2e9e1378c029d59a6f7a8420ac0b"
+    assert tags.tag(b"\x01", b"").hex() == "eca91e5d5c7d12f7cb990fecc2cd14fb"
 
 
 @pytest.mark.parametrize(
