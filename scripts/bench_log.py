@@ -40,8 +40,8 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.net.clock import SystemClock
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import Ended, Opened, Report
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.reports import Ended, Opened, Report
 from tether.server.api.ports import DEFAULT_LIMIT, ConnectionFilter
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import ConnectionLog

@@ -43,12 +43,8 @@ from tether.attribution.vocabulary import (
     StreamEnd,
     Vantage,
 )
-from tether.protocol.messages import (
-    control as messages,
-    derp as derp_messages,
-    relay as relay_messages,
-    relaying,
-)
+from tether.protocol.messages import codec, control, derp, probe, reports, tunnel
+from tether.protocol.messages.base import FactRecord, Message, wire_name
 from tether.protocol.terminal import messages as terminal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -280,44 +276,41 @@ def attribute_notes(cls: type) -> dict[str, str]:
     return notes
 
 
-TUNNEL_TYPES = (
-    *("tunnel_hello", "half_close", "session_result", "redraw"),
-    *("probe_start", "probe_stop", "probe_result"),
+SHARED = (control.Ping, control.Pong, control.Goodbye, control.GoodbyeAck, control.Unsupported)
+ON_TUNNELS = (
+    *(tunnel.TunnelHello, tunnel.HalfClose, tunnel.LoginResult, tunnel.SessionResult),
+    *(tunnel.Redraw, probe.ProbeStart, probe.ProbeStop, probe.ProbeResult),
 )
-RELAY_TYPES = tuple(
-    name for name, cls in messages.TYPES.items() if cls.__module__.endswith("relay_messages")
+OF_RELAYS = (
+    *(derp.RelayRegister, derp.RelayRegistered, derp.RelayReport, derp.RelayReportAck),
+    *(derp.RelayDraining, derp.RelayDrain, derp.RelayEnd),
 )
-SHARED_TYPES = ("ping", "pong", "goodbye", "goodbye_ack", "unsupported")
 
 
-def of_types(names: Iterable[str]) -> str:
-    return message_table({name: messages.TYPES[name] for name in names})
+def of_types(types: Iterable[type[Message]]) -> str:
+    return message_table({wire_name(cls): cls for cls in types})
 
 
 def protocol_parts() -> dict[str, str]:
-    elsewhere = (*TUNNEL_TYPES, *SHARED_TYPES, *RELAY_TYPES)
-    control = sorted(  # by module: otherwise whoever imported one first decides the order
-        (name for name in messages.TYPES if name not in elsewhere),
-        key=lambda name: messages.TYPES[name].__module__,
-    )
+    elsewhere = {*SHARED, *ON_TUNNELS, *OF_RELAYS}
     return {
         "numbers": table(
             ("name", "value"),
             (
-                (code(name), code(getattr(messages, name)))
+                (code(name), code(getattr(codec, name)))
                 for name in ("PROTOCOL", "MAX_CONTROL_MESSAGE", "MAX_TUNNEL_FRAME", "TUNNEL_CHUNK")
             ),
         ),
-        "shared": of_types(SHARED_TYPES),
-        "control": of_types(control),
-        "tunnel": of_types(TUNNEL_TYPES),
-        "facts": message_table({"fact record": messages.FactRecord}),
-        "items": message_table(tagged(messages.ReportItem.__args__)),
-        "relays": of_types(RELAY_TYPES)
+        "shared": of_types(SHARED),
+        "control": of_types(cls for cls in codec.TYPES.values() if cls not in elsewhere),
+        "tunnel": of_types(ON_TUNNELS),
+        "facts": message_table({"fact record": FactRecord}),
+        "items": message_table(tagged(reports.ReportItem.__args__)),
+        "relays": of_types(OF_RELAYS)
         + "\n\n"
-        + message_table({"carrier ended": relay_messages.CarrierEnded}),
-        "derp": message_table({"region": derp_messages.DerpRegion, "node": derp_messages.DerpNode}),
-        "relay": message_table(tagged(relaying.RelayWord.__args__)),
+        + message_table({"carrier report": derp.CarrierReport}),
+        "derp": message_table({"region": derp.DerpRegion, "node": derp.DerpNode}),
+        "relay": message_table(tagged(derp.RelayWord.__args__)),
         "terminal": message_table(terminal.TYPES),
     }
 

@@ -22,8 +22,8 @@ from tests.integration.server.test_carriers import ask, meet, same_agent
 from tests.support.e2e.stack import TETHER, Program, free_port, wait_for
 from tests.support.server.live import ADMIN, PATIENT, JoinedTunnel, Live, Peer, join, running
 from tether.net.transport.streams import MessageStream, StreamLost
-from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
-from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
+from tether.protocol.messages.derp import DerpMap, PeerGone, RelayGoodbye, Restarting, decode_word
+from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, TunnelGrant
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.protocol.messages.lifecycle import FINAL, LifecycleRecord, LifecycleState, may_follow
+from tether.protocol.messages.reports import FINAL, LifecycleRecord, LifecycleState, may_follow
 
 _log = get_logger("agent")
 

@@ -20,7 +20,7 @@ from tether.agent.session_counts import OTHER
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectionMethod, ConnectionType
 from tether.protocol.apps import FAMILIES
-from tether.protocol.messages.forwards import ForwardEnd, ForwardItem, ForwardKind, ForwardRecord
+from tether.protocol.messages.reports import ForwardEnd, ForwardItem, ForwardKind, ForwardRecord
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

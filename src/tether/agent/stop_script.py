@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tether.agent.process.process import ExitStatus, Process, Processes
 from tether.log import get_logger
-from tether.protocol.messages.lifecycle import LifecycleState
+from tether.protocol.messages.reports import LifecycleState
 
 LOG_NAME = "stop-script.log"
 GRACE_S = 0.3

@@ -38,18 +38,16 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
+from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import (
-    PROTOCOL,
-    CarrierOffer,
-    ClientLost,
     EndConnections,
     Hello,
-    TunnelOffer,
     Welcome,
     WorkspaceStart,
     WorkspaceStop,
 )
-from tether.protocol.messages.lifecycle import LifecycleState
+from tether.protocol.messages.reports import LifecycleState
+from tether.protocol.messages.tunnel import CarrierOffer, ClientLost, TunnelOffer
 from tether.version import VERSION
 
 ALIVE_EVERY_S = 5.0

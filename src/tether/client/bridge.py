@@ -28,7 +28,8 @@ from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
 from tether.protocol.link.link import LinkState
-from tether.protocol.messages.control import LoginResult, Message, SessionResult
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.tunnel import LoginResult, SessionResult
 from tether.version import VERSION
 
 DRAIN_S = 1.0

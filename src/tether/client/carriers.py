@@ -46,7 +46,8 @@ from tether.protocol.carriers.commands import (
     UseCarrier,
 )
 from tether.protocol.carriers.selector import CarrierSelector
-from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap, TunnelGrant
+from tether.protocol.messages.derp import DerpMap
+from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, TunnelGrant
 from tether.protocol.tunnel.events import (
     Answered,
     CarrierLost,

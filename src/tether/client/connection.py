@@ -31,9 +31,10 @@ from tether.net.transport.ws_client import dial
 from tether.net.tunnel.endpoint import dial_relay
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import Over, Status
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.base import Garbage
-from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, Ended, TunnelGrant
+from tether.protocol.messages.base import Garbage, records_of
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
+from tether.protocol.messages.reports import Ended
+from tether.protocol.messages.tunnel import TunnelGrant
 from tether.protocol.tunnel.join import TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits
 

@@ -21,14 +21,9 @@ from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
-from tether.protocol.messages.control import (
-    TUNNEL_CHUNK,
-    Message,
-    ProbeResult,
-    ProbeStart,
-    ProbeStop,
-)
-from tether.protocol.messages.probe import ProbeMode
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import TUNNEL_CHUNK
+from tether.protocol.messages.probe import ProbeMode, ProbeResult, ProbeStart, ProbeStop
 from tether.protocol.tunnel.events import Answered, PathEvent
 from tether.version import VERSION
 

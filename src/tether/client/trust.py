@@ -8,7 +8,7 @@ from __future__ import annotations
 from tether.client.host_keys import KeyCheck, Pin, check
 from tether.client.outcome import say
 from tether.config import ClientFiles, write_atomically
-from tether.protocol.messages.control import TunnelGrant
+from tether.protocol.messages.tunnel import TunnelGrant
 
 
 def trust(files: ClientFiles, workspace: str, grant: TunnelGrant) -> None:

@@ -28,25 +28,19 @@ from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.backoff import Backoff
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.link.link import Link, records_of
-from tether.protocol.messages.control import (
-    PROTOCOL,
-    Goodbye,
-    Hello,
-    Message,
+from tether.protocol.link.link import Link
+from tether.protocol.messages.base import Message, Unrecognized, records_of
+from tether.protocol.messages.codec import PROTOCOL, decode, encode
+from tether.protocol.messages.control import Goodbye, Hello, Unsupported, Welcome
+from tether.protocol.messages.derp import (
+    CarrierReport,
     RelayDrain,
     RelayDraining,
     RelayEnd,
     RelayRegister,
     RelayRegistered,
     RelayReportAck,
-    Unrecognized,
-    Unsupported,
-    Welcome,
-    decode,
-    encode,
 )
-from tether.protocol.messages.relay import CarrierEnded
 from tether.version import VERSION
 
 LINGER_S = 1.5
@@ -127,7 +121,7 @@ class RelayControl:
     async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
         """See `CarrierLog`."""
         self._ledger.ended(
-            CarrierEnded(
+            CarrierReport(
                 connection_id=carrier.connection_id,
                 carrier=carrier.number,
                 at=self._clock.now().wall,

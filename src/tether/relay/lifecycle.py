@@ -19,8 +19,7 @@ from tether.net.derp.relay import Relay
 from tether.net.derp.tickets import TicketGate
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.control import RelayEnd
-from tether.protocol.messages.relaying import RelayGoodbye
+from tether.protocol.messages.derp import RelayEnd, RelayGoodbye
 from tether.relay.control import RelayControl, farewell
 
 SHUTDOWN = "relay.shutdown"

@@ -20,8 +20,8 @@ from tether.log import get_logger
 from tether.net.derp.splice import CarrierEnding, CarrierLog
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.relay import CarrierEnded
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.derp import CarrierReport
 
 CARRIERS_FILE = "carriers.json"
 EVERY_S = 1.0
@@ -46,13 +46,13 @@ def read_left(directory: Path) -> Left:
         return Left()
 
 
-def owed(left: Left, death: Sequence[Evidence], *, at: float) -> list[CarrierEnded]:
+def owed(left: Left, death: Sequence[Evidence], *, at: float) -> list[CarrierReport]:
     """The ends that a run which died owes: nothing where `death` tells of none."""
     if not death:
         return []
     facts = records_of(tuple(death))
     return [
-        CarrierEnded(connection_id=connection_id, carrier=number, at=at, facts=facts)
+        CarrierReport(connection_id=connection_id, carrier=number, at=at, facts=facts)
         for connection_id, number in left.carriers
     ]
 

@@ -50,7 +50,8 @@ from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.transport.ws_client import dial
 from tether.net.tunnel.endpoint import dial_relay
-from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, ReportItem
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
+from tether.protocol.messages.reports import ReportItem
 from tether.protocol.tunnel.resume_policy import VANISHED_S
 from tether.version import VERSION
 

@@ -39,7 +39,7 @@ from tether.net.transport.http_server import HttpServer
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.transport.ws_client import dial
 from tether.protocol.derp.outbox import RelayLedger
-from tether.protocol.messages.control import MAX_CONTROL_MESSAGE
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.derp import EMBEDDED_REGION, REGION_NAME
 from tether.relay.app import PATH, RelayFront
 from tether.relay.control import RelayControl, RelayRefused

@@ -27,8 +27,7 @@ from tether.attribution.vocabulary import (
 )
 from tether.net.derp.metrics import RelayCounts
 from tether.protocol.apps import FAMILIES
-from tether.protocol.messages.forwards import ForwardEnd, ForwardKind
-from tether.protocol.messages.path_records import PathWord
+from tether.protocol.messages.reports import ForwardEnd, ForwardKind, PathWord
 from tether.server.identity import RefusalCode
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

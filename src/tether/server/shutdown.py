@@ -19,7 +19,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.relay import Relay
 from tether.net.tasks import Tasks
-from tether.protocol.messages.relaying import RelayGoodbye
+from tether.protocol.messages.derp import RelayGoodbye
 from tether.server.app import Dispatcher
 from tether.server.control.hub import Hub
 from tether.server.control.link import CloseReason, all_closed

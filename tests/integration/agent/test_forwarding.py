@@ -16,7 +16,7 @@ from asyncssh.x11 import walk_xauth
 
 from tests.support.agent.world import World, world
 from tether.agent.process.environment import Account
-from tether.protocol.messages.forwards import ForwardRecord
+from tether.protocol.messages.reports import ForwardRecord
 
 Client = asyncssh.SSHClientConnection
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client")

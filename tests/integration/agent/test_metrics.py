@@ -15,7 +15,7 @@ from tether.agent.commands.policy import TransferPolicy
 from tether.agent.debug_http import NotLoopback, listen_address
 from tether.agent.metrics import AgentMetrics
 from tether.agent.process.environment import Account
-from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup
+from tether.protocol.messages.reports import ForwardRecord, ForwardRollup
 
 Client = asyncssh.SSHClientConnection
 Samples = dict[tuple[str, ...], float]

@@ -24,8 +24,9 @@ from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
 from tether.net.link.driver import HIGH_WATER
-from tether.protocol.messages.control import LoginResult, ReportItem
-from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.reports import ReportItem
+from tether.protocol.messages.tunnel import LoginResult
 
 Client = asyncssh.SSHClientConnection
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client")

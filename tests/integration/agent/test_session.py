@@ -20,7 +20,8 @@ from tests.support.agent.world import World, world
 from tether.agent.process.environment import MAX_BYTES, MAX_VARIABLES, Account
 from tether.agent.ssh import sftp
 from tether.attribution import evidence as ev
-from tether.protocol.messages.control import Redraw, SessionRecord, SessionResult
+from tether.protocol.messages.reports import SessionRecord
+from tether.protocol.messages.tunnel import Redraw, SessionResult
 
 Client = asyncssh.SSHClientConnection
 BIG = 20_000_000

@@ -19,8 +19,7 @@ from tether.agent.ssh.motd import greeting
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Policy
-from tether.protocol.messages.forwards import ForwardRecord, IdeSessionRecord
-from tether.protocol.messages.transfers import FileOperations
+from tether.protocol.messages.reports import FileOperations, ForwardRecord, IdeSessionRecord
 
 Client = asyncssh.SSHClientConnection
 

@@ -16,7 +16,7 @@ from tests.support.agent.world import World
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.protocol.messages.forwards import ForwardRecord
+from tether.protocol.messages.reports import ForwardRecord
 
 Client = asyncssh.SSHClientConnection
 Line = dict[str, Any]

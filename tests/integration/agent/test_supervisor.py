@@ -16,21 +16,17 @@ from tests.support.agent.played_site import Agent, PlayedClient, Site, opened, s
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd
-from tether.protocol.link.link import facts_of
+from tether.protocol.messages.base import facts_of
+from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import (
-    PROTOCOL,
     EndConnections,
-    Ended,
     Goodbye,
-    OfferDeclined,
-    Report,
-    ReportItem,
     Welcome,
     WorkspaceStart,
     WorkspaceStop,
 )
-from tether.protocol.messages.lifecycle import LifecycleRecord
-from tether.protocol.messages.path_records import PathRecord
+from tether.protocol.messages.reports import Ended, LifecycleRecord, PathRecord, Report, ReportItem
+from tether.protocol.messages.tunnel import OfferDeclined
 from tether.version import VERSION
 
 pytestmark = pytest.mark.anyio

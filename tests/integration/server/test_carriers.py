@@ -15,8 +15,8 @@ from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.tunnel.endpoint import dial_relay
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import (
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.tunnel import (
     CarrierDenied,
     CarrierGrant,
     CarrierOffer,

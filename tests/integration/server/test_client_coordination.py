@@ -20,7 +20,7 @@ from tether.net.clock import SystemClock
 from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import dial
 from tether.protocol.coordination.coordinator import REFUSED_CAUSE
-from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, TunnelOffer
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateOpen,
@@ -29,6 +29,7 @@ from tether.protocol.messages.coordination import (
     PeerUpdates,
     PeerWord,
 )
+from tether.protocol.messages.tunnel import TunnelOffer
 
 pytestmark = pytest.mark.anyio
 

@@ -15,19 +15,22 @@ from tests.support.server.live import ADMIN, Live, Peer, running
 from tether.protocol.coordination.access import MAX_ENDPOINTS
 from tether.protocol.coordination.coordinator import REFUSED_CAUSE
 from tether.protocol.derp.latency import RegionLatency
-from tether.protocol.messages.control import (
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
     CoordinateError,
     CoordinateOpen,
     CoordinateOpened,
-    Message,
+    Departure,
+    Node,
+    PeerUpdate,
     PeerUpdates,
+    PeerWord,
     ResumeTokenGrant,
     ResumeTokenRequest,
-    TunnelGrant,
 )
-from tether.protocol.messages.coordination import Departure, Node, PeerUpdate, PeerWord
+from tether.protocol.messages.tunnel import TunnelGrant
 from tether.server.control.coordination import BURST
 
 pytestmark = pytest.mark.anyio

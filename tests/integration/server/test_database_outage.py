@@ -11,13 +11,9 @@ from structlog.testing import capture_logs
 from tests.support.server.live import Live, Peer, ended, running
 from tether.attribution.vocabulary import Party
 from tether.net.transport.streams import DialFailed
-from tether.protocol.messages.control import (
-    CoordinateClosed,
-    CoordinateOpen,
-    CoordinateOpened,
-    Goodbye,
-    Report,
-)
+from tether.protocol.messages.control import Goodbye
+from tether.protocol.messages.coordination import CoordinateClosed, CoordinateOpen, CoordinateOpened
+from tether.protocol.messages.reports import Report
 from tether.server.database_watch import MISSED_BEATS, DatabaseWatch
 from tether.server.db.store import StoreUnavailable
 

@@ -35,30 +35,28 @@ from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, StreamLost
 from tether.net.transport.ws_client import ClientStream, dial
 from tether.net.tunnel.endpoint import dial_relay
-from tether.protocol.link.link import LinkState, records_of
+from tether.protocol.link.link import LinkState
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode, encode
 from tether.protocol.messages.control import (
-    MAX_CONTROL_MESSAGE,
-    PROTOCOL,
     EndConnections,
     Goodbye,
     Hello,
-    OfferDeclined,
-    Opened,
     Ping,
     Pong,
-    SessionRecord,
+    Unsupported,
+    WorkspaceStart,
+    WorkspaceStop,
+)
+from tether.protocol.messages.derp import RelayGoodbye, decode_word
+from tether.protocol.messages.reports import LifecycleRecord, Opened, SessionRecord
+from tether.protocol.messages.tunnel import (
+    OfferDeclined,
     TunnelDenied,
     TunnelGrant,
     TunnelOffer,
     TunnelRequest,
-    Unsupported,
-    WorkspaceStart,
-    WorkspaceStop,
-    decode,
-    encode,
 )
-from tether.protocol.messages.lifecycle import LifecycleRecord
-from tether.protocol.messages.relaying import RelayGoodbye, decode_word
 from tether.server.control.handshake import MAX_PENDING
 from tether.server.derp.tickets import TICKET_LIFE_S
 from tether.server.settings import Graces, LinkTimes

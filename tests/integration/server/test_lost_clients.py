@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server.live import PATIENT, Live, Peer, join, running
-from tether.protocol.messages.control import ClientLost
+from tether.protocol.messages.tunnel import ClientLost
 from tether.server.control import client_runs
 
 pytestmark = pytest.mark.anyio

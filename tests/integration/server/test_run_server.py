@@ -23,7 +23,7 @@ from tests.support.server.live import device_key, running
 from tether.net.clock import SystemClock
 from tether.net.transport import http_server
 from tether.net.transport.http_server import bind
-from tether.protocol.messages.control import TunnelGrant, TunnelOffer
+from tether.protocol.messages.tunnel import TunnelGrant, TunnelOffer
 from tether.run.server import CannotStart, Server, ServerSettings, locked, parse_listen
 from tether.server.auth.keys import BadKeyFile, load_keys
 from tether.server.settings import BadSetting, TrustedProxies

@@ -25,23 +25,18 @@ from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
 from tether.protocol.link.link import Link
-from tether.protocol.messages.control import (
-    PROTOCOL,
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import PROTOCOL, decode, encode
+from tether.protocol.messages.control import Hello, Unsupported, Welcome
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
     CoordinateOpen,
     CoordinateOpened,
-    Hello,
-    Message,
-    Report,
-    ReportAck,
+    Departure,
     ResumeTokenRequest,
-    Unsupported,
-    Welcome,
-    decode,
-    encode,
 )
-from tether.protocol.messages.coordination import Departure
+from tether.protocol.messages.reports import Report, ReportAck
 
 M = TypeVar("M", bound=Message)
 

@@ -30,9 +30,10 @@ from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.net.tunnel.endpoint import TunnelEndpoint
-from tether.protocol.messages.control import Message, Opened, Report, ReportItem, TunnelOffer
-from tether.protocol.messages.relaying import Paired, RelayGoodbye, encode_word
-from tether.protocol.messages.tunnel import RESUME_S
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.derp import Paired, RelayGoodbye, encode_word
+from tether.protocol.messages.reports import Opened, Report, ReportItem
+from tether.protocol.messages.tunnel import RESUME_S, TunnelOffer
 from tether.protocol.tunnel.resume_policy import Waits
 
 SHORT = Waits(vanished_s=0.3, policy_s=0.3)

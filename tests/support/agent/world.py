@@ -30,7 +30,9 @@ from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.messages.control import Message, ReportItem, SessionRecord, TunnelOffer
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.reports import ReportItem, SessionRecord
+from tether.protocol.messages.tunnel import TunnelOffer
 from tether.protocol.tunnel.resume_policy import Waits
 
 WAIT_S = 20.0

@@ -22,17 +22,10 @@ from tether.net.e2e_channel import ClientChannel, public_line
 from tether.net.transport.ws_client import ClientStream, _Connection
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
-from tether.protocol.messages.control import (
-    MAX_CONTROL_MESSAGE,
-    PROTOCOL,
-    Hello,
-    TunnelDenied,
-    TunnelGrant,
-    TunnelRequest,
-    decode,
-    encode,
-)
-from tether.protocol.messages.relaying import Paired, decode_word
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode, encode
+from tether.protocol.messages.control import Hello
+from tether.protocol.messages.derp import Paired, decode_word
+from tether.protocol.messages.tunnel import TunnelDenied, TunnelGrant, TunnelRequest
 from tether.protocol.terminal.messages import FrameReader, Init, TerminalMessage, frame
 from tether.protocol.tunnel.events import CarrierUp, PathEvent
 from tether.protocol.tunnel.join import TunnelKey

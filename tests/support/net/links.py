@@ -14,7 +14,8 @@ from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import MessageStream
 from tether.protocol.link.link import Link
-from tether.protocol.messages.control import Message, decode, encode
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import decode, encode
 
 PING_EVERY, PATIENCE, LINGER = 15.0, 45.0, 3.0
 

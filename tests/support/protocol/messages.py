@@ -8,7 +8,9 @@ from typing import Any, cast, get_type_hints
 import msgspec
 from hypothesis import strategies as st
 
-from tether.protocol.messages.control import TYPES, Message, ReportItem
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import TYPES
+from tether.protocol.messages.reports import ReportItem
 
 _texts = st.text(max_size=20)
 _floats = st.floats(allow_nan=False, allow_infinity=False)  # JSON has neither

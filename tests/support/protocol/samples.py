@@ -27,7 +27,7 @@ def _value(hint: Any, name: str, default: Any) -> Any:
         return default is not True
     if hint in _PLAIN:
         return _PLAIN[hint]
-    inner = getattr(hint, "__args__", ())
+    inner: tuple[Any, ...] = getattr(hint, "__args__", ())
     match getattr(hint, "__origin__", None):
         case origin if origin is list:
             return [_value(inner[0], name, None)]

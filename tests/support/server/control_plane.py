@@ -17,20 +17,11 @@ from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.link.link import Link
-from tether.protocol.messages.control import (
-    PROTOCOL,
-    CarrierGrant,
-    CarrierRequest,
-    Hello,
-    Message,
-    Report,
-    ReportAck,
-    TunnelGrant,
-    TunnelRequest,
-    Welcome,
-    decode,
-    encode,
-)
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import PROTOCOL, decode, encode
+from tether.protocol.messages.control import Hello, Welcome
+from tether.protocol.messages.reports import Report, ReportAck
+from tether.protocol.messages.tunnel import CarrierGrant, CarrierRequest, TunnelGrant, TunnelRequest
 
 WELCOME = Welcome(protocol=PROTOCOL, connection_id="c", server_instance="s", version="0")
 GRANT = TunnelGrant(

@@ -25,27 +25,12 @@ from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import ClientStream, dial
 from tether.net.tunnel.endpoint import dial_relay
 from tether.protocol.link.link import Link
-from tether.protocol.messages.control import (
-    MAX_CONTROL_MESSAGE,
-    PROTOCOL,
-    DerpMap,
-    Ended,
-    FactRecord,
-    Goodbye,
-    Hello,
-    Message,
-    Opened,
-    Report,
-    ReportAck,
-    ReportItem,
-    TunnelDenied,
-    TunnelGrant,
-    TunnelOffer,
-    TunnelRequest,
-    Welcome,
-    decode,
-    encode,
-)
+from tether.protocol.messages.base import FactRecord, Message
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode, encode
+from tether.protocol.messages.control import Goodbye, Hello, Welcome
+from tether.protocol.messages.derp import DerpMap
+from tether.protocol.messages.reports import Ended, Opened, Report, ReportAck, ReportItem
+from tether.protocol.messages.tunnel import TunnelDenied, TunnelGrant, TunnelOffer, TunnelRequest
 from tether.protocol.timestamp import Timestamp
 from tether.run.server import DATABASE_FILE, Server
 from tether.server.api.ports import ConnectionFilter

@@ -21,7 +21,8 @@ from tether.client.pipes import NonBlocking
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
-from tether.protocol.messages.control import Message, SessionResult
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.tunnel import SessionResult
 
 SSH = 4242
 BY_SSH = Received(signal.SIGHUP, f"pid {SSH} uid 0 (the parent)")

@@ -24,14 +24,8 @@ from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.tunnel.stream import AttachedCarrier
 from tether.protocol.carriers.commands import Carried, Over, Stalled, Status
-from tether.protocol.messages.control import (
-    CarrierDenied,
-    CarrierGrant,
-    CarrierRequest,
-    Hello,
-    Message,
-    TunnelGrant,
-)
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.control import Hello
 from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateOpen,
@@ -41,7 +35,8 @@ from tether.protocol.messages.coordination import (
     PeerUpdates,
     PeerWord,
 )
-from tether.protocol.messages.relaying import Restarting, encode_word
+from tether.protocol.messages.derp import Restarting, encode_word
+from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, CarrierRequest, TunnelGrant
 from tether.protocol.tunnel.carrier import SPOILT_CODE
 from tether.protocol.tunnel.carrier_frames import parse_carrier_frame
 from tether.protocol.tunnel.join import Join

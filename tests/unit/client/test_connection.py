@@ -11,8 +11,8 @@ from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.client.connection import ClientConnection
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import Ended
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.reports import Ended
 
 BUG = ev.InternalFailure(
     vantage=Vantage.CLIENT, at=EPOCH, party=Party.CLIENT, what="RuntimeError: a bug"

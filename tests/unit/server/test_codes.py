@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import tether
-from tether.protocol.messages import control as messages
+from tether.protocol.messages import tunnel as messages
 from tether.protocol.terminal import messages as terminal
 
 SRC = Path(tether.__file__).parent
@@ -17,7 +17,7 @@ SRC = Path(tether.__file__).parent
 SAID = [
     (messages.TunnelDenied, "server/control/clients.py", "Denied", 0),
     (messages.CarrierDenied, "server/control/carriers.py", "_denied", 1),
-    (terminal.Refused, "agent/terminal/terminals.py", "Refusal", 0),
+    (terminal.Refused, "agent/terminal/terminals.py", "TerminalError", 0),
 ]
 
 

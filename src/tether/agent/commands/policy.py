@@ -16,7 +16,7 @@ from tether.attribution.evidence import PolicyRefused
 from tether.attribution.predicates import BLOCKED_EXIT_CODE
 from tether.attribution.vocabulary import Policy, Vantage
 from tether.protocol import udp as datagrams
-from tether.protocol.messages.forwards import ForwardKind
+from tether.protocol.messages.reports import ForwardKind
 
 TRANSFER_PROGRAMS = frozenset({"nc", "rsync", "scp", "sftp"})
 _SFTP_SERVERS = frozenset({"sftp-server", "internal-sftp"})

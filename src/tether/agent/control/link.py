@@ -28,25 +28,20 @@ from tether.net.link.handshake import WelcomeRefused, greet
 from tether.net.link.host_context import HostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
-from tether.protocol.link.link import Link, records_of
+from tether.protocol.link.link import Link
+from tether.protocol.messages.base import Message, Unrecognized, records_of
+from tether.protocol.messages.codec import decode, encode
 from tether.protocol.messages.control import (
-    CarrierOffer,
-    ClientLost,
     EndConnections,
-    Ended,
     Goodbye,
     Hello,
-    Message,
-    ReportAck,
-    TunnelOffer,
-    Unrecognized,
     Unsupported,
     Welcome,
     WorkspaceStart,
     WorkspaceStop,
-    decode,
-    encode,
 )
+from tether.protocol.messages.reports import Ended, ReportAck
+from tether.protocol.messages.tunnel import CarrierOffer, ClientLost, TunnelOffer
 from tether.protocol.timestamp import Timestamp
 
 LINGER_S = 1.5

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from tether.agent.journal.journal import RETRY_S, Journal
-from tether.protocol.messages.control import Report, ReportAck, ReportItem
+from tether.protocol.messages.reports import Report, ReportAck, ReportItem
 
 MAX_ITEMS = 256
 MAX_BYTES = 512 << 10

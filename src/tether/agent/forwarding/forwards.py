@@ -18,7 +18,7 @@ from tether.attribution.evidence import ForwardServed, StdioForwardEnded
 from tether.attribution.vocabulary import ConnectType, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.protocol.messages.forwards import STDIO_ORIGIN, ForwardEnd, ForwardItem, ForwardKind
+from tether.protocol.messages.reports import STDIO_ORIGIN, ForwardEnd, ForwardItem, ForwardKind
 
 _KEPT_REFUSALS = 3
 """How many refusals are noted in the connection's cell: more say nothing more."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tether.protocol.messages.forwards import (
+from tether.protocol.messages.reports import (
     ForwardEnd,
     ForwardItem,
     ForwardKind,

@@ -20,11 +20,7 @@ from asyncssh.forward import SSHForwarder, SSHLocalPathForwarder, SSHLocalPortFo
 from asyncssh.listener import SSHForwardListener, create_tcp_local_listener
 
 from tether.agent.forwarding.forwards import Forwards
-from tether.protocol.messages.forwards import (
-    ForwardEnd,
-    ForwardKind,
-    destination_of,
-)
+from tether.protocol.messages.reports import ForwardEnd, ForwardKind, destination_of
 
 _IMPOSSIBLE = (ValueError, OverflowError, TypeError)
 """What asyncio raises for a destination that cannot exist; stock asyncssh ends the connection."""

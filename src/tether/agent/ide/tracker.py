@@ -28,8 +28,8 @@ from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionType, Party, Vantage
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.forwards import ForwardEnd, IdeChannel, IdeSessionRecord
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.reports import ForwardEnd, IdeChannel, IdeSessionRecord
 from tether.protocol.timestamp import Timestamp
 
 SETTLE_S = 2.0

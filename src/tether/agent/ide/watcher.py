@@ -34,7 +34,7 @@ from tether.attribution.vocabulary import ConnectType
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
-from tether.protocol.messages.forwards import ForwardEnd, IdeSessionRecord, destination_of
+from tether.protocol.messages.reports import ForwardEnd, IdeSessionRecord, destination_of
 from tether.protocol.timestamp import Timestamp
 
 

@@ -33,7 +33,7 @@ from tether.agent.journal.storage import (
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
-from tether.protocol.messages.control import ReportItem
+from tether.protocol.messages.reports import ReportItem
 
 T = TypeVar("T")
 

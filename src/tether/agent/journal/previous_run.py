@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import Ended
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.reports import Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,8 @@ from pathlib import Path
 import msgspec
 
 from tether.agent.journal.previous_run import JournaledRun, RunMarker
-from tether.protocol.messages.control import Ended, Opened, ReportItem, decode_item
-from tether.protocol.messages.lifecycle import LifecycleRecord
+from tether.protocol.messages.codec import decode_item
+from tether.protocol.messages.reports import Ended, LifecycleRecord, Opened, ReportItem
 
 FORMAT = 1
 KEPT_RUNS = 20

@@ -37,7 +37,7 @@ from tether.agent.process.environment import ClientVariables
 from tether.agent.ssh.auth import Certificate, Credential
 from tether.agent.ssh.hostkey import HostKey
 from tether.agent.ssh.x11 import Display, Displays
-from tether.protocol.messages.forwards import ForwardKind
+from tether.protocol.messages.reports import ForwardKind
 from tether.version import VERSION
 
 # ChaCha20 is left out on purpose: OpenSSH clients would prefer it, at half the speed (measured).

@@ -40,13 +40,9 @@ from tether.net.link.exhaustion import exhausted
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.messages.control import (
-    Goodbye,
-    LoginResult,
-    Message,
-    Redraw,
-    TunnelOffer,
-)
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.control import Goodbye
+from tether.protocol.messages.tunnel import LoginResult, Redraw, TunnelOffer
 from tether.version import VERSION
 
 HALF_CLOSED_S = 3.0

@@ -36,8 +36,8 @@ from tether.net.clock import Clock
 from tether.net.link.host_context import HostContext, NoSurroundings
 from tether.net.tasks import Tasks
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.messages.control import ReportItem, TunnelOffer
-from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup
+from tether.protocol.messages.reports import ForwardRecord, ForwardRollup, ReportItem
+from tether.protocol.messages.tunnel import TunnelOffer
 from tether.protocol.timestamp import Timestamp
 
 _A2C = ConnectType.AGENT_TO_CLIENT

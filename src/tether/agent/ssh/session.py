@@ -45,7 +45,7 @@ from tether.agent.ssh.terminal_subsystem import TerminalChannel
 from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
 from tether.attribution.vocabulary import ConnectionType
 from tether.protocol import udp as datagrams
-from tether.protocol.messages.transfers import FileOperations
+from tether.protocol.messages.reports import FileOperations
 from tether.protocol.terminal.messages import SUBSYSTEM
 
 HANGUP_WAIT_S = 0.3

@@ -30,7 +30,9 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage
 from tether.log import get_logger
 from tether.net.link.exhaustion import exhausted
-from tether.protocol.messages.control import Message, SessionRecord, SessionResult, TunnelOffer
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.reports import SessionRecord
+from tether.protocol.messages.tunnel import SessionResult, TunnelOffer
 
 _OF_THE_AGENT = frozenset(
     ("session.killed", "session.refused", "session.idle_expired", "client.protocol_error")

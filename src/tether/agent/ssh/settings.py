@@ -23,7 +23,7 @@ from tether.agent.ssh.x11 import NUMBERS, Displays
 from tether.agent.terminal.pty import PtySettings
 from tether.net.clock import Clock
 from tether.net.link.host_context import HostContext, NoSurroundings
-from tether.protocol.messages.control import ReportItem
+from tether.protocol.messages.reports import ReportItem
 
 if TYPE_CHECKING:
     from tether.agent.terminal.service import TerminalService

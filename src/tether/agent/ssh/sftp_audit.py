@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from tether.protocol.messages.transfers import FileAct, FileOperation, FileOperations
+from tether.protocol.messages.reports import FileAct, FileOperation, FileOperations
 
 MAX_KEPT = 64 << 10
 """Bytes of one packet that are looked at."""

@@ -21,7 +21,8 @@ from tether.net.link.driver import HIGH_WATER
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.messages.control import Message, TunnelOffer
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.tunnel import TunnelOffer
 from tether.version import VERSION
 
 

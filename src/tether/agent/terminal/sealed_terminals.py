@@ -21,7 +21,8 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.e2e_channel import AgentChannel, read_public_line
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.messages.control import ReportItem, SessionRecord, TunnelOffer
+from tether.protocol.messages.reports import ReportItem, SessionRecord
+from tether.protocol.messages.tunnel import TunnelOffer
 
 _log = get_logger("terminal")
 

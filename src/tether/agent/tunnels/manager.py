@@ -26,16 +26,10 @@ from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import (
-    CarrierOffer,
-    Ended,
-    Garbage,
-    OfferDeclined,
-    Opened,
-    TunnelOffer,
-)
+from tether.protocol.messages.base import Garbage, records_of
 from tether.protocol.messages.derp import EMBEDDED_REGION
+from tether.protocol.messages.reports import Ended, Opened
+from tether.protocol.messages.tunnel import CarrierOffer, OfferDeclined, TunnelOffer
 from tether.protocol.tunnel.carrier_frames import encode_opening
 from tether.protocol.tunnel.events import CarrierUp, PathEvent
 from tether.protocol.tunnel.join import Join, TunnelKey

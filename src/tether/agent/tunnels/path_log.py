@@ -12,8 +12,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.net.clock import Clock
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.messages.control import ReportItem
-from tether.protocol.messages.path_records import PathRecord, PathWord
+from tether.protocol.messages.reports import PathRecord, PathWord, ReportItem
 from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resumed, Used
 
 MAX_ITEMS = 500

@@ -17,14 +17,15 @@ from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.link.link import LinkState
-from tether.protocol.messages.control import (
-    TUNNEL_CHUNK,
-    Message,
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import TUNNEL_CHUNK
+from tether.protocol.messages.probe import (
+    MAX_PROBE_S,
+    ProbeMode,
     ProbeResult,
     ProbeStart,
     ProbeStop,
 )
-from tether.protocol.messages.probe import MAX_PROBE_S, ProbeMode
 from tether.version import VERSION
 
 

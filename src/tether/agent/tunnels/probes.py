@@ -13,7 +13,7 @@ from tether.attribution.evidence import Evidence
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.messages.control import TunnelOffer
+from tether.protocol.messages.tunnel import TunnelOffer
 
 _log = get_logger("probe")
 

@@ -17,7 +17,7 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import Logger, disconnected
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.messages.control import TunnelOffer
+from tether.protocol.messages.tunnel import TunnelOffer
 from tether.protocol.timestamp import Timestamp
 
 

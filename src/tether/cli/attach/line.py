@@ -19,7 +19,7 @@ from typing import IO, Any
 from tether.cli.ssh.ssh import RESULT_FILE, read_result, stock_ssh
 from tether.client.host_keys import SUFFIX
 from tether.client.status_line import COLUMNS, split
-from tether.protocol.messages.control import Garbage
+from tether.protocol.messages.base import Garbage
 from tether.protocol.terminal.messages import (
     SUBSYSTEM,
     AttachEnded,

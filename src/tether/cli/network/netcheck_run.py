@@ -20,8 +20,8 @@ from tether.net.derp.probe import measure
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.ws_client import dial, proxy_of
 from tether.protocol.derp.latency import RegionLatency, choose, usable
-from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, DerpMap
-from tether.protocol.messages.derp import DerpRegion
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
+from tether.protocol.messages.derp import DerpMap, DerpRegion
 
 MAP_WAIT_S = 1.0
 """How long the server may take to send its DERP map after its welcome."""

@@ -17,7 +17,7 @@ from tether.client.errors import set_up_logging
 from tether.client.host_keys import workspace_name
 
 if TYPE_CHECKING:
-    from tether.protocol.messages.control import ProbeResult
+    from tether.protocol.messages.probe import ProbeResult
 
 
 @click.command()

@@ -37,7 +37,7 @@ from tether.net.signals import Received, SignalWatcher, block
 from tether.net.transport.streams import DialFailed
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import Carried, Over, Status
-from tether.protocol.messages.control import Redraw, SessionResult, TunnelGrant
+from tether.protocol.messages.tunnel import Redraw, SessionResult, TunnelGrant
 
 if TYPE_CHECKING:
     from tether.client.status_line import View

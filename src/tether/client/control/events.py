@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from tether.protocol.messages.control import CarrierDenied, CarrierGrant, DerpMap
+from tether.protocol.messages.derp import DerpMap
+from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant
 
 
 class Unasked(msgspec.Struct, frozen=True):

@@ -27,26 +27,18 @@ from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
 from tether.protocol.link.link import Link
-from tether.protocol.messages.control import (
-    PROTOCOL,
+from tether.protocol.messages.base import Garbage, Message
+from tether.protocol.messages.codec import PROTOCOL, decode, encode
+from tether.protocol.messages.control import Goodbye, Hello, Pong, Welcome
+from tether.protocol.messages.derp import DerpMap
+from tether.protocol.messages.reports import Ended, Report, ReportAck
+from tether.protocol.messages.tunnel import (
     CarrierDenied,
     CarrierGrant,
     CarrierRequest,
-    DerpMap,
-    Ended,
-    Garbage,
-    Goodbye,
-    Hello,
-    Message,
-    Pong,
-    Report,
-    ReportAck,
     TunnelDenied,
     TunnelGrant,
     TunnelRequest,
-    Welcome,
-    decode,
-    encode,
 )
 from tether.version import VERSION
 

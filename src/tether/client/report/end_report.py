@@ -10,8 +10,8 @@ from typing import Protocol
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Vantage
 from tether.net.clock import Clock
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import Ended
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.reports import Ended
 
 _OWN = (Vantage.CLIENT, Vantage.RELAY)
 

@@ -19,8 +19,8 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import DialStage, Party, Vantage
 from tether.net.clock import Clock
 from tether.net.transport.streams import DialFailed
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import Ended, Report
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.reports import Ended, Report
 
 MOST = 16
 """Ends that wait to be told; more of them are of one outage, and the last ones tell of it."""

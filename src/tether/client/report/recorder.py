@@ -23,8 +23,8 @@ from tether.config import ClientFiles
 from tether.net.clock import Clock, Look, clocks_of, look
 from tether.net.link.host_context import LazyHostContext
 from tether.net.tasks import Tasks
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import Ended
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.reports import Ended
 from tether.version import VERSION
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp_info import SILENT_AFTER_MS
 from tether.net.transport.ws_server import ServerStream
 from tether.protocol.derp.pairing import CarrierId, GiveUp, Join, PairingTable, Refuse, Wait
-from tether.protocol.messages.relaying import RelayGoodbye, Restarting
+from tether.protocol.messages.derp import RelayGoodbye, Restarting
 from tether.protocol.pacing import TokenBucket
 
 WATCH_EVERY_S = 5.0

@@ -27,8 +27,8 @@ from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp_info import counters_fact, is_stalled
 from tether.net.transport.ws_server import ServerStream
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.control import MAX_TUNNEL_FRAME
-from tether.protocol.messages.relaying import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
+from tether.protocol.messages.derp import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
 from tether.protocol.pacing import TokenBucket
 
 FAREWELL_S = 60.0

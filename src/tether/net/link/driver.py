@@ -36,7 +36,7 @@ from tether.protocol.link.link import (
     LinkState,
     SendMessage,
 )
-from tether.protocol.messages.control import Garbage, Message
+from tether.protocol.messages.base import Garbage, Message
 from tether.protocol.timestamp import Timestamp
 
 _log = logging.getLogger("tether.link")

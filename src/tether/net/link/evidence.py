@@ -11,8 +11,8 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.predicates import SOFT
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.transport.streams import StreamLost
-from tether.protocol.messages.control import Garbage
-from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, Restarting, decode_word
+from tether.protocol.messages.base import Garbage
+from tether.protocol.messages.derp import PeerGone, RelayGoodbye, Restarting, decode_word
 
 
 def fact_of_loss(

@@ -14,16 +14,9 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import Basis, ConnectType
 from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
-from tether.protocol.messages.control import (
-    PROTOCOL,
-    Garbage,
-    Goodbye,
-    GoodbyeAck,
-    Hello,
-    Welcome,
-    decode,
-    encode,
-)
+from tether.protocol.messages.base import Garbage
+from tether.protocol.messages.codec import PROTOCOL, decode, encode
+from tether.protocol.messages.control import Goodbye, GoodbyeAck, Hello, Welcome
 
 WELCOME_TIMEOUT_S = 10.0
 

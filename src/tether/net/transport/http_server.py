@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tether.net.transport.ws_server import CauseProtocol
-from tether.protocol.messages.control import MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME
 
 REQUEST_S = 20.0
 """How long a request may take to arrive, from its first byte to its last."""

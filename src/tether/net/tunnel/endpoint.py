@@ -20,15 +20,10 @@ from tether.net.transport.ws_client import dial
 from tether.net.tunnel.evidence import path_fact
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.link.link import LINGER_S, Link
-from tether.protocol.messages.control import (
-    MAX_TUNNEL_FRAME,
-    PROTOCOL,
-    Garbage,
-    HalfClose,
-    Message,
-    TunnelHello,
-)
-from tether.protocol.messages.relaying import Paired, PeerGone, RelayGoodbye, decode_word
+from tether.protocol.messages.base import Garbage, Message
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME, PROTOCOL
+from tether.protocol.messages.derp import Paired, PeerGone, RelayGoodbye, decode_word
+from tether.protocol.messages.tunnel import HalfClose, TunnelHello
 from tether.protocol.tunnel.events import Detached, PathEvent, Resumed
 from tether.protocol.tunnel.frames import control_frame, data_frames, parse_frame
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from tether.protocol.messages.relay import CarrierEnded, RelayReport
+from tether.protocol.messages.derp import CarrierReport, RelayReport
 
 MAX_KEPT = 10_000
 MAX_REPORTED = 200
@@ -20,7 +20,7 @@ class RelayLedger:
 
     def __init__(self, *, capacity: int = MAX_KEPT) -> None:
         self._capacity = capacity
-        self._ended: deque[CarrierEnded] = deque()
+        self._ended: deque[CarrierReport] = deque()
         self._first = 1  # the number of the oldest that is kept
         self._told = 0  # sent over this link up to this number
         self._joined: list[str] = []
@@ -34,7 +34,7 @@ class RelayLedger:
         if len(self._joined) < self._capacity:
             self._joined.append(connection_id)
 
-    def ended(self, what: CarrierEnded) -> None:
+    def ended(self, what: CarrierReport) -> None:
         """A carrier ended."""
         self._ended.append(what)
         if len(self._ended) > self._capacity:

@@ -20,16 +20,8 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.predicates import SILENCE_CODE
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.messages.control import (
-    FactRecord,
-    Goodbye,
-    GoodbyeAck,
-    Message,
-    Ping,
-    Pong,
-    Unrecognized,
-    Unsupported,
-)
+from tether.protocol.messages.base import Message, Unrecognized, facts_of, records_of
+from tether.protocol.messages.control import Goodbye, GoodbyeAck, Ping, Pong, Unsupported
 from tether.protocol.timestamp import Timestamp
 
 LINGER_S = 3.0
@@ -190,9 +182,7 @@ class Link:
             actor=actor,
             detail=detail,
             retry_after_s=retry_after_s,
-            facts=[
-                FactRecord(**ev.to_record(f)) for f in self.cell.facts if _own(f, self._vantage)
-            ],
+            facts=records_of(f for f in self.cell.facts if _own(f, self._vantage)),
         )
         return [SendMessage(goodbye)]
 
@@ -312,31 +302,6 @@ class Link:
     def _finish(self, code: int = 1000, reason: str = "goodbye") -> list[Command]:
         self.state = LinkState.CLOSED
         return [CloseStream(code, reason), LinkEnded()]
-
-
-def facts_of(records: list[FactRecord]) -> list[Evidence]:
-    """The facts in `records`; what is no fact at all is left out."""
-    facts = []
-    for record in records:
-        try:
-            facts.append(
-                ev.from_record(
-                    {
-                        "kind": record.kind,
-                        "vantage": record.vantage,
-                        "at": record.at,
-                        "values": record.values,
-                    }
-                )
-            )
-        except ValueError:
-            continue
-    return facts
-
-
-def records_of(facts: tuple[Evidence, ...]) -> list[FactRecord]:
-    """`facts` in their wire form."""
-    return [FactRecord(**ev.to_record(fact)) for fact in facts]
 
 
 def _own(fact: Evidence, vantage: Vantage) -> bool:

@@ -157,3 +157,37 @@ class ClientLost(Message, frozen=True, kw_only=True):
     carriers ended in that way, too, is waited for no longer; to any other this says nothing."""
 
     connection_ids: list[str]
+
+
+# -- end to end, on the tunnel itself (a relay does not look inside) ------------------------
+
+
+class TunnelHello(Message, frozen=True, kw_only=True):
+    """First control frame of both ends."""
+
+    protocol: tuple[int, int]
+    party: str
+    version: str
+    capabilities: list[str] = []
+
+
+class HalfClose(Message, frozen=True, kw_only=True):
+    """No more data will follow in this direction."""
+
+
+class LoginResult(Message, frozen=True, kw_only=True):
+    """Agent to client: whether a credential was let in. ssh keeps our words from its user."""
+
+    accepted: bool
+    sentence: str = ""
+
+
+class SessionResult(Message, frozen=True, kw_only=True):
+    """Agent to client: how the last session's process ended. `ssh` cannot tell its caller."""
+
+    exit_code: int | None = None
+    exit_signal: str | None = None
+
+
+class Redraw(Message, frozen=True, kw_only=True):
+    """Client to agent: something was written over the user's terminal; have its program draw anew."""

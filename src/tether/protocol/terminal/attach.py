@@ -18,7 +18,7 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.protocol.messages.control import Garbage
+from tether.protocol.messages.base import Garbage
 from tether.protocol.terminal.messages import (
     MAX_SIDE,
     AttachEnded,

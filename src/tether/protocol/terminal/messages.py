@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from tether.protocol.messages.control import Garbage
+from tether.protocol.messages.base import Garbage, wire_name
 
 SUBSYSTEM = "tether-pty"
 
@@ -172,12 +172,8 @@ Item: TypeAlias = TerminalMessage | bytes
 """A control message, or bytes of the terminal itself (input one way, output the other)."""
 
 
-def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
-
-
 TYPES: Mapping[str, type[TerminalMessage]] = {
-    _snake(cls.__name__): cls for cls in TerminalMessage.__subclasses__() if cls is not Unrecognized
+    wire_name(cls): cls for cls in TerminalMessage.__subclasses__() if cls is not Unrecognized
 }
 _NAMES = {cls: name for name, cls in TYPES.items()}
 _ENVELOPE = msgspec.json.Decoder(tuple[str, msgspec.Raw])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from tether.protocol.messages.base import Garbage
-from tether.protocol.messages.control import MAX_TUNNEL_FRAME
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.timestamp import Timestamp
 
 WINDOW = 8 << 20

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from tether.protocol.messages.base import Garbage
-from tether.protocol.messages.control import MAX_TUNNEL_FRAME
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.tunnel.join import Join, JoinRefused, Opening
 
 MAX_CARRIER_FRAME = MAX_TUNNEL_FRAME

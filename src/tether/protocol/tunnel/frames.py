@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tether.protocol.messages.control import (
-    MAX_TUNNEL_FRAME,
-    TUNNEL_CHUNK,
-    Garbage,
-    Message,
-    decode,
-    encode,
-)
+from tether.protocol.messages.base import Garbage, Message
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME, TUNNEL_CHUNK, decode, encode
 
 DATA, _CONTROL = 0, 1
 """The kinds."""

@@ -16,7 +16,8 @@ from __future__ import annotations
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
-from tether.protocol.messages.control import MAX_TUNNEL_FRAME, Garbage
+from tether.protocol.messages.base import Garbage
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.buffers import WINDOW, ReceiveBuffer, SendBuffer
 from tether.protocol.tunnel.carrier import AS_SPOILT, MAX_CARRIERS, CarrierState, SpoiltOnes

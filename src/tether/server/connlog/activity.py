@@ -18,9 +18,15 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionType
-from tether.protocol.messages import control as m
-from tether.protocol.messages.forwards import ForwardEnd, ForwardKind, ForwardRecord, ForwardRollup
-from tether.protocol.messages.transfers import FileOperation, FileOperations
+from tether.protocol.messages import reports as m
+from tether.protocol.messages.reports import (
+    FileOperation,
+    FileOperations,
+    ForwardEnd,
+    ForwardKind,
+    ForwardRecord,
+    ForwardRollup,
+)
 from tether.server.db.schema import (
     ConnectionStatus,
     connections,

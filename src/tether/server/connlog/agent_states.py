@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.protocol.messages.lifecycle import LifecycleRecord, LifecycleState, may_follow
+from tether.protocol.messages.reports import LifecycleRecord, LifecycleState, may_follow
 from tether.server.connlog.activity import MAX_WORD, are_times
 from tether.server.db.schema import SEQ, metadata, workspaces
 from tether.server.times import iso

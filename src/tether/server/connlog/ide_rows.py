@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, ConnectType, Vantage
-from tether.protocol.link.link import facts_of
-from tether.protocol.messages.forwards import IdeChannel, IdeSessionRecord
+from tether.protocol.messages.base import facts_of
+from tether.protocol.messages.reports import IdeChannel, IdeSessionRecord
 from tether.server.connlog import rows
 from tether.server.connlog.activity import MAX_COUNT, MAX_TEXT, MAX_WORD, are_times, bounded
 from tether.server.connlog.judge import Testimony

@@ -19,12 +19,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
-from tether.protocol.link.link import facts_of
-from tether.protocol.messages import control as m
-from tether.protocol.messages.forwards import ForwardRecord, ForwardRollup, IdeSessionRecord
-from tether.protocol.messages.lifecycle import LifecycleRecord
-from tether.protocol.messages.path_records import PathRecord
-from tether.protocol.messages.transfers import FileOperations
+from tether.protocol.messages import reports as m
+from tether.protocol.messages.base import Garbage, facts_of
+from tether.protocol.messages.reports import (
+    FileOperations,
+    ForwardRecord,
+    ForwardRollup,
+    IdeSessionRecord,
+    LifecycleRecord,
+    PathRecord,
+)
 from tether.server.connlog import activity as contents, agent_states, ide_rows, path_rows, rows
 from tether.server.connlog.activity import MAX_WORD
 from tether.server.connlog.judge import Testimony
@@ -101,7 +105,7 @@ async def apply(tx: AsyncConnection, reporter: Reporter, report: m.Report, now: 
     """
     last = report.first_seq + len(report.items) - 1
     if not (report.first_seq >= 1 and last <= MAX_SEQ and 0 < len(report.journal_id) <= MAX_WORD):
-        raise m.Garbage("a report without a sensible journal or number")
+        raise Garbage("a report without a sensible journal or number")
     cursor = await tx.scalar(
         select(report_cursors.c.seq).where(
             report_cursors.c.journal_id == report.journal_id,

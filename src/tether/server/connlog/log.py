@@ -20,7 +20,8 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.splice import CarrierEnding
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.control import Hello, Report
+from tether.protocol.messages.control import Hello
+from tether.protocol.messages.reports import Report
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog import ide_rows, ingest, path_rows, rejudge, rows, runs
 from tether.server.connlog.judge import Testimony

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.protocol.messages.derp import REGION_NAME
-from tether.protocol.messages.path_records import PathRecord, PathWord
+from tether.protocol.messages.reports import PathRecord, PathWord
 from tether.server.connlog.activity import MAX_WORD, bounded
 from tether.server.db.schema import ConnectionStatus, connections, path_events
 from tether.server.times import iso

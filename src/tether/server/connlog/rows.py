@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.evidence import Evidence, from_record, to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
-from tether.protocol.messages.path_records import PathRecord
+from tether.protocol.messages.reports import PathRecord
 from tether.server.connlog import activity as contents, correlate as circumstances, incidents
 from tether.server.connlog.activity import LATEST_TIME, Tally
 from tether.server.connlog.incidents import Grouped

@@ -18,20 +18,10 @@ from tether.log import get_logger
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import PAIRING_WAIT_S, CarrierId
-from tether.protocol.messages.control import (
-    CarrierOffer,
-    ClientLost,
-    EndConnections,
-    Goodbye,
-    Message,
-    OfferDeclined,
-    Report,
-    ReportAck,
-    TunnelOffer,
-    Unrecognized,
-    Unsupported,
-    WorkspaceStart,
-)
+from tether.protocol.messages.base import Message, Unrecognized
+from tether.protocol.messages.control import EndConnections, Goodbye, Unsupported, WorkspaceStart
+from tether.protocol.messages.reports import Report, ReportAck
+from tether.protocol.messages.tunnel import CarrierOffer, ClientLost, OfferDeclined, TunnelOffer
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.records import NewConnection
 from tether.server.control.agent_version import is_older

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tether.net.derp.relay import Relay
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.relaying import RelayGoodbye
+from tether.protocol.messages.derp import RelayGoodbye
 from tether.server.control.relays import RelayLinks
 
 

@@ -19,7 +19,7 @@ from tether.net.clock import Clock
 from tether.net.derp.tickets import MAX_CARRIER
 from tether.protocol.derp.latency import RegionLatency, sums
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.control import (
+from tether.protocol.messages.tunnel import (
     CarrierDenied,
     CarrierGrant,
     CarrierOffer,

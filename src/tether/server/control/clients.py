@@ -28,19 +28,16 @@ from tether.net.e2e_channel import read_public_line
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.control import (
+from tether.protocol.messages.base import Message, Unrecognized
+from tether.protocol.messages.control import Goodbye, Unsupported
+from tether.protocol.messages.reports import Report, ReportAck
+from tether.protocol.messages.tunnel import (
     CarrierDenied,
     CarrierRequest,
-    Goodbye,
-    Message,
-    Report,
-    ReportAck,
     TunnelDenied,
     TunnelGrant,
     TunnelOffer,
     TunnelRequest,
-    Unrecognized,
-    Unsupported,
 )
 from tether.server.auth.ca import BadPublicKey, UserCa, key_line, read_public_key
 from tether.server.connlog.ingest import Reporter

@@ -31,7 +31,7 @@ from tether.protocol.coordination.coordinator import (
     StreamEnding,
 )
 from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency, is_distance
-from tether.protocol.messages.control import (
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
     CoordinateOpen,

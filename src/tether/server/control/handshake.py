@@ -16,14 +16,9 @@ from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.ws_server import ServerStream, bearer
-from tether.protocol.messages.control import (
-    MAX_CONTROL_MESSAGE,
-    PROTOCOL,
-    Garbage,
-    Hello,
-    Message,
-    decode,
-)
+from tether.protocol.messages.base import Garbage, Message
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode
+from tether.protocol.messages.control import Hello
 from tether.server.auth.accounts import Accounts
 from tether.server.auth.ca import BadPublicKey, read_public_key
 from tether.server.auth.throttle import FailureThrottle

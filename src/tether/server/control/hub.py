@@ -20,14 +20,9 @@ from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.protocol.derp.latency import RegionLatency
-from tether.protocol.messages.control import (
-    EndConnections,
-    Goodbye,
-    WorkspaceStart,
-    WorkspaceStop,
-    encode,
-)
-from tether.protocol.messages.relaying import RelayGoodbye
+from tether.protocol.messages.codec import encode
+from tether.protocol.messages.control import EndConnections, Goodbye, WorkspaceStart, WorkspaceStop
+from tether.protocol.messages.derp import RelayGoodbye
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.records import OpenTunnel
 from tether.server.control.agents import AgentLinks

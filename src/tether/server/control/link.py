@@ -17,16 +17,10 @@ from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
 from tether.net.link.host_context import HostContext
 from tether.protocol.link.link import Link
-from tether.protocol.messages.control import (
-    PROTOCOL,
-    DerpMap,
-    Garbage,
-    Message,
-    Unrecognized,
-    Unsupported,
-    Welcome,
-    encode,
-)
+from tether.protocol.messages.base import Garbage, Message, Unrecognized
+from tether.protocol.messages.codec import PROTOCOL, encode
+from tether.protocol.messages.control import Unsupported, Welcome
+from tether.protocol.messages.derp import DerpMap
 from tether.server.connlog.log import ConnectionLog
 from tether.server.control.handshake import Opening, unpack_control
 from tether.server.control.idle_cuts import IdleCuts

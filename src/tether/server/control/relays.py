@@ -18,23 +18,19 @@ from tether.net.derp.splice import CarrierEnding
 from tether.net.derp.tickets import MAX_CARRIER
 from tether.net.link.driver import LinkDriver
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.link.link import facts_of
-from tether.protocol.messages.control import (
-    Garbage,
-    Goodbye,
-    Message,
+from tether.protocol.messages.base import Garbage, Message, Unrecognized, facts_of
+from tether.protocol.messages.control import Goodbye, Unsupported
+from tether.protocol.messages.derp import (
+    CarrierReport,
     RelayDrain,
     RelayDraining,
     RelayEnd,
+    RelayGoodbye,
     RelayRegister,
     RelayRegistered,
     RelayReport,
     RelayReportAck,
-    Unrecognized,
-    Unsupported,
 )
-from tether.protocol.messages.relay import CarrierEnded
-from tether.protocol.messages.relaying import RelayGoodbye
 from tether.server.connlog.activity import bounded
 from tether.server.control.handshake import Opening
 from tether.server.control.link import ControlLink, ControlLinkRunner, UnknownMessages, misplaced
@@ -196,7 +192,7 @@ class RelayLinks:
         link.driver.send(RelayReportAck(seq=last))
 
 
-def _ending(ended: CarrierEnded) -> CarrierEnding:
+def _ending(ended: CarrierReport) -> CarrierEnding:
     return CarrierEnding(
         facts=tuple(facts_of(ended.facts)),
         symptoms=tuple(facts_of(ended.symptoms)),

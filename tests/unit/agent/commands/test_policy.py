@@ -17,7 +17,7 @@ from tether.attribution.vocabulary import (
     Reason,
     Vantage,
 )
-from tether.protocol.messages.forwards import ForwardKind
+from tether.protocol.messages.reports import ForwardKind
 
 NO_FILES = TransferPolicy(block_file_transfer=True)
 TEXT = b"\x02File transfer has been disabled.\n"

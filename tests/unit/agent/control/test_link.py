@@ -36,25 +36,20 @@ from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed
-from tether.protocol.link.link import facts_of
+from tether.protocol.messages.base import Message, facts_of
+from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import (
-    PROTOCOL,
     EndConnections,
-    Ended,
     Goodbye,
     GoodbyeAck,
     Hello,
-    Message,
-    Opened,
     Pong,
-    Report,
-    ReportItem,
-    TunnelGrant,
-    TunnelOffer,
     Welcome,
     WorkspaceStart,
     WorkspaceStop,
 )
+from tether.protocol.messages.reports import Ended, Opened, Report, ReportItem
+from tether.protocol.messages.tunnel import TunnelGrant, TunnelOffer
 
 HELLO = Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="run-1")
 RUN = RunMarker(instance_id="run-1", boot_id="b", pid=1, started_at=0.0)

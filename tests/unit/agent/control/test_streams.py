@@ -23,16 +23,16 @@ from tests.unit.agent.control.test_link import (
     virtual,
 )
 from tether.net.transport.streams import DialFailed
-from tether.protocol.link.link import facts_of
-from tether.protocol.messages.control import (
+from tether.protocol.messages.base import facts_of
+from tether.protocol.messages.control import Goodbye
+from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
     CoordinateError,
     CoordinateOpen,
-    DerpMap,
-    Ended,
-    Goodbye,
 )
+from tether.protocol.messages.derp import DerpMap
+from tether.protocol.messages.reports import Ended
 
 STREAMS = (
     "disconnected from coordination RPC",

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from tests.support.clock import EPOCH, at
 from tether.agent.forwarding.ledger import MAX_TEXT, ForwardLedger
-from tether.protocol.messages.forwards import (
+from tether.protocol.messages.reports import (
     ForwardEnd,
     ForwardItem,
     ForwardKind,

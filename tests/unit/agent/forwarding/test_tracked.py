@@ -27,7 +27,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock
-from tether.protocol.messages.forwards import ForwardItem, ForwardRecord, IdeSessionRecord
+from tether.protocol.messages.reports import ForwardItem, ForwardRecord, IdeSessionRecord
 
 WAIT_S = 10
 

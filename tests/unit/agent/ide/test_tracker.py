@@ -46,7 +46,7 @@ from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Initiator, Party, Reason, StreamEnd, Vantage
 from tether.net.clock import SystemClock
-from tether.protocol.messages.forwards import ForwardEnd, IdeChannel, IdeSessionRecord
+from tether.protocol.messages.reports import ForwardEnd, IdeChannel, IdeSessionRecord
 
 A2C = ConnectType.AGENT_TO_CLIENT
 PROCESS = Holder(4242, 99)

@@ -24,7 +24,7 @@ from tether.agent.journal import journal as journal_module
 from tether.agent.journal.journal import Journal
 from tether.agent.journal.previous_run import JournaledRun, RunMarker, post_mortem
 from tether.agent.journal.storage import JournalFailed, JournalFile
-from tether.protocol.messages.control import Ended, Opened, ReportItem, SessionRecord
+from tether.protocol.messages.reports import Ended, Opened, ReportItem, SessionRecord
 
 pytestmark = pytest.mark.anyio
 

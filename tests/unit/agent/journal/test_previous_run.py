@@ -10,8 +10,8 @@ from tether.agent.journal.previous_run import JournaledRun, RunMarker, post_mort
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.protocol.link.link import facts_of, records_of
-from tether.protocol.messages.control import Ended, FactRecord
+from tether.protocol.messages.base import FactRecord, facts_of, records_of
+from tether.protocol.messages.reports import Ended
 
 NOW, ALIVE, STOPPED = 1000.0, 900.0, 901.0
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tether.agent.ssh.sftp_audit import MAX_KEPT, MAX_OPERATIONS, MAX_PACKET, MAX_PATH, SftpAudit
-from tether.protocol.messages.transfers import FileOperation, FileOperations
+from tether.protocol.messages.reports import FileOperation, FileOperations
 
 
 def string(raw: bytes) -> bytes:

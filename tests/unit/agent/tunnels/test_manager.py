@@ -26,17 +26,11 @@ from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.tunnel.endpoint import TunnelEndpoint
-from tether.protocol.link.link import LinkState, facts_of
-from tether.protocol.messages.control import (
-    CarrierOffer,
-    Ended,
-    OfferDeclined,
-    Opened,
-    SessionRecord,
-    TunnelOffer,
-)
-from tether.protocol.messages.path_records import PathRecord
-from tether.protocol.messages.relaying import PeerGone, encode_word
+from tether.protocol.link.link import LinkState
+from tether.protocol.messages.base import facts_of
+from tether.protocol.messages.derp import PeerGone, encode_word
+from tether.protocol.messages.reports import Ended, Opened, PathRecord, SessionRecord
+from tether.protocol.messages.tunnel import CarrierOffer, OfferDeclined, TunnelOffer
 from tether.protocol.tunnel.carrier_frames import encode_opening, parse_carrier_frame
 from tether.protocol.tunnel.join import Join, JoinRefused
 

@@ -10,9 +10,8 @@ from tests.support.clock import EPOCH, LoopClock
 from tests.support.loop import run
 from tests.support.net.tunnels import Joined
 from tether.agent.tunnels.path_log import PathLog
-from tether.protocol.messages.control import ReportItem
-from tether.protocol.messages.path_records import PathRecord
-from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.reports import PathRecord, ReportItem
 
 
 def record(at: float, event: str, carrier: int, **more: object) -> PathRecord:

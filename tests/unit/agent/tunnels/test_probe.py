@@ -15,7 +15,9 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
-from tether.protocol.messages.control import Message, ProbeResult, ProbeStart, ProbeStop, Redraw
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.probe import ProbeResult, ProbeStart, ProbeStop
+from tether.protocol.messages.tunnel import Redraw
 
 
 class Rig:

@@ -18,7 +18,8 @@ from tether.client.control.log import ControlLines
 from tether.net.link.driver import LinkDriver
 from tether.net.transport.streams import DialFailed
 from tether.protocol.coordination.client import CLOSE_S
-from tether.protocol.messages.control import Goodbye, Hello, Message, Report, Unsupported
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.control import Goodbye, Hello, Unsupported
 from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
@@ -33,6 +34,7 @@ from tether.protocol.messages.coordination import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
+from tether.protocol.messages.reports import Report
 
 HERE = Node(id="w", as_of=1.0, home_region="fra", endpoints=["10.0.0.1:7"])
 OURS = (CoordinateOpen, Coordinate, ResumeTokenRequest)

@@ -21,20 +21,16 @@ from tether.client.control.link import DOUBT_S, GRANT_TIMEOUT_S, LINGER_S, LINK_
 from tether.client.errors import Failure
 from tether.net.link.driver import LinkDriver
 from tether.net.transport.streams import DialFailed
-from tether.protocol.link.link import facts_of
-from tether.protocol.messages.control import (
-    PROTOCOL,
+from tether.protocol.messages.base import Message, facts_of
+from tether.protocol.messages.codec import PROTOCOL
+from tether.protocol.messages.control import Goodbye, Hello, Welcome
+from tether.protocol.messages.reports import Ended, Report
+from tether.protocol.messages.tunnel import (
     CarrierDenied,
     CarrierGrant,
     CarrierRequest,
-    Ended,
-    Goodbye,
-    Hello,
-    Message,
-    Report,
     TunnelDenied,
     TunnelRequest,
-    Welcome,
 )
 
 

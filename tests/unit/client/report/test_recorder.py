@@ -21,8 +21,8 @@ from tether.client.report.recorder import JOURNAL_AFTER_S, WATCH_AFTER_S, Client
 from tether.config import ClientFiles
 from tether.net.host.cgroup import CgroupReading
 from tether.net.host.vital_signs import VitalSample
-from tether.protocol.link.link import facts_of, records_of
-from tether.protocol.messages.control import Ended
+from tether.protocol.messages.base import facts_of, records_of
+from tether.protocol.messages.reports import Ended
 
 URL = "http://tether.example"
 SLEPT = ev.Suspended(vantage=Vantage.CLIENT, at=EPOCH + 5, party=Party.CLIENT, gap_s=90.0)

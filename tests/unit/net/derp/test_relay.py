@@ -34,8 +34,8 @@ from tether.net.transport.ws_client import ClientStream, dial
 from tether.net.transport.ws_server import ServerStream
 from tether.net.tunnel.endpoint import dial_relay
 from tether.protocol.derp.pairing import CarrierId, PairingTable
-from tether.protocol.messages.control import MAX_TUNNEL_FRAME
-from tether.protocol.messages.relaying import (
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
+from tether.protocol.messages.derp import (
     PeerGone,
     RelayGoodbye,
     Restarting,

@@ -21,15 +21,10 @@ from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp_info import counters_fact
 from tether.protocol.link.link import LinkState
-from tether.protocol.messages.control import (
-    Goodbye,
-    HalfClose,
-    Message,
-    Unrecognized,
-    Unsupported,
-    WorkspaceStop,
-    encode,
-)
+from tether.protocol.messages.base import Message, Unrecognized
+from tether.protocol.messages.codec import encode
+from tether.protocol.messages.control import Goodbye, Unsupported, WorkspaceStop
+from tether.protocol.messages.tunnel import HalfClose
 from tether.protocol.tunnel.frames import control_frame, parse_frame
 
 Main = Callable[[], Coroutine[Any, Any, None]]

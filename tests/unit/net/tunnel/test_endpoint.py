@@ -20,15 +20,11 @@ from tether.net.transport.streams import DialFailed
 from tether.net.transport.tcp_info import SILENT_AFTER_MS
 from tether.net.tunnel.endpoint import DETACHED_LINGER_S, TunnelEndpoint, dial_relay
 from tether.protocol.link.link import LINGER_S
-from tether.protocol.messages.control import (
-    TUNNEL_CHUNK,
-    Message,
-    Pong,
-    SessionResult,
-    TunnelHello,
-    Unsupported,
-)
-from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import TUNNEL_CHUNK
+from tether.protocol.messages.control import Pong, Unsupported
+from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.tunnel import SessionResult, TunnelHello
 from tether.protocol.tunnel.frames import control_frame
 from tether.protocol.tunnel.resume_policy import Waits
 

@@ -18,7 +18,7 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Va
 from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
-from tether.protocol.messages.relaying import PeerGone, RelayGoodbye, encode_word
+from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.buffers import WINDOW
 from tether.protocol.tunnel.carrier import MAX_SPOILT, SPOILT, SPOILT_CODE

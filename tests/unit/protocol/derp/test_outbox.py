@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tether.protocol.derp.outbox import MAX_REPORTED, RelayLedger
-from tether.protocol.messages.relay import CarrierEnded, RelayReport
+from tether.protocol.messages.derp import CarrierReport, RelayReport
 
 
-def end(number: int) -> CarrierEnded:
-    return CarrierEnded(connection_id=f"c{number}", carrier=1, at=0.0, facts=[])
+def end(number: int) -> CarrierReport:
+    return CarrierReport(connection_id=f"c{number}", carrier=1, at=0.0, facts=[])
 
 
 def numbers(report: RelayReport | None) -> tuple[int, list[str]]:

@@ -19,20 +19,10 @@ from tether.protocol.link.link import (
     LinkEnded,
     LinkState,
     SendMessage,
-    facts_of,
-    records_of,
 )
-from tether.protocol.messages.control import (
-    FactRecord,
-    Goodbye,
-    GoodbyeAck,
-    HalfClose,
-    Message,
-    Ping,
-    Pong,
-    Unrecognized,
-    Unsupported,
-)
+from tether.protocol.messages.base import FactRecord, Message, Unrecognized, facts_of, records_of
+from tether.protocol.messages.control import Goodbye, GoodbyeAck, Ping, Pong, Unsupported
+from tether.protocol.messages.tunnel import HalfClose
 
 OVER: list[Command] = [CloseStream(1000, "goodbye"), LinkEnded()]
 GONE = ev.StreamEnded(vantage=Vantage.AGENT, at=9.0, peer=Party.SERVER, how=StreamEnd.RESET)

@@ -19,7 +19,9 @@ from tether.protocol.link.link import (
     LinkState,
     SendMessage,
 )
-from tether.protocol.messages.control import GoodbyeAck, HalfClose, Message, Unrecognized
+from tether.protocol.messages.base import Message, Unrecognized
+from tether.protocol.messages.control import GoodbyeAck
+from tether.protocol.messages.tunnel import HalfClose
 
 sides = st.integers(0, 1)
 

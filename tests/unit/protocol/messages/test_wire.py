@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from tests.support.protocol.samples import sample
-from tether.protocol.messages.control import TYPES, ReportItem, decode, decode_item, encode
-from tether.protocol.messages.relaying import RelayWord, decode_word, encode_word
+from tether.protocol.messages.codec import TYPES, decode, decode_item, encode
+from tether.protocol.messages.derp import RelayWord, decode_word, encode_word
+from tether.protocol.messages.reports import ReportItem
 from tether.protocol.terminal import messages as terminal
 
 WIRE: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("wire.json").read_text())

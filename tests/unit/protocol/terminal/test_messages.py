@@ -13,7 +13,7 @@ from tests.support.clock import at
 from tests.support.protocol.messages import of_type
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.messages.control import Garbage
+from tether.protocol.messages.base import Garbage
 from tether.protocol.terminal import attach
 from tether.protocol.terminal.attach import AttachServer, AttachState, agent_goodbye
 from tether.protocol.terminal.messages import (

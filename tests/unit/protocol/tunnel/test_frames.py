@@ -6,13 +6,9 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from tests.support.protocol.messages import messages
-from tether.protocol.messages.control import (
-    MAX_TUNNEL_FRAME,
-    TUNNEL_CHUNK,
-    Garbage,
-    HalfClose,
-    Message,
-)
+from tether.protocol.messages.base import Garbage, Message
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME, TUNNEL_CHUNK
+from tether.protocol.messages.tunnel import HalfClose
 from tether.protocol.tunnel.frames import control_frame, data_frames, parse_frame
 
 

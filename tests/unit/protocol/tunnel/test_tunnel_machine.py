@@ -10,7 +10,7 @@ from tests.support.clock import at
 from tests.support.protocol.tunnels import KEY, TUNNEL, End, Pair, Wire
 from tether.attribution.vocabulary import Party, StreamEnd
 from tether.protocol.messages.base import Garbage
-from tether.protocol.messages.control import MAX_TUNNEL_FRAME
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.tunnel.buffers import FRAME_COST
 from tether.protocol.tunnel.carrier import MAX_CARRIERS
 from tether.protocol.tunnel.carrier_frames import (

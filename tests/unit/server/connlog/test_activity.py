@@ -29,14 +29,15 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.forwards import (
+from tether.protocol.messages.base import records_of
+from tether.protocol.messages.reports import (
+    FileOperation,
+    FileOperations,
     ForwardRecord,
     ForwardRollup,
     IdeChannel,
     IdeSessionRecord,
 )
-from tether.protocol.messages.transfers import FileOperation, FileOperations
 from tether.server.connlog import activity as contents, ide_rows
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import ConnectionLog

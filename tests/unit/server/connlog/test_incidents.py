@@ -14,8 +14,9 @@ from tests.unit.server.connlog.test_log import ADMIN, AGENT_EOF, EXITED, Record,
 from tether.attribution import evidence as ev
 from tether.attribution.causes import CATALOGUE
 from tether.attribution.vocabulary import ConnectType, Element, Party, StreamEnd, Vantage
-from tether.protocol.messages.control import PROTOCOL, Hello
-from tether.protocol.messages.path_records import PathRecord, PathWord
+from tether.protocol.messages.codec import PROTOCOL
+from tether.protocol.messages.control import Hello
+from tether.protocol.messages.reports import PathRecord, PathWord
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog.incidents import element_of, key_of
 from tether.server.db.schema import incidents

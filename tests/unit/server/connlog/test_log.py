@@ -27,18 +27,16 @@ from tether.attribution.vocabulary import (
 )
 from tether.net.derp.splice import CarrierEnding
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.link.link import records_of
-from tether.protocol.messages.control import (
+from tether.protocol.messages.base import FactRecord, Garbage, records_of
+from tether.protocol.messages.reports import (
     Ended,
-    FactRecord,
-    Garbage,
     Opened,
+    PathRecord,
     Report,
     ReportItem,
     SessionRecord,
     UnknownItem,
 )
-from tether.protocol.messages.path_records import PathRecord
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog import rows
 from tether.server.connlog.ingest import Reporter

@@ -23,7 +23,7 @@ from tests.unit.server.connlog.test_log import (  # noqa: F401
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.path_records import PathRecord
+from tether.protocol.messages.reports import PathRecord
 from tether.server.api.ports import ConnectionFilter
 from tether.server.api.report import Breakdown
 from tether.server.connlog.queries.report import BREAKDOWNS

@@ -28,7 +28,7 @@ from tests.unit.server.connlog.test_log import (
     ended,
 )
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.protocol.messages.control import SessionRecord
+from tether.protocol.messages.reports import SessionRecord
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import BELONGINGS, ConnectionLog

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given, strategies as st
 
-from tether.protocol.messages.control import Garbage
-from tether.protocol.messages.relaying import (
+from tether.protocol.messages.base import Garbage
+from tether.protocol.messages.derp import (
     OtherWord,
     Paired,
     PeerGone,

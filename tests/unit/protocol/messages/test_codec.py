@@ -9,29 +9,18 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from tests.support.protocol.messages import messages, of_type
-from tether.protocol.messages.control import (
-    TYPES,
-    CarrierGrant,
+from tether.protocol.messages.base import FactRecord, Garbage, Message, Unrecognized
+from tether.protocol.messages.codec import TYPES, decode, decode_item, encode
+from tether.protocol.messages.control import Goodbye, GoodbyeAck, Hello, Ping, Welcome
+from tether.protocol.messages.reports import (
     Ended,
-    FactRecord,
-    Garbage,
-    Goodbye,
-    GoodbyeAck,
-    Hello,
-    Message,
     Opened,
-    Ping,
     Report,
     ReportAck,
     SessionRecord,
-    TunnelHello,
     UnknownItem,
-    Unrecognized,
-    Welcome,
-    decode,
-    decode_item,
-    encode,
 )
+from tether.protocol.messages.tunnel import CarrierGrant, TunnelHello
 
 
 @given(messages)
