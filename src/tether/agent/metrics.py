@@ -7,6 +7,7 @@ line is written; gauges are read when somebody asks for them.
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -16,13 +17,15 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
 from tether.agent.commands.session_type import SessionType
-from tether.agent.session_counts import OTHER
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectionMethod, ConnectionType
 from tether.protocol.apps import FAMILIES
 from tether.protocol.messages.reports import ForwardEnd, ForwardItem, ForwardKind, ForwardRecord
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+OTHER = "other"
+"""The app of sessions whose client names one that no family has: such a name is free text."""
 
 
 class Layer(StrEnum):
@@ -61,6 +64,8 @@ class AgentMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.sessions_open: Tally[str] = Tally()
+        """SSH sessions now, by app; sftp, scp and rsync count under the app that they serve."""
         self._sessions = self._counter("sessions", "SSH sessions that ended.", "app", "type", "pty")
         self._session_errors = self._counter(
             "session_errors", "Sessions that went wrong.", "type", "pty", "error_type"
@@ -96,8 +101,18 @@ class AgentMetrics:
 
     # -- counted where it happens ----------------------------------------------------------
 
+    def session_began(self, kind: SessionType) -> None:
+        """A session started."""
+        self.sessions_open[_app(kind)] += 1
+
+    def session_recognized(self, was: SessionType, now: SessionType) -> None:
+        """A running session turned out to be another app's."""
+        self.sessions_open[_app(was)] -= 1
+        self.sessions_open[_app(now)] += 1
+
     def session_ended(self, kind: SessionType, type_: ConnectionType, *, pty: bool) -> None:
         """A session is over: `type_` is the connection log's word for it."""
+        self.sessions_open[_app(kind)] -= 1
         app = kind.app if kind.recognized and kind.app in FAMILIES else OTHER
         if type_ is ConnectionType.RECONNECTING_PTY:
             app = str(type_)
@@ -144,17 +159,16 @@ class AgentMetrics:
         self,
         *,
         connections: Callable[[], Mapping[str, int]],
-        sessions: Callable[[], Mapping[str, int]],
         ides: Callable[[], int],
         terminals: Callable[[], int],
     ) -> None:
-        """Where the gauges are read: connections by carrier's method, sessions by app."""
+        """Where the gauges are read: connections by their carrier's method, IDEs, terminals."""
         for method in ConnectionMethod:
             self._connections.labels(str(method)).set_function(
                 partial(_count, connections, str(method))
             )
         for app in (*FAMILIES, str(ConnectionType.RECONNECTING_PTY), OTHER):
-            self._open.labels(app).set_function(partial(_count, sessions, app))
+            self._open.labels(app).set_function(partial(_count, lambda: self.sessions_open, app))
         self._ides.set_function(ides)
         self._terminals.set_function(terminals)
 
@@ -181,6 +195,10 @@ class AgentMetrics:
         for kind in ForwardKind:
             for end in ForwardEnd:
                 self._forwards.labels(str(kind), str(end))
+
+
+def _app(kind: SessionType) -> str:
+    return kind.app if kind.recognized else OTHER
 
 
 def _count(counts: Callable[[], Mapping[str, int]], word: str) -> int:

@@ -327,7 +327,9 @@ def _state(ssh: SshServer, me: RunMarker) -> dict[str, object]:
         "workspace_id": settings.workspace_id,
         "policy": dataclasses.asdict(settings.policy),
         "variables": sorted(settings.env),
-        "sessions": {app: count for app, count in sorted(ssh.counts.open.items()) if count},
+        "sessions": {
+            app: count for app, count in sorted(ssh.metrics.sessions_open.items()) if count
+        },
         "connections": [
             {"connection_id": key, "user": offer.user, "client_ip": offer.client_ip}
             for key, offer in ssh.live.items()

@@ -22,7 +22,7 @@ from tether.agent.ssh import auth
 from tether.agent.ssh.asyncssh_connection import SshConnection
 from tether.agent.ssh.session import Session
 from tether.agent.ssh.sessions import Sessions
-from tether.agent.ssh.settings import SharedSettings, SshSettings
+from tether.agent.ssh.settings import SharedParts, SshSettings
 from tether.agent.ssh.transport import TunnelTransport
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -62,7 +62,7 @@ class AgentConnection:
         settings: SshSettings,
         account: Account,
         options: asyncssh.SSHServerConnectionOptions,
-        shared: SharedSettings,
+        shared: SharedParts,
     ) -> None:
         self.offer, self._clock = offer, shared.clock
         self._trust = _trust(offer, settings)
@@ -106,7 +106,7 @@ class AgentConnection:
         self._refused: list[str] = []
         self._method = ""
 
-    def _tunnel_over(self, stream: TunnelStream, shared: SharedSettings) -> TunnelEndpoint:
+    def _tunnel_over(self, stream: TunnelStream, shared: SharedParts) -> TunnelEndpoint:
         return TunnelEndpoint(
             stream,
             me=Party.AGENT,

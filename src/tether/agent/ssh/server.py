@@ -17,10 +17,9 @@ from tether.agent.ide.watcher import IdeWatcher
 from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.process.environment import current_account
 from tether.agent.process.process import Processes
-from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh.asyncssh_connection import server_options
 from tether.agent.ssh.connection import AgentConnection
-from tether.agent.ssh.settings import SharedSettings, SshSettings as SshSettings
+from tether.agent.ssh.settings import SharedParts, SshSettings as SshSettings
 from tether.agent.ssh.x11 import Displays
 from tether.agent.terminal.service import TerminalService
 from tether.agent.terminal.terminals import Terminals
@@ -63,21 +62,20 @@ class SshServer:
         forwarded connections, file operations. Those of a connection come before its `serve`
         returns, an IDE's end at the latest in `finish`."""
         self.settings = settings
-        self.counts, self.metrics = SessionCounts(), metrics or AgentMetrics()
+        self.metrics = metrics or AgentMetrics()
         self._clock, self._on_item = clock, on_item
         self._options = server_options(settings.host_key)
         self._processes = Processes(killed_for_memory)
         self._terminals = TerminalService(
             self._processes,
-            settings=lambda: self.settings,
+            settings=lambda: self.settings.for_terminals(),
             clock=clock,
             metrics=self.metrics,
         )
         self._inspector = PortInspector(clock=clock)
-        self._shared = SharedSettings(
+        self._shared = SharedParts(
             clock=clock,
             processes=self._processes,
-            counts=self.counts,
             metrics=self.metrics,
             displays=Displays(settings.displays, clock=clock, on_error=self.metrics.x11_failed),
             ide=IdeWatcher(
@@ -95,7 +93,6 @@ class SshServer:
         self._log = get_logger("ssh")
         self.metrics.watch(
             connections=self._methods,
-            sessions=lambda: self.counts.open,
             ides=lambda: len(self._shared.ide.sessions),
             terminals=lambda: len(self._terminals.current),
         )

@@ -15,6 +15,7 @@ nothing of what runs; only policy does, and what it refuses ends at once, in wor
 from __future__ import annotations
 
 import asyncio
+import signal
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
@@ -37,7 +38,6 @@ from tether.agent.process.environment import Account
 from tether.agent.process.flows import Inflow, Outflow
 from tether.agent.process.process import ExitStatus, Process, Processes
 from tether.agent.process.pty import Terminal
-from tether.agent.process.ssh_signals import NAMED, RECEIVED
 from tether.agent.ssh import sftp, udp_relay
 from tether.agent.ssh.asyncssh_connection import SessionChannel
 from tether.agent.ssh.sftp_audit import SftpAudit
@@ -57,6 +57,12 @@ _NO_EXPLANATION = 127
 
 _SUBSYSTEMS = {"sftp": sftp.command, datagrams.SUBSYSTEM: udp_relay.command}
 """Those that are a program of their own."""
+
+_SSH_SIGNALS = (
+    *("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL"),
+    *("PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"),
+)
+"""Signals that SSH has names for (RFC 4254 section 6.10); others are named with an @."""
 
 
 class SessionHost(Protocol):
@@ -217,10 +223,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._refusal = self._host.judge(subsystem=subsystem)
         return True
 
-    def signal_received(self, signal: str) -> None:
-        number = RECEIVED.get(signal.removeprefix("SIG"))
-        if self._process is not None and number is not None:
-            self._process.signal(number)
+    def signal_received(self, name: str) -> None:
+        known = signal.Signals.__members__.get(f"SIG{name.removeprefix('SIG')}")
+        if self._process is not None and known is not None:
+            self._process.signal(known)
 
     def break_received(self, msec: int) -> bool:
         return False
@@ -391,7 +397,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if status.signal is not None:
             name = status.signal
             channel.exit_with_signal(
-                name if name in NAMED else f"{name}@tether", status.core_dumped
+                name if name in _SSH_SIGNALS else f"{name}@tether", status.core_dumped
             )
         else:
             channel.exit(_NO_EXPLANATION if status.code is None else status.code)

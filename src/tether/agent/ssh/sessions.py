@@ -20,7 +20,7 @@ from tether.agent.process.process import ExitStatus, Processes
 from tether.agent.ssh.asyncssh_connection import SessionChannel
 from tether.agent.ssh.motd import greeting
 from tether.agent.ssh.session import Session
-from tether.agent.ssh.settings import SharedSettings, SshSettings
+from tether.agent.ssh.settings import SharedParts, SshSettings
 from tether.agent.ssh.terminal_subsystem import TerminalChannel
 from tether.agent.terminal.attach import AttachEnd
 from tether.attribution import evidence as ev
@@ -51,7 +51,7 @@ class Sessions:
         offer: TunnelOffer,
         settings: SshSettings,
         account: Account,
-        shared: SharedSettings,
+        shared: SharedParts,
         *,
         cell: CloseCell,
         send: Callable[[Message], None],
@@ -158,12 +158,12 @@ class Sessions:
 
     def session_started(self, session: Session) -> None:
         session.started_at = self.now()
-        self._shared.counts.began(session.kind)
+        self._shared.metrics.session_began(session.kind)
         self._log.info("ssh session started", pty=session.pty, **_names(session))
         self._shared.on_item(self._record(session))
 
     def session_recognized(self, session: Session, was: SessionType) -> None:
-        self._shared.counts.recognized(was, session.kind)
+        self._shared.metrics.session_recognized(was, session.kind)
         self._log.info("ssh session recognized", **_names(session))
         self._shared.on_item(self._record(session))
 
@@ -240,7 +240,6 @@ class Sessions:
         metrics.session_ended(session.kind, session.session_type, pty=session.pty)
         if session.subsystem == "sftp":
             metrics.sftp_ended(failed=status is not None and status != ExitStatus(code=0))
-        self._shared.counts.ended(session.kind)
         self._log.info(
             "ssh session ended",
             exit_code=status.code if status else None,

@@ -10,23 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
 from tether.agent.commands.policy import TransferPolicy
 from tether.agent.ide.watcher import IdeWatcher
 from tether.agent.metrics import AgentMetrics
-from tether.agent.process.environment import Account
+from tether.agent.process.environment import Account, current_account
 from tether.agent.process.process import Processes
-from tether.agent.session_counts import SessionCounts
 from tether.agent.ssh.hostkey import HostKey
 from tether.agent.ssh.x11 import NUMBERS, Displays
 from tether.agent.terminal.pty import PtySettings
+from tether.agent.terminal.service import TerminalService, TerminalSettings
 from tether.net.clock import Clock
 from tether.net.link.host_context import HostContext, NoSurroundings
 from tether.protocol.messages.reports import ReportItem
-
-if TYPE_CHECKING:
-    from tether.agent.terminal.service import TerminalService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +53,18 @@ class SshSettings:
     terminals: PtySettings = field(default_factory=PtySettings)
     """Of reconnecting terminals; those of the first value stay until a workspace stop."""
 
+    def for_terminals(self) -> TerminalSettings:
+        """What a new reconnecting terminal starts with."""
+        account = self.account or current_account(os.environ)
+        return TerminalSettings(
+            account=account,
+            directory=self.directory_of(account),
+            env=self.env,
+            workspace=self.workspace,
+            workspace_id=self.workspace_id,
+            limits=self.terminals,
+        )
+
     def directory_of(self, account: Account) -> str:
         """Where sessions of `account` start."""
         if not self.directory:
@@ -70,12 +78,11 @@ class SshSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SharedSettings:
+class SharedParts:
     """What every connection of one agent uses."""
 
     clock: Clock
     processes: Processes
-    counts: SessionCounts
     metrics: AgentMetrics
     displays: Displays
     ide: IdeWatcher

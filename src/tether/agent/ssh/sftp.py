@@ -47,12 +47,6 @@ def command() -> list[str]:
     return [sys.executable, "-I", "-m", "tether.agent.ssh.sftp"]
 
 
-def is_sftp(command_line: str) -> bool:
-    """Whether a client that names its own sftp-server (`sftp -s PATH`) asked for this command."""
-    words = command_line.split(maxsplit=1)
-    return bool(words) and os.path.basename(words[0]) == "sftp-server"
-
-
 MAX_COMPLAINTS = 20
 
 _PREFIX = re.compile(rb"process_\w+: ")

@@ -1,23 +1,25 @@
 """The reconnecting terminals of one agent, through every stop and start of its workspace.
 
 Law: there is always one `Terminals` that takes attaches. Whoever stops the workspace or the agent calls
-`abandon` with the cause first, then ends the connections, then `close`s. The end of each terminal is
-one log line of its own, with its cause: nobody may be connected to it when it ends.
+`abandon` with the cause first, then ends the connections, then calls `close`. The end of each terminal
+is one log line of its own, with its cause: nobody may be connected to it when it ends. The program of a
+terminal is one of the agent's own processes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from tether.agent.metrics import AgentMetrics, Layer
-from tether.agent.process.environment import current_account, session_environment
-from tether.agent.process.process import ExitStatus, Processes
+from tether.agent.process.environment import Account, session_environment
+from tether.agent.process.process import ExitStatus, Process, Processes
+from tether.agent.process.pty import Terminal
 from tether.agent.screen.client import Screens
-from tether.agent.ssh.settings import SshSettings
-from tether.agent.terminal.pty import ProgramTerminal, ReconnectingPty
-from tether.agent.terminal.start import start_with
+from tether.agent.terminal.pty import ProgramTerminal, PtySettings, ReconnectingPty
 from tether.agent.terminal.terminals import Terminals
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -30,21 +32,39 @@ from tether.net.clock import Clock
 _log = get_logger("agent.terminals")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalSettings:
+    """What a new terminal starts with."""
+
+    account: Account
+    """Who its program runs as."""
+    directory: str
+    """Where its program starts."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What the workspace sets for every program."""
+    workspace: str = ""
+    workspace_id: str = ""
+    limits: PtySettings = field(default_factory=PtySettings)
+    """These are read once for each start of the workspace, not for each terminal."""
+
+
 class TerminalService:
-    """See the module's law. Make it in a running loop."""
+    """Makes terminals and ends them. Construct it in a running loop."""
 
     def __init__(
         self,
         processes: Processes,
         *,
-        settings: Callable[[], SshSettings],
+        settings: Callable[[], TerminalSettings],
         clock: Clock,
         metrics: AgentMetrics,
     ) -> None:
-        """`settings` are asked for with each terminal: a Welcome changes them."""
-        self._processes, self._settings, self._clock = processes, settings, clock
+        """`settings` is asked for each terminal, because the server's Welcome changes them."""
+        self._processes = processes
+        self._settings = settings
+        self._clock = clock
         self._metrics = metrics
-        self._leaving: list[Terminals] = []
+        self._leaving: list[Terminals] = []  # abandoned, and not yet closed
         self.current = self._terminals()
 
     def abandon(self, fact: Evidence) -> None:
@@ -64,7 +84,7 @@ class TerminalService:
             start=self._start,
             screens=Screens(self._processes),
             clock=self._clock,
-            settings=self._settings().terminals,
+            settings=self._settings().limits,
             on_over=self._over,
             on_detach=self._detached,
         )
@@ -72,23 +92,7 @@ class TerminalService:
     def _start(
         self, command: str, *, size: tuple[int, int], on_exit: Callable[[ExitStatus], None]
     ) -> ProgramTerminal:
-        settings = self._settings()
-        account = settings.account or current_account(os.environ)
-        start = start_with(
-            self._processes,
-            shell=account.shell,
-            directory=settings.directory_of(account),
-            environment=lambda: session_environment(
-                account,
-                settings=settings.env,
-                client={},
-                connection={
-                    "TETHER_WORKSPACE": settings.workspace,
-                    "TETHER_WORKSPACE_ID": settings.workspace_id,
-                },
-            ),
-        )
-        return start(command, size=size, on_exit=on_exit)
+        return start_program(self._processes, self._settings(), command, size=size, on_exit=on_exit)
 
     def _detached(self, end: Disconnect) -> None:
         self._metrics.disconnected(Layer.ATTACH, end)
@@ -105,12 +109,92 @@ class TerminalService:
                 open_sessions=0,
             )
             facts = (ended, *facts)
-        judged = classify(ConnectType.AGENT_TO_CLIENT, facts).disconnect
-        self._metrics.disconnected(Layer.TERMINAL, judged)
+        end = classify(ConnectType.AGENT_TO_CLIENT, facts).disconnect
+        self._metrics.disconnected(Layer.TERMINAL, end)
         disconnected(
             _log,
             "terminal closed",
-            judged,
+            end,
             terminal_id=terminal.id,
             duration_s=round(now.mono - terminal.created.mono, 3),
         )
+
+
+class ProcessOnTerminal:
+    """A `ProgramTerminal`: one of the agent's processes on a pseudo-terminal."""
+
+    def __init__(self, terminal: Terminal, process: Process) -> None:
+        self._terminal = terminal
+        self._process = process
+        self.read_fd, self.write_fd = terminal.taken_over()
+
+    def resize(self, rows: int, cols: int) -> None:
+        self._terminal.resize(cols, rows, 0, 0)
+
+    def signal(self, number: int) -> None:
+        self._process.signal(number)
+
+    def close(self) -> None:
+        os.close(self.read_fd)
+        os.close(self.write_fd)
+        self._terminal.close()
+
+
+def start_program(
+    processes: Processes,
+    settings: TerminalSettings,
+    command: str,
+    *,
+    size: tuple[int, int],
+    on_exit: Callable[[ExitStatus], None],
+) -> ProgramTerminal:
+    """Start `command`, or the login shell for "", on a terminal of its own.
+
+    Args:
+        processes: who owns the process.
+        settings: the account, the directory and the environment.
+        command: for the account's shell.
+        size: rows and columns.
+        on_exit: called once, when the process has been reaped.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    rows, cols = size
+    account = settings.account
+    environment = session_environment(
+        account,
+        settings=settings.env,
+        client={},
+        connection={
+            "TETHER_WORKSPACE": settings.workspace,
+            "TETHER_WORKSPACE_ID": settings.workspace_id,
+        },
+    )
+    terminal = Terminal((cols, rows, 0, 0), {})
+    try:
+        process = processes.spawn_on_terminal(
+            [account.shell, "-c", command] if command else [account.shell, "-l"],
+            terminal.path,
+            env=with_terminal(environment),
+            directory=settings.directory,
+            on_exit=on_exit,
+        )
+        return ProcessOnTerminal(terminal, process)
+    except BaseException:
+        terminal.close()
+        raise
+
+
+def with_terminal(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` for a terminal that the screen host emulates: xterm with UTF-8.
+
+    The user's choice of a character set is respected where it is UTF-8, or was forced by LC_ALL.
+    """
+    found = {**environment, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    if found.get("LC_ALL"):
+        return found
+    deciding = found.get("LC_CTYPE") or found.get("LANG") or ""
+    if not re.search(r"utf-?8", deciding, re.IGNORECASE):
+        found["LC_CTYPE"] = "C.UTF-8"
+    return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import shutil
 import signal
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,13 +16,14 @@ from tests.support import loop as jumping
 from tests.support.agent.programs import Program, Programs, Wire
 from tests.support.agent.terminals import LocalScreens, screen_cells
 from tests.support.clock import LoopClock
+from tether.agent.process.environment import Account
 from tether.agent.process.process import ExitStatus, Processes
 from tether.agent.process.program_input import INPUT_MAX
 from tether.agent.screen.client import Screens
 from tether.agent.screen.ghostty import Emulator
 from tether.agent.terminal.attach import AttachEnd, TerminalAttach
 from tether.agent.terminal.pty import DRAIN_S, KILL_AFTER_S, PtySettings, ReconnectingPty
-from tether.agent.terminal.start import start_with, with_terminal
+from tether.agent.terminal.service import TerminalSettings, start_program
 from tether.agent.terminal.terminals import Terminals
 from tether.agent.terminal.viewers import QUEUE_MAX
 from tether.attribution import evidence as ev
@@ -559,12 +560,10 @@ def for_real(test: Callable[[World, Processes], Coroutine[Any, Any, None]]) -> C
         async def main() -> None:
             processes = Processes()
             world = World(screens=Screens(processes))
-            world.terminals._start = start_with(
-                processes,
-                shell="/bin/sh",
-                directory="/",
-                environment=lambda: {"PATH": os.environ["PATH"], "PS1": "$ "},
+            settings = TerminalSettings(
+                account=Account("worker", "/", "/bin/sh"), directory="/", env={"PS1": "$ "}
             )
+            world.terminals._start = partial(start_program, processes, settings)
             try:
                 async with asyncio.timeout(30):
                     await test(world, processes)
@@ -665,28 +664,3 @@ async def test_vim_looks_the_same_to_whoever_comes_back_in_the_middle(
 
 
 # -- environment ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, {"LC_CTYPE": "C.UTF-8"}),
-        ({"LANG": "en_US.UTF-8"}, {"LANG": "en_US.UTF-8"}),
-        ({"LANG": "de_DE.utf8"}, {"LANG": "de_DE.utf8"}),
-        ({"LANG": "C"}, {"LANG": "C", "LC_CTYPE": "C.UTF-8"}),
-        ({"LC_CTYPE": "C"}, {"LC_CTYPE": "C.UTF-8"}),
-        ({"LC_CTYPE": "en_US.UTF-8", "LANG": "C"}, {"LC_CTYPE": "en_US.UTF-8", "LANG": "C"}),
-        ({"LANG": "en_US.UTF-8", "LC_CTYPE": "C"}, {"LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}),
-        ({"LC_ALL": "C"}, {"LC_ALL": "C"}),
-        ({"LC_ALL": "", "LANG": "C"}, {"LC_ALL": "", "LANG": "C", "LC_CTYPE": "C.UTF-8"}),
-        ({"TERM": "dumb"}, {"LC_CTYPE": "C.UTF-8"}),
-    ],
-)
-def test_a_terminals_environment_is_xterm_with_utf_8(
-    given: dict[str, str], expected: dict[str, str]
-) -> None:
-    assert with_terminal(given) == {
-        **expected,
-        "TERM": "xterm-256color",
-        "COLORTERM": "truecolor",
-    }
