@@ -8,6 +8,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.support import loop
+
 # Shared two-core machines are slow now and then; a slow example is not a failing one.
 _patient = settings(
     deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True, database=None
@@ -33,3 +35,12 @@ structlog.configure(
 def anyio_backend() -> str:
     """Async tests run on asyncio: the product uses nothing else."""
     return "asyncio"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`virtual_time` puts an async test and its fixtures on the jumping loop, and on no other."""
+    mark = metafunc.definition.get_closest_marker("virtual_time")
+    if mark is not None and "anyio_backend" in metafunc.fixturenames:
+        jumping = pytest.param(loop.backend(**mark.kwargs), id=pytest.HIDDEN_PARAM)
+        metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", [jumping]))

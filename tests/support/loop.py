@@ -52,6 +52,11 @@ class _JumpingSelector(selectors.DefaultSelector):
         return []
 
 
+def backend(grace: float = 0.0) -> tuple[str, dict[str, Any]]:
+    """anyio's name for a jumping loop: what `@pytest.mark.virtual_time(grace=…)` runs a test on."""
+    return "asyncio", {"loop_factory": lambda: JumpingLoop(grace)}
+
+
 def run(main: Callable[[], Coroutine[Any, Any, T]], *, grace: float = 0.0) -> T:
     """Run `main` on a jumping loop."""
     with asyncio.Runner(loop_factory=lambda: JumpingLoop(grace)) as runner:

@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.agent.world import World, world
 from tests.support.clock import LoopClock
-from tests.support.loop import run as run_jumping
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.tunnel.resume_policy import Waits
@@ -101,16 +100,14 @@ async def test_an_agent_that_ends_a_detached_connection_does_so_with_its_cause(
     client.abort()
 
 
-def test_a_client_that_is_cut_off_before_its_login_is_not_given_up(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path, clock=LoopClock(), login_timeout_s=5.0) as agent:
-            agent.waits = PATIENT
-            agent.tunnel()
-            await asyncio.sleep(1)
-            agent.cables[0].reset()
-            await asyncio.sleep(20)
-            assert agent.ends.empty()
-            agent.another_carrier(2)
-            assert await agent.cause() == "client.handshake_timeout"
-
-    run_jumping(main, grace=0.02)
+@pytest.mark.virtual_time(grace=0.02)
+async def test_a_client_that_is_cut_off_before_its_login_is_not_given_up(tmp_path: Path) -> None:
+    async with world(tmp_path, clock=LoopClock(), login_timeout_s=5.0) as agent:
+        agent.waits = PATIENT
+        agent.tunnel()
+        await asyncio.sleep(1)
+        agent.cables[0].reset()
+        await asyncio.sleep(20)
+        assert agent.ends.empty()
+        agent.another_carrier(2)
+        assert await agent.cause() == "client.handshake_timeout"

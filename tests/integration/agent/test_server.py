@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 
 from tests.support.agent.world import World, line_of, world
 from tests.support.clock import LoopClock
-from tests.support.loop import run as run_jumping
 from tether.agent.ssh.asyncssh_connection import guessed_wrong
 from tether.agent.ssh.auth import MAX_REFUSALS
 from tether.agent.ssh.connection import HALF_CLOSED_S
@@ -349,35 +348,31 @@ async def test_a_relays_goodbye_is_the_cause(agent: World, client: Client) -> No
     assert judged(end.cell.facts) == "server.shutdown"
 
 
-def test_a_client_that_says_nothing_is_given_up(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path, clock=LoopClock(), login_timeout_s=30.0) as agent:
-            client = agent.tunnel()
-            end = await agent.ends.get()
-            (fact,) = end.cell.facts
-            assert fact == ev.HandshakeTimedOut(
-                vantage=Vantage.AGENT, at=fact.at, by=Party.CLIENT, after_s=30.0
-            )
-            assert judged(end.cell.facts) == "client.handshake_timeout"
-            assert (await client.goodbye()).cause == "client.handshake_timeout"
-            assert 30.0 <= end.ended_at.mono - end.connected_at.mono < 31.0
-
-    run_jumping(main, grace=0.05)
+@pytest.mark.virtual_time(grace=0.05)
+async def test_a_client_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    async with world(tmp_path, clock=LoopClock(), login_timeout_s=30.0) as agent:
+        client = agent.tunnel()
+        end = await agent.ends.get()
+        (fact,) = end.cell.facts
+        assert fact == ev.HandshakeTimedOut(
+            vantage=Vantage.AGENT, at=fact.at, by=Party.CLIENT, after_s=30.0
+        )
+        assert judged(end.cell.facts) == "client.handshake_timeout"
+        assert (await client.goodbye()).cause == "client.handshake_timeout"
+        assert 30.0 <= end.ended_at.mono - end.connected_at.mono < 31.0
 
 
-def test_a_client_that_only_stops_sending_has_vanished(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path, clock=LoopClock(), login_timeout_s=600.0) as agent:
-            client = agent.tunnel()
-            await client.until(lambda: client.data.startswith(b"SSH-2.0-Tether_"))
-            client.tunnel.half_close()
-            end = await agent.ends.get()
-            assert [(f.peer, f.how) for f in end.cell.facts if isinstance(f, ev.StreamEnded)] == [
-                (Party.CLIENT, StreamEnd.EOF)
-            ]
-            assert end.ended_at.mono - end.connected_at.mono >= HALF_CLOSED_S
-
-    run_jumping(main, grace=0.05)
+@pytest.mark.virtual_time(grace=0.05)
+async def test_a_client_that_only_stops_sending_has_vanished(tmp_path: Path) -> None:
+    async with world(tmp_path, clock=LoopClock(), login_timeout_s=600.0) as agent:
+        client = agent.tunnel()
+        await client.until(lambda: client.data.startswith(b"SSH-2.0-Tether_"))
+        client.tunnel.half_close()
+        end = await agent.ends.get()
+        assert [(f.peer, f.how) for f in end.cell.facts if isinstance(f, ev.StreamEnded)] == [
+            (Party.CLIENT, StreamEnd.EOF)
+        ]
+        assert end.ended_at.mono - end.connected_at.mono >= HALF_CLOSED_S
 
 
 async def test_a_client_that_stops_sending_and_says_why_is_believed(agent: World) -> None:

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+
+import pytest
 
 from tests.support.clock import EPOCH, LoopClock
-from tests.support.loop import run
 from tests.support.net.cable import Cable
 from tests.support.net.tunnels import agent_over, client_over
 from tether.attribution import evidence as ev
@@ -23,6 +23,8 @@ from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.tunnel import SessionResult
+
+pytestmark = pytest.mark.virtual_time
 
 SSH = 4242
 BY_SSH = Received(signal.SIGHUP, f"pid {SSH} uid 0 (the parent)")
@@ -61,6 +63,8 @@ class Rig:
             on_message=_ignore,
         )
         self.tasks = Tasks("rig")
+        self.client_over = self.tasks.spawn(self.bridge.run(), "client")
+        self.agent_over = self.tasks.spawn(self.agent.run(), "agent")
 
     def _data(self, data: memoryview) -> None:
         self.got += data
@@ -83,27 +87,15 @@ def _ignore(_: Message) -> None:
     pass
 
 
-@contextlib.asynccontextmanager
-async def rigged() -> AsyncIterator[tuple[Rig, asyncio.Task[CloseCell], asyncio.Task[CloseCell]]]:
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
     rig = Rig()
     with NonBlocking(rig.stdin, rig.stdout):
-        client = rig.tasks.spawn(rig.bridge.run(), "client")
-        agent = rig.tasks.spawn(rig.agent.run(), "agent")
-        try:
-            yield rig, client, agent
-        finally:
-            await rig.tasks.cancel()
+        yield rig
+        await rig.tasks.cancel()
     rig.close_ssh()
     os.close(rig.stdin)
     os.close(rig.stdout)
-
-
-def play(scene: Callable[..., Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        async with rigged() as parts:
-            await scene(*parts)
-
-    run(main)
 
 
 def local_closed(number: int = 0) -> Callable[[ev.Evidence], bool]:
@@ -114,204 +106,161 @@ def kinds(cell: CloseCell) -> list[str]:
     return [fact.kind for fact in cell.facts]
 
 
-def test_bytes_pass_both_ways_in_order_and_whole() -> None:
+async def test_bytes_pass_both_ways_in_order_and_whole(rig: Rig) -> None:
     up, down = os.urandom(3_000_000), os.urandom(3_000_000)
+    got = bytearray()
 
-    async def scene(rig: Rig, *_: Any) -> None:
-        got = bytearray()
-
-        async def ssh() -> None:
-            sent = 0
-            while sent < len(up) or len(got) < len(down):
-                if sent < len(up):
-                    with contextlib.suppress(BlockingIOError):
-                        sent += os.write(rig.ssh_writes, up[sent : sent + 100_000])
-                with contextlib.suppress(BlockingIOError):
-                    got.extend(os.read(rig.ssh_reads, 70_000))
-                await asyncio.sleep(0.001)
-
-        async def agent() -> None:
-            for start in range(0, len(down), 50_000):
-                rig.agent.write(down[start : start + 50_000])
-                await rig.agent.drain()
-
-        os.set_blocking(rig.ssh_writes, False)
-        os.set_blocking(rig.ssh_reads, False)
-        await asyncio.gather(ssh(), agent())
-        await rig.until(lambda: len(rig.got) >= len(up))
-        assert (bytes(rig.got), bytes(got)) == (up, down)
-
-    play(scene)
-
-
-def test_a_reader_that_stalls_holds_the_agent_back() -> None:
-    async def scene(rig: Rig, *_: Any) -> None:
-        total = 40_000_000  # more than pipe, window and queues together
+    async def ssh() -> None:
         sent = 0
+        while sent < len(up) or len(got) < len(down):
+            if sent < len(up):
+                with contextlib.suppress(BlockingIOError):
+                    sent += os.write(rig.ssh_writes, up[sent : sent + 100_000])
+            with contextlib.suppress(BlockingIOError):
+                got.extend(os.read(rig.ssh_reads, 70_000))
+            await asyncio.sleep(0.001)
 
-        async def agent() -> None:
-            nonlocal sent
-            while sent < total:
-                rig.agent.write(bytes(65536))
-                sent += 65536
-                await rig.agent.drain()
+    async def agent() -> None:
+        for start in range(0, len(down), 50_000):
+            rig.agent.write(down[start : start + 50_000])
+            await rig.agent.drain()
 
-        rig.tasks.spawn(agent(), "flood")
-        await asyncio.sleep(3600)
-        assert sent < 12_000_000
-
-    play(scene)
-
-
-def test_a_pipe_that_ends_is_told_as_a_fact_and_without_a_cause() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        os.write(rig.ssh_writes, b"last words")
-        rig.close_ssh()
-        mine, theirs = await client, await agent
-        assert mine.facts == (ev.LocalSideClosed(vantage=Vantage.CLIENT, at=EPOCH, signal=0),)
-        assert theirs.facts == mine.facts
-        assert bytes(rig.got) == b"last words"
-
-    play(scene)
+    os.set_blocking(rig.ssh_writes, False)
+    os.set_blocking(rig.ssh_reads, False)
+    await asyncio.gather(ssh(), agent())
+    await rig.until(lambda: len(rig.got) >= len(up))
+    assert (bytes(rig.got), bytes(got)) == (up, down)
 
 
-def test_the_hangup_that_ssh_sends_when_it_ends_is_no_fact_of_its_own() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        rig.bridge.signalled(BY_SSH)
-        os.write(rig.ssh_writes, b"SSH_MSG_DISCONNECT")
-        rig.close_ssh()
-        mine, theirs = await client, await agent
-        assert (kinds(mine), kinds(theirs)) == (["local_side_closed"], ["local_side_closed"])
-        assert local_closed(signal.SIGHUP)(mine.facts[-1])
-        assert bytes(rig.got) == b"SSH_MSG_DISCONNECT"
+async def test_a_reader_that_stalls_holds_the_agent_back(rig: Rig) -> None:
+    total = 40_000_000  # more than pipe, window and queues together
+    sent = 0
 
-    play(scene)
+    async def agent() -> None:
+        nonlocal sent
+        while sent < total:
+            rig.agent.write(bytes(65536))
+            sent += 65536
+            await rig.agent.drain()
 
-
-def test_a_closed_terminal_is_told_if_ssh_had_something_to_say_after_it() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        await asyncio.sleep(1)
-        rig.bridge.signalled(BY_THE_TERMINAL)
-        os.write(rig.ssh_writes, b"SSH_MSG_DISCONNECT")
-        rig.close_ssh()
-        await client
-        assert (await agent).facts == (
-            ev.SignalReceived(
-                vantage=Vantage.CLIENT,
-                at=EPOCH + 1,
-                party=Party.CLIENT,
-                signal=signal.SIGHUP,
-                sender="the kernel",
-            ),
-            ev.LocalSideClosed(vantage=Vantage.CLIENT, at=EPOCH + 1, signal=signal.SIGHUP),
-        )
-
-    play(scene)
+    rig.tasks.spawn(agent(), "flood")
+    await asyncio.sleep(3600)
+    assert sent < 12_000_000
 
 
-def test_a_hangup_that_follows_from_the_death_of_ssh_is_not_its_reason() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        rig.close_ssh()  # killed, as the leader of its session: the kernel hangs us up
-        rig.bridge.signalled(BY_THE_TERMINAL)
-        await client
-        assert kinds(await agent) == ["local_side_closed"]
-
-    play(scene)
-
-
-def test_asked_to_stop_while_ssh_stays_we_leave_and_say_who_asked() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        began = rig.loop.time()
-        rig.bridge.signalled(BY_SOMEBODY)
-        mine, theirs = await client, await agent
-        assert DRAIN_S <= rig.loop.time() - began < DRAIN_S + 1
-        actor = "signal:15 from pid 77 uid 0"
-        assert kinds(mine) == ["signal_received", "goodbye_said"]
-        assert rig.bridge.left_for == actor
-        noted, said = theirs.facts
-        assert isinstance(noted, ev.SignalReceived)
-        assert isinstance(said, ev.GoodbyeSaid)
-        assert (said.by, said.cause, said.actor) == (Party.CLIENT, "client.closed", actor)
-
-    play(scene)
+async def test_a_pipe_that_ends_is_told_as_a_fact_and_without_a_cause(rig: Rig) -> None:
+    os.write(rig.ssh_writes, b"last words")
+    rig.close_ssh()
+    mine, theirs = await rig.client_over, await rig.agent_over
+    assert mine.facts == (ev.LocalSideClosed(vantage=Vantage.CLIENT, at=EPOCH, signal=0),)
+    assert theirs.facts == mine.facts
+    assert bytes(rig.got) == b"last words"
 
 
-def test_ssh_may_finish_what_it_is_saying_after_we_were_asked_to_stop() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        rig.bridge.signalled(BY_SOMEBODY)
-        await asyncio.sleep(DRAIN_S / 2)
-        os.write(rig.ssh_writes, b"more")
-        rig.close_ssh()
-        await client
-        assert kinds(await agent) == ["signal_received", "local_side_closed"]
-        assert (bytes(rig.got), rig.bridge.left_for) == (b"more", "")
-
-    play(scene)
+async def test_the_hangup_that_ssh_sends_when_it_ends_is_no_fact_of_its_own(rig: Rig) -> None:
+    rig.bridge.signalled(BY_SSH)
+    os.write(rig.ssh_writes, b"SSH_MSG_DISCONNECT")
+    rig.close_ssh()
+    mine, theirs = await rig.client_over, await rig.agent_over
+    assert (kinds(mine), kinds(theirs)) == (["local_side_closed"], ["local_side_closed"])
+    assert local_closed(signal.SIGHUP)(mine.facts[-1])
+    assert bytes(rig.got) == b"SSH_MSG_DISCONNECT"
 
 
-def test_ctrl_c_ends_nothing() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        rig.bridge.signalled(CTRL_C)
-        await asyncio.sleep(3600)
-        assert not client.done()
-        os.write(rig.ssh_writes, b"SSH_MSG_DISCONNECT")
-        rig.close_ssh()
-        await client
-        assert kinds(await agent) == ["signal_received", "local_side_closed"]
-
-    play(scene)
-
-
-def test_a_broken_stdout_ends_it_even_if_stdin_stays_open() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        os.close(rig.ssh_reads)
-        rig.ssh_reads = -1
-        rig.agent.write(b"anybody there?")
-        await client
-        assert kinds(await agent) == ["local_side_closed"]
-
-    play(scene)
+async def test_a_closed_terminal_is_told_if_ssh_had_something_to_say_after_it(rig: Rig) -> None:
+    await asyncio.sleep(1)
+    rig.bridge.signalled(BY_THE_TERMINAL)
+    os.write(rig.ssh_writes, b"SSH_MSG_DISCONNECT")
+    rig.close_ssh()
+    await rig.client_over
+    assert (await rig.agent_over).facts == (
+        ev.SignalReceived(
+            vantage=Vantage.CLIENT,
+            at=EPOCH + 1,
+            party=Party.CLIENT,
+            signal=signal.SIGHUP,
+            sender="the kernel",
+        ),
+        ev.LocalSideClosed(vantage=Vantage.CLIENT, at=EPOCH + 1, signal=signal.SIGHUP),
+    )
 
 
-def test_the_agents_goodbye_comes_after_its_last_byte() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        rig.agent.write(b"bye")
-        rig.agent.driver.leave("agent.shutdown", actor="signal:15")
-        cell = await client
-        assert os.read(rig.ssh_reads, 100) == b"bye"
-        (said,) = cell.facts
-        assert isinstance(said, ev.GoodbyeSaid)
-        assert (said.by, said.cause, said.actor) == (Party.AGENT, "agent.shutdown", "signal:15")
-
-    play(scene)
+async def test_a_hangup_that_follows_from_the_death_of_ssh_is_not_its_reason(rig: Rig) -> None:
+    rig.close_ssh()  # killed, as the leader of its session: the kernel hangs us up
+    rig.bridge.signalled(BY_THE_TERMINAL)
+    await rig.client_over
+    assert kinds(await rig.agent_over) == ["local_side_closed"]
 
 
-def test_what_comes_after_the_agents_goodbye_is_a_symptom() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        rig.agent.driver.leave("agent.shutdown")
-        await rig.until(lambda: rig.bridge.tunnel.cell.ended)
-        rig.close_ssh()
-        cell = await client
-        assert kinds(cell) == ["goodbye_said"]
-        assert [fact.kind for fact in cell.symptoms][:1] == ["local_side_closed"]
-
-    play(scene)
-
-
-def test_a_half_close_reaches_ssh_as_the_end_of_its_stream() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        rig.agent.write(b"all")
-        rig.agent.half_close()
-        await asyncio.sleep(1)
-        assert [os.read(rig.ssh_reads, 100), os.read(rig.ssh_reads, 100)] == [b"all", b""]
-
-    play(scene)
+async def test_asked_to_stop_while_ssh_stays_we_leave_and_say_who_asked(rig: Rig) -> None:
+    began = rig.loop.time()
+    rig.bridge.signalled(BY_SOMEBODY)
+    mine, theirs = await rig.client_over, await rig.agent_over
+    assert DRAIN_S <= rig.loop.time() - began < DRAIN_S + 1
+    actor = "signal:15 from pid 77 uid 0"
+    assert kinds(mine) == ["signal_received", "goodbye_said"]
+    assert rig.bridge.left_for == actor
+    noted, said = theirs.facts
+    assert isinstance(noted, ev.SignalReceived)
+    assert isinstance(said, ev.GoodbyeSaid)
+    assert (said.by, said.cause, said.actor) == (Party.CLIENT, "client.closed", actor)
 
 
-def test_the_result_of_the_last_session_is_handed_over() -> None:
-    async def scene(rig: Rig, client: Any, agent: Any) -> None:
-        rig.agent.send(SessionResult(exit_signal="TERM"))
-        await rig.until(lambda: bool(rig.results))
-        assert rig.results == [SessionResult(exit_signal="TERM")]
+async def test_ssh_may_finish_what_it_is_saying_after_we_were_asked_to_stop(rig: Rig) -> None:
+    rig.bridge.signalled(BY_SOMEBODY)
+    await asyncio.sleep(DRAIN_S / 2)
+    os.write(rig.ssh_writes, b"more")
+    rig.close_ssh()
+    await rig.client_over
+    assert kinds(await rig.agent_over) == ["signal_received", "local_side_closed"]
+    assert (bytes(rig.got), rig.bridge.left_for) == (b"more", "")
 
-    play(scene)
+
+async def test_ctrl_c_ends_nothing(rig: Rig) -> None:
+    rig.bridge.signalled(CTRL_C)
+    await asyncio.sleep(3600)
+    assert not rig.client_over.done()
+    os.write(rig.ssh_writes, b"SSH_MSG_DISCONNECT")
+    rig.close_ssh()
+    await rig.client_over
+    assert kinds(await rig.agent_over) == ["signal_received", "local_side_closed"]
+
+
+async def test_a_broken_stdout_ends_it_even_if_stdin_stays_open(rig: Rig) -> None:
+    os.close(rig.ssh_reads)
+    rig.ssh_reads = -1
+    rig.agent.write(b"anybody there?")
+    await rig.client_over
+    assert kinds(await rig.agent_over) == ["local_side_closed"]
+
+
+async def test_the_agents_goodbye_comes_after_its_last_byte(rig: Rig) -> None:
+    rig.agent.write(b"bye")
+    rig.agent.driver.leave("agent.shutdown", actor="signal:15")
+    cell = await rig.client_over
+    assert os.read(rig.ssh_reads, 100) == b"bye"
+    (said,) = cell.facts
+    assert isinstance(said, ev.GoodbyeSaid)
+    assert (said.by, said.cause, said.actor) == (Party.AGENT, "agent.shutdown", "signal:15")
+
+
+async def test_what_comes_after_the_agents_goodbye_is_a_symptom(rig: Rig) -> None:
+    rig.agent.driver.leave("agent.shutdown")
+    await rig.until(lambda: rig.bridge.tunnel.cell.ended)
+    rig.close_ssh()
+    cell = await rig.client_over
+    assert kinds(cell) == ["goodbye_said"]
+    assert [fact.kind for fact in cell.symptoms][:1] == ["local_side_closed"]
+
+
+async def test_a_half_close_reaches_ssh_as_the_end_of_its_stream(rig: Rig) -> None:
+    rig.agent.write(b"all")
+    rig.agent.half_close()
+    await asyncio.sleep(1)
+    assert [os.read(rig.ssh_reads, 100), os.read(rig.ssh_reads, 100)] == [b"all", b""]
+
+
+async def test_the_result_of_the_last_session_is_handed_over(rig: Rig) -> None:
+    rig.agent.send(SessionResult(exit_signal="TERM"))
+    await rig.until(lambda: bool(rig.results))
+    assert rig.results == [SessionResult(exit_signal="TERM")]

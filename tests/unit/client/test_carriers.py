@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
-from collections.abc import Callable, Coroutine
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+)
 from typing import Any
 
 import pytest
 
 from tests.support.clock import LoopClock
-from tests.support.loop import run
 from tests.support.net.cable import Cable, CableEnd
 from tests.support.net.tunnels import KEY_TEXT, resumable
 from tests.support.server.control_plane import WELCOME, Town, grants
@@ -40,6 +43,8 @@ from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, Carrier
 from tether.protocol.tunnel.carrier import SPOILT_CODE
 from tether.protocol.tunnel.carrier_frames import parse_carrier_frame
 from tether.protocol.tunnel.join import Join
+
+pytestmark = pytest.mark.virtual_time
 
 DIRECT, DERP = ConnectionMethod.DIRECT, ConnectionMethod.DERP
 
@@ -148,48 +153,44 @@ def denies(**answer: Any) -> Callable[[Message, LinkDriver], None]:
     return answers
 
 
-def play(
-    scene: Callable[[Trip], Coroutine[Any, Any, None]],
+@contextlib.asynccontextmanager
+async def travelling(
     *endpoints: str,
     answer: Callable[[Message, LinkDriver], None] = asks,
     fails: dict[str, DialFailed] | None = None,
-) -> Trip:
-    async def main() -> Trip:
-        trip = Trip(answer, *endpoints)
-        trip.net.fails = dict(fails or {})
-        try:
-            await trip.town.control.connect()
-            await trip.town.control.request_tunnel("dev", "k")
-            trip.ways.start()
-            await scene(trip)
-        finally:
-            await trip.ways.close()
-            await asyncio.gather(trip.client.close(1001, ""), trip.agent.close(1001, ""))
-            await trip.town.control.leave()
-            await trip.tasks.cancel()
-            await trip.town.tasks.cancel()
-        return trip
-
-    return run(main)
+) -> AsyncIterator[Trip]:
+    trip = Trip(answer, *endpoints)
+    trip.net.fails = dict(fails or {})
+    try:
+        await trip.town.control.connect()
+        await trip.town.control.request_tunnel("dev", "k")
+        trip.ways.start()
+        yield trip
+    finally:
+        await trip.ways.close()
+        await asyncio.gather(trip.client.close(1001, ""), trip.agent.close(1001, ""))
+        await trip.town.control.leave()
+        await trip.tasks.cancel()
+        await trip.town.tasks.cancel()
 
 
-def test_it_starts_on_the_first_and_moves_to_the_direct_one() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_it_starts_on_the_first_and_moves_to_the_direct_one() -> None:
+    async with travelling("10.0.0.1:1") as trip:
         await trip.ways.ready()
         await trip.echo(b"hello")
         await asyncio.sleep(1)
         assert trip.client.method is DIRECT
         assert set(trip.client.carriers()) == {1, 2}
 
-    shown = play(scene, "10.0.0.1:1").shown
+    shown = trip.shown
     assert [(s.method, s.where) for s in shown if isinstance(s, Carried)][-1] == (
         DIRECT,
         "10.0.0.1:1",
     )
 
 
-def test_a_lost_direct_path_falls_back_to_the_standby_without_a_word() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_a_lost_direct_path_falls_back_to_the_standby_without_a_word() -> None:
+    async with travelling("10.0.0.1:1") as trip:
         await trip.ways.ready()
         await asyncio.sleep(1)
         trip.net.cables["10.0.0.1:1"][0].reset()
@@ -198,11 +199,11 @@ def test_a_lost_direct_path_falls_back_to_the_standby_without_a_word() -> None:
         await asyncio.sleep(40)  # it is tried again, and must last before it is used
         assert trip.client.method is DIRECT
 
-    assert not [s for s in play(scene, "10.0.0.1:1").shown if isinstance(s, Stalled)]
+    assert not [s for s in trip.shown if isinstance(s, Stalled)]
 
 
-def test_without_a_standby_the_server_is_asked_and_the_loss_is_shown() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_without_a_standby_the_server_is_asked_and_the_loss_is_shown() -> None:
+    async with travelling() as trip:
         await trip.ways.ready()
         await asyncio.sleep(15)
         trip.net.cables["ws://fra"][0].reset()
@@ -210,15 +211,15 @@ def test_without_a_standby_the_server_is_asked_and_the_loss_is_shown() -> None:
         (request,) = [m for m in trip.town.heard if isinstance(m, CarrierRequest)]
         assert (request.region, request.avoid) == ("fra", ["ws://fra"])
 
-    first, lost, back = play(scene).shown
+    first, lost, back = trip.shown
     assert isinstance(first, Carried) and isinstance(back, Carried)
     assert isinstance(lost, Stalled)
     assert lost.reason == "the connection to the relay was reset"
     assert (back.where, back.gap_s < 1) == ("ams", True)
 
 
-def test_a_relay_that_will_restart_is_left_before_it_does() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_a_relay_that_will_restart_is_left_before_it_does() -> None:
+    async with travelling() as trip:
         await trip.ways.ready()
         await asyncio.sleep(15)
         await trip.net.cables["ws://fra"][0].right.send(encode_word(Restarting()))
@@ -226,11 +227,11 @@ def test_a_relay_that_will_restart_is_left_before_it_does() -> None:
         assert [c.where for c in trip.client.carriers().values()] == ["ams"]
         await trip.echo(b"moved")
 
-    assert [type(s) for s in play(scene).shown] == [Carried, Carried]
+    assert [type(s) for s in trip.shown] == [Carried, Carried]
 
 
-def test_a_path_that_swallows_everything_is_left_within_seconds() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_a_path_that_swallows_everything_is_left_within_seconds() -> None:
+    async with travelling() as trip:
         await trip.ways.ready()
         await asyncio.sleep(15)
         trip.net.cables["ws://fra"][0].go_silent()
@@ -238,13 +239,13 @@ def test_a_path_that_swallows_everything_is_left_within_seconds() -> None:
         await trip.echo(b"resent")
         assert trip.loop.time() - began < 6
 
-    lost = play(scene).shown[1]
+    lost = trip.shown[1]
     assert isinstance(lost, Stalled)
     assert lost.reason == "no answer"
 
 
-def test_after_sleep_or_a_new_network_it_is_left_within_two_seconds() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_after_sleep_or_a_new_network_it_is_left_within_two_seconds() -> None:
+    async with travelling() as trip:
         await trip.ways.ready()
         await asyncio.sleep(15)
         trip.net.cables["ws://fra"][0].go_silent()
@@ -253,35 +254,35 @@ def test_after_sleep_or_a_new_network_it_is_left_within_two_seconds() -> None:
         await trip.echo(b"resent")
         assert trip.loop.time() - began < 2.5
 
-    play(scene)
 
-
-def test_no_carrier_at_all_is_one_sentence() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_no_carrier_at_all_is_one_sentence() -> None:
+    async with travelling(
+        answer=denies(code="relay_unavailable", message=""),
+        fails={"ws://fra": DialFailed("nothing listens at fra")},
+    ) as trip:
         with pytest.raises(Failure, match="nothing listens at fra"):
             await trip.ways.ready()
         assert trip.loop.time() < 25
 
-    play(
-        scene,
-        answer=denies(code="relay_unavailable", message=""),
-        fails={"ws://fra": DialFailed("nothing listens at fra")},
-    )
 
-
-def test_what_the_relay_was_told_to_say_ends_the_attempt_at_once() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_what_the_relay_was_told_to_say_ends_the_attempt_at_once() -> None:
+    declined = DialFailed("the agent already serves 256 connections", cause="agent.declined")
+    async with travelling(fails={"ws://fra": declined}) as trip:
         began = trip.loop.time()
         with pytest.raises(Failure, match="the agent already serves 256 connections"):
             await trip.ways.ready()
         assert trip.loop.time() - began < 1
 
-    declined = DialFailed("the agent already serves 256 connections", cause="agent.declined")
-    play(scene, fails={"ws://fra": declined})
 
-
-def test_a_tunnel_that_is_over_ends_with_the_servers_cause() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_a_tunnel_that_is_over_ends_with_the_servers_cause() -> None:
+    async with travelling(
+        answer=denies(
+            code="tunnel_over",
+            message="The workspace was stopped.",
+            cause="workspace.stopped",
+            actor="user:bob",
+        )
+    ) as trip:
         await trip.ways.ready()
         trip.net.cables["ws://fra"][0].reset()
         await asyncio.sleep(5)
@@ -289,19 +290,9 @@ def test_a_tunnel_that_is_over_ends_with_the_servers_cause() -> None:
             Over("tunnel_over", "The workspace was stopped.", "workspace.stopped", "user:bob")
         ]
 
-    play(
-        scene,
-        answer=denies(
-            code="tunnel_over",
-            message="The workspace was stopped.",
-            cause="workspace.stopped",
-            actor="user:bob",
-        ),
-    )
 
-
-def test_whoever_is_turned_away_by_the_server_keeps_what_is_up_and_seeks_no_more() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_whoever_is_turned_away_by_the_server_keeps_what_is_up_and_seeks_no_more() -> None:
+    async with travelling() as trip:
         await trip.ways.ready()
         await asyncio.sleep(15)
         trip.ways.word(TurnedAway("this token was revoked"))
@@ -310,11 +301,9 @@ def test_whoever_is_turned_away_by_the_server_keeps_what_is_up_and_seeks_no_more
         await asyncio.sleep(5)
         assert trip.over == [Over("turned_away", "this token was revoked")]
 
-    play(scene)
 
-
-def test_the_control_link_may_go_and_come_meanwhile() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_the_control_link_may_go_and_come_meanwhile() -> None:
+    async with travelling() as trip:
         await trip.ways.ready()
         await asyncio.sleep(15)
         trip.town.refuses = DialFailed("the server is away")
@@ -324,8 +313,6 @@ def test_the_control_link_may_go_and_come_meanwhile() -> None:
         began = trip.loop.time()
         await trip.echo(b"at last")
         assert 30 < trip.loop.time() - began < 42
-
-    play(scene)
 
 
 def coordinates(message: Message, driver: LinkDriver) -> None:
@@ -340,8 +327,8 @@ def coordinates(message: Message, driver: LinkDriver) -> None:
             denies(code="relay_unavailable", message="")(message, driver)
 
 
-def test_an_agent_that_can_be_dialled_elsewhere_is_followed_without_a_new_grant() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_an_agent_that_can_be_dialled_elsewhere_is_followed_without_a_new_grant() -> None:
+    async with travelling("10.0.0.1:1", answer=coordinates, fails=NOBODY) as trip:
         await trip.ways.ready()
         trip.town.control.coordinate("w", "")
         await asyncio.sleep(5)
@@ -356,12 +343,12 @@ def test_an_agent_that_can_be_dialled_elsewhere_is_followed_without_a_new_grant(
     importlib.import_module(
         "tether.client.control.coordination"
     )  # else in a thread, which knows real time only
-    shown = play(scene, "10.0.0.1:1", answer=coordinates, fails=NOBODY).shown
+    shown = trip.shown
     assert [s.where for s in shown if isinstance(s, Carried)] == ["fra", "10.0.0.9:1"]
 
 
-def test_a_loss_that_the_server_knows_of_too_is_shown_as_such() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_a_loss_that_the_server_knows_of_too_is_shown_as_such() -> None:
+    async with travelling(answer=denies(code="relay_unavailable", message="")) as trip:
         await trip.ways.ready()
         await asyncio.sleep(15)
         trip.ways.word(AgentLost(True))  # no trouble of the tunnel's so far
@@ -371,7 +358,7 @@ def test_a_loss_that_the_server_knows_of_too_is_shown_as_such() -> None:
         trip.ways.word(AgentLost(True))
         trip.ways.word(AgentLost(False))
 
-    _, *lost = play(scene, answer=denies(code="relay_unavailable", message="")).shown
+    _, *lost = trip.shown
     reset = "the connection to the relay was reset"
     assert [one.reason for one in lost if isinstance(one, Stalled)] == [
         reset,
@@ -383,11 +370,11 @@ def test_a_loss_that_the_server_knows_of_too_is_shown_as_such() -> None:
 NOBODY = {"10.0.0.1:1": DialFailed("nothing listens at 10.0.0.1:1")}
 
 
-def test_nothing_is_left_behind_by_a_tunnel_that_is_closed_while_it_is_dialled() -> None:
-    async def scene(trip: Trip) -> None:
+async def test_nothing_is_left_behind_by_a_tunnel_that_is_closed_while_it_is_dialled() -> None:
+    async with travelling("10.0.0.1:1", "10.0.0.2:1") as trip:
         await asyncio.sleep(0.005)
 
-    assert play(scene, "10.0.0.1:1", "10.0.0.2:1").net.cables == {}
+    assert trip.net.cables == {}
 
 
 @pytest.mark.parametrize(

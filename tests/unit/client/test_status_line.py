@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import termios
 import tty
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Iterator,
+)
 from typing import Any
 
 import pytest
 
-from tests.support.loop import run
 from tether.agent.screen.ghostty import Emulator
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.client.status_line import (
@@ -28,6 +31,8 @@ from tether.client.status_line import (
     split,
 )
 from tether.protocol.carriers.commands import Carried, Stalled
+
+pytestmark = pytest.mark.virtual_time
 
 FRA = Carried(2, ConnectionMethod.DERP, "fra", 12.0)
 
@@ -67,14 +72,11 @@ class Stage:
         self.view.show(Stalled(self.now(), reason))
 
 
-def play(glass: Glass, scene: Callable[[Stage], Coroutine[Any, Any, None]]) -> Glass:
-    async def main() -> None:
-        stage = Stage(glass)
-        await scene(stage)
-        stage.view.close()
-
-    run(main)
-    return glass
+@contextlib.asynccontextmanager
+async def on_stage(glass: Glass) -> AsyncIterator[Stage]:
+    stage = Stage(glass)
+    yield stage
+    stage.view.close()
 
 
 def lines(glass: Glass) -> list[str]:
@@ -88,18 +90,18 @@ def lines(glass: Glass) -> list[str]:
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_a_gap_of_under_two_seconds_is_not_shown(held: bool) -> None:
-    async def scene(stage: Stage) -> None:
+async def test_a_gap_of_under_two_seconds_is_not_shown(held: bool) -> None:
+    async with on_stage(Glass(held=held)) as stage:
         stage.lost()
         await asyncio.sleep(QUIET_S - 0.1)
         stage.view.show(Carried(2, ConnectionMethod.DERP, "fra", 1.9))
         await asyncio.sleep(60)
 
-    assert play(Glass(held=held), scene).written == []
+    assert stage.glass.written == []
 
 
-def test_on_a_held_terminal_the_top_row_counts_the_seconds_and_then_goes_away() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_on_a_held_terminal_the_top_row_counts_the_seconds_and_then_goes_away() -> None:
+    async with on_stage(Glass(held=True)) as stage:
         stage.lost()
         await asyncio.sleep(QUIET_S + 2 * EVERY_S + 0.5)
         stage.view.show(FRA)
@@ -110,72 +112,74 @@ def test_on_a_held_terminal_the_top_row_counts_the_seconds_and_then_goes_away() 
         assert stage.redrawn == 1
 
     want = "tether: connection to dev lost {} s ago (the relay went away); reconnecting… ~. to quit"
-    assert lines(play(Glass(held=True), scene)) == [
+    assert lines(stage.glass) == [
         *(want.format(seconds) for seconds in (2, 3, 4)),
         "tether: resumed after 12 s (now over derp region fra)",
         "",
     ]
 
 
-def test_elsewhere_it_is_one_plain_line_at_the_loss_and_one_when_it_resumed() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_elsewhere_it_is_one_plain_line_at_the_loss_and_one_when_it_resumed() -> None:
+    async with on_stage(Glass(held=False)) as stage:
         stage.lost()
         await asyncio.sleep(600)
         stage.view.show(Carried(3, ConnectionMethod.DIRECT, "10.0.0.2:4", 600.0))
         await asyncio.sleep(60)
         assert stage.redrawn == 0
 
-    assert play(Glass(held=False), scene).text == (
+    assert stage.glass.text == (
         "tether: connection to dev lost (the relay went away); reconnecting…\n"
         "tether: connection to dev resumed after 10 min (now direct to 10.0.0.2:4)\n"
     )
 
 
-def test_an_end_while_the_line_is_there_leaves_a_clean_terminal() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_an_end_while_the_line_is_there_leaves_a_clean_terminal() -> None:
+    async with on_stage(Glass(held=True)) as stage:
         stage.lost("no answer")
         await asyncio.sleep(3)
         stage.view.close()
         stage.view.close()
         await asyncio.sleep(60)
 
-    assert lines(play(Glass(held=True), scene))[-1] == ""
-    assert len(lines(play(Glass(held=True), scene))) == 3
+    assert len(lines(stage.glass)) == 3
+    assert lines(stage.glass)[-1] == ""
 
 
-def test_a_line_is_as_long_as_the_terminal_allows_and_cannot_drive_it() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_a_line_is_as_long_as_the_terminal_allows() -> None:
+    async with on_stage(Glass(held=True, columns=40)) as stage:
+        stage.lost()
+        await asyncio.sleep(2.5)
+    assert lines(stage.glass)[0] == "tether: connection to dev lost 2 s ago "
+
+
+async def test_a_line_cannot_drive_the_terminal() -> None:
+    async with on_stage(Glass(held=True)) as stage:
         stage.lost("a\x1b[2Jb")
         await asyncio.sleep(2.5)
-
-    assert lines(play(Glass(held=True, columns=40), scene))[0] == (
-        "tether: connection to dev lost 2 s ago "
-    )
-    (first, *_) = lines(play(Glass(held=True), scene))
-    assert "(a [2Jb)" in first
+    assert "(a [2Jb)" in lines(stage.glass)[0]
 
 
-def test_a_terminal_that_ssh_lets_go_of_meanwhile_gets_a_plain_line() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_a_terminal_that_ssh_lets_go_of_meanwhile_gets_a_plain_line() -> None:
+    async with on_stage(Glass(held=True)) as stage:
         stage.lost()
         await asyncio.sleep(2.5)
         stage.glass.raw = False
         stage.view.show(FRA)
 
-    assert play(Glass(held=True), scene).written[-1] == (
+    assert stage.glass.written[-1] == (
         b"tether: connection to dev resumed after 12 s (now over derp region fra)\n"
     )
 
 
-def test_a_second_loss_during_the_sentence_about_the_first_is_shown() -> None:
-    async def scene(stage: Stage) -> None:
+async def test_a_second_loss_during_the_sentence_about_the_first_is_shown() -> None:
+    async with on_stage(Glass(held=True)) as stage:
         stage.lost()
         await asyncio.sleep(3)
         stage.view.show(FRA)
         stage.lost("no answer")
         await asyncio.sleep(2.5)
 
-    assert "(no answer)" in lines(play(Glass(held=True), scene))[-2]
+    assert "(no answer)" in lines(stage.glass)[-2]
 
 
 def test_quiet_is_quiet() -> None:
@@ -252,18 +256,18 @@ def test_a_raw_terminal_in_our_foreground_is_held() -> None:
         os.close(master)
 
 
-def test_the_line_leaves_the_cursor_the_colours_and_the_other_rows_alone() -> None:
+async def test_the_line_leaves_the_cursor_the_colours_and_the_other_rows_alone() -> None:
     emulator, plain = (Emulator(rows=6, cols=60, history_bytes=0) for _ in range(2))
     before = b"\x1b[2;5r\x1b[?6h\x1b[31mone\r\ntwo\r\nthree\x1b[2;4H\x1b(0"
     after = b"qq\x1b(B and more"
 
-    async def scene(stage: Stage) -> None:
+    async with on_stage(Glass(held=True, columns=60)) as stage:
         stage.lost()
         await asyncio.sleep(3)
         stage.view.show(FRA)
         await asyncio.sleep(60)
 
-    written = play(Glass(held=True, columns=60), scene).written
+    written = stage.glass.written
     emulator.feed(before + b"".join(written) + after)
     plain.feed(before + after)
     rows = [emulator.line(row, 0, 59) for row in range(6)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from tests.support.agent.played_server import (
     events,
 )
 from tests.support.clock import LoopClock
-from tests.support.loop import run
 from tether.agent.control.link import (
     AgentControl,
     Dismissed,
@@ -50,6 +49,8 @@ from tether.protocol.messages.control import (
 )
 from tether.protocol.messages.reports import Ended, Opened, Report, ReportItem
 from tether.protocol.messages.tunnel import TunnelGrant, TunnelOffer
+
+pytestmark = pytest.mark.virtual_time(grace=0.05)
 
 HELLO = Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="run-1")
 RUN = RunMarker(instance_id="run-1", boot_id="b", pid=1, started_at=0.0)
@@ -136,46 +137,9 @@ async def life(tmp_path: Path, **server: Any) -> AsyncIterator[Life]:
             await journal.close()
 
 
-Test = Callable[[Path], Awaitable[None]]
-
-
-def virtual(test: Test) -> Callable[[Path], None]:
-    """Run the test on the jumping loop."""
-
-    def on_jumping_loop(tmp_path: Path) -> None:
-        play(lambda: test(tmp_path))
-
-    on_jumping_loop.__name__ = test.__name__
-    return on_jumping_loop
-
-
-def play(test: Callable[[], Awaitable[None]]) -> None:
-    """Run `test` in virtual time. The journal's thread gets real time before each jump; the limit
-    is made of many short waits, since one long one would be jumped over while the disk is slow."""
-
-    async def main() -> None:
-        tasks = Tasks("limit")
-        testing = asyncio.current_task()
-        assert testing is not None
-
-        async def limit() -> None:
-            for _ in range(1000):
-                await asyncio.sleep(30)
-            testing.cancel("the test takes for ever")
-
-        tasks.spawn(limit(), "limit")
-        try:
-            await test()
-        finally:
-            await tasks.cancel()
-
-    run(main, grace=0.05)
-
-
 # -- dialling ------------------------------------------------------------------------------
 
 
-@virtual
 async def test_a_failed_dial_is_not_a_disconnect(tmp_path: Path) -> None:
     refused = DialFailed("nothing listens at there: is the server running?")
     async with life(tmp_path, answers=[refused] * 9) as agent:
@@ -208,44 +172,34 @@ async def test_a_failed_dial_is_not_a_disconnect(tmp_path: Path) -> None:
     ],
     ids=["hangs up", "says nothing", "garbage", "another major", "a goodbye"],
 )
-def test_without_a_welcome_there_was_no_link(
+async def test_without_a_welcome_there_was_no_link(
     tmp_path: Path, answer: Message | bytes | None, sentence: str
 ) -> None:
-    async def main() -> None:
-        async with life(tmp_path, answers=[answer]) as agent:
-            await agent.link()
-            (failed,) = events(agent.lines, "failed to dial server")
-            assert failed["error"].startswith(sentence)
-            assert not any(DISCONNECT_FIELDS & line.keys() for line in agent.lines)
-            assert await agent.journalled() == []
-
-    play(main)
+    async with life(tmp_path, answers=[answer]) as agent:
+        await agent.link()
+        (failed,) = events(agent.lines, "failed to dial server")
+        assert failed["error"].startswith(sentence)
+        assert not any(DISCONNECT_FIELDS & line.keys() for line in agent.lines)
+        assert await agent.journalled() == []
 
 
 @pytest.mark.parametrize("code", ["token_unknown", "token_revoked", "workspace_deleted"])
-def test_a_refused_token_ends_the_dialling(tmp_path: Path, code: str) -> None:
-    async def main() -> None:
-        refusal = DialFailed("this token was revoked", status=401, cause=code, fatal=True)
-        async with life(tmp_path, answers=[refusal]) as agent:
-            assert await agent.running == TokenRefused("this token was revoked")
-            told = [line["event"] for line in agent.lines]
-            assert told == ["connecting to server", "agent main loop exited"]
-
-    play(main)
+async def test_a_refused_token_ends_the_dialling(tmp_path: Path, code: str) -> None:
+    refusal = DialFailed("this token was revoked", status=401, cause=code, fatal=True)
+    async with life(tmp_path, answers=[refusal]) as agent:
+        assert await agent.running == TokenRefused("this token was revoked")
+        told = [line["event"] for line in agent.lines]
+        assert told == ["connecting to server", "agent main loop exited"]
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, ""), (403, "token_revoked"), (404, "")])
-def test_a_proxys_refusal_does_not(tmp_path: Path, status: int, code: str) -> None:
-    async def main() -> None:
-        refusal = DialFailed("refused with a status", status=status, cause=code, fatal=True)
-        async with life(tmp_path, answers=[refusal]) as agent:
-            await agent.link()
-            assert len(events(agent.lines, "failed to dial server")) == 1
-
-    play(main)
+async def test_a_proxys_refusal_does_not(tmp_path: Path, status: int, code: str) -> None:
+    refusal = DialFailed("refused with a status", status=status, cause=code, fatal=True)
+    async with life(tmp_path, answers=[refusal]) as agent:
+        await agent.link()
+        assert len(events(agent.lines, "failed to dial server")) == 1
 
 
-@virtual
 async def test_links_that_are_dropped_at_once_are_backed_off(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         for number in range(1, 6):
@@ -256,7 +210,6 @@ async def test_links_that_are_dropped_at_once_are_backed_off(tmp_path: Path) -> 
         assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6], abs=0.15)
 
 
-@virtual
 async def test_a_useful_link_resets_the_backoff(tmp_path: Path) -> None:
     failures: list[Any] = [DialFailed("no")] * 6
     async with life(tmp_path, answers=failures) as agent:
@@ -269,7 +222,6 @@ async def test_a_useful_link_resets_the_backoff(tmp_path: Path) -> None:
         assert again.began - ended < 0.3
 
 
-@virtual
 async def test_the_servers_hint_is_honoured(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         link = await agent.link()
@@ -280,7 +232,6 @@ async def test_the_servers_hint_is_honoured(tmp_path: Path) -> None:
         assert 60.0 <= again.began - ended < 61.0
 
 
-@virtual
 async def test_a_goodbye_for_ever_ends_the_dialling(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         link = await agent.link()
@@ -291,7 +242,6 @@ async def test_a_goodbye_for_ever_ends_the_dialling(tmp_path: Path) -> None:
         )
 
 
-@virtual
 async def test_a_goodbye_for_ever_instead_of_a_welcome_does_too(tmp_path: Path) -> None:
     goodbye = Goodbye(cause="agent.protocol_error", retry_after_s=-1.0)
     async with life(tmp_path, answers=[goodbye]) as agent:
@@ -351,28 +301,24 @@ def server_mistakes_us_for_a_client(link: ServerLink) -> None:
         (server_mistakes_us_for_a_client, "server.protocol_error", "warning"),
     ],
 )
-def test_every_end_is_logged_once_and_journalled_once(
+async def test_every_end_is_logged_once_and_journalled_once(
     tmp_path: Path, fault: Callable[[ServerLink], None], cause: str, level: str
 ) -> None:
-    async def main() -> None:
-        async with life(tmp_path) as agent:
-            fault(await agent.link())
-            await agent.link(2)
-            (line,) = events(agent.lines, "disconnected from server")
-            assert (line["disconnect_cause"], line["log_level"]) == (cause, level)
-            assert (line["connection_id"], line["connect_type"]) == ("link-1", "server_to_agent")
-            assert line.keys() >= DISCONNECT_FIELDS
-            (ended,) = await agent.journalled()
-            assert isinstance(ended, Ended)
-            assert ended.connection_id == "link-1"
-            judged = classify(ConnectType.SERVER_TO_AGENT, facts_of(ended.facts))
-            assert judged.disconnect.cause == cause
-            assert events(agent.lines, "failed to dial server") == []
-
-    play(main)
+    async with life(tmp_path) as agent:
+        fault(await agent.link())
+        await agent.link(2)
+        (line,) = events(agent.lines, "disconnected from server")
+        assert (line["disconnect_cause"], line["log_level"]) == (cause, level)
+        assert (line["connection_id"], line["connect_type"]) == ("link-1", "server_to_agent")
+        assert line.keys() >= DISCONNECT_FIELDS
+        (ended,) = await agent.journalled()
+        assert isinstance(ended, Ended)
+        assert ended.connection_id == "link-1"
+        judged = classify(ConnectType.SERVER_TO_AGENT, facts_of(ended.facts))
+        assert judged.disconnect.cause == cause
+        assert events(agent.lines, "failed to dial server") == []
 
 
-@virtual
 async def test_our_own_goodbye_is_the_cause_and_its_acknowledgement_no_symptom(
     tmp_path: Path,
 ) -> None:
@@ -389,7 +335,6 @@ async def test_our_own_goodbye_is_the_cause_and_its_acknowledgement_no_symptom(
         assert (facts_of(ended.facts), ended.symptoms) == ([LEAVING], [])
 
 
-@virtual
 async def test_leaving_alone_dials_again(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         await agent.link()
@@ -398,7 +343,6 @@ async def test_leaving_alone_dials_again(tmp_path: Path) -> None:
         assert len(events(agent.lines, "disconnected from server")) == 1
 
 
-@virtual
 async def test_quitting_while_nothing_answers_is_at_once_and_silent(tmp_path: Path) -> None:
     async with life(tmp_path, answers=[DialFailed("no")] * 50) as agent:
         await agent.redialled(8)
@@ -409,7 +353,6 @@ async def test_quitting_while_nothing_answers_is_at_once_and_silent(tmp_path: Pa
         assert not any(DISCONNECT_FIELDS & line.keys() for line in agent.lines)
 
 
-@virtual
 async def test_the_end_of_a_dropped_task_is_not_lost(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         await agent.link()
@@ -422,7 +365,6 @@ async def test_the_end_of_a_dropped_task_is_not_lost(tmp_path: Path) -> None:
 # -- what the server says --------------------------------------------------------------------
 
 
-@virtual
 async def test_commands_reach_the_owner_and_new_words_do_no_harm(tmp_path: Path) -> None:
     commands: list[Message] = [
         TunnelOffer(connection_id="c", relay_url="r", ticket="t", user="alice", public_key="k"),
@@ -442,7 +384,6 @@ async def test_commands_reach_the_owner_and_new_words_do_no_harm(tmp_path: Path)
         assert agent.control.connection_id == "link-1"
 
 
-@virtual
 async def test_what_is_said_without_a_link_is_lost(tmp_path: Path) -> None:
     async with life(tmp_path, answers=[DialFailed("no")]) as agent:
         await agent.redialled(1)
@@ -461,52 +402,45 @@ async def test_what_is_said_without_a_link_is_lost(tmp_path: Path) -> None:
         (DialStage.TLS, 0, "network.tls_intercepted"),
     ],
 )
-def test_what_the_next_dial_meets_is_told_once_of_the_link_that_was_lost(
+async def test_what_the_next_dial_meets_is_told_once_of_the_link_that_was_lost(
     tmp_path: Path, stage: DialStage, status: int, cause: str
 ) -> None:
-    async def main() -> None:
-        async with life(tmp_path) as agent:
-            link = await agent.link()
-            assert link.cable is not None
-            agent.server.answers = [DialFailed("no", stage=stage, status=status)] * 2
-            link.cable.go_silent()
-            await agent.server.dials(4)
-            ends = [item for item in await agent.journalled() if isinstance(item, Ended)]
-            told = [fact for end in ends for fact in facts_of(end.facts)]
-            assert {end.connection_id for end in ends} == {"link-1"}
-            assert [fact.kind for fact in told].count("redial_failed") == 1
-            assert classify(ConnectType.SERVER_TO_AGENT, told).disconnect.cause == cause
-
-    play(main)
+    async with life(tmp_path) as agent:
+        link = await agent.link()
+        assert link.cable is not None
+        agent.server.answers = [DialFailed("no", stage=stage, status=status)] * 2
+        link.cable.go_silent()
+        await agent.server.dials(4)
+        ends = [item for item in await agent.journalled() if isinstance(item, Ended)]
+        told = [fact for end in ends for fact in facts_of(end.facts)]
+        assert {end.connection_id for end in ends} == {"link-1"}
+        assert [fact.kind for fact in told].count("redial_failed") == 1
+        assert classify(ConnectType.SERVER_TO_AGENT, told).disconnect.cause == cause
 
 
 @pytest.mark.parametrize(
     ("answers", "cause"), [((3, 2), "server.unreachable"), ((3, 0), "network.path_lost")]
 )
-def test_whether_others_answered_is_told_of_a_link_that_fell_silent(
+async def test_whether_others_answered_is_told_of_a_link_that_fell_silent(
     tmp_path: Path, answers: tuple[int, int], cause: str
 ) -> None:
-    async def main() -> None:
-        async with life(tmp_path) as agent:
-            agent.others = answers
-            link = await agent.link()
-            assert link.cable is not None
-            agent.server.answers = [DialFailed("nothing answers")] * 9
-            link.cable.go_silent()
-            await agent.server.dials(9)
-            ends = [item for item in await agent.journalled() if isinstance(item, Ended)]
-            told = [fact for end in ends for fact in facts_of(end.facts)]
-            server_saw = ev.StreamEnded(
-                vantage=Vantage.SERVER, at=1.0, peer=Party.AGENT, how=StreamEnd.SILENT
-            )
-            assert {end.connection_id for end in ends} == {"link-1"}
-            judged = classify(ConnectType.SERVER_TO_AGENT, (server_saw, *told)).disconnect
-            assert judged.cause == cause
-
-    play(main)
+    async with life(tmp_path) as agent:
+        agent.others = answers
+        link = await agent.link()
+        assert link.cable is not None
+        agent.server.answers = [DialFailed("nothing answers")] * 9
+        link.cable.go_silent()
+        await agent.server.dials(9)
+        ends = [item for item in await agent.journalled() if isinstance(item, Ended)]
+        told = [fact for end in ends for fact in facts_of(end.facts)]
+        server_saw = ev.StreamEnded(
+            vantage=Vantage.SERVER, at=1.0, peer=Party.AGENT, how=StreamEnd.SILENT
+        )
+        assert {end.connection_id for end in ends} == {"link-1"}
+        judged = classify(ConnectType.SERVER_TO_AGENT, (server_saw, *told)).disconnect
+        assert judged.cause == cause
 
 
-@virtual
 async def test_a_link_that_is_back_before_others_answered_tells_nothing_of_them(
     tmp_path: Path,
 ) -> None:
@@ -521,7 +455,6 @@ async def test_a_link_that_is_back_before_others_answered_tells_nothing_of_them(
         assert "others_answered" not in {fact.kind for fact in end.facts}
 
 
-@virtual
 async def test_a_server_that_is_only_down_adds_nothing_to_the_link_that_was_lost(
     tmp_path: Path,
 ) -> None:
@@ -542,7 +475,6 @@ def opened(name: object) -> Opened:
     return Opened(connection_id=str(name), at=1.0)
 
 
-@virtual
 async def test_reports_go_in_order_one_batch_at_a_time(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         items = [opened(n) for n in range(MAX_ITEMS + 10)]
@@ -569,7 +501,6 @@ async def test_reports_go_in_order_one_batch_at_a_time(tmp_path: Path) -> None:
         assert await agent.journalled() == []
 
 
-@virtual
 async def test_what_was_not_acknowledged_is_sent_again_over_the_next_link(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         await agent.journal.append(opened("a"))
@@ -582,7 +513,6 @@ async def test_what_was_not_acknowledged_is_sent_again_over_the_next_link(tmp_pa
         assert [item.connection_id for item in report.items] == ["a", "link-1"]
 
 
-@virtual
 async def test_an_append_wakes_the_pump(tmp_path: Path) -> None:
     async with life(tmp_path, acknowledging=True) as agent:
         link = await agent.link()
@@ -595,7 +525,6 @@ async def test_an_append_wakes_the_pump(tmp_path: Path) -> None:
         assert await agent.control.flush() is True
 
 
-@virtual
 async def test_an_acknowledgement_of_something_else_frees_nothing(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         await agent.journal.append(opened("a"))
@@ -610,7 +539,6 @@ async def test_an_acknowledgement_of_something_else_frees_nothing(tmp_path: Path
         assert (await link.hear(Report, 2))[1].items == [opened("b")]
 
 
-@virtual
 async def test_a_flush_that_the_link_does_not_survive_fails(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         await agent.journal.append(opened("a"))

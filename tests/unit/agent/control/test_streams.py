@@ -16,11 +16,9 @@ from tests.unit.agent.control.test_link import (
     connection_is_reset,
     life,
     network_falls_silent,
-    play,
     server_is_killed,
     server_raves,
     server_says_goodbye,
-    virtual,
 )
 from tether.net.transport.streams import DialFailed
 from tether.protocol.messages.base import facts_of
@@ -33,6 +31,8 @@ from tether.protocol.messages.coordination import (
 )
 from tether.protocol.messages.derp import DerpMap
 from tether.protocol.messages.reports import Ended
+
+pytestmark = pytest.mark.virtual_time(grace=0.05)
 
 STREAMS = (
     "disconnected from coordination RPC",
@@ -76,30 +76,25 @@ def words(line: dict[str, Any]) -> dict[str, Any]:
         (another_agent_takes_over, "agent.superseded"),
     ],
 )
-def test_a_link_that_ends_ends_its_streams_with_the_same_cause_and_one_line_each(
+async def test_a_link_that_ends_ends_its_streams_with_the_same_cause_and_one_line_each(
     tmp_path: Path, fault: Callable[[ServerLink], None], cause: str
 ) -> None:
     """Whoever notices first: no sibling is told that the agent shut down."""
-
-    async def main() -> None:
-        async with life(tmp_path) as agent:
-            agent.server.coordinating = True
-            fault(await coordinated(agent))
-            await agent.link(2)
-            lines = [line for line in agent.lines if line["event"] in STREAMS]
-            assert [line["event"] for line in lines] == list(STREAMS)
-            assert [words(line) for line in lines] == [words(lines[0])] * 3
-            assert lines[0]["disconnect_cause"] == cause
-            assert {line["connection_id"] for line in lines} == {"link-1"}
-            (again,) = events(agent.lines, "control plane connection closed, retrying")
-            assert not DISCONNECT_FIELDS & again.keys()
-            (ended,) = await agent.journalled()
-            assert isinstance(ended, Ended), "one record, too"
-
-    play(main)
+    async with life(tmp_path) as agent:
+        agent.server.coordinating = True
+        fault(await coordinated(agent))
+        await agent.link(2)
+        lines = [line for line in agent.lines if line["event"] in STREAMS]
+        assert [line["event"] for line in lines] == list(STREAMS)
+        assert [words(line) for line in lines] == [words(lines[0])] * 3
+        assert lines[0]["disconnect_cause"] == cause
+        assert {line["connection_id"] for line in lines} == {"link-1"}
+        (again,) = events(agent.lines, "control plane connection closed, retrying")
+        assert not DISCONNECT_FIELDS & again.keys()
+        (ended,) = await agent.journalled()
+        assert isinstance(ended, Ended), "one record, too"
 
 
-@virtual
 async def test_an_opened_stream_is_told_and_one_that_was_not_opened_is_no_disconnect(
     tmp_path: Path,
 ) -> None:
@@ -116,7 +111,6 @@ async def test_an_opened_stream_is_told_and_one_that_was_not_opened_is_no_discon
         assert len(events(agent.lines, "disconnected from server")) == 1
 
 
-@virtual
 async def test_a_coordinator_that_closes_a_stream_is_its_cause_and_the_link_lives_on(
     tmp_path: Path,
 ) -> None:
@@ -154,7 +148,6 @@ async def test_a_coordinator_that_closes_a_stream_is_its_cause_and_the_link_live
         )
 
 
-@virtual
 async def test_a_rejected_coordination_is_backed_off_on_the_link_that_it_has(
     tmp_path: Path,
 ) -> None:
@@ -171,7 +164,6 @@ async def test_a_rejected_coordination_is_backed_off_on_the_link_that_it_has(
         assert len(agent.server.dialled_at) == 1
 
 
-@virtual
 async def test_an_error_in_band_is_told_and_ends_nothing(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         agent.server.coordinating = True
@@ -184,29 +176,25 @@ async def test_an_error_in_band_is_told_and_ends_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("hanging_up", [True, False])
-def test_leaving_is_one_end_whether_or_not_the_coordinator_hangs_up(
+async def test_leaving_is_one_end_whether_or_not_the_coordinator_hangs_up(
     tmp_path: Path, hanging_up: bool
 ) -> None:
-    async def main() -> None:
-        async with life(tmp_path) as agent:
-            agent.server.coordinating, agent.server.hanging_up = True, hanging_up
-            link = await coordinated(agent)
-            began = asyncio.get_running_loop().time()
-            assert await agent.control.leave_coordination(LEAVING) is hanging_up
-            assert (asyncio.get_running_loop().time() - began >= 1.0) is not hanging_up
-            agent.control.quit(LEAVING)
-            await agent.running
-            (line,) = events(agent.lines, "disconnected from coordination RPC")
-            assert line["disconnect_cause"] == "agent.shutdown", "the first cause"
-            assert (line["acknowledged"], line["log_level"]) == (hanging_up, "info")
-            said = [one.disconnect for one in link.asked if isinstance(one, Coordinate)]
-            assert [one.cause for one in said if one is not None] == ["agent.shutdown"]
-            assert await link.hear(Goodbye) == [Goodbye(cause="agent.shutdown", actor="signal:15")]
-
-    play(main)
+    async with life(tmp_path) as agent:
+        agent.server.coordinating, agent.server.hanging_up = True, hanging_up
+        link = await coordinated(agent)
+        began = asyncio.get_running_loop().time()
+        assert await agent.control.leave_coordination(LEAVING) is hanging_up
+        assert (asyncio.get_running_loop().time() - began >= 1.0) is not hanging_up
+        agent.control.quit(LEAVING)
+        await agent.running
+        (line,) = events(agent.lines, "disconnected from coordination RPC")
+        assert line["disconnect_cause"] == "agent.shutdown", "the first cause"
+        assert (line["acknowledged"], line["log_level"]) == (hanging_up, "info")
+        said = [one.disconnect for one in link.asked if isinstance(one, Coordinate)]
+        assert [one.cause for one in said if one is not None] == ["agent.shutdown"]
+        assert await link.hear(Goodbye) == [Goodbye(cause="agent.shutdown", actor="signal:15")]
 
 
-@virtual
 async def test_leaving_what_was_never_reached_is_nothing(tmp_path: Path) -> None:
     async with life(tmp_path, answers=[DialFailed("no")] * 9) as agent:
         await agent.redialled(2)
@@ -216,7 +204,6 @@ async def test_leaving_what_was_never_reached_is_nothing(tmp_path: Path) -> None
         assert not any(DISCONNECT_FIELDS & line.keys() for line in agent.lines)
 
 
-@virtual
 async def test_a_lost_database_is_told_apart_from_a_server_that_is_away(tmp_path: Path) -> None:
     refused = DialFailed("the disk is full", status=503, cause="database_unavailable", fatal=True)
     turned = Goodbye(cause="server.database_unavailable", detail="full", retry_after_s=5.0)
@@ -229,7 +216,6 @@ async def test_a_lost_database_is_told_apart_from_a_server_that_is_away(tmp_path
         assert not any(DISCONNECT_FIELDS & line.keys() for line in agent.lines)
 
 
-@virtual
 async def test_the_main_loop_tells_of_each_dial_and_of_its_own_end(tmp_path: Path) -> None:
     async with life(tmp_path, answers=[DialFailed("no")]) as agent:
         await agent.link()
@@ -240,7 +226,6 @@ async def test_the_main_loop_tells_of_each_dial_and_of_its_own_end(tmp_path: Pat
         assert told[-1] == "agent main loop exited"
 
 
-@virtual
 async def test_an_agent_says_where_it_can_be_dialled_whenever_that_changes(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         agent.server.coordinating = True
@@ -257,7 +242,6 @@ async def test_an_agent_says_where_it_can_be_dialled_whenever_that_changes(tmp_p
         assert told == [("ws-1", ["10.0.0.1:7000"]), ("ws-1", ["10.0.0.2:7000"])]
 
 
-@virtual
 async def test_a_change_of_the_network_with_many_symptoms_is_told_once(tmp_path: Path) -> None:
     async with life(tmp_path) as agent:
         agent.server.coordinating = True

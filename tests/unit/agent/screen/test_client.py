@@ -6,13 +6,11 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.support import loop as jumping
 from tether.agent.process.process import Processes
 from tether.agent.screen import wire
 from tether.agent.screen.client import CRASHES_ALLOWED, HIGH_WATER, PATIENCE_S, Screens
@@ -44,29 +42,24 @@ class Owner:
             await self._changed.wait()
 
 
-def with_host(
-    *command: str,
-) -> Callable[[Callable[[Screens], Coroutine[Any, Any, None]]], Callable[[], None]]:
-    """Run a test with a real screen host (or `command` in its place)."""
+@pytest.fixture
+async def hosted() -> AsyncIterator[Callable[..., Screens]]:
+    """Makes screens behind a real screen host, or behind `command` in its place."""
+    processes, made = Processes(), list[Screens]()
 
-    def wrap(test: Callable[[Screens], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-        async def main() -> None:
-            processes = Processes()
-            screens = Screens(processes, command=command)
-            try:
-                async with asyncio.timeout(60):
-                    await test(screens)
-            finally:
-                screens.close()
-                await processes.end_all()
+    def host(*command: str) -> Screens:
+        made.append(Screens(processes, command=command))
+        return made[-1]
 
-        def test_run() -> None:
-            asyncio.run(main())
+    yield host
+    for screens in made:
+        screens.close()
+    await processes.end_all()
 
-        test_run.__name__ = test.__name__
-        return test_run
 
-    return wrap
+@pytest.fixture
+async def screens(hosted: Callable[..., Screens]) -> Screens:
+    return hosted()
 
 
 @given(
@@ -90,7 +83,6 @@ def test_bodies_say_the_same_after_the_pipe() -> None:
     assert wire.read_shown(wire.shown(7, "日本", b"\x1b[H")) == (7, "日本", b"\x1b[H")
 
 
-@with_host()
 async def test_a_screen_shows_everything_that_was_fed_before_the_question(screens: Screens) -> None:
     screen, other = (screens.open(Owner(), rows=4, cols=20) for _ in range(2))
     asked = []
@@ -105,7 +97,6 @@ async def test_a_screen_shows_everything_that_was_fed_before_the_question(screen
         assert b"other" not in shown.vt
 
 
-@with_host()
 async def test_questions_come_back_to_the_terminal_that_asked(screens: Screens) -> None:
     one, two = Owner(), Owner()
     first, second = screens.open(one, rows=4, cols=20), screens.open(two, rows=4, cols=20)
@@ -121,7 +112,6 @@ async def test_questions_come_back_to_the_terminal_that_asked(screens: Screens) 
     assert shown.title == "title"
 
 
-@with_host()
 async def test_who_feeds_faster_than_the_host_takes_is_told_to_wait_and_when_to_go_on(
     screens: Screens,
 ) -> None:
@@ -136,7 +126,6 @@ async def test_who_feeds_faster_than_the_host_takes_is_told_to_wait_and_when_to_
     assert (owner.told, screen.crowded) == (["room"], False)
 
 
-@with_host()
 async def test_a_host_that_crashes_is_replaced_and_its_screens_are_blank(screens: Screens) -> None:
     owner = Owner()
     screen = screens.open(owner, rows=4, cols=20)
@@ -155,8 +144,10 @@ async def test_a_host_that_crashes_is_replaced_and_its_screens_are_blank(screens
     assert (b"before" in shown.vt, b"after" in shown.vt) == (False, True)
 
 
-@with_host(sys.executable, "-c", "raise SystemExit('no emulator for this machine')")
-async def test_a_host_that_cannot_live_is_not_started_for_ever(screens: Screens) -> None:
+async def test_a_host_that_cannot_live_is_not_started_for_ever(
+    hosted: Callable[..., Screens],
+) -> None:
+    screens = hosted(sys.executable, "-c", "raise SystemExit('no emulator for this machine')")
     owner = Owner()
     screen = screens.open(owner, rows=4, cols=20)
     await owner.until(lambda: owner.told.count("lost") == CRASHES_ALLOWED + 1)
@@ -165,7 +156,6 @@ async def test_a_host_that_cannot_live_is_not_started_for_ever(screens: Screens)
     assert (await screen.show(), screen.crowded) == (None, False)
 
 
-@with_host()
 async def test_a_closed_screen_costs_nothing_more(screens: Screens) -> None:
     screen, other = (screens.open(Owner(), rows=4, cols=20) for _ in range(2))
     asked = screen.show()
@@ -177,7 +167,6 @@ async def test_a_closed_screen_costs_nothing_more(screens: Screens) -> None:
     assert (await other.show()) is not None
 
 
-@with_host()
 async def test_whoever_waits_is_answered_when_the_agent_leaves(screens: Screens) -> None:
     screen = screens.open(Owner(), rows=4, cols=20)
     asked = screen.show()
@@ -186,22 +175,16 @@ async def test_whoever_waits_is_answered_when_the_agent_leaves(screens: Screens)
     assert await screen.show() is None
 
 
-def test_a_host_that_is_stuck_is_killed_and_replaced() -> None:
-    async def main() -> float:
-        processes = Processes()
-        screens = Screens(processes, command=("/bin/cat", "/dev/null", "-"))
-        owner = Owner()
-        try:
-            screen = screens.open(owner, rows=4, cols=20)
-            screens._loop.remove_reader(screens._pipes.stdout)  # type: ignore[union-attr]
-            began = screens._loop.time()
-            assert await screen.show() is None
-            return screens._loop.time() - began
-        finally:
-            screens.close()
-            await processes.end_all()
-
-    assert jumping.run(main, grace=0.2) == pytest.approx(PATIENCE_S, abs=0.5)
+@pytest.mark.virtual_time(grace=0.2)
+async def test_a_host_that_is_stuck_is_killed_and_replaced(
+    hosted: Callable[..., Screens],
+) -> None:
+    screens = hosted("/bin/cat", "/dev/null", "-")
+    screen = screens.open(Owner(), rows=4, cols=20)
+    screens._loop.remove_reader(screens._pipes.stdout)  # type: ignore[union-attr]
+    began = screens._loop.time()
+    assert await screen.show() is None
+    assert screens._loop.time() - began == pytest.approx(PATIENCE_S, abs=0.5)
 
 
 def test_the_agents_own_process_never_loads_the_emulator() -> None:

@@ -276,23 +276,22 @@ async def test_a_program_that_does_not_read_pauses_who_types(world: World) -> No
 
 
 @pytest.mark.parametrize(("code", "killer"), [(0, None), (3, None), (None, "SEGV")])
-def test_an_exit_reaches_every_viewer_with_its_status(code: int | None, killer: str | None) -> None:
-    async def main() -> None:
-        world = World()
-        first, second = await world.watching(), await world.watching("bob")
-        world.program.write(b"last words")
-        world.program.exit(code, killer)
-        for wire in (first, second):
-            told = await wire.over()
-            assert told is not None
-            assert wire.output == b"last words"
-            assert (told.exit_code, told.exit_signal, told.terminal_lives) == (code, killer, False)
-            assert wire.exit_code == (code if code is not None else 0)
-        cause = "session.signal" if killer else "session.exit"
-        assert world.causes() == [cause, cause]
-        assert (len(world.terminals), world.program.closed) == (0, True)
-
-    jumping.run(main)
+async def test_an_exit_reaches_every_viewer_with_its_status(
+    code: int | None, killer: str | None
+) -> None:
+    world = World()
+    first, second = await world.watching(), await world.watching("bob")
+    world.program.write(b"last words")
+    world.program.exit(code, killer)
+    for wire in (first, second):
+        told = await wire.over()
+        assert told is not None
+        assert wire.output == b"last words"
+        assert (told.exit_code, told.exit_signal, told.terminal_lives) == (code, killer, False)
+        assert wire.exit_code == (code if code is not None else 0)
+    cause = "session.signal" if killer else "session.exit"
+    assert world.causes() == [cause, cause]
+    assert (len(world.terminals), world.program.closed) == (0, True)
 
 
 @in_world()
@@ -500,14 +499,11 @@ async def test_a_machine_without_terminals_says_so(world: World) -> None:
 @pytest.mark.parametrize(
     "bad", [{"id": "../x"}, {"id": "x" * 65}, {"command": "a\0b"}, {"name": "\n"}]
 )
-def test_a_bad_request_for_a_terminal_is_the_clients_error(bad: dict[str, str]) -> None:
-    async def main() -> None:
-        world = World()
-        told = await world.client(**bad).over()
-        assert told is not None
-        assert (told.cause, world.programs.started) == ("client.protocol_error", [])
-
-    jumping.run(main)
+async def test_a_bad_request_for_a_terminal_is_the_clients_error(bad: dict[str, str]) -> None:
+    world = World()
+    told = await world.client(**bad).over()
+    assert told is not None
+    assert (told.cause, world.programs.started) == ("client.protocol_error", [])
 
 
 @in_world()

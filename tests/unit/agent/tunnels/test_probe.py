@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator
+
+import pytest
 
 from tests.support.clock import LoopClock
-from tests.support.loop import run
 from tests.support.net.cable import Cable
 from tests.support.net.tunnels import agent_over, client_over
 from tether.agent.tunnels.probe import ProbeTunnel
@@ -18,6 +18,8 @@ from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.probe import ProbeResult, ProbeStart, ProbeStop
 from tether.protocol.messages.tunnel import Redraw
+
+pytestmark = pytest.mark.virtual_time
 
 
 class Rig:
@@ -43,77 +45,57 @@ class Rig:
         self.got += data
 
 
-def play(scene: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        rig = Rig()
-        try:
-            async with asyncio.timeout(600):
-                await scene(rig)
-        finally:
-            await rig.tasks.cancel()
-
-    run(main)
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig()
+    yield rig
+    await rig.tasks.cancel()
 
 
-def test_an_echo_comes_back() -> None:
-    async def scene(rig: Rig) -> None:
-        rig.client.send(ProbeStart(mode="echo"))
-        rig.client.write(b"x" * 100_000)
-        await asyncio.sleep(5)
-        assert bytes(rig.got) == b"x" * 100_000
-
-    play(scene)
+async def test_an_echo_comes_back(rig: Rig) -> None:
+    rig.client.send(ProbeStart(mode="echo"))
+    rig.client.write(b"x" * 100_000)
+    await asyncio.sleep(5)
+    assert bytes(rig.got) == b"x" * 100_000
 
 
-def test_a_sink_counts_what_it_received_and_gives_nothing_back() -> None:
-    async def scene(rig: Rig) -> None:
-        rig.client.send(ProbeStart(mode="sink"))
-        for _ in range(50):
-            rig.client.write(bytes(100_000))
-            await rig.client.drain()
-        rig.client.send(ProbeStop())
-        result = await rig.heard.get()
-        assert isinstance(result, ProbeResult)
-        assert (result.mode, result.bytes) == ("sink", 5_000_000)
-        assert result.seconds > 0
-        assert not rig.got
-
-    play(scene)
+async def test_a_sink_counts_what_it_received_and_gives_nothing_back(rig: Rig) -> None:
+    rig.client.send(ProbeStart(mode="sink"))
+    for _ in range(50):
+        rig.client.write(bytes(100_000))
+        await rig.client.drain()
+    rig.client.send(ProbeStop())
+    result = await rig.heard.get()
+    assert isinstance(result, ProbeResult)
+    assert (result.mode, result.bytes) == ("sink", 5_000_000)
+    assert result.seconds > 0
+    assert not rig.got
 
 
-def test_a_source_ends_by_itself_and_says_how_much_it_was() -> None:
-    async def scene(rig: Rig) -> None:
-        rig.client.send(ProbeStart(mode="source", seconds=2.0))
-        result = await rig.heard.get()
-        assert isinstance(result, ProbeResult)
-        assert (result.mode, result.bytes) == ("source", len(rig.got))
-        assert 2.0 <= result.seconds < 3.0
-
-    play(scene)
+async def test_a_source_ends_by_itself_and_says_how_much_it_was(rig: Rig) -> None:
+    rig.client.send(ProbeStart(mode="source", seconds=2.0))
+    result = await rig.heard.get()
+    assert isinstance(result, ProbeResult)
+    assert (result.mode, result.bytes) == ("source", len(rig.got))
+    assert 2.0 <= result.seconds < 3.0
 
 
-def test_a_source_can_be_stopped_and_a_new_probe_begun() -> None:
-    async def scene(rig: Rig) -> None:
-        rig.client.send(ProbeStart(mode="source", seconds=50.0))
-        await asyncio.sleep(1)
-        rig.client.send(ProbeStop())
-        stopped = await rig.heard.get()
-        assert isinstance(stopped, ProbeResult)
-        assert 0.5 < stopped.seconds < 2.0
-        rig.client.send(Redraw())  # of no meaning here
-        rig.client.send(ProbeStart(mode="sink"))
-        rig.client.send(ProbeStop())
-        assert isinstance(await rig.heard.get(), ProbeResult)
-
-    play(scene)
+async def test_a_source_can_be_stopped_and_a_new_probe_begun(rig: Rig) -> None:
+    rig.client.send(ProbeStart(mode="source", seconds=50.0))
+    await asyncio.sleep(1)
+    rig.client.send(ProbeStop())
+    stopped = await rig.heard.get()
+    assert isinstance(stopped, ProbeResult)
+    assert 0.5 < stopped.seconds < 2.0
+    rig.client.send(Redraw())  # of no meaning here
+    rig.client.send(ProbeStart(mode="sink"))
+    rig.client.send(ProbeStop())
+    assert isinstance(await rig.heard.get(), ProbeResult)
 
 
-def test_a_client_that_leaves_ends_it_with_its_own_fact() -> None:
-    async def scene(rig: Rig) -> None:
-        rig.client.send(ProbeStart(mode="source", seconds=50.0))
-        await asyncio.sleep(1)
-        rig.client.driver.leave_because(ev.LocalSideClosed(vantage=Vantage.CLIENT, at=1.0))
-        cell = await rig.ended
-        assert [type(fact) for fact in cell.facts][-1] is ev.LocalSideClosed
-
-    play(scene)
+async def test_a_client_that_leaves_ends_it_with_its_own_fact(rig: Rig) -> None:
+    rig.client.send(ProbeStart(mode="source", seconds=50.0))
+    await asyncio.sleep(1)
+    rig.client.driver.leave_because(ev.LocalSideClosed(vantage=Vantage.CLIENT, at=1.0))
+    cell = await rig.ended
+    assert [type(fact) for fact in cell.facts][-1] is ev.LocalSideClosed

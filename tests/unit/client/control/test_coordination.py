@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
-from collections.abc import Callable, Coroutine
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    MutableMapping,
+)
 from typing import Any
 
 import pytest
 import structlog
 
-from tests.support.loop import run
 from tests.support.server.control_plane import WELCOME, Town, grants
 from tether.client.control.events import AgentHere, AgentLost, Back
 from tether.client.control.late_coordination import COORDINATE_AFTER_S
@@ -35,6 +39,8 @@ from tether.protocol.messages.coordination import (
     ResumeTokenRequest,
 )
 from tether.protocol.messages.reports import Report
+
+pytestmark = pytest.mark.virtual_time
 
 HERE = Node(id="w", as_of=1.0, home_region="fra", endpoints=["10.0.0.1:7"])
 OURS = (CoordinateOpen, Coordinate, ResumeTokenRequest)
@@ -78,10 +84,10 @@ def but(
 
 
 class Scene:
-    """A client whose tunnel to `w` is up."""
+    """A client whose tunnel to `w` is up, and what it logs until it is gone."""
 
-    def __init__(self, town: Town) -> None:
-        self.town, self.control = town, town.control
+    def __init__(self, town: Town, lines: list[MutableMapping[str, Any]]) -> None:
+        self.town, self.control, self.lines = town, town.control, lines
 
     def asked(self, link: int = 0) -> list[Message]:
         """What this link was asked of its coordinator."""
@@ -94,34 +100,26 @@ class Scene:
         await asyncio.sleep(COORDINATE_AFTER_S + 0.1)
 
 
-def play(
-    scene: Callable[[Scene], Coroutine[Any, Any, None]],
-    answer: Callable[[Message, LinkDriver], None] = coordinates,
-    *,
-    home: str = "ams",
-) -> list[dict[str, Any]]:
-    """What is logged meanwhile."""
-
-    async def main() -> None:
-        town = Town(answer, lines=ControlLines())
-        try:
-            await town.control.connect()
-            await town.control.request_tunnel("dev", "k")
-            town.control.coordinate("w", home)
-            await scene(Scene(town))
-        finally:
-            await town.control.leave()
-            await town.tasks.cancel()
-
+@contextlib.asynccontextmanager
+async def coordinating(
+    answer: Callable[[Message, LinkDriver], None] = coordinates, *, home: str = "ams"
+) -> AsyncIterator[Scene]:
+    town = Town(answer, lines=ControlLines())
     importlib.import_module(
         "tether.client.control.coordination"
     )  # else in a thread, which knows real time only
     with structlog.testing.capture_logs() as lines:
-        run(main)
-    return lines
+        try:
+            await town.control.connect()
+            await town.control.request_tunnel("dev", "k")
+            town.control.coordinate("w", home)
+            yield Scene(town, lines)
+        finally:
+            await town.control.leave()
+            await town.tasks.cancel()
 
 
-def ends(lines: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def ends(lines: list[MutableMapping[str, Any]]) -> list[tuple[str, str, str]]:
     """Every line that tells an end: what, whose doing, why."""
     return [
         (line["event"], line["disconnect_initiator"], line["disconnect_cause"])
@@ -133,8 +131,8 @@ def ends(lines: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 # -- what it says ----------------------------------------------------------------------------
 
 
-def test_it_says_where_we_are_and_to_which_agent_we_go() -> None:
-    async def story(scene: Scene) -> None:
+async def test_it_says_where_we_are_and_to_which_agent_we_go() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         opened, here, tunnel, token = scene.asked()
         assert opened == CoordinateOpen()
@@ -144,21 +142,19 @@ def test_it_says_where_we_are_and_to_which_agent_we_go() -> None:
         assert tunnel == Coordinate(add_tunnel="w")
         assert token == ResumeTokenRequest(request_id=1)
 
-    play(story)
 
-
-def test_a_connection_that_is_over_within_a_moment_says_nothing() -> None:
-    async def story(scene: Scene) -> None:
+async def test_a_connection_that_is_over_within_a_moment_says_nothing() -> None:
+    async with coordinating() as scene:
         await asyncio.sleep(COORDINATE_AFTER_S - 0.1)
         await scene.control.leave()
         assert scene.asked() == []
         assert scene.control._coordination._begun is None
 
-    assert ends(play(story)) == [("disconnected from server", "client", "client.closed")]
+    assert ends(scene.lines) == [("disconnected from server", "client", "client.closed")]
 
 
-def test_after_a_lost_link_the_tunnel_is_wanted_again_under_the_same_id() -> None:
-    async def story(scene: Scene) -> None:
+async def test_after_a_lost_link_the_tunnel_is_wanted_again_under_the_same_id() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.town.cables[0].reset()
         await scene.settle()
@@ -172,11 +168,9 @@ def test_after_a_lost_link_the_tunnel_is_wanted_again_under_the_same_id() -> Non
             AgentHere(("10.0.0.1:7",)),
         ]
 
-    play(story)
 
-
-def test_a_link_that_is_lost_before_coordination_began_is_no_obstacle() -> None:
-    async def story(scene: Scene) -> None:
+async def test_a_link_that_is_lost_before_coordination_began_is_no_obstacle() -> None:
+    async with coordinating() as scene:
         scene.town.cables[0].reset()
         await asyncio.sleep(0.2)
         assert len(scene.town.servers) == 2
@@ -184,14 +178,12 @@ def test_a_link_that_is_lost_before_coordination_began_is_no_obstacle() -> None:
         await scene.settle()
         assert scene.asked(1)[0] == CoordinateOpen()
 
-    play(story)
-
 
 # -- what it is told ---------------------------------------------------------------------------
 
 
-def test_where_the_agent_is_goes_further_and_its_new_home_once() -> None:
-    async def story(scene: Scene) -> None:
+async def test_where_the_agent_is_goes_further_and_its_new_home_once() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.say(at("10.0.0.2:7"), at("10.0.0.2:7", home="ams"), at(home=""))
         await asyncio.sleep(0.1)
@@ -202,12 +194,10 @@ def test_where_the_agent_is_goes_further_and_its_new_home_once() -> None:
             AgentHere(()),
         ]
 
-    play(story)
-
 
 @pytest.mark.parametrize("kind", [PeerWord.LOST, PeerWord.DISCONNECTED])
-def test_an_agent_that_is_lost_or_has_left_ends_nothing_and_forgets_no_way(kind: str) -> None:
-    async def story(scene: Scene) -> None:
+async def test_an_agent_that_is_lost_or_has_left_ends_nothing_and_forgets_no_way(kind: str) -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.say(PeerUpdate(id="w", kind=kind, reason="lost", cause="agent.vanished"))
         await asyncio.sleep(3600)
@@ -217,11 +207,9 @@ def test_an_agent_that_is_lost_or_has_left_ends_nothing_and_forgets_no_way(kind:
         await asyncio.sleep(1)
         assert scene.town.words[2:] == [AgentLost(False), AgentHere(("10.0.0.2:7",))]
 
-    play(story)
 
-
-def test_that_the_agent_is_lost_is_known_no_more_once_our_own_stream_is_away() -> None:
-    async def story(scene: Scene) -> None:
+async def test_that_the_agent_is_lost_is_known_no_more_once_our_own_stream_is_away() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.say(PeerUpdate(id="w", kind=PeerWord.LOST, reason="lost"))
         await asyncio.sleep(1)
@@ -230,11 +218,9 @@ def test_that_the_agent_is_lost_is_known_no_more_once_our_own_stream_is_away() -
         await asyncio.sleep(3600)
         assert scene.town.words == [AgentHere(("10.0.0.1:7",)), AgentLost(True), AgentLost(False)]
 
-    play(story)
 
-
-def test_what_other_peers_do_is_no_affair_of_ours() -> None:
-    async def story(scene: Scene) -> None:
+async def test_what_other_peers_do_is_no_affair_of_ours() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.say(PeerUpdate(id="x", kind=PeerWord.NODE, node=Node(id="x", as_of=1.0)))
         scene.say(PeerUpdate(id="x", kind=PeerWord.LOST))
@@ -242,43 +228,41 @@ def test_what_other_peers_do_is_no_affair_of_ours() -> None:
         await asyncio.sleep(1)
         assert scene.town.words == [AgentHere(("10.0.0.1:7",))]
 
-    play(story)
 
-
-def test_a_server_without_coordination_is_left_in_peace() -> None:
+async def test_a_server_without_coordination_is_left_in_peace() -> None:
     def older(message: Message, driver: LinkDriver) -> None:
         if isinstance(message, CoordinateOpen):
             driver.send(Unsupported(message_type="coordinate_open"))
         else:
             grants(message, driver)
 
-    async def story(scene: Scene) -> None:
+    async with coordinating(older) as scene:
         await asyncio.sleep(600)
         assert scene.asked() == [CoordinateOpen()]
 
-    lines = play(story, older)
+    lines = scene.lines
     (failed,) = [line for line in lines if line["event"] == "failed to open coordination RPC"]
     assert END_FIELDS & failed.keys() == set()
     assert ends(lines) == [("disconnected from server", "client", "client.closed")]
 
 
-def test_an_error_in_band_is_told_and_ends_nothing() -> None:
-    async def story(scene: Scene) -> None:
+async def test_an_error_in_band_is_told_and_ends_nothing() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.town.servers[0].driver.send(CoordinateError(error="not today"))
         scene.say(PeerUpdate(id="w", kind=PeerWord.READY_FOR_HANDSHAKE))
         await asyncio.sleep(1)
         assert len(scene.asked()) == 4
 
-    (warning,) = [one for one in play(story) if one["event"] == "coordination warning"]
+    (warning,) = [one for one in scene.lines if one["event"] == "coordination warning"]
     assert warning["error"] == "not today"
 
 
 # -- its ends ------------------------------------------------------------------------------------
 
 
-def test_leaving_is_announced_and_acknowledged_before_the_goodbye() -> None:
-    async def story(scene: Scene) -> None:
+async def test_leaving_is_announced_and_acknowledged_before_the_goodbye() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         began = asyncio.get_running_loop().time()
         await scene.control.leave()
@@ -287,7 +271,7 @@ def test_leaving_is_announced_and_acknowledged_before_the_goodbye() -> None:
         assert heard[-2] == Coordinate(disconnect=Departure(cause="client.closed"))
         assert isinstance(heard[-1], Goodbye)
 
-    lines = play(story)
+    lines = scene.lines
     assert ends(lines) == [
         ("disconnected from coordination RPC", "client", "client.closed"),
         ("disconnected from server", "client", "client.closed"),
@@ -296,51 +280,47 @@ def test_leaving_is_announced_and_acknowledged_before_the_goodbye() -> None:
     assert (left["acknowledged"], left["connection_id"]) == (True, "c")
 
 
-def test_the_last_report_does_not_wait_for_the_acknowledgement() -> None:
-    async def story(scene: Scene) -> None:
+async def test_the_last_report_does_not_wait_for_the_acknowledgement() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.control.leave_coordination()
         assert await scene.control.hand_in("journal", [])
         heard = [type(one) for one in scene.town.servers[0].heard]
         assert heard[-2:] == [Coordinate, Report]
 
-    play(story)
 
-
-def test_a_coordinator_that_does_not_acknowledge_is_waited_for_a_second() -> None:
+async def test_a_coordinator_that_does_not_acknowledge_is_waited_for_a_second() -> None:
     def deaf(message: Message, driver: LinkDriver) -> None:
         if not (isinstance(message, Coordinate) and message.disconnect is not None):
             coordinates(message, driver)
 
-    async def story(scene: Scene) -> None:
+    async with coordinating(deaf) as scene:
         await scene.settle()
         began = asyncio.get_running_loop().time()
         await scene.control.leave()
         assert asyncio.get_running_loop().time() - began == pytest.approx(CLOSE_S, abs=0.1)
 
-    lines = play(story, deaf)
+    lines = scene.lines
     assert [line["acknowledged"] for line in lines if "acknowledged" in line] == [False]
     assert len(ends(lines)) == 2
 
 
-def test_leaving_before_the_first_answer_is_no_end_of_coordination() -> None:
-    async def story(scene: Scene) -> None:
+async def test_leaving_before_the_first_answer_is_no_end_of_coordination() -> None:
+    async with coordinating(but(CoordinateOpen)) as scene:
         await scene.settle()
         assert scene.asked() == [CoordinateOpen()]
 
-    assert ends(play(story, but(CoordinateOpen))) == [
-        ("disconnected from server", "client", "client.closed")
-    ]
+    assert ends(scene.lines) == [("disconnected from server", "client", "client.closed")]
 
 
-def test_a_lost_link_ends_both_with_one_cause_and_a_failed_dial_is_no_end() -> None:
-    async def story(scene: Scene) -> None:
+async def test_a_lost_link_ends_both_with_one_cause_and_a_failed_dial_is_no_end() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.town.refuses = DialFailed("nothing listens")
         scene.town.cables[0].reset()
         await asyncio.sleep(1)
 
-    lines = play(story)
+    lines = scene.lines
     assert ends(lines) == [
         ("disconnected from coordination RPC", "network", "network.middlebox_reset"),
         ("disconnected from server", "network", "network.middlebox_reset"),
@@ -350,8 +330,8 @@ def test_a_lost_link_ends_both_with_one_cause_and_a_failed_dial_is_no_end() -> N
     assert not any(END_FIELDS & line.keys() for line in failed)
 
 
-def test_a_link_that_ends_without_a_welcome_is_no_end() -> None:
-    async def story(scene: Scene) -> None:
+async def test_a_link_that_ends_without_a_welcome_is_no_end() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.town.answer = but(Hello)
         scene.town.cables[0].reset()
@@ -359,11 +339,13 @@ def test_a_link_that_ends_without_a_welcome_is_no_end() -> None:
         scene.town.cables[1].reset()
         await asyncio.sleep(1)
 
-    assert len(ends(play(story))) == 2
+    assert len(ends(scene.lines)) == 2
 
 
-def test_a_coordinator_that_closes_is_its_cause_and_is_opened_again_on_the_same_link() -> None:
-    async def story(scene: Scene) -> None:
+async def test_a_coordinator_that_closes_is_its_cause_and_is_opened_again_on_the_same_link() -> (
+    None
+):
+    async with coordinating() as scene:
         await scene.settle()
         scene.town.servers[0].driver.send(
             CoordinateClosed(error="coordinator closed", cause="server.shutdown")
@@ -372,26 +354,24 @@ def test_a_coordinator_that_closes_is_its_cause_and_is_opened_again_on_the_same_
         assert [type(one) for one in scene.asked()].count(CoordinateOpen) == 2
         assert len(scene.town.dialled) == 1
 
-    (closed, *_) = ends(play(story))
+    (closed, *_) = ends(scene.lines)
     assert closed == ("disconnected from coordination RPC", "server", "server.shutdown")
 
 
-def test_the_agent_that_is_lost_with_our_own_link_is_no_news() -> None:
-    async def story(scene: Scene) -> None:
+async def test_the_agent_that_is_lost_with_our_own_link_is_no_news() -> None:
+    async with coordinating() as scene:
         await scene.settle()
         scene.town.refuses = DialFailed("nothing listens")
         scene.town.cables[0].reset()
         await asyncio.sleep(3600)
         assert scene.town.words == [AgentHere(("10.0.0.1:7",))]
 
-    play(story)
 
-
-def test_the_welcome_of_each_link_is_a_line() -> None:
-    async def story(scene: Scene) -> None:
+async def test_the_welcome_of_each_link_is_a_line() -> None:
+    async with coordinating() as scene:
         await scene.settle()
 
-    lines = [one["event"] for one in play(story)]
+    lines = [one["event"] for one in scene.lines]
     assert lines[:3] == [
         "connected to server",
         "connected to coordination RPC",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.support.clock import EPOCH
-from tests.support.loop import run
 from tests.support.net.cable import Cable
 from tests.support.server.control_plane import GRANT, WELCOME, Answers, Town, grants
 from tether.attribution import evidence as ev
@@ -33,102 +33,96 @@ from tether.protocol.messages.tunnel import (
     TunnelRequest,
 )
 
+pytestmark = pytest.mark.virtual_time
 
-def play(answer: Answers, scene: Callable[[Town], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        town = Town(answer)
-        try:
-            await town.control.connect()
-            await scene(town)
-        finally:
-            await town.control.leave()
-            await town.tasks.cancel()
 
-    run(main)
+@contextlib.asynccontextmanager
+async def connected(answer: Answers = grants) -> AsyncIterator[Town]:
+    """A client's control link to a server that answers so."""
+    town = Town(answer)
+    try:
+        await town.control.connect()
+        yield town
+    finally:
+        await town.control.leave()
+        await town.tasks.cancel()
 
 
 def silent(*_: Any) -> None:
     pass
 
 
-def test_hello_and_request_are_one_journey() -> None:
-    async def scene(town: Town) -> None:
+async def test_hello_and_request_are_one_journey() -> None:
+    async with connected() as town:
         assert await town.control.request_tunnel("dev", "ssh-ed25519 K") == GRANT
         hello, request = town.heard
         assert isinstance(hello, Hello)
         assert (hello.role, hello.protocol) == ("client", PROTOCOL)
         assert request == TunnelRequest(request_id=1, workspace="dev", public_key="ssh-ed25519 K")
 
-    play(grants, scene)
 
-
-def refusal(answer: Answers, break_it: Callable[[Cable], None] | None = None) -> str:
-    told = ""
-
-    async def scene(town: Town) -> None:
-        nonlocal told
+async def refusal(answer: Answers, break_it: Callable[[Cable], None] | None = None) -> str:
+    async with connected(answer) as town:
         if break_it is not None:
             asyncio.get_running_loop().call_later(1, break_it, town.cables[0])
         with pytest.raises(Failure) as refused:
             await town.control.request_tunnel("dev", "k")
         told = str(refused.value)
         assert len(town.dialled) == 1, "a first link that fails is not dialled again"
-
-    play(answer, scene)
     return told
 
 
-def test_a_denial_is_told_in_the_servers_words() -> None:
+async def test_a_denial_is_told_in_the_servers_words() -> None:
     def denies(message: Message, driver: LinkDriver) -> None:
         if isinstance(message, TunnelRequest):
             text = "workspace dev is stopped: start it with `tether workspace start dev`"
             driver.send(TunnelDenied(request_id=1, code="stopped", message=text))
 
-    assert refusal(denies) == (
+    assert await refusal(denies) == (
         "workspace dev is stopped: start it with `tether workspace start dev`"
     )
 
 
-def test_a_goodbye_instead_of_a_welcome_is_told() -> None:
+async def test_a_goodbye_instead_of_a_welcome_is_told() -> None:
     def leaves(message: Message, driver: LinkDriver) -> None:
         if isinstance(message, Hello):
             driver.leave("client.protocol_error", detail="this server speaks protocol 2")
 
-    assert refusal(leaves) == "this server speaks protocol 2"
+    assert await refusal(leaves) == "this server speaks protocol 2"
 
 
-def test_a_shutdown_before_the_grant_is_told_by_its_cause() -> None:
+async def test_a_shutdown_before_the_grant_is_told_by_its_cause() -> None:
     def leaves(message: Message, driver: LinkDriver) -> None:
         if isinstance(message, TunnelRequest):
             driver.leave("server.shutdown", actor="signal:15")
 
-    assert refusal(leaves) == "The control plane was asked to stop (signal 15) and said goodbye."
+    assert (
+        await refusal(leaves) == "The control plane was asked to stop (signal 15) and said goodbye."
+    )
 
 
-def test_a_lost_link_before_the_grant_is_told() -> None:
-    assert refusal(silent, Cable.reset) == (
+async def test_a_lost_link_before_the_grant_is_told() -> None:
+    assert await refusal(silent, Cable.reset) == (
         "A firewall, proxy or load balancer in between cut the connection; neither end did."
     )
 
 
-def test_a_server_that_never_answers_is_given_up() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_server_that_never_answers_is_given_up() -> None:
+    async with connected(silent) as town:
         began = asyncio.get_running_loop().time()
         with pytest.raises(Failure, match="did not answer the request for a tunnel in time"):
             await town.control.request_tunnel("dev", "k")
         assert asyncio.get_running_loop().time() - began == GRANT_TIMEOUT_S
 
-    play(silent, scene)
 
-
-def test_another_major_version_is_refused_by_us() -> None:
+async def test_another_major_version_is_refused_by_us() -> None:
     def newer(message: Message, driver: LinkDriver) -> None:
         if isinstance(message, Hello):
             driver.send(
                 Welcome(protocol=(9, 0), connection_id="c", server_instance="s", version="9")
             )
 
-    assert "not part of the protocol" in refusal(newer)
+    assert "not part of the protocol" in await refusal(newer)
 
 
 @dataclass
@@ -146,8 +140,8 @@ def seen() -> Tunnel:
     return Tunnel(cell)
 
 
-def test_a_report_holds_our_own_vantage_and_is_committed_before_we_leave() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_report_holds_our_own_vantage_and_is_committed_before_we_leave() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         tunnel = seen()
         assert await town.report("t", tunnel)
@@ -165,25 +159,21 @@ def test_a_report_holds_our_own_vantage_and_is_committed_before_we_leave() -> No
         assert isinstance(said, ev.GoodbyeSaid)
         assert (said.by, said.cause) == (Party.CLIENT, "client.closed")
 
-    play(grants, scene)
 
-
-def test_a_report_that_nobody_acknowledges_holds_us_up_for_a_second_only() -> None:
+async def test_a_report_that_nobody_acknowledges_holds_us_up_for_a_second_only() -> None:
     def forgets(message: Message, driver: LinkDriver) -> None:
         if not isinstance(message, Report):
             grants(message, driver)
 
-    async def scene(town: Town) -> None:
+    async with connected(forgets) as town:
         await town.control.request_tunnel("dev", "k")
         began = asyncio.get_running_loop().time()
         assert not await town.report("t", seen())
         assert asyncio.get_running_loop().time() - began == 1.0
 
-    play(forgets, scene)
 
-
-def test_the_last_report_waits_for_the_next_link() -> None:
-    async def scene(town: Town) -> None:
+async def test_the_last_report_waits_for_the_next_link() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.cables[0].reset()
         await asyncio.sleep(0)
@@ -193,10 +183,8 @@ def test_the_last_report_waits_for_the_next_link() -> None:
         assert isinstance(of_the_link, Report) and isinstance(of_the_tunnel, Report)
         assert [r.items[0].connection_id for r in (of_the_link, of_the_tunnel)] == ["c", "t"]
 
-    play(grants, scene)
 
-
-def test_a_report_whose_link_ends_is_sent_again_on_the_next_one() -> None:
+async def test_a_report_whose_link_ends_is_sent_again_on_the_next_one() -> None:
     def resets_once(message: Message, driver: LinkDriver) -> None:
         if isinstance(message, Report) and len(town_of[0].cables) == 1:
             town_of[0].cables[0].reset()
@@ -204,18 +192,15 @@ def test_a_report_whose_link_ends_is_sent_again_on_the_next_one() -> None:
             grants(message, driver)
 
     town_of: list[Town] = []
-
-    async def scene(town: Town) -> None:
+    async with connected(resets_once) as town:
         town_of.append(town)
         await town.control.request_tunnel("dev", "k")
         assert await town.report("t", seen())
         assert len(town.cables) == 2
 
-    play(resets_once, scene)
 
-
-def test_a_server_that_stays_away_holds_the_last_report_up_for_a_bounded_time() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_server_that_stays_away_holds_the_last_report_up_for_a_bounded_time() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.refuses = DialFailed("nothing listens")
         town.cables[0].reset()
@@ -224,11 +209,9 @@ def test_a_server_that_stays_away_holds_the_last_report_up_for_a_bounded_time() 
         assert not await town.report("t", seen())
         assert asyncio.get_running_loop().time() - began == pytest.approx(LINK_WAIT_S)
 
-    play(grants, scene)
 
-
-def test_a_report_that_nobody_waits_for_is_told_once_the_server_is_back() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_report_that_nobody_waits_for_is_told_once_the_server_is_back() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.refuses = DialFailed("nothing listens")
         town.cables[0].reset()
@@ -241,16 +224,14 @@ def test_a_report_that_nobody_waits_for_is_told_once_the_server_is_back() -> Non
             ("mine", "t"),
         ]
 
-    play(grants, scene)
-
 
 @pytest.mark.parametrize("answers", [True, False], ids=["away", "deaf"])
-def test_a_report_lingers_for_its_time_and_no_longer(answers: bool) -> None:
+async def test_a_report_lingers_for_its_time_and_no_longer(answers: bool) -> None:
     def deaf(message: Message, driver: LinkDriver) -> None:
         if not isinstance(message, Report):
             grants(message, driver)
 
-    async def scene(town: Town) -> None:
+    async with connected(grants if answers else deaf) as town:
         await town.control.request_tunnel("dev", "k")
         if answers:
             town.refuses = DialFailed("nothing listens")
@@ -261,11 +242,11 @@ def test_a_report_lingers_for_its_time_and_no_longer(answers: bool) -> None:
         lasted = asyncio.get_running_loop().time() - began
         assert LINGER_S <= lasted <= LINGER_S + 1.0
 
-    play(grants if answers else deaf, scene)
 
-
-def test_a_lost_link_is_dialled_again_by_a_backoff_and_the_owner_is_told_when_it_is_back() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_lost_link_is_dialled_again_by_a_backoff_and_the_owner_is_told_when_it_is_back() -> (
+    None
+):
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         await asyncio.sleep(20)  # a useful link
         town.refuses = DialFailed("nothing listens")
@@ -282,29 +263,24 @@ def test_a_lost_link_is_dialled_again_by_a_backoff_and_the_owner_is_told_when_it
         assert isinstance(hello, Hello) and isinstance(first, Hello)
         assert hello.instance_id == first.instance_id
 
-    play(grants, scene)
 
-
-def test_a_server_that_takes_the_link_and_drops_it_at_once_is_not_stormed() -> None:
+async def test_a_server_that_takes_the_link_and_drops_it_at_once_is_not_stormed() -> None:
     def drops(message: Message, driver: LinkDriver) -> None:
         grants(message, driver)
         if isinstance(message, Hello) and len(town_of[0].servers) > 1:
             driver.leave("server.shutdown")
 
     town_of: list[Town] = []
-
-    async def scene(town: Town) -> None:
+    async with connected(drops) as town:
         town_of.append(town)
         await town.control.request_tunnel("dev", "k")
         town.cables[0].reset()
         await asyncio.sleep(600)
         assert len(town.dialled) < 80
 
-    play(drops, scene)
 
-
-def test_the_servers_hint_when_to_come_back_is_followed() -> None:
-    async def scene(town: Town) -> None:
+async def test_the_servers_hint_when_to_come_back_is_followed() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.servers[0].driver.leave("server.shutdown", retry_after_s=7.0)
         await asyncio.sleep(6)
@@ -312,11 +288,9 @@ def test_the_servers_hint_when_to_come_back_is_followed() -> None:
         await asyncio.sleep(3)
         assert len(town.dialled) == 2
 
-    play(grants, scene)
 
-
-def test_a_revoked_token_is_told_and_nothing_is_dialled_any_more() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_revoked_token_is_told_and_nothing_is_dialled_any_more() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.refuses = DialFailed("this token was revoked", status=401, cause="token_revoked")
         town.cables[0].reset()
@@ -327,11 +301,9 @@ def test_a_revoked_token_is_told_and_nothing_is_dialled_any_more() -> None:
         assert not await town.report("t", seen())
         assert asyncio.get_running_loop().time() == began
 
-    play(grants, scene)
 
-
-def test_a_goodbye_for_ever_is_told() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_goodbye_for_ever_is_told() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.servers[0].driver.leave(
             "access.user_revoked", detail="alice may not use this server", retry_after_s=-1
@@ -340,11 +312,9 @@ def test_a_goodbye_for_ever_is_told() -> None:
         assert len(town.dialled) == 1
         assert town.words == [TurnedAway("alice may not use this server")]
 
-    play(grants, scene)
 
-
-def test_a_proxys_401_is_only_a_failed_dial() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_proxys_401_is_only_a_failed_dial() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.refuses = DialFailed("HTTP status 401", status=401)
         town.cables[0].reset()
@@ -352,11 +322,9 @@ def test_a_proxys_401_is_only_a_failed_dial() -> None:
         assert len(town.dialled) > 5
         assert town.words == []
 
-    play(grants, scene)
 
-
-def test_a_carrier_is_asked_for_and_the_answer_handed_on() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_carrier_is_asked_for_and_the_answer_handed_on() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.control.ask("t", 7, region="fra", avoid=("ws://a",), small=True)
         await asyncio.sleep(1)
@@ -370,11 +338,9 @@ def test_a_carrier_is_asked_for_and_the_answer_handed_on() -> None:
         )
         assert town.words == [CarrierGrant(request_id=2, connection_id="t", carrier=7)]
 
-    play(grants, scene)
 
-
-def test_a_question_without_a_link_is_answered_at_once() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_question_without_a_link_is_answered_at_once() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.refuses = DialFailed("nothing listens")
         town.cables[0].reset()
@@ -384,15 +350,13 @@ def test_a_question_without_a_link_is_answered_at_once() -> None:
         await asyncio.sleep(0)
         assert town.words == [Unasked(7)]
 
-    play(grants, scene)
 
-
-def test_a_question_whose_link_ends_is_answered() -> None:
+async def test_a_question_whose_link_ends_is_answered() -> None:
     def mute(message: Message, driver: LinkDriver) -> None:
         if not isinstance(message, CarrierRequest):
             grants(message, driver)
 
-    async def scene(town: Town) -> None:
+    async with connected(mute) as town:
         await town.control.request_tunnel("dev", "k")
         town.control.ask("t", 7)
         await asyncio.sleep(1)
@@ -400,21 +364,17 @@ def test_a_question_whose_link_ends_is_answered() -> None:
         await asyncio.sleep(1)
         assert town.words == [Unasked(7), Back()]
 
-    play(mute, scene)
 
-
-def test_an_answer_that_nobody_asked_for_is_nothing() -> None:
-    async def scene(town: Town) -> None:
+async def test_an_answer_that_nobody_asked_for_is_nothing() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.servers[0].driver.send(CarrierDenied(request_id=9, code="tunnel_over", message="no"))
         await asyncio.sleep(1)
         assert town.words == []
 
-    play(grants, scene)
 
-
-def test_a_link_that_is_doubted_and_does_not_answer_is_replaced() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_link_that_is_doubted_and_does_not_answer_is_replaced() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.cables[0].go_silent()
         town.control.doubt()
@@ -423,30 +383,24 @@ def test_a_link_that_is_doubted_and_does_not_answer_is_replaced() -> None:
         assert len(town.dialled) == 2
         assert town.words == [Back()]
 
-    play(grants, scene)
 
-
-def test_a_link_that_is_doubted_and_answers_is_kept() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_link_that_is_doubted_and_answers_is_kept() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.control.doubt()
         await asyncio.sleep(10)
         assert len(town.dialled) == 1
 
-    play(grants, scene)
 
-
-def test_a_round_trip_is_measured_now() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_round_trip_is_measured_now() -> None:
+    async with connected() as town:
         assert await town.control.greeted() == WELCOME
         await asyncio.sleep(5)
         assert await town.control.round_trip() == pytest.approx(0.02)
 
-    play(grants, scene)
 
-
-def test_a_link_that_ends_meanwhile_has_no_round_trip() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_link_that_ends_meanwhile_has_no_round_trip() -> None:
+    async with connected() as town:
         await town.control.greeted()
         asyncio.get_running_loop().call_later(0.001, town.cables[0].reset)
         with pytest.raises(Failure, match="cut the connection"):
@@ -454,20 +408,16 @@ def test_a_link_that_ends_meanwhile_has_no_round_trip() -> None:
         with pytest.raises(Failure, match="no connection to the server"):
             await town.control.round_trip()
 
-    play(grants, scene)
 
-
-def test_a_server_that_hangs_up_instead_of_a_welcome_is_told() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_server_that_hangs_up_instead_of_a_welcome_is_told() -> None:
+    async with connected(silent) as town:
         asyncio.get_running_loop().call_later(0.1, town.cables[0].reset)
         with pytest.raises(Failure, match="cut the connection"):
             await town.control.greeted()
 
-    play(silent, scene)
 
-
-def test_questions_that_stay_unanswered_raise_the_doubt() -> None:
-    async def scene(town: Town) -> None:
+async def test_questions_that_stay_unanswered_raise_the_doubt() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.cables[0].go_silent()
         town.control.ask("t", 2)
@@ -476,11 +426,9 @@ def test_questions_that_stay_unanswered_raise_the_doubt() -> None:
         await asyncio.sleep(DOUBT_S + 1)
         assert town.words == [Unasked(2), Unasked(3), Back()]
 
-    play(grants, scene)
 
-
-def test_the_servers_goodbye_is_acknowledged_and_ends_the_link_only() -> None:
-    async def scene(town: Town) -> None:
+async def test_the_servers_goodbye_is_acknowledged_and_ends_the_link_only() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.servers[0].driver.leave("server.shutdown", actor="signal:15")
         cell = await town.running[0]
@@ -496,11 +444,9 @@ def test_the_servers_goodbye_is_acknowledged_and_ends_the_link_only() -> None:
         assert cell.facts[0].at >= EPOCH
         assert not [m for m in town.heard if isinstance(m, Goodbye)]
 
-    play(grants, scene)
 
-
-def test_a_lost_link_is_told_on_the_next_one_with_what_the_dials_in_between_met() -> None:
-    async def scene(town: Town) -> None:
+async def test_a_lost_link_is_told_on_the_next_one_with_what_the_dials_in_between_met() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.refuses = DialFailed("the name s could not be resolved", stage=DialStage.DNS)
         town.cables[0].reset()
@@ -525,11 +471,9 @@ def test_a_lost_link_is_told_on_the_next_one_with_what_the_dials_in_between_met(
             DialStage.DNS,
         )
 
-    play(grants, scene)
 
-
-def test_an_answer_from_before_the_last_doubt_says_nothing_of_it() -> None:
-    async def scene(town: Town) -> None:
+async def test_an_answer_from_before_the_last_doubt_says_nothing_of_it() -> None:
+    async with connected() as town:
         await town.control.request_tunnel("dev", "k")
         town.control.doubt()
         await asyncio.sleep(0.5)  # answered
@@ -537,5 +481,3 @@ def test_an_answer_from_before_the_last_doubt_says_nothing_of_it() -> None:
         town.control.doubt()
         await asyncio.sleep(DOUBT_S + 1)
         assert len(town.dialled) == 2
-
-    play(grants, scene)

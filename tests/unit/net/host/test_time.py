@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.host.cgroups import Inhabitant, control_group, inhabitant
-from tests.support.loop import JumpingLoop, run
+from tests.support.loop import JumpingLoop
 from tether.net.clock import (
     ClockReading,
     Look,
@@ -32,6 +32,8 @@ from tether.net.host.time import (
     TimeWatch,
     judge,
 )
+
+pytestmark = pytest.mark.virtual_time
 
 BEFORE = Look(ClockReading(mono=100.0, boot=500.0, wall=1_800_000_000.0), 7.0, 3.0)
 
@@ -98,84 +100,69 @@ class HandClocks:
         return ClockReading(mono, mono + self.asleep, mono + self.asleep + self.step)
 
 
-def test_a_watch_tells_each_event_once_and_then_watches_on() -> None:
-    async def main() -> list[TimeEvent]:
-        clocks, seen = HandClocks(), list[TimeEvent]()
-        watch = TimeWatch(clocks, seen.append, account=lambda: None)
-        watch.start()
-        await asyncio.sleep(10)
-        clocks.asleep += 60
-        await asyncio.sleep(10)
-        clocks.step -= 30
-        await asyncio.sleep(10)
-        watch.stop()
-        return seen
-
-    assert run(main) == [Slept(60.0), ClockSet(-30.0)]
+async def test_a_watch_tells_each_event_once_and_then_watches_on() -> None:
+    clocks, seen = HandClocks(), list[TimeEvent]()
+    watch = TimeWatch(clocks, seen.append, account=lambda: None)
+    watch.start()
+    await asyncio.sleep(10)
+    clocks.asleep += 60
+    await asyncio.sleep(10)
+    clocks.step -= 30
+    await asyncio.sleep(10)
+    watch.stop()
+    assert seen == [Slept(60.0), ClockSet(-30.0)]
 
 
-def test_whoever_asks_hears_of_a_sleep_before_the_next_look() -> None:
-    async def main() -> list[TimeEvent]:
-        clocks, seen = HandClocks(), list[TimeEvent]()
-        watch = TimeWatch(clocks, seen.append, account=lambda: None)
-        watch.start()
-        await asyncio.sleep(0.25)
-        clocks.asleep += 60
-        watch.check()
-        assert seen == [Slept(60.0)]
-        await asyncio.sleep(10)
-        watch.stop()
-        return seen
-
-    assert run(main) == [Slept(60.0)]
+async def test_whoever_asks_hears_of_a_sleep_before_the_next_look() -> None:
+    clocks, seen = HandClocks(), list[TimeEvent]()
+    watch = TimeWatch(clocks, seen.append, account=lambda: None)
+    watch.start()
+    await asyncio.sleep(0.25)
+    clocks.asleep += 60
+    watch.check()
+    assert seen == [Slept(60.0)]
+    await asyncio.sleep(10)
+    watch.stop()
+    assert seen == [Slept(60.0)]
 
 
-def test_what_happened_since_an_earlier_look_is_told_at_the_start() -> None:
-    async def main() -> list[TimeEvent]:
-        clocks, seen = HandClocks(), list[TimeEvent]()
-        watch = TimeWatch(clocks, seen.append, account=lambda: None)
-        earlier = Look(clocks.read())
-        clocks.asleep += 60
-        await asyncio.sleep(1)
-        watch.start(earlier)
-        assert seen == [Slept(60.0)]
-        await asyncio.sleep(10)
-        watch.stop()
-        return seen
-
-    assert run(main) == [Slept(60.0)]
+async def test_what_happened_since_an_earlier_look_is_told_at_the_start() -> None:
+    clocks, seen = HandClocks(), list[TimeEvent]()
+    watch = TimeWatch(clocks, seen.append, account=lambda: None)
+    earlier = Look(clocks.read())
+    clocks.asleep += 60
+    await asyncio.sleep(1)
+    watch.start(earlier)
+    assert seen == [Slept(60.0)]
+    await asyncio.sleep(10)
+    watch.stop()
+    assert seen == [Slept(60.0)]
 
 
-def test_a_loop_that_was_away_knows_for_how_long() -> None:
-    async def main() -> tuple[list[TimeEvent], float]:
-        seen = list[TimeEvent]()
-        watch = TimeWatch(HandClocks(), seen.append, account=lambda: (0.0, 0.0))
-        watch.start()
-        await asyncio.sleep(0.5)
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, JumpingLoop)
-        loop.jump(30.5)
-        for _ in range(2):  # a due timer runs after what was ready before it
-            await asyncio.sleep(0)
-        lag_s = watch.lag_s
-        watch.stop()
-        return seen, lag_s
-
-    assert run(main) == ([Stalled(30.0, 0.0, 0.0)], 30.0)
+async def test_a_loop_that_was_away_knows_for_how_long() -> None:
+    seen = list[TimeEvent]()
+    watch = TimeWatch(HandClocks(), seen.append, account=lambda: (0.0, 0.0))
+    watch.start()
+    await asyncio.sleep(0.5)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    loop.jump(30.5)
+    for _ in range(2):  # a due timer runs after what was ready before it
+        await asyncio.sleep(0)
+    lag_s = watch.lag_s
+    watch.stop()
+    assert (seen, lag_s) == ([Stalled(30.0, 0.0, 0.0)], 30.0)
 
 
-def test_a_watch_that_was_stopped_looks_no_more() -> None:
-    async def main() -> list[TimeEvent]:
-        clocks, seen = HandClocks(), list[TimeEvent]()
-        watch = TimeWatch(clocks, seen.append)
-        watch.start()
-        watch.stop()
-        clocks.asleep += 60
-        watch.check()
-        await asyncio.sleep(10)
-        return seen
-
-    assert run(main) == []
+async def test_a_watch_that_was_stopped_looks_no_more() -> None:
+    clocks, seen = HandClocks(), list[TimeEvent]()
+    watch = TimeWatch(clocks, seen.append)
+    watch.start()
+    watch.stop()
+    clocks.asleep += 60
+    watch.check()
+    await asyncio.sleep(10)
+    assert seen == []
 
 
 # -- the real clocks ----------------------------------------------------------------------------

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Mapping,
+)
 from pathlib import Path
 
 import pytest
 
 from tests.support.clock import EPOCH, LoopClock
 from tests.support.host.netns import in_namespace, ip
-from tests.support.loop import JumpingLoop, run
+from tests.support.loop import JumpingLoop
 from tests.unit.net.host.test_time import HandClocks
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
@@ -21,6 +25,8 @@ from tether.net.host.cgroup import Cgroup
 from tether.net.host.time import Slept, TimeEvent
 from tether.net.host.vital_signs import VitalSigns
 from tether.net.host.watch import HostWatch
+
+pytestmark = pytest.mark.virtual_time
 
 AGENT, ME = Vantage.AGENT, Party.AGENT
 
@@ -58,47 +64,38 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-Story = Callable[[HostWatch, HandClocks], Awaitable[Sequence[Evidence]]]
+@contextlib.asynccontextmanager
+async def watching(
+    machine: Machine, victims: Mapping[int, float] | None = None
+) -> AsyncIterator[tuple[HostWatch, HandClocks]]:
+    """A watch for ten seconds already; no network is watched, and the kernel's log names `victims`."""
+    clocks = HandClocks()
+    watch = HostWatch(
+        ME,
+        clock=LoopClock(),
+        clocks=clocks,
+        vitals=machine.vitals(),
+        with_network=False,
+        victims=lambda: victims,
+    )
+    watch.start()
+    try:
+        await asyncio.sleep(10)
+        yield watch, clocks
+    finally:
+        watch.stop()
 
 
-def told(
-    machine: Machine, story: Story, victims: Mapping[int, float] | None = None
-) -> list[Evidence]:
-    """What a watch tells at the end of `story`, in jumping time; no network is watched, and the
-    kernel's log names `victims`."""
-
-    async def main() -> list[Evidence]:
-        clocks = HandClocks()
-        watch = HostWatch(
-            ME,
-            clock=LoopClock(),
-            clocks=clocks,
-            vitals=machine.vitals(),
-            with_network=False,
-            victims=lambda: victims,
-        )
-        watch.start()
-        try:
-            await asyncio.sleep(10)
-            return list(await story(watch, clocks))
-        finally:
-            watch.stop()
-
-    return run(main)
-
-
-def test_nothing_happened(machine: Machine) -> None:
-    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+async def test_nothing_happened(machine: Machine) -> None:
+    async with watching(machine) as (watch, _):
         await asyncio.sleep(100)
-        return watch.since(50.0)
-
-    assert told(machine, story) == []
+        assert watch.since(50.0) == []
 
 
-def test_a_sleep_is_told_to_what_ends_within_a_minute_and_not_to_what_ends_later(
+async def test_a_sleep_is_told_to_what_ends_within_a_minute_and_not_to_what_ends_later(
     machine: Machine,
 ) -> None:
-    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+    async with watching(machine) as (watch, clocks):
         clocks.asleep += 90
         at_once = watch.since()
         await asyncio.sleep(55)
@@ -106,15 +103,13 @@ def test_a_sleep_is_told_to_what_ends_within_a_minute_and_not_to_what_ends_later
         await asyncio.sleep(10)
         assert watch.since() == []
         assert watch.since(silence_s=65) == at_once, "it lies within the silence"
-        return at_once
-
-    assert told(machine, story) == [
-        ev.Suspended(vantage=AGENT, at=EPOCH + 10, party=ME, gap_s=90.0)
-    ]
+        assert at_once == [ev.Suspended(vantage=AGENT, at=EPOCH + 10, party=ME, gap_s=90.0)]
 
 
-def test_a_stall_comes_with_the_threads_account_and_that_of_its_group(machine: Machine) -> None:
-    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+async def test_a_stall_comes_with_the_threads_account_and_that_of_its_group(
+    machine: Machine,
+) -> None:
+    async with watching(machine) as (watch, _):
         loop = asyncio.get_running_loop()
         assert isinstance(loop, JumpingLoop)
         watch.time._account = lambda: (1.0, 2.0)
@@ -122,22 +117,18 @@ def test_a_stall_comes_with_the_threads_account_and_that_of_its_group(machine: M
         machine.throttled(38.0)
         watch.time._account = lambda: (1.5, 41.0)
         loop.jump(41.0)
-        return watch.since()
-
-    (stalled,) = told(machine, story)
+        (stalled,) = watch.since()
     assert stalled == ev.LoopStalled(
         vantage=AGENT, at=EPOCH + 51, party=ME, gap_s=40.0, cpu_s=0.5, waited_s=39.0, throttled_s=38.0
     )  # fmt: skip
 
 
-def test_a_clock_that_is_set_is_told(machine: Machine) -> None:
-    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+async def test_a_clock_that_is_set_is_told(machine: Machine) -> None:
+    async with watching(machine) as (watch, clocks):
         clocks.step -= 3600
-        return watch.since()
-
-    assert told(machine, story) == [
-        ev.ClockStepped(vantage=AGENT, at=EPOCH + 10, party=ME, delta_s=-3600.0)
-    ]
+        assert watch.since() == [
+            ev.ClockStepped(vantage=AGENT, at=EPOCH + 10, party=ME, delta_s=-3600.0)
+        ]
 
 
 @pytest.mark.parametrize(
@@ -145,10 +136,10 @@ def test_a_clock_that_is_set_is_told(machine: Machine) -> None:
     [("before", OomVictim.CHILD), ("after", OomVictim.CHILD), ("never", OomVictim.OTHER),
      ("long before", OomVictim.OTHER)],
 )  # fmt: skip
-def test_a_kill_for_memory_is_a_childs_if_a_child_was_killed_then(
+async def test_a_kill_for_memory_is_a_childs_if_a_child_was_killed_then(
     machine: Machine, child_ends: str, victim: OomVictim
 ) -> None:
-    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+    async with watching(machine) as (watch, _):
         if child_ends == "long before":
             watch.killed_for_memory(7)
             await asyncio.sleep(30)
@@ -158,9 +149,7 @@ def test_a_kill_for_memory_is_a_childs_if_a_child_was_killed_then(
         await asyncio.sleep(1.5)
         if child_ends == "after":
             watch.killed_for_memory(7)
-        return watch.since()
-
-    facts = told(machine, story)
+        facts = watch.since()
     assert [(f.kind, f.count, f.victim, f.scope) for f in facts if isinstance(f, ev.OomKills)] == [
         ("oom_kills", 1, victim, str(machine.leaf))
     ]
@@ -185,7 +174,7 @@ def test_a_kill_for_memory_is_a_childs_if_a_child_was_killed_then(
         "the log cannot name a child of it",
     ],
 )
-def test_a_child_that_sigkill_ended_was_killed_for_memory(
+async def test_a_child_that_sigkill_ended_was_killed_for_memory(
     machine: Machine,
     victims: Mapping[int, float] | None,
     pid: int | None,
@@ -194,17 +183,15 @@ def test_a_child_that_sigkill_ended_was_killed_for_memory(
 ) -> None:
     answers: list[bool] = []
 
-    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+    async with watching(machine, victims) as (watch, _):
         machine.oom_kills(kills)
         answers.extend(watch.killed_for_memory(pid) for _ in range(2))
-        return ()
 
-    told(machine, story, victims)
     assert answers == want
 
 
-def test_pressure_is_told_where_it_was_bad(machine: Machine) -> None:
-    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+async def test_pressure_is_told_where_it_was_bad(machine: Machine) -> None:
+    async with watching(machine) as (watch, _):
         machine.memory_pressure(5.0)
         await asyncio.sleep(2)
         assert watch.since() == []
@@ -212,24 +199,22 @@ def test_pressure_is_told_where_it_was_bad(machine: Machine) -> None:
         await asyncio.sleep(2)
         machine.memory_pressure(1.0)
         await asyncio.sleep(5)
-        return watch.since()
-
-    assert told(machine, story) == [
-        ev.Pressure(
-            vantage=AGENT, at=EPOCH + 19, party=ME, resource=Resource.MEMORY, full_avg10=88.0
-        )
-    ]
+        assert watch.since() == [
+            ev.Pressure(
+                vantage=AGENT, at=EPOCH + 19, party=ME, resource=Resource.MEMORY, full_avg10=88.0
+            )
+        ]
 
 
-def test_what_ran_out_is_told_once_for_as_long_as_it_lasts(machine: Machine) -> None:
-    async def story(watch: HostWatch, clocks: HandClocks) -> Sequence[Evidence]:
+async def test_what_ran_out_is_told_once_for_as_long_as_it_lasts(machine: Machine) -> None:
+    async with watching(machine) as (watch, _):
         watch._note_end_of(Resource.DISK, True, "/data")
         watch._note_end_of(Resource.DISK, True, "/data")
-        return watch.since()
-
-    assert told(machine, story) == [
-        ev.Exhausted(vantage=AGENT, at=EPOCH + 10, party=ME, resource=Resource.DISK, where="/data")
-    ]
+        assert watch.since() == [
+            ev.Exhausted(
+                vantage=AGENT, at=EPOCH + 10, party=ME, resource=Resource.DISK, where="/data"
+            )
+        ]
 
 
 def test_a_process_without_free_descriptors_is_seen_to_be_so(machine: Machine) -> None:
@@ -250,19 +235,14 @@ def test_a_process_without_free_descriptors_is_seen_to_be_so(machine: Machine) -
             os.close(descriptor)
 
 
-def test_whoever_must_act_is_told_of_a_sleep_at_once(machine: Machine) -> None:
-    async def main() -> list[TimeEvent]:
-        clocks, seen = HandClocks(), list[TimeEvent]()
-        watch = HostWatch(
-            ME, clock=LoopClock(), clocks=clocks, on_time=seen.append, with_network=False
-        )
-        watch.start()
-        clocks.asleep += 5
-        await asyncio.sleep(1)
-        watch.stop()
-        return seen
-
-    assert run(main) == [Slept(5.0)]
+async def test_whoever_must_act_is_told_of_a_sleep_at_once(machine: Machine) -> None:
+    clocks, seen = HandClocks(), list[TimeEvent]()
+    watch = HostWatch(ME, clock=LoopClock(), clocks=clocks, on_time=seen.append, with_network=False)
+    watch.start()
+    clocks.asleep += 5
+    await asyncio.sleep(1)
+    watch.stop()
+    assert seen == [Slept(5.0)]
 
 
 # -- the network, from a stream's point of view ---------------------------------------------------

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from tests.support.clock import EPOCH
-from tests.support.loop import run
 from tests.support.net.cable import IDLE_COUNTERS, Cable
 from tests.support.net.links import LINGER, PATIENCE, ControlLink, driver
 from tether.attribution import evidence as ev
@@ -27,19 +25,9 @@ from tether.protocol.messages.control import Goodbye, Unsupported, WorkspaceStop
 from tether.protocol.messages.tunnel import HalfClose
 from tether.protocol.tunnel.frames import control_frame, parse_frame
 
-Main = Callable[[], Coroutine[Any, Any, None]]
+pytestmark = pytest.mark.virtual_time
+
 HOUR = 3600.0
-
-
-def virtual(main: Main) -> Callable[[], None]:
-    """A test that runs on the jumping loop."""
-
-    def test() -> None:
-        run(main)
-
-    test.__name__ = main.__name__
-    test.__doc__ = main.__doc__
-    return test
 
 
 def now() -> float:
@@ -57,7 +45,6 @@ def ended(vantage: Vantage, peer: Party, how: StreamEnd, at: float, **more: Any)
 # -- keepalive --------------------------------------------------------------------------
 
 
-@virtual
 async def test_an_idle_link_lives_for_an_hour() -> None:
     link = ControlLink(delay=0.02).start()
     await asyncio.sleep(HOUR)
@@ -66,7 +53,6 @@ async def test_an_idle_link_lives_for_an_hour() -> None:
     assert link.agent.link.rtt_s == pytest.approx(0.04)
 
 
-@virtual
 async def test_messages_arrive_in_order_and_ping_is_not_delivered() -> None:
     link = ControlLink().start()
     stop = WorkspaceStop(cause="workspace.stopped", actor="user:alice")
@@ -80,7 +66,6 @@ async def test_messages_arrive_in_order_and_ping_is_not_delivered() -> None:
 # -- goodbyes ---------------------------------------------------------------------------
 
 
-@virtual
 async def test_a_goodbye_is_known_to_both_and_ends_within_a_round_trip() -> None:
     link = ControlLink(delay=0.01).start()
     await asyncio.sleep(100)
@@ -98,7 +83,6 @@ async def test_a_goodbye_is_known_to_both_and_ends_within_a_round_trip() -> None
     assert link.cable.left.closed == (1000, "goodbye")
 
 
-@virtual
 async def test_the_one_who_is_left_is_handed_the_goodbye() -> None:
     link = ControlLink().start()
     link.server.leave("server.shutdown", retry_after_s=2.0)
@@ -106,7 +90,6 @@ async def test_the_one_who_is_left_is_handed_the_goodbye() -> None:
     assert link.heard_by_agent.messages == [Goodbye(cause="server.shutdown", retry_after_s=2.0)]
 
 
-@virtual
 async def test_goodbyes_that_cross_leave_each_end_its_own_cause() -> None:
     link = ControlLink(delay=0.01).start()
     await asyncio.sleep(1)
@@ -123,7 +106,6 @@ async def test_goodbyes_that_cross_leave_each_end_its_own_cause() -> None:
     )
 
 
-@virtual
 async def test_a_goodbye_into_a_dead_cable_lingers_then_ends() -> None:
     link = ControlLink(delay=0.01).start()
     await asyncio.sleep(1)
@@ -138,7 +120,6 @@ async def test_a_goodbye_into_a_dead_cable_lingers_then_ends() -> None:
     )
 
 
-@virtual
 async def test_what_was_queued_before_a_goodbye_still_arrives() -> None:
     link = ControlLink(delay=0.01, window=1).start()
     for _ in range(20):
@@ -148,7 +129,6 @@ async def test_what_was_queued_before_a_goodbye_still_arrives() -> None:
     assert link.heard_by_server.messages == [HalfClose()] * 20 + [Goodbye(cause="agent.shutdown")]
 
 
-@virtual
 async def test_no_message_is_sent_after_a_goodbye() -> None:
     link = ControlLink().start()
     link.agent.leave("agent.shutdown")
@@ -157,7 +137,6 @@ async def test_no_message_is_sent_after_a_goodbye() -> None:
     assert link.heard_by_server.messages == [Goodbye(cause="agent.shutdown")]
 
 
-@virtual
 async def test_data_may_follow_our_own_goodbye_but_not_the_peers() -> None:
     """What ends the layer above (SSH's own disconnect) comes after the cause of it."""
     cable = Cable()
@@ -186,7 +165,6 @@ async def test_data_may_follow_our_own_goodbye_but_not_the_peers() -> None:
 # -- streams that stop ------------------------------------------------------------------
 
 
-@virtual
 async def test_a_silent_cable_is_silence_at_both_ends_within_our_patience() -> None:
     link = ControlLink(delay=0.01).start()
     await asyncio.sleep(HOUR)
@@ -201,7 +179,6 @@ async def test_a_silent_cable_is_silence_at_both_ends_within_our_patience() -> N
     assert link.cable.left.closed == (4408, "silent for too long")
 
 
-@virtual
 async def test_one_way_silence_is_noticed_by_the_end_that_hears_nothing_and_told_to_the_other() -> (
     None
 ):
@@ -217,7 +194,6 @@ async def test_one_way_silence_is_noticed_by_the_end_that_hears_nothing_and_told
     assert (agent_saw.how, agent_saw.close_code) == (StreamEnd.CLOSED, 4408)
 
 
-@virtual
 async def test_a_silence_shorter_than_our_patience_is_no_end() -> None:
     link = ControlLink(delay=0.01).start()
     await asyncio.sleep(100)
@@ -230,7 +206,6 @@ async def test_a_silence_shorter_than_our_patience_is_no_end() -> None:
     assert link.heard_by_server.messages == [HalfClose()]
 
 
-@virtual
 async def test_a_lossy_path_whose_other_end_acknowledges_is_borne_with() -> None:
     link = ControlLink(delay=0.01).start()
     await asyncio.sleep(HOUR)
@@ -244,7 +219,6 @@ async def test_a_lossy_path_whose_other_end_acknowledges_is_borne_with() -> None
     assert (link.agent.cell.facts, link.server.cell.facts) == ((), ())
 
 
-@virtual
 async def test_what_a_path_lost_before_the_silence_excuses_nobody() -> None:
     link = ControlLink(delay=0.01).start()
     link.cable.right.tcp = link.cable.left.tcp = IDLE_COUNTERS | {"total_retrans": 9}
@@ -254,7 +228,6 @@ async def test_what_a_path_lost_before_the_silence_excuses_nobody() -> None:
     assert [type(fact) for fact in link.server.cell.facts][:1] == [ev.TcpCounters]
 
 
-@virtual
 async def test_a_silent_peer_whose_kernel_lives_leaves_counters_as_evidence() -> None:
     link = ControlLink(delay=0.01).start()
     link.cable.right.tcp = IDLE_COUNTERS
@@ -269,7 +242,6 @@ async def test_a_silent_peer_whose_kernel_lives_leaves_counters_as_evidence() ->
     )
 
 
-@virtual
 async def test_a_reset_is_a_reset_at_both_ends_with_counters_before_it() -> None:
     link = ControlLink(delay=0.01).start()
     link.cable.left.tcp = IDLE_COUNTERS
@@ -284,7 +256,6 @@ async def test_a_reset_is_a_reset_at_both_ends_with_counters_before_it() -> None
     assert link.server.cell.facts == (ended(Vantage.SERVER, Party.AGENT, **reset),)
 
 
-@virtual
 async def test_a_killed_process_is_an_eof_not_a_goodbye() -> None:
     link = ControlLink(delay=0.01).start()
     await asyncio.sleep(5)
@@ -295,7 +266,6 @@ async def test_a_killed_process_is_an_eof_not_a_goodbye() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_the_kernels_timeout_is_its_own_kind_of_end() -> None:
     link = ControlLink().start()
     await asyncio.sleep(5)
@@ -308,7 +278,6 @@ async def test_the_kernels_timeout_is_its_own_kind_of_end() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_a_stream_that_dies_while_we_leave_is_a_symptom() -> None:
     link = ControlLink().start()
     await asyncio.sleep(5)
@@ -320,7 +289,6 @@ async def test_a_stream_that_dies_while_we_leave_is_a_symptom() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_a_close_frame_without_a_goodbye_is_told_with_its_code() -> None:
     link = ControlLink(delay=0.01).start()
     await asyncio.sleep(5)
@@ -332,7 +300,6 @@ async def test_a_close_frame_without_a_goodbye_is_told_with_its_code() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_a_lost_stream_ends_at_once_although_much_is_queued() -> None:
     link = ControlLink(window=1).start()
     link.heard_by_server.busy = asyncio.Event()
@@ -346,7 +313,6 @@ async def test_a_lost_stream_ends_at_once_although_much_is_queued() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_cancelling_a_driver_closes_its_stream() -> None:
     link = ControlLink().start()
     await asyncio.sleep(1)
@@ -366,31 +332,29 @@ async def test_cancelling_a_driver_closes_its_stream() -> None:
     [(b"\xff\xff", "not a message: "), ("hello", "a text message")],
     ids=["bytes", "text"],
 )
-def test_garbage_is_a_violation_that_the_offender_is_told(message: bytes | str, what: str) -> None:
-    async def main() -> None:
-        link = ControlLink().start()
-        await link.cable.left.send(message)
-        await link.over()
-        (server_saw,) = link.server.cell.facts
-        assert isinstance(server_saw, ev.ProtocolViolated)
-        assert server_saw.by is Party.AGENT
-        assert server_saw.what.startswith(what)
-        agent_saw = link.agent.cell.facts
-        assert agent_saw[-1:] == (
-            said(
-                Vantage.AGENT,
-                Party.SERVER,
-                "agent.protocol_error",
-                agent_saw[-1].at - EPOCH,
-                detail=server_saw.what,
-            ),
-        )
-        assert agent_saw[:-1] == (server_saw,)
+async def test_garbage_is_a_violation_that_the_offender_is_told(
+    message: bytes | str, what: str
+) -> None:
+    link = ControlLink().start()
+    await link.cable.left.send(message)
+    await link.over()
+    (server_saw,) = link.server.cell.facts
+    assert isinstance(server_saw, ev.ProtocolViolated)
+    assert server_saw.by is Party.AGENT
+    assert server_saw.what.startswith(what)
+    agent_saw = link.agent.cell.facts
+    assert agent_saw[-1:] == (
+        said(
+            Vantage.AGENT,
+            Party.SERVER,
+            "agent.protocol_error",
+            agent_saw[-1].at - EPOCH,
+            detail=server_saw.what,
+        ),
+    )
+    assert agent_saw[:-1] == (server_saw,)
 
-    run(main)
 
-
-@virtual
 async def test_a_peer_that_is_being_left_may_rave_on() -> None:
     link = ControlLink().start()
     link.server.leave("server.shutdown")
@@ -400,7 +364,6 @@ async def test_a_peer_that_is_being_left_may_rave_on() -> None:
     assert [type(fact) for fact in link.server.cell.symptoms] == []
 
 
-@virtual
 async def test_a_broken_websocket_is_a_violation_by_the_peer() -> None:
     cable = Cable()
     agent = driver(
@@ -418,7 +381,6 @@ async def test_a_broken_websocket_is_a_violation_by_the_peer() -> None:
     )
 
 
-@virtual
 async def test_a_message_of_a_newer_peer_is_answered_with_unsupported() -> None:
     link = ControlLink().start()
     await link.cable.left.send(b"\x92\xa8teleport\x80")
@@ -428,59 +390,49 @@ async def test_a_message_of_a_newer_peer_is_answered_with_unsupported() -> None:
     assert link.server.link.state is LinkState.OPEN
 
 
-def test_a_handler_that_fails_ends_the_link_with_its_own_blame(
+async def test_a_handler_that_fails_ends_the_link_with_its_own_blame(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(message: Message) -> None:
         raise KeyError("x")
 
-    async def main() -> None:
-        link = ControlLink()
-        link.agent = driver(link.cable.left, me=Party.AGENT, peer=Party.SERVER, deliver=fail)
+    link = ControlLink()
+    link.agent = driver(link.cable.left, me=Party.AGENT, peer=Party.SERVER, deliver=fail)
+    with caplog.at_level(logging.ERROR):
         link.start()
         link.server.send(HalfClose())
         await link.over()
-        (agent_saw,) = link.agent.cell.facts
-        assert isinstance(agent_saw, ev.InternalFailure)
-        assert (agent_saw.party, agent_saw.what) == (Party.AGENT, "KeyError: 'x'")
-        assert link.server.cell.facts[0] == agent_saw
-        assert [fact.kind for fact in link.server.cell.facts] == [
-            "internal_failure",
-            "goodbye_said",
-        ]
-
-    with caplog.at_level(logging.ERROR):
-        run(main)
+    (agent_saw,) = link.agent.cell.facts
+    assert isinstance(agent_saw, ev.InternalFailure)
+    assert (agent_saw.party, agent_saw.what) == (Party.AGENT, "KeyError: 'x'")
+    assert link.server.cell.facts[0] == agent_saw
+    assert [fact.kind for fact in link.server.cell.facts] == ["internal_failure", "goodbye_said"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-def test_a_server_that_fails_tells_the_fact_and_declares_the_cause(
+async def test_a_server_that_fails_tells_the_fact_and_declares_the_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail(message: Message) -> None:
         raise ZeroDivisionError
 
-    async def main() -> None:
-        link = ControlLink()
-        link.server = driver(link.cable.right, me=Party.SERVER, peer=Party.AGENT, deliver=fail)
-        link.start()
-        link.agent.send(HalfClose())
-        await link.over()
-        assert [fact.kind for fact in link.agent.cell.facts] == [
-            "internal_failure",
-            "goodbye_said",
-        ]
-        assert classify(ConnectType.SERVER_TO_AGENT, link.agent.cell.facts).disconnect.cause == (
-            "server.internal_error"
-        )
-
-    run(main)
+    link = ControlLink()
+    link.server = driver(link.cable.right, me=Party.SERVER, peer=Party.AGENT, deliver=fail)
+    link.start()
+    link.agent.send(HalfClose())
+    await link.over()
+    assert [fact.kind for fact in link.agent.cell.facts] == [
+        "internal_failure",
+        "goodbye_said",
+    ]
+    assert classify(ConnectType.SERVER_TO_AGENT, link.agent.cell.facts).disconnect.cause == (
+        "server.internal_error"
+    )
 
 
 # -- back-pressure ----------------------------------------------------------------------
 
 
-@virtual
 async def test_drain_waits_for_a_slow_reader_and_goes_on_with_it() -> None:
     link = ControlLink(window=64 << 10).start()
     gate = asyncio.Event()
@@ -500,7 +452,6 @@ async def test_drain_waits_for_a_slow_reader_and_goes_on_with_it() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_drain_does_not_outlive_its_link() -> None:
     link = ControlLink(window=1).start()
     link.heard_by_server.busy = asyncio.Event()
@@ -516,7 +467,6 @@ async def test_drain_does_not_outlive_its_link() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_a_peer_that_never_reads_is_given_up_before_memory_is() -> None:
     link = ControlLink(window=1).start()
     link.heard_by_server.busy = asyncio.Event()
@@ -540,7 +490,6 @@ async def test_a_peer_that_never_reads_is_given_up_before_memory_is() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_while_our_own_handler_is_busy_no_peer_is_called_silent() -> None:
     link = ControlLink().start()
     gate = asyncio.Event()
@@ -557,7 +506,6 @@ async def test_while_our_own_handler_is_busy_no_peer_is_called_silent() -> None:
 # -- data frames ------------------------------------------------------------------------
 
 
-@virtual
 async def test_data_goes_past_the_link_and_proves_that_the_peer_lives() -> None:
     cable = Cable()
     got: list[bytes] = []
@@ -583,7 +531,6 @@ async def test_data_goes_past_the_link_and_proves_that_the_peer_lives() -> None:
     await link.tasks.cancel()
 
 
-@virtual
 async def test_data_where_none_belongs_is_a_violation() -> None:
     cable = Cable()
     server = driver(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.support.clock import EPOCH, LoopClock
-from tests.support.loop import run
 from tests.support.net.cable import Cable
 from tests.support.net.links import driver
 from tether.attribution import evidence as ev
@@ -17,6 +16,8 @@ from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.server.control.client_runs import ANSWER_S, MOST, RETURN_S, ClientRuns
+
+pytestmark = pytest.mark.virtual_time
 
 HOME, CAFE = "192.0.2.1", "198.51.100.7"
 
@@ -59,126 +60,102 @@ def returned(at: float, after_s: float, *, same_address: bool = True) -> ev.Peer
     )
 
 
-def play(story: Callable[[Record], Awaitable[None]]) -> None:
-    async def main() -> None:
-        record = Record()
-        try:
-            await story(record)
-        finally:
-            await record.tasks.cancel()
-
-    run(main)
+@pytest.fixture
+async def record() -> AsyncIterator[Record]:
+    record = Record()
+    yield record
+    await record.tasks.cancel()
 
 
 @pytest.mark.parametrize("ip", [HOME, CAFE])
-def test_a_run_that_comes_back_has_its_closed_link_judged_again(ip: str) -> None:
-    async def story(record: Record) -> None:
-        _, first, _ = record.link()
-        await record.here("one", first)
-        record.runs.gone("alice", "run", "one")
-        await asyncio.sleep(20)
-        _, second, _ = record.link()
-        await record.here("two", second, ip=ip)
-        assert record.judged == [("one", returned(20, 20.0, same_address=ip == HOME))]
-
-    play(story)
-
-
-def test_a_first_link_is_no_return() -> None:
-    async def story(record: Record) -> None:
-        _, first, _ = record.link()
-        await record.here("one", first)
-        await asyncio.sleep(2 * ANSWER_S)
-        assert (record.judged, first.cell.ended) == ([], False)
-
-    play(story)
+async def test_a_run_that_comes_back_has_its_closed_link_judged_again(
+    ip: str, record: Record
+) -> None:
+    _, first, _ = record.link()
+    await record.here("one", first)
+    record.runs.gone("alice", "run", "one")
+    await asyncio.sleep(20)
+    _, second, _ = record.link()
+    await record.here("two", second, ip=ip)
+    assert record.judged == [("one", returned(20, 20.0, same_address=ip == HOME))]
 
 
-def test_a_return_after_a_long_time_says_nothing() -> None:
-    async def story(record: Record) -> None:
-        _, first, _ = record.link()
-        await record.here("one", first)
-        record.runs.gone("alice", "run", "one")
-        await asyncio.sleep(RETURN_S + 1)
-        await record.here("two", record.link()[1])
-        assert record.judged == []
-
-    play(story)
+async def test_a_first_link_is_no_return(record: Record) -> None:
+    _, first, _ = record.link()
+    await record.here("one", first)
+    await asyncio.sleep(2 * ANSWER_S)
+    assert (record.judged, first.cell.ended) == ([], False)
 
 
-def test_nobody_comes_back_as_anothers_run() -> None:
-    async def story(record: Record) -> None:
-        _, first, _ = record.link()
-        await record.here("one", first)
-        await record.here("two", record.link()[1], user="mallory")
-        await asyncio.sleep(2 * ANSWER_S)
-        assert (record.judged, first.cell.ended) == ([], False)
-
-    play(story)
+async def test_a_return_after_a_long_time_says_nothing(record: Record) -> None:
+    _, first, _ = record.link()
+    await record.here("one", first)
+    record.runs.gone("alice", "run", "one")
+    await asyncio.sleep(RETURN_S + 1)
+    await record.here("two", record.link()[1])
+    assert record.judged == []
 
 
-def test_what_is_left_of_an_older_link_is_cut_as_silent_if_it_does_not_say_how_it_is() -> None:
-    async def story(record: Record) -> None:
-        cable, first, running = record.link()
-        await record.here("one", first)
-        cable.go_silent()
-        await asyncio.sleep(5)
-        await record.here("two", record.link()[1], ip=CAFE)
-        assert not first.cell.ended
-        cell = await running
-        assert asyncio.get_running_loop().time() == pytest.approx(5 + ANSWER_S)
-        lost = ev.StreamEnded(
-            vantage=Vantage.SERVER,
-            at=EPOCH + 5 + ANSWER_S,
-            peer=Party.CLIENT,
-            how=StreamEnd.SILENT,
-            silence_s=None,
-        )
-        assert set(cell.facts) == {lost, returned(5, 0.0, same_address=False)}
-        assert record.judged == []
-
-    play(story)
+async def test_nobody_comes_back_as_anothers_run(record: Record) -> None:
+    _, first, _ = record.link()
+    await record.here("one", first)
+    await record.here("two", record.link()[1], user="mallory")
+    await asyncio.sleep(2 * ANSWER_S)
+    assert (record.judged, first.cell.ended) == ([], False)
 
 
-def test_an_older_link_that_says_itself_how_it_ended_is_believed() -> None:
-    async def story(record: Record) -> None:
-        cable, first, running = record.link()
-        await record.here("one", first)
-        await record.here("two", record.link()[1])
-        cable.reset()  # what our question met
-        cell = await running
-        (end,) = [fact for fact in cell.facts if isinstance(fact, ev.StreamEnded)]
-        assert end.how is StreamEnd.RESET
-        await asyncio.sleep(2 * ANSWER_S)
-        assert cell.symptoms == ()
-
-    play(story)
-
-
-def test_the_end_of_an_older_links_row_is_not_that_of_its_successor() -> None:
-    async def story(record: Record) -> None:
-        _, first, _ = record.link()
-        await record.here("one", first)
-        _, second, _ = record.link()
-        await record.here("two", second)
-        record.runs.gone("alice", "run", "one")
-        await asyncio.sleep(5)
-        await record.here("three", record.link()[1])
-        assert record.judged == [], "the second link was not closed when the third came"
-        await asyncio.sleep(2 * ANSWER_S)
-        assert second.cell.ended
-
-    play(story)
+async def test_what_is_left_of_an_older_link_is_cut_as_silent_if_it_does_not_say_how_it_is(
+    record: Record,
+) -> None:
+    cable, first, running = record.link()
+    await record.here("one", first)
+    cable.go_silent()
+    await asyncio.sleep(5)
+    await record.here("two", record.link()[1], ip=CAFE)
+    assert not first.cell.ended
+    cell = await running
+    assert asyncio.get_running_loop().time() == pytest.approx(5 + ANSWER_S)
+    lost = ev.StreamEnded(
+        vantage=Vantage.SERVER,
+        at=EPOCH + 5 + ANSWER_S,
+        peer=Party.CLIENT,
+        how=StreamEnd.SILENT,
+        silence_s=None,
+    )
+    assert set(cell.facts) == {lost, returned(5, 0.0, same_address=False)}
+    assert record.judged == []
 
 
-def test_of_runs_that_left_the_last_are_remembered() -> None:
-    async def story(record: Record) -> None:
-        _, link, _ = record.link()
-        for number in range(MOST + 1):
-            await record.runs.here("alice", f"run-{number}", f"link-{number}", HOME, link)
-            record.runs.gone("alice", f"run-{number}", f"link-{number}")
-        await record.runs.here("alice", "run-0", "again", HOME, link)
-        await record.runs.here("alice", f"run-{MOST}", "again", HOME, link)
-        assert [connection_id for connection_id, _ in record.judged] == [f"link-{MOST}"]
+async def test_an_older_link_that_says_itself_how_it_ended_is_believed(record: Record) -> None:
+    cable, first, running = record.link()
+    await record.here("one", first)
+    await record.here("two", record.link()[1])
+    cable.reset()  # what our question met
+    cell = await running
+    (end,) = [fact for fact in cell.facts if isinstance(fact, ev.StreamEnded)]
+    assert end.how is StreamEnd.RESET
+    await asyncio.sleep(2 * ANSWER_S)
+    assert cell.symptoms == ()
 
-    play(story)
+
+async def test_the_end_of_an_older_links_row_is_not_that_of_its_successor(record: Record) -> None:
+    _, first, _ = record.link()
+    await record.here("one", first)
+    _, second, _ = record.link()
+    await record.here("two", second)
+    record.runs.gone("alice", "run", "one")
+    await asyncio.sleep(5)
+    await record.here("three", record.link()[1])
+    assert record.judged == [], "the second link was not closed when the third came"
+    await asyncio.sleep(2 * ANSWER_S)
+    assert second.cell.ended
+
+
+async def test_of_runs_that_left_the_last_are_remembered(record: Record) -> None:
+    _, link, _ = record.link()
+    for number in range(MOST + 1):
+        await record.runs.here("alice", f"run-{number}", f"link-{number}", HOME, link)
+        record.runs.gone("alice", f"run-{number}", f"link-{number}")
+    await record.runs.here("alice", "run-0", "again", HOME, link)
+    await record.runs.here("alice", f"run-{MOST}", "again", HOME, link)
+    assert [connection_id for connection_id, _ in record.judged] == [f"link-{MOST}"]
