@@ -23,8 +23,8 @@ from tether.net.clock import Clock
 from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
 from tether.server.api.ports import HubPort
 from tether.server.auth.accounts import Accounts, Rotated
-from tether.server.db.schema import IntentKind, WorkspaceState, intents, workspaces
 from tether.server.db.store import Store
+from tether.server.db.tables.workspaces import IntentKind, WorkspaceState, intents, workspaces
 from tether.server.errors import Conflict, Invalid, NotFound
 from tether.server.identity import Identity
 

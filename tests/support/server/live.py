@@ -34,7 +34,7 @@ from tether.protocol.messages.tunnel import TunnelDenied, TunnelGrant, TunnelOff
 from tether.protocol.timestamp import Timestamp
 from tether.run.server import DATABASE_FILE, Server
 from tether.server.api.ports import ConnectionFilter
-from tether.server.db.schema import Role
+from tether.server.db.tables.accounts import Role
 from tether.server.identity import Identity
 from tether.server.settings import Graces, LinkTimes, ServerSettings
 

@@ -23,7 +23,7 @@ from tether.server.api.models import (
 )
 from tether.server.api.parts import PartsOf, User as Caller, may_fail
 from tether.server.auth.accounts import TokenInfo, UserInfo
-from tether.server.db.schema import Role
+from tether.server.db.tables.accounts import Role
 from tether.server.times import iso, iso_or_none
 
 router = APIRouter(tags=["accounts"])

@@ -15,7 +15,7 @@ from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.server.api.models import ConnectionView, Explained, FileAudit, ForwardView
 from tether.server.api.parts import PartsOf, User, may_fail
 from tether.server.api.ports import DEFAULT_LIMIT, MAX_FILES, MAX_LIMIT, ConnectionFilter
-from tether.server.db.schema import ConnectionStatus
+from tether.server.db.tables.connections import ConnectionStatus
 from tether.server.errors import Invalid
 from tether.server.times import parse_when
 

@@ -20,7 +20,8 @@ from tether.attribution.vocabulary import (
     Reason,
     Vantage,
 )
-from tether.server.db.schema import ConnectionStatus, Role
+from tether.server.db.tables.accounts import Role
+from tether.server.db.tables.connections import ConnectionStatus
 
 Time = Annotated[str, Field(examples=["2026-11-23T03:57:12.345Z"])]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.protocol.derp.latency import RegionLatency
-from tether.server.db.schema import ConnectionStatus
+from tether.server.db.tables.connections import ConnectionStatus
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 

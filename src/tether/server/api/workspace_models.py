@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tether.server.api.models import ApiModel, Model, Time
-from tether.server.db.schema import WorkspaceState
+from tether.server.db.tables.workspaces import WorkspaceState
 from tether.server.workspaces import AgentStatus, StopReason
 
 

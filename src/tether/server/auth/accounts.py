@@ -19,8 +19,9 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.server.auth import admission, relay_tokens
 from tether.server.auth.credentials import RELAY, IssuedToken, digest, keep_new, mint, well_formed
-from tether.server.db.schema import IntentKind, Role, TokenKind, intents, tokens, users
 from tether.server.db.store import Store, StoreUnavailable
+from tether.server.db.tables.accounts import Role, TokenKind, tokens, users
+from tether.server.db.tables.workspaces import IntentKind, intents
 from tether.server.errors import Conflict, Forbidden, Invalid, NotFound
 from tether.server.identity import Identity, TokenRejected
 

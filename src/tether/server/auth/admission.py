@@ -9,7 +9,8 @@ from __future__ import annotations
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.server.db.schema import Role, TokenKind, tokens, users, workspaces
+from tether.server.db.tables.accounts import Role, TokenKind, tokens, users
+from tether.server.db.tables.workspaces import workspaces
 from tether.server.identity import Identity, TokenRejected
 from tether.server.times import iso
 

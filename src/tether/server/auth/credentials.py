@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tether.server.db.schema import TokenKind
+from tether.server.db.tables.accounts import TokenKind
 
 _SHAPE = re.compile(r"tether_(user|agent|relay)_[A-Za-z0-9_-]{43}")
 

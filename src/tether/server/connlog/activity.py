@@ -27,13 +27,8 @@ from tether.protocol.messages.reports import (
     ForwardRecord,
     ForwardRollup,
 )
-from tether.server.db.schema import (
-    ConnectionStatus,
-    connections,
-    file_operations,
-    forwards,
-    sessions,
-)
+from tether.server.db.tables.activity import file_operations, forwards, sessions
+from tether.server.db.tables.connections import ConnectionStatus, connections
 
 MAX_BYTES = (1 << 63) - 1
 MAX_COUNT = (1 << 31) - 1

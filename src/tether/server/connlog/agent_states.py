@@ -8,40 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Double,
-    ForeignKey,
-    Index,
-    String,
-    Table,
-    delete,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.protocol.messages.reports import LifecycleRecord, LifecycleState, may_follow
 from tether.server.connlog.activity import MAX_WORD, are_times
-from tether.server.db.schema import SEQ, metadata, workspaces
+from tether.server.db.tables.agent_states import agent_states
+from tether.server.db.tables.workspaces import workspaces
 from tether.server.times import iso
 
 MAX_STATES = 200
 """States kept of one workspace: the newest ones."""
-
-agent_states = Table(
-    "agent_states",
-    metadata,
-    Column("id", SEQ, primary_key=True, autoincrement=True),
-    Column("workspace_id", String, ForeignKey("workspaces.workspace_id"), nullable=False),
-    Column("instance_id", String, nullable=False),  # the run of the agent
-    Column("state", String, nullable=False),  # a LifecycleState, or a word of a newer agent
-    Column("at", Double, nullable=False),  # the agent's clock
-    Column("received_at", Double, nullable=False),
-    Index(None, "workspace_id"),
-    sqlite_autoincrement=True,
-)
 
 
 async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, now: float) -> bool:

@@ -21,7 +21,8 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 from tether.server.connlog.judge import JudgedEnd
-from tether.server.db.schema import ConnectionStatus, IntentKind, connections, intents, path_events
+from tether.server.db.tables.connections import ConnectionStatus, connections, path_events
+from tether.server.db.tables.workspaces import IntentKind, intents
 
 WINDOW_S = 30.0
 """Ends within two keepalives of each other are one event's: some are noticed later than others."""

@@ -23,7 +23,8 @@ from tether.server.connlog import rows
 from tether.server.connlog.activity import MAX_COUNT, MAX_TEXT, MAX_WORD, are_times, bounded
 from tether.server.connlog.judge import Testimony
 from tether.server.connlog.records import IS_CHILD, IS_ONGOING
-from tether.server.db.schema import ConnectionStatus, connections, ide_sessions
+from tether.server.db.tables.activity import ide_sessions
+from tether.server.db.tables.connections import ConnectionStatus, connections
 
 MAX_SESSIONS = 256
 """IDE sessions of one connection that get rows."""

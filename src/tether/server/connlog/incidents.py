@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectType, Element
 from tether.server.connlog.correlate import WINDOW_S
-from tether.server.db.schema import ConnectionStatus, connections, incidents
+from tether.server.db.tables.connections import ConnectionStatus, connections, incidents
 
 ENOUGH = 3
 AT_LEAST = 2

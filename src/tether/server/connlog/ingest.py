@@ -32,7 +32,8 @@ from tether.protocol.messages.reports import (
 from tether.server.connlog import activity as contents, agent_states, ide_rows, path_rows, rows
 from tether.server.connlog.activity import MAX_WORD
 from tether.server.connlog.judge import Testimony
-from tether.server.db.schema import ConnectionStatus, connections, evidence, report_cursors
+from tether.server.db.tables.connections import ConnectionStatus, connections, evidence
+from tether.server.db.tables.server_runs import report_cursors
 from tether.server.metrics import ReportOutcome
 
 _UNSTORABLE = (IntegrityError, DataError, ValueError, TypeError, OverflowError)

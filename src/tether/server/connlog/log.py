@@ -39,17 +39,15 @@ from tether.server.connlog.records import (
     open_tunnel,
 )
 from tether.server.connlog.runs import ServerRun
-from tether.server.db.schema import (
+from tether.server.db.store import Store, StoreUnavailable
+from tether.server.db.tables.activity import file_operations, forwards, sessions
+from tether.server.db.tables.connections import (
     ConnectionStatus,
     connections,
     evidence,
-    file_operations,
-    forwards,
     path_events,
     revisions,
-    sessions,
 )
-from tether.server.db.store import Store, StoreUnavailable
 from tether.server.identity import Identity
 from tether.server.metrics import Metrics
 

@@ -15,7 +15,7 @@ from tether.attribution.vocabulary import ConnectionMethod
 from tether.protocol.messages.derp import REGION_NAME
 from tether.protocol.messages.reports import PathRecord, PathWord
 from tether.server.connlog.activity import MAX_WORD, bounded
-from tether.server.db.schema import ConnectionStatus, connections, path_events
+from tether.server.db.tables.connections import ConnectionStatus, connections, path_events
 from tether.server.times import iso
 
 MAX_EVENTS, FIRST_KEPT = 200, 20

@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionMethod, ConnectionType, ConnectType
-from tether.server.db.schema import ConnectionStatus, connections
+from tether.server.db.tables.connections import ConnectionStatus, connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog import rows
 from tether.server.connlog.judge import judge_connection, of_the_last_carrier
 from tether.server.connlog.queries import browse
-from tether.server.db.schema import ConnectionStatus, connections
 from tether.server.db.store import Store
+from tether.server.db.tables.connections import ConnectionStatus, connections
 from tether.server.identity import Identity
 
 PAGE = 200

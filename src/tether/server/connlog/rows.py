@@ -28,7 +28,7 @@ from tether.server.connlog.judge import (
     judge_connection,
     of_the_last_carrier,
 )
-from tether.server.db.schema import ConnectionStatus, connections, evidence, revisions
+from tether.server.db.tables.connections import ConnectionStatus, connections, evidence, revisions
 
 MAX_FACTS = 64
 """Facts kept of one testimony; a connection's real end has a dozen."""

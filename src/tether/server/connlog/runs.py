@@ -25,7 +25,8 @@ from tether.server.connlog.records import (
     open_rows,
     open_tunnel,
 )
-from tether.server.db.schema import connections, runs
+from tether.server.db.tables.connections import connections
+from tether.server.db.tables.server_runs import runs
 
 SILENCE = frozenset(
     map(str, (Reason.NETWORK_ERROR, Reason.PEER_UNRESPONSIVE, Reason.CLIENT_SUSPENDED))

@@ -32,8 +32,8 @@ from tether.server.control.agents import AgentLink, AgentLinks
 from tether.server.control.all_relays import Relays
 from tether.server.control.coordination import CoordinationFront
 from tether.server.control.handshake import Opening
-from tether.server.db.schema import ConnectionStatus
 from tether.server.db.store import StoreUnavailable
+from tether.server.db.tables.connections import ConnectionStatus
 from tether.server.derp.map import Regions
 from tether.server.derp.tickets import Tickets
 from tether.server.metrics import Metrics

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.server.db.schema import WorkspaceState, workspaces
 from tether.server.db.store import Store
+from tether.server.db.tables.workspaces import WorkspaceState, workspaces
 from tether.server.identity import Identity
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tether.server.db.migrate import migrate
-from tether.server.db.schema import health
+from tether.server.db.tables.server_runs import health
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from tether.attribution.vocabulary import (
 from tether.server.api.app import create_api
 from tether.server.api.ports import ConnectionFilter
 from tether.server.auth.throttle import FailureThrottle
-from tether.server.db.schema import ConnectionStatus
+from tether.server.db.tables.connections import ConnectionStatus
 from tether.server.derp.map import Regions
 from tether.server.derp.map_store import DerpMaps
 from tether.server.errors import Conflict

@@ -16,7 +16,8 @@ from tests.support.server.parts import Parts, parts
 from tether.server.auth.accounts import TokenInfo, UserInfo
 from tether.server.auth.credentials import IssuedToken, digest
 from tether.server.auth.throttle import FailureThrottle
-from tether.server.db.schema import Role, intents, tokens
+from tether.server.db.tables.accounts import Role, tokens
+from tether.server.db.tables.workspaces import intents
 from tether.server.errors import Conflict, Forbidden, Invalid, NotFound, RequestError
 from tether.server.identity import Identity, TokenRejected
 

@@ -41,7 +41,7 @@ from tether.protocol.messages.reports import (
 from tether.server.connlog import activity as contents, ide_rows
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import ConnectionLog
-from tether.server.db.schema import Role
+from tether.server.db.tables.accounts import Role
 from tether.server.errors import NotFound
 
 pytestmark = pytest.mark.anyio

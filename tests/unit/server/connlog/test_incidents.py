@@ -19,7 +19,7 @@ from tether.protocol.messages.control import Hello
 from tether.protocol.messages.reports import PathRecord, PathWord
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog.incidents import element_of, key_of
-from tether.server.db.schema import incidents
+from tether.server.db.tables.connections import incidents
 
 pytestmark = pytest.mark.anyio
 

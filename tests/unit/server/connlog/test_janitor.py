@@ -14,8 +14,8 @@ from tether.server.connlog.janitor import AGAIN_S, Janitor
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.records import OpenTunnel
 from tether.server.connlog.runs import ServerRun
-from tether.server.db.schema import ConnectionStatus
 from tether.server.db.store import StoreUnavailable
+from tether.server.db.tables.connections import ConnectionStatus
 from tether.server.settings import Graces
 
 pytestmark = pytest.mark.anyio

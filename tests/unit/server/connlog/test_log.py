@@ -43,7 +43,8 @@ from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import PENDING_LIFE_S, ConnectionLog
 from tether.server.connlog.records import NewConnection
 from tether.server.connlog.rows import MAX_FACTS, MAX_TESTIMONIES
-from tether.server.db.schema import ConnectionStatus, Role
+from tether.server.db.tables.accounts import Role
+from tether.server.db.tables.connections import ConnectionStatus
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 

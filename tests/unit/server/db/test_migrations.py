@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sqlite3
 from collections.abc import Iterator
 from importlib import resources
@@ -14,14 +15,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from tether.server.connlog import agent_states  # noqa: F401  (they are in the metadata)
+from tether.server.db import tables
 from tether.server.db.migrate import migrate, unmigrate
-from tether.server.db.schema import metadata
+from tether.server.db.schema import TABLES, metadata
+from tether.server.db.statements import FOLDER
 from tether.server.db.store import Store, StoreUnavailable
-from tether.server.db.tables import (
-    relays as relay_tables,  # noqa: F401  (they are in the metadata)
-    report as report_tables,  # noqa: F401  (they are in the metadata)
-)
+from tether.server.db.tables.report import TRIGGERS
 
 
 @pytest.fixture
@@ -119,6 +118,18 @@ def test_the_scripts_travel_with_the_package() -> None:
     assert (folder / "env.py").is_file()
     for name in ("v0001_initial.py", "v0002_contents.py", "v0003_paths.py"):
         assert (folder / "versions" / name).is_file()
+    assert (folder / "sql" / TRIGGERS).is_file()
+
+
+def test_every_module_of_tables_is_a_part_of_the_schema() -> None:
+    modules = {found.name for found in pkgutil.iter_modules(tables.__path__)}
+    known = {module.__name__.rpartition(".")[2] for module in TABLES}
+    assert modules == known | {"base"}
+
+
+def test_the_triggers_of_the_schema_are_those_of_the_newest_migration_that_changed_them() -> None:
+    files = (one.name for one in FOLDER.iterdir())
+    assert max(name for name in files if name.startswith("report_triggers_")) == TRIGGERS
 
 
 def test_the_schema_compiles_for_postgresql() -> None:

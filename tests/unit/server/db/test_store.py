@@ -14,8 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support.server.database import put_empty
-from tether.server.db.schema import connections, evidence, health, users
 from tether.server.db.store import Store, StoreUnavailable
+from tether.server.db.tables.accounts import users
+from tether.server.db.tables.connections import connections, evidence
+from tether.server.db.tables.server_runs import health
 
 pytestmark = pytest.mark.anyio
 

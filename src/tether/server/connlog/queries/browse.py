@@ -29,7 +29,8 @@ from tether.server.api.ports import MAX_LIMIT, ConnectionFilter
 from tether.server.connlog import agent_states, path_rows, rows
 from tether.server.connlog.judge import Testimony, of_the_last_carrier
 from tether.server.connlog.queries import contents
-from tether.server.db.schema import ConnectionStatus, connections, revisions, workspaces
+from tether.server.db.tables.connections import ConnectionStatus, connections, revisions
+from tether.server.db.tables.workspaces import workspaces
 from tether.server.errors import Ambiguous, NotFound
 from tether.server.identity import Identity
 from tether.server.times import iso, iso_or_none

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import RowMapping, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.server.db.schema import connections, file_operations, forwards, ide_sessions, sessions
+from tether.server.db.tables.activity import file_operations, forwards, ide_sessions, sessions
+from tether.server.db.tables.connections import connections
 from tether.server.times import iso, iso_or_none
 
 MAX_CHILDREN = 100

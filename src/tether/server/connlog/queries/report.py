@@ -29,7 +29,7 @@ from tether.attribution.causes import cause_of
 from tether.attribution.vocabulary import Reason
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog.queries import browse
-from tether.server.db.schema import ConnectionStatus, connections
+from tether.server.db.tables.connections import ConnectionStatus, connections
 from tether.server.db.tables.report import (
     DAY_S,
     HOUR_S,

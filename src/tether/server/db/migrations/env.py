@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from tether.server.connlog import agent_states  # noqa: F401  (they are in the metadata)
 from tether.server.db.schema import metadata
-from tether.server.db.tables import (
-    relays as relay_tables,  # noqa: F401  (they are in the metadata)
-    report as report_tables,  # noqa: F401  (they are in the metadata)
-)
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,35 +1,32 @@
-"""The tables about relays: their tokens, and the DERP map that was set.
-
-Law: as `schema`, whose metadata they are in; whoever makes or compares the whole schema imports both.
-"""
+"""The tables about relays: their tokens, and the DERP map that was set."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, Integer, String, Table
+from typing import Annotated, Any
 
-from tether.server.db.schema import JSON_COLUMN, metadata
+from tether.server.db.tables.base import IntKey, Key, Row, column, table
 
-__all__ = ["derp_map", "metadata", "relay_tokens"]
 
-relay_tokens = Table(
-    "relay_tokens",
-    metadata,
-    Column("token_id", String, primary_key=True),
-    Column("token_hash", String, nullable=False, unique=True),  # SHA-256, hexadecimal
-    Column("label", String, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("created_by", String, nullable=False),  # an actor
-    Column("expires_at", Double),  # NULL: never
-    Column("revoked_at", Double),
-)
+class RelayTokenRow(Row, frozen=True, kw_only=True):
+    token_id: Key
+    token_hash: Annotated[str, column(unique=True)]  # SHA-256, hexadecimal
+    label: str
+    created_at: float
+    created_by: str  # an actor
+    expires_at: float | None  # NULL: never
+    revoked_at: float | None
+
+
+relay_tokens = table("relay_tokens", RelayTokenRow)
 """Tokens of standalone relays. They speak for no user, so they are not among the others."""
 
-derp_map = Table(
-    "derp_map",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),  # 1
-    Column("regions", JSON_COLUMN, nullable=False),
-    Column("updated_at", Double, nullable=False),
-    Column("updated_by", String, nullable=False),
-)
+
+class DerpMapRow(Row, frozen=True, kw_only=True):
+    id: IntKey  # 1
+    regions: list[dict[str, Any]]
+    updated_at: float
+    updated_by: str
+
+
+derp_map = table("derp_map", DerpMapRow)
 """The regions that an administrator set through the API; no row: whatever registers is in use."""

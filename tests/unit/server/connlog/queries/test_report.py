@@ -27,7 +27,7 @@ from tether.protocol.messages.reports import PathRecord
 from tether.server.api.ports import ConnectionFilter
 from tether.server.api.report import Breakdown
 from tether.server.connlog.queries.report import BREAKDOWNS
-from tether.server.db.schema import connections
+from tether.server.db.tables.connections import connections
 
 pytestmark = pytest.mark.anyio
 

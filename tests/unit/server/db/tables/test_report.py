@@ -33,8 +33,9 @@ from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import BELONGINGS, ConnectionLog
 from tether.server.db.migrate import migrate
-from tether.server.db.schema import connections, users, workspaces
 from tether.server.db.store import Store
+from tether.server.db.tables.accounts import users
+from tether.server.db.tables.connections import connections
 from tether.server.db.tables.report import (
     DAY_S,
     ends_by_day,
@@ -42,6 +43,7 @@ from tether.server.db.tables.report import (
     ends_by_place_day,
     ends_by_place_month,
 )
+from tether.server.db.tables.workspaces import workspaces
 from tether.server.identity import Identity
 from tether.server.metrics import Metrics
 
