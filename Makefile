@@ -53,7 +53,8 @@ bench: dev  ## speed, side by side with OpenSSH's sshd (ARGS="--rounds 5")
 endif
 
 .PHONY: gauntlet
-gauntlet: dev  ## end connections for real, in every way, and see whether the log tells it right (ARGS="--only oom")
+gauntlet: dev  ## end connections for real, in every way, and see whether the log tells it right (ARGS="--topology nginx,haproxy")
+	@scripts/gauntlet_packages.sh
 	$(PYTHON_BIN)/python -m tether_gauntlet $(ARGS)
 
 .PHONY: survival

@@ -22,9 +22,9 @@ def judge_again(scenarios: Iterable[Scenario], folder: Path) -> list[Outcome]:
         BadScenario: the folder holds no evidence of any of them.
     """
     outcomes = [
-        again(scenario, folder / f"{scenario.name}.json")
+        again(scenario, folder / f"{scenario.full_name}.json")
         for scenario in scenarios
-        if (folder / f"{scenario.name}.json").is_file()
+        if (folder / f"{scenario.full_name}.json").is_file()
     ]
     if not outcomes:
         raise BadScenario(f"{folder} holds no evidence of these scenarios")

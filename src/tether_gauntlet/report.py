@@ -23,9 +23,13 @@ def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "scenarios": [
             {
                 "name": one.scenario,
+                "topology": one.topology,
                 "skipped": one.skipped or False,
                 "failed": one.failed,
                 "correct": one.correct,
+                "known": one.known,
+                "lost": list(one.lost),
+                "turned": list(one.turned),
                 "want": [match.truth.want for match in one.matches]
                 + [truth.want for truth in one.missing],
                 "got": [{name: match.row.get(name) for name in _GOT} for match in one.matches],
@@ -50,6 +54,7 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
     """The tables of `docs/gauntlet.md`."""
     return "\n\n".join(
         ["## Figures", _figures(outcomes), "## Scenarios", _scenarios(outcomes)]
+        + ([topologies] if (topologies := _topologies(outcomes)) else [])
         + ([confusion] if (confusion := _confusion(outcomes)) else [])
         + [_without(outcomes)]
     )
@@ -58,20 +63,22 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
 def line(one: Outcome) -> str:
     """One run in one line, as it is over."""
     if one.skipped:
-        return f"SKIPPED {one.scenario}: this machine has no {one.skipped}"
-    if one.failed:
-        return f"FAILED  {one.scenario}: {one.failed}"
+        return f"SKIPPED {one.name}: this machine has no {one.skipped}"
     if one.correct:
         said = (
             "nothing said" if one.control else ", ".join(_said(match.row) for match in one.matches)
         )
-        return f"right   {one.scenario} ({one.seconds:.1f} s): {said}"
-    return f"WRONG   {one.scenario} ({one.seconds:.1f} s): {'; '.join(complaints(one))}"
+        return f"{'FIXED  ' if one.known else 'right  '} {one.name} ({one.seconds:.1f} s): {said}"
+    words = "KNOWN  " if one.known else "FAILED " if one.failed else "WRONG  "
+    return f"{words} {one.name} ({one.seconds:.1f} s): {'; '.join(complaints(one))}"
 
 
 def complaints(one: Outcome) -> list[str]:
     """What is wrong with a run."""
-    found = [
+    if one.failed:
+        return [one.failed]
+    found = [f"session lost: {how}" for how in one.lost]
+    found += [
         f"{match.row['connect_type']} {name}: {match.row.get(name)!r}, want "
         f"{match.truth.want.get(name, getattr(match.truth, name, None))!r}"
         for match in one.matches
@@ -85,7 +92,7 @@ def complaints(one: Outcome) -> list[str]:
     found += [f"{connection} was ended twice in a log" for connection in one.duplicates]
     found += [f"{connection} was left open" for connection in one.left_open]
     found += ["one incident was told as several"] * one.scattered
-    return found
+    return found + list(one.turned)
 
 
 def _figures(outcomes: Sequence[Outcome]) -> str:
@@ -99,6 +106,7 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
         ("false disconnects", total.false_disconnects),
         ("ends logged twice", total.duplicates),
         ("rows left open", total.left_open),
+        ("sessions lost that could have lived", total.lost),
         ("incidents told as several", total.scattered),
         ("wrong and sure of it", total.wrong_and_sure),
         ("wrong and sure of it without a part of the evidence", total.misled),
@@ -106,6 +114,7 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
         ("fault to the right record, p50 and p95", f"{total.seconds_p50} s, {total.seconds_p95} s"),
         ("flaky", ", ".join(total.flaky) or "none"),
         ("could not be staged", total.failed),
+        ("wrong, and known to be", total.known),
         *((f"baseline {name}", _of(*share)) for name, share in total.baselines.items()),
     ]
     skipped = [(f"**skipped** {name}", f"no {why}") for name, why in total.skipped.items()]
@@ -114,10 +123,11 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
 
 def _scenarios(outcomes: Sequence[Outcome]) -> str:
     rows = []
-    for name in dict.fromkeys(one.scenario for one in outcomes):
-        runs = [one for one in outcomes if one.scenario == name]
+    for name in dict.fromkeys(one.name for one in outcomes):
+        runs = [one for one in outcomes if one.name == name]
         last = next((one for one in runs if not one.correct), runs[-1])
         verdict = "skipped" if last.skipped else _of(sum(r.correct for r in runs), len(runs))
+        verdict += " (known)" if last.known and not last.correct else ""
         said = [_said(match.row) for match in last.matches] or ["nothing"]
         wrong = complaints(last) if not last.correct and not last.skipped else []
         rows.append(
@@ -130,6 +140,24 @@ def _scenarios(outcomes: Sequence[Outcome]) -> str:
             )
         )
     return _table(("scenario", "right", "the log says", *_BASELINES, "s"), rows)
+
+
+def _topologies(outcomes: Sequence[Outcome]) -> str:
+    """Scenario by topology, right runs of all; "" where there is one topology only."""
+    places = list(dict.fromkeys(one.topology for one in outcomes))
+    if len(places) < 2:
+        return ""
+    rows = []
+    for name in dict.fromkeys(one.scenario for one in outcomes):
+        cells = []
+        for place in places:
+            runs = [o for o in outcomes if (o.scenario, o.topology) == (name, place)]
+            ran = [one for one in runs if not one.skipped]
+            right = sum(one.correct for one in ran)
+            mark = "✓" if right == len(ran) else "✗"
+            cells.append(f"{mark} {right} of {len(ran)}" if ran else "skipped" if runs else "–")
+        rows.append((name, *cells))
+    return "## Scenario by topology\n\n" + _table(("scenario", *places), rows)
 
 
 def _confusion(outcomes: Sequence[Outcome]) -> str:
@@ -158,7 +186,7 @@ def _without(outcomes: Sequence[Outcome]) -> str:
         )
         for name, counts in summarize(outcomes).ablation.items()
     ]
-    misled = dict.fromkeys(f"- {one.scenario}: {what}" for one in outcomes for what in one.misled)
+    misled = dict.fromkeys(f"- {one.name}: {what}" for one in outcomes for what in one.misled)
     return "\n\n".join(
         [
             "## Without a part of the evidence",

@@ -2,8 +2,9 @@
 
 That is what the log says, what others would have said, and how the verdict holds without a vantage.
 
-Law: a scenario that cannot be staged is a failed run, never a right one; whatever happens, its world is
-taken down before the next one is built.
+Law: a scenario that cannot be staged is a failed run, never a right one, and ends no other; a session
+that is lost where it should live is a wrong outcome. Whatever happens, a scenario's world is taken down
+before the next one is built.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tether_gauntlet import baselines
 from tether_gauntlet.ablation import without_vantages
-from tether_gauntlet.lab import Lab, LabError, probe
+from tether_gauntlet.lab import Lab, probe
 from tether_gauntlet.lab.stack import Row
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.scoring import Outcome, judge
-from tether_gauntlet.stage import Stage
+from tether_gauntlet.stage import SessionLost, Stage
 
 ALWAYS = ("namespaces", "veth", "nft", "ssh")
 
@@ -34,21 +36,30 @@ def run_all(
     keep: Path | None = None,
     jobs: int = 1,
     tell: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
+) -> None:
     """Every scenario, `repeat` times over: round by round, so that a bad minute hits many a little.
 
-    `jobs` worlds stand at once: most of a scenario is waiting, but they share the machine's processors.
-    `keep` names a folder for everything that the log has about the rows that ended, a file a scenario.
+    Args:
+        scenarios: as they are placed (`Scenario.placed`).
+        jobs: so many worlds stand at once: most of a scenario is waiting, but they share the machine's
+            processors.
+        keep: a folder for everything that the log has about the rows that ended, a file a scenario.
+        tell: is given every outcome, one at a time.
     """
-    scenarios = list(scenarios)
+    scenarios, telling = list(scenarios), Lock()
 
-    def one(scenario: Scenario) -> Outcome:
+    def one(scenario: Scenario) -> None:
         outcome = run(scenario, twins=twins, keep=keep)
-        tell(outcome)
-        return outcome
+        with telling:
+            tell(outcome)
 
     with ThreadPoolExecutor(jobs) as pool:
-        return [o for _ in range(repeat) for o in pool.map(one, scenarios)]
+        try:
+            for _ in range(repeat):
+                list(pool.map(one, scenarios))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def run(scenario: Scenario, *, twins: bool = True, keep: Path | None = None) -> Outcome:
@@ -61,22 +72,24 @@ def run(scenario: Scenario, *, twins: bool = True, keep: Path | None = None) -> 
     try:
         with Lab(scenario.topology) as lab:
             return _staged(Stage(lab, scenario, twins=twins), keep)
-    except (LabError, OSError, AssertionError, KeyError) as wrong:
+    except Exception as wrong:  # a scenario is anybody's code: its errors are its outcome
         return _not_run(scenario, failed=_one_line(wrong))
 
 
 def _staged(stage: Stage, keep: Path | None) -> Outcome:
     scenario = stage.scenario
     try:
-        scenario.run(stage)
-        ended, seconds = stage.watch()
+        lost = _played(stage)
+        watched, seconds = stage.watch()
+        ended = stage.return_all(watched)
+        lost += stage.lost_sessions(ended) if not lost else []
         explained = {
             row["id"]: {**stage.explain(row), "excused": row.get("excused", False)} for row in ended
         }
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             told = json.dumps(list(explained.values()), indent=1)
-            (keep / f"{scenario.name}.json").write_text(told + "\n")
+            (keep / f"{scenario.full_name}.json").write_text(told + "\n")
         said = _baselines(stage, ended, explained)
         left_open = stage.finish()
         outcome = judge(
@@ -85,14 +98,34 @@ def _staged(stage: Stage, keep: Path | None) -> Outcome:
             seconds=seconds,
             duplicates=stage.duplicates(),
             left_open=left_open,
+            lost=lost,
+            turned=_turned(watched, ended),
             baselines=said,
         )
         return without_vantages(outcome, explained)
-    except BaseException:
-        stage.lab.heal()
-        raise
     finally:
         stage.close()
+
+
+def _played(stage: Stage) -> list[str]:
+    """Run the scenario; the session that it found lost after its fault, if it did."""
+    try:
+        stage.scenario.run(stage)
+    except SessionLost as wrong:
+        if not stage.faulted_at:
+            raise
+        return [str(wrong)]
+    return []
+
+
+def _turned(watched: Iterable[Row], ended: Iterable[Row]) -> list[str]:
+    """What the log said when the watch was over, and says no more now that all have returned."""
+    now = {row["id"]: row["disconnect_cause"] for row in ended}
+    return [
+        f"{row['connect_type']} was {row['disconnect_cause']} until all had returned"
+        for row in watched
+        if now.get(row["id"]) != row["disconnect_cause"]
+    ]
 
 
 def _baselines(
@@ -115,6 +148,7 @@ def _baselines(
 def _not_run(scenario: Scenario, *, skipped: str = "", failed: str = "") -> Outcome:
     return Outcome(
         scenario=scenario.name,
+        topology=scenario.place,
         control=scenario.is_control,
         tricky=scenario.tricky,
         skipped=skipped,

@@ -10,14 +10,22 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tether_gauntlet.lab.topology import Topology, internet
+from tether_gauntlet.lab.middlebox.kinds import STANDARD
+from tether_gauntlet.lab.middlebox.middlebox import FRONT, Middlebox
+from tether_gauntlet.lab.topology import Node, Topology, internet
 
 if TYPE_CHECKING:
     from tether_gauntlet.stage import Stage
+
+PLAIN = "plain"
+"""The topology with nothing between the parties and the server but routers."""
+
+ANY = "any"
+"""In `Scenario.behind`: behind whatever middlebox the scenario does not name."""
 
 FIELDS = ("disconnect_reason", "disconnect_initiator", "disconnect_expected")
 """What has to be right, every one of them."""
@@ -79,11 +87,56 @@ class Scenario:
     """Naive systems get it wrong: counted apart as well."""
     tolerates: frozenset[str] = frozenset()
     """Connect types whose rows may end as well, however (a control link in a storm): not scored."""
+    gone_for_good: bool = False
+    """Whoever was killed stays away: nobody is started again once the watch is over."""
+    direct: bool = False
+    """Sessions may go directly to the agent behind a middlebox as well; else they go through it."""
+    plain_only: str = ""
+    """Why it makes no sense behind a middlebox."""
+    behind: Mapping[str, tuple[Truth, ...]] = field(default_factory=dict)
+    """Topology, or `ANY` -> the truths there, where a middlebox makes other ones."""
+    middleboxes: tuple[Middlebox, ...] = ()
+    """Its own: it runs behind each of these, and nowhere else."""
+    middlebox: Middlebox | None = None
+    """What it stands behind; set by `placed`."""
 
     @property
     def is_control(self) -> bool:
         """Whether nothing may be reported."""
         return not self.truths
+
+    @property
+    def place(self) -> str:
+        """The name of its topology."""
+        return PLAIN if self.middlebox is None else self.middlebox.name
+
+    @property
+    def full_name(self) -> str:
+        """Its name, and its topology where that is not the plain one."""
+        return self.name if self.middlebox is None else f"{self.name}@{self.place}"
+
+    def placed(self, box: Middlebox | None) -> Scenario:
+        """The scenario behind that middlebox, with its truths there and a host for it."""
+        if box is None:
+            return self
+        nodes = (*self.topology.nodes, Node(name=FRONT, parent=self.topology.nodes[0].name))
+        return replace(
+            self,
+            middlebox=box,
+            topology=Topology(nodes),
+            truths=self.behind.get(box.name, self.behind.get(ANY, self.truths)),
+            needs=self.needs | box.needs,
+        )
+
+    def placed_in(self, topologies: Iterable[str] | None) -> list[Scenario]:
+        """Where it runs, of those that are asked for; by default once, in its first."""
+        standard = () if self.plain_only else STANDARD
+        own = {box.name: box for box in self.middleboxes}
+        places: dict[str, Middlebox | None] = dict(own)
+        if not own:
+            places = {PLAIN: None, **{box.name: box for box in standard}}
+        wanted = list(places)[:1] if topologies is None else [n for n in places if n in topologies]
+        return [self.placed(places[name]) for name in wanted]
 
 
 class BadScenario(Exception):
@@ -91,20 +144,27 @@ class BadScenario(Exception):
 
 
 def load(folder: Path) -> list[Scenario]:
-    """The scenarios of a folder, by file name. Files that begin with `_` are helpers of others.
+    """The scenarios of a folder and of those in it, by path. Files that begin with `_` are helpers.
 
     Raises:
         BadScenario: a file cannot be imported or defines no `SCENARIO`, or a name comes twice.
     """
     if not folder.is_dir():
         raise BadScenario(f"{folder} is no folder")
-    found = [_read(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
+    files = sorted(folder.rglob("*.py"))
+    found = [_read(path) for path in files if not path.name.startswith("_")]
     if not found:
         raise BadScenario(f"{folder} holds no scenario: a scenario is a file NAME.py")
     names = [scenario.name for scenario in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadScenario(f"scenarios need names of their own: {', '.join(twice)}")
     return found
+
+
+def topologies_of(scenarios: Iterable[Scenario]) -> list[str]:
+    """Every topology that there is for them, the plain one first."""
+    own = [box.name for scenario in scenarios for box in scenario.middleboxes]
+    return list(dict.fromkeys([PLAIN, *(box.name for box in STANDARD), *own]))
 
 
 def chosen(scenarios: Iterable[Scenario], only: Iterable[str]) -> list[Scenario]:

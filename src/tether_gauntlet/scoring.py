@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tether_gauntlet.scenario import FIELDS, Scenario, Truth
+from tether_gauntlet.scenario import FIELDS, PLAIN, Scenario, Truth
 
 Row = Mapping[str, Any]
 
@@ -50,6 +50,7 @@ class Outcome:
     """How one run of one scenario went."""
 
     scenario: str
+    topology: str = PLAIN
     control: bool
     tricky: bool
     matches: tuple[Match, ...] = ()
@@ -60,6 +61,12 @@ class Outcome:
     """Connections whose end was logged more than once by one program."""
     left_open: tuple[str, ...] = ()
     """Rows that were ongoing when everything had been stopped."""
+    lost: tuple[str, ...] = ()
+    """Sessions that should have lived, and how they were found dead."""
+    turned: tuple[str, ...] = ()
+    """Rows about which the log said something else when the watch was over; no fault of itself."""
+    known: str = ""
+    """Why it is known to fail."""
     scattered: int = 0
     """Truths that are one incident and were told as several, or as none."""
     seconds: float = 0.0
@@ -85,9 +92,20 @@ class Outcome:
             or self.false_disconnects
             or self.duplicates
             or self.left_open
+            or self.lost
             or self.scattered
             or any(match.wrong for match in self.matches)
         )
+
+    @property
+    def name(self) -> str:
+        """The scenario's, and its topology where that is not the plain one."""
+        return self.scenario + (f"@{self.topology}" if self.topology != PLAIN else "")
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is a failure that is not known: what makes a run fail."""
+        return not (self.known or self.skipped) and bool(self.misled or not self.correct)
 
     @property
     def wrong_and_sure(self) -> int:
@@ -102,6 +120,8 @@ def judge(
     seconds: float,
     duplicates: Iterable[str] = (),
     left_open: Iterable[str] = (),
+    lost: Iterable[str] = (),
+    turned: Iterable[str] = (),
     baselines: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Outcome:
     """Compare the rows that ended since the fault with the scenario's truths.
@@ -126,6 +146,7 @@ def judge(
             scattered += 1
     return Outcome(
         scenario=scenario.name,
+        topology=scenario.place,
         control=scenario.is_control,
         tricky=scenario.tricky,
         matches=tuple(matches),
@@ -137,6 +158,8 @@ def judge(
         ),
         duplicates=tuple(duplicates),
         left_open=tuple(left_open),
+        lost=tuple(lost),
+        turned=tuple(turned),
         scattered=scattered,
         seconds=round(seconds, 2),
         baselines=baselines or {},
@@ -196,6 +219,10 @@ class Summary:
     false_disconnects: int
     duplicates: int
     left_open: int
+    lost: int
+    """Sessions lost that could have lived."""
+    known: int
+    """Runs that are wrong and are known to be."""
     scattered: int
     wrong_and_sure: int
     unknown: int
@@ -217,14 +244,14 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
     names = (*FIELDS, "disconnect_cause")
     verdicts: dict[str, set[bool]] = {}
     for one in ran:
-        verdicts.setdefault(one.scenario, set()).add(one.correct)
+        verdicts.setdefault(one.name, set()).add(one.correct)
     seconds = sorted(one.seconds for one in ran if one.correct and not one.control)
     return Summary(
         scenarios=len({one.scenario for one in outcomes}),
         runs=len(ran),
         correct=sum(one.correct for one in ran),
         failed=sum(bool(one.failed) for one in ran),
-        skipped={one.scenario: one.skipped for one in outcomes if one.skipped},
+        skipped={one.name: one.skipped for one in outcomes if one.skipped},
         fields={
             name: (sum(name not in match.wrong for match in matches), expected_rows)
             for name in names
@@ -234,6 +261,8 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
         false_disconnects=sum(len(one.false_disconnects) for one in ran),
         duplicates=sum(len(one.duplicates) for one in ran),
         left_open=sum(len(one.left_open) for one in ran),
+        lost=sum(len(one.lost) for one in ran),
+        known=sum(bool(one.known) and not one.correct for one in ran),
         scattered=sum(one.scattered for one in ran),
         wrong_and_sure=sum(one.wrong_and_sure for one in ran),
         unknown=sum(match.unknown for match in matches),

@@ -2,7 +2,8 @@
 
 Law: the product is a black box (`lab.stack`). Sessions are the stock `ssh`; beside each goes a second
 one to a real `sshd` on the same host, through the same network, for the baseline. What was up at the
-moment of the fault is known, and everything that the log ends from then on counts.
+moment of the fault is known, and everything that the log ends from then on counts. The watch goes on
+for as long as the scenario says, and what counts is what the log says once everybody has returned.
 """
 
 from __future__ import annotations
@@ -22,15 +23,26 @@ from pathlib import Path
 
 from tether_gauntlet.lab import Lab, LabError, LabStack, Program, probe
 from tether_gauntlet.lab.cgroups import Cgroup
+from tether_gauntlet.lab.middlebox.middlebox import FRONT, Front
 from tether_gauntlet.lab.shell import wait_for
-from tether_gauntlet.lab.stack import Row
+from tether_gauntlet.lab.stack import RELAY_PORT, SERVER_PORT, START_S, Row
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.scoring import came_and_left, duplicates, settled
 from tether_gauntlet.twin import Sshd
 
 POLL_S = 0.2
+IDLE_POLL_S = 1.0
+"""Between two looks at a log that already says all of the truth."""
+ANSWER_S = 30.0
+"""How long a session that should live may take to answer once everything has been healed."""
+QUIET_S, RETURN_S = 3.0, 20.0
+"""Everybody has returned: the log says nothing new for so long, or so much time has passed."""
 END_S = 30.0
 """How long rows may take to close once everything has been healed and stopped."""
+
+
+class SessionLost(LabError):
+    """A session that should live does not; the text says how that was found."""
 
 
 @dataclass
@@ -40,6 +52,8 @@ class Session:
     ssh: Program
     twin: Program | None
     connection_id: str
+    shell: bool = False
+    """Whether it can be asked to echo something."""
 
     def type(self, text: str) -> None:
         """Type a line into both."""
@@ -52,10 +66,21 @@ class Session:
         """Type a command and wait until its output is here: the session lives.
 
         Raises:
-            LabError: it does not.
+            SessionLost: it does not.
         """
-        self.ssh.write(f"echo {word[:1]}''{word[1:]}\n".encode())
-        self.ssh.wait_output(word.encode(), seconds)
+        try:
+            self.ssh.write(f"echo {word[:1]}''{word[1:]}\n".encode())
+            self.ssh.wait_output(word.encode(), seconds)
+        except (LabError, OSError) as wrong:
+            raise SessionLost(self.last_words(seconds)) from wrong
+
+    def last_words(self, seconds: float) -> str:
+        """What became of its `ssh`, in one line."""
+        words = self.ssh.errors().strip().splitlines()
+        said = f", saying: {words[-1].strip()}" if words else ""
+        code = self.ssh.returncode
+        how = f"did not answer for {seconds:g} s" if code is None else f"exited {code}"
+        return f"{self.ssh.name} {how}{said}"
 
     def signal(self, number: int, *, everything: bool = True) -> None:
         """Send a signal to `ssh` and, with `everything`, to its ProxyCommand; to the twin as well."""
@@ -95,9 +120,12 @@ class Stage:
     """When the fault was injected (monotonic seconds)."""
     sshd: Sshd | None = None
     twins: bool = True
+    front: Front | None = None
+    """The middlebox that it all stands behind."""
     _before: set[str] = field(default_factory=set)
     _closed_before: set[str] = field(default_factory=set)
-    _ended: list[Program] = field(default_factory=list)
+    _hosts: list[str] = field(default_factory=list)
+    """Of which clients sessions were opened."""
 
     # -- setting up ------------------------------------------------------------------------
 
@@ -122,9 +150,7 @@ class Stage:
             agent_env: more for the agent's environment.
         """
         self._server_cgroup = self.lab.cgroup("server") if server_cgroup else None
-        self.stack = stack = LabStack(
-            self.lab, server_options=server, server_cgroup=self._server_cgroup
-        )
+        self.stack = stack = self._start_stack(server)
         for host in relays:
             stack.start_relay(host)
         stack.create_workspace("dev")
@@ -133,6 +159,34 @@ class Stage:
         stack.log_in("client")
         stack.configure_ssh("client")
         return stack
+
+    def _start_stack(self, options: Sequence[str]) -> LabStack:
+        """The server, behind the scenario's middlebox if there is one."""
+        box = self.scenario.middlebox
+        if box is None:
+            return LabStack(self.lab, server_options=options, server_cgroup=self._server_cgroup)
+        relays = [node.name for node in self.lab.topology.nodes if node.name.startswith("relay")]
+        targets = [("server", SERVER_PORT), *((name, RELAY_PORT) for name in relays)]
+        self.front = front = Front(self.lab, box, targets)
+        return LabStack(
+            self.lab,
+            server_options=(*front.server_options, *options),
+            server_cgroup=self._server_cgroup,
+            url=front.url("server"),
+            relay_urls={name: front.url(name, websocket=True) for name in relays},
+            agent_options=() if self.scenario.direct else ("--direct-listen", "off"),
+        )
+
+    @property
+    def box(self) -> Front:
+        """The middlebox that it all stands behind, where the scenario is about one."""
+        assert self.front is not None, "the scenario names its middleboxes"
+        return self.front
+
+    @property
+    def entry(self) -> str:
+        """The host that parties dial to reach the server."""
+        return "server" if self.front is None else FRONT
 
     @property
     def group(self) -> Cgroup:
@@ -174,12 +228,14 @@ class Stage:
         row = self.stack.wait_row(
             before,
             lambda row: row["connect_type"] == "agent_to_client",
-            what=f"the row of a session\n{started.tail()}",
+            START_S,
+            f"the row of a session\n{started.tail()}",
         )
-        session = Session(started, self._twin(host, command), row["id"])
+        session = Session(started, self._twin(host, command), row["id"], shell=not command)
+        self._hosts.append(host)
         self.sessions.append(session)
         if not command:
-            session.echoes(f"ready-{len(self.sessions)}")
+            session.echoes(f"ready-{len(self.sessions)}", START_S)
             if session.twin is not None:
                 session.twin.write(b"echo tw''in\n")
                 session.twin.wait_output(b"twin")
@@ -195,7 +251,8 @@ class Stage:
         self.stack.wait_row(
             before,
             lambda row: row["connect_type"] == "agent_to_client",
-            what=f"the row of a connection\n{started.tail()}",
+            START_S,
+            f"the row of a connection\n{started.tail()}",
         )
         wait_for("a shared connection", shared.socket.exists, 20)
         return shared
@@ -320,13 +377,81 @@ class Stage:
         return self.stack.explain(row["id"])
 
     def watch(self) -> tuple[list[Row], float]:
-        """Wait for the truth, at most until the scenario's limit; what the log says, and when."""
+        """Watch the log for as long as the scenario says; what it says then, and how many seconds after
+        the fault it began to say just the truth (where it does not: when the watch was over)."""
         assert self.faulted_at, "the scenario marks its fault"
+        right_since: float | None = None
         while True:
             ended, seconds = self._look()
-            if settled(self.scenario, ended) or seconds >= self.scenario.limit_s:
-                return ended, seconds
+            if not settled(self.scenario, ended):
+                right_since = None
+            elif right_since is None:
+                right_since = seconds
+            left = self.scenario.limit_s - seconds
+            if left <= 0:
+                return ended, seconds if right_since is None else right_since
+            time.sleep(min(left, POLL_S if right_since is None else IDLE_POLL_S))
+
+    def return_all(self, ended: Sequence[Row]) -> list[Row]:
+        """Heal the world, let everybody return who can, and wait until the log says nothing new; what
+        it says then of the rows that had `ended`. What returns brings rows of its own: not scored."""
+        self.lab.heal()
+        if self.front is not None and not self.front.runs():
+            self.front.start()
+        if self.stack.server.returncode is not None:
+            self.stack.start_server()
+        if not self.scenario.gone_for_good:
+            self._start_again()
+        for session in self.sessions:
+            for pid in (*children(session.ssh.pid), session.ssh.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        for host in dict.fromkeys(
+            self._hosts
+        ):  # whatever a dead client left is reported by the next
+            with contextlib.suppress(LabError):
+                self.stack.ssh("true", host=host, check=False, seconds=15)
+        ids = {row["id"] for row in ended}
+
+        def theirs() -> list[Row]:
+            rows, _ = self._look()
+            return [row for row in rows if row["id"] in ids]
+
+        deadline = time.monotonic() + RETURN_S
+        rows, since = theirs(), time.monotonic()
+        while time.monotonic() < min(deadline, since + QUIET_S):
             time.sleep(POLL_S)
+            before, rows = rows, theirs()
+            if rows != before:
+                since = time.monotonic()
+        return rows
+
+    def _start_again(self) -> None:
+        """Whoever was killed, and could come back."""
+        for host, relay in list(self.stack.relays.items()):
+            if (relay.returncode or 0) < 0:
+                self.stack.start_relay(host)
+        for name, agent in list(self.stack.agents.items()):
+            if (agent.returncode or 0) < 0:
+                with contextlib.suppress(LabError):  # it may have been deleted meanwhile
+                    self.stack.start_agent(name)
+
+    def lost_sessions(self, ended: Sequence[Row]) -> list[str]:
+        """The sessions that should live and do not, in a line each: those whose row did not end. To be
+        called once the world has been healed."""
+        over = {row["id"] for row in ended}
+        lost = []
+        for number, session in enumerate(self.sessions):
+            if not session.connection_id or session.connection_id in over:
+                continue
+            if session.ssh.returncode is not None:
+                lost.append(f"{session.last_words(0)}; its row is open")
+            elif session.shell:
+                try:
+                    session.echoes(f"alive-{number}", ANSWER_S)
+                except SessionLost as wrong:
+                    lost.append(str(wrong))
+        return lost
 
     def _look(self) -> tuple[list[Row], float]:
         with contextlib.suppress(LabError, OSError):
@@ -344,14 +469,11 @@ class Stage:
         ]
 
     def finish(self) -> list[str]:
-        """Heal the world, end every session, stop the agents in order; the rows that stay open."""
-        self.lab.heal()
+        """End every session, stop the agents in order; the rows that stay open."""
         for session in self.sessions:
             for program in (session.ssh, session.twin):
                 if program is not None and program.returncode is None:
                     program.send_signal(signal.SIGTERM)
-        if self.stack.server.returncode is not None:
-            self.stack.start_server()
         for agent in self.stack.agents.values():
             if agent.returncode is None:
                 with contextlib.suppress(LabError):

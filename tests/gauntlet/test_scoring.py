@@ -233,3 +233,13 @@ def test_a_link_that_began_after_the_fault_is_excused_only_if_its_client_left_fo
 ) -> None:
     link = row(connect_type="client_to_server", disconnect_cause="client.closed") | changes
     assert came_and_left(link, links) is excused
+
+
+def test_a_session_that_is_lost_where_it_should_live_is_wrong_and_counted() -> None:
+    outcome = judge(scenario(), [], seconds=1.0, lost=["ssh0 exited 255; its row is open"])
+    assert (outcome.correct, summarize([outcome]).lost) == (False, 1)
+
+
+def test_what_is_known_to_fail_is_wrong_all_the_same_and_fails_no_run() -> None:
+    outcome = replace(judge(scenario(KILLED), [], seconds=1.0), known="nobody tells")
+    assert (outcome.correct, outcome.fails, summarize([outcome]).known) == (False, False, 1)

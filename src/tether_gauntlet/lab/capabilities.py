@@ -152,6 +152,12 @@ _PROBES: dict[str, tuple[str, Probe]] = {
     "tmpfs": ("disks that fill up", _tries("unshare --mount mount -t tmpfs none /mnt")),
     "ssh": ("OpenSSH's client", _has("ssh", "openssh-client")),
     "sshd": ("OpenSSH's server, to compare", _has("sshd", "openssh-server")),
+    "nginx": ("a proxy that ends TLS", _has("nginx", "nginx-light")),
+    "haproxy": ("a load balancer", _has("haproxy", "haproxy")),
+    "squid": ("a company's proxy", _has("squid", "squid")),
+    "stunnel": ("TLS around TCP", _has("stunnel", "stunnel4")),
+    "socat": ("orders for a load balancer", _has("socat", "socat")),
+    "plink": ("PuTTY's client", _has("plink", "putty-tools")),
 }
 
 

@@ -46,6 +46,8 @@ class Host:
     programs: list[Program] = field(default_factory=list)
     disks: set[Path] = field(default_factory=set)
     """Directories that are disks of their own, small enough to be filled."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """More for the environment of every program that is started there from now on."""
 
     # -- its files ---------------------------------------------------------------------
 
@@ -74,6 +76,7 @@ class Host:
             "HOME": str(self.home),
             "TETHER_CONFIG_DIR": str(self.directory / "tether"),
             "PATH": f"{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}",
+            **self.variables,
         }
 
     def small_disk(self, directory: Path, *, size: int) -> Path:

@@ -28,6 +28,9 @@ from tether_gauntlet.lab.shell import LabError, wait_for
 SERVER_PORT = 7080
 RELAY_PORT = 7081
 
+START_S = 90.0
+"""How long a program may take to start on a machine that is busy with other laboratories."""
+
 Row = dict[str, Any]
 """One connection, as `tether connections --json` shows it."""
 
@@ -49,13 +52,29 @@ class LabStack:
     """A server on `server`; agents, relays and clients as they are started. A context manager."""
 
     def __init__(
-        self, lab: Lab, *, server_options: Sequence[str] = (), server_cgroup: Cgroup | None = None
+        self,
+        lab: Lab,
+        *,
+        server_options: Sequence[str] = (),
+        server_cgroup: Cgroup | None = None,
+        url: str = "",
+        relay_urls: Mapping[str, str] | None = None,
+        agent_options: Sequence[str] = (),
     ) -> None:
-        """Start the server, in that control group if there is one."""
+        """Start the server.
+
+        Args:
+            server_options: more options of `tether server`.
+            server_cgroup: the control group that it belongs to.
+            url: where others reach it; by default at its own address.
+            relay_urls: the host of a relay -> where others reach that.
+            agent_options: more options of every `tether agent`.
+        """
         require("ssh")
         self.lab = lab
-        self.url = f"http://server.{DOMAIN}:{SERVER_PORT}"
-        self.server_options = tuple(server_options)
+        self.url = url or f"http://server.{DOMAIN}:{SERVER_PORT}"
+        self.relay_urls = relay_urls or {}
+        self.server_options, self.agent_options = tuple(server_options), tuple(agent_options)
         self.server_cgroup = server_cgroup
         self.workspaces: dict[str, Workspace] = {}
         self.agents: dict[str, Program] = {}
@@ -122,7 +141,7 @@ class LabStack:
             cgroup=self.server_cgroup,
         )
         if wait:
-            self.server.wait_event("server ready")
+            self.server.wait_event("server ready", START_S)
         return self.server
 
     def start_agent(
@@ -141,13 +160,13 @@ class LabStack:
         data = ("--data-dir", str(here.directory / f"agent-{workspace}"), "--log-format", "json")
         agent = here.start(
             f"agent-{workspace}-log",
-            [*TETHER, "agent", *known, *data, *options],
+            [*TETHER, "agent", *known, *data, *self.agent_options, *options],
             cgroup=cgroup,
             env=env,
         )
         self.agents[workspace] = agent
         if wait:
-            agent.wait_event("agent ready")
+            agent.wait_event("agent ready", START_S)
         return agent
 
     def start_relay(
@@ -161,12 +180,13 @@ class LabStack:
             _write_secret(token, made.stdout.strip())
         listen = ("--listen", f"0.0.0.0:{RELAY_PORT}", "--server", self.url)
         known = ("--token-file", str(token), "--region", host)
-        own = ("--url", f"ws://{host}.{DOMAIN}:{RELAY_PORT}/derp", "--data-dir", str(data))
+        url = self.relay_urls.get(host, f"ws://{host}.{DOMAIN}:{RELAY_PORT}")
+        own = ("--url", f"{url}/derp", "--data-dir", str(data))
         form = ("--log-format", "json")
         relay = here.start("relay-log", [*TETHER, "relay", *listen, *known, *own, *form, *options])
         self.relays[host] = relay
         if wait:
-            relay.wait_event("relay ready")
+            relay.wait_event("relay ready", START_S)
         return relay
 
     # -- administration, from the server's own host ------------------------------------
@@ -196,12 +216,12 @@ class LabStack:
         """Make a host a user's machine: by default the administrator's."""
         file = self.lab[host].directory / "token"
         _write_secret(file, token or self.admin_token)
-        self.lab[host].tether("login", self.url, "--token-file", str(file))
+        self.lab[host].tether("login", self.url, "--token-file", str(file), seconds=START_S)
 
     def configure_ssh(self, host: str = "client") -> None:
         """Let the stock `ssh` of a host that is logged in reach workspaces."""
         config = self.ssh_config(host)
-        self.lab[host].tether("config-ssh", "--ssh-config-file", str(config))
+        self.lab[host].tether("config-ssh", "--ssh-config-file", str(config), seconds=START_S)
 
     def ssh_config(self, host: str = "client") -> Path:
         return self.lab[host].directory / "ssh_config"

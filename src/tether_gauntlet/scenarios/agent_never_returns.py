@@ -29,4 +29,5 @@ SCENARIO = Scenario(
         CLIENT_LEFT,
     ),
     limit_s=60,
+    gone_for_good=True,
 )

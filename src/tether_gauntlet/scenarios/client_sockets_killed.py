@@ -10,7 +10,7 @@ def run(stage: Stage) -> None:
     stage.start(server=QUICK)
     session = stage.shell()
     stage.fault()
-    faults.kill_sockets(stage.lab, "client", peer="server")
+    faults.kill_sockets(stage.lab, "client", peer=stage.entry)
     session.type("echo anybody there")
     stage.wait(8)
     session.echoes("still-here", 30)

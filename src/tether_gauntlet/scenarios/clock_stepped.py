@@ -25,4 +25,5 @@ SCENARIO = Scenario(
     run=run,
     truths=(),
     limit_s=15,
+    plain_only="a clock is no connection",
 )

@@ -28,4 +28,5 @@ SCENARIO = Scenario(
     truths=(),
     limit_s=40,
     tolerates=LINKS,
+    plain_only="a database is no connection",
 )

@@ -23,4 +23,5 @@ SCENARIO = Scenario(
     run=run,
     truths=(),
     limit_s=40,
+    direct=True,
 )

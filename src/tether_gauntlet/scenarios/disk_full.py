@@ -26,4 +26,5 @@ SCENARIO = Scenario(
     truths=(session("graceful", "client", True, "session.exit", exit_code=3),),
     limit_s=40,
     needs=frozenset({"tmpfs"}),
+    plain_only="a disk is no connection",
 )

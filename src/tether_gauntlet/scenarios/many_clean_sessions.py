@@ -23,4 +23,5 @@ SCENARIO = Scenario(
         client_link("client_closed", "client", True, "client.closed", rows=COUNT),
     ),
     limit_s=180,
+    plain_only="it is about how many they are",
 )

@@ -29,4 +29,5 @@ SCENARIO = Scenario(
     run=run,
     truths=(),
     limit_s=60,
+    plain_only="the narrow link is the client's own, whatever stands behind it",
 )

@@ -24,4 +24,5 @@ SCENARIO = Scenario(
     truths=(),
     limit_s=60,
     needs=frozenset({"tbf"}),
+    plain_only="the narrow link is the client's own, whatever stands behind it",
 )

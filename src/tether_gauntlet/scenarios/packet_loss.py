@@ -24,4 +24,5 @@ SCENARIO = Scenario(
     truths=(),
     limit_s=50,
     needs=frozenset({"nft-random"}),
+    plain_only="the lossy link is the client's own, whatever stands behind it",
 )

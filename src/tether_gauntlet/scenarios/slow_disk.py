@@ -23,4 +23,5 @@ SCENARIO = Scenario(
     run=run,
     truths=(),
     limit_s=25,
+    plain_only="a disk is no connection",
 )

@@ -1,0 +1,31 @@
+"""Scenarios that are known to fail today, and why: `known_failures.toml`, and nothing else.
+
+Law: what is listed there counts as wrong in every figure; only the exit code takes no notice of it. An
+entry goes as soon as its scenario is right, and a run says so (`FIXED`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tether_gauntlet.scoring import Outcome
+
+FILE = Path(__file__).parent / "known_failures.toml"
+EVERYWHERE = "*"
+
+Known = Mapping[str, Mapping[str, str]]
+"""Scenario -> topology, or `EVERYWHERE` -> why."""
+
+
+def load(path: Path = FILE) -> Known:
+    """What the file says."""
+    return tomllib.loads(path.read_text())
+
+
+def marked(outcome: Outcome, known: Known) -> Outcome:
+    """`outcome`, with the reason for which it is known to fail, if it is."""
+    why = known.get(outcome.scenario, {})
+    return replace(outcome, known=why.get(outcome.topology, why.get(EVERYWHERE, "")))
