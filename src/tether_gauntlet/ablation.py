@@ -13,7 +13,8 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
-from tether.attribution.evidence import KINDS, from_record
+from tether.attribution.evidence import KINDS
+from tether.attribution.records import from_record
 from tether.attribution.vocabulary import Confidence, ConnectType, Vantage
 from tether.server.connlog.judge import JudgedEnd, Testimony, judge_connection
 from tether_gauntlet.scoring import Match, Outcome

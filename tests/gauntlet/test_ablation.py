@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tether.attribution.causes import CATALOGUE
-from tether.attribution.evidence import Evidence, to_record
+from tether.attribution.evidence import Evidence
 from tether.attribution.examples import EXAMPLES
+from tether.attribution.records import to_record
 from tether.attribution.rules import RULES
 from tether.server.times import iso
 from tether_gauntlet.__main__ import main

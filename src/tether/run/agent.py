@@ -39,7 +39,7 @@ from tether.agent.tunnels.direct_endpoint import BadAddress, DirectEndpoint, Dir
 from tether.agent.tunnels.manager import Tunnels
 from tether.agent.tunnels.probes import Probes
 from tether.attribution import evidence as ev
-from tether.attribution.evidence import to_record
+from tether.attribution.records import to_record
 from tether.attribution.vocabulary import Party, Purpose, Resource
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from tether.attribution import evidence as ev
-from tether.attribution.evidence import Evidence, from_record, to_record
+from tether.attribution.evidence import Evidence
+from tether.attribution.records import from_record, to_record
 from tether.attribution.vocabulary import Party, Vantage
 from tether.config import ClientFiles
 from tether.net.clock import Clock, Look, clocks_of, look

@@ -48,7 +48,7 @@ def wire_name(cls: type) -> str:
 
 
 class FactRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact on the wire and in a journal, in the form of `attribution.evidence.to_record`."""
+    """A fact on the wire and in a journal, in the form of `attribution.records.to_record`."""
 
     kind: str
     vantage: str

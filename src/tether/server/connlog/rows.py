@@ -15,7 +15,8 @@ import msgspec
 from sqlalchemy import RowMapping, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.attribution.evidence import Evidence, from_record, to_record
+from tether.attribution.evidence import Evidence
+from tether.attribution.records import from_record, to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
 from tether.protocol.messages.reports import PathRecord
 from tether.server.connlog import activity as contents, correlate as circumstances, incidents

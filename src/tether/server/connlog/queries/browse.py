@@ -22,8 +22,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.disconnect import Disconnect
-from tether.attribution.evidence import Evidence, to_record
+from tether.attribution.evidence import Evidence
 from tether.attribution.explain import Explanation, explain
+from tether.attribution.records import to_record
 from tether.attribution.vocabulary import Basis, ConnectType
 from tether.server.api.ports import MAX_LIMIT, ConnectionFilter
 from tether.server.connlog import agent_states, path_rows, rows

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, cast, get_type_hints
 
-from tether.attribution.evidence.fact import Fact, UnknownFact
-from tether.attribution.evidence.kinds import KINDS, Evidence
+from tether.attribution.evidence import KINDS, Evidence, Fact, UnknownFact
 from tether.attribution.vocabulary import Vantage
 
 _COMMON = ("vantage", "at")

@@ -1,0 +1,600 @@
+"""Facts: who saw what, and when. A closed union of frozen dataclasses.
+
+Law: a fact is what a party saw or said, never what it concluded. Facts carry the observer's wall
+clock (`at`, unix seconds) for people to read; rules never subtract the clocks of two observers.
+A kind is listed once, in `Evidence`; how facts travel and are stored is `records`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from tether.attribution.vocabulary import (
+    AccessRefusal,
+    ConnectionMethod,
+    DialStage,
+    Element,
+    OomVictim,
+    Party,
+    Policy,
+    Resource,
+    StreamEnd,
+    Vantage,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """What every fact has: its observer, and the observer's wall clock in unix seconds."""
+
+    kind: ClassVar[str] = "fact"
+    vantage: Vantage
+    at: float
+
+
+# -- what a program said, did, or suffered -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoodbyeSaid(Fact):
+    """A party said, before it closed, why it would. `cause` is a code of the catalogue."""
+
+    kind: ClassVar[str] = "goodbye_said"
+    by: Party
+    cause: str
+    actor: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReceived(Fact):
+    """`party` was sent a signal; `sender` is "pid 1 uid 0" where the kernel told us."""
+
+    kind: ClassVar[str] = "signal_received"
+    party: Party
+    signal: int
+    sender: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviousRunDied(Fact):
+    """The next start of `party` found that its last run ended without a clean stop.
+
+    What was found out besides: the `signal` that ended it and its `exit_status`, as its parent or
+    its crash handlers saw them (0 and None: not told; 9 also where those handlers, which see every
+    other signal, saw none); the `sender` of the signal that had told it to stop; whether it left a
+    core; by how much the `oom_kill` counter of its memory cgroup rose, less whom the kernel's log
+    names as others, and whether that log names this very process; whether its container is another
+    one now; whether its program is; whether its disk was full.
+    """
+
+    kind: ClassVar[str] = "previous_run_died"
+    party: Party
+    host_rebooted: bool
+    last_alive_at: float | None = None
+    signal: int = 0
+    sender: str = ""
+    exit_status: int | None = None
+    core: bool = False
+    oom_kills: int | None = None
+    oom_named: bool = False
+    container_changed: bool = False
+    upgraded: bool = False
+    disk_full: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeverReturned(Fact):
+    """`party` was gone and did not come back within `waited_s` seconds."""
+
+    kind: ClassVar[str] = "never_returned"
+    party: Party
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded(Fact):
+    """A newer connection of the same identity took this one's place, for the `turns`th time lately
+    that these two took it from each other."""
+
+    kind: ClassVar[str] = "superseded"
+    by_instance: str
+    turns: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalFailure(Fact):
+    """`party` failed while it handled this connection: a bug of ours."""
+
+    kind: ClassVar[str] = "internal_failure"
+    party: Party
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportMissing(Fact):
+    """`party` is back and knows nothing of this connection: its journal was lost."""
+
+    kind: ClassVar[str] = "report_missing"
+    party: Party
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentRecorded(Fact):
+    """Somebody had asked the server for something that ends this, `before_s` seconds before the end."""
+
+    kind: ClassVar[str] = "intent_recorded"
+    intent: str
+    cause: str
+    before_s: float
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTogether(Fact):
+    """Of the connections that share an `element` with this one, `ended` ended within one window, this
+    one included, and `alive` lived on."""
+
+    kind: ClassVar[str] = "ended_together"
+    element: Element
+    ended: int
+    alive: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeighbourEnded(Fact):
+    """Another connection of `party` ended in the same outage, `before_s` seconds before this one, and
+    both of its ends told why: `cause`."""
+
+    kind: ClassVar[str] = "neighbour_ended"
+    party: Party
+    cause: str
+    before_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOverflowed(Fact):
+    """`party` did not take what was sent to it: `queue` reached its bound of `limit`."""
+
+    kind: ClassVar[str] = "queue_overflowed"
+    party: Party
+    queue: str
+    limit: int
+
+
+# -- what happened on an SSH connection and in its sessions ------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSideClosed(Fact):
+    """The program that the client's tether process serves (`ssh`) closed its side of the pipe.
+
+    `signal` is the signal that the tether process received just before, 0 for none.
+    """
+
+    kind: ClassVar[str] = "local_side_closed"
+    signal: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authenticated(Fact):
+    """The SSH client proved who it is."""
+
+    kind: ClassVar[str] = "authenticated"
+    user: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshDisconnected(Fact):
+    """SSH_MSG_DISCONNECT arrived (RFC 4253 section 11.1), with `open_sessions` still running."""
+
+    kind: ClassVar[str] = "ssh_disconnected"
+    by: Party
+    code: int
+    text: str = ""
+    open_sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(Fact):
+    """A session's process ended; `open_sessions` are left on the same SSH connection.
+
+    `cause` (a catalogue code) and `actor` are set where the agent itself ended the session for
+    reasons of its own: a terminal that somebody killed, an attach that was refused.
+    """
+
+    kind: ClassVar[str] = "session_ended"
+    exit_code: int | None = None
+    exit_signal: str | None = None
+    open_sessions: int
+    cause: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRefused(Fact):
+    """A credential was not accepted."""
+
+    kind: ClassVar[str] = "access_refused"
+    why: AccessRefusal
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalDetached(Fact):
+    """The client let go of a terminal that lives on; `open_sessions` are left on its connection."""
+
+    kind: ClassVar[str] = "terminal_detached"
+    by: Party
+    open_sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRefused(Fact):
+    """The agent refused what a client asked for (`what`), because the workspace's owner said so."""
+
+    kind: ClassVar[str] = "policy_refused"
+    policy: Policy
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardServed(Fact):
+    """The connection carried a forwarded connection; noted for the first one. `what` is its kind."""
+
+    kind: ClassVar[str] = "forward_served"
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StdioForwardEnded(Fact):
+    """The far end of an `ssh -W` (a jump) has closed, and no other forwarded connection is open.
+
+    OpenSSH gives it the originator 127.0.0.1:65535, and leaves without SSH_MSG_DISCONNECT then.
+    """
+
+    kind: ClassVar[str] = "stdio_forward_ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdeChannelsClosed(Fact):
+    """All connections of an IDE to its backend are closed, the last one by `by` (the agent stands
+    for the backend), while the SSH connection lived on."""
+
+    kind: ClassVar[str] = "ide_channels_closed"
+    by: Party
+    backend_running: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdeBackendGone(Fact):
+    """An IDE's backend process ended while the IDE was attached to it.
+
+    Status and signal are None where the system does not tell. `oom_kills` is by how much the
+    `oom_kill` counter of its memory cgroup rose just before; None where there is none to read.
+    """
+
+    kind: ClassVar[str] = "ide_backend_gone"
+    pid: int
+    exit_code: int | None = None
+    exit_signal: str | None = None
+    oom_kills: int | None = None
+
+
+# -- what a byte stream did, and what the kernel counted of it ---------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnded(Fact):
+    """The stream to `peer` stopped without a goodbye. `silence_s` is how long nothing was heard,
+    `idle_s` how long nothing had gone either way (None where it was not kept)."""
+
+    kind: ClassVar[str] = "stream_ended"
+    peer: Party
+    how: StreamEnd
+    errno: str = ""
+    close_code: int | None = None
+    silence_s: float | None = None
+    idle_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutWhenIdle(Fact):
+    """Of the streams that one run of `party` opened one after the other, `cuts` were cut, this one
+    included, each after nothing had gone either way for `idle_s` seconds, and none but the first had
+    outlived such a silence before."""
+
+    kind: ClassVar[str] = "cut_when_idle"
+    party: Party
+    cuts: int
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierEnded(Fact):
+    """A carrier of a tunnel stopped: a path event, no end of the tunnel. `where` is a DERP region or
+    an endpoint, `peer` whose stream it was, `said` the cause that a relay declared."""
+
+    kind: ClassVar[str] = "carrier_ended"
+    carrier: int
+    method: ConnectionMethod
+    where: str = ""
+    peer: Party
+    how: StreamEnd
+    errno: str = ""
+    silence_s: float | None = None
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelResumed(Fact):
+    """A tunnel went on over this carrier, after `gap_s` without any."""
+
+    kind: ClassVar[str] = "tunnel_resumed"
+    carrier: int
+    method: ConnectionMethod
+    where: str = ""
+    gap_s: float
+    resent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpCounters(Fact):
+    """TCP_INFO of the stream to `peer` at its end (linux/tcp.h; times in milliseconds)."""
+
+    kind: ClassVar[str] = "tcp_counters"
+    peer: Party
+    retransmits: int
+    probes: int
+    unacked: int
+    total_retrans: int
+    last_data_recv_ms: int
+    last_ack_recv_ms: int
+    pmtu: int
+    rtt_us: int
+    backoff: int = 0
+    lost: int = 0
+    snd_mss: int = 0
+    notsent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolViolated(Fact):
+    """`by` sent bytes that mean nothing in the protocol."""
+
+    kind: ClassVar[str] = "protocol_violated"
+    by: Party
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeTimedOut(Fact):
+    """`by` connected and then did not finish its handshake within `after_s` seconds."""
+
+    kind: ClassVar[str] = "handshake_timed_out"
+    by: Party
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicalStreamEnded(Fact):
+    """One logical stream of a link (`coordination`) ended for a cause of its own, while the link
+    lived on. It tells nothing about the link's own end."""
+
+    kind: ClassVar[str] = "logical_stream_ended"
+    stream: str
+    cause: str
+    actor: str = ""
+    detail: str = ""
+
+
+# -- what happened to a machine, and to our process on it --------------------------------
+#
+# `party` is whose machine or network it is: the observer's own. A collector hands these in with an end
+# only where they lie within that connection's last minute or its silence, by its own clocks.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended(Fact):
+    """The machine slept for `gap_s` seconds: its boot time went on, its monotonic clock did not."""
+
+    kind: ClassVar[str] = "suspended"
+    party: Party
+    gap_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopStalled(Fact):
+    """Our event loop was away for `gap_s` seconds while the machine was awake.
+
+    Of those its thread used a CPU for `cpu_s`, waited for one for `waited_s`, and its group was
+    throttled for `throttled_s` (None where the kernel does not tell).
+    """
+
+    kind: ClassVar[str] = "loop_stalled"
+    party: Party
+    gap_s: float
+    cpu_s: float | None = None
+    waited_s: float | None = None
+    throttled_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStepped(Fact):
+    """The wall clock was set, by `delta_s` seconds."""
+
+    kind: ClassVar[str] = "clock_stepped"
+    party: Party
+    delta_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure(Fact):
+    """Tasks stood still for want of `resource` in `full_avg10` per cent of ten seconds (PSI)."""
+
+    kind: ClassVar[str] = "pressure"
+    party: Party
+    resource: Resource
+    full_avg10: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OomKills(Fact):
+    """The kernel killed `count` processes of `scope` for want of memory; `victim` is whose they were."""
+
+    kind: ClassVar[str] = "oom_kills"
+    party: Party
+    count: int
+    victim: OomVictim
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhausted(Fact):
+    """There was no more of `resource`: ENOSPC, EMFILE, EAGAIN of fork. `where` is a path or a limit."""
+
+    kind: ClassVar[str] = "exhausted"
+    party: Party
+    resource: Resource
+    where: str = ""
+
+
+# -- what the network did, as a party's own kernel, or its next dial, told it ------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressChanged(Fact):
+    """An address went or came. `ours`: our stream ran from the one that went."""
+
+    kind: ClassVar[str] = "address_changed"
+    party: Party
+    removed: str = ""
+    added: str = ""
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteChanged(Fact):
+    """The way to the peer changed: it leads over `interface` now ("" where there is none).
+
+    `tunnel`: that is (or the one before was) a VPN's device.
+    """
+
+    kind: ClassVar[str] = "route_changed"
+    party: Party
+    interface: str = ""
+    tunnel: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkChanged(Fact):
+    """The interface that the stream ran over lost its carrier (`up` false) or got it back."""
+
+    kind: ClassVar[str] = "link_changed"
+    party: Party
+    interface: str
+    up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedialFailed(Fact):
+    """`party` dialled `peer` after the end, and failed at `stage`. `status` is an HTTP status or 0."""
+
+    kind: ClassVar[str] = "redial_failed"
+    party: Party
+    peer: Party
+    stage: DialStage
+    error: str = ""
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OthersAnswered(Fact):
+    """When the stream had fallen silent, `party` asked the `asked` other peers that it talked to, on
+    streams of their own, and so many answered at once."""
+
+    kind: ClassVar[str] = "others_answered"
+    party: Party
+    asked: int
+    answered: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReturned(Fact):
+    """`party` dialled again after `after_s` seconds: the same run or a new one, from the same address
+    or another, on the same boot or another (None where it cannot be told)."""
+
+    kind: ClassVar[str] = "peer_returned"
+    party: Party
+    after_s: float
+    same_run: bool
+    same_address: bool | None = None
+    same_boot: bool | None = None
+
+
+# -- the union -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownFact(Fact):
+    """A fact of a newer peer, kept whole. No rule reads it."""
+
+    kind: ClassVar[str] = "unknown_fact"
+    original_kind: str
+    values: tuple[tuple[str, Any], ...]
+
+
+Evidence = (
+    GoodbyeSaid
+    | LocalSideClosed
+    | Authenticated
+    | SshDisconnected
+    | SessionEnded
+    | StreamEnded
+    | TcpCounters
+    | SignalReceived
+    | ProtocolViolated
+    | AccessRefused
+    | HandshakeTimedOut
+    | PreviousRunDied
+    | NeverReturned
+    | Superseded
+    | InternalFailure
+    | ReportMissing
+    | TerminalDetached
+    | PolicyRefused
+    | ForwardServed
+    | StdioForwardEnded
+    | IdeChannelsClosed
+    | IdeBackendGone
+    | Suspended
+    | LoopStalled
+    | ClockStepped
+    | Pressure
+    | OomKills
+    | Exhausted
+    | AddressChanged
+    | RouteChanged
+    | LinkChanged
+    | RedialFailed
+    | OthersAnswered
+    | PeerReturned
+    | IntentRecorded
+    | EndedTogether
+    | NeighbourEnded
+    | QueueOverflowed
+    | LogicalStreamEnded
+    | CarrierEnded
+    | CutWhenIdle
+    | TunnelResumed
+    | UnknownFact
+)
+
+KINDS: Mapping[str, type[Fact]] = {
+    cls.kind: cls for cls in Evidence.__args__ if cls is not UnknownFact
+}
+
+F = TypeVar("F", bound=Fact)
