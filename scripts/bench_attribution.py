@@ -12,8 +12,8 @@ import sys
 import time
 
 from tether.attribution.classify import classify
-from tether.attribution.examples import EXAMPLES
-from tether.attribution.rules import RULES
+from tether.attribution.examples.table import EXAMPLES
+from tether.attribution.rules.table import RULES
 
 ALLOWED_US = 50.0
 CALLS = 50

@@ -31,7 +31,7 @@ import structlog
 from sqlalchemy import create_engine
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.vocabulary import (
     ConnectionMethod,
     ConnectionType,

@@ -20,9 +20,10 @@ from typing import Any
 import msgspec
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE, Cause
+from tether.attribution.causes.catalogue import CATALOGUE
+from tether.attribution.causes.cause import Cause
 from tether.attribution.mappings import outside
-from tether.attribution.rules import RULES
+from tether.attribution.rules.table import RULES
 from tether.attribution.vocabulary import (
     COARSE,
     TITLES,

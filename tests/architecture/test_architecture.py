@@ -84,6 +84,17 @@ def test_a_module_opens_with_its_law(path: Path) -> None:
     assert docstring.splitlines()[0].endswith((".", ":"))
 
 
+def test_a_package_imports_nothing() -> None:
+    """Whoever needs one module of it should not pay for the others."""
+    importing = {
+        name_of(path)
+        for path in MODULES
+        if path.name == "__init__.py"
+        and any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree(path)))
+    }
+    assert importing == set()
+
+
 def test_no_function_is_too_long() -> None:
     long = {
         f"{name_of(path)}:{node.name}": f"{lines} lines"

@@ -16,7 +16,7 @@ import click
 import pytest
 
 from tether.__main__ import PROGRAMS
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.cli.main import build
 
 ROOT = Path(__file__).resolve().parents[2]

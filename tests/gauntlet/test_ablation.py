@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.evidence import Evidence
-from tether.attribution.examples import EXAMPLES
+from tether.attribution.examples.table import EXAMPLES
 from tether.attribution.records import to_record
-from tether.attribution.rules import RULES
+from tether.attribution.rules.table import RULES
 from tether.server.times import iso
 from tether_gauntlet.__main__ import main
 from tether_gauntlet.ablation import COARSER, Answer, answer, judged, without_vantages

@@ -30,7 +30,7 @@ from tether.agent.ssh.server import SshSettings
 from tether.agent.stop_script import GRACE_S, StopScript
 from tether.agent.tunnels.manager import EndOrder, SshServing, Tunnels
 from tether.attribution import evidence as ev
-from tether.attribution.causes import WORKSPACE_STOPS, cause_of
+from tether.attribution.causes.catalogue import WORKSPACE_STOPS, cause_of
 from tether.attribution.classify import classify, signal_actor
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Party, Vantage

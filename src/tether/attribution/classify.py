@@ -12,11 +12,12 @@ from functools import lru_cache
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import CONTEXT, Case
-from tether.attribution.causes import POLICY_REFUSALS
+from tether.attribution.causes.catalogue import POLICY_REFUSALS
 from tether.attribution.details import detail_of
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
-from tether.attribution.rules import RULES, Rule
+from tether.attribution.rules.rule import Rule
+from tether.attribution.rules.table import RULES
 from tether.attribution.vocabulary import Confidence, ConnectType
 
 _ACTORS = {

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import CONTEXT, Case
-from tether.attribution.causes import CATALOGUE, PROTOCOL_ERRORS
-from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
+from tether.attribution.causes.catalogue import CATALOGUE, PROTOCOL_ERRORS
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis
+from tether.attribution.vocabulary import AGENT_FAILED_EXIT_CODE, Basis
 
 MAX_WORDS = 4
 """So many facts a detail names; the record has them all."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tether.attribution.causes import Cause, cause_of
+from tether.attribution.causes.catalogue import cause_of
+from tether.attribution.causes.cause import Cause
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Basis, ConnectType, Initiator, Reason
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tether.attribution.causes import Cause
+from tether.attribution.causes.cause import Cause
 from tether.attribution.vocabulary import Reason
 
 OCSF_CLOSE, OCSF_RESET, OCSF_FAIL, OCSF_REFUSE = 2, 3, 4, 5

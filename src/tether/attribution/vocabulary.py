@@ -133,6 +133,28 @@ class StreamEnd(StrEnum):
     OTHER = "other"
 
 
+ABRUPT_ENDS = (
+    StreamEnd.EOF,
+    StreamEnd.RESET,
+    StreamEnd.CLOSED,
+    StreamEnd.OTHER,
+    StreamEnd.ABORTED,
+)
+"""The stream stopped at one moment."""
+
+SILENT_ENDS = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
+"""Nothing more was heard, until somebody gave up."""
+
+SILENCE_CODE = 4408
+"""WebSocket close code: the peer is given up, because nothing was heard from it for too long."""
+
+BLOCKED_EXIT_CODE = 65
+"""What a session exits with that policy refused."""
+
+AGENT_FAILED_EXIT_CODE = 229
+"""What a session exits with that the agent could not start."""
+
+
 class AccessRefusal(StrEnum):
     """Why an SSH key or a token was not let in."""
 

@@ -15,7 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.exposition import generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
-from tether.attribution.causes import CATALOGUE, Cause
+from tether.attribution.causes.catalogue import CATALOGUE
+from tether.attribution.causes.cause import Cause
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import (
     ConnectionMethod,

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import RowMapping, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.attribution.causes import WORKSPACE_STOPS
+from tether.attribution.causes.catalogue import WORKSPACE_STOPS
 from tether.net.clock import Clock
 from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
 from tether.server.api.ports import HubPort

@@ -8,7 +8,7 @@ from typing import Any, cast, get_type_hints
 from hypothesis import strategies as st
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import (
     AccessRefusal,

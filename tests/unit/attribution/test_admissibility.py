@@ -6,10 +6,10 @@ import pytest
 
 from tether.attribution import evidence as ev
 from tether.attribution.admissibility import client_may_say, is_hearsay, may_declare, tells_an_end
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.evidence import Evidence
-from tether.attribution.examples import EXAMPLES
-from tether.attribution.rules import RULES
+from tether.attribution.examples.table import EXAMPLES
+from tether.attribution.rules.table import RULES
 from tether.attribution.vocabulary import AccessRefusal, Party, Policy, StreamEnd, Vantage
 
 CLIENT = Vantage.CLIENT

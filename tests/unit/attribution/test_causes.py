@@ -7,16 +7,18 @@ from collections import Counter
 
 import pytest
 
-from tether.attribution.causes import (
+from tether.attribution.causes.catalogue import (
+    ACCESS_REFUSALS,
     CATALOGUE,
+    INTERNAL_ERRORS,
     POLICY_REFUSALS,
     PROTOCOL_ERRORS,
+    SLOW_READERS,
     UNKNOWN,
     WORKSPACE_STOPS,
-    Cause,
     cause_of,
 )
-from tether.attribution.predicates import INTERNAL_ERRORS, REFUSALS, SLOW
+from tether.attribution.causes.cause import Cause
 from tether.attribution.vocabulary import (
     AccessRefusal,
     Initiator,
@@ -122,10 +124,10 @@ def test_an_unknown_code_reads_as_the_unknown_row() -> None:
 
 def test_the_tables_over_causes_are_total() -> None:
     assert set(PROTOCOL_ERRORS) == set(Party)
-    assert set(REFUSALS) == set(AccessRefusal)
+    assert set(ACCESS_REFUSALS) == set(AccessRefusal)
     assert set(WORKSPACE_STOPS) == {"user", "autostop", "deleted", "evicted"}
     assert set(POLICY_REFUSALS) == set(Policy)
-    assert set(INTERNAL_ERRORS) == set(SLOW) == set(Party)
-    named = {*PROTOCOL_ERRORS.values(), *REFUSALS.values(), *WORKSPACE_STOPS.values()}
-    named |= {*POLICY_REFUSALS.values(), *INTERNAL_ERRORS.values(), *SLOW.values()}
+    assert set(INTERNAL_ERRORS) == set(SLOW_READERS) == set(Party)
+    named = {*PROTOCOL_ERRORS.values(), *ACCESS_REFUSALS.values(), *WORKSPACE_STOPS.values()}
+    named |= {*POLICY_REFUSALS.values(), *INTERNAL_ERRORS.values(), *SLOW_READERS.values()}
     assert named <= set(CATALOGUE)

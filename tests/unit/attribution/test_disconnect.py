@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from tests.support.protocol.facts import facts
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.disconnect import KEPT_OF_A_KIND, CloseCell, Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Basis, ConnectType, Initiator, Party, Reason, Vantage

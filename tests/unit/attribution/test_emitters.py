@@ -12,27 +12,30 @@ from pathlib import Path
 
 import tether
 from tether.attribution.case import Case
-from tether.attribution.causes import (
+from tether.attribution.causes.catalogue import (
+    ACCESS_REFUSALS,
     CATALOGUE,
     EXHAUSTIONS,
+    INTERNAL_ERRORS,
     POLICY_REFUSALS,
     PROTOCOL_ERRORS,
+    SLOW_READERS,
     WORKSPACE_STOPS,
 )
 from tether.attribution.evidence import KINDS
-from tether.attribution.examples import EXAMPLES
-from tether.attribution.predicates import INTERNAL_ERRORS, REFUSALS, SLOW
-from tether.attribution.rules import RULES, Rule
+from tether.attribution.examples.table import EXAMPLES
+from tether.attribution.rules.rule import Rule
+from tether.attribution.rules.table import RULES
 
 SRC = Path(tether.__file__).parent
 TESTS = Path(__file__).resolve().parents[2]
 
 PICKED = {
     *PROTOCOL_ERRORS.values(),
-    *REFUSALS.values(),
+    *ACCESS_REFUSALS.values(),
     *POLICY_REFUSALS.values(),
     *INTERNAL_ERRORS.values(),
-    *SLOW.values(),
+    *SLOW_READERS.values(),
     *EXHAUSTIONS.values(),
 }
 """Causes that a rule or the agent picks by a word of a fact."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.explain import Explanation, explain, people
 from tether.attribution.vocabulary import Basis, ConnectType

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tether.attribution.causes import CATALOGUE, Cause
+from tether.attribution.causes.catalogue import CATALOGUE
+from tether.attribution.causes.cause import Cause
 from tether.attribution.mappings import (
     OCSF_CLOSE,
     OCSF_FAIL,

@@ -19,12 +19,13 @@ from hypothesis import given, strategies as st
 from tests.support.protocol.facts import facts
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
-from tether.attribution.examples import EXAMPLES
-from tether.attribution.predicates import by_refusal, declared
-from tether.attribution.rules import RULES, Rule
+from tether.attribution.examples.table import EXAMPLES
+from tether.attribution.picks import by_goodbye, by_refusal
+from tether.attribution.rules.rule import Rule
+from tether.attribution.rules.table import RULES
 from tether.attribution.vocabulary import (
     AccessRefusal,
     Basis,
@@ -210,7 +211,7 @@ def test_a_refusal_by_policy_is_the_cause_only_once_the_client_has_left() -> Non
 
 def test_a_declared_cause_of_a_newer_peer_is_kept() -> None:
     goodbye = said(Party.SERVER, "network.gremlins", vantage=Vantage.AGENT)
-    assert declared(Case(S2A, (goodbye,))) == "network.gremlins"
+    assert by_goodbye(Case(S2A, (goodbye,))) == "network.gremlins"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import pytest
 
 from tether.attribution.case import Case
-from tether.attribution.causes import UNKNOWN
+from tether.attribution.causes.catalogue import UNKNOWN
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
-from tether.attribution.examples import EXAMPLES
-from tether.attribution.rules import RULES, Rule
+from tether.attribution.examples.table import EXAMPLES
+from tether.attribution.rules.rule import Rule
+from tether.attribution.rules.table import RULES
 from tether.attribution.vocabulary import Confidence, Vantage
 from tether_gauntlet.ablation import coarser
 

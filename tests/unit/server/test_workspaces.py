@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support.clock import EPOCH
 from tests.support.server.parts import MemoryHub, Parts, parts
-from tether.attribution.causes import WORKSPACE_STOPS
+from tether.attribution.causes.catalogue import WORKSPACE_STOPS
 from tether.server.db.tables.accounts import Role
 from tether.server.db.tables.workspaces import WorkspaceState, intents, workspaces
 from tether.server.errors import Conflict, Invalid, NotFound

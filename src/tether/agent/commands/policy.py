@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tether.agent.commands.command_line import basename, program
-from tether.attribution.causes import POLICY_REFUSALS, cause_of
+from tether.attribution.causes.catalogue import POLICY_REFUSALS, cause_of
 from tether.attribution.evidence import PolicyRefused
-from tether.attribution.predicates import BLOCKED_EXIT_CODE
-from tether.attribution.vocabulary import Policy, Vantage
+from tether.attribution.vocabulary import BLOCKED_EXIT_CODE, Policy, Vantage
 from tether.protocol import udp as datagrams
 from tether.protocol.messages.reports import ForwardKind
 

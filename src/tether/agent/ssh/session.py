@@ -42,8 +42,7 @@ from tether.agent.ssh import sftp, udp_relay
 from tether.agent.ssh.asyncssh_connection import SessionChannel
 from tether.agent.ssh.sftp_audit import SftpAudit
 from tether.agent.ssh.terminal_subsystem import TerminalChannel
-from tether.attribution.predicates import AGENT_FAILED_EXIT_CODE
-from tether.attribution.vocabulary import ConnectionType
+from tether.attribution.vocabulary import AGENT_FAILED_EXIT_CODE, ConnectionType
 from tether.protocol import udp as datagrams
 from tether.protocol.messages.reports import FileOperations
 from tether.protocol.terminal.messages import SUBSYSTEM

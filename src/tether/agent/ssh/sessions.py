@@ -24,7 +24,7 @@ from tether.agent.ssh.settings import SharedParts, SshSettings
 from tether.agent.ssh.terminal_subsystem import TerminalChannel
 from tether.agent.terminal.attach import AttachEnd
 from tether.attribution import evidence as ev
-from tether.attribution.causes import EXHAUSTIONS
+from tether.attribution.causes.catalogue import EXHAUSTIONS
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage

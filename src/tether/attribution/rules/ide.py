@@ -6,8 +6,8 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import saw
-from tether.attribution.predicates import (
+from tether.attribution.predicates.predicate import saw
+from tether.attribution.predicates.sessions import (
     backend_out_of_memory,
     backend_signalled,
     backend_status_known,

@@ -7,7 +7,21 @@ two ends say together, then what a return or a failed redial tells.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.arithmetic import (
+from tether.attribution.picks import by_neighbour
+from tether.attribution.predicates.predicate import (
+    CONTROL,
+    SESSION,
+    Predicate,
+    both,
+    either,
+    has,
+    saw,
+)
+from tether.attribution.predicates.streams import (
+    GIVEN_UP,
+    LOST,
+    ONE_WAY,
+    SILENT,
     aborted_at,
     both_closed,
     both_reset,
@@ -20,18 +34,10 @@ from tether.attribution.arithmetic import (
     unheard_relay,
     well_known_idle,
 )
-from tether.attribution.case import Predicate, both, either, has, saw
-from tether.attribution.predicates import (
-    CONTROL,
-    GIVEN_UP,
-    HARD,
-    ONE_WAY,
-    SESSION,
-    SOFT,
-    by_neighbour,
-)
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import (
+    ABRUPT_ENDS,
+    SILENT_ENDS,
     Basis,
     Confidence,
     DialStage,
@@ -41,8 +47,6 @@ from tether.attribution.vocabulary import (
     Vantage,
 )
 
-LOST = saw(ev.StreamEnded)
-SILENT = saw(ev.StreamEnded, how=SOFT)
 CUT = (StreamEnd.EOF, StreamEnd.RESET)
 
 
@@ -82,7 +86,7 @@ RULES: tuple[Rule, ...] = (
                 lambda fact: fact.element is Element.NODE and fact.ended > 1 and not fact.alive,
             ),
             either(
-                saw(ev.StreamEnded, peer=Party.AGENT, how=SOFT),
+                saw(ev.StreamEnded, peer=Party.AGENT, how=SILENT_ENDS),
                 saw(ev.NeverReturned, party=Party.AGENT),
             ),
         ),
@@ -242,7 +246,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "relay-lives",
         both(
-            saw(ev.StreamEnded, peer=Party.RELAY, how=HARD),
+            saw(ev.StreamEnded, peer=Party.RELAY, how=ABRUPT_ENDS),
             has(
                 ev.EndedTogether,
                 "element=relay, alive>0",
@@ -276,7 +280,7 @@ RULES: tuple[Rule, ...] = (
                 ev.StreamEnded,
                 vantage=(Vantage.AGENT, Vantage.CLIENT),
                 peer=Party.SERVER,
-                how=SOFT,
+                how=SILENT_ENDS,
             ),
             has(ev.OthersAnswered, "answered>0", lambda fact: fact.answered > 0),
         ),
@@ -289,7 +293,7 @@ RULES: tuple[Rule, ...] = (
         "relay-cut-off",
         both(
             SESSION,
-            saw(ev.StreamEnded, vantage=Vantage.AGENT, peer=Party.RELAY, how=SOFT),
+            saw(ev.StreamEnded, vantage=Vantage.AGENT, peer=Party.RELAY, how=SILENT_ENDS),
             unheard_relay,
         ),
         "relay.unreachable",
@@ -309,9 +313,12 @@ RULES: tuple[Rule, ...] = (
         "client-heard-nothing",
         both(
             SESSION,
-            saw(ev.StreamEnded, vantage=Vantage.CLIENT, peer=Party.AGENT, how=SOFT),
+            saw(ev.StreamEnded, vantage=Vantage.CLIENT, peer=Party.AGENT, how=SILENT_ENDS),
             saw(
-                ev.StreamEnded, vantage=(Vantage.AGENT, Vantage.RELAY), peer=Party.CLIENT, how=HARD
+                ev.StreamEnded,
+                vantage=(Vantage.AGENT, Vantage.RELAY),
+                peer=Party.CLIENT,
+                how=ABRUPT_ENDS,
             ),
         ),
         "network.path_lost",
@@ -353,9 +360,9 @@ RULES: tuple[Rule, ...] = (
                         ev.StreamEnded,
                         vantage=(Vantage.AGENT, Vantage.CLIENT),
                         peer=Party.SERVER,
-                        how=SOFT,
+                        how=SILENT_ENDS,
                     ),
-                    saw(ev.StreamEnded, vantage=Vantage.SERVER, how=HARD),
+                    saw(ev.StreamEnded, vantage=Vantage.SERVER, how=ABRUPT_ENDS),
                 ),
                 GIVEN_UP,
             ),

@@ -7,64 +7,23 @@ connections it explains is for whoever hands it in to say.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import Predicate, both, either, has, saw, word
-from tether.attribution.predicates import CONTROL, SESSION
-from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Confidence, OomVictim, Party
-
-SIGKILL = 9
-DELIBERATE = (1, 2, 3, 9, 15)
-"""Signals that somebody sends; the others are what a crash raises."""
-
-UPGRADE_S = 60.0
-"""What is started later than this takes no running program's place: it may be a repair."""
-
-
-def _replaced(fact: ev.PreviousRunDied) -> bool:
-    if not (fact.party is Party.AGENT and fact.upgraded and fact.signal in DELIBERATE):
-        return False
-    return fact.last_alive_at is not None and fact.at - fact.last_alive_at <= UPGRADE_S
-
-
-def _killed_for_memory(fact: ev.PreviousRunDied) -> bool:
-    if fact.oom_named:
-        return True
-    return (fact.oom_kills or 0) > 0 and fact.signal in (0, SIGKILL) and not fact.sender
-
-
-def _by_whom_is_told(fact: ev.PreviousRunDied) -> bool:
-    """Whether a SIGKILL can be told from the kernel's own: by its sender or by the kernel's count."""
-    return fact.signal != SIGKILL or fact.oom_kills is not None or bool(fact.sender)
-
-
-def _from_outside(fact: ev.PreviousRunDied) -> bool:
-    """Whether it may have been killed for not having stopped in time, as far as its end itself tells."""
-    return fact.signal in (0, SIGKILL) and fact.exit_status is None
-
-
-SERVER_CUT_SHORT = has(
-    ev.PreviousRunDied,
-    "party=server, ended by SIGKILL or not told how",
-    lambda fact: fact.party is Party.SERVER and _from_outside(fact),
+from tether.attribution.predicates.hosts import (
+    agent_killed,
+    agent_replaced,
+    agent_sigkilled,
+    died,
+    out_of_memory,
+    server_cut_short,
+    server_failed,
 )
-
-
-def died(party: Party) -> Predicate:
-    """The party's next run found no clean stop."""
-    return saw(ev.PreviousRunDied, party=party)
-
-
-def out_of_memory(party: Party) -> Predicate:
-    """The party's last run was killed by the kernel for want of memory."""
-    return either(
-        has(
-            ev.PreviousRunDied,
-            f"party={party}, oom_named or oom_kills>0 and SIGKILL from nobody",
-            lambda fact: fact.party is party and _killed_for_memory(fact),
-        ),
-        both(died(party), saw(ev.OomKills, party=party, victim=OomVictim.SELF)),
-    )
-
+from tether.attribution.predicates.predicate import (
+    CONTROL,
+    SESSION,
+    both,
+    saw,
+)
+from tether.attribution.rules.rule import Rule
+from tether.attribution.vocabulary import Basis, Confidence, Party
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -90,11 +49,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-upgraded",
-        has(
-            ev.PreviousRunDied,
-            f"party=agent, upgraded, killed, last alive at most {UPGRADE_S:.0f} s before",
-            _replaced,
-        ),
+        agent_replaced,
         "agent.upgraded",
         Basis.INFERRED,
         "The agent was killed, and another version of it was started at once in its place.",
@@ -102,24 +57,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-killed",
-        has(
-            ev.PreviousRunDied,
-            f"party=agent, signal={word(DELIBERATE)}; if 9, its sender or the kernel's count is told",
-            lambda fact: (
-                fact.party is Party.AGENT and fact.signal in DELIBERATE and _by_whom_is_told(fact)
-            ),
-        ),
+        agent_killed,
         "agent.killed",
         Basis.OBSERVED,
         "The agent's parent saw it end by a signal that somebody sends, and no memory ran out.",
     ),
     Rule(
         "agent-sigkilled",
-        has(
-            ev.PreviousRunDied,
-            "party=agent, signal=9, neither its sender nor the kernel's count of kills is told",
-            lambda fact: fact.party is Party.AGENT and not _by_whom_is_told(fact),
-        ),
+        agent_sigkilled,
         "agent.killed",
         Basis.INFERRED,
         "The agent's parent saw it end by SIGKILL; whether memory had run out is not told.",
@@ -150,7 +95,7 @@ RULES: tuple[Rule, ...] = (
         "server-stop-cut-short",
         both(
             CONTROL,
-            SERVER_CUT_SHORT,
+            server_cut_short,
             saw(ev.SignalReceived, party=Party.SERVER),
         ),
         "server.shutdown",
@@ -159,7 +104,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "server-cut-short",
-        both(CONTROL, SERVER_CUT_SHORT),
+        both(CONTROL, server_cut_short),
         "server.crashed",
         Basis.INFERRED,
         "The server's next run found no clean stop, and nobody tells that it had been told to stop.",
@@ -169,11 +114,7 @@ RULES: tuple[Rule, ...] = (
         "server-post-mortem",
         both(
             CONTROL,
-            has(
-                ev.PreviousRunDied,
-                "party=server, ended by itself: another signal or an exit status",
-                lambda fact: fact.party is Party.SERVER and not _from_outside(fact),
-            ),
+            server_failed,
         ),
         "server.crashed",
         Basis.OBSERVED,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tether.attribution.case import Case, Pick, Predicate
+from tether.attribution.case import Case
+from tether.attribution.picks import Pick
+from tether.attribution.predicates.predicate import Predicate
 from tether.attribution.vocabulary import Basis, Confidence
 
 

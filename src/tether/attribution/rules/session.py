@@ -7,18 +7,16 @@ that nobody saw, is not sure.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import both, either, has, never, saw
-from tether.attribution.predicates import (
+from tether.attribution.picks import by_goodbye, by_session
+from tether.attribution.predicates.predicate import SESSION, both, either, has, never, saw
+from tether.attribution.predicates.sessions import (
     LEFT_BY_SSH,
     LOCAL_CLOSED,
     LOGGED_IN,
-    SESSION,
-    by_session,
-    declared,
     detached_last,
-    last_session,
     last_session_has_a_cause,
     last_session_killed,
+    last_session_signalled,
     no_session_open,
 )
 from tether.attribution.rules.rule import Rule
@@ -70,7 +68,7 @@ RULES: tuple[Rule, ...] = (
         both(
             LEFT_BY_SSH,
             no_session_open,
-            last_session(by_signal=True),
+            last_session_signalled,
         ),
         "session.signal",
         Basis.OBSERVED,
@@ -104,7 +102,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "session-signalled-then-closed",
-        both(LOCAL_CLOSED, no_session_open, last_session(by_signal=True)),
+        both(LOCAL_CLOSED, no_session_open, last_session_signalled),
         "session.signal",
         Basis.OBSERVED,
         "The last session's process was ended by a signal, then the client's program closed.",
@@ -134,7 +132,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "client-goodbye",
         saw(ev.GoodbyeSaid, by=Party.CLIENT),
-        declared,
+        by_goodbye,
         Basis.DECLARED,
         "The client said that it was leaving.",
     ),

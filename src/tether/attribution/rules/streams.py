@@ -6,15 +6,22 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import both, never, saw
-from tether.attribution.predicates import CONTROL, HARD, SOFT
+from tether.attribution.predicates.predicate import CONTROL, both, never, saw
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Confidence, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import (
+    ABRUPT_ENDS,
+    SILENT_ENDS,
+    Basis,
+    Confidence,
+    Party,
+    StreamEnd,
+    Vantage,
+)
 
 RULES: tuple[Rule, ...] = (
     Rule(
         "client-stream-ended",
-        saw(ev.StreamEnded, peer=Party.CLIENT, how=HARD),
+        saw(ev.StreamEnded, peer=Party.CLIENT, how=ABRUPT_ENDS),
         "client.vanished",
         Basis.INFERRED,
         "The client's stream ended at once and without a goodbye.",
@@ -22,7 +29,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "client-stream-silent",
-        saw(ev.StreamEnded, peer=Party.CLIENT, how=SOFT),
+        saw(ev.StreamEnded, peer=Party.CLIENT, how=SILENT_ENDS),
         "client.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the client.",
@@ -30,7 +37,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-stream-ended",
-        saw(ev.StreamEnded, peer=Party.AGENT, how=HARD),
+        saw(ev.StreamEnded, peer=Party.AGENT, how=ABRUPT_ENDS),
         "agent.vanished",
         Basis.INFERRED,
         "The agent's stream ended at once and without a goodbye.",
@@ -38,7 +45,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-stream-silent",
-        saw(ev.StreamEnded, peer=Party.AGENT, how=SOFT),
+        saw(ev.StreamEnded, peer=Party.AGENT, how=SILENT_ENDS),
         "agent.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the agent.",
@@ -54,7 +61,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "server-stream-ended",
-        saw(ev.StreamEnded, peer=Party.SERVER, how=HARD),
+        saw(ev.StreamEnded, peer=Party.SERVER, how=ABRUPT_ENDS),
         "server.vanished",
         Basis.INFERRED,
         "The server's stream ended at once and without a goodbye.",
@@ -62,7 +69,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "server-stream-silent",
-        saw(ev.StreamEnded, peer=Party.SERVER, how=SOFT),
+        saw(ev.StreamEnded, peer=Party.SERVER, how=SILENT_ENDS),
         "server.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the server.",
@@ -82,7 +89,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "relay-stream-ended",
-        saw(ev.StreamEnded, peer=Party.RELAY, how=HARD),
+        saw(ev.StreamEnded, peer=Party.RELAY, how=ABRUPT_ENDS),
         "relay.crashed",
         Basis.INFERRED,
         "The relay's stream ended at once and without a goodbye.",
@@ -90,7 +97,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "relay-stream-silent",
-        saw(ev.StreamEnded, peer=Party.RELAY, how=SOFT),
+        saw(ev.StreamEnded, peer=Party.RELAY, how=SILENT_ENDS),
         "relay.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the relay.",

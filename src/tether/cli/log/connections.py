@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.cli.api import Api
 from tether.cli.output import (

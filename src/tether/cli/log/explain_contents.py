@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.cli.output import clean, local_time, size, span
 
 SHOWN = 20

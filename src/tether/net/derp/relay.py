@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-from tether.attribution.causes import cause_of
+from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.clock import Clock

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import PROTOCOL_ERRORS
+from tether.attribution.causes.catalogue import PROTOCOL_ERRORS
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.log import get_logger

@@ -15,7 +15,7 @@ from math import inf
 from typing import Protocol
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import StreamEnd, Vantage

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
-from tether.attribution.predicates import SOFT
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import SILENT_ENDS, Party, StreamEnd, Vantage
 from tether.net.transport.streams import StreamLost
 from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.derp import PeerGone, RelayGoodbye, Restarting, decode_word
@@ -32,7 +31,7 @@ def fact_of_loss(
         errno=lost.errno_name,
         close_code=lost.close_code,
         silence_s=lost.silence_s,
-        idle_s=None if idle_s is None or lost.how in SOFT else round(idle_s, 3),
+        idle_s=None if idle_s is None or lost.how in SILENT_ENDS else round(idle_s, 3),
     )
 
 

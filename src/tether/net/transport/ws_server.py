@@ -13,8 +13,7 @@ from typing import Any
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from tether.attribution.predicates import SILENCE_CODE
-from tether.attribution.vocabulary import StreamEnd
+from tether.attribution.vocabulary import SILENCE_CODE, StreamEnd
 from tether.net.transport.streams import StreamLost, close_reason, translate
 from tether.net.transport.tcp_info import read_tcp_info, set_keepalive
 

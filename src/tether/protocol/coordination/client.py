@@ -22,7 +22,7 @@ from typing import TypeAlias
 import msgspec
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes import UNKNOWN
+from tether.attribution.causes.catalogue import UNKNOWN
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
 from tether.protocol.backoff import USEFUL_AFTER_S, Backoff

@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from tether.attribution.causes import PROTOCOL_ERRORS
+from tether.attribution.causes.catalogue import PROTOCOL_ERRORS
 from tether.attribution.vocabulary import Party
 from tether.protocol.coordination.access import MAX_WORD, Access, refusal
 from tether.protocol.messages.base import Message

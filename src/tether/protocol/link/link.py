@@ -15,11 +15,10 @@ from enum import Enum, auto
 
 from tether.attribution import evidence as ev
 from tether.attribution.admissibility import client_may_say, may_declare
-from tether.attribution.causes import PROTOCOL_ERRORS, UNKNOWN
+from tether.attribution.causes.catalogue import PROTOCOL_ERRORS, UNKNOWN
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
-from tether.attribution.predicates import SILENCE_CODE
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import SILENCE_CODE, Party, StreamEnd, Vantage
 from tether.protocol.messages.base import Message, Unrecognized, facts_of, records_of
 from tether.protocol.messages.control import Goodbye, GoodbyeAck, Ping, Pong, Unsupported
 from tether.protocol.timestamp import Timestamp

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.server.api.models import ConnectionView, Explained, FileAudit, ForwardView
 from tether.server.api.parts import PartsOf, User, may_fail

@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, RowMapping, and_, exists, func, or_, selec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
-from tether.attribution.predicates import AGENT_ONE_WAY, CLIENT_ONE_WAY, INTENT_S
+from tether.attribution.predicates.sessions import INTENT_S
+from tether.attribution.predicates.streams import AGENT_ONE_WAY, CLIENT_ONE_WAY
 from tether.attribution.vocabulary import (
     ConnectionMethod,
     ConnectType,

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
-from tether.attribution.arithmetic import IDLE_TOLERANCE_S
 from tether.attribution.evidence import Evidence
+from tether.attribution.predicates.streams import IDLE_TOLERANCE_S
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 
 MOST = 4096

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.support.clock import EPOCH
 from tests.unit.server.connlog.test_log import ADMIN, AGENT_EOF, EXITED, Record, ended, record  # noqa: F401
 from tether.attribution import evidence as ev
-from tether.attribution.causes import CATALOGUE
+from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.vocabulary import ConnectType, Element, Party, StreamEnd, Vantage
 from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import Hello

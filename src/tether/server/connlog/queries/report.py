@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.attribution.causes import cause_of
+from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.vocabulary import Reason
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog.queries import browse

@@ -1,4 +1,4 @@
-"""One case for each row of `rules.spoken`, in its order.
+"""One case for each row of `rules.declared`, in its order.
 
 Law: data only.
 """
@@ -18,8 +18,8 @@ from tether.attribution.examples.facts import (
     said,
     ssh_bye,
 )
-from tether.attribution.predicates import BLOCKED_EXIT_CODE
 from tether.attribution.vocabulary import (
+    BLOCKED_EXIT_CODE,
     AccessRefusal,
     Party,
     Policy,

@@ -1,4 +1,4 @@
-"""What the owner of a connection declared, and what was refused before anything ran.
+"""What the owner of a connection by_goodbye, and what was refused before anything ran.
 
 Law: rows only; see `rules`.
 """
@@ -6,20 +6,17 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import both, has, never, saw
-from tether.attribution.predicates import (
-    LOGGED_IN,
-    NOT_CLIENT,
+from tether.attribution.picks import (
     by_failed,
+    by_goodbye,
     by_intent,
     by_offender,
     by_policy,
     by_refusal,
     by_slow,
-    declared,
-    intended,
-    only_refused,
 )
+from tether.attribution.predicates.predicate import both, has, never, saw
+from tether.attribution.predicates.sessions import LOGGED_IN, NOT_CLIENT, intended, only_refused
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Party, Resource
 
@@ -78,7 +75,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "goodbye",
         saw(ev.GoodbyeSaid, by=NOT_CLIENT),
-        declared,
+        by_goodbye,
         Basis.DECLARED,
         "The party that left said so, and why, before it closed.",
     ),

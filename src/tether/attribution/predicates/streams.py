@@ -1,6 +1,6 @@
 """What the kernels' counters and two ends of one stream say together (TCP_INFO and errno).
 
-Law: as `case`. A stream has two ends: what `a` saw of `b` and what `b` saw of `a` belong together.
+Law: as `predicate`. A stream has two ends: what `a` saw of `b` and what `b` saw of `a` belong together.
 Only spans that one observer measured by its own clock are compared, never moments of two. All
 bounds are measured (times in milliseconds, as the kernel counts them).
 """
@@ -11,9 +11,29 @@ from collections.abc import Sequence
 from itertools import permutations
 
 from tether.attribution import evidence as ev
-from tether.attribution.case import Case, Predicate
-from tether.attribution.predicates import HARD, SOFT
-from tether.attribution.vocabulary import Party, StreamEnd, Vantage
+from tether.attribution.case import Case
+from tether.attribution.predicates.predicate import Predicate, either, saw
+from tether.attribution.vocabulary import (
+    ABRUPT_ENDS,
+    SILENCE_CODE,
+    SILENT_ENDS,
+    Party,
+    StreamEnd,
+    Vantage,
+)
+
+LOST = saw(ev.StreamEnded)
+SILENT = saw(ev.StreamEnded, how=SILENT_ENDS)
+GIVEN_UP = saw(ev.StreamEnded, vantage=Vantage.SERVER, close_code=SILENCE_CODE)
+"""The peer closed its link to the server and said that it had heard nothing from it."""
+
+UNHEARD = either(SILENT, GIVEN_UP)
+"""Of a control link: a server that stood still wakes up to peers that have given it up."""
+
+CLIENT_ONE_WAY = ("network.client_upload_lost", "network.client_download_lost")
+AGENT_ONE_WAY = ("network.agent_upload_lost", "network.agent_download_lost")
+ONE_WAY = (*CLIENT_ONE_WAY, *AGENT_ONE_WAY)
+"""Causes of a control link that are as true of the tunnels of the same party in the same outage."""
 
 LIVELY_ACK_MS = 20_000
 """A peer's kernel that acknowledged within this time is alive (agent keepalive 15 s + 5 s probe)."""
@@ -65,7 +85,9 @@ def _counted(case: Case) -> Sequence[tuple[ev.TcpCounters, ev.TcpCounters]]:
 def _gave_up(case: Case, counters: ev.TcpCounters) -> bool:
     """Whether the observer of these counters ended that stream because nothing came any more."""
     return any(
-        ended.vantage is counters.vantage and ended.peer is counters.peer and ended.how in SOFT
+        ended.vantage is counters.vantage
+        and ended.peer is counters.peer
+        and ended.how in SILENT_ENDS
         for ended in case.all(ev.StreamEnded)
     )
 
@@ -132,7 +154,9 @@ def _cut_off(case: Case, counters: ev.TcpCounters) -> bool:
     """Whether the observer's stream was closed or reset: its counters are of that moment, which may be
     long after the silence of the other end."""
     return any(
-        ended.vantage is counters.vantage and ended.peer is counters.peer and ended.how in HARD
+        ended.vantage is counters.vantage
+        and ended.peer is counters.peer
+        and ended.how in ABRUPT_ENDS
         for ended in case.all(ev.StreamEnded)
     )
 
@@ -253,7 +277,7 @@ def _never_sent_a_reset(case: Case, silent: ev.StreamEnded) -> bool:
 
 one_reset_one_silent = Predicate(
     lambda case: any(
-        one.how is StreamEnd.RESET and other.how in SOFT and _never_sent_a_reset(case, other)
+        one.how is StreamEnd.RESET and other.how in SILENT_ENDS and _never_sent_a_reset(case, other)
         for one, other in _ends(case)
     ),
     "one end of a stream was reset, and the other, which cannot have sent that, heard nothing more",
@@ -268,7 +292,7 @@ def _reset_while_well(case: Case) -> bool:
         and not (counters.unacked or counters.retransmits)
         and counters.last_data_recv_ms + STALE_MS <= 1000 * (silent.silence_s or 0.0)
         for reset, silent in _ends(case)
-        if reset.how is StreamEnd.RESET and silent.how in SOFT
+        if reset.how is StreamEnd.RESET and silent.how in SILENT_ENDS
         for counters in case.all(ev.TcpCounters)
     )
 
@@ -281,7 +305,9 @@ reset_while_well = Predicate(
 )
 
 both_silent = Predicate(
-    lambda case: any(one.how in SOFT and other.how in SOFT for one, other in _ends(case)),
+    lambda case: any(
+        one.how in SILENT_ENDS and other.how in SILENT_ENDS for one, other in _ends(case)
+    ),
     "both ends of one stream heard nothing more from each other",
     [ev.StreamEnded],
 )
@@ -301,7 +327,7 @@ def aborted_at(party: Party) -> Predicate:
 
 def _well_known_idle(case: Case) -> bool:
     return any(
-        ended.how in HARD
+        ended.how in ABRUPT_ENDS
         and ended.idle_s is not None
         and any(abs(ended.idle_s - known) <= IDLE_TOLERANCE_S for known in WELL_KNOWN_IDLE_S)
         for ended in case.all(ev.StreamEnded)

@@ -1,0 +1,121 @@
+"""The cause catalogue: one table, one row per cause.
+
+Law: reason, initiator and expected are columns here and nowhere else; every site names a cause by
+its code and derives the rest, so that the fields of one end can never contradict each other. Every
+cause has an emitter or a rule in `rules`, and a test that produces it. The rows lie in this package's
+modules, one a party or a subject; nobody imports those but this one.
+
+`sentence` tells the user what happened, `advice` what to do about it. Both may use the placeholders
+`{exit_code}`, `{exit_signal}`, `{actor}` and `{workspace}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tether.attribution.causes import (
+    agent,
+    client,
+    control_plane,
+    decisions,
+    ide,
+    network,
+    server,
+    session,
+)
+from tether.attribution.causes.cause import Cause
+from tether.attribution.vocabulary import (
+    AccessRefusal,
+    Initiator,
+    Party,
+    Policy,
+    Reason,
+    Resource,
+)
+
+UNKNOWN = "unknown"
+
+_HONESTY = Cause(
+    UNKNOWN,
+    Reason.UNKNOWN,
+    Initiator.UNTOLD,
+    False,
+    "Not known",
+    "Nobody could tell why this connection ended.",
+    "This counts as a bug in Tether: please report it with the evidence that `tether explain` "
+    "shows.",
+)
+
+_ROWS: tuple[Cause, ...] = (
+    *session.ROWS,
+    *client.ROWS,
+    *agent.ROWS,
+    *server.ROWS,
+    *control_plane.ROWS,
+    *network.ROWS,
+    *decisions.ROWS,
+    *ide.ROWS,
+    _HONESTY,
+)
+
+CATALOGUE: Mapping[str, Cause] = {row.code: row for row in _ROWS}
+
+WORKSPACE_STOPS: Mapping[str, str] = {
+    "user": "workspace.stopped",
+    "autostop": "workspace.autostop",
+    "deleted": "workspace.deleted",
+    "evicted": "workspace.evicted",
+}
+"""`tether workspace stop --reason WORD` -> cause."""
+
+EXHAUSTIONS: Mapping[Resource, str] = {
+    Resource.DESCRIPTORS: "agent.descriptors_exhausted",
+    Resource.PROCESSES: "agent.processes_exhausted",
+}
+"""What an agent had no more of when it was to start a session -> cause."""
+
+POLICY_REFUSALS: Mapping[Policy, str] = {
+    Policy.BLOCK_FILE_TRANSFER: "policy.file_transfer_blocked",
+    Policy.BLOCK_LOCAL_FORWARDING: "policy.local_forwarding_blocked",
+    Policy.BLOCK_REMOTE_FORWARDING: "policy.remote_forwarding_blocked",
+}
+"""Which switch refused -> cause, most telling first."""
+
+PROTOCOL_ERRORS: Mapping[Party, str] = {
+    Party.CLIENT: "client.protocol_error",
+    Party.AGENT: "agent.protocol_error",
+    Party.SERVER: "server.protocol_error",
+    Party.RELAY: "server.protocol_error",
+}
+"""Who broke the protocol -> cause."""
+
+INTERNAL_ERRORS: Mapping[Party, str] = {
+    Party.AGENT: "agent.internal_error",
+    Party.SERVER: "server.internal_error",
+    Party.RELAY: "relay.crashed",
+    Party.CLIENT: "client.internal_error",
+}
+"""Whose bug it was -> cause."""
+
+SLOW_READERS: Mapping[Party, str] = {
+    Party.AGENT: "agent.not_reading",
+    Party.SERVER: "server.overloaded",
+    Party.RELAY: "server.overloaded",
+    Party.CLIENT: "client.not_reading",
+}
+"""Who did not take what was sent to it -> cause."""
+
+ACCESS_REFUSALS: Mapping[AccessRefusal, str] = {
+    AccessRefusal.USER_REVOKED: "auth.user_revoked",
+    AccessRefusal.CERTIFICATE_EXPIRED: "auth.certificate_expired",
+    AccessRefusal.CERTIFICATE_NOT_YET_VALID: "auth.certificate_expired",
+    AccessRefusal.WRONG_WORKSPACE: "auth.certificate_refused",
+    AccessRefusal.WRONG_USER: "auth.certificate_refused",
+    AccessRefusal.UNKNOWN_KEY: "auth.key_refused",
+}
+"""Why a credential was refused -> cause, most telling first."""
+
+
+def cause_of(code: str) -> Cause:
+    """The row of `code`; the row `unknown` for a code of a newer peer."""
+    return CATALOGUE.get(code, CATALOGUE[UNKNOWN])
