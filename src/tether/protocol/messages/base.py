@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
+from tether.attribution.records import from_record, to_record
 
 
 class Garbage(Exception):
@@ -61,10 +61,10 @@ def facts_of(records: list[FactRecord]) -> list[Evidence]:
     facts = []
     for record in records:
         with contextlib.suppress(ValueError):
-            facts.append(ev.from_record(msgspec.structs.asdict(record)))
+            facts.append(from_record(msgspec.structs.asdict(record)))
     return facts
 
 
 def records_of(facts: Iterable[Evidence]) -> list[FactRecord]:
     """`facts` in their wire form."""
-    return [FactRecord(**ev.to_record(fact)) for fact in facts]
+    return [FactRecord(**to_record(fact)) for fact in facts]
