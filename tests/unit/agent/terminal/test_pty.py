@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import shutil
 import signal
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any
 
 import pytest
 
-from tests.support import loop as jumping
-from tests.support.agent.programs import Program, Programs, Wire
-from tests.support.agent.terminals import LocalScreens, screen_cells
-from tests.support.clock import LoopClock
-from tether.agent.process.environment import Account
-from tether.agent.process.process import ExitStatus, Processes
+from tests.support.agent.terminal_world import World, cells
+from tether.agent.process.process import ExitStatus
 from tether.agent.process.program_input import INPUT_MAX
-from tether.agent.screen.client import Screens
-from tether.agent.screen.ghostty import Emulator
-from tether.agent.terminal.attach import AttachEnd, TerminalAttach
-from tether.agent.terminal.pty import DRAIN_S, KILL_AFTER_S, PtySettings, ReconnectingPty
-from tether.agent.terminal.service import TerminalSettings, start_program
-from tether.agent.terminal.terminals import Terminals
+from tether.agent.terminal.pty import DRAIN_S, KILL_AFTER_S
 from tether.agent.terminal.viewers import QUEUE_MAX
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -41,85 +28,17 @@ from tether.protocol.terminal.messages import (
     Resize,
 )
 
-
-class World:
-    """An agent's terminals, with programs that the test plays and screens in this process."""
-
-    def __init__(
-        self, *, stubborn: bool = False, screens: Screens | None = None, **settings: Any
-    ) -> None:
-        self.clock = LoopClock()
-        self.programs = Programs(stubborn=stubborn)
-        self.ended: list[AttachEnd] = []
-        self.over: list[ReconnectingPty] = []
-        self.screens = screens or LocalScreens()
-        self.terminals = Terminals(
-            start=self.programs,
-            screens=self.screens,
-            clock=self.clock,
-            settings=PtySettings(**settings),
-            on_over=self.over.append,
-        )
-
-    def client(self, user: str = "alice", **init: Any) -> Wire:
-        wire = Wire()
-        wire.attach = TerminalAttach(
-            wire,
-            self.terminals,
-            user=user,
-            clock=self.clock,
-            workspace="dev",
-            on_end=self.ended.append,
-        )
-        if init.pop("opens", True):
-            wire.open(**{"id": "t", **init})
-        return wire
-
-    @property
-    def program(self) -> Program:
-        """What was started last."""
-        return self.programs.started[-1]
-
-    async def watching(self, user: str = "alice", **init: Any) -> Wire:
-        """A client that has been shown its first picture."""
-        wire = self.client(user, **init)
-        await wire.until(lambda: wire.snapshots or wire.exit_code is not None)
-        return wire
-
-    def causes(self) -> list[str]:
-        """Of the attaches that have ended, in order."""
-        return [
-            classify(ConnectType.AGENT_TO_CLIENT, end.cell.facts).disconnect.cause
-            for end in self.ended
-        ]
+pytestmark = pytest.mark.virtual_time
 
 
-def in_world(**options: Any) -> Callable[[Callable[[World], Coroutine[Any, Any, None]]], Any]:
-    """Run a test in a world of its own, on a loop whose clock jumps."""
-
-    def wrap(test: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-        def run() -> None:
-            async def main() -> None:
-                await test(World(**options))
-
-            jumping.run(main)
-
-        run.__name__, run.__doc__ = test.__name__, test.__doc__
-        return run
-
-    return wrap
-
-
-def cells(stream: bytes, rows: int = 24, cols: int = 80) -> list[list[Any]]:
-    emulator = Emulator(rows=rows, cols=cols, history_bytes=0)
-    emulator.feed(stream)
-    return screen_cells(emulator)
+@pytest.fixture
+async def world() -> World:
+    return World()
 
 
 # -- seeing --------------------------------------------------------------------------------------
 
 
-@in_world()
 async def test_the_first_client_makes_the_terminal_and_the_next_one_finds_it(world: World) -> None:
     first = await world.watching(command="make", name="build")
     second = await world.watching("bob")
@@ -129,7 +48,6 @@ async def test_the_first_client_makes_the_terminal_and_the_next_one_finds_it(wor
     assert world.programs.commands == ["make"]
 
 
-@in_world()
 async def test_every_viewer_sees_the_output_and_any_may_type(world: World) -> None:
     first, second = await world.watching(), await world.watching("bob")
     world.program.write(b"hello")
@@ -140,7 +58,6 @@ async def test_every_viewer_sees_the_output_and_any_may_type(world: World) -> No
     assert world.program.typed() == b"ls\rpwd\r"
 
 
-@in_world()
 async def test_whoever_comes_back_sees_the_same_screen_as_whoever_stayed(world: World) -> None:
     stays, goes = await world.watching(), await world.watching("bob")
     world.program.write(b"$ vim\r\n\x1b[?1049h\x1b[H\x1b[44m~\x1b[0m text \x1b[1mbold")
@@ -158,7 +75,6 @@ async def test_whoever_comes_back_sees_the_same_screen_as_whoever_stayed(world: 
     await stays.until(lambda: stays.output.endswith(b"\x1b[?1049l"))
 
 
-@in_world()
 async def test_output_while_the_picture_is_made_is_neither_lost_nor_doubled(world: World) -> None:
     await world.watching()
     late = world.client("bob")
@@ -167,7 +83,6 @@ async def test_output_while_the_picture_is_made_is_neither_lost_nor_doubled(worl
     assert cells(late.screen())[0][:13] == [bytes([char]) for char in b"one two three"]
 
 
-@in_world()
 async def test_questions_are_answered_once_whoever_looks_on(world: World) -> None:
     first, second = await world.watching(), await world.watching("bob")
     world.program.write(b"\x1b[6n\x1b]11;?\x07.")
@@ -181,7 +96,6 @@ async def test_questions_are_answered_once_whoever_looks_on(world: World) -> Non
     assert second.output == b".\x1b]11;?\x07!"
 
 
-@in_world()
 async def test_a_terminal_that_nobody_looks_at_is_answered_too(world: World) -> None:
     watching = await world.watching()
     watching.detach()
@@ -194,7 +108,6 @@ async def test_a_terminal_that_nobody_looks_at_is_answered_too(world: World) -> 
 # -- sizes ---------------------------------------------------------------------------------------
 
 
-@in_world()
 async def test_the_smallest_window_decides_and_larger_ones_see_pictures(world: World) -> None:
     large = await world.watching(rows=50, cols=120)
     assert world.terminals.listing()[0].rows == 50
@@ -213,7 +126,6 @@ async def test_the_smallest_window_decides_and_larger_ones_see_pictures(world: W
     await large.until(lambda: large.output == b"raw again")
 
 
-@in_world()
 async def test_the_last_window_decides_if_asked_for(world: World) -> None:
     first = await world.watching(size_policy="last", rows=20, cols=80)
     second = await world.watching("bob", rows=40, cols=100)
@@ -227,7 +139,6 @@ async def test_the_last_window_decides_if_asked_for(world: World) -> None:
 # -- slow ones -----------------------------------------------------------------------------------
 
 
-@in_world()
 async def test_a_viewer_that_does_not_read_is_shown_a_picture_later_and_stops_nobody(
     world: World,
 ) -> None:
@@ -246,7 +157,6 @@ async def test_a_viewer_that_does_not_read_is_shown_a_picture_later_and_stops_no
     assert cells(slow.screen()) == cells(fast.screen())
 
 
-@in_world()
 async def test_a_viewer_that_stalls_for_a_moment_misses_nothing(world: World) -> None:
     watching = await world.watching()
     watching.attach.pause_writing()
@@ -259,7 +169,6 @@ async def test_a_viewer_that_stalls_for_a_moment_misses_nothing(world: World) ->
     assert (watching.output, len(watching.snapshots)) == (b"held back", 1)
 
 
-@in_world()
 async def test_a_program_that_does_not_read_pauses_who_types(world: World) -> None:
     watching = await world.watching()
     for _ in range(3 + INPUT_MAX // 65_536):
@@ -277,9 +186,8 @@ async def test_a_program_that_does_not_read_pauses_who_types(world: World) -> No
 
 @pytest.mark.parametrize(("code", "killer"), [(0, None), (3, None), (None, "SEGV")])
 async def test_an_exit_reaches_every_viewer_with_its_status(
-    code: int | None, killer: str | None
+    world: World, code: int | None, killer: str | None
 ) -> None:
-    world = World()
     first, second = await world.watching(), await world.watching("bob")
     world.program.write(b"last words")
     world.program.exit(code, killer)
@@ -294,7 +202,6 @@ async def test_an_exit_reaches_every_viewer_with_its_status(
     assert (len(world.terminals), world.program.closed) == (0, True)
 
 
-@in_world()
 async def test_the_output_of_a_command_that_is_over_at_once_is_seen(world: World) -> None:
     wire = world.client(command="echo hi")
     world.program.write(b"hi\r\n")
@@ -305,7 +212,6 @@ async def test_the_output_of_a_command_that_is_over_at_once_is_seen(world: World
     assert cells(wire.screen())[0][:2] == [b"h", b"i"]
 
 
-@in_world()
 async def test_a_shell_that_left_something_behind_on_its_terminal_still_ends(world: World) -> None:
     wire = await world.watching()
     began = world.clock.now().mono
@@ -315,7 +221,6 @@ async def test_a_shell_that_left_something_behind_on_its_terminal_still_ends(wor
     assert (told.cause, world.clock.now().mono - began) == ("session.exit", DRAIN_S)
 
 
-@in_world()
 async def test_a_detach_ends_one_attach_and_nothing_else(world: World) -> None:
     stays, goes = await world.watching(), await world.watching("bob")
     goes.detach()
@@ -331,7 +236,6 @@ async def test_a_detach_ends_one_attach_and_nothing_else(world: World) -> None:
     assert world.terminals.listing()[0].viewers == ["alice"]
 
 
-@in_world()
 async def test_a_client_that_is_lost_ends_with_what_took_its_connection(world: World) -> None:
     stays, lost = await world.watching(), await world.watching("bob")
     fact = ev.StreamEnded(vantage=Vantage.RELAY, at=1.0, peer=Party.CLIENT, how=StreamEnd.RESET)
@@ -343,7 +247,6 @@ async def test_a_client_that_is_lost_ends_with_what_took_its_connection(world: W
     await stays.until(lambda: stays.output == b"on")
 
 
-@in_world()
 async def test_a_closed_channel_is_the_clients_doing(world: World) -> None:
     wire = await world.watching()
     wire.attach.closed_by_client()
@@ -351,8 +254,8 @@ async def test_a_closed_channel_is_the_clients_doing(world: World) -> None:
     assert len(world.terminals) == 1
 
 
-@in_world(idle_s=300.0)
-async def test_a_terminal_without_a_viewer_is_ended_after_its_time(world: World) -> None:
+async def test_a_terminal_without_a_viewer_is_ended_after_its_time() -> None:
+    world = World(idle_s=300.0)
     wire = await world.watching()
     await asyncio.sleep(10_000)
     assert len(world.terminals) == 1
@@ -372,8 +275,8 @@ async def test_a_terminal_without_a_viewer_is_ended_after_its_time(world: World)
     assert disconnect.actor == "policy:terminal-idle"
 
 
-@in_world(idle_s=300.0)
-async def test_coming_back_in_time_starts_the_wait_anew(world: World) -> None:
+async def test_coming_back_in_time_starts_the_wait_anew() -> None:
+    world = World(idle_s=300.0)
     for _ in range(3):
         wire = await world.watching()
         wire.detach()
@@ -382,8 +285,8 @@ async def test_coming_back_in_time_starts_the_wait_anew(world: World) -> None:
     assert len(world.programs.started) == 1
 
 
-@in_world(idle_s=None)
-async def test_a_terminal_may_wait_for_ever(world: World) -> None:
+async def test_a_terminal_may_wait_for_ever() -> None:
+    world = World(idle_s=None)
     wire = await world.watching()
     wire.detach()
     await asyncio.sleep(1e6)
@@ -391,7 +294,6 @@ async def test_a_terminal_may_wait_for_ever(world: World) -> None:
     assert len(world.terminals) == 1
 
 
-@in_world()
 async def test_a_kill_tells_every_viewer_who_asked_for_it(world: World) -> None:
     first, second = await world.watching(), await world.watching("bob")
     second.send(Kill(id="t"))
@@ -404,8 +306,8 @@ async def test_a_kill_tells_every_viewer_who_asked_for_it(world: World) -> None:
     assert world.causes() == ["session.killed", "session.killed"]
 
 
-@in_world(stubborn=True)
-async def test_a_program_that_ignores_the_hang_up_is_killed(world: World) -> None:
+async def test_a_program_that_ignores_the_hang_up_is_killed() -> None:
+    world = World(stubborn=True)
     wire = await world.watching()
     began = world.clock.now().mono
     wire.send(Kill(id="t"))
@@ -415,10 +317,8 @@ async def test_a_program_that_ignores_the_hang_up_is_killed(world: World) -> Non
     assert world.causes() == ["session.killed"]
 
 
-@in_world(stubborn=True)
-async def test_an_agent_that_leaves_tells_everybody_at_once_and_ends_every_program(
-    world: World,
-) -> None:
+async def test_an_agent_that_leaves_tells_everybody_at_once_and_ends_every_program() -> None:
+    world = World(stubborn=True)
     first, second = await world.watching(), await world.watching("bob", id="u")
     fact = agent_goodbye("agent.shutdown", world.clock.now(), actor="signal:15 from pid 1 uid 0")
     began = world.clock.now().mono
@@ -437,7 +337,6 @@ async def test_an_agent_that_leaves_tells_everybody_at_once_and_ends_every_progr
     ] == ["agent.shutdown"] * 2
 
 
-@in_world()
 async def test_a_shutdown_never_overwrites_an_earlier_end(world: World) -> None:
     wire = await world.watching()
     world.program.exit(7)
@@ -447,7 +346,6 @@ async def test_a_shutdown_never_overwrites_an_earlier_end(world: World) -> None:
     assert (told.cause, told.exit_code) == ("session.exit", 7)
 
 
-@in_world()
 async def test_a_bad_beginning_is_a_protocol_error_and_starts_nothing(world: World) -> None:
     wire = world.client(opens=False)
     wire.attach.data_received(b"SSH-2.0-lost\r\n")
@@ -457,7 +355,6 @@ async def test_a_bad_beginning_is_a_protocol_error_and_starts_nothing(world: Wor
     assert (world.causes(), world.programs.started) == (["client.protocol_error"], [])
 
 
-@in_world()
 async def test_a_client_that_says_nothing_is_given_up(world: World) -> None:
     wire = world.client(opens=False)
     told = await wire.over()
@@ -468,8 +365,8 @@ async def test_a_client_that_says_nothing_is_given_up(world: World) -> None:
 # -- limits and requests ---------------------------------------------------------------------------
 
 
-@in_world(max_terminals=2, max_viewers=2)
-async def test_limits_are_refused_with_a_sentence_and_disturb_nobody(world: World) -> None:
+async def test_limits_are_refused_with_a_sentence_and_disturb_nobody() -> None:
+    world = World(max_terminals=2, max_viewers=2)
     first = await world.watching()
     await world.watching("bob")
     third = world.client("carol")
@@ -486,7 +383,6 @@ async def test_limits_are_refused_with_a_sentence_and_disturb_nobody(world: Worl
     await first.until(lambda: first.output == b"fine")
 
 
-@in_world()
 async def test_a_machine_without_terminals_says_so(world: World) -> None:
     world.programs.fails = OSError(errno.ENOSPC, "No space left on device")
     wire = world.client()
@@ -499,14 +395,14 @@ async def test_a_machine_without_terminals_says_so(world: World) -> None:
 @pytest.mark.parametrize(
     "bad", [{"id": "../x"}, {"id": "x" * 65}, {"command": "a\0b"}, {"name": "\n"}]
 )
-async def test_a_bad_request_for_a_terminal_is_the_clients_error(bad: dict[str, str]) -> None:
-    world = World()
+async def test_a_bad_request_for_a_terminal_is_the_clients_error(
+    world: World, bad: dict[str, str]
+) -> None:
     told = await world.client(**bad).over()
     assert told is not None
     assert (told.cause, world.programs.started) == ("client.protocol_error", [])
 
 
-@in_world()
 async def test_terminals_are_listed_renamed_and_their_ids_are_free_again(world: World) -> None:
     await world.watching(name="build")
     other = await world.watching("bob", id="u", command="top", rows=30)
@@ -533,7 +429,6 @@ async def test_terminals_are_listed_renamed_and_their_ids_are_free_again(world: 
 # -- without an emulator -----------------------------------------------------------------------------
 
 
-@in_world()
 async def test_without_an_emulator_the_last_output_is_replayed_as_bytes(world: World) -> None:
     world.screens.close()
     first = await world.watching()
@@ -544,119 +439,6 @@ async def test_without_an_emulator_the_last_output_is_replayed_as_bytes(world: W
     assert "some output" in second.snapshots[0].vt
     world.program.write(b" more")
     await second.until(lambda: second.output == b" more")
-
-
-# -- the real thing ------------------------------------------------------------------------------------
-
-
-def for_real(test: Callable[[World, Processes], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Real processes on real terminals, and the real screen host."""
-
-    def run() -> None:
-        async def main() -> None:
-            processes = Processes()
-            world = World(screens=Screens(processes))
-            settings = TerminalSettings(
-                account=Account("worker", "/", "/bin/sh"), directory="/", env={"PS1": "$ "}
-            )
-            world.terminals._start = partial(start_program, processes, settings)
-            try:
-                async with asyncio.timeout(30):
-                    await test(world, processes)
-            finally:
-                world.terminals.abandon(agent_goodbye("agent.shutdown", world.clock.now()))
-                await world.terminals.close(timeout=5)
-                await processes.end_all()
-
-        asyncio.run(main())
-
-    run.__name__ = test.__name__
-    return run
-
-
-@for_real
-async def test_a_real_shell_survives_its_client(world: World, processes: Processes) -> None:
-    wire = await world.watching(rows=24, cols=80)
-    wire.send(b"tty; echo $TERM; stty size; X=kept\r")
-    await wire.until(lambda: b"24 80" in wire.screen())
-    assert b"xterm-256color" in wire.screen()
-    wire.detach()
-    back = await world.watching(rows=24, cols=80)
-    assert b"24 80" in back.screen()
-    back.send(b"echo is $X; exit 3\r")
-    told = await back.over()
-    assert told is not None
-    assert b"is kept" in back.output
-    assert (told.cause, told.exit_code) == ("session.exit", 3)
-
-
-@for_real
-async def test_a_real_command_that_is_over_at_once_is_seen(
-    world: World, processes: Processes
-) -> None:
-    wire = world.client(command="printf 'f\\303\\274nf'; exit 5")
-    told = await wire.over()
-    assert told is not None
-    assert "fünf".encode() in wire.screen()
-    assert told.exit_code == 5
-
-
-@for_real
-async def test_a_crash_of_the_screen_host_ends_nothing(world: World, processes: Processes) -> None:
-    wire = await world.watching()
-    host = world.screens._process
-    assert host is not None
-    host.signal(signal.SIGKILL)
-    wire.send(b"echo a''live\r")
-    await wire.until(lambda: b"alive" in wire.output)
-    while world.screens._process is host:
-        await asyncio.sleep(0)
-    wire.send(b"echo and-b''ack\r")
-    await wire.until(lambda: b"and-back" in wire.output)
-    back = await world.watching("bob")
-    assert back.snapshots[0].exact
-    assert b"and-back" in back.screen()
-
-
-@for_real
-async def test_a_flood_is_stopped_at_once_by_who_looks_on(
-    world: World, processes: Processes
-) -> None:
-    fast, slow = await world.watching(), await world.watching("bob")
-    slow.attach.pause_writing()
-    fast.send(b"yes\r")
-    await fast.until(lambda: fast.sent > 2 << 20)
-    fast.send(b"\x03")
-    fast.send(b"echo stop''ped\r")
-    await fast.until(lambda: b"stopped" in fast.tail)
-    slow.attach.resume_writing()
-    await slow.until(lambda: b"stopped" in slow.tail)
-    assert slow.sent < QUEUE_MAX
-
-
-@for_real
-async def test_vim_looks_the_same_to_whoever_comes_back_in_the_middle(
-    world: World, processes: Processes
-) -> None:
-    if shutil.which("vim") is None:
-        pytest.skip("vim is not installed")
-    stays, goes = await world.watching(), await world.watching("bob")
-    goes.send(b"vim -u NONE -N -n -i NONE -c 'syntax on' -c 'set nu hls' /etc/passwd\r")
-    await goes.until(lambda: b"root" in goes.tail)
-    goes.send(b":vsplit\rgg/sh\rVjj")
-    await goes.until(lambda: b"VISUAL" in goes.tail)
-    goes.detach()
-    back = await world.watching("bob")
-    back.send(b"d:q\r:set nohls\ri\xe6\x97\xa5 done")
-    await back.until(lambda: b"done" in back.tail)
-    await stays.until(lambda: b"done" in stays.tail)
-    assert cells(back.screen()) == cells(stays.screen())
-    back.send(b"\x1b:q!\r")
-    await back.until(lambda: b"?1049l" in back.tail)
-    back.send(b"echo l''eft\r")
-    await back.until(lambda: b"left" in back.tail)
-    await stays.until(lambda: b"left" in stays.tail)
-    assert cells(back.screen()) == cells(stays.screen())
 
 
 # -- environment ---------------------------------------------------------------------------------------
