@@ -87,6 +87,7 @@ CLIENT = (
         _RECORD,
     ),
     CommandEntry("report", "tether.cli.log.report:report", "Count how connections ended.", _RECORD),
+    CommandEntry("web", "tether.cli.admin.web:web", "Open the web interface, signed in.", _RECORD),
     CommandEntry(
         "workspace",
         "tether.cli.admin.workspaces:workspace",

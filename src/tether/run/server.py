@@ -39,6 +39,7 @@ from tether.run.starting import (
     stop_signals,
 )
 from tether.server.api.app import create_api
+from tether.server.api.parts import Browsers
 from tether.server.app import Dispatcher
 from tether.server.auth.accounts import Accounts
 from tether.server.auth.ca import UserCa
@@ -71,6 +72,8 @@ from tether.server.settings import (
     parse_listen,
 )
 from tether.server.shutdown import Shutdown
+from tether.server.web.assets import WebInterface
+from tether.server.web.cookies import SessionCookie
 from tether.server.workspaces import Workspaces
 from tether.version import VERSION
 
@@ -185,8 +188,10 @@ class Server:
         self._derp_file: DerpMapFile | None = None
         if settings.derp_map is not None:
             self._derp_file = DerpMapFile(settings.derp_map.absolute(), regions)
+        self._cookie = SessionCookie.of_server(settings.external_url, port)
         self._handshakes = Handshakes(
             accounts=accounts,
+            cookie=self._cookie,
             metrics=metrics,
             throttle=self._throttle,
             proxies=TrustedProxies(settings.trusted_proxies),
@@ -293,9 +298,16 @@ class Server:
             version=VERSION,
             throttle=self._throttle,
             client_ip=self._handshakes.client_ip,
+            browsers=Browsers(
+                cookie=self._cookie,
+                url=self.url,
+                live=self.connections.live,
+                regions=self.regions,
+            ),
         )
         return Dispatcher(
             api=api,
+            web=WebInterface(),
             hub=self.hub,
             relay=self.relay,
             gate=TicketGate(EMBEDDED_REGION, self._clock, [self._tickets.public_key]),
@@ -369,6 +381,7 @@ class Server:
 
     async def stop(self, actor: str) -> None:
         """Leave everybody in order, then stop."""
+        self.connections.live.close()
         await self._shutdown.run(actor)
         self._listener.should_exit = True
         await asyncio.wait({self.served}, timeout=LISTENER_STOP_S)

@@ -108,7 +108,8 @@ class Up:
         await self._start_child(self._agent, "agent ready")
         for child in (self._server, self._agent):
             self._tasks.spawn(self._keep(child), child.name)
-        self._greet(configure_client(admin, self._remembered.get("url", "")), state)
+        link = await asyncio.to_thread(_sign_in_link, Api(admin, timeout=STOP_S))
+        self._greet(configure_client(admin, self._remembered.get("url", "")), state, link)
 
     async def _start_child(self, child: ChildProgram, event: str) -> None:
         rotate(child.log)
@@ -167,8 +168,9 @@ class Up:
             for child in (self._agent, self._server):
                 child.signal(signal.SIGKILL)
 
-    def _greet(self, note: str, state: str) -> None:
+    def _greet(self, note: str, state: str, link: str) -> None:
         say(f"Tether runs at {self._url}. Its files and logs are in {self._dir}.")
+        say(f"Open it in a browser (this link signs in once, within 10 minutes):\n  {link}")
         if note:
             say(note)
         if state != "running":
@@ -178,6 +180,7 @@ class Up:
             f"  tether ssh {WORKSPACE}\n"
             f"  tether config-ssh && ssh {WORKSPACE}.tether\n"
             "  tether connections\n"
+            "  tether web --print    (another sign-in link)\n"
             "Ctrl-C stops it."
         )
 
@@ -198,6 +201,10 @@ class Up:
     @property
     def _admin_token(self) -> Path:
         return self._dir / "server" / "admin-token"
+
+
+def _sign_in_link(api: Api) -> str:
+    return str(api.post("/sign-in-links")["url"])
 
 
 def configure_client(mine: config.ClientConfig, formerly: str) -> str:

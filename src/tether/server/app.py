@@ -1,4 +1,4 @@
-"""One port: control links and relay legs are raw WebSockets, everything else is the REST API.
+"""One port: control links and relay legs are raw WebSockets, the rest is pages and the REST API.
 
 Law: dispatches by path, and turns away what the server does not take now; knows nothing else.
 """
@@ -14,6 +14,7 @@ from tether.net.transport.streams import StreamLost
 from tether.net.transport.ws_server import ServerStream, bearer
 from tether.server.control.handshake import STOPPING, Handshakes, error_body
 from tether.server.control.hub import Hub
+from tether.server.web.assets import WebInterface
 
 CONTROL_PATH, RELAY_PATH = "/api/v1/control", "/derp"
 
@@ -24,9 +25,17 @@ class Dispatcher:
     """The ASGI application of the whole server."""
 
     def __init__(
-        self, *, api: App, hub: Hub, relay: Relay | None, gate: TicketGate, handshakes: Handshakes
+        self,
+        *,
+        api: App,
+        web: WebInterface,
+        hub: Hub,
+        relay: Relay | None,
+        gate: TicketGate,
+        handshakes: Handshakes,
     ) -> None:
         """`relay` is None where the server runs none of its own."""
+        self._web = web
         self._api, self._hub, self._relay = api, hub, relay
         self._gate, self._handshakes = gate, handshakes
         self.stopping = False
@@ -73,4 +82,4 @@ class Dispatcher:
             await send({"type": "http.response.start", "status": 503, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             return
-        await self._api(scope, receive, send)
+        await (self._web if self._web.has(scope) else self._api)(scope, receive, send)

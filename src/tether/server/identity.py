@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 RefusalCode = Literal[
-    "token_unknown", "token_revoked", "token_expired", "workspace_deleted", "user_revoked"
+    "token_unknown",
+    "token_revoked",
+    "token_expired",
+    "workspace_deleted",
+    "user_revoked",
+    "session_over",
+    "link_spent",
+    "password_wrong",
 ]
 
 
@@ -27,6 +34,7 @@ class Identity:
     workspace_id: str = ""
     workspace: str = ""
     token_id: str = ""
+    """Of a signed-in browser: its session's."""
     expires_at: float | None = None
     """When the token runs out; None: never."""
 

@@ -16,17 +16,21 @@ from tether.server.api import (
     derp as api_derp,
     errors as api_errors,
     health as api_health,
+    live as api_live,
     report as api_report,
+    sessions as api_sessions,
     workspaces as api_workspaces,
 )
-from tether.server.api.parts import ClientIp, Parts, may_fail, peer_ip
+from tether.server.api.parts import Browsers, ClientIp, Parts, may_fail, peer_ip
 from tether.server.api.ports import ConnectionLogPort, HubPort
 from tether.server.auth.accounts import Accounts
+from tether.server.auth.passwords import Passwords
 from tether.server.auth.throttle import FailureThrottle
 from tether.server.db.store import Store
 from tether.server.derp.map_store import DerpMaps
 from tether.server.metrics import Metrics
 from tether.server.readiness import Readiness
+from tether.server.status import ServerStatus
 from tether.server.workspaces import Workspaces
 
 PREFIX = "/api/v1"
@@ -34,18 +38,32 @@ PREFIX = "/api/v1"
 _DESCRIPTION = """\
 Remote workspaces whose every disconnect is attributed.
 
-Send a user's token as `Authorization: Bearer TOKEN`. Errors always look like
-`{"error": {"code": "…", "message": "…"}}`: the code is for programs, the message is one sentence for
-people. `/healthz`, `/readyz` and `/metrics` need no token.
+Send a user's token as `Authorization: Bearer TOKEN`; a signed-in browser sends its cookie.
+Errors always look like `{"error": {"code": "…", "message": "…"}}`: the code is for programs, the
+message is one sentence for people. `/healthz`, `/readyz` and `/metrics` need no token.
 """
 
 _TAGS = [
     {"name": "connections", "description": "Every connection, and why it ended."},
+    {"name": "live", "description": "What happens now."},
     {"name": "workspaces", "description": "Remote machines and their agents."},
     {"name": "derp", "description": "The relays that carry what cannot go directly."},
     {"name": "accounts", "description": "Users and their tokens."},
+    {"name": "sign-in", "description": "Browsers that are signed in."},
     {"name": "operation", "description": "For whoever runs the server. No token needed."},
 ]
+
+
+MODULES = (
+    api_connections,
+    api_report,
+    api_live,
+    api_workspaces,
+    api_accounts,
+    api_sessions,
+    api_derp,
+)
+"""Where the endpoints below `PREFIX` are."""
 
 
 def create_api(
@@ -61,12 +79,14 @@ def create_api(
     version: str,
     throttle: FailureThrottle | None = None,
     client_ip: ClientIp = peer_ip,
+    browsers: Browsers | None = None,
 ) -> FastAPI:
     """The application, ready to be served.
 
     Args:
         throttle: shared with the control links' handshakes, so that one address has one budget.
         client_ip: who is at the other end of an ASGI scope, through the proxies that are trusted.
+        browsers: what is there for them; None: as little as can be.
     """
     app = FastAPI(
         title="Tether",
@@ -79,6 +99,7 @@ def create_api(
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
     )
+    browsers = browsers or Browsers()
     app.state.parts = Parts(
         accounts=accounts,
         workspaces=workspaces,
@@ -91,8 +112,11 @@ def create_api(
         throttle=FailureThrottle(clock) if throttle is None else throttle,
         client_ip=client_ip,
         version=version,
+        passwords=Passwords(store, clock),
+        browsers=browsers,
+        status=ServerStatus(store, workspaces, browsers.regions, clock),
     )
-    for module in (api_connections, api_report, api_workspaces, api_accounts, api_derp):
+    for module in MODULES:
         app.include_router(
             module.router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503)
         )

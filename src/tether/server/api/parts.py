@@ -7,7 +7,7 @@ one process may run several servers. Whoever cannot be identified is told why, o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -18,12 +18,17 @@ from tether.net.clock import Clock
 from tether.server.api.models import Error
 from tether.server.api.ports import ConnectionLogPort, HubPort
 from tether.server.auth.accounts import Accounts
+from tether.server.auth.passwords import Passwords
 from tether.server.auth.throttle import FailureThrottle
+from tether.server.connlog.live import LiveFeed
+from tether.server.derp.map import Regions
 from tether.server.derp.map_store import DerpMaps
 from tether.server.errors import Forbidden
 from tether.server.identity import Identity, TokenRejected
 from tether.server.metrics import Metrics
 from tether.server.readiness import Readiness
+from tether.server.status import ServerStatus
+from tether.server.web.cookies import SAFE_METHODS, SessionCookie, from_our_pages
 from tether.server.workspaces import Workspaces
 
 ClientIp = Callable[[Scope], str]
@@ -34,6 +39,19 @@ def peer_ip(scope: Scope) -> str:
     """The address that the connection came from, whatever its headers say."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Browsers:
+    """What is there for browsers, beside the API."""
+
+    cookie: SessionCookie = field(default_factory=lambda: SessionCookie("tether", secure=False))
+    url: str = ""
+    """Where people reach the server."""
+    live: LiveFeed = field(default_factory=LiveFeed)
+    """What changes in the connection log."""
+    regions: Regions = field(default_factory=lambda: Regions(None))
+    """The relays that are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +69,9 @@ class Parts:
     throttle: FailureThrottle
     client_ip: ClientIp
     version: str
+    passwords: Passwords
+    browsers: Browsers
+    status: ServerStatus
 
 
 class Unauthenticated(Exception):
@@ -82,17 +103,43 @@ _HOLDERS = {"agent": "an agent", "relay": "a relay"}
 async def _user(request: Request, credentials: _Credentials) -> Identity:
     parts = parts_of(request)
     token = credentials.credentials if credentials is not None else ""
+    if not token and (token := parts.browsers.cookie.read(request.scope)):
+        check_own_pages(request)
+    request.state.token = token
     identity = await parts.accounts.authenticate(token)
     if isinstance(identity, TokenRejected):
-        wait = parts.throttle.failed(parts.client_ip(request.scope))
-        parts.metrics.refused("too_many_failures" if wait else identity.code)
-        raise Unauthenticated(identity, wait)
+        raise Unauthenticated(identity, admit(parts, request, identity.code))
     if identity.kind != "user":
         raise Forbidden(
             "user_only",
             f"this is the token of {_HOLDERS[identity.kind]}: the API is for users' tokens",
         )
     return identity
+
+
+def credentials_of(request: Request) -> str:
+    """What an admitted request was admitted with."""
+    token: str = request.state.token
+    return token
+
+
+def admit(parts: Parts, request: Request, code: str) -> int:
+    """Note a failure to authenticate; for how long (seconds) its address has to wait, mostly 0."""
+    wait = parts.throttle.failed(parts.client_ip(request.scope))
+    parts.metrics.refused("too_many_failures" if wait else code)
+    return wait
+
+
+def check_own_pages(request: Request) -> None:
+    """A browser that changes something has to say that a page of ours asks.
+
+    Raises:
+        Forbidden: it says otherwise.
+    """
+    if request.method not in SAFE_METHODS and not from_our_pages(request.scope):
+        raise Forbidden(
+            "cross_site", "a page of another site asked for this: open it here and try again"
+        )
 
 
 PartsOf = Annotated[Parts, Depends(parts_of)]

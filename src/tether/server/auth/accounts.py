@@ -19,6 +19,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.server.auth import admission, relay_tokens
 from tether.server.auth.credentials import RELAY, IssuedToken, digest, keep_new, mint, well_formed
+from tether.server.auth.sessions import SESSION, Sessions
 from tether.server.db.store import Store, StoreUnavailable
 from tether.server.db.tables.accounts import Role, TokenKind, tokens, users
 from tether.server.db.tables.workspaces import IntentKind, intents
@@ -83,6 +84,7 @@ class Accounts:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self.sessions = Sessions(store, clock)
         self._uses: dict[str, float] = {}
         self._uses_since = clock.now().mono
 
@@ -128,6 +130,8 @@ class Accounts:
             return admission.MISSING
         if not well_formed(token):
             return admission.UNKNOWN
+        if token.startswith(SESSION):
+            return await self.sessions.authenticate(token)
         wanted = digest(token)
         if token.startswith(f"tether_{RELAY}_"):
             return await self._authenticate_relay(wanted)

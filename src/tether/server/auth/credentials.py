@@ -16,7 +16,7 @@ from typing import Literal
 
 from tether.server.db.tables.accounts import TokenKind
 
-_SHAPE = re.compile(r"tether_(user|agent|relay)_[A-Za-z0-9_-]{43}")
+_SHAPE = re.compile(r"tether_(user|agent|relay|session)_[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

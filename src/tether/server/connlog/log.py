@@ -25,6 +25,7 @@ from tether.protocol.messages.reports import Report
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog import ide_rows, ingest, path_rows, rejudge, rows, runs
 from tether.server.connlog.judge import Testimony
+from tether.server.connlog.live import LiveFeed
 from tether.server.connlog.publish import Announcer
 from tether.server.connlog.queries import browse
 from tether.server.connlog.queries.report import BREAKDOWNS, report
@@ -71,13 +72,17 @@ class ConnectionLog:
         self._not_kept: set[str] = set()
         self._waiting = 0
         self._announcer = Announcer(metrics)
-        self._announce = self._announcer.announce
+        self.live = LiveFeed()
         self.on_client_left: Callable[[str], None] = lambda _connection_id: None
         """Told of a tunnel that is over for its client, and whose agent has not reported that."""
 
     def listen(self, *, opened: Callable[[str], None], closed: Callable[[str], None]) -> None:
         """Tell these of each row that becomes ongoing, and of each that is closed."""
         self._announcer.on_opened, self._announcer.on_closed = opened, closed
+
+    def _announce(self, events: Collection[rows.Event]) -> None:
+        self._announcer.announce(events)
+        self.live.publish(events)
 
     # -- runs of the server -----------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from tether.server.db.store import StoreUnavailable
 from tether.server.identity import Identity, TokenRejected
 from tether.server.metrics import Metrics
 from tether.server.settings import TrustedProxies
+from tether.server.web.cookies import SessionCookie, from_our_pages
 
 MAX_PENDING = 256
 MAX_WORD, MAX_HOSTNAME, MAX_OPEN_CONNECTIONS = 64, 255, 20_000
@@ -65,12 +66,14 @@ class Handshakes:
         self,
         *,
         accounts: Accounts,
+        cookie: SessionCookie,
         metrics: Metrics,
         throttle: FailureThrottle,
         proxies: TrustedProxies,
         hello_s: float,
     ) -> None:
         self._accounts, self._metrics, self._throttle = accounts, metrics, throttle
+        self._cookie = cookie
         self._proxies, self._hello_s = proxies, hello_s
         self._pending = 0
         self._closed = False
@@ -89,7 +92,7 @@ class Handshakes:
             await self.refuse(stream, client_ip, 503, *BUSY)
             return None
         self._pending += 1
-        token = bearer(scope)
+        token = bearer(scope) or self._of_browser(scope)
         try:
             identity = await self._authenticate(stream, token, client_ip)
             if identity is None:
@@ -120,6 +123,10 @@ class Handshakes:
             token=token,
             violation=violation,
         )
+
+    def _of_browser(self, scope: Any) -> str:
+        """A signed-in browser's secret; of pages of another site, none."""
+        return self._cookie.read(scope) if from_our_pages(scope) else ""
 
     async def still_refused(self, opening: Opening) -> str:
         """What speaks against the token now; "" for nothing.

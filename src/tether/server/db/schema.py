@@ -15,6 +15,7 @@ from tether.server.db.tables import (
     relays,
     report,
     server_runs,
+    web,
     workspaces,
 )
 from tether.server.db.tables.base import metadata
@@ -29,6 +30,7 @@ TABLES = (
     relays,
     report,
     server_runs,
+    web,
     workspaces,
 )
 """The modules of `db.tables` that define tables: all of them."""

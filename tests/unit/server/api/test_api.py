@@ -717,6 +717,9 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
     }
     assert sorted(operations) == [
         ("DELETE", "/api/v1/derp-map"),
+        ("DELETE", "/api/v1/password"),
+        ("DELETE", "/api/v1/session"),
+        ("DELETE", "/api/v1/sessions/{session_id}"),
         ("DELETE", "/api/v1/tokens/{token_id}"),
         ("DELETE", "/api/v1/users/{name}"),
         ("DELETE", "/api/v1/workspaces/{name}"),
@@ -725,7 +728,11 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("GET", "/api/v1/connections/{connection_id}/files"),
         ("GET", "/api/v1/connections/{connection_id}/forwards"),
         ("GET", "/api/v1/derp-map"),
+        ("GET", "/api/v1/live"),
         ("GET", "/api/v1/report"),
+        ("GET", "/api/v1/session"),
+        ("GET", "/api/v1/sessions"),
+        ("GET", "/api/v1/status"),
         ("GET", "/api/v1/tokens"),
         ("GET", "/api/v1/users"),
         ("GET", "/api/v1/whoami"),
@@ -735,6 +742,8 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("GET", "/metrics"),
         ("GET", "/readyz"),
         ("POST", "/api/v1/report/rejudge"),
+        ("POST", "/api/v1/session"),
+        ("POST", "/api/v1/sign-in-links"),
         ("POST", "/api/v1/tokens"),
         ("POST", "/api/v1/users"),
         ("POST", "/api/v1/workspaces"),
@@ -742,12 +751,14 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("POST", "/api/v1/workspaces/{name}/start"),
         ("POST", "/api/v1/workspaces/{name}/stop"),
         ("PUT", "/api/v1/derp-map"),
+        ("PUT", "/api/v1/password"),
     ]
-    for (_method, path), operation in operations.items():
+    for (method, path), operation in operations.items():
         assert operation["summary"]
         assert operation["description"]
         open_to_all = not path.startswith("/api/")
-        assert ("security" not in operation) is open_to_all
+        signs_in = (method, path) == ("POST", "/api/v1/session")
+        assert ("security" not in operation) is (open_to_all or signs_in)
         assert ("401" not in operation["responses"]) is open_to_all
     names = [operation["operationId"] for operation in operations.values()]
     assert len(set(names)) == len(names)

@@ -110,7 +110,7 @@ async def listing(
         )
         where.append(c.seq.in_(lately))
     found = await tx.execute(select(connections).where(*where).order_by(*NEWEST_FIRST).limit(limit))
-    return [_plain(row, now) for row in found.mappings()]
+    return [plain(row, now) for row in found.mappings()]
 
 
 async def _few_since(tx: AsyncConnection, since: float) -> bool:
@@ -153,7 +153,7 @@ async def explained(
     forwarded, listed = await contents.forwards_of(tx, connection_id, EXPLAINED)
     explains = await _explains(tx, row)
     return {
-        **_plain(row, now),
+        **plain(row, now),
         "title": words.title,
         "sentence": words.sentence,
         "advice": words.advice,
@@ -321,7 +321,8 @@ async def _the_one(tx: AsyncConnection, prefix: str, viewer: Identity) -> RowMap
     return found[0]
 
 
-def _plain(row: RowMapping, now: float) -> dict[str, Any]:
+def plain(row: RowMapping, now: float) -> dict[str, Any]:
+    """A row as the list of connections shows it."""
     connected_at, disconnected_at = row["connected_at"], row["disconnected_at"]
     until = now if disconnected_at is None else disconnected_at
     return {

@@ -1,0 +1,152 @@
+"""Changes of the connection log, handed on as they are committed to whoever watches.
+
+Law: bounded for each watcher: one that does not keep up loses what waited and is told to read the log
+anew (`None`). A watcher is told of what is theirs to see, as in `queries/browse.py`. Nothing here waits
+for a watcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from tether.server.connlog import rows
+from tether.server.identity import Identity
+
+MAX_WAITING = 512
+"""Changes that wait for one watcher."""
+
+MAX_WATCHERS = 256
+
+
+class ChangeKind(StrEnum):
+    """What happened to a connection."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+    REVISED = "revised"
+    PATH = "path"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change, and the row as it is now."""
+
+    kind: ChangeKind
+    row: Any
+
+
+class TooManyWatchers(Exception):
+    """There is no room for one more."""
+
+
+@dataclass(eq=False)
+class Watcher:
+    """One who watches. `owned` are the workspaces that are the viewer's."""
+
+    viewer: Identity
+    owned: frozenset[str] = frozenset()
+    _waiting: deque[Change] = field(default_factory=deque)
+    _lost: bool = False
+    _over: bool = False
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def sees(self, row: Any) -> bool:
+        """Whether a row is this viewer's to see."""
+        return (
+            self.viewer.is_admin
+            or row["user"] == self.viewer.user
+            or row["workspace_id"] in self.owned
+        )
+
+    def offer(self, change: Change) -> None:
+        """Have it wait; of too many, none."""
+        if self._lost or not self.sees(change.row):
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting.clear()
+            self._lost = True
+        else:
+            self._waiting.append(change)
+        self._wake.set()
+
+    def end(self) -> None:
+        """There is nothing more to come."""
+        self._over = True
+        self._wake.set()
+
+    async def some(self, timeout_s: float) -> list[Change] | None:
+        """What has waited, in order; [] after `timeout_s` without anything; None: read the log anew.
+
+        Raises:
+            StopAsyncIteration: the feed has ended.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return []
+        self._wake.clear()
+        if self._over:
+            raise StopAsyncIteration
+        if self._lost:
+            self._lost = False
+            return None
+        some = list(self._waiting)
+        self._waiting.clear()
+        return some
+
+
+class LiveFeed:
+    """See the module's law."""
+
+    def __init__(self) -> None:
+        self._watchers: set[Watcher] = set()
+        self.version = 0
+        """Counts up with each change of the log."""
+
+    def publish(self, events: Iterable[rows.Event]) -> None:
+        """These are committed."""
+        for event in events:
+            self.version += 1
+            change = Change(_kind(event), event.row)
+            for watcher in self._watchers:
+                watcher.offer(change)
+
+    @contextmanager
+    def watch(self, viewer: Identity, owned: frozenset[str]) -> Iterator[Watcher]:
+        """Watch from now on.
+
+        Raises:
+            TooManyWatchers: there is no room.
+        """
+        if len(self._watchers) >= MAX_WATCHERS:
+            raise TooManyWatchers
+        watcher = Watcher(viewer, owned)
+        self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+
+    def close(self) -> None:
+        """Send everybody away; the server stops."""
+        for watcher in self._watchers:
+            watcher.end()
+
+
+def _kind(event: rows.Event) -> ChangeKind:
+    match event:
+        case rows.RowOpened():
+            return ChangeKind.OPENED
+        case rows.RowClosed():
+            return ChangeKind.CLOSED
+        case rows.Revised():
+            return ChangeKind.REVISED
+        case rows.PathChanged():
+            return ChangeKind.PATH

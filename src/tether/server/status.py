@@ -1,0 +1,87 @@
+"""What is so at this moment: agents, relays, open connections, and whether the server can serve.
+
+Law: reads only, and shows a viewer what is theirs. What is asked often is counted by the index of open
+rows, so that it costs the same however long the log is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tether.attribution.vocabulary import ConnectType
+from tether.net.clock import Clock
+from tether.protocol.messages.derp import NodeStatus
+from tether.server.connlog.queries.browse import visible_to
+from tether.server.db.store import Store
+from tether.server.db.tables.connections import ConnectionStatus, connections
+from tether.server.db.tables.workspaces import workspaces as workspace_table
+from tether.server.derp.map import Regions
+from tether.server.identity import Identity
+from tether.server.workspaces import Workspaces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The numbers of the live strip; of a viewer who is no administrator, of what is theirs."""
+
+    agents_connected: int
+    agents_total: int
+    relays_up: int
+    relays_total: int
+    sessions_open: int
+    detached_now: int
+
+
+class ServerStatus:
+    """See the module's law."""
+
+    def __init__(
+        self, store: Store, workspaces: Workspaces, regions: Regions, clock: Clock
+    ) -> None:
+        self._store, self._workspaces, self._regions = store, workspaces, regions
+        self._clock = clock
+
+    async def now(self, viewer: Identity) -> Status:
+        """What `viewer` may know of it.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        infos = await self._workspaces.list(viewer)
+        opened, detached = await self._store.read(lambda tx: _open(tx, viewer))
+        nodes = [node for region in self._regions.map_for(None).regions for node in region.nodes]
+        return Status(
+            agents_connected=sum(info.agent_status == "connected" for info in infos),
+            agents_total=len(infos),
+            relays_up=sum(node.status == NodeStatus.OK for node in nodes),
+            relays_total=len(nodes),
+            sessions_open=opened,
+            detached_now=detached,
+        )
+
+    async def owned(self, viewer: Identity) -> frozenset[str]:
+        """The ids of the viewer's own workspaces, those that were deleted included."""
+        c = workspace_table.c
+        wanted = select(c.workspace_id).where(c.owner == viewer.user)
+
+        async def fetch(tx: AsyncConnection) -> frozenset[str]:
+            return frozenset((await tx.execute(wanted)).scalars())
+
+        return await self._store.read(fetch)
+
+
+async def _open(tx: AsyncConnection, viewer: Identity) -> tuple[int, int]:
+    """Tunnels that are open, and those of them that are detached."""
+    c = connections.c
+    wanted = select(func.count(), func.count(c.detached_since)).where(
+        c.status == str(ConnectionStatus.ONGOING),
+        c.status != str(ConnectionStatus.CLOSED),  # what the index of open rows is made for
+        c.connect_type == str(ConnectType.AGENT_TO_CLIENT),
+        c.parent_id.is_(None),
+        visible_to(viewer),
+    )
+    opened, detached = (await tx.execute(wanted)).one()
+    return int(opened), int(detached)

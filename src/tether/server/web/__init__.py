@@ -1,0 +1,1 @@
+"""What `tether server` adds for browsers: the pages themselves, and cookies."""
