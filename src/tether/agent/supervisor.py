@@ -28,7 +28,8 @@ from tether.agent.journal.previous_run import RunMarker
 from tether.agent.lifecycle import Lifecycle
 from tether.agent.ssh.server import SshSettings
 from tether.agent.stop_script import GRACE_S, StopScript
-from tether.agent.tunnels.manager import EndOrder, SshServing, Tunnels
+from tether.agent.tunnels.manager import SshServing, Tunnels
+from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.causes.catalogue import WORKSPACE_STOPS, cause_of
 from tether.attribution.classify import classify, signal_actor

@@ -33,11 +33,11 @@ from tether.agent.ssh.hostkey import HostKey, HostKeyUnusable, load_or_create
 from tether.agent.ssh.server import SshServer, SshSettings
 from tether.agent.stop_script import StopScript
 from tether.agent.supervisor import AgentIdentity, Supervisor
+from tether.agent.terminal.browser import browser_terminals
 from tether.agent.terminal.pty import PtySettings
-from tether.agent.terminal.sealed_terminals import SealedTerminals
 from tether.agent.tunnels.direct_endpoint import BadAddress, DirectEndpoint, DirectSettings
 from tether.agent.tunnels.manager import Tunnels
-from tether.agent.tunnels.probes import Probes
+from tether.agent.tunnels.probe import probes
 from tether.attribution import evidence as ev
 from tether.attribution.records import to_record
 from tether.attribution.vocabulary import Party, Purpose, Resource
@@ -198,8 +198,8 @@ def _build(
         clock=clock,
         dial=dial_relay,
         others={
-            Purpose.PROBE: Probes(clock=clock),
-            Purpose.TERMINAL: SealedTerminals(
+            Purpose.PROBE: probes(clock=clock),
+            Purpose.TERMINAL: browser_terminals(
                 terminals=lambda: ssh.terminals,
                 host_key=host_key.signer,
                 workspace=lambda: ssh.settings.workspace,
@@ -331,8 +331,8 @@ def _state(ssh: SshServer, me: RunMarker) -> dict[str, object]:
             app: count for app, count in sorted(ssh.metrics.sessions_open.items()) if count
         },
         "connections": [
-            {"connection_id": key, "user": offer.user, "client_ip": offer.client_ip}
-            for key, offer in ssh.live.items()
+            {"connection_id": key, "user": served.offer.user, "client_ip": served.offer.client_ip}
+            for key, served in ssh.live.items()
         ],
     }
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.agent.world import World, world
 from tests.support.clock import LoopClock
+from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.tunnel.resume_policy import Waits
@@ -95,7 +96,7 @@ async def test_an_agent_that_ends_a_detached_connection_does_so_with_its_cause(
     agent.cables[0].reset()
     await detached(agent)
     said = ev.GoodbyeSaid(vantage=Vantage.AGENT, at=0.0, by=Party.AGENT, cause="agent.shutdown")
-    agent.server.end(None, fact=said, cause="agent.shutdown")
+    agent.server.end(None, EndOrder(said, "the agent stops"))
     assert await agent.cause() == "agent.shutdown"
     client.abort()
 

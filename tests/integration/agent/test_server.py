@@ -18,6 +18,7 @@ from tether.agent.ssh.asyncssh_connection import guessed_wrong
 from tether.agent.ssh.auth import MAX_REFUSALS
 from tether.agent.ssh.connection import HALF_CLOSED_S
 from tether.agent.ssh.sessions import MAX_SESSIONS
+from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
@@ -387,14 +388,7 @@ async def test_a_client_that_stops_sending_and_says_why_is_believed(agent: World
 
 
 def end_all(agent: World, *, only: list[str] | None = None) -> None:
-    agent.server.end(
-        only,
-        fact=STOPPED,
-        cause=STOPPED.cause,
-        actor=STOPPED.actor,
-        detail=STOPPED.detail,
-        announcement="tether: the workspace is being stopped by alice",
-    )
+    agent.server.end(only, EndOrder(STOPPED, "tether: the workspace is being stopped by alice"))
 
 
 async def test_a_declared_end_is_offered_first_and_heard_everywhere(
@@ -446,7 +440,7 @@ async def test_commands_without_a_terminal_are_shown_nothing(agent: World, clien
 async def test_only_the_named_connections_are_ended(agent: World) -> None:
     first, second = await agent.connect(), await agent.connect()
     ids = list(agent.server.live)
-    assert [agent.server.live[i].user for i in ids] == ["alice", "alice"]
+    assert [agent.server.live[i].offer.user for i in ids] == ["alice", "alice"]
     end_all(agent, only=[ids[0], "unknown"])
     assert (await agent.end()).connection_id == ids[0]
     assert list(agent.server.live) == [ids[1]]
@@ -459,7 +453,7 @@ async def test_a_later_shutdown_is_a_symptom(agent: World) -> None:
     client = await agent.connect()
     await client.run("exit 3")
     client.close()
-    connection = next(iter(agent.server._connections.values()))
+    connection = next(iter(agent.server.live.values()))
     while not connection.cell.ended:
         await asyncio.sleep(0)
     end_all(agent)
@@ -488,7 +482,7 @@ async def test_a_cancellation_without_a_cause_is_our_failure(agent: World) -> No
     client = await agent.connect()
     process = await client.create_process("cat")
     serve = next(t for t in agent.tasks._running if t.get_name() == "world/serve")
-    connection = next(iter(agent.server._connections.values()))
+    connection = next(iter(agent.server.live.values()))
     serve.cancel()
     await process.wait_closed()
     with pytest.raises(asyncio.CancelledError):
@@ -586,7 +580,7 @@ async def test_a_client_that_does_not_read_fills_no_memory(agent: World) -> None
             for _ in range(8)
         ]
         cable.go_silent(towards=far)
-        connection = next(iter(agent.server._connections.values()))
+        connection = next(iter(agent.server.live.values()))
         while not connection._ssh.corked:
             await asyncio.sleep(0)
         for _ in range(300):

@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.agent.world import World
+from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
@@ -40,7 +41,7 @@ STOPS = [
 
 
 def stop(agent: World, because: ev.GoodbyeSaid = USER_STOP) -> None:
-    agent.server.end(None, fact=because, cause=because.cause, actor=because.actor)
+    agent.server.end(None, EndOrder(because, "it ends"))
 
 
 def fields(line: Line) -> tuple[str, str, bool, str]:
@@ -58,7 +59,7 @@ def ends(lines: list[Line], event: str) -> list[Line]:
 
 async def knows(agent: World) -> None:
     """Wait until the agent's only connection knows why it ends."""
-    (connection,) = agent.server._connections.values()
+    (connection,) = agent.server.live.values()
     while not connection.cell.ended:
         await asyncio.sleep(0)
 
@@ -166,7 +167,7 @@ async def test_a_connection_whose_transport_ended_first_keeps_that_end(
     await process.stdout.readline()
     leaves(agent)
     await knows(agent)
-    (connection,) = agent.server._connections.values()
+    (connection,) = agent.server.live.values()
     before = cause(connection.cell.facts)
     with capture_logs() as lines:
         stop(agent)

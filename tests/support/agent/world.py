@@ -22,10 +22,10 @@ from tests.support.net.cable import Cable, CableEnd
 from tests.support.net.tunnels import KEY_TEXT, agent_over, client_over, relayed
 from tether.agent.process.environment import Account
 from tether.agent.ssh.hostkey import HostKey, load_or_create
-from tether.agent.ssh.server import ConnectionEnd, SshServer, SshSettings
+from tether.agent.ssh.server import SshServer, SshSettings
+from tether.agent.tunnels.service import ConnectionEnd, EndOrder
 from tether.attribution import evidence as ev
-from tether.attribution.classify import classify
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import Party, Vantage
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
@@ -197,8 +197,7 @@ class World:
 
     async def cause(self) -> str:
         """The judged cause of the next connection that is over."""
-        end = await self.end()
-        return classify(ConnectType.AGENT_TO_CLIENT, end.cell.facts).disconnect.cause
+        return (await self.end()).disconnect.cause
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = self.tunnel()
@@ -317,12 +316,7 @@ async def world(directory: Path, /, **changes: Any) -> AsyncIterator[World]:
             yield made
     finally:
         listener.close()
-        made.server.end(
-            None,
-            fact=ev.GoodbyeSaid(
-                vantage=Vantage.AGENT, at=0.0, by=Party.AGENT, cause="agent.shutdown"
-            ),
-            cause="agent.shutdown",
-        )
+        said = ev.GoodbyeSaid(vantage=Vantage.AGENT, at=0.0, by=Party.AGENT, cause="agent.shutdown")
+        made.server.end(None, EndOrder(said, "the agent stops"))
         await made.server.close(timeout=5)
         await made.tasks.cancel()

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from tether.agent.commands.policy import PolicyRefusal, TransferPolicy, judge_forward
 from tether.agent.forwarding.ledger import ForwardLedger
 from tether.agent.ide.watcher import IdeWatcher
-from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import ForwardServed, StdioForwardEnded
-from tether.attribution.vocabulary import ConnectType, Vantage
+from tether.attribution.vocabulary import Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.protocol.messages.reports import STDIO_ORIGIN, ForwardEnd, ForwardItem, ForwardKind
@@ -34,20 +33,21 @@ class Forwards:
         client: str,
         cell: CloseCell,
         clock: Clock,
+        cause: Callable[[], str],
         policy: TransferPolicy,
         ide: IdeWatcher | None,
         on_item: Callable[[ForwardItem], None],
     ) -> None:
-        """`client` names the person's machine: an IDE's channels are grouped by it. `on_item` gets
-        records and roll-ups."""
+        """`client` names the person's machine: an IDE's channels are grouped by it. `cause` says why
+        the connection ended, once it has. `on_item` gets records and roll-ups."""
         self._connection_id, self._client, self._cell = connection_id, client, cell
-        self._clock, self.policy, self._ide, self._on_item = clock, policy, ide, on_item
+        self._clock, self._connections_cause = clock, cause
+        self.policy, self._ide, self._on_item = policy, ide, on_item
         self._log = get_logger("forwards", connection_id=connection_id)
         self._ledger = ForwardLedger(connection_id)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._refused = 0
-        self._cause = ""
         self._stdio: set[int] = set()  # those of `ssh -W`
 
     def judge(self, kind: ForwardKind, destination: str, origin: str = "") -> PolicyRefusal | None:
@@ -132,19 +132,14 @@ class Forwards:
                 self._channel(number), end, rx_bytes=rx_bytes, tx_bytes=tx_bytes
             )
 
-    def finish(self, cause: str = "") -> None:
+    def finish(self) -> None:
         """The SSH connection is over, and asyncssh has closed its channels."""
         if self._timer is not None:
             self._timer.cancel()
-        for item in self._ledger.finish(self._clock.now(), cause=cause):
+        for item in self._ledger.finish(self._clock.now(), cause=self._connections_cause()):
             self._on_item(item)
         if self._ide is not None:
             self._ide.connection_ended(self._connection_id, self._cell.facts)
-
-    def _connections_cause(self) -> str:
-        if not self._cause:  # once for all of a connection's channels: they end together
-            self._cause = classify(ConnectType.AGENT_TO_CLIENT, self._cell.facts).disconnect.cause
-        return self._cause
 
     def _channel(self, number: int) -> str:
         return f"{self._connection_id}/{number}"

@@ -24,13 +24,11 @@ from tether.agent.ssh.session import Session
 from tether.agent.ssh.sessions import Sessions
 from tether.agent.ssh.settings import SharedParts, SshSettings
 from tether.agent.ssh.transport import TunnelTransport
+from tether.agent.tunnels.service import EndOrder, ServedTunnel
 from tether.attribution import evidence as ev
-from tether.attribution.classify import classify
-from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import (
     AccessRefusal,
-    ConnectType,
     Party,
     StreamEnd,
     Vantage,
@@ -48,11 +46,9 @@ from tether.version import VERSION
 HALF_CLOSED_S = 3.0
 """How long a client that sends no more may take to say why."""
 
-_A2C = ConnectType.AGENT_TO_CLIENT
 
-
-class AgentConnection:
-    """See the module's law. Call `run` once; `cell` then says why it ended."""
+class AgentConnection(ServedTunnel):
+    """One tunnel with SSH in it."""
 
     def __init__(
         self,
@@ -87,6 +83,7 @@ class AgentConnection:
             client=f"{offer.user}/{hashlib.sha256(self._trust.announced).hexdigest()[:16]}",
             cell=self.cell,
             clock=self._clock,
+            cause=lambda: self.judged(self._clock.now()).cause,
             policy=settings.policy,
             ide=shared.ide,
             on_item=shared.on_item,
@@ -120,37 +117,40 @@ class AgentConnection:
         )
 
     @property
-    def cell(self) -> CloseCell:
-        """What is known about the end."""
-        return self.tunnel.cell
-
-    @property
     def open_sessions(self) -> int:
         """Sessions that were started and have not ended."""
         return self._sessions.running
 
     async def run(self) -> None:
-        """Serve until the tunnel is over."""
+        """Serve until the tunnel is over. Raises nothing but CancelledError.
+
+        Cancelled, it still cleans up. Offer a cause with `end` before you cancel: a cancellation
+        without one counts as a failure of the agent.
+        """
+        try:
+            await self._serve()
+        except Exception as wrong:
+            self.failed(wrong)
+        finally:
+            self._forwards.finish()
+
+    async def _serve(self) -> None:
         tunnel = self._tasks.spawn(self.tunnel.run(), "tunnel")
         begin = self._loop.call_soon(self._begin)  # after the tunnel's hello
         try:
             await tunnel
         except asyncio.CancelledError:
-            if not self.cell.ended:
-                self.cell.offer(self._failure("cancelled without a cause"))
+            self.judged(self._clock.now())  # a cause comes before anything is closed
             raise
         finally:
             begin.cancel()
             for timer in (self._login_timer, self._silence_timer):
                 if timer is not None:
                     timer.cancel()
-            try:
-                await self._tasks.cancel()
-                self._close_ssh()
-                if self._begun:
-                    await self._ssh.wait_closed()
-            finally:
-                self._forwards.finish(classify(_A2C, self.cell.facts).disconnect.cause)
+            await self._tasks.cancel()
+            self._close_ssh()
+            if self._begun:
+                await self._ssh.wait_closed()
 
     def _begin(self) -> None:
         self._begun = True
@@ -159,14 +159,12 @@ class AgentConnection:
 
     # -- ways to end -------------------------------------------------------------------------
 
-    def end(
-        self, fact: Evidence, *, cause: str, actor: str, detail: str, announcement: str
-    ) -> None:
-        """End because of `fact`: show `announcement` to terminals, then say goodbye."""
-        self.cell.offer(fact)
+    def end(self, order: EndOrder) -> None:
+        """End because of `order`: show its announcement to terminals, then say goodbye."""
+        self.cell.offer(order.said)
         self._ssh.resume_writing()  # nothing of what is still to be said may wait for room
-        self._sessions.announce(announcement)
-        self._leave(fact, cause=cause, actor=actor, detail=detail)
+        self._sessions.announce(order.announcement)
+        self._leave(order.said)
 
     def failed(self, exc: Exception) -> None:
         """A bug of ours was hit while this connection was handled."""
@@ -242,39 +240,38 @@ class AgentConnection:
             case _:
                 pass  # a newer client has more to say
 
-    def _leave(self, fact: Evidence, *, cause: str = "", actor: str = "", detail: str = "") -> None:
+    def _leave(self, fact: Evidence) -> None:
         """End from our side: the fact first, then the goodbye, then the channels.
 
         In this order the client's tether process has the cause before ssh has a reason to leave. ssh
         is sent no SSH_MSG_DISCONNECT: it would print a second, cryptic line beside our sentence.
         """
-        if not self.cell.ended:
-            self.cell.offer(fact)
-        self._part(fact, cause=cause, actor=actor, detail=detail)
+        self._part(fact)
         if not self._ssh.over:
             self._ssh.close_channels()
             self._transport.flush()
 
-    def _part(self, fact: Evidence, *, cause: str = "", actor: str = "", detail: str = "") -> None:
+    def _part(self, fact: Evidence) -> None:
         """Offer the fact, and have the tunnel say goodbye after everything that was written."""
-        known = self.cell.facts if self.cell.ended else (*self.cell.facts, fact)
-        verdict = classify(_A2C, known).disconnect
+        self.cell.offer(fact)
+        end = self.judged(self._clock.now())
+        said = fact if isinstance(fact, ev.GoodbyeSaid) else None
         self._transport.flush()
         self.tunnel.driver.leave_because(
-            fact, cause=cause or verdict.cause, actor=actor or verdict.actor, detail=detail
+            fact,
+            cause=said.cause if said else end.cause,
+            actor=(said.actor if said else "") or end.actor,
+            detail=said.detail if said else "",
         )
 
     def _close_ssh(self) -> None:
         if not self._ssh.over:
             self._ssh.connection_lost(None)
 
-    def _failure(self, wrong: Exception | str) -> Evidence:
-        if isinstance(wrong, str):
-            what = wrong
-        else:
-            what = f"{type(wrong).__name__}: {wrong}"
-            if gone := exhausted(wrong, party=Party.AGENT, at=self._now()):
-                self.cell.note(gone)
+    def _failure(self, wrong: Exception) -> Evidence:
+        what = f"{type(wrong).__name__}: {wrong}"
+        if gone := exhausted(wrong, party=Party.AGENT, at=self._now()):
+            self.cell.note(gone)
         return ev.InternalFailure(
             vantage=Vantage.AGENT, at=self._now(), party=Party.AGENT, what=what[:200]
         )

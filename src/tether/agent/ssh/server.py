@@ -23,13 +23,10 @@ from tether.agent.ssh.settings import SharedParts, SshSettings as SshSettings
 from tether.agent.ssh.x11 import Displays
 from tether.agent.terminal.service import TerminalService
 from tether.agent.terminal.terminals import Terminals
-from tether.agent.tunnels.service import ConnectionEnd as ConnectionEnd, end_of
+from tether.agent.tunnels.service import ConnectionEnd, EndOrder, TunnelService
 from tether.attribution import evidence as ev
-from tether.attribution.classify import classify
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
-from tether.attribution.explain import explain
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.link.host_context import HostContext, NoSurroundings
@@ -37,9 +34,6 @@ from tether.net.tasks import Tasks
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.reports import ForwardRecord, ForwardRollup, ReportItem
 from tether.protocol.messages.tunnel import TunnelOffer
-from tether.protocol.timestamp import Timestamp
-
-_A2C = ConnectType.AGENT_TO_CLIENT
 
 TERMINALS_S = 1.0
 """How long the programs of terminals may take to go after they were hung up."""
@@ -86,11 +80,17 @@ class SshServer:
             surroundings=surroundings or NoSurroundings(),
         )
         self._tasks = Tasks("ssh-server")
-        self._connections: dict[str, AgentConnection] = {}
+        self._log = get_logger("ssh")
+        self._service = TunnelService(
+            self._connection,
+            clock=clock,
+            log=self._log,
+            event="ssh connection closed",
+            on_end=self._ended,
+        )
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
-        self._log = get_logger("ssh")
         self.metrics.watch(
             connections=self._methods,
             ides=lambda: len(self._shared.ide.sessions),
@@ -103,9 +103,9 @@ class SshServer:
         return self._terminals.current
 
     @property
-    def live(self) -> Mapping[str, TunnelOffer]:
+    def live(self) -> Mapping[str, AgentConnection]:
         """The connections being served now, by connection id."""
-        return {key: connection.offer for key, connection in self._connections.items()}
+        return self._service.live
 
     async def serve(self, stream: TunnelStream, offer: TunnelOffer) -> ConnectionEnd:
         """Run one tunnel and its SSH connection to their end.
@@ -113,66 +113,17 @@ class SshServer:
         Raises nothing but CancelledError; cancelled, it still cleans up. Offer a cause with `end`
         before you cancel: a cancellation without one counts as a failure of the agent.
         """
-        connected_at = self._clock.now()
-        connection = self._connection(stream, offer)
-        self._connections[offer.connection_id] = connection
         self._idle.clear()
         self._tasks.spawn(self._inspector.warm(), "warm")
-        try:
-            if self._closing:
-                connection.tunnel.driver.leave("agent.shutdown", detail="the agent is stopping")
-            await connection.run()
-        except Exception as wrong:
-            connection.failed(wrong)
-        finally:
-            del self._connections[offer.connection_id]
-            if not self._connections:
-                self._idle.set()
-            end = self._ended(connection, connected_at)
-        return end
+        return await self._service.serve(stream, offer)
 
-    def end(
-        self,
-        connection_ids: Iterable[str] | None,
-        *,
-        fact: Evidence,
-        cause: str,
-        actor: str = "",
-        detail: str = "",
-        announcement: str = "",
-    ) -> None:
-        """End these connections, or all of them.
+    def end(self, connection_ids: Iterable[str] | None, order: EndOrder) -> None:
+        """End these connections (None: all; unknown ones are ignored).
 
-        The fact goes into each cell first; then terminals are shown `announcement`, ssh is told in a
+        The fact goes into each cell first. Then terminals are shown the announcement, ssh is told in a
         disconnect message, and the tunnel says goodbye. Each `serve` returns soon after.
-
-        Args:
-            connection_ids: which; None for all, unknown ones are ignored.
-            fact: what ends them.
-            cause: the catalogue code to declare.
-            actor: who is behind it.
-            detail: one line for people.
-            announcement: one line for terminals; "" takes the cause's own sentence.
         """
-        said = ev.GoodbyeSaid(
-            vantage=Vantage.AGENT,
-            at=self._clock.now().wall,
-            by=Party.AGENT,
-            cause=cause,
-            actor=actor,
-            detail=detail,
-        )
-        sentence = explain(classify(_A2C, (said,)).disconnect, self.settings.workspace).sentence
-        wanted = self._connections if connection_ids is None else set(connection_ids)
-        for connection_id, connection in list(self._connections.items()):
-            if connection_id in wanted:
-                connection.end(
-                    fact,
-                    cause=cause,
-                    actor=actor,
-                    detail=detail,
-                    announcement=announcement or f"tether: {sentence}",
-                )
+        self._service.end(connection_ids, order)
 
     def abandon(self, fact: Evidence) -> None:
         """Everything ends because of `fact`: viewers of terminals that would outlive them are told,
@@ -189,7 +140,7 @@ class SshServer:
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
         except TimeoutError:
-            self._log.warning("ssh connections did not end in time", left=len(self._connections))
+            self._log.warning("ssh connections did not end in time", left=len(self._service.live))
         await self.finish()
         await self.hang_up()
 
@@ -211,7 +162,7 @@ class SshServer:
 
     def _connection(self, stream: TunnelStream, offer: TunnelOffer) -> AgentConnection:
         settings = self.settings
-        return AgentConnection(
+        connection = AgentConnection(
             stream,
             offer,
             settings=settings,
@@ -219,6 +170,9 @@ class SshServer:
             options=self._options,
             shared=self._shared,
         )
+        if self._closing:
+            connection.tunnel.driver.leave("agent.shutdown", detail="the agent is stopping")
+        return connection
 
     def _report(self, item: ReportItem) -> None:
         if isinstance(item, ForwardRecord | ForwardRollup):
@@ -226,22 +180,14 @@ class SshServer:
         self._on_item(item)
 
     def _methods(self) -> Mapping[str, int]:
-        return Counter(str(c.tunnel.stream.method) for c in self._connections.values())
+        return Counter(str(c.tunnel.stream.method) for c in self._service.live.values())
 
     def _ide_ended(self, end: Disconnect) -> None:
         self.metrics.disconnected(Layer.IDE, end)
 
-    def _ended(self, connection: AgentConnection, connected_at: Timestamp) -> ConnectionEnd:
-        cell, now = connection.cell, self._clock.now()
-        end = end_of(
-            self._log,
-            "ssh connection closed",
-            connection.tunnel,
-            connection.offer,
-            connected_at,
-            now,
-        )
-        self.metrics.disconnected(Layer.CONNECTION, classify(_A2C, cell.facts).disconnect)
-        if not any(isinstance(fact, ev.Authenticated) for fact in cell.facts):
+    def _ended(self, connection: AgentConnection, end: ConnectionEnd) -> None:
+        if not self._service.live:
+            self._idle.set()
+        self.metrics.disconnected(Layer.CONNECTION, end.disconnect)
+        if not any(isinstance(fact, ev.Authenticated) for fact in end.cell.facts):
             self.metrics.connection_failed()
-        return end

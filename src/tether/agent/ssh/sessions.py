@@ -25,9 +25,8 @@ from tether.agent.ssh.terminal_subsystem import TerminalChannel
 from tether.agent.terminal.attach import AttachEnd
 from tether.attribution import evidence as ev
 from tether.attribution.causes.catalogue import EXHAUSTIONS
-from tether.attribution.classify import classify
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage
+from tether.attribution.vocabulary import OomVictim, Party, Vantage
 from tether.log import get_logger
 from tether.net.link.exhaustion import exhausted
 from tether.protocol.messages.base import Message
@@ -141,10 +140,10 @@ class Sessions:
     def _attach_ended(self, session: Session, end: AttachEnd, exit_code: int) -> None:
         session.over = True
         if not end.terminal_lives:
-            judged = classify(ConnectType.AGENT_TO_CLIENT, end.cell.facts).disconnect
-            own = judged.cause if judged.cause in _OF_THE_AGENT else ""
+            why = end.disconnect
+            own = why.cause if why.cause in _OF_THE_AGENT else ""
             status = end.status or ExitStatus(code=exit_code)
-            self.session_ended(session, status, cause=own, actor=judged.actor if own else "")
+            self.session_ended(session, status, cause=own, actor=why.actor if own else "")
             return
         now = self.now()
         self._cell.note(

@@ -15,7 +15,7 @@ from tether.agent.process.process import ExitStatus
 from tether.agent.terminal.pty import ReconnectingPty
 from tether.agent.terminal.terminals import TerminalError, Terminals
 from tether.attribution import evidence as ev
-from tether.attribution.disconnect import CloseCell
+from tether.attribution.disconnect import CloseCell, Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import disconnected, get_logger
@@ -44,7 +44,6 @@ from tether.protocol.terminal.messages import (
     TerminalMessage,
     frame,
 )
-from tether.protocol.timestamp import Timestamp
 
 _EXHAUSTED = ("too_many_terminals", "too_many_viewers", "not_started")
 
@@ -72,12 +71,12 @@ class AttachEnd:
     terminal_id: str
     """"" where it never had one."""
     cell: CloseCell
+    disconnect: Disconnect
+    """What `cell` comes to."""
     status: ExitStatus | None
     """Of the terminal's process, if that is what ended."""
     terminal_lives: bool
     """Whether attaching again shows the same terminal."""
-    started_at: Timestamp
-    ended_at: Timestamp
 
 
 class TerminalAttach:
@@ -250,26 +249,24 @@ class TerminalAttach:
         if self._pty is not None:
             pty, self._pty = self._pty, None
             pty.leave(self)
-        verdict = self._machine.verdict()
-        now = self._clock.now()
-        code = verdict.disconnect.exit_code
-        self._carrier.close(code if code is not None else 0 if verdict.disconnect.expected else 1)
-        self._terminals.detached(verdict.disconnect)
+        end = self._machine.verdict().disconnect
+        code = end.exit_code
+        self._carrier.close(code if code is not None else 0 if end.expected else 1)
+        self._terminals.detached(end)
         disconnected(
             self._log,
             "terminal attach closed",
-            verdict.disconnect,
+            end,
             terminal_id=self._terminal_id,
-            duration_s=round(now.mono - self._started.mono, 3),
+            duration_s=round(self._clock.now().mono - self._started.mono, 3),
         )
         self._on_end(
             AttachEnd(
                 terminal_id=self._terminal_id,
                 cell=self._machine.cell,
+                disconnect=end,
                 status=self._status,
                 terminal_lives=lives,
-                started_at=self._started,
-                ended_at=now,
             )
         )
 

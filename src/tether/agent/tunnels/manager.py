@@ -15,10 +15,11 @@ from typing import Protocol
 
 from tether.agent.journal.journal import Journal
 from tether.agent.tunnels.path_log import PathLog
-from tether.agent.tunnels.service import TunnelServing
+from tether.agent.tunnels.service import EndOrder, TunnelServing
 from tether.agent.tunnels.tombstones import Tombstones
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
+from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, Purpose, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
@@ -62,14 +63,6 @@ class SshServing(TunnelServing, Protocol):
     async def hang_up(self) -> None: ...
 
     async def finish(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class EndOrder:
-    """Why tunnels are being ended: what was said, and the sentence that terminals are shown."""
-
-    said: ev.GoodbyeSaid
-    announcement: str
 
 
 @dataclass(slots=True)
@@ -359,9 +352,9 @@ class Tunnels:
                     facts=records_of((fact,)),
                 )
             )
-            self._remember(taking, (fact,))
+            self._remember(taking, classify(ConnectType.AGENT_TO_CLIENT, (fact,)).disconnect)
             raise
-        self._remember(taking, end.cell.facts)
+        self._remember(taking, end.disconnect)
         await self._journal.append(
             Ended(
                 connection_id=end.connection_id,
@@ -373,20 +366,11 @@ class Tunnels:
             )
         )
 
-    def _remember(self, taking: _Taking, facts: tuple[ev.Evidence, ...]) -> None:
-        judged = classify(ConnectType.AGENT_TO_CLIENT, facts).disconnect
-        self._tombstones.add(taking.offer.connection_id, taking.key, judged, self._clock.now())
+    def _remember(self, taking: _Taking, end: Disconnect) -> None:
+        self._tombstones.add(taking.offer.connection_id, taking.key, end, self._clock.now())
 
     def _end_served(self, taking: _Taking, order: EndOrder) -> None:
-        said = order.said
-        taking.serving.end(
-            [taking.offer.connection_id],
-            fact=said,
-            cause=said.cause,
-            actor=said.actor,
-            detail=said.detail,
-            announcement=order.announcement,
-        )
+        taking.serving.end([taking.offer.connection_id], order)
 
     def _declined(self, taking: _Taking, message: str) -> None:
         if not taking.declined:

@@ -1,7 +1,8 @@
 """A tunnel that only measures itself: echoes, sinks and sources of bytes for `tether speedtest`.
 
-Law: no shell, no files, no memory of what passed. A source is bounded in time and slows down with its
-reader. It ends like any tunnel: when the client leaves, or by whoever ends the agent's tunnels.
+Law: no shell, no files, no memory of what passed, and nothing of SSH. A source is bounded in time and
+slows down with its reader. Such a tunnel ends and is recorded like any other: when the client leaves,
+or by whoever ends the agent's tunnels.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import asyncio
 import os
 from collections.abc import Awaitable
 
+from tether.agent.tunnels.service import ServedTunnel, TunnelService
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party
+from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
@@ -28,17 +31,30 @@ from tether.protocol.messages.probe import (
 )
 from tether.version import VERSION
 
+_log = get_logger("probe")
 
-class ProbeTunnel:
-    """One such tunnel. Call `run` once."""
+
+def probes(*, clock: Clock) -> TunnelService[ProbeTunnel]:
+    """Serves the tunnels of the purpose `probe`."""
+    return TunnelService(
+        lambda stream, offer: ProbeTunnel(stream, clock=clock),
+        clock=clock,
+        log=_log,
+        event="probe closed",
+    )
+
+
+class ProbeTunnel(ServedTunnel):
+    """One such tunnel."""
 
     def __init__(self, stream: TunnelStream, *, clock: Clock) -> None:
-        self._clock, self._tasks = clock, Tasks("probe")
-        self._mode = ""
-        self._bytes = 0
-        self._began = 0.0
-        self._source: asyncio.Task[None] | None = None
-        self._enough = asyncio.Event()
+        self._clock = clock
+        self._tasks = Tasks("probe")
+        self._mode = ""  # a `ProbeMode`; "" before the first start
+        self._bytes = 0  # received since the last start
+        self._began = 0.0  # monotonic seconds of the last start
+        self._source: asyncio.Task[None] | None = None  # sends, in the mode `source`
+        self._enough = asyncio.Event()  # asks that task to stop
         self.tunnel = TunnelEndpoint(
             stream,
             me=Party.AGENT,

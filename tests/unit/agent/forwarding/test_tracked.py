@@ -45,6 +45,7 @@ class Server(asyncssh.SSHServer):
             client="alice",
             cell=self._bench.cell,
             clock=SystemClock(),
+            cause=lambda: "",
             policy=self._bench.policy,
             ide=self._bench.ide,
             on_item=self._bench.items.put_nowait,

@@ -17,7 +17,8 @@ from tether.agent.journal.journal import Journal
 from tether.agent.journal.previous_run import RunMarker
 from tether.agent.ssh.hostkey import load_or_create
 from tether.agent.ssh.server import SshServer, SshSettings
-from tether.agent.tunnels.manager import EndOrder, Tunnels
+from tether.agent.tunnels.manager import Tunnels
+from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
