@@ -29,6 +29,7 @@ def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "correct": one.correct,
                 "known": one.known,
                 "lost": list(one.lost),
+                "objections": list(one.objections),
                 "turned": list(one.turned),
                 "want": [match.truth.want for match in one.matches]
                 + [truth.want for truth in one.missing],
@@ -77,7 +78,7 @@ def complaints(one: Outcome) -> list[str]:
     """What is wrong with a run."""
     if one.failed:
         return [one.failed]
-    found = [f"session lost: {how}" for how in one.lost]
+    found = [f"session lost: {how}" for how in one.lost] + list(one.objections)
     found += [
         f"{match.row['connect_type']} {name}: {match.row.get(name)!r}, want "
         f"{match.truth.want.get(name, getattr(match.truth, name, None))!r}"

@@ -90,6 +90,7 @@ def _staged(stage: Stage, keep: Path | None) -> Outcome:
             keep.mkdir(parents=True, exist_ok=True)
             told = json.dumps(list(explained.values()), indent=1)
             (keep / f"{scenario.full_name}.json").write_text(told + "\n")
+        objections = list(scenario.check(stage)) if scenario.check is not None else []
         said = _baselines(stage, ended, explained)
         left_open = stage.finish()
         outcome = judge(
@@ -99,6 +100,7 @@ def _staged(stage: Stage, keep: Path | None) -> Outcome:
             duplicates=stage.duplicates(),
             left_open=left_open,
             lost=lost,
+            objections=objections,
             turned=_turned(watched, ended),
             baselines=said,
         )

@@ -51,6 +51,8 @@ class Truth:
     """Whether they have to be told as one incident."""
     exit_code: int | None = None
     exit_signal: str | None = None
+    where: tuple[tuple[str, str], ...] = ()
+    """Only rows with these values (`workspace`, `user`): where two faults at once have rows each."""
 
     @property
     def want(self) -> dict[str, object]:
@@ -65,7 +67,11 @@ class Truth:
 
     def concerns(self, row: Mapping[str, Any]) -> bool:
         """Whether this truth is about `row`."""
-        return bool(row["connect_type"] == self.connect_type and self.type in ("", row["type"]))
+        return (
+            row["connect_type"] == self.connect_type
+            and self.type in ("", row["type"])
+            and all(row[name] == value for name, value in self.where)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,8 @@ class Scenario:
     """Naive systems get it wrong: counted apart as well."""
     tolerates: frozenset[str] = frozenset()
     """Connect types whose rows may end as well, however (a control link in a storm): not scored."""
+    check: Callable[[Stage], Iterable[str]] | None = None
+    """What else has to be so once all have returned: a line for each thing that is not."""
     gone_for_good: bool = False
     """Whoever was killed stays away: nobody is started again once the watch is over."""
     direct: bool = False

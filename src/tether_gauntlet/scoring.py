@@ -63,6 +63,8 @@ class Outcome:
     """Rows that were ongoing when everything had been stopped."""
     lost: tuple[str, ...] = ()
     """Sessions that should have lived, and how they were found dead."""
+    objections: tuple[str, ...] = ()
+    """What the scenario's own check found wrong."""
     turned: tuple[str, ...] = ()
     """Rows about which the log said something else when the watch was over; no fault of itself."""
     known: str = ""
@@ -93,6 +95,7 @@ class Outcome:
             or self.duplicates
             or self.left_open
             or self.lost
+            or self.objections
             or self.scattered
             or any(match.wrong for match in self.matches)
         )
@@ -121,6 +124,7 @@ def judge(
     duplicates: Iterable[str] = (),
     left_open: Iterable[str] = (),
     lost: Iterable[str] = (),
+    objections: Iterable[str] = (),
     turned: Iterable[str] = (),
     baselines: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Outcome:
@@ -159,6 +163,7 @@ def judge(
         duplicates=tuple(duplicates),
         left_open=tuple(left_open),
         lost=tuple(lost),
+        objections=tuple(objections),
         turned=tuple(turned),
         scattered=scattered,
         seconds=round(seconds, 2),

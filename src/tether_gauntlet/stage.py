@@ -9,6 +9,7 @@ for as long as the scenario says, and what counts is what the log says once ever
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -213,14 +214,22 @@ class Stage:
         command: str = "",
         env: Mapping[str, str] | None = None,
         cgroup: Cgroup | None = None,
+        options: Sequence[str] = (),
     ) -> Session:
         """Open a session and wait until it answers. Without a `command` it is a shell on pipes.
-        Its `ssh` and ProxyCommand are in the control group `cgroup`."""
+
+        Args:
+            command: is run instead.
+            env: more for the environment of its `ssh`.
+            cgroup: its `ssh` and ProxyCommand are in this control group.
+            options: more options of `ssh`.
+        """
         before = self.stack.ids()
         started = self.stack.start_ssh(
             *([command] if command else ["sh"]),
             workspace=workspace,
             host=host,
+            options=options,
             name=f"ssh{len(self.sessions)}",
             env=env,
             cgroup=cgroup,
@@ -240,6 +249,16 @@ class Stage:
                 session.twin.write(b"echo tw''in\n")
                 session.twin.wait_output(b"twin")
         return session
+
+    def another(
+        self, name: str = "hers", *, client: str = "client2", agent: str = "agent2"
+    ) -> None:
+        """Another person, `alice`, with a machine and a workspace of her own."""
+        made = json.loads(self.stack.admin("user", "create", "alice", "--json").stdout)
+        self.stack.log_in(client, token=made["token"])
+        self.stack.create_workspace(name, host=agent, by=client)
+        self.stack.start_agent(name, host=agent)
+        self.stack.configure_ssh(client)
 
     def shared_connection(self) -> Shared:
         """Open a connection without a session, and wait until it is logged in."""
@@ -267,6 +286,34 @@ class Stage:
             self.sshd = Sshd.start(agent_host)
         argv = self.sshd.ssh(*([command] if command else ["sh"]))
         return self.lab[host].start(f"twin{len(self.sessions)}", argv)
+
+    # -- what a machine goes through and gets over -------------------------------------------
+
+    def clock(self, host: str) -> Path:
+        """The file that shifts the clocks of a host's programs, as a sleep does; give it to them as
+        `TETHER_CLOCK_SHIFT_FILE`."""
+        path = self.lab[host].directory / "clock"
+        if not path.exists():
+            path.write_text("0 0")
+        return path
+
+    def nap(self, session: Session, seconds: int) -> None:
+        """Let a client's machine sleep, and wake again; its session works after it. The client was
+        started with `clock`."""
+        session.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.clock("client").write_text(f"{seconds} 0")
+        session.signal(signal.SIGCONT)
+        session.echoes("awake", 30)
+
+    def calm(self, seconds: float, session: Session) -> None:
+        """Nothing happens for so long but a little typing, which proves that all is well."""
+        until = time.monotonic() + seconds
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            session.echoes(f"calm-{number}-", 30)
+            time.sleep(2)
 
     # -- more than one fault needs these ---------------------------------------------------------
 

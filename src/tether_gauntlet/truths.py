@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tether_gauntlet.scenario import Truth
 
 A2C, S2A, C2S = "agent_to_client", "server_to_agent", "client_to_server"
 QUICK = ("--ping-every", "2", "--patience", "6")
 """Server options: control links that notice silence in 6 s instead of 45."""
 
+CALM = ("--ping-every", "2", "--patience", "12")
+"""Server options: a link outlives what its ends get over within 10 s."""
+
 LINKS = frozenset({C2S, S2A})
+
+CUT = "network.middlebox_reset"
+"""Something in between ended what both ends would have kept."""
+DARK = ("network.path_lost", "client.unreachable")
+"""Nothing passed between a client and the rest any more: the exact cause, and one that says less."""
+AGENT_DARK = ("network.path_lost", "agent.unreachable")
+"""The same of an agent."""
+
+
+def of(truth: Truth, **where: str) -> Truth:
+    """`truth`, of the rows with these values only (`workspace="dev"`, `user="alice"`)."""
+    return replace(truth, where=tuple(where.items()))
+
+
+def links_cut(*causes: str, rows: int = 1, or_more: bool = False) -> tuple[Truth, Truth]:
+    """The control links of agent and client were ended by the network, whoever began it."""
+    said = causes or (CUT,)
+    return (
+        agent_link("network_error", "network", False, *said, rows=rows, or_more=or_more),
+        client_link("network_error", "network", False, *said, rows=rows, or_more=or_more),
+    )
 
 
 def session(
@@ -43,6 +69,7 @@ def agent_link(
     expected: bool,
     *causes: str,
     rows: int = 1,
+    or_more: bool = False,
     one_incident: bool = False,
 ) -> Truth:
     """An agent's control link ended so."""
@@ -53,6 +80,7 @@ def agent_link(
         expected=expected,
         causes=frozenset(causes),
         rows=rows,
+        or_more=or_more,
         one_incident=one_incident,
     )
 

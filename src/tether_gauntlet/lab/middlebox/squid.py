@@ -11,7 +11,7 @@ from functools import partial
 from tether_gauntlet.lab.middlebox.middlebox import Middlebox, Place
 
 _CONFIG = """http_port {port}
-http_access allow all
+http_access {access} all
 cache deny all
 cache_mem 8 MB
 access_log none
@@ -26,22 +26,28 @@ client_lifetime {lifetime_s} seconds
 """
 
 
-def squid(*, read_s: int = 900, lifetime_s: int = 86_400) -> Middlebox:
+def squid(*, read_s: int = 900, lifetime_s: int = 86_400, denies: bool = False) -> Middlebox:
     """squid.
 
     Args:
         read_s: seconds without a byte from the server after which it ends a connection.
         lifetime_s: the longest that it serves one client's connection.
+        denies: it answers every request with 403.
     """
     return Middlebox(
         name="squid",
         summary="clients, agents and relays go through squid, by CONNECT",
-        command=partial(_command, read_s, lifetime_s),
+        command=partial(_command, read_s, lifetime_s, denies),
         connect_proxy=True,
         needs=frozenset({"squid"}),
     )
 
 
-def _command(read_s: int, lifetime_s: int, place: Place) -> Sequence[str]:
-    config = _CONFIG.format(port=place.routes[0].port, read_s=read_s, lifetime_s=lifetime_s)
+def _command(read_s: int, lifetime_s: int, denies: bool, place: Place) -> Sequence[str]:
+    config = _CONFIG.format(
+        port=place.routes[0].port,
+        access="deny" if denies else "allow",
+        read_s=read_s,
+        lifetime_s=lifetime_s,
+    )
     return ("squid", "-N", "-f", place.write("squid.conf", config))

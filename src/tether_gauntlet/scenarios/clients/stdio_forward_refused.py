@@ -1,0 +1,25 @@
+"""`ssh -W` to a port where nobody listens: ssh says so and gives up.
+
+Truth: the client left by itself, for want of what it had come for. That is ordinary, and no crash.
+"""
+
+from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.stage import Stage
+from tether_gauntlet.truths import CLIENT_LEFT, session
+
+
+def run(stage: Stage) -> None:
+    stack = stage.start()
+    stage.fault()
+    done = stage.lab["client"].run(*stack.ssh_argv("-W", "localhost:1", "dev.tether"))
+    assert done.returncode == 255, done
+
+
+SCENARIO = Scenario(
+    name="stdio-forward-refused",
+    summary="`ssh -W` to a port where nobody listens",
+    run=run,
+    truths=(session("client_closed", "client", True, "client.closed"), CLIENT_LEFT),
+    limit_s=20,
+    tricky=True,
+)
