@@ -1,7 +1,7 @@
-"""What an agent tells on its own machine: `/metrics`, `/healthz`, and `/debug/state` for people.
+"""What an agent serves on its own machine: `/metrics`, `/healthz`, and `/debug/state` for people.
 
-Law: reads, changes nothing, and knows no secret: tokens, tickets, keys, cookies and the values of
-variables are not in its reach. An ASGI application; who listens for it listens on loopback only.
+Law: it reads and changes nothing, and knows no secret: tokens, tickets, keys, cookies and the values
+of variables are out of its reach. It is an ASGI application, to be served on loopback only.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class NotLoopback(ValueError):
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT` of a loopback address; port 0 is any free port.
+    """Read `HOST:PORT` of a loopback address; port 0 is any free port.
 
     Raises:
-        NotLoopback: it is none.
+        NotLoopback: it is no such address.
     """
     host, colon, port = text.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -48,7 +48,8 @@ class Introspection:
     """The ASGI application."""
 
     def __init__(self, *, metrics: Callable[[], bytes], state: Callable[[], State]) -> None:
-        self._metrics, self._state = metrics, state
+        self._metrics = metrics
+        self._state = state
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""

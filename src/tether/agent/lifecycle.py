@@ -1,7 +1,7 @@
 """The states of this agent's life: each is entered once, in order, and goes to the server.
 
-Law: a state goes through the journal, so that a link that is away delays it and loses none. Nothing
-waits for a state but the shutdown, for its last one.
+Law: a state goes through the journal, so that a missing link delays it and loses none. Only the
+shutdown waits for a state to be written: for the last one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _log = get_logger("agent")
 
 
 class Lifecycle:
-    """See the module's law. One run of an agent, which may live more than once."""
+    """Enters and reports the states of one run of an agent, which may live more than once."""
 
     def __init__(
         self,
@@ -27,8 +27,10 @@ class Lifecycle:
         instance_id: str,
     ) -> None:
         """`post` puts a record into the journal; its future is done once it is on the disk."""
-        self._written: asyncio.Future[int | None] | None = None
-        self._post, self._clock, self._instance_id = post, clock, instance_id
+        self._written: asyncio.Future[int | None] | None = None  # of the newest state
+        self._post = post
+        self._clock = clock
+        self._instance_id = instance_id
         self.state: LifecycleState | None = None
 
     @property
@@ -66,11 +68,11 @@ class Lifecycle:
             self.enter(LifecycleState.READY)
 
     def go_down(self) -> None:
-        """Sessions are being ended; nothing where that was so already."""
+        """Sessions are being ended. Nothing happens where that was so already."""
         if not self.is_over and self.state is not LifecycleState.SHUTTING_DOWN:
             self.enter(LifecycleState.SHUTTING_DOWN)
 
     def end(self, state: LifecycleState) -> None:
-        """It is over, in one of the ways of `FINAL`; nothing where that was so already."""
+        """This life is over, in one of the ways of `FINAL`. Nothing happens where it was over."""
         if not self.is_over:
             self.enter(state)

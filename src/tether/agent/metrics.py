@@ -1,8 +1,8 @@
 """What Prometheus reads at an agent: its sessions, forwards, terminals, and how connections ended.
 
-Law: counts only; decides nothing. One registry per agent, never the global one. Every label takes its
-values from a closed set, so that no client can make series. A disconnect is counted where its one log
-line is written; gauges are read when somebody asks for them.
+Law: it counts and decides nothing. Each agent has a registry of its own, never the global one. Every
+label takes its values from a closed set, so that no client can make series. A disconnect is counted
+where its one log line is written; gauges are read when somebody asks for them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The user's stop script: run once when the agent or its workspace stops, after the sessions ended.
 
-Law: bounded. It gets what is left of the shutdown (containers are killed after ten seconds) and is
-ended when that is over; how it went is one log line, never a reason to stay. What it prints goes to
-a file in the data directory.
+Law: the script is given what is left of the shutdown (containers are killed after ten seconds), and is
+ended when that is over. How it went is one log line, and never a reason to stay. What it prints goes
+to a file in the data directory.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ _log = get_logger("agent")
 
 
 class StopScript:
-    """See the module's law. Without a `path` there is nothing to run."""
+    """The script of one agent. Without a `path` there is nothing to run."""
 
     def __init__(
         self, path: Path | None, *, data_dir: Path, env: Mapping[str, str], directory: str
     ) -> None:
         self._path = None if path is None else path.absolute()
         self._output = data_dir.absolute() / LOG_NAME
-        self._env, self._directory = env, directory
+        self._env = env
+        self._directory = directory
 
     async def run(self, budget_s: float, *, cause: str, actor: str) -> LifecycleState:
-        """Run the script and wait for it, at most `budget_s` seconds; in which state the agent's life
-        ends by that.
+        """Run the script and wait for it, at most `budget_s` seconds.
+
+        Returns:
+            The state in which the agent's life ends by that.
 
         Args:
             budget_s: seconds until it is ended.

@@ -3,7 +3,7 @@
 Law: pure text in, words out; nothing is executed, expanded or looked up. Session types, transfer
 policy and transfer records all read commands through this one file, so that they cannot disagree.
 A command that a shell would treat in a way that is not visible here (pipes, variables, aliases) is
-read by its first simple command: what upstream's "first word" sees, and no less.
+read by its first simple command.
 """
 
 from __future__ import annotations

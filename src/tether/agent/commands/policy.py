@@ -1,9 +1,9 @@
 """What a workspace's owner may switch off, and how a refusal looks to the user.
 
-Law: pure; a decision is a value that carries its cause, its fact's words, and every byte that the
+Law: pure. A decision is a value that carries its cause, the words of its fact, and every byte that the
 client is shown. Blocking file transfer is a "do not trespass" sign and no wall: whoever may run a
-shell can copy. It is told by the program that a command runs, looked for behind simple wrappers
-(`sudo rsync`, `sh -c 'scp …'`), and by the sftp subsystem. Reaching a port is no file transfer.
+shell can copy. A transfer is recognized by the program that a command runs, looked for behind simple
+wrappers (`sudo rsync`, `sh -c 'scp …'`), and by the sftp subsystem. Reaching a port is no transfer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOCAL = (ForwardKind.DIRECT_TCPIP, ForwardKind.DIRECT_STREAMLOCAL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferPolicy:
-    """The switches; all off is the default."""
+    """The owner's switches. Each is off unless it was set."""
 
     block_file_transfer: bool = False
     block_local_forwarding: bool = False

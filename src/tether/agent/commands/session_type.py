@@ -1,4 +1,4 @@
-"""Which program a session serves: an app's name, and the family that users filter by.
+"""Which app a session serves: its name, and the family that users filter by.
 
 Law: pure. The variable that a client sets decides; where it is absent, VS Code and its relatives are
 recognised by the script with which they start their server, which stock Remote-SSH writes to the

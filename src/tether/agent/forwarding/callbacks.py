@@ -1,8 +1,8 @@
 """Forwarded ports and sockets, in both directions: asyncssh's questions, answered.
 
 Law: everything that the workspace's user may do is allowed unless policy says otherwise, and listeners
-are bound where the client asked for (OpenSSH's `GatewayPorts clientspecified`). What is carried is
-seen by the connection's `Forwards`; how it is carried is asyncssh's.
+are bound where the client asked for (OpenSSH's `GatewayPorts clientspecified`). The connection's
+`Forwards` sees what is carried; asyncssh carries it.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ class ForwardingCallbacks(asyncssh.SSHServer):
 
     async def _reach(self, dialling: Awaitable[SSHForwarder]) -> SSHForwarder:
         forwarder = await dialling
-        if (
-            self._connection_made().is_closed()
-        ):  # while we dialled: asyncssh would forget the socket
+        if self._connection_made().is_closed():  # meanwhile: asyncssh would forget the socket
             forwarder.close()
         return forwarder
 

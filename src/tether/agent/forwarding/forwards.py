@@ -1,7 +1,7 @@
-"""What one SSH connection knows of the connections it forwards: judged, counted, recorded, noted.
+"""What one SSH connection knows of the connections it forwards: allowed or not, counted, recorded.
 
-Law: bytes do not pass here (`tracked_forward.py` sees them). Owns the ledger and its one timer, notes
-in the connection's cell what its end may be judged by, and tells the IDE watcher.
+Law: bytes do not pass here (`tracked.py` sees them). It owns the ledger and its one timer, notes in the
+connection's cell what its end may be judged by, and tells the IDE watcher.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tether.net.clock import Clock
 from tether.protocol.messages.reports import STDIO_ORIGIN, ForwardEnd, ForwardItem, ForwardKind
 
 _KEPT_REFUSALS = 3
-"""How many refusals are noted in the connection's cell: more say nothing more."""
+"""How many refusals are noted in the connection's cell; further ones would add nothing."""
 
 
 class Forwards:
@@ -40,15 +40,20 @@ class Forwards:
     ) -> None:
         """`client` names the person's machine: an IDE's channels are grouped by it. `cause` says why
         the connection ended, once it has. `on_item` gets records and roll-ups."""
-        self._connection_id, self._client, self._cell = connection_id, client, cell
-        self._clock, self._connections_cause = clock, cause
-        self.policy, self._ide, self._on_item = policy, ide, on_item
+        self._connection_id = connection_id
+        self._client = client
+        self._cell = cell
+        self._clock = clock
+        self._connections_cause = cause
+        self.policy = policy
+        self._ide = ide
+        self._on_item = on_item
         self._log = get_logger("forwards", connection_id=connection_id)
         self._ledger = ForwardLedger(connection_id)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._refused = 0
-        self._stdio: set[int] = set()  # those of `ssh -W`
+        self._refused = 0  # by policy
+        self._stdio: set[int] = set()  # forwards of `ssh -W`
 
     def judge(self, kind: ForwardKind, destination: str, origin: str = "") -> PolicyRefusal | None:
         """Whether policy allows it; a refusal is recorded, logged and noted as evidence."""
@@ -68,7 +73,7 @@ class Forwards:
         return refusal
 
     def failed(self, kind: ForwardKind, destination: str, detail: str, origin: str = "") -> None:
-        """Nothing could be connected to."""
+        """The destination could not be connected to."""
         now = self._clock.now()
         self._emit(
             self._ledger.refused(
@@ -84,7 +89,7 @@ class Forwards:
         origin: str = "",
         peer: tuple[str, int] | None = None,
     ) -> int:
-        """A connection is carried; `peer` is the address it was really made to. Its number."""
+        """A connection is carried, to the address `peer`. Returns its number."""
         now = self._clock.now()
         if not self._ledger.served:
             self._cell.note(ForwardServed(vantage=Vantage.AGENT, at=now.wall, what=kind))
@@ -103,7 +108,7 @@ class Forwards:
         return number
 
     def destination_closed(self, number: int) -> None:
-        """The far end has no more to say: what `ssh -W` was started for is over."""
+        """The destination sends no more: what `ssh -W` was started for is over."""
         if number in self._stdio and self._ledger.open == 1:
             self._stdio.discard(number)
             at = self._clock.now().wall

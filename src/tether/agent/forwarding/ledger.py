@@ -1,10 +1,10 @@
 """Every forwarded connection of one SSH connection, recorded without flooding anybody.
 
-Law: sans-IO; `now` goes in, records come out. The first connections to each destination are recorded
-one by one, at their start and at their end; from then on they are counted, and a window's counts
-come out as one roll-up per kind and destination. Nothing is lost: what started has ended in a record
-or in a roll-up once `finish` has been called. Nothing grows: records, destinations and texts have
-bounds, and what exceeds them is counted under "*".
+Law: no I/O; `now` goes in, records come out. The first connections to each destination are recorded
+one by one, at their start and at their end. From then on they are counted, and the counts of a window
+come out as one roll-up for each kind and destination. Nothing is lost: once `finish` has been called,
+whatever started has ended in a record or in a roll-up. Nothing grows without bound: records,
+destinations and texts have limits, and what exceeds them is counted under "*".
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _Key = tuple[ForwardKind, str]
 
 
 class ForwardLedger:
-    """See the module's law. Hand on what each method returns, then re-arm from `deadline()`."""
+    """The forwards of one connection. Hand on what each method returns, then ask `deadline()`."""
 
     def __init__(
         self,
@@ -73,14 +73,16 @@ class ForwardLedger:
         destinations: int = DESTINATIONS_PER_WINDOW,
     ) -> None:
         self._connection_id = connection_id
-        self._per_destination, self._per_connection = per_destination, per_connection
-        self._window_s, self._destinations = window_s, destinations
+        self._per_destination = per_destination
+        self._per_connection = per_connection
+        self._window_s = window_s
+        self._destinations = destinations
         self._next_id = 1
         self._open: dict[int, _Open] = {}
-        self._recorded: dict[_Key, int] = {}
-        self._alone = 0
-        self._counts: dict[_Key, _Counts] = {}
-        self._since: Timestamp | None = None
+        self._recorded: dict[_Key, int] = {}  # how many of each have records of their own
+        self._alone = 0  # the sum of these
+        self._counts: dict[_Key, _Counts] = {}  # of the window that is open
+        self._since: Timestamp | None = None  # when that was opened
         self.served = 0
         """How many connections were really carried."""
 
@@ -119,7 +121,7 @@ class ForwardLedger:
         cause: str = "",
         detail: str = "",
     ) -> list[ForwardItem]:
-        """A connection is over. A second end of the same one is nothing."""
+        """A connection is over. A second end of the same one is ignored."""
         opened = self._open.pop(number, None)
         if opened is None:
             return []
@@ -152,7 +154,7 @@ class ForwardLedger:
         number, begun = self.started(kind, destination, now, origin=origin)
         self.served -= 1
         ended = self.ended(number, end, now, cause=cause, detail=detail)
-        return ended if begun else []  # its end says all
+        return ended if begun else []  # the record of its end says everything
 
     def tick(self, now: Timestamp) -> list[ForwardItem]:
         """Time has passed: the roll-ups of a window that is over."""
@@ -163,7 +165,7 @@ class ForwardLedger:
         return self._roll_up(now)
 
     def finish(self, now: Timestamp, *, cause: str = "") -> list[ForwardItem]:
-        """The SSH connection is over, because of `cause`: everything that is left, at last."""
+        """The SSH connection is over, because of `cause`: returns everything that is left."""
         records: list[ForwardItem] = []
         for number in list(self._open):
             records += self.ended(number, ForwardEnd.CONNECTION_ENDED, now, cause=cause)

@@ -1,9 +1,9 @@
-"""asyncssh's forwarded connections, seen: carried, counted, recorded, and ended with a reason.
+"""asyncssh's forwarders with eyes: what they carry is counted, and each ends with a reason.
 
 Law: the only file here that knows asyncssh's forwarders. It changes nothing about how bytes flow: it
 subclasses the socket's side of a forwarder, through which everything passes anyway, for both
-directions and both kinds of sockets. What is seen goes to one `Forwards` for each SSH connection,
-which owns the ledger and tells the IDE watcher; what is decided is decided there and by the policy.
+directions and both kinds of sockets. What is seen goes to the `Forwards` of the SSH connection, which
+decides with the policy, owns the ledger and tells the IDE watcher.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OTHER_WAY_ROUND = {
 
 
 class _Seen:
-    """Mixed into the socket's side of a forwarder: counts, and tells the end once."""
+    """Mixed into the socket's side of a forwarder: counts bytes, and reports the end once."""
 
     _on_end: Callable[[ForwardEnd, int, int, str], None] | None = None
     _on_eof: Callable[[], None] | None = None
@@ -146,7 +146,7 @@ class _AcceptedPath(_Seen, SSHLocalPathForwarder):
 
 
 class _ClientSide(_Seen, SSHForwarder):
-    """The channel's side of a connection to the client: the other way round than a socket's."""
+    """The channel's side of a connection to the client: its ends mean the opposite of a socket's."""
 
 
 async def connect_tcp(
@@ -284,7 +284,7 @@ async def listen_tcp(
 
 
 def _port(number: int) -> int:
-    """`number`, if it is a port. getaddrinfo(3) would cut the rest off and take another one."""
+    """`number`, if it is a port: getaddrinfo(3) would cut off the rest and take another one."""
     if number > 65535:
         raise ValueError(f"there is no port {number}")
     return number
@@ -323,7 +323,7 @@ async def listen_unix(
 
 
 def _make_room(path: str) -> None:
-    """As OpenSSH's StreamLocalBindUnlink: what is in the way goes, unless it is a folder."""
+    """Remove what is in the way, unless it is a folder, as OpenSSH's StreamLocalBindUnlink does."""
     where = Path(os.path.abspath(path))
     for folder in reversed(where.parents):
         with contextlib.suppress(FileExistsError):

@@ -1,14 +1,14 @@
 """From the destination of a forwarded connection to the process that listens there.
 
 Law: only a LISTEN socket that would accept a connection to that very address counts: an exact bind
-before a wildcard one, IPv4, IPv6, v4-mapped and dual-stack alike, and an address of another machine
-never. Every answer is a type: what we found, that there is nothing, that we may not see it, that we
-cannot look here at all. Nothing here ever fails a forward: the caller goes on with any answer.
+before a wildcard one; IPv4, IPv6, v4-mapped and dual-stack alike; an address of another machine never.
+Every answer is a type: what was found, that there is nothing, that we may not see it, that we cannot
+look here at all. Nothing here ever fails a forward: the caller goes on with any answer.
 
-The kernel tells the socket in 0.2 ms (`net.host.sock_diag`); its process is remembered, or searched for
-in slices of a millisecond, a search at a time (`agent.process.socket_holders`). Call `warm` when a
-connection comes up and later searches meet only what is new. A command line is read in a thread:
-the kernel may make its reader wait for a process that is stuck.
+The kernel names the socket in 0.2 ms (`net.host.sock_diag`). Its process is remembered, or searched for
+in slices of a millisecond, one search at a time (`agent.process.socket_holders`). Call `warm` when a
+connection comes up, and later searches meet only what is new. A command line is read in a thread,
+because the kernel may make its reader wait for a process that is stuck.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class CannotSee:
 
 @dataclass(frozen=True, slots=True)
 class CannotInspect:
-    """This system does not tell. `why` is one line for people."""
+    """This system cannot be asked. `why` is one line for people."""
 
     why: str
 
@@ -113,24 +113,26 @@ class PortInspector:
         diagnose: Callable[[int], list[ListenSocket]] = listening_on,
     ) -> None:
         """`diagnose` asks the kernel; where it cannot, `proc` is read instead."""
-        self._clock, self._proc, self._platform = clock, proc, platform
+        self._clock = clock
+        self._proc = proc
+        self._platform = platform
         self._diagnose = diagnose
         self._log = get_logger("port_inspection")
         self._holders = SocketHolders(proc)
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="port-inspection")
-        self._searching = asyncio.Lock()
-        self._hidden: dict[int, float] = {}
-        self._commands: dict[tuple[Holder, int], tuple[str, ...]] = {}
-        self._warm_until = float("-inf")
-        self._netlink = True
-        self._told = False
+        self._searching = asyncio.Lock()  # one search at a time
+        self._hidden: dict[int, float] = {}  # inodes that are not searched for until then
+        self._commands: dict[tuple[Holder, int], tuple[str, ...]] = {}  # by process and inode
+        self._warm_until = float("-inf")  # monotonic seconds
+        self._netlink = True  # the kernel can be asked
+        self._warned = False  # that ports cannot be inspected
 
     def close(self) -> None:
-        """Read nothing more; what is being read is left to end by itself."""
+        """Read nothing more. What is being read ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def inspect(self, host: str, port: int) -> Inspection:
-        """What listens on `host`:`port`. Best asked with the address that was really connected to."""
+        """What listens on `host`:`port`; best the address that was really connected to."""
         if not self._platform.startswith("linux"):
             return self._cannot(f"ports cannot be inspected on {self._platform}")
         addresses = await _addresses(host)
@@ -155,7 +157,7 @@ class PortInspector:
             return
         self._warm_until = now + WARM_S
         async with self._searching:
-            with contextlib.suppress(DiagUnavailable):  # `inspect` tells
+            with contextlib.suppress(DiagUnavailable):  # `inspect` reports it
                 await _in_slices(self._holders.search((), also=listening_inodes()))
 
     async def _listening_on(self, port: int) -> list[ListenSocket]:
@@ -224,8 +226,8 @@ class PortInspector:
         return command
 
     def _cannot(self, why: str) -> CannotInspect:
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             self._log.warning("ports cannot be inspected", detail=why)
         return CannotInspect(why)
 

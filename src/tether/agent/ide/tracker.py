@@ -11,7 +11,7 @@ with its first channel, and `Finished` comes exactly once, last, with a cell who
   stopped, a network that failed, a laptop that sleeps.
 
 One event shows as several, in any order: a backend that is killed resets its sockets, an SSH client
-that leaves closes its channels. So the last channel's end waits `SETTLE_S` for its better reason.
+that leaves closes its channels. So the end of the last channel waits `SETTLE_S` for a better reason.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ Command = Watch | Unwatch | Begun | Finished
 
 class _State(Enum):
     OPEN = auto()  # it has channels
-    QUIET = auto()  # it has none; it may come back
-    FALLING = auto()  # its backend is gone, its channels are about to follow
+    QUIET = auto()  # it has none, and may open another
+    FALLING = auto()  # its backend is gone, and its channels are about to close
 
 
 @dataclass(slots=True)
@@ -145,9 +145,9 @@ class IdeSession:
     last: tuple[ForwardEnd, str] = (ForwardEnd.FAILED, "")
     """How the last channel to close did, and on which connection."""
     since: Timestamp | None = None
-    """Since when it is quiet, or falling."""
+    """Since when it has been quiet, or falling."""
     leaving: tuple[str, tuple[Evidence, ...]] | None = None
-    """A connection that ended when its last channel just had, and why: perhaps that explains it."""
+    """A connection that ended just after the last channel, and why: it may explain that, too."""
 
     def record(self) -> IdeSessionRecord:
         """Its form for the connection log."""
@@ -170,13 +170,13 @@ class IdeSession:
 
 
 class IdeTracker:
-    """See the module's law. Perform what each method returns, then re-arm from `deadline()`."""
+    """All IDE sessions. Perform what each method returns, then re-arm the timer from `deadline()`."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
-        self._sessions: dict[tuple[str, Holder], IdeSession] = {}
-        self._by_channel: dict[str, IdeSession] = {}
-        self._gone: deque[Holder] = deque(maxlen=MAX_GONE)
+        self._sessions: dict[tuple[str, Holder], IdeSession] = {}  # by client and backend
+        self._by_channel: dict[str, IdeSession] = {}  # by the name of an open channel
+        self._gone: deque[Holder] = deque(maxlen=MAX_GONE)  # backends that have ended
 
     @property
     def sessions(self) -> tuple[IdeSession, ...]:
@@ -277,7 +277,7 @@ class IdeTracker:
         return commands
 
     def tick(self, now: Timestamp) -> list[Command]:
-        """Time has passed: sessions that have settled end."""
+        """Time has passed: sessions whose wait is over end."""
         commands: list[Command] = []
         for session in self.sessions:
             due = _due(session)
@@ -322,9 +322,8 @@ class IdeTracker:
                     session.cell.note(symptom)
                 return self._finish(session)
             case _State.QUIET if session.last[0] is ForwardEnd.CONNECTION_ENDED:
-                session.cell.note(
-                    fact
-                )  # the connection's end, which is about to be told, was first
+                # The end of the connection came first, and is about to be told.
+                session.cell.note(fact)
                 return []
             case _State.QUIET:
                 commands = self._closed_by_itself(session, backend_running=False)
@@ -334,7 +333,7 @@ class IdeTracker:
     def _left(
         self, session: IdeSession, connection_id: str, facts: tuple[Evidence, ...], now: Timestamp
     ) -> list[Command]:
-        """The connection of the last channel ended: because of it, or just after it?"""
+        """The connection of the last channel ended: before that channel, or just after it?"""
         quiet_s = 0.0 if session.since is None else now.mono - session.since.mono
         if session.last[0] is ForwardEnd.CONNECTION_ENDED:
             return self._by_connection(session, connection_id, facts)

@@ -1,7 +1,7 @@
-"""The thin side of IDE sessions: looks behind ports, watches backends, arms the timer, writes lines.
+"""IDE sessions as seen from the event loop: looks behind ports, watches backends, writes log lines.
 
-Law: decides nothing; `ide.IdeTracker` does. A forward never waits for this: who listens behind its
-port is found out while it already runs, and a failure to find out only costs the record.
+Law: it decides nothing; `tracker.IdeTracker` does. A forward never waits for this: who listens behind
+its port is found out while it already runs, and a failure to find out costs no more than the record.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tether.protocol.timestamp import Timestamp
 
 @dataclass(slots=True)
 class _Looking:
-    """A channel whose far end is not known yet, and its end if that came first."""
+    """A channel whose process is still being looked for, and its end if that came first."""
 
     connection_id: str
     opened: Timestamp
@@ -59,10 +59,12 @@ class IdeWatcher:
         on_end: Callable[[Disconnect], None] = lambda end: None,
         proc: Path = Path("/proc"),
     ) -> None:
-        """`on_record` is given each session's record twice: at its start and at its end. `on_end`
-        is told with the one line of each end."""
-        self._inspector, self._clock = inspector, clock
-        self._on_record, self._on_end = on_record, on_end
+        """`on_record` is given the record of each session at its start and at its end; `on_end` is
+        told of each end beside its one log line."""
+        self._inspector = inspector
+        self._clock = clock
+        self._on_record = on_record
+        self._on_end = on_end
         self._proc = proc
         self._log = get_logger("ide")
         self._loop = asyncio.get_running_loop()
@@ -87,7 +89,7 @@ class IdeWatcher:
     def channel_closed(
         self, channel: str, end: ForwardEnd, *, rx_bytes: int, tx_bytes: int
     ) -> None:
-        """It ended. A second end of the same channel is nothing."""
+        """It ended. A second end of the same channel is ignored."""
         now = self._clock.now()
         looking = self._looking.get(channel)
         if looking is None:
@@ -159,10 +161,10 @@ class IdeWatcher:
                     self._log.info("ide session opened", **_names(session))
                     self._on_record(session.record())
                 case Finished(session=session):
-                    self._told(session)
+                    self._finished(session)
         self._arm()
 
-    def _told(self, session: IdeSession) -> None:
+    def _finished(self, session: IdeSession) -> None:
         verdict = classify(ConnectType.AGENT_TO_CLIENT, session.cell.facts)
         self._on_end(verdict.disconnect)
         ended = session.ended or self._clock.now()

@@ -62,25 +62,26 @@ class Journal:
         """Private; use `open`."""
         self.path = path
         self.journal_id = ""
-        self.last_seq = 0
+        self.last_seq = 0  # the highest number that is on the disk
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._tasks = Tasks("journal")
         self._file: JournalFile
-        self._replacing = asyncio.Lock()
-        self._run: RunMarker | None = None
-        self._owed: PostMortem | None = None
-        self._open: dict[str, float] = {}
-        self._queue: deque[_Waiting] = deque()
-        self._writing: list[_Waiting] = []
+        self._replacing = asyncio.Lock()  # held while a damaged file is replaced
+        self._run: RunMarker | None = None  # this run
+        self._owed: PostMortem | None = None  # the ends that are to be written with it
+        self._open: dict[str, float] = {}  # open connections, and since when (unix seconds)
+        self._queue: deque[_Waiting] = deque()  # entries that are not being written yet
+        self._writing: list[_Waiting] = []  # entries of the commit that is under way
         self._flushing: asyncio.Task[None] | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._refused = self._full = False
+        self._retry: asyncio.TimerHandle | None = None  # set while the disk refuses
+        self._refused = False  # the disk refused the last commit
+        self._full = False  # and for want of room
         self._on_full: Callable[[str], None] = lambda path: None
-        self._dropped = 0
+        self._dropped = 0  # entries that were dropped since the disk began to refuse
         self._closed = False
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Event()  # set when `last_seq` or `journal_id` has changed
 
     @classmethod
     async def open(

@@ -60,7 +60,8 @@ class JournalFailed(Exception):
 
     def __init__(self, message: str, *, corrupt: bool = False, full: bool = False) -> None:
         super().__init__(message)
-        self.corrupt, self.full = corrupt, full
+        self.corrupt = corrupt
+        self.full = full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

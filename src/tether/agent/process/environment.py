@@ -1,4 +1,4 @@
-"""What a session's process finds in its environment, and who put it there.
+"""The environment of a session's process, and who sets what in it.
 
 Law: the base set is built here, from the account and the settings, never by copying the agent's own
 environment: the agent's token and its variables stay with the agent. A client may only add names

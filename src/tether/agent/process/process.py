@@ -43,15 +43,14 @@ _KILLED_CHILD = 128 + 9
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a process ended: with a code, or by a signal (its name without SIG).
-
-    `out_of_memory`: the kernel killed it, or a process that it had started, for want of memory.
-    """
+    """How a process ended: with a code, or by a signal."""
 
     code: int | None = None
     signal: str | None = None
+    """Its name without SIG."""
     core_dumped: bool = False
     out_of_memory: bool = False
+    """The kernel killed it, or a process that it had started, for want of memory."""
 
     @classmethod
     def from_wait(cls, status: int) -> ExitStatus:
@@ -91,13 +90,12 @@ class Process:
 
 
 class Processes:
-    """Every process of every session, until it is reaped.
-
-    `killed_for_memory` is asked about each that SIGKILL has just ended, by its pid, and (None) about
-    each that passes on such an end of a child of its own, as shells do.
-    """
+    """Every process of every session, until it is reaped."""
 
     def __init__(self, killed_for_memory: Callable[[int | None], bool] = lambda pid: False) -> None:
+        """`killed_for_memory` is asked about every process that SIGKILL has just ended, with its pid;
+        and with None about every one that passes on such an end of a child of its own, as shells do.
+        """
         self._killed_for_memory = killed_for_memory
         _keep_descriptors_to_ourselves()
         self._loop = asyncio.get_running_loop()
@@ -252,7 +250,7 @@ def _wait(pid: int, options: int) -> ExitStatus | None:
 
 
 def _keep_descriptors_to_ourselves() -> None:
-    """What we were started with and do not know of ends with us; Python's own never pass an exec."""
+    """Descriptors that we inherited pass to no process of ours; Python's own never pass an exec."""
     with contextlib.suppress(OSError):
         for name in os.listdir("/dev/fd"):
             if int(name) > 2:

@@ -1,8 +1,9 @@
 """How a process that is not our child ended: its exit status, and whether memory ran out.
 
-Law: evidence only, and honest about what this system does not tell. A process is watched by a pidfd,
-so a pid that is used again is never taken for it. Its status comes from the pidfd where the kernel
-keeps it (PIDFD_GET_INFO, Linux 6.15), else from /proc while nobody has buried it, else it is None.
+Law: it reports evidence only, and says so where this system does not tell. A process is watched by a
+pidfd, so a pid that is used again is never taken for it. Its status comes from the pidfd where the
+kernel keeps it (PIDFD_GET_INFO, Linux 6.15), else from /proc until its parent has reaped it; else it
+is None.
 An out-of-memory kill shows as a rise of the process's own memory cgroup's `oom_kill` counter (v1 and
 v2) within the last seconds: the counter does not name its victim, so a rule must ask for more.
 Nothing here blocks for longer than it takes to read a file of /proc or /sys.
@@ -31,7 +32,10 @@ POLL_S = 1.0
 OOM_SAMPLE_S = 5.0
 """The counter's rise is taken over one to two of these: a big process takes seconds to die."""
 
-_BURIED_WITHIN_S, _ASK_AGAIN_S = 1.0, 0.02
+_REAPED_WITHIN_S = 1.0
+"""How long its parent may take to reap it."""
+
+_ASK_AGAIN_S = 0.02
 
 _GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, struct pidfd_info), its first 64 bytes
 _INFO = struct.Struct("=QQ11Ii")
@@ -40,7 +44,7 @@ _INFO_EXIT = 1 << 3
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnd:
-    """What is known. `exit_signal` is a name without SIG; all None where only "gone" is known.
+    """How a process ended. `exit_signal` is a name without SIG; where only "gone" is known, all is None.
 
     `oom_kills` is by how much the counter rose; None where it cannot be read.
     """
@@ -60,14 +64,16 @@ class ProcessWatch:
         *,
         proc: Path = Path("/proc"),
     ) -> None:
-        self._process, self._on_end, self._proc = process, on_end, proc
+        self._process = process
+        self._on_end = on_end
+        self._proc = proc
         self._loop = asyncio.get_running_loop()
         self._memory = Cgroup(process.pid, proc)
         sample = self._memory.oom_kills()
-        self._samples = (sample, sample)
+        self._samples = (sample, sample)  # of the kill counter: the one before, and the latest
         self._pidfd = _pidfd_of(process, proc)
         self._sampling = self._loop.call_later(OOM_SAMPLE_S, self._sample)
-        self._asking: asyncio.TimerHandle | None = None
+        self._asking: asyncio.TimerHandle | None = None  # the next question, where one is due
         if self._pidfd is None:
             self._asking = self._loop.call_later(0, self._poll)
         else:
@@ -100,7 +106,7 @@ class ProcessWatch:
     def _exited(self) -> None:
         assert self._pidfd is not None, "a reader outlived its pidfd"
         self._loop.remove_reader(self._pidfd)
-        self._ask(self._loop.time() + _BURIED_WITHIN_S)
+        self._ask(self._loop.time() + _REAPED_WITHIN_S)
 
     def _ask(self, give_up_at: float) -> None:
         """Its status, now or within a moment: the kernel keeps it once its parent has taken it."""
@@ -110,7 +116,7 @@ class ProcessWatch:
         gone = started_at(self._process.pid, self._proc) != self._process.started
         if status is None and not gone and self._loop.time() < give_up_at:
             self._asking = self._loop.call_later(_ASK_AGAIN_S, self._ask, give_up_at)
-        elif status is None and gone and self._pidfd is not None:  # buried between two questions
+        elif status is None and gone and self._pidfd is not None:  # reaped between two questions
             self._end(status_by_pidfd(self._pidfd))
         else:
             self._end(status)

@@ -92,7 +92,7 @@ class Terminal:
         asyncio.get_running_loop().call_later(REDRAW_S, lambda: self._tell(*self._size))
 
     def taken_over(self) -> tuple[int, int]:
-        """The process has opened its end: let go of ours to it.
+        """The process has opened its end: close our descriptor of that end.
 
         Returns:
             Two descriptors of our end, to read from and to write to; whoever takes one closes it.

@@ -1,11 +1,11 @@
 """Which process holds a socket: inode -> (pid, descriptor), remembered and verified.
 
 Law: reads /proc and nothing else. What is remembered is believed only after one readlink shows that
-the descriptor still is that socket. A search goes in steps of one process, so that its caller can let
-the event loop breathe: in a thread its thousands of short system calls would each fight for the
-interpreter with a busy loop (measured: 30 times slower). It looks where an answer is likely first:
-at processes that were not met before, then at those that opened or closed files since, then at the
-rest, newest first. What may not be read is told apart from what is not there.
+the descriptor still is that socket. A search goes in steps of one process, so that its caller can give
+the event loop its turn: in a thread, its thousands of short system calls would each compete for the
+interpreter with a busy loop (measured: 30 times slower). It looks first where an answer is likely: at
+processes that were not met before, then at those that opened or closed files since, then at the rest,
+newest first. What may not be read is told apart from what is not there.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class SocketHolders:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = str(proc)
-        self._remembered: dict[int, tuple[int, str]] = {}
-        self._met: dict[int, int] = {}
+        self._remembered: dict[int, tuple[int, str]] = {}  # inode: pid and descriptor
+        self._met: dict[int, int] = {}  # pid: how many descriptors it had open
 
     def known(self, inode: int) -> int | None:
         """The pid that holds socket `inode`, if it is remembered and still true."""
@@ -74,7 +74,7 @@ class SocketHolders:
         return found
 
     def likely_first(self) -> Iterator[int | None]:
-        """Every pid, once, and None where a step did not lead to one; what is looked at is met."""
+        """Every pid once, and None where a step did not lead to one. What is yielded counts as met."""
         try:
             names = os.listdir(self._proc)
         except OSError:  # no free descriptor, or no /proc: nothing can be met
@@ -123,7 +123,9 @@ class Search:
     """One look through /proc. Iterate until it ends; each step looks into one process."""
 
     def __init__(self, holders: SocketHolders, wanted: set[int], also: Iterable[int]) -> None:
-        self._holders, self._missing, self._whole = holders, wanted, not wanted
+        self._holders = holders
+        self._missing = wanted
+        self._whole = not wanted  # go through everything
         self._interesting = {f"socket:[{inode}]": inode for inode in {*wanted, *also}}
         self.found: dict[int, int] = {}
         self.hidden = 0

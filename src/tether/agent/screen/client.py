@@ -1,8 +1,8 @@
 """The agent's side of the screen host: feed a terminal's output to it, ask it what the screen shows.
 
-Law: never blocks and never fails. What cannot be told is answered with None: while the host restarts
-after a crash, after it has crashed too often, and where the emulator is not to be had. Whoever feeds
-faster than the host takes is told to wait. The host's end is no disconnect: it carries no session.
+Law: it never blocks and never fails. The answer is None where there is none to be had: while the host
+restarts after a crash, after it has crashed too often, and where the emulator is not installed. Whoever
+feeds faster than the host takes is told to wait. The host's end is no disconnect: it carries no session.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ PATIENCE_S = 10.0
 """How long the host may take to show a screen before it is taken for stuck, and killed."""
 
 _READ = 256 << 10
-_NOISE = 4096
+_STDERR_KEPT = 4096
 _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "LANG")
 
 
 class ScreenOwner(Protocol):
-    """Whom a screen belongs to. Everything is called in the loop."""
+    """The terminal that a screen belongs to. Everything is called in the event loop."""
 
     def screen_answers(self, data: bytes) -> None:
         """The terminal answers a query of the program: write this to it."""
@@ -52,9 +52,10 @@ class ScreenOwner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What makes another terminal show this screen."""
+    """One picture of a screen."""
 
     vt: bytes
+    """What makes another terminal show it."""
     title: str
 
 
@@ -65,8 +66,10 @@ class EmulatedScreen:
         self, screens: Screens, number: int, owner: ScreenOwner, rows: int, cols: int
     ) -> None:
         self.owner = owner
-        self.rows, self.cols = rows, cols
-        self._screens, self._number = screens, number
+        self.rows = rows
+        self.cols = cols
+        self._screens = screens
+        self._number = number
 
     @property
     def crowded(self) -> bool:
@@ -100,12 +103,12 @@ class EmulatedScreen:
         return self._screens.ask(self._number, history, rows, cols)
 
     def close(self) -> None:
-        """It is of no more use."""
+        """Forget this screen: its terminal has ended."""
         self._screens.forget(self._number)
 
 
 class Screens:
-    """Every screen of an agent, and the one host behind them; it is started with the first."""
+    """Every screen of an agent, and the one host behind them, which is started with the first."""
 
     def __init__(self, processes: Processes, *, command: Sequence[str] = ()) -> None:
         self.usable = bool(command) or importlib.util.find_spec("pyghostty") is not None
@@ -113,18 +116,19 @@ class Screens:
         self._processes = processes
         self._loop = asyncio.get_running_loop()
         self._log = get_logger("agent.screens")
-        self._screens: dict[int, EmulatedScreen] = {}
-        self._next_number = self._next_ticket = 1
-        self._waiting: dict[int, asyncio.Future[Shown | None]] = {}
+        self._screens: dict[int, EmulatedScreen] = {}  # by number
+        self._next_number = 1  # of a screen
+        self._next_ticket = 1  # of a question
+        self._waiting: dict[int, asyncio.Future[Shown | None]] = {}  # open questions by ticket
         self._crashes = 0
-        self._process: Process | None = None
-        self._pipes: Pipes | None = None
-        self._frames = wire.Frames()
-        self._outbox: deque[memoryview] = deque()
-        self._queued = 0
-        self._crowded = False
-        self._noise = b""
-        self._stuck: asyncio.TimerHandle | None = None
+        self._process: Process | None = None  # the host
+        self._pipes: Pipes | None = None  # to the host; None while there is none
+        self._frames = wire.Frames()  # what came of a frame
+        self._outbox: deque[memoryview] = deque()  # frames that the host has not taken yet
+        self._queued = 0  # their bytes
+        self._crowded = False  # feeders were told to wait
+        self._stderr_tail = b""  # the last of what the host wrote to its standard error
+        self._stuck: asyncio.TimerHandle | None = None  # when the host is taken for stuck
 
     @property
     def _running(self) -> bool:
@@ -146,7 +150,7 @@ class Screens:
         return screen
 
     def ask(self, number: int, history: int, rows: int, cols: int) -> asyncio.Future[Shown | None]:
-        """See `EmulatedScreen.show`."""
+        """Ask what a screen shows: see `EmulatedScreen.show`."""
         future: asyncio.Future[Shown | None] = self._loop.create_future()
         if not self._running:
             future.set_result(None)
@@ -159,7 +163,7 @@ class Screens:
         return future
 
     def forget(self, number: int) -> None:
-        """See `EmulatedScreen.close`."""
+        """A screen is not needed any more."""
         if self._screens.pop(number, None) is not None:
             self.send(wire.encode(Op.CLOSE, number))
 
@@ -177,13 +181,13 @@ class Screens:
         """End the host. What was asked is answered with None."""
         self.usable = False
         self._screens.clear()
-        self._let_go()
+        self._disconnect()
 
     def _start(self) -> None:
         if not self.usable:
             return
         env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        self._noise = b""
+        self._stderr_tail = b""
         try:
             self._process, pipes = self._processes.spawn(
                 self._command, env=env, directory="/", on_exit=self._exited
@@ -194,32 +198,32 @@ class Screens:
             return
         self._pipes, self._frames = pipes, wire.Frames()
         self._loop.add_reader(pipes.stdout, self._read)
-        self._loop.add_reader(pipes.stderr, self._read_noise)
+        self._loop.add_reader(pipes.stderr, self._read_stderr)
         for number, screen in self._screens.items():
             self.send(wire.encode(Op.OPEN, number, wire.sides(screen.rows, screen.cols)))
 
     def _exited(self, status: ExitStatus) -> None:
-        if self._pipes is None:  # we let go of it
+        if self._pipes is None:  # we ended it
             return
         self._crashes += 1
         self.usable = self._crashes <= CRASHES_ALLOWED
-        self._read_noise()
+        self._read_stderr()
         self._log.error(
             "screen host crashed",
             exit_code=status.code,
             exit_signal=status.signal,
             screens=len(self._screens),
             restarts=self.usable,
-            detail=self._noise[-_NOISE:].decode("utf-8", "replace"),
+            detail=self._stderr_tail[-_STDERR_KEPT:].decode("utf-8", "replace"),
         )
-        self._let_go()
+        self._disconnect()
         if self.usable:
             self._start()
         for screen in list(self._screens.values()):
             screen.owner.screen_lost()
             screen.owner.screen_has_room()
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         pipes, self._pipes = self._pipes, None
         if pipes is not None:
             for descriptor in (pipes.stdout, pipes.stderr):
@@ -229,7 +233,7 @@ class Screens:
                 os.close(descriptor)
         self._outbox.clear()
         self._queued, self._crowded = 0, False
-        self._calm()
+        self._disarm()
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
@@ -254,18 +258,18 @@ class Screens:
             elif op is Op.SHOWN:
                 ticket, title, vt = wire.read_shown(body)
                 future = self._waiting.pop(ticket, None)
-                self._calm()
+                self._disarm()
                 if self._waiting:
                     self._stuck = self._loop.call_later(PATIENCE_S, self._give_up)
                 if future is not None and not future.done():
                     future.set_result(Shown(vt, title))
 
-    def _read_noise(self) -> None:
+    def _read_stderr(self) -> None:
         if self._pipes is None:
             return
         with contextlib.suppress(BlockingIOError):
-            if data := os.read(self._pipes.stderr, _NOISE):
-                self._noise = (self._noise + data)[-_NOISE:]
+            if data := os.read(self._pipes.stderr, _STDERR_KEPT):
+                self._stderr_tail = (self._stderr_tail + data)[-_STDERR_KEPT:]
             else:
                 self._loop.remove_reader(self._pipes.stderr)
 
@@ -300,7 +304,7 @@ class Screens:
             self._log.error("screen host stuck", waited_s=PATIENCE_S)
             self._process.signal(signal.SIGKILL)
 
-    def _calm(self) -> None:
+    def _disarm(self) -> None:
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None

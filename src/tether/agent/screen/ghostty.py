@@ -138,7 +138,7 @@ class Emulator:
         return bool(wraps[0])
 
     def line(self, row: int, first: int, last: int, *, history: bool = False) -> bytes:
-        """Columns `first` to `last` of one row with their looks, from a plain pen back to a plain pen.
+        """Columns `first` to `last` of one row with their looks; the pen is plain before and after.
 
         The library's own formatter is not used for this: it lends a blank cell the look of the text
         before it, and leaves out rows that are nothing but background.
@@ -174,7 +174,7 @@ class Emulator:
         return b"".join([*parts, _plain_again(look_now)])
 
     def _look(self, ref: Any, style: int) -> bytes:
-        """The look of a cell; styles are numbered anew in every page, so both together name one."""
+        """The look of a cell. Every page numbers its styles anew, so page and number name one."""
         key = int(ffi.cast("uintptr_t", ref.node)), style
         look = self._looks.get(key)
         if look is None:
@@ -186,7 +186,7 @@ class Emulator:
         return self._formatted(pen=True)[len(self._formatted()) :]
 
     def _formatted(self, *, pen: bool = False) -> bytes:
-        """The corner of the screen, and after it the pen if asked for."""
+        """The first cell of the screen, and after it the pen if `pen`."""
         selection = init_sized("GhosttySelection")
         selection.start = selection.end = self._terminal.ref(0, 0)[0]
         options = init_sized("GhosttyFormatterTerminalOptions")[0]
@@ -233,7 +233,7 @@ class Emulator:
 
 
 def _owned(call: Any) -> bytes:
-    """The bytes that `call` allocates, copied, and theirs given back."""
+    """A copy of the bytes that `call` allocates, which are freed."""
     at, n = ffi.new("uint8_t**"), ffi.new("size_t*")
     check(call(at, n), "format")
     try:
@@ -268,7 +268,7 @@ def _plain_again(look: bytes) -> bytes:
 
 @functools.lru_cache(4096)
 def _decoded(raw: int) -> _Cell:
-    """What a cell's packed value says; the same value always says the same."""
+    """What a cell's packed value means; the same value always means the same."""
     tag = _of_cell(raw, "CONTENT_TAG", "GhosttyCellContentTag")
     background = b""
     if tag == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_PALETTE:

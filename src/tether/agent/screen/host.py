@@ -1,7 +1,7 @@
 """The screen host: a process of the agent's that emulates its reconnecting terminals, and nothing else.
 
-Law: reads frames on its standard input, writes frames on its standard output, ends with its input. It
-holds no descriptor, key or token of anybody's. It exists because the emulator is native code that
+Law: it reads frames on its standard input, writes frames on its standard output, and ends with its
+input. It holds nobody's descriptors, keys or tokens. It exists because the emulator is native code that
 parses whatever any program prints: when it crashes, screens are lost, and no session is.
 """
 

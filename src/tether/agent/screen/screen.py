@@ -31,8 +31,8 @@ frame), 2027 and 2048 (how a viewer's terminal measures text and reports its siz
 _ON_BY_DEFAULT = (7, 25)
 _ANSI_MODES = (4, 20)
 
-# What we answer for the viewers: the same to every program, whoever looks on, and nothing that only
-# one viewer's terminal may be able to do. See `terminal_stream` for the queries.
+# Answers that we give in place of the viewers' terminals: the same whoever looks on, and none about
+# what only one viewer's terminal may be able to do. `terminal.output_cutter` has the queries.
 _ANSWERS = re.compile(
     rb"\x1b\[\?[\d;]*c"  # DA1
     rb"|\x1b\[>[\d;]*c"  # DA2
@@ -44,7 +44,7 @@ _ANSWERS = re.compile(
 
 
 class TerminalScreen:
-    """See the module's law."""
+    """The screen of one terminal."""
 
     def __init__(self, *, rows: int, cols: int) -> None:
         self._emulator = Emulator(rows=rows, cols=cols, history_bytes=HISTORY_BYTES)
@@ -88,7 +88,7 @@ class TerminalScreen:
             copy.close()
 
     def frame(self, *, rows: int, cols: int) -> bytes:
-        """What shows this screen, or the part of it around the cursor, in a window of another size."""
+        """Paint this screen, or the part of it around the cursor, in a window of another size."""
         screen = self._emulator
         high, wide = screen.size
         at_row, at_col = screen.cursor
@@ -106,7 +106,7 @@ class TerminalScreen:
 
 
 def _whole(copy: Emulator, history: int) -> bytes:
-    """The snapshot. `copy` is used up: every step reads a state and then lets the next one come."""
+    """The snapshot. `copy` is used up: each step reads its state, and may change it for the next."""
     region = _answer(copy, b"r")
     modes, shape, title = _modes(copy), _shape(copy), _title(copy.title)
     origin = copy.mode(6)

@@ -17,7 +17,7 @@ _TICKET = struct.Struct(">I")
 
 
 class Op(IntEnum):
-    """To the host: OPEN to CLOSE. From it: the rest."""
+    """Operations. OPEN to CLOSE go to the host, the others come from it."""
 
     OPEN = 1
     FEED = 2

@@ -2,9 +2,9 @@
 
 Law: the only file that overrides asyncssh's private methods;
 `tests/integration/agent/test_asyncssh_contract.py` pins each of them to the exact version. It
-decides nothing about causes: every way to close passes `_force_close` (asyncssh reports a peer's
-polite close, our own and an abort all as `None`), and there `SshOwner.closing` is told what is
-known *before* anything is closed.
+decides nothing about causes. Every way to close passes `_force_close`, where `SshOwner.closing` is
+told what is known *before* anything is closed (asyncssh itself reports a polite close of the peer,
+one of ours and an abort alike, as `None`).
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class SshOwner(Protocol):
         """The client sent SSH_MSG_DISCONNECT. Offer the cause now; then it closes."""
 
     def admits(self, credential: Credential, proven: bool | None) -> bool:
-        """Whether the credential is good. `proven` tells whether the client showed that it holds
-        the private key; None where it only asks whether to."""
+        """Whether the credential lets the client in. `proven` says whether the client has shown that
+        it holds the private key; None where it only asks whether to show it."""
 
     def display_failed(self, wrong: Exception) -> None:
-        """There is no display for a session that asked for one; it goes on without."""
+        """There is no display for a session that asked for one. It goes on without."""
 
 
 def server_options(host_key: HostKey) -> asyncssh.SSHServerConnectionOptions:
@@ -105,11 +105,12 @@ class SshConnection(asyncssh.SSHServerConnection):
         the cookies of `displays` are kept for the user."""
         super().__init__(asyncio.get_running_loop(), options)
         self._forwards = forwards
-        self._displays, self._cookies = displays, xauthority
-        self._shown: dict[SSHChannel[Any], Display] = {}
+        self._displays = displays
+        self._cookies = xauthority
+        self._shown: dict[SSHChannel[Any], Display] = {}  # each session's display
         self._protocol_factory = lambda: handler
         self._tether = owner
-        self.corked = False
+        self.corked = False  # the tunnel is full: channels keep their data
 
     # -- ends ------------------------------------------------------------------------------
 
@@ -135,10 +136,10 @@ class SshConnection(asyncssh.SSHServerConnection):
         super()._process_disconnect(pkttype, pktid, packet)
 
     async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """A client that guessed the key exchange (dropbear's does) has sent its first message already.
+        """A client that guesses the key exchange (dropbear does) has sent its first message already.
 
-        asyncssh takes it where the guess agrees with what is agreed upon; by RFC 4253 section 7 it is
-        good only where both sides *prefer* the same, and of any other the client sends it again.
+        asyncssh uses that message where the guess matches what is agreed upon. By RFC 4253 section 7
+        it counts only where both sides *prefer* the same; else the client sends it again.
         """
         theirs = packet.get_remaining_payload()
         await super()._process_kexinit(pkttype, pktid, packet)  # nothing is received meanwhile
@@ -309,8 +310,8 @@ class _Corkable(SSHChannel[bytes]):
 
 
 class _Forwarded(_Corkable):
-    """A channel to a socket: over when both directions are. Stock asyncssh closes it only if the
-    client's end of data was first; otherwise ssh and the socket would wait for ever."""
+    """A channel to a socket, closed when both directions have ended. Stock asyncssh closes it only if
+    the client's end of data came first; otherwise ssh and the socket would wait for ever."""
 
     def _flush_send_buf(self) -> None:
         super()._flush_send_buf()
@@ -342,7 +343,7 @@ class _AgentChannel(_Forwarded, SSHAgentChannel):
 
 
 class SessionChannel(_Corkable, SSHServerChannel[bytes]):
-    """A session's channel: bounded variables, commands in any encoding, and "no more input"."""
+    """A session's channel: takes bounded variables and commands in any encoding, can refuse input."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -1,8 +1,8 @@
-"""Who may in: an offered key or certificate and what the agent trusts, to a decision.
+"""Who is let in: from an offered key or certificate, and what the agent trusts, to a decision.
 
-Law: pure. No asyncssh, no clock, no I/O; the caller parses what was offered and passes `now`. Every
-refusal has the word that the record keeps and the sentence that the user reads. A certificate that
-is refused says nothing about the bare key in it: programs offer both, one after the other.
+Law: pure: no asyncssh, no clock, no I/O. The caller parses what was offered and passes `now`. Every
+refusal has the word that the record keeps and the sentence that the user reads. A refused certificate
+says nothing about the bare key in it: programs offer both, one after the other.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Credential:
     public_key: bytes = b""
     certificate: Certificate | None = None
     unreadable: str = ""
-    """Why neither could be read; "" where one could."""
+    """Why it could not be read; "" where it could."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def wire_form(line: str) -> bytes:
 
 
 def decide(credential: Credential, trust: Trust, now: float) -> Decision:
-    """Judge one offered credential.
+    """Whether one offered credential lets the client in.
 
     Args:
         credential: what was offered. That the client holds the private key is checked by the caller.

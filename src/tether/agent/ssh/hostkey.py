@@ -17,7 +17,7 @@ HOST_KEY_FILE = "ssh_host_ed25519_key"
 
 
 class HostKeyUnusable(Exception):
-    """The host key's file is there and no key can be read from it; the text is for people."""
+    """The host key's file is there, but no key can be read from it. The text is for people."""
 
 
 @dataclass(frozen=True, slots=True)

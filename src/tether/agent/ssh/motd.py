@@ -1,7 +1,8 @@
 """What a login shell on a terminal is greeted with: the announcement, then the message of the day.
 
-Law: as sshd: `~/.hushlogin` silences the message of the day, never the announcement; a file that is
-missing or unreadable is no error; nothing here may block on a file that is none, or grow.
+Law: as with sshd, `~/.hushlogin` silences the message of the day; it never silences the announcement. A
+file that is missing or cannot be read is no error. Nothing here may block on what is no regular file,
+and what is read is bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def greeting(motd: Path | None, announcement: Path | None, *, home: str) -> byte
 
 
 def _text(path: Path | None) -> bytes:
-    """A file's text, trimmed, with one line's end."""
+    """A file's text, trimmed, and one newline."""
     if path is None:
         return b""
     try:

@@ -1,12 +1,12 @@
 """The sftp subsystem: the machine's own sftp-server, or asyncssh's in a process of its own.
 
 Law: never in the agent's process. asyncssh's SFTP server does blocking file I/O, which would stall
-every other session in the loop; as a process over the channel's pipes it may block as it likes, and
-ends, is counted and attributed like any other. Run as a module, this file is that process.
+every other session in the loop. As a process over the channel's pipes it may block as it likes, and it
+ends, is counted and is attributed like any other. Run as a module, this file is that process.
 
 Version 3 of the protocol, which everybody speaks, has one word ("Failure") for a full disk, a quota and
-a broken device. Both servers therefore say on standard error what the system said, which ssh shows to
-its user; `Complaints` sees to it that it is said once.
+a broken device. Both servers therefore write the system's own error to standard error, which ssh shows
+to its user; `Complaints` shows each error once.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ SERVERS = (
 )
 """Where Debian, Alpine and Arch, Fedora, and BSDs keep theirs."""
 
-
 MAX_LINE = 8 << 10
+"""Bytes of one line of a server's standard error; the beginning of a longer one is lost."""
+
+MAX_COMPLAINTS = 20
+"""Lines that are shown of one server."""
 
 _HAS_A_WORD = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST)
-"""What version 3 can say, or a client asks about and expects."""
+"""Errors that version 3 has words for, or that a client asks about and expects."""
 
 
 def command() -> list[str]:
@@ -47,14 +50,12 @@ def command() -> list[str]:
     return [sys.executable, "-I", "-m", "tether.agent.ssh.sftp"]
 
 
-MAX_COMPLAINTS = 20
-
 _PREFIX = re.compile(rb"process_\w+: ")
 """How OpenSSH's server begins a line: with the name of its function."""
 
 
 class Complaints:
-    """The standard error of an sftp server for its user: each line once, and not too many.
+    """The standard error of an sftp server, as its user is shown it: each line once, a few at most.
 
     A client has dozens of writes under way when the disk is full; each of them fails.
     """
@@ -75,14 +76,14 @@ class Complaints:
 
 
 class _Server(asyncssh.SFTPServer):
-    """asyncssh's, which says what the system said where the protocol has no word for it."""
+    """asyncssh's server, which also prints the system's error where the protocol has no word for it."""
 
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
         with _said("open", path):
             return super().open(path, pflags, attrs)
 
     def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
-        """All of it: a disk that is nearly full takes a part, which asyncssh counts as done."""
+        """Write all of it: a disk that is nearly full takes a part, which asyncssh counts as done."""
         with _said("write", file_obj.name):
             written = 0
             while written < len(data):

@@ -1,10 +1,10 @@
 """Reads the requests of an SFTP session as they pass by, and remembers what is done to which path.
 
 Law: passive and harmless. Bytes go in and nothing comes back: no input raises, delays or changes the
-session, and no input makes this grow. A packet is kept only as far as its names can reach (64 KiB);
-data is skipped by its length. A stream that is no SFTP, or a packet beyond 4 MiB, switches the reader
-off for good (`complete` is False then): guessing where the next packet begins would invent records.
-Same requests are counted, not listed; after 512 different ones the rest is only counted.
+session, and none makes this grow. A packet is kept only as far as its names can reach (64 KiB); data is
+skipped by its length. A stream that is no SFTP, or a packet beyond 4 MiB, switches the reader off for
+good (`complete` is False then): guessing where the next packet begins would invent records. Equal
+requests are counted, not listed; after 512 different ones the rest is only counted.
 
 SFTP version 3 (draft-ietf-secsh-filexfer-02) and OpenSSH's extensions.
 """
@@ -58,14 +58,13 @@ class SftpAudit:
     """Follows the client's half of one session. Call `feed` with every piece of its input."""
 
     def __init__(self) -> None:
-        self.complete = True
-        self.left_out = 0
-        self._operations: dict[_Key, tuple[float, int]] = {}
-        self._head = b""
-        self._kept = bytearray()
-        self._missing = 0
-        """Bytes of the present packet that have not come yet."""
-        self._keeping = False
+        self.complete = True  # everything could be read
+        self.left_out = 0  # operations that are in no record
+        self._operations: dict[_Key, tuple[float, int]] = {}  # when it was first, and how often
+        self._head = b""  # what has come of a packet's length and type
+        self._kept = bytearray()  # what is kept of the present packet
+        self._missing = 0  # bytes of the present packet that have not come yet
+        self._keeping = False  # the present packet names paths
 
     def feed(self, data: bytes | memoryview, at: float) -> None:
         """More of the input arrived; `at` is unix seconds."""
@@ -188,6 +187,6 @@ def _string(packet: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _text(raw: bytes) -> str:
-    """A path for people and JSON; what is no UTF-8 shows as escapes."""
+    """A path for people and JSON; bytes that are no UTF-8 show as escapes."""
     text = raw[: 4 * MAX_PATH].decode("utf-8", "backslashreplace")
     return text if len(text) <= MAX_PATH else text[: MAX_PATH - 1] + "…"

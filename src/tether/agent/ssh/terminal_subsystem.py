@@ -1,8 +1,8 @@
-"""An attach over an SSH channel: the carrier that `terminal_attach` runs over.
+"""The subsystem `tether-pty`: an attach to a reconnecting terminal over an SSH channel.
 
 Law: what the channel's end means is decided before the channel is closed. A client that closes its
-channel on a connection that lives on has let go; a connection that ended takes its cause along. Of an
-agent that leaves, the channel is left to the connection, whose goodbye comes first.
+channel on a connection that lives on has detached; a connection that ended hands its cause to the
+attach. When the agent leaves, the connection closes the channel, because its goodbye has to come first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tether.net.clock import Clock
 
 
 class TerminalChannel:
-    """See the module's law. The session of the channel hands on what asyncssh calls."""
+    """The `AttachTransport` of one channel. The channel's session hands on what asyncssh calls."""
 
     def __init__(
         self,
@@ -33,10 +33,12 @@ class TerminalChannel:
     ) -> None:
         """`cell` is the connection's; `on_end` is told of an end that the connection outlives, and
         of the exit code that the client is sent after it."""
-        self._channel, self._terminals, self._cell = channel, terminals, cell
+        self._channel = channel
+        self._terminals = terminals
+        self._cell = cell
         self._on_end = on_end
-        self._exit_code: int | None = None
-        self._gone = False
+        self._exit_code: int | None = None  # for the client; set once the attach has ended
+        self._gone = False  # the channel is lost
         self._attach = TerminalAttach(
             self,
             terminals,
@@ -54,7 +56,7 @@ class TerminalChannel:
         self._attach.data_received(data)
 
     def eof_received(self) -> None:
-        """The client will send no more: it has let go."""
+        """The client will send no more: it has detached."""
         self._attach.closed_by_client()
 
     def pause_writing(self) -> None:
@@ -74,7 +76,7 @@ class TerminalChannel:
         else:
             self._attach.closed_by_client()
 
-    # -- what the attach asks for: see `terminal_attach.Carrier` ----------------------------------
+    # -- what the attach asks for: see `attach.AttachTransport` -----------------------------------
 
     def write(self, data: bytes) -> None:
         if not self._gone and not self._channel.is_closing():

@@ -1,9 +1,9 @@
 """asyncssh's socket, which is a tunnel: an `asyncio.Transport` over a `TunnelEndpoint`.
 
-Law: bytes only. It never ends the tunnel: whoever knows the cause does, before anything is closed.
-What is written within one turn of the loop leaves as one piece (asyncssh writes two packets for each
-piece of data). When more waits in the tunnel than it should, the protocol is told to pause, and to go
-on when there is room again: asyncssh's windows are per channel, the tunnel is shared by all.
+Law: it knows bytes only, and never ends the tunnel: whoever knows the cause does that, before anything
+is closed. What is written within one turn of the loop leaves as one piece (asyncssh writes two packets
+for each piece of data). When too much waits in the tunnel, the protocol is told to pause, and to go on
+when there is room again: asyncssh's windows are per channel, and all channels share the tunnel.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class TunnelTransport(asyncio.Transport):
         """`client` is its address and port, as the server saw them."""
         super().__init__({"peername": client, "sockname": ("0.0.0.0", 22)})
         self._loop = asyncio.get_running_loop()
-        self._tunnel, self._tasks = tunnel, tasks
+        self._tunnel = tunnel
+        self._tasks = tasks
         self._protocol: Pausable | None = None
-        self._pending: list[bytes | bytearray | memoryview] = []
-        self._waiting = self._closed = False
+        self._pending: list[bytes | bytearray | memoryview] = []  # written in this turn of the loop
+        self._waiting = False  # the protocol was told to pause
+        self._closed = False
 
     def attach(self, protocol: Pausable) -> None:
         """Whom to pause. Call once, before anything is written."""

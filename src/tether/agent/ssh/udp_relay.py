@@ -1,9 +1,10 @@
 """The subsystem that carries UDP: datagrams of many flows, to one destination and back.
 
-Law: a process of its own, on its standard streams, as sftp is: it ends, is counted and is attributed
-like any other. Each flow has a socket of its own, so that answers find their way; the one that was idle
-for longest makes room, and an idle one is closed. A client that reads slowly loses datagrams in the
-kernel's buffers, as on any slow way. Run as a module, this file is that process.
+Law: a process of its own on its standard streams, as sftp's is: it ends, is counted and is attributed
+like any other. Each flow has a socket of its own, so that answers find their way back. The flow that
+was idle for longest makes room for a new one, and one that is idle for too long is closed. A client that
+reads slowly loses datagrams in the kernel's buffers, as on any slow path. Run as a module, this file is
+that process.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tether.protocol.udp import (
 
 _READ = 256 << 10
 _BURST = 64
-"""Datagrams of one flow that are taken before the others have their turn."""
+"""Datagrams of one flow that are taken before the next flow has its turn."""
 
 
 def command() -> list[str]:
@@ -41,7 +42,7 @@ def command() -> list[str]:
 
 
 class UdpRelay:
-    """See the module's law. Blocking: `run` returns when the client's side is at its end."""
+    """All flows of one session. Blocking: `run` returns when the client sends no more."""
 
     def __init__(
         self,
@@ -52,20 +53,23 @@ class UdpRelay:
         max_flows: int = MAX_FLOWS,
         idle_s: float = IDLE_S,
     ) -> None:
-        self._in, self._out, self._now = stdin, stdout, now
-        self._max_flows, self._idle_s = max_flows, idle_s
-        self._flows: OrderedDict[int, socket.socket] = OrderedDict()
-        self._used: dict[int, float] = {}
+        self._in = stdin
+        self._out = stdout
+        self._now = now
+        self._max_flows = max_flows
+        self._idle_s = idle_s
+        self._flows: OrderedDict[int, socket.socket] = OrderedDict()  # the longest idle first
+        self._used: dict[int, float] = {}  # when each flow was last used
         self._selector = selectors.DefaultSelector()
         self._reader = DatagramReader()
-        self._rest = b""
+        self._rest = b""  # what came behind the opening line
 
     def run(self) -> int:
         """Serve until the end of the input; the exit code."""
         try:
             target = self._opening()
         except (Garbage, OSError) as wrong:
-            self._write(line(UdpOpened(error=_told(wrong))))
+            self._write(line(UdpOpened(error=_error_text(wrong))))
             return 1
         self._write(line(UdpOpened()))
         self._selector.register(self._in, selectors.EVENT_READ, None)
@@ -115,7 +119,7 @@ class UdpRelay:
                 sock = self._open(target, flow)
             self._touch(flow)
             sock.send(datagram)
-        except OSError:  # nobody there, too long, no room: a datagram that is lost, as on any way
+        except OSError:  # nobody there, too long, no room: datagrams may be lost
             return
 
     def _open(
@@ -174,7 +178,7 @@ class UdpRelay:
             view = view[os.write(self._out, view) :]
 
 
-def _told(wrong: Exception) -> str:
+def _error_text(wrong: Exception) -> str:
     if isinstance(wrong, socket.gaierror):
         return "the name could not be resolved in the workspace"
     return wrong.strerror or str(wrong) if isinstance(wrong, OSError) else str(wrong)

@@ -1,8 +1,8 @@
 """X11 displays for programs in the workspace: a listener and a cookie for each session that asks.
 
 Law: a session's display lives as long as its channel. The range of numbers is shared by everybody on
-the machine; where it is exhausted, the display of ours that was used least recently makes room: those
-that nobody draws on now go first, and what was drawn on it goes on. Listeners are on loopback only.
+the machine. Where it is exhausted, the display of ours that was used least recently is closed, those
+first that no program is connected to; connections that it has go on. Listeners are on loopback only.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from tether.net.tasks import Tasks
 PORT = 6000
 NUMBERS = range(10, 201)
 
-LOCK_TRIES, LOCK_WAIT_S = 12, 0.1
-"""How often, and how long in between, the lock of the cookies is asked for."""
+LOCK_TRIES = 12
+"""How often the lock of the cookies is asked for."""
+
+LOCK_WAIT_S = 0.1
+"""The pause before it is asked for again."""
 
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -39,15 +42,18 @@ class Display:
 
     number: int
     cookies: str
+    """The `.Xauthority` that its cookie is kept in."""
     cookie: bytes
     single: bool
+    """Whether it is for one connection only."""
     close_listener: Callable[[], None]
     on_close: Callable[[Display], None]
     drawing: set[object] = field(default_factory=set)
+    """The connections of programs."""
     closed: bool = False
 
     def close(self) -> None:
-        """Take no more connections; those that there are go on."""
+        """Take no more connections; those that it has go on."""
         if not self.closed:
             self.closed = True
             self.close_listener()
@@ -64,12 +70,13 @@ class Displays:
         clock: Clock,
         on_error: Callable[[X11Error], None] = lambda error: None,
     ) -> None:
-        self._clock, self._on_error = clock, on_error
+        self._clock = clock
+        self._on_error = on_error
         self._numbers = numbers
-        self._open: dict[int, Display] = {}
-        """In the order of their last use."""
+        self._open: dict[int, Display] = {}  # by number, in the order of their last use
         self._tasks = Tasks("displays")
-        self._listening, self._writing = asyncio.Lock(), asyncio.Lock()
+        self._listening = asyncio.Lock()  # one display is opened at a time
+        self._writing = asyncio.Lock()  # one change of the cookies at a time
         self._log = get_logger("displays")
 
     async def open(
@@ -134,7 +141,7 @@ class Displays:
         return display
 
     async def _try(self, conn: SSHServerConnection, number: int) -> Display | None:
-        """A display of this number; None where somebody else has its port."""
+        """A display with this number; None where somebody else has its port."""
         loop = asyncio.get_running_loop()
 
         def accept() -> _Program:
@@ -197,7 +204,7 @@ class Displays:
 async def _on_loopback(
     listen: Callable[[str], Awaitable[SSHForwardListener]],
 ) -> SSHForwardListener:
-    """On both families, so that nobody else can be `localhost` for it; IPv4 alone where there is
+    """Listen on both families, so that nobody else can be `localhost`; on IPv4 alone where there is
     no other."""
     try:
         return await listen("localhost")
@@ -214,7 +221,8 @@ class _Program(SSHLocalPortForwarder):
         self, conn: SSHServerConnection, coro: Any, display: Display, displays: Displays
     ) -> None:
         super().__init__(conn, coro)
-        self._display, self._displays = display, displays
+        self._display = display
+        self._displays = displays
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         display = self._display

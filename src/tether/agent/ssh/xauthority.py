@@ -1,8 +1,8 @@
 """The cookies of forwarded displays in the user's `.Xauthority`: added, replaced, removed.
 
 Law: the file is written beside itself and moved into place, under the lock that `xauth` and Xlib take
-too (two files, `-c` and `-l`), and only its owner may read it. What others keep in it stays. Damage
-at its end is left out, as `xauth` does. One try a call: whoever waits for the lock waits outside.
+too (two files, `-c` and `-l`), and only its owner may read it. What others keep in it stays. A damaged
+end is dropped, as `xauth` does. Each call asks for the lock once: whoever waits for it waits outside.
 `now` is in Unix seconds.
 """
 
@@ -54,12 +54,12 @@ def entries(path: str) -> list[Cookie]:
 
 
 def put(path: str, number: int, protocol: bytes, cookie: bytes, *, now: float) -> None:
-    """Make this the cookie of our display `number`, whatever its cookie was.
+    """Make `cookie` the only one of our display `number`.
 
     Raises:
         Locked: try again.
         OSError: it cannot be written.
-        ValueError: that is no cookie.
+        ValueError: the cookie or its protocol is empty or too long.
     """
     if not 0 < len(protocol) <= MAX_PART or not 0 < len(cookie) <= MAX_PART:
         raise ValueError("a display's cookie that is none")
@@ -125,7 +125,7 @@ def _write(path: str, wanted: list[Cookie]) -> None:
 
 @contextlib.contextmanager
 def _locked(path: str, now: float) -> Iterator[None]:
-    """As libXau's XauLockAuth: whoever can link the one name to the other has the lock."""
+    """Hold the lock as libXau's XauLockAuth does: it is with whoever can link one name to the other."""
     creating, linked = f"{path}-c", f"{path}-l"
     for name in (creating, linked):
         with contextlib.suppress(FileNotFoundError):

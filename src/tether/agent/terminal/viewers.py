@@ -38,7 +38,8 @@ class Viewer:
     def __init__(
         self, *, rows: int, cols: int, screen: tuple[int, int], history: int, now: float
     ) -> None:
-        self.rows, self.cols = rows, cols
+        self.rows = rows
+        self.cols = cols
         self.history = history
         self.live = False
         self._screen = screen

@@ -71,7 +71,8 @@ class DirectEndpoint:
             OSError: the address cannot be had.
             BadAddress: it is none.
         """
-        self._settings, self._addresses = settings, addresses
+        self._settings = settings
+        self._addresses = addresses
         self._listener: DirectListener | None = None
         self._host = ""
         at = listen_at(settings, server_url)

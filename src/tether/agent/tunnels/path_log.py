@@ -25,7 +25,9 @@ class PathLog:
     def __init__(
         self, stream: TunnelStream, *, clock: Clock, post: Callable[[ReportItem], object]
     ) -> None:
-        self._stream, self._clock, self._post = stream, clock, post
+        self._stream = stream
+        self._clock = clock
+        self._post = post
         self.changes = 0
         stream.listen(self._happened)
 
