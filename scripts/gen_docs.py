@@ -32,6 +32,7 @@ from tether.attribution.vocabulary import (
     ConnectionMethod,
     ConnectionType,
     ConnectType,
+    Correction,
     DialStage,
     Element,
     Initiator,
@@ -163,6 +164,22 @@ def vocabulary() -> str:
                         row.advice,
                     )
                     for row in CATALOGUE.values()
+                ),
+            ),
+            "What a cause says besides. Ends that share an *element* are one incident. Before a verdict "
+            "stays at a cause, the server looks for, and later still hears, what may *correct* it "
+            f"({'; '.join(f'{code(word)}' for word in Correction)}).",
+            table(
+                ("cause", "element", "actor", "corrected by"),
+                (
+                    (
+                        code(row.code),
+                        code(row.element) if row.element else "",
+                        code(row.actor) if row.actor else "",
+                        codes(row.corrected_by),
+                    )
+                    for row in CATALOGUE.values()
+                    if row.element or row.actor or row.corrected_by
                 ),
             ),
             "## In the words of others",

@@ -32,6 +32,7 @@ from tether.agent.tunnels.manager import SshServing, Tunnels
 from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.causes.catalogue import WORKSPACE_STOPS, cause_of
+from tether.attribution.causes.codes import AGENT_INTERNAL_ERROR, AGENT_SHUTDOWN
 from tether.attribution.classify import classify, signal_actor
 from tether.attribution.explain import explain
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
@@ -268,14 +269,14 @@ class Supervisor:
             vantage=Vantage.AGENT,
             at=self._clock.now().wall,
             by=Party.AGENT,
-            cause="agent.shutdown",
+            cause=AGENT_SHUTDOWN,
         )
         received = self._first_signal
         if received is not None:
             return 0, replace(said, actor=signal_actor(received.number, received.sender))
         if (wrong := controlling.exception()) is not None:
             _log.error("run exited with error", error=repr(wrong)[:200])
-            return 1, replace(said, cause="agent.internal_error", detail=repr(wrong)[:200])
+            return 1, replace(said, cause=AGENT_INTERNAL_ERROR, detail=repr(wrong)[:200])
         match controlling.result():
             case Stopped():
                 return 0, said

@@ -12,27 +12,13 @@ from functools import lru_cache
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import CONTEXT, Case
-from tether.attribution.causes.catalogue import POLICY_REFUSALS
+from tether.attribution.causes.catalogue import POLICY_REFUSALS, cause_of
 from tether.attribution.details import detail_of
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.rules.rule import Rule
 from tether.attribution.rules.table import RULES
 from tether.attribution.vocabulary import Confidence, ConnectType
-
-_ACTORS = {
-    "ide.backend_oom_killed": "kernel:oom",
-    "session.oom_killed": "kernel:oom",
-    "agent.oom_killed": "kernel:oom",
-    "server.oom_killed": "kernel:oom",
-    "client.oom_killed": "kernel:oom",
-    "network.middlebox_reset": "middlebox",
-    "network.idle_timeout": "middlebox",
-    "network.nat_rebinding": "middlebox",
-    "network.proxy_refused": "middlebox",
-    "network.tls_intercepted": "middlebox",
-}
-"""Who is behind causes of which only that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +99,8 @@ def _actor(case: Case, cause: str) -> str:
     for session in case.all(ev.SessionEnded)[-1:]:
         if session.cause == cause and session.actor:
             return session.actor
-    if cause in _ACTORS:
-        return _ACTORS[cause]
+    if known := cause_of(cause).actor:
+        return known
     for signal in case.all(ev.SignalReceived):
         if cause.startswith(f"{signal.party}."):
             return signal_actor(signal.signal, signal.sender)

@@ -16,9 +16,9 @@ from tether.attribution.causes.catalogue import (
     POLICY_REFUSALS,
     PROTOCOL_ERRORS,
     SLOW_READERS,
+    cause_of,
 )
 from tether.attribution.predicates.sessions import NOT_CLIENT
-from tether.attribution.predicates.streams import ONE_WAY
 
 Pick = Callable[[Case], str]
 
@@ -36,7 +36,7 @@ def by_intent(case: Case) -> str:
 
 def by_neighbour(case: Case) -> str:
     """What the two ends of the connection beside it told."""
-    told = [fact for fact in case.all(ev.NeighbourEnded) if fact.cause in ONE_WAY]
+    told = [fact for fact in case.all(ev.NeighbourEnded) if cause_of(fact.cause).holds_for_tunnels]
     return min(told, key=lambda fact: abs(fact.before_s)).cause
 
 

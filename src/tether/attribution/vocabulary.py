@@ -206,6 +206,20 @@ class Element(StrEnum):
     SERVER = "server"
 
 
+class Correction(StrEnum):
+    """What may show that a cause, as one end alone looked, was another one."""
+
+    INTENT = (
+        "intent"  # somebody had asked the server for it; asked of every end that nobody planned
+    )
+    SAME_HOST = "same_host"  # other agents of the machine ended with it
+    SAME_RELAY = "same_relay"  # the relay went on to carry others, or lost them, too
+    CONTROL_LINK = (
+        "control_link"  # a control link of one of the tunnel's ends tells which way was lost
+    )
+    RETURN = "return"  # the party dialled again
+
+
 class Policy(StrEnum):
     """A switch of the workspace's owner that refuses something to every client."""
 

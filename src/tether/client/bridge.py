@@ -16,6 +16,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.client.outcome import fact_of
@@ -141,7 +142,7 @@ class Bridge:
             from tether.attribution.classify import signal_actor  # see verdict.py
 
             self.left_for = signal_actor(self._signal.signal, self._signal.sender)
-            self.tunnel.driver.leave("client.closed", actor=self.left_for)
+            self.tunnel.driver.leave(CLIENT_CLOSED, actor=self.left_for)
         self._outlet.abandon()
 
     def _note(self, received: ev.SignalReceived) -> None:

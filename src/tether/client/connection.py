@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import CLIENT_CLOSED, CLIENT_INTERNAL_ERROR
 from tether.attribution.vocabulary import Party, Purpose, Vantage
 from tether.client.carriers import CarrierManager
 from tether.client.control.link import ClientControl
@@ -176,7 +177,7 @@ class ClientConnection:
             if self._stream is not None:
                 await self._stream.close(1000, "the client has left")
             failed = self._failure is not None
-            await self.control.leave("client.internal_error" if failed else "client.closed")
+            await self.control.leave(CLIENT_INTERNAL_ERROR if failed else CLIENT_CLOSED)
 
     def _account(self, seen: Seen | None) -> Ended | None:
         """What there is to say of the tunnel's end."""

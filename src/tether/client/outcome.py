@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes.catalogue import UNKNOWN
+from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Initiator, Party, Vantage

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.vocabulary import ConnectionMethod, Party, Purpose
 from tether.client.connection import ClientConnection
 from tether.client.errors import EXIT_CONNECTION_FAILED, Failure
@@ -133,7 +134,7 @@ class ProbeClient:
 
     async def leave(self) -> None:
         """Say goodbye, and wait until that is acknowledged."""
-        self.tunnel.driver.leave("client.closed")
+        self.tunnel.driver.leave(CLIENT_CLOSED)
         await asyncio.wait([self._over], timeout=LEAVE_S)
         await self._tasks.cancel()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from tether.attribution.causes.codes import RELAY_SHUTDOWN
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.relay import Relay
@@ -21,8 +22,6 @@ from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.derp import RelayEnd, RelayGoodbye
 from tether.relay.control import RelayControl, farewell
-
-SHUTDOWN = "relay.shutdown"
 
 RECONNECT_IN_S = 5.0
 """When legs may count on us again: what a restart takes, and a little."""
@@ -93,7 +92,7 @@ class RelayLife:
 
     async def leave(self, actor: str) -> None:
         """Leave everybody, because of `actor`."""
-        goodbye = RelayGoodbye(cause=SHUTDOWN, actor=actor)
+        goodbye = RelayGoodbye(cause=RELAY_SHUTDOWN, actor=actor)
         _log.info("relay stopping", actor=actor, carriers=len(self._relay))
         self._control.draining(RECONNECT_IN_S)
         self._relay.refuse_new(goodbye)
@@ -103,7 +102,7 @@ class RelayLife:
         _log.info("legs told to move", stayed=len(left))
         await self._unless_hurried(self._relay.wait_empty(PART_S))
         await self._unless_hurried(self._control.flushed(REPORT_S))
-        self._control.quit(farewell(SHUTDOWN, actor, self._clock.now().wall))
+        self._control.quit(farewell(RELAY_SHUTDOWN, actor, self._clock.now().wall))
         await self._unless_hurried(self._control.over())
         await self._tasks.cancel()
 

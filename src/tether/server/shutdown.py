@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import SERVER_SHUTDOWN
 from tether.attribution.vocabulary import StreamEnd, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
@@ -25,8 +26,6 @@ from tether.server.control.hub import Hub
 from tether.server.control.link import CloseReason, all_closed
 from tether.server.db.store import StoreUnavailable
 from tether.server.derp.map import Regions
-
-SHUTDOWN = "server.shutdown"
 
 MOVE_S = 2.5
 """How long tunnels may take to move to another relay."""
@@ -71,7 +70,7 @@ class Shutdown:
     async def run(self, actor: str) -> None:
         """Leave everybody, because of `actor`."""
         _log.info("server stopping", actor=actor)
-        parting = CloseReason(SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
+        parting = CloseReason(SERVER_SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
         try:
             await self._move_tunnels(actor)
             self._hub.refuse_new()
@@ -89,7 +88,7 @@ class Shutdown:
         ends then. Where there is none they would only ask in vain, and wait for the next run."""
         if self._relay is None or not len(self._relay) or not self._regions.drain_embedded():
             return
-        self._relay.refuse_new(RelayGoodbye(cause=SHUTDOWN, actor=actor))
+        self._relay.refuse_new(RelayGoodbye(cause=SERVER_SHUTDOWN, actor=actor))
         self._relay.announce(RECONNECT_IN_S)
         await self._unless_hurried(self._relay.wait_empty(MOVE_S), otherwise=False)
         _log.info("legs told to move", stayed=len(self._relay))
@@ -98,7 +97,7 @@ class Shutdown:
         """End the embedded relay's carriers; what they carried goes on over other ones, later."""
         if self._relay is None:
             return
-        self._relay.stop(RelayGoodbye(cause=SHUTDOWN, actor=actor))
+        self._relay.stop(RelayGoodbye(cause=SERVER_SHUTDOWN, actor=actor))
         await self._unless_hurried(self._relay.wait_empty(CARRIERS_S), otherwise=False)
 
     async def _leave_links(self, parting: CloseReason) -> None:

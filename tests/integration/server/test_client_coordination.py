@@ -13,13 +13,13 @@ import structlog
 
 from tests.support.protocol.coordination import node
 from tests.support.server.live import PATIENT, Live, Peer, device_key, running
+from tether.attribution.causes.codes import COORDINATION_REFUSED
 from tether.client.control.events import AgentHere, ControlWord
 from tether.client.control.link import ClientControl
 from tether.client.control.log import ControlLines
 from tether.net.clock import SystemClock
 from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import dial
-from tether.protocol.coordination.coordinator import REFUSED_CAUSE
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.coordination import (
     Coordinate,
@@ -143,13 +143,15 @@ async def test_a_client_that_may_not_know_is_refused_on_record_and_told_nothing(
             while not _ends(lines):
                 await client.control.round_trip()  # the link lives meanwhile, and after
             await client.control.round_trip()
-    assert _ends(lines)[0] == (REFUSED_CAUSE, "server", False)
+    assert _ends(lines)[0] == (COORDINATION_REFUSED, "server", False)
     told = [client.words.get_nowait() for _ in range(client.words.qsize())]
     assert not any(isinstance(word, AgentHere) for word in told)
     row = await live.closed(client.connection_id)
     assert row["disconnect_cause"] == "client.closed"
     noted = [one["values"] for one in row["evidence"] if one["kind"] == "logical_stream_ended"]
-    assert {(one["stream"], one["cause"]) for one in noted} == {("coordination", REFUSED_CAUSE)}
+    assert {(one["stream"], one["cause"]) for one in noted} == {
+        ("coordination", COORDINATION_REFUSED)
+    }
     assert agent.inbox.empty(), "nor is the agent told of a client that may not come"
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.protocol.coordination import node
 from tests.support.server.live import ADMIN, Live, Peer, running
+from tether.attribution.causes.codes import COORDINATION_REFUSED
 from tether.protocol.coordination.access import MAX_ENDPOINTS
-from tether.protocol.coordination.coordinator import REFUSED_CAUSE
 from tether.protocol.derp.latency import RegionLatency
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import (
@@ -239,7 +239,7 @@ async def test_a_tunnel_that_a_client_may_not_open_is_refused_in_band_and_on_rec
     mallory.send(Coordinate(add_tunnel=pair.workspace_id))
     closed = await mallory.expect(CoordinateClosed)
     assert (closed.cause, closed.error) == (
-        REFUSED_CAUSE,
+        COORDINATION_REFUSED,
         "workspace agent not found or you do not have permission",
     )
     await still_good(pair, "192.0.2.9:7000")
@@ -248,7 +248,9 @@ async def test_a_tunnel_that_a_client_may_not_open_is_refused_in_band_and_on_rec
     row = await live.closed(mallory.connection_id)
     assert row["disconnect_cause"] == "client.closed", "the link's end is its own"
     noted = [one["values"] for one in row["evidence"] if one["kind"] == "logical_stream_ended"]
-    assert [(one["stream"], one["cause"]) for one in noted] == [("coordination", REFUSED_CAUSE)]
+    assert [(one["stream"], one["cause"]) for one in noted] == [
+        ("coordination", COORDINATION_REFUSED)
+    ]
 
 
 def too_many_endpoints(pair: Pair) -> Coordinate:

@@ -14,13 +14,16 @@ from tether.attribution.causes.catalogue import (
     POLICY_REFUSALS,
     PROTOCOL_ERRORS,
     SLOW_READERS,
-    UNKNOWN,
     WORKSPACE_STOPS,
     cause_of,
+    codes_where,
 )
-from tether.attribution.causes.cause import Cause
+from tether.attribution.causes.cause import KERNEL_OOM, MIDDLEBOX, Cause
+from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.vocabulary import (
     AccessRefusal,
+    Correction,
+    Element,
     Initiator,
     Party,
     Policy,
@@ -111,6 +114,61 @@ def test_its_words_are_sentences_with_known_placeholders(row: Cause) -> None:
 def test_its_public_word_follows_from_its_reason(row: Cause) -> None:
     public = row.coarse_reason
     assert public in {row.reason, Reason.SERVER_SHUTDOWN, Reason.NETWORK_ERROR}
+
+
+ALONE = {
+    # what one client did, one agent sent, or one user's credential, command or IDE brought about
+    *("client.closed", "client.handshake_timeout", "client.protocol_error", "client.ssh_killed"),
+    *("agent.protocol_error", "agent.superseded", "server.protocol_error"),
+    # what says nothing of anybody else's connection
+    *(row.code for row in ROWS if row.code.startswith(("auth.", "coordination.", "policy."))),
+    *(row.code for row in ROWS if row.code.startswith(("ide.", "session."))),
+    UNKNOWN,
+}
+"""Reviewed: ends of these causes are no part of an incident."""
+
+
+def test_every_other_cause_says_what_its_ends_share() -> None:
+    assert {row.code for row in ROWS if row.element is None} == ALONE
+
+
+def test_what_the_kernel_or_a_middlebox_did_was_nobody_elses_doing() -> None:
+    assert {row.code for row in ROWS if row.actor == KERNEL_OOM} == {
+        row.code for row in ROWS if row.code.endswith("oom_killed")
+    }
+    middlebox = {row for row in ROWS if row.actor == MIDDLEBOX}
+    assert {row.initiator for row in middlebox} == {Initiator.NETWORK}
+    assert {row.actor for row in ROWS} == {"", KERNEL_OOM, MIDDLEBOX}
+
+
+def test_a_cause_that_was_planned_is_corrected_by_an_intent_at_most() -> None:
+    for row in ROWS:
+        if row.expected:
+            assert set(row.corrected_by) <= {Correction.INTENT}
+
+
+def test_what_a_machine_or_a_return_corrects_is_about_an_agent_or_a_client() -> None:
+    """The two queries for it ask of an agent's machine, and of the link of either."""
+    by = {
+        kind: {row.element for row in ROWS if kind in row.corrected_by}
+        for kind in (Correction.SAME_HOST, Correction.SAME_RELAY, Correction.RETURN)
+    }
+    assert by == {
+        Correction.SAME_HOST: {Element.AGENT},
+        Correction.SAME_RELAY: {Element.RELAY},
+        Correction.RETURN: {Element.AGENT, Element.CLIENT},
+    }
+
+
+def test_what_holds_for_tunnels_names_whose_network_it_is() -> None:
+    assert codes_where(lambda row: row.holds_for_tunnels) == (
+        "network.client_upload_lost",
+        "network.client_download_lost",
+        "network.agent_upload_lost",
+        "network.agent_download_lost",
+    )
+    elements = [row.element for row in ROWS if row.holds_for_tunnels]
+    assert elements == [Element.CLIENT, Element.CLIENT, Element.AGENT, Element.AGENT]
 
 
 def test_titles_are_distinct() -> None:

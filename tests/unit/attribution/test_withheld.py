@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from tether.attribution.case import Case
-from tether.attribution.causes.catalogue import UNKNOWN
+from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
 from tether.attribution.examples.table import EXAMPLES

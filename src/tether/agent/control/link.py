@@ -18,6 +18,7 @@ from tether.agent.control.reports import ReportPump
 from tether.agent.control.streams import ControlStreams
 from tether.agent.journal.journal import Journal
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import AGENT_INTERNAL_ERROR, SERVER_DATABASE_UNAVAILABLE
 from tether.attribution.classify import classify
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
@@ -55,7 +56,7 @@ REFUSALS = frozenset(
 REFRESH_S = 0.2
 """How long a change of the network may go on before it is told where this agent can be dialled."""
 
-NO_DATABASE = frozenset({"database_unavailable", "server.database_unavailable"})
+NO_DATABASE = frozenset({"database_unavailable", SERVER_DATABASE_UNAVAILABLE})
 """The server's words for a database that does not answer: of its 503, and of its goodbye."""
 
 _log = get_logger("control")
@@ -344,7 +345,7 @@ class AgentControl:
         """A link that reports nothing any more is of no use: the next one gets a new pump."""
         if not task.cancelled() and (wrong := task.exception()) is not None:
             failure = self._failure(f"the reports pump failed: {wrong!r}"[:200])
-            live.driver.leave_because(failure, "agent.internal_error", detail=failure.what)
+            live.driver.leave_because(failure, AGENT_INTERNAL_ERROR, detail=failure.what)
 
     def _failure(self, what: str) -> ev.InternalFailure:
         return ev.InternalFailure(

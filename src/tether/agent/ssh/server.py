@@ -25,6 +25,7 @@ from tether.agent.terminal.service import TerminalService
 from tether.agent.terminal.terminals import Terminals
 from tether.agent.tunnels.service import ConnectionEnd, EndOrder, TunnelService
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import AGENT_SHUTDOWN
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.log import get_logger
@@ -171,7 +172,7 @@ class SshServer:
             shared=self._shared,
         )
         if self._closing:
-            connection.tunnel.driver.leave("agent.shutdown", detail="the agent is stopping")
+            connection.tunnel.driver.leave(AGENT_SHUTDOWN, detail="the agent is stopping")
         return connection
 
     def _report(self, item: ReportItem) -> None:

@@ -33,11 +33,6 @@ from tether.protocol.messages.base import Message
 from tether.protocol.messages.reports import SessionRecord
 from tether.protocol.messages.tunnel import SessionResult, TunnelOffer
 
-_OF_THE_AGENT = frozenset(
-    ("session.killed", "session.refused", "session.idle_expired", "client.protocol_error")
-)
-"""Ends of an attach that the agent brought about; an exit and a signal speak for themselves."""
-
 MAX_SESSIONS = 64
 """Sessions open at once on one SSH connection."""
 
@@ -141,7 +136,7 @@ class Sessions:
         session.over = True
         if not end.terminal_lives:
             why = end.disconnect
-            own = why.cause if why.cause in _OF_THE_AGENT else ""
+            own = why.cause if why.row.ends_session else ""
             status = end.status or ExitStatus(code=exit_code)
             self.session_ended(session, status, cause=own, actor=why.actor if own else "")
             return

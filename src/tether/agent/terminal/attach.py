@@ -15,6 +15,7 @@ from tether.agent.process.process import ExitStatus
 from tether.agent.terminal.pty import ReconnectingPty
 from tether.agent.terminal.terminals import TerminalError, Terminals
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import SESSION_REFUSED
 from tether.attribution.disconnect import CloseCell, Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
@@ -218,7 +219,7 @@ class TerminalAttach:
         now, detail = self._clock.now(), str(refusal)
         self.send(Refused(code=refusal.code, message=detail))
         if refusal.code in _EXHAUSTED:
-            fact: Evidence = agent_goodbye("session.refused", now, detail=detail)
+            fact: Evidence = agent_goodbye(SESSION_REFUSED, now, detail=detail)
         elif refusal.code == "agent_leaving" and self._terminals.leaving is not None:
             fact = self._terminals.leaving
         else:

@@ -20,6 +20,7 @@ from tether.agent.process.program_input import ProgramInput
 from tether.agent.screen.client import EmulatedScreen, Screens, Shown
 from tether.agent.terminal.output_cutter import OutputCutter
 from tether.agent.terminal.viewers import Idle, SizePolicy, Viewer, agreed_size
+from tether.attribution.causes.codes import SESSION_EXIT, SESSION_IDLE_EXPIRED, SESSION_SIGNAL
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.log import get_logger
@@ -228,7 +229,7 @@ class ReconnectingPty:
         now = self._clock.now()
         self.status = status
         if not self.cell.ended:
-            cause = "session.exit" if status.signal is None else "session.signal"
+            cause = SESSION_EXIT if status.signal is None else SESSION_SIGNAL
             self.cell.offer(agent_goodbye(cause, now))
         self.state, self._act_at = TerminalState.EXITED, now.mono + DRAIN_S
         self._input.close()
@@ -397,7 +398,7 @@ class ReconnectingPty:
             self._resize_at = None
             self._program.resize(*self.size)
         if self.state is TerminalState.RUNNING and self._idle.expired(now.mono):
-            self.end(agent_goodbye("session.idle_expired", now, actor="policy:terminal-idle"))
+            self.end(agent_goodbye(SESSION_IDLE_EXPIRED, now, actor="policy:terminal-idle"))
         elif self._act_at is not None and now.mono >= self._act_at:
             self._act_at = None
             self._overdue()

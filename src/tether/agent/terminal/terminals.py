@@ -22,6 +22,7 @@ from tether.agent.terminal.pty import (
     TerminalState,
 )
 from tether.agent.terminal.viewers import SizePolicy
+from tether.attribution.causes.codes import SESSION_KILLED
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.net.clock import Clock
@@ -122,7 +123,7 @@ class Terminals:
             Refusal: no such terminal.
         """
         actor = f"user:{user}" if user else ""
-        self._find(pty_id).end(agent_goodbye("session.killed", self._clock.now(), actor=actor))
+        self._find(pty_id).end(agent_goodbye(SESSION_KILLED, self._clock.now(), actor=actor))
 
     def abandon(self, fact: Evidence) -> None:
         """The agent leaves because of `fact`: every viewer is told at once, every program hung up."""

@@ -5,27 +5,31 @@ Law: rows only; see `causes`.
 
 from __future__ import annotations
 
-from tether.attribution.causes.cause import Cause
-from tether.attribution.vocabulary import Initiator, Reason
+from tether.attribution.causes import codes
+from tether.attribution.causes.cause import KERNEL_OOM, Cause
+from tether.attribution.vocabulary import Correction, Element, Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
     Cause(
-        "agent.shutdown",
+        codes.AGENT_SHUTDOWN,
         Reason.SERVER_SHUTDOWN,
         Initiator.AGENT,
         True,
         "The workspace's agent shut down",
         "The workspace's agent was asked to stop ({actor}) and ended its sessions in order.",
         "Reconnect when the agent is back; ask whoever stopped it if it was not you.",
+        element=Element.AGENT,
+        corrected_by=(Correction.INTENT,),
     ),
     Cause(
-        "agent.crashed",
+        codes.AGENT_CRASHED,
         Reason.PROCESS_CRASHED,
         Initiator.AGENT,
         False,
         "The workspace's agent was killed or crashed",
         "The workspace's agent was killed or crashed and has come back; its sessions were lost.",
         "Reconnect. Look in the workspace for a `kill -9`, memory pressure or a crash report.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.host_rebooted",
@@ -35,6 +39,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's machine restarted",
         "The workspace's machine restarted under a running agent; its sessions were lost.",
         "Reconnect. Ask who restarted the machine, or look for a crash of its kernel.",
+        element=Element.NODE,
     ),
     Cause(
         "agent.vanished",
@@ -44,6 +49,12 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's agent disappeared",
         "The workspace's agent disappeared without a goodbye: its process ended at once.",
         "Check whether the workspace still runs, and restart its agent.",
+        element=Element.AGENT,
+        corrected_by=(
+            Correction.SAME_HOST,
+            Correction.RETURN,
+            Correction.CONTROL_LINK,
+        ),
     ),
     Cause(
         "agent.unresponsive",
@@ -53,6 +64,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's agent stopped answering",
         "The workspace's agent stopped answering although its machine still acknowledged data.",
         "Look for a frozen or starved agent process in the workspace.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.unreachable",
@@ -62,9 +74,15 @@ ROWS: tuple[Cause, ...] = (
         "The workspace could no longer be reached",
         "The workspace could no longer be reached: its connection fell silent.",
         "Check the workspace's network and whether its machine still runs.",
+        element=Element.AGENT,
+        corrected_by=(
+            Correction.SAME_HOST,
+            Correction.RETURN,
+            Correction.CONTROL_LINK,
+        ),
     ),
     Cause(
-        "agent.superseded",
+        codes.AGENT_SUPERSEDED,
         Reason.SUPERSEDED,
         Initiator.SERVER,
         False,
@@ -82,13 +100,14 @@ ROWS: tuple[Cause, ...] = (
         "Check the agent's version against the server's.",
     ),
     Cause(
-        "agent.internal_error",
+        codes.AGENT_INTERNAL_ERROR,
         Reason.PROCESS_CRASHED,
         Initiator.AGENT,
         False,
         "The agent failed internally",
         "The agent failed internally while it handled this connection.",
         "This is a bug in Tether: please report it with the agent's log.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.killed",
@@ -98,6 +117,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's agent was killed",
         "The workspace's agent was killed by {actor} and has come back; its sessions were lost.",
         "Reconnect. Ask who sent the signal inside the workspace.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.oom_killed",
@@ -107,6 +127,8 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's agent was killed as memory ran out",
         "The kernel killed the workspace's agent because the workspace ran out of memory.",
         "Reconnect, and give the workspace more memory or run less in it.",
+        element=Element.AGENT,
+        actor=KERNEL_OOM,
     ),
     Cause(
         "agent.container_replaced",
@@ -118,6 +140,7 @@ ROWS: tuple[Cause, ...] = (
         "were lost.",
         "Reconnect. Ask the platform's operator why it was replaced: eviction, a failed "
         "probe, a lost node.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.upgraded",
@@ -127,6 +150,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's agent was upgraded",
         "The workspace's agent was replaced by another version of it.",
         "Reconnect.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.descriptors_exhausted",
@@ -136,6 +160,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace had no file descriptors left",
         "The agent had no file descriptor left for this connection.",
         "Look for a process that leaks them in the workspace, or raise the limit (`ulimit -n`).",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.processes_exhausted",
@@ -145,6 +170,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace could start no more processes",
         "The workspace could start no more processes for this connection.",
         "End processes in the workspace, or raise its limit (`pids.max`, `ulimit -u`).",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.suspended",
@@ -154,6 +180,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's machine slept",
         "The workspace's machine was asleep or paused, so the connection fell silent.",
         "Wake it; keep the machine from sleeping while it serves workspaces.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.frozen",
@@ -164,6 +191,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's agent was stopped or frozen (SIGSTOP, a debugger, a paused "
         "container) and stopped answering.",
         "Continue the process or the container in the workspace.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.starved",
@@ -174,6 +202,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace was too busy or too tightly limited to run its agent, which stopped "
         "answering.",
         "Look at what uses the workspace's CPU, or raise its quota.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.memory_thrashing",
@@ -183,6 +212,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace stood still for want of memory",
         "The workspace was so short of memory that its agent stopped answering.",
         "Give the workspace more memory, or run less in it at once.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.address_changed",
@@ -192,6 +222,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace changed networks",
         "The workspace's machine lost the address that this connection used.",
         "It redials on its own; keep its address stable if it recurs.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.link_down",
@@ -201,6 +232,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's network went down",
         "The workspace's machine lost its network: no device or no route was left.",
         "Check the workspace's network; it redials on its own when that is back.",
+        element=Element.AGENT,
     ),
     Cause(
         "agent.socket_destroyed",
@@ -210,9 +242,10 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's machine dropped the connection",
         "The workspace's own system dropped the connection's socket from below.",
         "Look for a firewall, a security program or an administrator that kills sockets there.",
+        element=Element.AGENT,
     ),
     Cause(
-        "agent.node_lost",
+        codes.AGENT_NODE_LOST,
         Reason.NETWORK_ERROR,
         Initiator.NETWORK,
         False,
@@ -220,6 +253,7 @@ ROWS: tuple[Cause, ...] = (
         "All agents on the workspace's machine fell silent together: the machine or its "
         "network is gone.",
         "Ask the operator to look at the machine; its workspaces come back with it.",
+        element=Element.NODE,
     ),
     Cause(
         "agent.duplicate",
@@ -229,5 +263,6 @@ ROWS: tuple[Cause, ...] = (
         "Two agents fight over this workspace",
         "Two agents with the same token take this workspace from each other again and again.",
         "Run one agent per workspace: look for a copied token or a cloned machine.",
+        element=Element.AGENT,
     ),
 )

@@ -1,4 +1,4 @@
-"""The cause catalogue: one table, one row per cause.
+"""The catalogue of causes: one table, one row for each.
 
 Law: reason, initiator and expected are columns here and nowhere else; every site names a cause by
 its code and derives the rest, so that the fields of one end can never contradict each other. Every
@@ -11,11 +11,12 @@ modules, one a party or a subject; nobody imports those but this one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tether.attribution.causes import (
     agent,
     client,
+    codes,
     control_plane,
     decisions,
     ide,
@@ -33,10 +34,8 @@ from tether.attribution.vocabulary import (
     Resource,
 )
 
-UNKNOWN = "unknown"
-
 _HONESTY = Cause(
-    UNKNOWN,
+    codes.UNKNOWN,
     Reason.UNKNOWN,
     Initiator.UNTOLD,
     False,
@@ -61,9 +60,9 @@ _ROWS: tuple[Cause, ...] = (
 CATALOGUE: Mapping[str, Cause] = {row.code: row for row in _ROWS}
 
 WORKSPACE_STOPS: Mapping[str, str] = {
-    "user": "workspace.stopped",
+    "user": codes.WORKSPACE_STOPPED,
     "autostop": "workspace.autostop",
-    "deleted": "workspace.deleted",
+    "deleted": codes.WORKSPACE_DELETED,
     "evicted": "workspace.evicted",
 }
 """`tether workspace stop --reason WORD` -> cause."""
@@ -90,10 +89,10 @@ PROTOCOL_ERRORS: Mapping[Party, str] = {
 """Who broke the protocol -> cause."""
 
 INTERNAL_ERRORS: Mapping[Party, str] = {
-    Party.AGENT: "agent.internal_error",
+    Party.AGENT: codes.AGENT_INTERNAL_ERROR,
     Party.SERVER: "server.internal_error",
     Party.RELAY: "relay.crashed",
-    Party.CLIENT: "client.internal_error",
+    Party.CLIENT: codes.CLIENT_INTERNAL_ERROR,
 }
 """Whose bug it was -> cause."""
 
@@ -106,7 +105,7 @@ SLOW_READERS: Mapping[Party, str] = {
 """Who did not take what was sent to it -> cause."""
 
 ACCESS_REFUSALS: Mapping[AccessRefusal, str] = {
-    AccessRefusal.USER_REVOKED: "auth.user_revoked",
+    AccessRefusal.USER_REVOKED: codes.AUTH_USER_REVOKED,
     AccessRefusal.CERTIFICATE_EXPIRED: "auth.certificate_expired",
     AccessRefusal.CERTIFICATE_NOT_YET_VALID: "auth.certificate_expired",
     AccessRefusal.WRONG_WORKSPACE: "auth.certificate_refused",
@@ -118,4 +117,9 @@ ACCESS_REFUSALS: Mapping[AccessRefusal, str] = {
 
 def cause_of(code: str) -> Cause:
     """The row of `code`; the row `unknown` for a code of a newer peer."""
-    return CATALOGUE.get(code, CATALOGUE[UNKNOWN])
+    return CATALOGUE.get(code, CATALOGUE[codes.UNKNOWN])
+
+
+def codes_where(holds: Callable[[Cause], bool]) -> tuple[str, ...]:
+    """The codes of the rows of which `holds` is true, in the order of the catalogue."""
+    return tuple(row.code for row in CATALOGUE.values() if holds(row))

@@ -5,12 +5,13 @@ Law: rows only; see `causes`.
 
 from __future__ import annotations
 
-from tether.attribution.causes.cause import NOTHING, Cause
-from tether.attribution.vocabulary import Initiator, Reason
+from tether.attribution.causes import codes
+from tether.attribution.causes.cause import KERNEL_OOM, NOTHING, Cause
+from tether.attribution.vocabulary import Correction, Element, Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
     Cause(
-        "client.closed",
+        codes.CLIENT_CLOSED,
         Reason.CLIENT_CLOSED,
         Initiator.CLIENT,
         True,
@@ -38,6 +39,11 @@ ROWS: tuple[Cause, ...] = (
         "The client's processes were killed or crashed: their connection ended at once, without a "
         "goodbye.",
         "Look at the client's machine: out of memory, a crash, a forced logout, or a `kill -9`.",
+        element=Element.CLIENT,
+        corrected_by=(
+            Correction.RETURN,
+            Correction.CONTROL_LINK,
+        ),
     ),
     Cause(
         "client.protocol_error",
@@ -47,6 +53,7 @@ ROWS: tuple[Cause, ...] = (
         "The client broke the protocol",
         "The client sent something that is not part of the protocol, so the connection was ended.",
         "Check that the client program is what it should be, and its version.",
+        ends_session=True,
     ),
     Cause(
         "client.handshake_timeout",
@@ -58,22 +65,28 @@ ROWS: tuple[Cause, ...] = (
         "Try again; if it recurs, look for a stalled client or a middlebox that delays data.",
     ),
     Cause(
-        "client.unreachable",
+        codes.CLIENT_UNREACHABLE,
         Reason.NETWORK_ERROR,
         Initiator.NETWORK,
         False,
         "The client could no longer be reached",
         "The client could no longer be reached: its connection fell silent.",
         "Check the client's network, VPN and power settings; reconnect when it is back.",
+        element=Element.CLIENT,
+        corrected_by=(
+            Correction.RETURN,
+            Correction.CONTROL_LINK,
+        ),
     ),
     Cause(
-        "client.internal_error",
+        codes.CLIENT_INTERNAL_ERROR,
         Reason.PROCESS_CRASHED,
         Initiator.CLIENT,
         False,
         "The client failed internally",
         "The client's tether program failed internally while it handled this connection.",
         "This is a bug in Tether: please report it with what the client printed.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.oom_killed",
@@ -83,6 +96,8 @@ ROWS: tuple[Cause, ...] = (
         "The client ran out of memory",
         "The kernel of the client's machine killed the client because memory ran out.",
         "Close programs on the client's machine, or give it more memory.",
+        element=Element.CLIENT,
+        actor=KERNEL_OOM,
     ),
     Cause(
         "client.host_rebooted",
@@ -92,6 +107,7 @@ ROWS: tuple[Cause, ...] = (
         "The client's machine restarted",
         "The client's machine restarted while the connection was open.",
         "Reconnect; nothing was wrong on the workspace's side.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.suspended",
@@ -101,6 +117,7 @@ ROWS: tuple[Cause, ...] = (
         "The client's machine slept",
         "The client's machine was asleep, so its connection fell silent.",
         "Reconnect after waking; a tunnel resumes by itself where its session could wait.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.frozen",
@@ -111,6 +128,7 @@ ROWS: tuple[Cause, ...] = (
         "The client's process was stopped or frozen (Ctrl-Z, a debugger, a paused container) "
         "and stopped answering.",
         "Continue the process, and reconnect.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.starved",
@@ -120,6 +138,7 @@ ROWS: tuple[Cause, ...] = (
         "The client got no CPU",
         "The client's machine was too busy to run the client, which stopped answering.",
         "Look at what uses the CPU of the client's machine.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.unresponsive",
@@ -129,6 +148,7 @@ ROWS: tuple[Cause, ...] = (
         "The client stopped answering",
         "The client stopped answering although its machine still acknowledged data.",
         "Look for a frozen or starved client process.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.roamed",
@@ -139,6 +159,7 @@ ROWS: tuple[Cause, ...] = (
         "The client's machine moved to another network and lost the address that this "
         "connection used.",
         "Reconnect; a tunnel moves to the new network by itself.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.vpn_changed",
@@ -148,6 +169,7 @@ ROWS: tuple[Cause, ...] = (
         "The client's VPN came up or went down",
         "The client's way to us changed to or from a VPN, which broke the connection.",
         "Reconnect; start the VPN before connecting if it recurs.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.link_down",
@@ -157,6 +179,7 @@ ROWS: tuple[Cause, ...] = (
         "The client's network went down",
         "The client's machine lost its network: no device or no route was left.",
         "Check the client's cable, Wi-Fi or modem, and reconnect when it is back.",
+        element=Element.CLIENT,
     ),
     Cause(
         "client.socket_destroyed",
@@ -166,5 +189,6 @@ ROWS: tuple[Cause, ...] = (
         "The client's machine dropped the connection",
         "The client's own system dropped the connection's socket from below.",
         "Look for a firewall, a security program or an administrator that kills sockets there.",
+        element=Element.CLIENT,
     ),
 )

@@ -5,30 +5,33 @@ Law: rows only; see `causes`.
 
 from __future__ import annotations
 
+from tether.attribution.causes import codes
 from tether.attribution.causes.cause import Cause
-from tether.attribution.vocabulary import Initiator, Reason
+from tether.attribution.vocabulary import Element, Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
     Cause(
-        "server.database_unavailable",
+        codes.SERVER_DATABASE_UNAVAILABLE,
         Reason.CONTROL_PLANE_LOST,
         Initiator.SERVER,
         False,
         "The control plane lost its database",
         "The control plane could not use its database, so it let go of its connections.",
         "It is redialled on its own; the operator looks at the database's disk, file or server.",
+        element=Element.SERVER,
     ),
     Cause(
-        "agent.outdated",
+        codes.AGENT_OUTDATED,
         Reason.PROTOCOL_ERROR,
         Initiator.SERVER,
         False,
         "The agent is too old for this server",
         "The workspace's agent is of an older version than the server allows.",
         "Update the agent in the workspace and start it again.",
+        element=Element.AGENT,
     ),
     Cause(
-        "coordination.overwritten",
+        codes.COORDINATION_OVERWRITTEN,
         Reason.SUPERSEDED,
         Initiator.SERVER,
         False,
@@ -37,7 +40,7 @@ ROWS: tuple[Cause, ...] = (
         "If it recurs, look for two programs that run with one identity.",
     ),
     Cause(
-        "coordination.refused",
+        codes.COORDINATION_REFUSED,
         Reason.ACCESS_REVOKED,
         Initiator.SERVER,
         False,
@@ -53,6 +56,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace's agent took no updates",
         "The workspace's agent did not take what the coordinator had to tell it, for too long.",
         "Look for a frozen or starved agent process, or a network that carries next to nothing.",
+        element=Element.AGENT,
     ),
     Cause(
         "client.not_reading",
@@ -62,5 +66,6 @@ ROWS: tuple[Cause, ...] = (
         "The client took no updates",
         "The client did not take what the coordinator had to tell it, for too long.",
         "Look for a frozen client process, or a network that carries next to nothing.",
+        element=Element.CLIENT,
     ),
 )

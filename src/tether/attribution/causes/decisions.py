@@ -5,18 +5,20 @@ Law: rows only; see `causes`.
 
 from __future__ import annotations
 
+from tether.attribution.causes import codes
 from tether.attribution.causes.cause import Cause
-from tether.attribution.vocabulary import Initiator, Reason
+from tether.attribution.vocabulary import Element, Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
     Cause(
-        "workspace.stopped",
+        codes.WORKSPACE_STOPPED,
         Reason.WORKSPACE_STOPPED,
         Initiator.SERVER,
         True,
         "The workspace was stopped",
         "The workspace was stopped by {actor}.",
         "Start it again with `tether workspace start {workspace}`.",
+        element=Element.AGENT,
     ),
     Cause(
         "workspace.autostop",
@@ -27,15 +29,17 @@ ROWS: tuple[Cause, ...] = (
         "The workspace was stopped by its autostop schedule.",
         "Start it again with `tether workspace start {workspace}`; change the schedule if it is "
         "too tight.",
+        element=Element.AGENT,
     ),
     Cause(
-        "workspace.deleted",
+        codes.WORKSPACE_DELETED,
         Reason.WORKSPACE_STOPPED,
         Initiator.SERVER,
         True,
         "The workspace was deleted",
         "The workspace was deleted by {actor}.",
         "Create a new workspace, or ask whoever deleted it.",
+        element=Element.AGENT,
     ),
     Cause(
         "workspace.evicted",
@@ -45,6 +49,7 @@ ROWS: tuple[Cause, ...] = (
         "The workspace was evicted",
         "The platform evicted the workspace to reclaim its machine ({actor}).",
         "Start it again with `tether workspace start {workspace}`.",
+        element=Element.AGENT,
     ),
     Cause(
         "auth.key_refused",
@@ -74,7 +79,7 @@ ROWS: tuple[Cause, ...] = (
         "Connect through `tether ssh` or `tether config-ssh`; if it was not you, somebody tried.",
     ),
     Cause(
-        "auth.user_revoked",
+        codes.AUTH_USER_REVOKED,
         Reason.ACCESS_REVOKED,
         Initiator.SERVER,
         True,
@@ -83,7 +88,7 @@ ROWS: tuple[Cause, ...] = (
         "Ask an administrator if this was not meant.",
     ),
     Cause(
-        "auth.token_revoked",
+        codes.AUTH_TOKEN_REVOKED,
         Reason.ACCESS_REVOKED,
         Initiator.SERVER,
         True,
@@ -119,7 +124,7 @@ ROWS: tuple[Cause, ...] = (
         "Ask whoever runs the workspace if programs in it need to reach your machine.",
     ),
     Cause(
-        "auth.token_expired",
+        codes.AUTH_TOKEN_EXPIRED,
         Reason.SESSION_EXPIRED,
         Initiator.SERVER,
         True,

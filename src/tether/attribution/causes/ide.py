@@ -5,7 +5,7 @@ Law: rows only; see `causes`.
 
 from __future__ import annotations
 
-from tether.attribution.causes.cause import NOTHING, Cause
+from tether.attribution.causes.cause import KERNEL_OOM, NOTHING, Cause
 from tether.attribution.vocabulary import Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
@@ -62,6 +62,7 @@ ROWS: tuple[Cause, ...] = (
         "The IDE's backend ran out of memory",
         "The kernel killed the IDE's backend because the workspace ran out of memory.",
         "Give the workspace more memory, or lower the backend's heap (-Xmx) and close projects.",
+        actor=KERNEL_OOM,
     ),
     Cause(
         "ide.backend_gone",

@@ -5,8 +5,8 @@ Law: rows only; see `causes`.
 
 from __future__ import annotations
 
-from tether.attribution.causes.cause import Cause
-from tether.attribution.vocabulary import Initiator, Reason
+from tether.attribution.causes.cause import MIDDLEBOX, Cause
+from tether.attribution.vocabulary import Correction, Element, Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
     Cause(
@@ -18,6 +18,8 @@ ROWS: tuple[Cause, ...] = (
         "Both ends of the connection lost each other: the network between them carried "
         "nothing any more.",
         "Check the network in between: a router, a firewall, an uplink.",
+        element=Element.CLIENT,
+        corrected_by=(Correction.CONTROL_LINK,),
     ),
     Cause(
         "network.client_upload_lost",
@@ -27,6 +29,9 @@ ROWS: tuple[Cause, ...] = (
         "Nothing from the client arrived any more",
         "What the client sent was lost on the way, while what was sent to it still arrived.",
         "Check for a firewall or a failing uplink on the client's way out.",
+        element=Element.CLIENT,
+        corrected_by=(Correction.CONTROL_LINK,),
+        holds_for_tunnels=True,
     ),
     Cause(
         "network.client_download_lost",
@@ -36,6 +41,9 @@ ROWS: tuple[Cause, ...] = (
         "Nothing reached the client any more",
         "What was sent to the client was lost on the way, while what it sent still arrived.",
         "Check for a firewall or a failing route on the way back to the client.",
+        element=Element.CLIENT,
+        corrected_by=(Correction.CONTROL_LINK,),
+        holds_for_tunnels=True,
     ),
     Cause(
         "network.agent_upload_lost",
@@ -45,6 +53,9 @@ ROWS: tuple[Cause, ...] = (
         "Nothing from the workspace arrived any more",
         "What the workspace sent was lost on the way, while what was sent to it still arrived.",
         "Check for a firewall or a failing uplink on the workspace's way out.",
+        element=Element.AGENT,
+        corrected_by=(Correction.CONTROL_LINK,),
+        holds_for_tunnels=True,
     ),
     Cause(
         "network.agent_download_lost",
@@ -54,6 +65,9 @@ ROWS: tuple[Cause, ...] = (
         "Nothing reached the workspace any more",
         "What was sent to the workspace was lost on the way, while what it sent still arrived.",
         "Check for a firewall or a failing route on the way back to the workspace.",
+        element=Element.AGENT,
+        corrected_by=(Correction.CONTROL_LINK,),
+        holds_for_tunnels=True,
     ),
     Cause(
         "network.mtu_black_hole",
@@ -64,6 +78,8 @@ ROWS: tuple[Cause, ...] = (
         "Large packets were lost on the way while small ones passed: something in between has "
         "a smaller MTU and does not say so.",
         "Lower the MTU of the VPN or the interface, or let ICMP 'fragmentation needed' pass.",
+        element=Element.CLIENT,
+        corrected_by=(Correction.CONTROL_LINK,),
     ),
     Cause(
         "network.middlebox_reset",
@@ -73,6 +89,8 @@ ROWS: tuple[Cause, ...] = (
         "Something in between cut the connection",
         "A firewall, proxy or load balancer in between cut the connection; neither end did.",
         "Look at the logs of what lies in between at that time.",
+        element=Element.CLIENT,
+        actor=MIDDLEBOX,
     ),
     Cause(
         "network.nat_rebinding",
@@ -82,6 +100,8 @@ ROWS: tuple[Cause, ...] = (
         "A NAT in between lost the connection",
         "A NAT or firewall in between lost its record of the connection and reset both ends.",
         "Reconnect; raise the NAT's timeouts, or look for a restart of the router.",
+        element=Element.CLIENT,
+        actor=MIDDLEBOX,
     ),
     Cause(
         "network.idle_timeout",
@@ -92,6 +112,8 @@ ROWS: tuple[Cause, ...] = (
         "A load balancer, proxy or firewall in between cut the connection because it had been "
         "idle.",
         "Raise its idle time-out, or set `ServerAliveInterval 20` in the ssh configuration.",
+        element=Element.CLIENT,
+        actor=MIDDLEBOX,
     ),
     Cause(
         "network.dns_failed",
@@ -101,6 +123,7 @@ ROWS: tuple[Cause, ...] = (
         "The server's name could not be resolved",
         "The connection was lost, and the server's name could not be resolved after it.",
         "Check the name servers and the network of the machine that dialled.",
+        element=Element.CLIENT,
     ),
     Cause(
         "network.proxy_refused",
@@ -110,6 +133,8 @@ ROWS: tuple[Cause, ...] = (
         "A proxy or a captive portal stood in the way",
         "The connection was lost, and a proxy or a captive portal answered the next dial.",
         "Log in to the network or the proxy, then reconnect.",
+        element=Element.CLIENT,
+        actor=MIDDLEBOX,
     ),
     Cause(
         "network.tls_intercepted",
@@ -121,5 +146,7 @@ ROWS: tuple[Cause, ...] = (
         "server's.",
         "Check for a captive portal, or a proxy that inspects TLS; ask the operator whether "
         "the certificate is right.",
+        element=Element.CLIENT,
+        actor=MIDDLEBOX,
     ),
 )

@@ -5,18 +5,20 @@ Law: rows only; see `causes`.
 
 from __future__ import annotations
 
-from tether.attribution.causes.cause import Cause
-from tether.attribution.vocabulary import Initiator, Reason
+from tether.attribution.causes import codes
+from tether.attribution.causes.cause import KERNEL_OOM, Cause
+from tether.attribution.vocabulary import Correction, Element, Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
     Cause(
-        "server.shutdown",
+        codes.SERVER_SHUTDOWN,
         Reason.SERVER_SHUTDOWN,
         Initiator.SERVER,
         True,
         "The control plane shut down",
         "The control plane was asked to stop ({actor}) and said goodbye.",
         "Reconnect when it is back; a restart or an upgrade takes seconds.",
+        element=Element.SERVER,
     ),
     Cause(
         "server.crashed",
@@ -26,6 +28,7 @@ ROWS: tuple[Cause, ...] = (
         "The control plane was killed or crashed",
         "The control plane was killed or crashed and has come back.",
         "Ask the operator to look at the server's log and memory around that time.",
+        element=Element.SERVER,
     ),
     Cause(
         "server.vanished",
@@ -35,6 +38,7 @@ ROWS: tuple[Cause, ...] = (
         "The control plane went away",
         "The control plane went away without a goodbye.",
         "It is redialled on its own. If it stays away, ask the operator.",
+        element=Element.SERVER,
     ),
     Cause(
         "server.unreachable",
@@ -44,6 +48,7 @@ ROWS: tuple[Cause, ...] = (
         "The control plane could no longer be reached",
         "The control plane could no longer be reached: its connection fell silent.",
         "Check the network between this machine and the server.",
+        element=Element.SERVER,
     ),
     Cause(
         "server.protocol_error",
@@ -62,15 +67,18 @@ ROWS: tuple[Cause, ...] = (
         "The relay was killed or crashed",
         "The relay that carried this connection was killed or crashed.",
         "Reconnect. Ask the operator to look at the relay's log around that time.",
+        element=Element.RELAY,
+        corrected_by=(Correction.SAME_RELAY,),
     ),
     Cause(
-        "relay.shutdown",
+        codes.RELAY_SHUTDOWN,
         Reason.SERVER_SHUTDOWN,
         Initiator.SERVER,
         True,
         "The relay was stopped or restarted",
         "The relay that carried this connection was stopped or restarted as planned.",
         "Wait a moment: the connection goes on over another relay.",
+        element=Element.RELAY,
     ),
     Cause(
         "relay.unreachable",
@@ -80,6 +88,8 @@ ROWS: tuple[Cause, ...] = (
         "The relay could no longer be reached",
         "The relay that carried this connection could no longer be reached.",
         "Check the network between this machine and the relay.",
+        element=Element.RELAY,
+        corrected_by=(Correction.SAME_RELAY,),
     ),
     Cause(
         "server.unresponsive",
@@ -89,6 +99,7 @@ ROWS: tuple[Cause, ...] = (
         "The control plane stopped answering",
         "The control plane stopped answering although its machine still acknowledged data.",
         "Ask the operator to look for a frozen server process.",
+        element=Element.SERVER,
     ),
     Cause(
         "server.overloaded",
@@ -98,6 +109,7 @@ ROWS: tuple[Cause, ...] = (
         "The control plane was overloaded",
         "The control plane was too busy to answer, so the link fell silent.",
         "Ask the operator to look at the server's CPU and database at that time.",
+        element=Element.SERVER,
     ),
     Cause(
         "server.host_rebooted",
@@ -107,6 +119,7 @@ ROWS: tuple[Cause, ...] = (
         "The control plane's machine restarted",
         "The control plane's machine restarted under it.",
         "It is redialled on its own. Ask the operator who restarted the machine.",
+        element=Element.SERVER,
     ),
     Cause(
         "server.oom_killed",
@@ -116,6 +129,8 @@ ROWS: tuple[Cause, ...] = (
         "The control plane was killed as memory ran out",
         "The kernel killed the control plane because its machine or group ran out of memory.",
         "Ask the operator to give the server more memory.",
+        element=Element.SERVER,
+        actor=KERNEL_OOM,
     ),
     Cause(
         "server.internal_error",
@@ -125,6 +140,7 @@ ROWS: tuple[Cause, ...] = (
         "The control plane failed internally",
         "The control plane failed internally while it handled this connection.",
         "This is a bug in Tether: please report it with the server's log.",
+        element=Element.SERVER,
     ),
     Cause(
         "relay.unresponsive",
@@ -135,5 +151,6 @@ ROWS: tuple[Cause, ...] = (
         "The relay that carried this connection stopped answering although its machine still "
         "acknowledged data.",
         "Ask the operator to look for a frozen or starved relay process.",
+        element=Element.RELAY,
     ),
 )

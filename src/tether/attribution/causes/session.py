@@ -5,12 +5,13 @@ Law: rows only; see `causes`.
 
 from __future__ import annotations
 
-from tether.attribution.causes.cause import NOTHING, Cause
+from tether.attribution.causes import codes
+from tether.attribution.causes.cause import KERNEL_OOM, NOTHING, Cause
 from tether.attribution.vocabulary import Initiator, Reason
 
 ROWS: tuple[Cause, ...] = (
     Cause(
-        "session.exit",
+        codes.SESSION_EXIT,
         Reason.GRACEFUL,
         Initiator.CLIENT,
         True,
@@ -29,7 +30,7 @@ ROWS: tuple[Cause, ...] = (
         NOTHING,
     ),
     Cause(
-        "session.signal",
+        codes.SESSION_SIGNAL,
         Reason.GRACEFUL,
         Initiator.CLIENT,
         True,
@@ -38,7 +39,7 @@ ROWS: tuple[Cause, ...] = (
         "If nobody meant to end it, look at what sent the signal inside the workspace.",
     ),
     Cause(
-        "session.detached",
+        codes.SESSION_DETACHED,
         Reason.CLIENT_CLOSED,
         Initiator.CLIENT,
         True,
@@ -47,31 +48,34 @@ ROWS: tuple[Cause, ...] = (
         "Attach to it again with `tether attach {workspace}`.",
     ),
     Cause(
-        "session.idle_expired",
+        codes.SESSION_IDLE_EXPIRED,
         Reason.IDLE_TIMEOUT,
         Initiator.AGENT,
         True,
         "A terminal that nobody looked at was ended",
         "The terminal had no viewer for longer than the workspace allows, so the agent ended it.",
         "Start a new one; raise the agent's idle time for terminals if it is too short.",
+        ends_session=True,
     ),
     Cause(
-        "session.killed",
+        codes.SESSION_KILLED,
         Reason.CLIENT_CLOSED,
         Initiator.CLIENT,
         True,
         "A terminal was ended on request",
         "The terminal was ended on request by {actor}.",
         NOTHING,
+        ends_session=True,
     ),
     Cause(
-        "session.refused",
+        codes.SESSION_REFUSED,
         Reason.RESOURCE_EXHAUSTED,
         Initiator.AGENT,
         False,
         "No terminal could be had",
         "The agent could not give a terminal: a limit was reached or the machine had none left.",
         "End terminals that nobody needs with `tether attach {workspace} --kill ID`, then try again.",
+        ends_session=True,
     ),
     Cause(
         "session.oom_killed",
@@ -82,5 +86,6 @@ ROWS: tuple[Cause, ...] = (
         "The kernel killed the remote command because the workspace ran out of memory; the "
         "connection itself was fine.",
         "Give the workspace more memory, or the command less to do at once.",
+        actor=KERNEL_OOM,
     ),
 )

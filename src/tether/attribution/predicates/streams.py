@@ -30,11 +30,6 @@ GIVEN_UP = saw(ev.StreamEnded, vantage=Vantage.SERVER, close_code=SILENCE_CODE)
 UNHEARD = either(SILENT, GIVEN_UP)
 """Of a control link: a server that stood still wakes up to peers that have given it up."""
 
-CLIENT_ONE_WAY = ("network.client_upload_lost", "network.client_download_lost")
-AGENT_ONE_WAY = ("network.agent_upload_lost", "network.agent_download_lost")
-ONE_WAY = (*CLIENT_ONE_WAY, *AGENT_ONE_WAY)
-"""Causes of a control link that are as true of the tunnels of the same party in the same outage."""
-
 LIVELY_ACK_MS = 20_000
 """A peer's kernel that acknowledged within this time is alive (agent keepalive 15 s + 5 s probe)."""
 

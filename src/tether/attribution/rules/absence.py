@@ -6,7 +6,7 @@ Law: rows only; see `rules`.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes.catalogue import UNKNOWN
+from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.predicates.predicate import SESSION, anything, both, saw
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, Party

@@ -7,6 +7,7 @@ two ends say together, then what a return or a failed redial tells.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.catalogue import codes_where
 from tether.attribution.picks import by_neighbour
 from tether.attribution.predicates.predicate import (
     CONTROL,
@@ -20,7 +21,6 @@ from tether.attribution.predicates.predicate import (
 from tether.attribution.predicates.streams import (
     GIVEN_UP,
     LOST,
-    ONE_WAY,
     SILENT,
     aborted_at,
     both_closed,
@@ -148,7 +148,7 @@ RULES: tuple[Rule, ...] = (
         both(
             SESSION,
             SILENT,
-            saw(ev.NeighbourEnded, cause=ONE_WAY),
+            saw(ev.NeighbourEnded, cause=codes_where(lambda row: row.holds_for_tunnels)),
         ),
         by_neighbour,
         Basis.INFERRED,

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from tether.attribution.causes.codes import SESSION_DETACHED, SESSION_EXIT, SESSION_SIGNAL
 from tether.cli.attach.line import Line, ask
 from tether.cli.attach.local_terminal import LocalTerminal
 from tether.cli.attach.loop import AttachEnding, AttachLoop
@@ -89,12 +90,12 @@ def farewell(
         return lost, EXIT_CONNECTION_FAILED
     if ending.refused is not None and ending.attached is None:
         return ending.refused.message, EXIT_ERROR
-    if said.cause == "session.detached":
+    if said.cause == SESSION_DETACHED:
         code = 128 + ending.signal if ending.signal else 0
         return f"detached; attach again with {again}", code
-    if said.cause == "session.exit" and said.exit_code is not None:
+    if said.cause == SESSION_EXIT and said.exit_code is not None:
         return f"{what} ended with exit code {said.exit_code}", said.exit_code
-    if said.cause == "session.signal" and said.exit_signal:
+    if said.cause == SESSION_SIGNAL and said.exit_signal:
         number = getattr(signal, f"SIG{said.exit_signal}", None)
         code = 128 + number if isinstance(number, signal.Signals) else EXIT_ERROR
         return f"{what} was ended by signal {said.exit_signal}", code

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.client.bridge import Bridge
 from tether.client.connection import ClientConnection
 from tether.client.control.link import LINGER_S
@@ -90,7 +91,7 @@ class Proxy:
             self._tell(outcome)
             self._end_ssh()
         except asyncio.CancelledError:  # ssh gave up, or was told to, before there was a tunnel
-            outcome = Outcome("local", cause="client.closed", code=EXIT_CONNECTION_FAILED)
+            outcome = Outcome("local", cause=CLIENT_CLOSED, code=EXIT_CONNECTION_FAILED)
         finally:
             watcher.stop()
         return outcome.code

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.evidence import Evidence, GoodbyeSaid
 from tether.attribution.vocabulary import Party, Vantage
 from tether.client.control.events import AgentHere, AgentLost
@@ -75,7 +76,7 @@ class ClientCoordination:
                 vantage=Vantage.CLIENT,
                 at=self._clock.now().wall,
                 by=Party.CLIENT,
-                cause="client.closed",
+                cause=CLIENT_CLOSED,
             )
         )
 

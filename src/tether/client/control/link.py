@@ -15,6 +15,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.vocabulary import ConnectType, Party, Purpose
 from tether.client.control.events import Back, ControlWord, TurnedAway, Unasked
 from tether.client.control.late_coordination import LazyCoordination
@@ -258,7 +259,7 @@ class ClientControl:
         """Note with `note` what becomes of the links: see `LinkEnds.keep`."""
         self._ends.keep(note)
 
-    async def leave(self, cause: str = "client.closed") -> None:
+    async def leave(self, cause: str = CLIENT_CLOSED) -> None:
         """Say goodbye and wait until it is acknowledged, or for as long as a link lingers."""
         self._leaving = True
         if self._doubt_timer is not None:

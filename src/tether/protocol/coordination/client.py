@@ -22,11 +22,10 @@ from typing import TypeAlias
 import msgspec
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes.catalogue import UNKNOWN
+from tether.attribution.causes.codes import COORDINATION_OVERWRITTEN, UNKNOWN
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
 from tether.protocol.backoff import USEFUL_AFTER_S, Backoff
-from tether.protocol.coordination.coordinator import OVERWRITTEN_CAUSE
 from tether.protocol.coordination.peers import KnownPeer, KnownPeers, PeerChanged, PeerReady
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.control import Unsupported
@@ -329,7 +328,7 @@ class CoordinationClient:
                 return self._left(now, acknowledged=True)
             case Phase.COORDINATING:
                 self.phase = Phase.OPENING
-                if closed.cause == OVERWRITTEN_CAUSE:
+                if closed.cause == COORDINATION_OVERWRITTEN:
                     self._token = ""  # another program goes by our id: do not chase each other
                 wait_s = self._wait_to_open(self._age(now), now, jitter, closed.retry_after_s)
                 fact = ev.GoodbyeSaid(

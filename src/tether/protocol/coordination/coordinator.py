@@ -16,8 +16,8 @@ from enum import Enum, auto
 
 import msgspec
 
-from tether.attribution.causes.catalogue import PROTOCOL_ERRORS
-from tether.attribution.vocabulary import Party
+from tether.attribution.causes.catalogue import PROTOCOL_ERRORS, SLOW_READERS
+from tether.attribution.causes.codes import COORDINATION_OVERWRITTEN, COORDINATION_REFUSED
 from tether.protocol.coordination.access import MAX_WORD, Access, refusal
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import (
@@ -36,10 +36,6 @@ MAX_WAITING = 512
 
 BATCH = 64
 """Updates in one message."""
-
-OVERWRITTEN_CAUSE = "coordination.overwritten"
-REFUSED_CAUSE = "coordination.refused"
-NOT_READING = {Party.AGENT: "agent.not_reading", Party.CLIENT: "client.not_reading"}
 
 
 class StreamEnding(Enum):
@@ -133,7 +129,7 @@ class Coordinator:
                 StreamOver(
                     ending=StreamEnding.OVERWRITTEN,
                     error="peer ID overwritten by new connection",
-                    cause=OVERWRITTEN_CAUSE,
+                    cause=COORDINATION_OVERWRITTEN,
                 ),
             )
         self._streams[peer_id] = stream
@@ -151,7 +147,7 @@ class Coordinator:
             over = StreamOver(
                 ending=StreamEnding.VIOLATED if refused.violates else StreamEnding.REFUSED,
                 error=refused.what,
-                cause=PROTOCOL_ERRORS[stream.party] if refused.violates else REFUSED_CAUSE,
+                cause=PROTOCOL_ERRORS[stream.party] if refused.violates else COORDINATION_REFUSED,
                 detail=refused.what,
             )
             self._remove(stream, over, PeerWord.LOST, "lost")
@@ -300,7 +296,7 @@ class Coordinator:
                 over = StreamOver(
                     ending=StreamEnding.OVERFLOWED,
                     error="failed to update tunnel peer mapping: too many updates are not taken",
-                    cause=NOT_READING[stream.party],
+                    cause=SLOW_READERS[stream.party],
                 )
                 self._remove(stream, over, PeerWord.DISCONNECTED, "failed update")
         woken, self._woken = list(self._woken), {}

@@ -15,7 +15,8 @@ from enum import Enum, auto
 
 from tether.attribution import evidence as ev
 from tether.attribution.admissibility import client_may_say, may_declare
-from tether.attribution.causes.catalogue import PROTOCOL_ERRORS, UNKNOWN
+from tether.attribution.causes.catalogue import PROTOCOL_ERRORS
+from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import SILENCE_CODE, Party, StreamEnd, Vantage

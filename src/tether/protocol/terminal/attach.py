@@ -13,6 +13,12 @@ from enum import Enum, auto
 import msgspec
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import (
+    CLIENT_CLOSED,
+    SESSION_DETACHED,
+    SESSION_EXIT,
+    SESSION_SIGNAL,
+)
 from tether.attribution.classify import Verdict, classify
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
@@ -147,7 +153,7 @@ class AttachServer:
 
     def closed_by_client(self, now: Timestamp) -> list[Command]:
         """The client closed its channel without a `Detach`, and its connection lives on."""
-        return self.end(_client_goodbye("client.closed", now))
+        return self.end(_client_goodbye(CLIENT_CLOSED, now))
 
     def lost(self, *facts: Evidence) -> list[Command]:
         """The connection below has ended; the last of `facts` is what ended it."""
@@ -174,7 +180,7 @@ class AttachServer:
                 open_sessions=0,
             )
         )
-        cause = "session.exit" if exit_signal is None else "session.signal"
+        cause = SESSION_EXIT if exit_signal is None else SESSION_SIGNAL
         return self.end(agent_goodbye(cause, now))
 
     def end(self, fact: Evidence, *, terminal_lives: bool = False) -> list[Command]:
@@ -223,7 +229,7 @@ class AttachServer:
                 return [SetSize(min(rows, MAX_SIDE), min(cols, MAX_SIDE))]
             case Detach():
                 return self.end(
-                    _client_goodbye("session.detached", now), terminal_lives=self.attached
+                    _client_goodbye(SESSION_DETACHED, now), terminal_lives=self.attached
                 )
             case List() | Rename() | Kill():
                 return [AnswerRequest(item, alone=False)]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query
 
 from tether.attribution.causes.catalogue import CATALOGUE
+from tether.attribution.causes.codes import AGENT_CRASHED
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.server.api.models import ConnectionView, Explained, FileAudit, ForwardView
 from tether.server.api.parts import PartsOf, User, may_fail
@@ -34,7 +35,7 @@ def _filters(
     type_: Annotated[ConnectionType | None, Query(alias="type")] = None,
     reason: Annotated[Reason | None, Query(description="What happened.")] = None,
     cause: Annotated[
-        str | None, Query(description="A code of the cause catalogue.", examples=["agent.crashed"])
+        str | None, Query(description="A code of the cause catalogue.", examples=[AGENT_CRASHED])
     ] = None,
     initiator: Annotated[
         Initiator | None, Query(description="Who began it; empty: it could not be told.")

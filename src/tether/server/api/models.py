@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from tether.attribution.causes.codes import AGENT_CRASHED, CLIENT_UNREACHABLE
 from tether.attribution.vocabulary import (
     Basis,
     Confidence,
@@ -167,7 +168,7 @@ class ConnectionView(ApiModel):
     """The empty word: it could not be told."""
     disconnect_detail: str | None = None
     """For people; never parsed."""
-    disconnect_cause: Annotated[str, Field(examples=["agent.crashed"])] | None = None
+    disconnect_cause: Annotated[str, Field(examples=[AGENT_CRASHED])] | None = None
     disconnect_basis: Basis | None = None
     disconnect_actor: Annotated[str, Field(examples=["policy:autostop"])] | None = None
     coarse_reason: Reason | None = None
@@ -178,7 +179,7 @@ class ConnectionView(ApiModel):
     """Which rule decided."""
     confidence: Confidence | None = None
     """How far to trust it."""
-    proximate_cause: Annotated[str, Field(examples=["client.unreachable"])] | None = None
+    proximate_cause: Annotated[str, Field(examples=[CLIENT_UNREACHABLE])] | None = None
     """What the end itself shows, where `disconnect_cause` is what lies behind it; else empty."""
     root_event_id: str | None = None
     """The connection that is nearest to what happened, where several ended of it."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import RowMapping, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tether.attribution.causes.codes import AUTH_USER_REVOKED
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.server.auth import admission, relay_tokens
@@ -225,7 +226,7 @@ class Accounts:
                 .where(users.c.name == name)
                 .values(revoked_at=now, revoked_by=by.actor())
             )
-            await _intend(connection, IntentKind.REVOKE_USER, name, "auth.user_revoked", by, now)
+            await _intend(connection, IntentKind.REVOKE_USER, name, AUTH_USER_REVOKED, by, now)
 
         await self._store.write(revoke)
 

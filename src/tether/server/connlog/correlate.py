@@ -12,11 +12,12 @@ from sqlalchemy import ColumnElement, RowMapping, and_, exists, func, or_, selec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.catalogue import codes_where
 from tether.attribution.predicates.sessions import INTENT_S
-from tether.attribution.predicates.streams import AGENT_ONE_WAY, CLIENT_ONE_WAY
 from tether.attribution.vocabulary import (
     ConnectionMethod,
     ConnectType,
+    Correction,
     Element,
     Party,
     Vantage,
@@ -30,31 +31,16 @@ WINDOW_S = 30.0
 
 _ENDING = (IntentKind.STOP, IntentKind.EVICT, IntentKind.DELETE, IntentKind.REVOKE_USER)
 
-ALONE = ("agent.unreachable", "agent.vanished")
-"""Causes that say of one agent what may be true of its whole machine."""
-
-RELAY_ALONE = ("relay.crashed", "relay.unreachable")
-"""Causes that say of a relay what one tunnel's stream to it showed."""
-
 SEEN_S = 5.0
 """By then, every agent whose tunnel lost a relay, too, has told so."""
 
-CLIENT_ALONE = ("client.unreachable", "client.vanished")
-"""Causes that say of a client's link what its return may correct."""
+BY_HOST = codes_where(lambda row: Correction.SAME_HOST in row.corrected_by)
+BY_RETURN = codes_where(lambda row: Correction.RETURN in row.corrected_by)
+"""Causes that say of one agent what may be true of its machine, and that a return may correct."""
 
-
-TUNNEL_ALONE = (
-    "agent.unreachable",
-    "agent.vanished",
-    "client.unreachable",
-    "client.vanished",
-    "network.mtu_black_hole",
-    "network.path_lost",
-    *CLIENT_ONE_WAY,
-    *AGENT_ONE_WAY,
-)
-"""Causes that say of a tunnel what the control link of one of its ends may know better. Between the two
-of a direct tunnel, what one end sends is lost on its own way or on the other's: the links tell."""
+CLIENT_ONE_WAY = codes_where(lambda row: row.holds_for_tunnels and row.element is Element.CLIENT)
+AGENT_ONE_WAY = codes_where(lambda row: row.holds_for_tunnels and row.element is Element.AGENT)
+"""Causes of a control link that tell which way a tunnel of the same party was lost."""
 
 OUTAGE_S = 90.0
 """A control link is given up after 45 s at most, a tunnel after its own patience: of one outage, their
@@ -70,16 +56,16 @@ async def around(
     now: float,
 ) -> tuple[ev.Evidence, ...]:
     """The facts to judge `row` with besides. `ended_at`: it is closed now, for the first time."""
-    disconnect = judgement.verdict.disconnect
+    cause = judgement.verdict.disconnect.row
     if ended_at is None:  # its client has reported since, of its control link as well
         return await beside(tx, row, judgement, ended_at=row["disconnected_at"], now=now)
-    if disconnect.expected and disconnect.cause != "agent.shutdown":
+    if cause.expected and Correction.INTENT not in cause.corrected_by:
         return ()
     intent = await _intent(tx, row, ended_at=ended_at, now=now)
     others: tuple[ev.Evidence, ...] = ()
-    if disconnect.cause in ALONE:
+    if Correction.SAME_HOST in cause.corrected_by:
         others = await together(tx, row, ended_at=ended_at, now=now)
-    elif disconnect.cause in RELAY_ALONE:
+    elif Correction.SAME_RELAY in cause.corrected_by:
         others = await on_the_relay(tx, row, ended_at=ended_at, now=now)
     near = await beside(tx, row, judgement, ended_at=ended_at, now=now)
     return (*intent, *others, *near)
@@ -123,7 +109,7 @@ async def beside(
     """
     if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
         return ()
-    if judgement.verdict.disconnect.cause not in TUNNEL_ALONE:
+    if Correction.CONTROL_LINK not in judgement.verdict.disconnect.row.corrected_by:
         return ()
     c = connections.c
     of_the_client = and_(
@@ -251,7 +237,7 @@ async def mates_to_judge_again(tx: AsyncConnection, row: RowMapping) -> Sequence
             c.node_id == row["node_id"],
             c.connection_id != row["connection_id"],
             _ended_around(row["disconnected_at"]),
-            c.disconnect_cause.in_(ALONE),
+            c.disconnect_cause.in_(BY_HOST),
         )
         .order_by(c.connect_type.desc(), c.seq)  # links first: they are the root of what follows
         .limit(100)
@@ -280,7 +266,7 @@ async def unexplained_before(tx: AsyncConnection, row: RowMapping, now: float) -
     if last is None or last["status"] != ConnectionStatus.CLOSED:
         return None
     lately = now - last["disconnected_at"] <= RETURN_S
-    return last if lately and last["disconnect_cause"] in ALONE else None
+    return last if lately and last["disconnect_cause"] in BY_RETURN else None
 
 
 def returned(

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectType, Element
 from tether.server.connlog.correlate import WINDOW_S
@@ -26,42 +27,10 @@ ENOUGH = 3
 AT_LEAST = 2
 SHARE = 0.5
 
-_BY_HEAD: Mapping[str, Element] = {
-    "client": Element.CLIENT,
-    "agent": Element.AGENT,
-    "workspace": Element.AGENT,
-    "relay": Element.RELAY,
-    "server": Element.SERVER,
-    "network": Element.CLIENT,
-}
-"""First part of a cause's code -> what the end is about. What is missing is nobody else's business."""
-
-_BY_CAUSE: Mapping[str, Element | None] = {
-    "agent.host_rebooted": Element.NODE,
-    "agent.node_lost": Element.NODE,
-    "agent.superseded": None,
-    "agent.protocol_error": None,
-    "client.closed": None,
-    "client.protocol_error": None,
-    "client.ssh_killed": None,
-    "client.handshake_timeout": None,
-    "server.protocol_error": None,
-    "network.agent_upload_lost": Element.AGENT,
-    "network.agent_download_lost": Element.AGENT,
-}
-"""Where the head misleads; None: an end of its own."""
-
-
-def element_of(cause: str) -> Element | None:
-    """What ends of this cause have in common with others; None: nothing."""
-    if cause in _BY_CAUSE:
-        return _BY_CAUSE[cause]
-    return _BY_HEAD.get(cause.partition(".")[0])
-
 
 def key_of(row: RowMapping | Mapping[str, Any], cause: str) -> str | None:
     """The element's kind and name, for rows that can be part of an incident."""
-    element = element_of(cause)
+    element = cause_of(cause).element
     if element is Element.CLIENT and row["connect_type"] == ConnectType.SERVER_TO_AGENT:
         element = Element.AGENT
     name = element and _named(element, row)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.protocol.messages import reports as m
@@ -46,7 +47,6 @@ MAX_SEQ = (1 << 53) - 1
 AT_ONCE = 500
 """So many ids one query asks for."""
 
-LEFT = "client.closed"
 """What is said of a client that left, and gave no cause."""
 
 
@@ -259,9 +259,9 @@ def _word_of_leaving(testimony: Testimony) -> str:
         return ""
     for fact in testimony.facts:
         if isinstance(fact, ev.GoodbyeSaid) and fact.by is Party.CLIENT:
-            return fact.cause or LEFT
+            return fact.cause or CLIENT_CLOSED
         if isinstance(fact, ev.LocalSideClosed):
-            return LEFT
+            return CLIENT_CLOSED
     return ""
 
 

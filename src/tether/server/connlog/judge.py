@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from tether.attribution.admissibility import client_may_say, is_hearsay, tells_an_end
+from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.classify import Verdict, classify
 from tether.attribution.evidence import Evidence, GoodbyeSaid
-from tether.attribution.vocabulary import ConnectType, Vantage
+from tether.attribution.vocabulary import ConnectType, Reason, Vantage
 
 MAY_CLAIM: Mapping[Vantage, frozenset[Vantage]] = {
     # an agent hears its client's goodbyes and its relay's words, and passes them on
@@ -107,7 +108,7 @@ def _leaves_as_planned(fact: Evidence) -> bool:
     return (
         isinstance(fact, GoodbyeSaid)
         and fact.vantage is Vantage.RELAY
-        and fact.cause in ("server.shutdown", "relay.shutdown")
+        and cause_of(fact.cause).reason is Reason.SERVER_SHUTDOWN
     )
 
 

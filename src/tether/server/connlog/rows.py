@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import RowMapping, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tether.attribution.causes.codes import AGENT_NODE_LOST
 from tether.attribution.evidence import Evidence
 from tether.attribution.records import from_record, to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
@@ -233,7 +234,7 @@ async def _change(tx: AsyncConnection, connection_id: str, changes: dict[str, An
 
 async def judge_mates(tx: AsyncConnection, row: RowMapping, now: float) -> list[Event]:
     """Judge the machine's other links and tunnels again, now that this agent ended, too."""
-    if row["disconnect_cause"] != "agent.node_lost":
+    if row["disconnect_cause"] != AGENT_NODE_LOST:
         return []
     events: list[Event] = []
     for mate in await circumstances.mates_to_judge_again(tx, row):
@@ -263,7 +264,7 @@ async def client_returned(
 ) -> list[Event]:
     """Judge a client's closed link again, now that the same run has dialled anew."""
     row = await find(tx, connection_id)
-    if row is None or row["disconnect_cause"] not in circumstances.CLIENT_ALONE:
+    if row is None or row["disconnect_cause"] not in circumstances.BY_RETURN:
         return []
     await add_testimony(tx, connection_id, Testimony(Vantage.SERVER, now, (returned,)))
     settled = await settle(tx, row, ended_at=now, now=now)

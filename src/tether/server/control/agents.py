@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Protocol
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import AGENT_OUTDATED, AGENT_SUPERSEDED, WORKSPACE_STOPPED
 from tether.attribution.vocabulary import ConnectionType, Party, StreamEnd, Vantage
 from tether.log import get_logger
 from tether.net.link.driver import LinkDriver
@@ -259,7 +260,7 @@ class AgentLinks:
         after = await self._directory.by_id(workspace_id)
         was_running, is_running = (one is not None and one.running for one in (before, after))
         if was_running and not is_running:
-            link.leave(CloseReason("workspace.stopped"), self._lines.clock.now().wall)
+            link.leave(CloseReason(WORKSPACE_STOPPED), self._lines.clock.now().wall)
         elif is_running and not was_running:
             link.driver.send(WorkspaceStart())
         await self.end_left(hello.open_connections)
@@ -279,7 +280,7 @@ class AgentLinks:
             f"this server takes agents from version {self._min_version} on, and this one is "
             f"{link.opening.hello.version[:40]}: update it"
         )
-        parting = CloseReason("agent.outdated", detail=detail, retry_after_s=OUTDATED_RETRY_S)
+        parting = CloseReason(AGENT_OUTDATED, detail=detail, retry_after_s=OUTDATED_RETRY_S)
         link.leave(parting, self._lines.clock.now().wall)
 
     def _take_place(self, link: AgentLink, *, running: bool) -> None:
@@ -326,7 +327,7 @@ class AgentLinks:
             return
         older.leave(
             CloseReason(
-                "agent.superseded",
+                AGENT_SUPERSEDED,
                 detail=f"an agent on {newer.hostname or 'another machine'} connected with the token of"
                 f" workspace {newer.workspace}",
                 retry_after_s=SUPERSEDED_RETRY_S,

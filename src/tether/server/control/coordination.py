@@ -16,6 +16,7 @@ from typing import TypeAlias
 import msgspec
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import COORDINATION_OVERWRITTEN
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import disconnected, get_logger
@@ -24,12 +25,7 @@ from tether.net.link.driver import HIGH_WATER
 from tether.net.tasks import Tasks
 from tether.protocol.coordination import resume_token
 from tether.protocol.coordination.access import AgentAccess, ClientAccess
-from tether.protocol.coordination.coordinator import (
-    OVERWRITTEN_CAUSE,
-    Coordinator,
-    PeerStream,
-    StreamEnding,
-)
+from tether.protocol.coordination.coordinator import Coordinator, PeerStream, StreamEnding
 from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency, is_distance
 from tether.protocol.messages.coordination import (
     Coordinate,
@@ -110,7 +106,7 @@ class LinkCoordination:
         if not self._is_current():  # its successor is here: it must not be thrown out in turn
             self.link.driver.send(
                 CoordinateClosed(
-                    error="peer ID overwritten by new connection", cause=OVERWRITTEN_CAUSE
+                    error="peer ID overwritten by new connection", cause=COORDINATION_OVERWRITTEN
                 )
             )
             return

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import AUTH_USER_REVOKED
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
@@ -47,7 +48,6 @@ REPORTS_S = 5.0
 LEAVE_S = 2.0
 """How long links may take to end after the goodbye: their linger, and a little."""
 
-USER_REVOKED = "auth.user_revoked"
 
 _log = get_logger("hub")
 
@@ -106,7 +106,7 @@ class Hub:
 
     async def revoke_user(self, user: str, actor: str) -> None:
         """See `HubPort`."""
-        parting = CloseReason(USER_REVOKED, actor, retry_after_s=NEVER)
+        parting = CloseReason(AUTH_USER_REVOKED, actor, retry_after_s=NEVER)
         links = [link for link in self._clients.all() if link.user == user]
         for link in links:
             link.leave(parting, self._now())

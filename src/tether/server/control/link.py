@@ -11,6 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import (
+    AUTH_TOKEN_EXPIRED,
+    AUTH_TOKEN_REVOKED,
+    AUTH_USER_REVOKED,
+    SERVER_DATABASE_UNAVAILABLE,
+    WORKSPACE_DELETED,
+)
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import Logger
 from tether.net.clock import Clock
@@ -111,9 +118,9 @@ NEVER = -1.0
 """`retry_after_s` of a peer that need not come back."""
 
 WITHDRAWN = {
-    "user_revoked": CloseReason("auth.user_revoked", retry_after_s=NEVER),
-    "workspace_deleted": CloseReason("workspace.deleted", retry_after_s=NEVER),
-    "token_expired": CloseReason("auth.token_expired", retry_after_s=NEVER),
+    "user_revoked": CloseReason(AUTH_USER_REVOKED, retry_after_s=NEVER),
+    "workspace_deleted": CloseReason(WORKSPACE_DELETED, retry_after_s=NEVER),
+    "token_expired": CloseReason(AUTH_TOKEN_EXPIRED, retry_after_s=NEVER),
 }
 """What to tell a peer whose token was withdrawn while it was let in; others: `TOKEN_REVOKED`."""
 
@@ -124,11 +131,11 @@ DATABASE_RETRY_S = 5.0
 def without_database(wrong: StoreUnavailable) -> CloseReason:
     """What to tell whoever cannot be served without the database."""
     return CloseReason(
-        "server.database_unavailable", detail=str(wrong), retry_after_s=DATABASE_RETRY_S
+        SERVER_DATABASE_UNAVAILABLE, detail=str(wrong), retry_after_s=DATABASE_RETRY_S
     )
 
 
-TOKEN_REVOKED = CloseReason("auth.token_revoked", retry_after_s=NEVER)
+TOKEN_REVOKED = CloseReason(AUTH_TOKEN_REVOKED, retry_after_s=NEVER)
 
 
 class ControlLinkRunner:

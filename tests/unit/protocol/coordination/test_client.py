@@ -7,6 +7,7 @@ import pytest
 from tests.support.clock import at
 from tests.support.protocol.coordination import KEY, LINK_LOST, Plane, Side, node, said
 from tether.attribution import evidence as ev
+from tether.attribution.causes.codes import COORDINATION_OVERWRITTEN, COORDINATION_REFUSED
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.protocol.coordination.client import (
@@ -20,7 +21,6 @@ from tether.protocol.coordination.client import (
     StreamOpened,
     Warned,
 )
-from tether.protocol.coordination.coordinator import OVERWRITTEN_CAUSE, REFUSED_CAUSE
 from tether.protocol.coordination.peers import (
     LOST_KEPT_S,
     READY_S,
@@ -170,7 +170,7 @@ def test_an_opening_that_is_rejected_is_no_end_and_is_backed_off_on_the_same_lin
 def test_a_rejection_is_waited_out_though_a_new_link_came_meanwhile() -> None:
     plane = Plane()
     one = plane.agent()
-    one.rejected = CoordinateClosed(error="no", cause=REFUSED_CAUSE, retry_after_s=30.0)
+    one.rejected = CoordinateClosed(error="no", cause=COORDINATION_REFUSED, retry_after_s=30.0)
     one.connect()
     one.cut()
     one.rejected = None
@@ -313,7 +313,11 @@ def test_a_tunnel_that_may_not_be_opened_ends_the_stream_with_the_servers_words(
     (fact,) = ended.facts
     what = "workspace agent not found or you do not have permission"
     assert fact == ev.GoodbyeSaid(
-        vantage=Vantage.CLIENT, at=at(0).wall, by=Party.SERVER, cause=REFUSED_CAUSE, detail=what
+        vantage=Vantage.CLIENT,
+        at=at(0).wall,
+        by=Party.SERVER,
+        cause=COORDINATION_REFUSED,
+        detail=what,
     )
     assert (ended.by_link, ended.acknowledged, ended.retry_in_s) == (False, None, 0.1)
 
@@ -472,7 +476,7 @@ def test_an_agent_that_connects_twice_ends_the_older_stream_and_the_newer_gets_t
     (fact,) = ended.facts
     assert isinstance(fact, ev.GoodbyeSaid)
     assert (fact.cause, fact.detail) == (
-        OVERWRITTEN_CAUSE,
+        COORDINATION_OVERWRITTEN,
         "peer ID overwritten by new connection",
     )
     assert kinds(second) == [(PeerWord.NODE, "c")]

@@ -7,6 +7,8 @@ import math
 import pytest
 
 from tests.support.protocol.coordination import drain, node, updates
+from tether.attribution.causes.catalogue import SLOW_READERS
+from tether.attribution.causes.codes import COORDINATION_OVERWRITTEN, COORDINATION_REFUSED
 from tether.attribution.vocabulary import Party
 from tether.protocol.coordination.access import (
     MAX_ENDPOINTS,
@@ -20,9 +22,6 @@ from tether.protocol.coordination.access import (
 from tether.protocol.coordination.coordinator import (
     BATCH,
     MAX_WAITING,
-    NOT_READING,
-    OVERWRITTEN_CAUSE,
-    REFUSED_CAUSE,
     Coordinator,
     PeerStream,
     StreamEnding,
@@ -251,7 +250,9 @@ def test_a_second_stream_of_the_same_peer_overwrites_the_older_one() -> None:
     newer, woken = pair.coordinator.open("ws", AGENT)
     assert set(woken) == {pair.agent, newer}
     assert drain(pair.agent) == [
-        CoordinateClosed(error="peer ID overwritten by new connection", cause=OVERWRITTEN_CAUSE)
+        CoordinateClosed(
+            error="peer ID overwritten by new connection", cause=COORDINATION_OVERWRITTEN
+        )
     ]
     assert pair.agent.over is not None
     assert pair.agent.over.ending is StreamEnding.OVERWRITTEN
@@ -305,7 +306,7 @@ def test_a_peer_that_takes_nothing_is_removed_when_its_buffer_is_full(silent: st
     assert stream.over is not None
     assert (stream.over.ending, stream.over.cause) == (
         StreamEnding.OVERFLOWED,
-        NOT_READING[Party(silent)],
+        SLOW_READERS[Party(silent)],
     )
     assert drain(stream) == [
         CoordinateClosed(
@@ -416,7 +417,7 @@ def test_clients_open_only_the_tunnels_that_they_may() -> None:
     coordinator.request(client, Coordinate(add_tunnel="theirs"))
     assert ended(client) == (
         StreamEnding.REFUSED,
-        REFUSED_CAUSE,
+        COORDINATION_REFUSED,
         "workspace agent not found or you do not have permission",
     )
     assert coordinator.tunnels_of("c") == ()

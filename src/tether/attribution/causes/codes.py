@@ -1,0 +1,32 @@
+"""The codes that a party declares or a program asks for by name; the others are only concluded by rules.
+
+Law: outside attribution a cause is named by one of these, or asked for by what its row says. A constant
+is its code in capitals.
+"""
+
+AGENT_CRASHED = "agent.crashed"
+AGENT_INTERNAL_ERROR = "agent.internal_error"
+AGENT_NODE_LOST = "agent.node_lost"
+AGENT_OUTDATED = "agent.outdated"
+AGENT_SHUTDOWN = "agent.shutdown"
+AGENT_SUPERSEDED = "agent.superseded"
+AUTH_TOKEN_EXPIRED = "auth.token_expired"
+AUTH_TOKEN_REVOKED = "auth.token_revoked"
+AUTH_USER_REVOKED = "auth.user_revoked"
+CLIENT_CLOSED = "client.closed"
+CLIENT_INTERNAL_ERROR = "client.internal_error"
+CLIENT_UNREACHABLE = "client.unreachable"
+COORDINATION_OVERWRITTEN = "coordination.overwritten"
+COORDINATION_REFUSED = "coordination.refused"
+RELAY_SHUTDOWN = "relay.shutdown"
+SERVER_DATABASE_UNAVAILABLE = "server.database_unavailable"
+SERVER_SHUTDOWN = "server.shutdown"
+SESSION_DETACHED = "session.detached"
+SESSION_EXIT = "session.exit"
+SESSION_IDLE_EXPIRED = "session.idle_expired"
+SESSION_KILLED = "session.killed"
+SESSION_REFUSED = "session.refused"
+SESSION_SIGNAL = "session.signal"
+UNKNOWN = "unknown"
+WORKSPACE_DELETED = "workspace.deleted"
+WORKSPACE_STOPPED = "workspace.stopped"
