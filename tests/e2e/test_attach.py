@@ -442,7 +442,7 @@ def test_a_workspace_that_is_stopped_and_started_has_new_terminals(own_stack: St
 
         def started() -> bool:
             done = own_stack.tether("attach", "dev", "--list", "--json", check=False)
-            return done.returncode == 0 and json.loads(done.stdout) == []
+            return done.returncode == 0 and bool(json.loads(done.stdout) == [])
 
         wait_for("a workspace without terminals", started)
         opened.append(Window.attached(own_stack, "--id", "w"))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -439,7 +440,7 @@ class Poor:
         self._stack.tether("config-ssh", "--ssh-config-file", str(self._stack.ssh_config))
         return self
 
-    def ssh(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def ssh(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return self._stack.run(*self._stack.ssh_argv(f"{self.name}.tether", *words), **more)
 
 

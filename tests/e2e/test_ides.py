@@ -96,7 +96,7 @@ def test_a_jetbrains_backend_that_is_killed_is_told_so(stack: Stack) -> None:
         )[0]
         backend.kill()
         over = wait_for("its end", lambda: _closed(stack, ide["id"]))
-    assert over["disconnect_cause"].startswith("ide.backend_")
+    assert str(over["disconnect_cause"]).startswith("ide.backend_")
 
 
 def _closed(stack: Stack, connection_id: str) -> dict[str, object] | None:

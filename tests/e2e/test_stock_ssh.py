@@ -187,7 +187,8 @@ def test_a_port_is_forwarded(stack: Stack) -> None:
 
         def fetch() -> bytes | None:
             try:
-                return urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=5).read()
+                with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=5) as page:
+                    return bytes(page.read())
             except OSError:
                 return None
 

@@ -88,7 +88,10 @@ def test_the_proxy_speaks_ssh_over_a_socket_pair_and_ends_with_it(stack: Stack) 
     with ours:
         with its:
             proxy = subprocess.Popen(
-                [*TETHER, "ssh", "--stdio", "dev"], env=stack.env, stdin=its, stdout=its
+                [*TETHER, "ssh", "--stdio", "dev"],
+                env=stack.env,
+                stdin=its.fileno(),
+                stdout=its.fileno(),
             )
         ours.settimeout(15)
         assert ours.recv(8) == b"SSH-2.0-"

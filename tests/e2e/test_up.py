@@ -61,7 +61,10 @@ class Up:
         )
 
     def connections(self, *filters: str) -> list[dict[str, object]]:
-        return json.loads(self.run(*TETHER, "connections", "--json", *filters).stdout)
+        rows: list[dict[str, object]] = json.loads(
+            self.run(*TETHER, "connections", "--json", *filters).stdout
+        )
+        return rows
 
     def close(self) -> int:
         if self.process.poll() is None:

@@ -66,7 +66,7 @@ def explained(rule: str, *, id: str = "c", outlived: tuple[Evidence, ...] = ()) 
             for fact in (*case.facts, *outlived)
         ],
     }
-    return row | judged(row).columns
+    return {**row, **judged(row).columns}
 
 
 def test_a_verdict_that_needs_a_vantage_is_counted_as_what_it_is_without() -> None:
@@ -123,8 +123,13 @@ def test_a_truth_about_many_rows_counts_once_as_the_worst_of_them() -> None:
 
 
 def test_an_exit_code_that_nobody_tells_is_less_and_another_one_is_wrong() -> None:
-    heard = {"vantage": "client", "reporter": "client", "at": iso(3.0), "kind": "goodbye_said"}
-    heard |= {"values": {"by": "agent", "cause": "session.exit", "actor": "", "detail": ""}}
+    heard = {
+        "vantage": "client",
+        "reporter": "client",
+        "at": iso(3.0),
+        "kind": "goodbye_said",
+        "values": {"by": "agent", "cause": "session.exit", "actor": "", "detail": ""},
+    }
     full = explained("session-exited")
     ended = Match(truth("session.exit", exit_code=full["exit_code"]), full)
     assert answer(ended, judged({**full, "evidence": [heard]})) is Answer.COARSER

@@ -59,6 +59,7 @@ async def test_a_malformed_channel_request_is_the_clients_fault_or_refused(
         client = await agent.connect()
         process = await client.create_process("cat")
         number = process.channel._send_chan
+        assert number is not None
         client.send_packet(98, UInt32(number), String(name), Boolean(True), b"\xff\xff\xff\xff")
         client.close()
         assert await agent.cause() in ("client.protocol_error", "client.closed")

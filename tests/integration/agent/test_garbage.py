@@ -91,7 +91,7 @@ async def test_garbage_before_an_attach_ends_its_carrier_only(agent: World) -> N
 def packets_of(stream: bytes) -> tuple[bytes, list[bytes]]:
     """The version line and the payloads of what is sent before encryption begins."""
     end = stream.index(b"\n") + 1
-    line, rest, payloads = stream[:end], stream[end:], []
+    line, rest, payloads = stream[:end], stream[end:], list[bytes]()
     while len(payloads) < 2:
         length, padding = int.from_bytes(rest[:4], "big"), rest[4]
         payloads.append(rest[5 : 4 + length - padding])

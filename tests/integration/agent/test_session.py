@@ -258,7 +258,7 @@ async def test_a_shell_that_is_gone_is_named(tmp_path: Path, term: str | None) -
         async with await agent.connect() as client:
             done = await client.run("true", term_type=term)
         sentence = "tether: /no/shell does not exist or may not be run"
-        assert (f"{done.stdout}{done.stderr}".rstrip(), done.exit_status) == (sentence, 127)
+        assert (f"{done.stdout!s}{done.stderr!s}".rstrip(), done.exit_status) == (sentence, 127)
         facts = (await agent.end()).cell.facts
     assert [f.exit_code for f in facts if isinstance(f, ev.SessionEnded)] == [127]
 

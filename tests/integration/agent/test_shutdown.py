@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import asyncssh
 import pytest
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from tests.support.agent.world import World
 from tether.agent.tunnels.service import EndOrder
@@ -20,7 +20,7 @@ from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.protocol.messages.reports import ForwardRecord
 
 Client = asyncssh.SSHClientConnection
-Line = dict[str, Any]
+Line = EventDict
 
 
 def said(by: Party, cause: str, actor: str) -> ev.GoodbyeSaid:
@@ -53,7 +53,7 @@ def fields(line: Line) -> tuple[str, str, bool, str]:
     )
 
 
-def ends(lines: list[Line], event: str) -> list[Line]:
+def ends(lines: Sequence[Line], event: str) -> list[Line]:
     return [line for line in lines if line["event"] == event]
 
 

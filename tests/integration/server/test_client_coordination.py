@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
+from structlog.typing import EventDict
 
 from tests.support.protocol.coordination import node
 from tests.support.server.live import PATIENT, Live, Peer, device_key, running
@@ -155,7 +155,7 @@ async def test_a_client_that_may_not_know_is_refused_on_record_and_told_nothing(
     assert agent.inbox.empty(), "nor is the agent told of a client that may not come"
 
 
-def _ends(lines: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
+def _ends(lines: list[EventDict]) -> list[tuple[str, str, bool]]:
     """What the client says of the ends of its streams."""
     names = ("disconnect_cause", "disconnect_initiator", "disconnect_expected")
     return [

@@ -192,9 +192,9 @@ async def test_a_second_agent_takes_the_id_and_the_older_one_cannot_take_it_back
     pair.agent.send(CoordinateOpen())
     await pair.agent.over()
     second.send(Coordinate(update_self=pair.node("192.0.2.2:7000")))
-    kinds = []
+    kinds = list[str | None]()
     while not kinds or kinds[-1] != "192.0.2.2:7000":
-        kinds += [one.node and one.node.endpoints[0] for one in await heard(pair.client)]
+        kinds += [one.node.endpoints[0] if one.node else None for one in await heard(pair.client)]
     row = await live.closed(pair.agent.connection_id)
     assert row["disconnect_cause"] == "agent.superseded"
 

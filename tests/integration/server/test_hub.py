@@ -31,6 +31,7 @@ from tests.support.server.live import (
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock
+from tether.net.derp.tickets import TICKET_LIFE_S
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, StreamLost
 from tether.net.transport.ws_client import ClientStream, dial
@@ -58,7 +59,6 @@ from tether.protocol.messages.tunnel import (
     TunnelRequest,
 )
 from tether.server.control.handshake import MAX_PENDING
-from tether.server.derp.tickets import TICKET_LIFE_S
 from tether.server.settings import Graces, LinkTimes
 from tether.server.workspaces import StopReason
 
@@ -512,7 +512,7 @@ async def test_the_grants_certificate_is_for_this_user_key_and_workspace(
     key = device_key()
     grant = await client.request(public_key=key)
     assert isinstance(grant, TunnelGrant)
-    certificate = asyncssh.import_certificate(grant.certificate)
+    certificate: Any = asyncssh.import_certificate(grant.certificate)  # its fields have no types
     ca = asyncssh.import_public_key(agent.welcome.user_ca_key)
     now = SystemClock().now().wall
     assert certificate.principals == [grant.workspace_id]

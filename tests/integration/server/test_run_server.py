@@ -24,7 +24,8 @@ from tether.net.clock import SystemClock
 from tether.net.transport import http_server
 from tether.net.transport.http_server import bind
 from tether.protocol.messages.tunnel import TunnelGrant, TunnelOffer
-from tether.run.server import CannotStart, Server, ServerSettings, locked, parse_listen
+from tether.run.server import CannotStart, Server, ServerSettings, parse_listen
+from tether.run.starting import locked
 from tether.server.auth.keys import BadKeyFile, load_keys
 from tether.server.settings import BadSetting, TrustedProxies
 
@@ -55,7 +56,8 @@ class Program:
             assert self.process.poll() is None or name == "server stopped", self.log.read_text()
             return next((line for line in self.lines() if line["event"] == name), None)
 
-        return wait_for(look)
+        found: dict[str, Any] = wait_for(look)
+        return found
 
     def ready(self) -> str:
         """Wait until it serves; its URL."""

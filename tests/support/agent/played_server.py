@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
+from structlog.typing import EventDict
 
 from tests.support.net.cable import Cable
 from tether.agent import supervisor
@@ -67,7 +68,7 @@ def captured() -> Iterator[list[MutableMapping[str, Any]]]:
             module._log = log
 
 
-def events(lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def events(lines: Sequence[EventDict], name: str) -> list[EventDict]:
     return [line for line in lines if line["event"] == name]
 
 

@@ -5,7 +5,7 @@ Law: these keep what they are told and decide nothing; the real ones are tested 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,16 @@ class MemoryConnectionLog:
             "file_operations"
         ]
         return found[:limit]
+
+    async def report(
+        self, filters: ConnectionFilter, viewer: Identity, by: Collection[str]
+    ) -> dict[str, Any]:
+        raise NotImplementedError("what counts rows needs a database")
+
+    async def rejudge(
+        self, filters: ConnectionFilter, viewer: Identity, *, write: bool
+    ) -> dict[str, Any]:
+        raise NotImplementedError("what judges rows needs a database")
 
 
 @dataclass

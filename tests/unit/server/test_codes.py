@@ -24,7 +24,7 @@ SAID = [
 def said(path: str, function: str, place: int) -> set[str]:
     """The words that are given in this place of the calls of a function."""
     return {
-        str(call.args[place].value)
+        str(ast.literal_eval(call.args[place]))
         for call in ast.walk(ast.parse((SRC / path).read_text()))
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Name)

@@ -7,7 +7,6 @@ from hypothesis import given, strategies as st
 
 from tether.agent.commands.command_line import program, words
 from tether.agent.commands.session_type import (
-    FAMILIES,
     PLAIN,
     SNIFF_BYTES,
     Bootstrap,
@@ -22,6 +21,7 @@ from tether.agent.commands.session_type import (
     transfer_of,
 )
 from tether.attribution.vocabulary import ConnectionType
+from tether.protocol.apps import FAMILIES
 
 COMMIT = "4949701c880d4bdb949e3c0e6b400288da7f474b"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.typing import EventDict
 
 from tests.support.agent.played_server import (
     DISCONNECT_FIELDS,
@@ -81,7 +82,7 @@ class Owner:
 class Life:
     """One agent's control link, its server, its journal, and what was logged."""
 
-    def __init__(self, server: PlayedServer, journal: Journal, lines: list[dict[str, Any]]) -> None:
+    def __init__(self, server: PlayedServer, journal: Journal, lines: list[EventDict]) -> None:
         self.server, self.journal, self.lines = server, journal, lines
         self.owner = Owner()
         self.others = (0, 0)

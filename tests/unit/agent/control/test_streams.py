@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.typing import EventDict
 
 from tests.support.agent.played_server import DISCONNECT_FIELDS, ServerLink, events
 from tests.unit.agent.control.test_link import (
@@ -60,7 +61,7 @@ async def coordinated(agent: Life, number: int = 1) -> ServerLink:
     return link
 
 
-def words(line: dict[str, Any]) -> dict[str, Any]:
+def words(line: EventDict) -> dict[str, Any]:
     return {name: line[name] for name in DISCONNECT_FIELDS}
 
 

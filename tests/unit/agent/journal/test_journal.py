@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import structlog
+from structlog.typing import EventDict
 
 from tests.support.clock import HandClock
 from tests.support.host.small_disk import fill, small_disk
@@ -59,11 +60,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def logged() -> Iterator[list[dict[str, Any]]]:
+def logged() -> Iterator[list[EventDict]]:
     """What is logged while the test runs."""
     with structlog.testing.capture_logs() as lines:
         # Loggers that were made before this fixture would keep their processors.
-        journal_module._log = structlog.get_logger(component="journal")  # type: ignore[assignment]
+        journal_module._log = structlog.get_logger(component="journal")
         yield lines
 
 
@@ -77,7 +78,7 @@ def copy(path: Path, to: Path) -> Path:
 
 async def test_items_come_back_in_the_order_they_were_appended(path: Path) -> None:
     journal, _ = await start(path)
-    items = [opened("a"), session("a"), ended("a"), opened("b")]
+    items: list[ReportItem] = [opened("a"), session("a"), ended("a"), opened("b")]
     numbers = [await journal.append(item) for item in items]
     assert numbers == [1, 2, 3, 4]
     assert await journal.pending(0, 10) == list(zip(numbers, items, strict=True))
@@ -120,7 +121,7 @@ async def test_what_was_appended_survives_a_killed_process(path: Path) -> None:
         from tether.agent.journal.journal import Journal
         from tether.agent.journal.previous_run import RunMarker
         from tether.net.clock import SystemClock
-        from tether.protocol.messages.control import Opened
+        from tether.protocol.messages.reports import Opened
 
         async def main():
             run = RunMarker(instance_id="run-1", boot_id="boot-1", pid=11, started_at=100.0)
@@ -280,7 +281,7 @@ async def until_written(journal: Journal, items: int) -> None:
 
 
 async def test_what_the_disk_refuses_waits_and_is_written_in_order(
-    path: Path, broken_disk: Any, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    path: Path, broken_disk: Any, logged: list[EventDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_module, "RETRY_S", 0.05)
     journal, _ = await start(path)
@@ -325,7 +326,7 @@ async def test_memory_is_bounded_and_an_end_is_never_dropped(
 
 
 async def test_a_full_disk_does_not_stop_the_journal_and_is_told(
-    tmp_path: Path, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, logged: list[EventDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_module, "RETRY_S", 0.05)
     with small_disk(tmp_path / "small") as disk:
@@ -350,7 +351,7 @@ async def test_a_full_disk_does_not_stop_the_journal_and_is_told(
 
 
 async def test_a_damaged_file_is_moved_aside_at_the_start(
-    path: Path, logged: list[dict[str, Any]]
+    path: Path, logged: list[EventDict]
 ) -> None:
     journal, _ = await start(path)
     await journal.append(opened("a"))
@@ -385,7 +386,7 @@ async def test_a_foreign_database_is_moved_aside(path: Path) -> None:
 
 
 async def test_a_file_that_is_damaged_under_us_is_replaced_and_the_run_goes_on(
-    path: Path, logged: list[dict[str, Any]]
+    path: Path, logged: list[EventDict]
 ) -> None:
     journal, _ = await start(path)
     await journal.append(opened("a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import asyncssh
 import pytest
@@ -38,7 +39,7 @@ GOOD = Certificate(
 )
 
 
-def certified(**changes: object) -> Credential:
+def certified(**changes: Any) -> Credential:
     return Credential(public_key=b"other", certificate=replace(GOOD, **changes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
+from functools import partial
 
 import pytest
 
@@ -42,9 +43,9 @@ async def world() -> World:
 async def test_the_first_client_makes_the_terminal_and_the_next_one_finds_it(world: World) -> None:
     first = await world.watching(command="make", name="build")
     second = await world.watching("bob")
-    attached = {"id": "t", "name": "build", "rows": 24, "cols": 80}
-    assert first.received[0] == Attached(created=True, **attached)
-    assert second.received[0] == Attached(created=False, **attached)
+    made, found = first.received[0], second.received[0]
+    assert made == Attached(created=True, id="t", name="build", rows=24, cols=80)
+    assert found == Attached(created=False, id="t", name="build", rows=24, cols=80)
     assert world.programs.commands == ["make"]
 
 
@@ -147,7 +148,7 @@ async def test_a_viewer_that_does_not_read_is_shown_a_picture_later_and_stops_no
     line, lines = b"0123456789" * 6 + b"\r\n", QUEUE_MAX // 62 + 100
     for n in range(lines):
         world.program.write(line)
-        await fast.until(lambda n=n: fast.sent == (n + 1) * len(line))
+        await fast.until(partial(lambda sent: fast.sent == sent, (n + 1) * len(line)))
     assert slow.output == b""
     slow.attach.resume_writing()
     await slow.until(lambda: len(slow.snapshots) == 2)
@@ -173,8 +174,8 @@ async def test_a_program_that_does_not_read_pauses_who_types(world: World) -> No
     watching = await world.watching()
     for _ in range(3 + INPUT_MAX // 65_536):
         watching.send(b"v" * 65_536)
-    assert watching.paused
-    read = 0
+    paused, read = watching.paused, 0
+    assert paused
     while watching.paused:
         read += len(world.program.typed())
         await asyncio.sleep(0)

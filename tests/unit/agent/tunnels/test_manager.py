@@ -30,7 +30,7 @@ from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.protocol.link.link import LinkState
 from tether.protocol.messages.base import facts_of
 from tether.protocol.messages.derp import PeerGone, encode_word
-from tether.protocol.messages.reports import Ended, Opened, PathRecord, SessionRecord
+from tether.protocol.messages.reports import Ended, Opened, PathRecord, ReportItem, SessionRecord
 from tether.protocol.messages.tunnel import CarrierOffer, OfferDeclined, TunnelOffer
 from tether.protocol.tunnel.carrier_frames import encode_opening, parse_carrier_frame
 from tether.protocol.tunnel.join import Join, JoinRefused
@@ -85,11 +85,14 @@ class Place:
         self.ssh = SshServer(
             SshSettings(host_key=load_or_create(directory), login_timeout_s=60.0),
             clock=self.clock,
-            on_item=journal.post,
+            on_item=self._keep,
         )
         self.tunnels = Tunnels(
             ssh=self.ssh, journal=journal, clock=self.clock, dial=self._dial, limit=limit
         )
+
+    def _keep(self, item: ReportItem) -> None:
+        self.journal.post(item)
 
     async def _dial(self, url: str, ticket: str, small: bool) -> MessageStream:
         self.small.append(small)

@@ -8,12 +8,11 @@ import importlib
 from collections.abc import (
     AsyncIterator,
     Callable,
-    MutableMapping,
 )
-from typing import Any
 
 import pytest
 import structlog
+from structlog.typing import EventDict
 
 from tests.support.server.control_plane import WELCOME, Town, grants
 from tether.client.control.events import AgentHere, AgentLost, Back
@@ -86,7 +85,7 @@ def but(
 class Scene:
     """A client whose tunnel to `w` is up, and what it logs until it is gone."""
 
-    def __init__(self, town: Town, lines: list[MutableMapping[str, Any]]) -> None:
+    def __init__(self, town: Town, lines: list[EventDict]) -> None:
         self.town, self.control, self.lines = town, town.control, lines
 
     def asked(self, link: int = 0) -> list[Message]:
@@ -119,7 +118,7 @@ async def coordinating(
             await town.tasks.cancel()
 
 
-def ends(lines: list[MutableMapping[str, Any]]) -> list[tuple[str, str, str]]:
+def ends(lines: list[EventDict]) -> list[tuple[str, str, str]]:
     """Every line that tells an end: what, whose doing, why."""
     return [
         (line["event"], line["disconnect_initiator"], line["disconnect_cause"])

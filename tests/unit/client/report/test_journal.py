@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,9 @@ def journal(directory: Path, name: str, url: str = URL) -> ClientJournal:
     return made
 
 
-def found(directory: Path, now: float = 0.0) -> list[tuple[str, list[object], object]]:
+def found(
+    directory: Path, now: float = 0.0
+) -> list[tuple[str, list[object], dict[str, Any] | None]]:
     """What an heir finds, as (instance, facts, end); it hands nothing in."""
     held = estates(directory, URL, now)
     told = [(str(e.run["instance_id"]), list[object](e.facts), e.end) for e in held]

@@ -15,7 +15,8 @@ from tether.attribution.vocabulary import ConnectionType, ConnectType, Party, St
 from tether.server.api.app import create_api
 from tether.server.api.models import ConnectionView, Explained
 from tether.server.api.report import ReportView
-from tether.server.connlog.log import ConnectionLog, NewConnection
+from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.records import NewConnection
 
 pytestmark = pytest.mark.anyio
 

@@ -412,7 +412,7 @@ async def test_a_connection_that_only_forwards_is_a_port_forward_until_a_session
 
 async def test_sessions_are_counted_once_by_a_closed_set_of_names(record: Record) -> None:
     await record.tunnel("c1")
-    end = {"ended_at": EPOCH + 1}
+    end: dict[str, Any] = {"ended_at": EPOCH + 1}
     await record.report(
         session("s1", "vscode", app="cursor"),
         session("s1", "vscode", app="cursor", **end),
@@ -481,7 +481,7 @@ async def test_forwarded_connections_end_with_their_connection(record: Record) -
 
 async def test_roll_ups_add_up_per_kind_and_destination(record: Record) -> None:
     await record.tunnel("c1")
-    later = {"since": EPOCH + 60, "until": EPOCH + 180, "longest_s": 9.0}
+    later: dict[str, Any] = {"since": EPOCH + 60, "until": EPOCH + 180, "longest_s": 9.0}
     await record.report(forward(1), rollup(), rollup(**later), rollup("[::1]:80"))
     row = await record.row("c1")
     assert row["forwards_total"] == 16
@@ -554,7 +554,7 @@ async def test_words_of_a_newer_agent_are_kept_and_counted_as_other(record: Reco
 
 async def test_ten_thousand_short_connections_are_one_line(record: Record) -> None:
     await record.tunnel("c1")
-    each = {"started": 1_000, "ended": 1_000, "ends": {"client_closed": 1_000}}
+    each: dict[str, Any] = {"started": 1_000, "ended": 1_000, "ends": {"client_closed": 1_000}}
     for _ in range(10):
         await record.report(rollup(**each))
     row = await record.row("c1")

@@ -20,6 +20,7 @@ from tether.protocol.messages.reports import PathRecord, PathWord
 from tether.server.api.ports import ConnectionFilter
 from tether.server.connlog.incidents import key_of
 from tether.server.db.tables.connections import incidents
+from tether.server.workspaces import StopReason
 
 pytestmark = pytest.mark.anyio
 
@@ -177,7 +178,7 @@ async def test_what_was_asked_for_just_before_is_the_cause_of_an_end_without_a_g
     record: Record,  # noqa: F811
 ) -> None:
     await record.control("aa")
-    await record.parts.workspaces.stop("dev", "evicted", ADMIN)
+    await record.parts.workspaces.stop("dev", StopReason.EVICTED, ADMIN)
     record.move(4)
     await record.log.close_control("aa", (AGENT_GONE,), ())
     row = await record.row("aa")
@@ -190,7 +191,7 @@ async def test_what_was_asked_for_just_before_is_the_cause_of_an_end_without_a_g
 
 async def test_what_was_asked_for_long_before_is_not(record: Record) -> None:  # noqa: F811
     await record.control("aa")
-    await record.parts.workspaces.stop("dev", "user", ADMIN)
+    await record.parts.workspaces.stop("dev", StopReason.USER, ADMIN)
     record.move(31)
     await record.log.close_control("aa", (AGENT_GONE,), ())
     assert (await record.row("aa"))["disconnect_cause"] == "agent.vanished"
@@ -523,11 +524,12 @@ async def test_a_tunnel_that_was_lost_with_its_control_link_shares_what_that_one
     await record.control("c2", client_ip="127.0.0.2", **client)
     await record.tunnel("b1")
     await record.tunnel("b2")
-    silent = {"how": StreamEnd.SILENT, "silence_s": 6.0}
     deaf = end_of_link(Vantage.CLIENT, Party.SERVER, acked_ms=6000)
     heard = end_of_link(Vantage.SERVER, Party.CLIENT, acked_ms=2600)
     left = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.CLOSED)
-    gave_up = ev.StreamEnded(vantage=Vantage.CLIENT, at=EPOCH, peer=Party.AGENT, **silent)
+    gave_up = ev.StreamEnded(
+        vantage=Vantage.CLIENT, at=EPOCH, peer=Party.AGENT, how=StreamEnd.SILENT, silence_s=6.0
+    )
     await record.log.close_control("c1", heard, ())
     record.move(19.0)
     await record.log.close_tunnel("b1", (left,))

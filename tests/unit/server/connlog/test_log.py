@@ -424,7 +424,7 @@ async def test_an_item_with_values_that_cannot_be_stored_does_not_stop_the_journ
     record: Record,
 ) -> None:
     await record.tunnel("c1")
-    bad = [
+    bad: list[ReportItem] = [
         SessionRecord(
             connection_id="c1", session_id="s1", session_type="ssh", started_at=float("nan")
         ),
@@ -716,7 +716,7 @@ async def test_who_left_is_known_with_the_cause_they_gave_whether_the_row_is_clo
     record: Record,
 ) -> None:
     bye = ev.GoodbyeSaid(vantage=CLIENT, at=EPOCH, by=Party.CLIENT, cause="client.killed")
-    words = {
+    words: dict[str, Evidence] = {
         "c1": bye,
         "c2": ev.LocalSideClosed(vantage=CLIENT, at=EPOCH),
         "c3": ev.StreamEnded(vantage=CLIENT, at=EPOCH, peer=Party.RELAY, how=StreamEnd.RESET),
