@@ -188,7 +188,7 @@ async def test_a_host_that_is_stuck_is_killed_and_replaced(
 
 
 def test_the_agents_own_process_never_loads_the_emulator() -> None:
-    modules = "sys, tether.agent.terminal.attach, tether.agent.terminal.start"
+    modules = "sys, tether.agent.terminal.attach, tether.agent.terminal.service"
     code = f"import {modules}; print('pyghostty' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "False"
