@@ -20,8 +20,8 @@ from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.client.outcome import fact_of
-from tether.client.pipes import Intake, Outlet
 from tether.net.clock import Clock
+from tether.net.fd_io import FdWriter, read_to_end
 from tether.net.link.host_context import HostContext
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
@@ -55,8 +55,8 @@ class Bridge:
         self._clock, self._on_result, self._parent = clock, on_result, parent
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("stdio")
-        self._outlet = Outlet(stdout, on_broken=self._expect_end)
-        self._intake = Intake(stdin, on_bytes=self._from_local, on_end=self._local_end)
+        self._stdin = stdin
+        self._stdout = FdWriter(stdout, owned=False, on_broken=self._expect_end)
         self._signal: ev.SignalReceived | None = None
         self._noted = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -71,8 +71,7 @@ class Bridge:
             peer=Party.AGENT,
             clock=clock,
             version=VERSION,
-            on_data=self._outlet.write,
-            on_half_close=self._outlet.end,
+            on_data=self._to_local,
             on_message=self._message,
             surroundings=surroundings,
         )
@@ -89,7 +88,8 @@ class Bridge:
 
     async def _take_in(self) -> None:
         try:
-            await self._intake.run()
+            await read_to_end(self._stdin, self._from_local)
+            self._local_end()
         except Exception as wrong:  # nobody would read the pipe any more
             self.tunnel.driver.failed(wrong)
             raise
@@ -116,18 +116,22 @@ class Bridge:
 
     def _from_local(self, data: bytes) -> Awaitable[None] | None:
         if self.tunnel.driver.link.state is not LinkState.OPEN:
-            return self._forever  # nothing more is taken; `run` cancels the intake
+            return self._forever  # nothing more is taken; `run` cancels the reading
         if self._signal is not None and not self._by_ssh(self._signal):
             self._note(self._signal)
         self.tunnel.write(data)
         return self.tunnel.drain()
+
+    def _to_local(self, data: memoryview) -> Awaitable[None] | None:
+        self._stdout.write(data)
+        return self._stdout.emptied()
 
     def _local_end(self) -> None:
         number = 0 if self._signal is None else self._signal.signal
         self.tunnel.driver.leave_because(
             ev.LocalSideClosed(vantage=Vantage.CLIENT, at=self._clock.now().wall, signal=number)
         )
-        self._outlet.abandon()
+        self._stdout.close()
 
     def _expect_end(self) -> None:
         if self._deadline is None:
@@ -143,7 +147,7 @@ class Bridge:
 
             self.left_for = signal_actor(self._signal.signal, self._signal.sender)
             self.tunnel.driver.leave(CLIENT_CLOSED, actor=self.left_for)
-        self._outlet.abandon()
+        self._stdout.close()
 
     def _note(self, received: ev.SignalReceived) -> None:
         if not self._noted:

@@ -29,7 +29,7 @@ from tether.net.link.host_context import HostContext
 from tether.net.transport.direct import dial_direct
 from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import dial
-from tether.net.tunnel.endpoint import dial_relay
+from tether.net.tunnel.relay_dial import dial_relay
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import Over, Status
 from tether.protocol.messages.base import Garbage, records_of

@@ -60,7 +60,6 @@ class ProbeClient:
             clock=clock,
             version=VERSION,
             on_data=self._data,
-            on_half_close=lambda: None,
             on_message=self._message,
         )
         stream.listen(self._happened)

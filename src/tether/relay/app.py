@@ -5,7 +5,6 @@ Law: dispatches by path, lets good tickets in, and knows nothing else.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +12,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from tether.log import get_logger
-from tether.net.derp.metrics import RelayCounts
+from tether.net.derp.accept import accept_leg
 from tether.net.derp.relay import Relay
-from tether.net.derp.tickets import TicketGate, TicketRefused
-from tether.net.transport.streams import StreamLost
-from tether.net.transport.ws_server import ServerStream, bearer
+from tether.net.derp.tickets import TicketGate
+from tether.net.transport.ws_server import ServerStream, bearer, error_body
 
 PATH = "/derp"
 
@@ -32,12 +30,11 @@ class RelayFront:
         *,
         relay: Relay,
         gate: TicketGate,
-        counts: RelayCounts,
         registry: CollectorRegistry,
         ready: Callable[[], bool],
     ) -> None:
         """`ready`: whether tickets can be verified."""
-        self._relay, self._gate, self._counts = relay, gate, counts
+        self._relay, self._gate = relay, gate
         self._registry, self._ready = registry, ready
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -51,22 +48,22 @@ class RelayFront:
         stream = ServerStream(scope, receive, send)
         client = scope.get("client")
         client_ip = str(client[0]) if client else ""
+
+        async def refuse(status: int, code: str, message: str) -> None:
+            _log.info("leg refused", code=code, client_ip=client_ip)
+            await stream.refuse(status, error_body(code, message))
+
         if scope["path"] != PATH:
-            await stream.refuse(404, _error("not_found", "legs are dialled at /derp"))
+            await stream.refuse(404, error_body("not_found", "legs are dialled at /derp"))
             return
-        try:
-            ticket = self._gate.redeem(bearer(scope))
-        except TicketRefused as refused:
-            self._counts.refused(refused.code)
-            _log.info("leg refused", code=refused.code, client_ip=client_ip)
-            status = 503 if refused.code == "relay_busy" else 401
-            await stream.refuse(status, _error(refused.code, str(refused)))
-            return
-        try:
-            await stream.accept()
-        except StreamLost:
-            return
-        await self._relay.serve(stream, ticket, client_ip)
+        await accept_leg(
+            stream,
+            bearer(scope),
+            gate=self._gate,
+            relay=self._relay,
+            client_ip=client_ip,
+            refuse=refuse,
+        )
 
     async def _http(self, path: str, send: Any) -> None:
         match path:
@@ -75,19 +72,19 @@ class RelayFront:
             case "/readyz" if self._ready():
                 await _answer(send, 200, b'{"status":"ok"}')
             case "/readyz":
-                body = _error("not_ready", "the server has not told this relay who signs tickets")
+                body = error_body(
+                    "not_ready", "the server has not told this relay who signs tickets"
+                )
                 await _answer(send, 503, body)
             case "/metrics":
                 await _answer(send, 200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
             case _:
-                await _answer(send, 404, _error("not_found", "this is a relay: look at /healthz"))
+                await _answer(
+                    send, 404, error_body("not_found", "this is a relay: look at /healthz")
+                )
 
 
 async def _answer(send: Any, status: int, body: bytes, kind: str = "application/json") -> None:
     headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _error(code: str, message: str) -> bytes:
-    return json.dumps({"error": {"code": code, "message": message}}).encode()

@@ -49,7 +49,7 @@ from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.transport.ws_client import dial
-from tether.net.tunnel.endpoint import dial_relay
+from tether.net.tunnel.relay_dial import dial_relay
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.reports import ReportItem
 from tether.protocol.tunnel.resume_policy import VANISHED_S

@@ -157,7 +157,6 @@ class _Parts:
         front = RelayFront(
             relay=self.relay,
             gate=self.gate,
-            counts=counts,
             registry=registry,
             ready=lambda: bool(self.gate.keys),
         )

@@ -21,7 +21,7 @@ from tether.attribution.vocabulary import Party
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.derp.relay import Relay
-from tether.net.derp.tickets import TicketGate
+from tether.net.derp.tickets import TicketGate, Tickets
 from tether.net.link.host_context import SharedHostContext
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
@@ -63,7 +63,6 @@ from tether.server.db.store import Store, StoreUnavailable
 from tether.server.derp.map import Regions
 from tether.server.derp.map_file import DerpMapFile
 from tether.server.derp.map_store import DerpMaps
-from tether.server.derp.tickets import Tickets
 from tether.server.metrics import Metrics
 from tether.server.settings import (
     BadSetting,

@@ -6,13 +6,14 @@ Law: dispatches by path, and turns away what the server does not take now; knows
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
+from tether.net.derp.accept import accept_leg
 from tether.net.derp.relay import Relay
-from tether.net.derp.tickets import TicketGate, TicketRefused
-from tether.net.transport.streams import StreamLost
-from tether.net.transport.ws_server import ServerStream, bearer
-from tether.server.control.handshake import STOPPING, Handshakes, error_body
+from tether.net.derp.tickets import TicketGate
+from tether.net.transport.ws_server import ServerStream, bearer, error_body
+from tether.server.control.handshake import STOPPING, Handshakes
 from tether.server.control.hub import Hub
 from tether.server.web.assets import WebInterface
 
@@ -57,19 +58,18 @@ class Dispatcher:
     async def _leg(self, relay: Relay, scope: Any, receive: Any, send: Any) -> None:
         stream = ServerStream(scope, receive, send)
         client_ip = self._handshakes.client_ip(scope)
+        refuse = partial(self._handshakes.refuse, stream, client_ip)
         if self.stopping:
-            await self._handshakes.refuse(stream, client_ip, 503, *STOPPING)
+            await refuse(503, *STOPPING)
             return
-        try:
-            ticket = self._gate.redeem(bearer(scope))
-        except TicketRefused as refused:
-            await self._handshakes.refuse(stream, client_ip, 401, refused.code, str(refused))
-            return
-        try:
-            await stream.accept()
-        except StreamLost:
-            return
-        await relay.serve(stream, ticket, client_ip)
+        await accept_leg(
+            stream,
+            bearer(scope),
+            gate=self._gate,
+            relay=relay,
+            client_ip=client_ip,
+            refuse=refuse,
+        )
 
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         if self.stopping and scope["type"] == "http" and scope["path"] != "/healthz":

@@ -16,13 +16,12 @@ from tests.support.agent.world import World, line_of, world
 from tests.support.clock import LoopClock
 from tether.agent.ssh.asyncssh_connection import guessed_wrong
 from tether.agent.ssh.auth import MAX_REFUSALS
-from tether.agent.ssh.connection import HALF_CLOSED_S
 from tether.agent.ssh.sessions import MAX_SESSIONS
 from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, Vantage
 from tether.net.link.driver import HIGH_WATER
 from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.messages.reports import ReportItem
@@ -361,27 +360,6 @@ async def test_a_client_that_says_nothing_is_given_up(tmp_path: Path) -> None:
         assert judged(end.cell.facts) == "client.handshake_timeout"
         assert (await client.goodbye()).cause == "client.handshake_timeout"
         assert 30.0 <= end.ended_at.mono - end.connected_at.mono < 31.0
-
-
-@pytest.mark.virtual_time(grace=0.05)
-async def test_a_client_that_only_stops_sending_has_vanished(tmp_path: Path) -> None:
-    async with world(tmp_path, clock=LoopClock(), login_timeout_s=600.0) as agent:
-        client = agent.tunnel()
-        await client.until(lambda: client.data.startswith(b"SSH-2.0-Tether_"))
-        client.tunnel.half_close()
-        end = await agent.ends.get()
-        assert [(f.peer, f.how) for f in end.cell.facts if isinstance(f, ev.StreamEnded)] == [
-            (Party.CLIENT, StreamEnd.EOF)
-        ]
-        assert end.ended_at.mono - end.connected_at.mono >= HALF_CLOSED_S
-
-
-async def test_a_client_that_stops_sending_and_says_why_is_believed(agent: World) -> None:
-    client = agent.tunnel()
-    await client.until(lambda: bool(client.data))
-    client.tunnel.half_close()
-    client.vanish_politely()
-    assert kinds((await agent.end()).cell.facts) == ["local_side_closed"]
 
 
 # -- ends that the agent brings about --------------------------------------------------------------

@@ -14,7 +14,7 @@ from tether.attribution.vocabulary import Vantage
 from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
-from tether.net.tunnel.endpoint import dial_relay
+from tether.net.tunnel.relay_dial import dial_relay
 from tether.protocol.messages.base import records_of
 from tether.protocol.messages.tunnel import (
     CarrierDenied,

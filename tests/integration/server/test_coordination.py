@@ -13,10 +13,10 @@ import pytest
 from tests.support.protocol.coordination import node
 from tests.support.server.live import ADMIN, Live, Peer, running
 from tether.attribution.causes.codes import COORDINATION_REFUSED
-from tether.protocol.coordination.access import MAX_ENDPOINTS
 from tether.protocol.derp.latency import RegionLatency
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import (
+    MAX_ENDPOINTS,
     Coordinate,
     CoordinateClosed,
     CoordinateError,

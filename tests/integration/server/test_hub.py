@@ -35,7 +35,7 @@ from tether.net.derp.tickets import TICKET_LIFE_S
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, StreamLost
 from tether.net.transport.ws_client import ClientStream, dial
-from tether.net.tunnel.endpoint import dial_relay
+from tether.net.tunnel.relay_dial import dial_relay
 from tether.protocol.link.link import LinkState
 from tether.protocol.messages.base import records_of
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode, encode

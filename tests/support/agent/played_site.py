@@ -219,7 +219,6 @@ class Site:
                 clock=self.clock,
                 version="test",
                 on_data=on_data,
-                on_half_close=lambda: None,
                 on_message=lambda message: None,
             ),
             received,

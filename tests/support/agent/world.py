@@ -92,7 +92,6 @@ class ClientEnd:
             clock=clock,
             version="test",
             on_data=self._data,
-            on_half_close=lambda: None,
             on_message=self._message,
         )
         self.ended = tasks.spawn(self.tunnel.run(), "client")

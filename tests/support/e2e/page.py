@@ -73,7 +73,6 @@ class Page:
             clock=clock,
             version="page",
             on_data=self._received,
-            on_half_close=lambda: None,
             on_message=lambda message: None,
         )
 

@@ -10,8 +10,8 @@ from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.tunnel.buffers import WINDOW
-from tether.protocol.tunnel.carrier_frames import CarrierFrame, parse_carrier_frame, split_head
 from tether.protocol.tunnel.events import CloseCarrier, Command, DeliverFrame
+from tether.protocol.tunnel.frames import CarrierFrame, parse_carrier_frame, split_head
 from tether.protocol.tunnel.join import TunnelKey
 from tether.protocol.tunnel.mac import TAG_BYTES
 from tether.protocol.tunnel.resume_policy import Waits

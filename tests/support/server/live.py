@@ -23,7 +23,7 @@ from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import ClientStream, dial
-from tether.net.tunnel.endpoint import dial_relay
+from tether.net.tunnel.relay_dial import dial_relay
 from tether.protocol.link.link import Link
 from tether.protocol.messages.base import FactRecord, Message
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode, encode

@@ -17,7 +17,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.client.bridge import DRAIN_S, Bridge
-from tether.client.pipes import NonBlocking
+from tether.net.fd_io import NonBlocking
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
@@ -59,7 +59,6 @@ class Rig:
             clock=clock,
             version="0",
             on_data=self._data,
-            on_half_close=lambda: None,
             on_message=_ignore,
         )
         self.tasks = Tasks("rig")
@@ -251,13 +250,6 @@ async def test_what_comes_after_the_agents_goodbye_is_a_symptom(rig: Rig) -> Non
     cell = await rig.client_over
     assert kinds(cell) == ["goodbye_said"]
     assert [fact.kind for fact in cell.symptoms][:1] == ["local_side_closed"]
-
-
-async def test_a_half_close_reaches_ssh_as_the_end_of_its_stream(rig: Rig) -> None:
-    rig.agent.write(b"all")
-    rig.agent.half_close()
-    await asyncio.sleep(1)
-    assert [os.read(rig.ssh_reads, 100), os.read(rig.ssh_reads, 100)] == [b"all", b""]
 
 
 async def test_the_result_of_the_last_session_is_handed_over(rig: Rig) -> None:

@@ -41,7 +41,7 @@ from tether.protocol.messages.coordination import (
 from tether.protocol.messages.derp import Restarting, encode_word
 from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, CarrierRequest, TunnelGrant
 from tether.protocol.tunnel.carrier import SPOILT_CODE
-from tether.protocol.tunnel.carrier_frames import parse_carrier_frame
+from tether.protocol.tunnel.frames import parse_carrier_frame
 from tether.protocol.tunnel.join import Join
 
 pytestmark = pytest.mark.virtual_time

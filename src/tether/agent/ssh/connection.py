@@ -30,11 +30,10 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import (
     AccessRefusal,
     Party,
-    StreamEnd,
     Vantage,
 )
 from tether.log import get_logger
-from tether.net.link.exhaustion import exhausted
+from tether.net.link.evidence import exhausted
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
@@ -42,9 +41,6 @@ from tether.protocol.messages.base import Message
 from tether.protocol.messages.control import Goodbye
 from tether.protocol.messages.tunnel import LoginResult, Redraw, TunnelOffer
 from tether.version import VERSION
-
-HALF_CLOSED_S = 3.0
-"""How long a client that sends no more may take to say why."""
 
 
 class AgentConnection(ServedTunnel):
@@ -99,7 +95,6 @@ class AgentConnection(ServedTunnel):
         self._transport.attach(self._ssh)
         self._begun = False
         self._login_timer: asyncio.TimerHandle | None = None
-        self._silence_timer: asyncio.TimerHandle | None = None
         self._refused: list[str] = []
         self._method = ""
 
@@ -111,7 +106,6 @@ class AgentConnection(ServedTunnel):
             clock=self._clock,
             version=VERSION,
             on_data=self._receive,
-            on_half_close=self._half_closed,
             on_message=self._heard,
             surroundings=shared.surroundings,
         )
@@ -144,9 +138,8 @@ class AgentConnection(ServedTunnel):
             raise
         finally:
             begin.cancel()
-            for timer in (self._login_timer, self._silence_timer):
-                if timer is not None:
-                    timer.cancel()
+            if self._login_timer is not None:
+                self._login_timer.cancel()
             await self._tasks.cancel()
             self._close_ssh()
             if self._begun:
@@ -214,20 +207,6 @@ class AgentConnection(ServedTunnel):
         self._leave(
             ev.HandshakeTimedOut(
                 vantage=Vantage.AGENT, at=self._now(), by=Party.CLIENT, after_s=after
-            )
-        )
-
-    def _half_closed(self) -> None:
-        """The client sends no more. It is about to say why, or it has vanished."""
-        self._silence_timer = self._loop.call_later(HALF_CLOSED_S, self._said_nothing)
-
-    def _said_nothing(self) -> None:
-        if not self.tunnel.stream.in_use:  # it may be about to say why
-            self._half_closed()
-            return
-        self._leave(
-            ev.StreamEnded(
-                vantage=Vantage.AGENT, at=self._now(), peer=Party.CLIENT, how=StreamEnd.EOF
             )
         )
 

@@ -35,7 +35,6 @@ from tether.agent.commands.session_type import (
     transfer_of,
 )
 from tether.agent.process.environment import Account
-from tether.agent.process.flows import Inflow, Outflow
 from tether.agent.process.process import ExitStatus, Process, Processes
 from tether.agent.process.pty import Terminal
 from tether.agent.ssh import sftp, udp_relay
@@ -43,6 +42,7 @@ from tether.agent.ssh.asyncssh_connection import SessionChannel
 from tether.agent.ssh.sftp_audit import SftpAudit
 from tether.agent.ssh.terminal_subsystem import TerminalChannel
 from tether.attribution.vocabulary import AGENT_FAILED_EXIT_CODE, ConnectionType
+from tether.net.fd_io import FdReader, FdWriter
 from tether.protocol import udp as datagrams
 from tether.protocol.messages.reports import FileOperations
 from tether.protocol.terminal.messages import SUBSYSTEM
@@ -148,8 +148,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._audit: SftpAudit | None = None
         self._attach: TerminalChannel | None = None
         self._process: Process | None = None
-        self._inflow: Inflow | None = None
-        self._outflows: list[Outflow] = []
+        self._writer: FdWriter | None = None
+        self._readers: list[FdReader] = []
         self._paused = False
         self._status: ExitStatus | None = None
         self._hangup_timer: asyncio.TimerHandle | None = None
@@ -303,14 +303,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _carry(self, write: int, *reads: tuple[int, Callable[[bytes], None]]) -> None:
         channel = self._open_channel()
-        self._inflow = Inflow(
+        self._writer = FdWriter(
             write,
+            owned=True,
             on_full=channel.pause_reading,
             on_room=channel.resume_reading,
             on_broken=channel.refuse_input,
         )
-        self._outflows = [
-            Outflow(descriptor, self._guarded(sink), self._guarded(self._end_if_delivered))
+        self._readers = [
+            FdReader(descriptor, self._guarded(sink), self._guarded(self._end_if_delivered))
             for descriptor, sink in reads
         ]
         if self._paused:
@@ -326,30 +327,30 @@ class Session(asyncssh.SSHServerSession[bytes]):
             if recognized is not None:
                 was, self.kind = self.kind, recognized
                 self._host.session_recognized(self, was)
-        if self._inflow is not None:
-            self._inflow.write(data)
+        if self._writer is not None:
+            self._writer.write(data)
 
     def eof_received(self) -> bool:
         if self._attach is not None:
             self._attach.eof_received()
         # A terminal has no end of input of its own: the user types it (OpenSSH does the same).
-        if self._inflow is not None and self._terminal is None:
-            self._inflow.end()
+        if self._writer is not None and self._terminal is None:
+            self._writer.end()
         return True  # keep the channel open for the output
 
     def pause_writing(self) -> None:
         self._paused = True
         if self._attach is not None:
             self._attach.pause_writing()
-        for flow in self._outflows:
-            flow.pause()
+        for reader in self._readers:
+            reader.pause()
 
     def resume_writing(self) -> None:
         self._paused = False
         if self._attach is not None:
             self._attach.resume_writing()
-        for flow in self._outflows:
-            flow.resume()
+        for reader in self._readers:
+            reader.resume()
         self._end_if_delivered()
 
     def announce(self, text: str) -> None:
@@ -369,21 +370,21 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._status = status
         if self.over:
             self._host.process_ended(self, status)
-        if self._terminal is not None and any(flow.open for flow in self._outflows):
+        if self._terminal is not None and any(reader.open for reader in self._readers):
             self._hangup_timer = self._loop.call_later(
                 HANGUP_WAIT_S, self._guarded(self._stop_listening)
             )
         self._end_if_delivered()
 
     def _stop_listening(self) -> None:
-        for flow in self._outflows:
-            flow.finish()
+        for reader in self._readers:
+            reader.finish()
 
     def _end_if_delivered(self) -> None:
         channel, status = self._channel, self._status
         if self.over or status is None or channel is None or channel.is_closing():
             return
-        if any(flow.open for flow in self._outflows):
+        if any(reader.open for reader in self._readers):
             return
         if channel.get_write_buffer_size():
             channel.set_write_buffer_limits(high=0, low=0)  # resume_writing when it is empty
@@ -414,8 +415,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._attach.lost()
         if self._hangup_timer is not None:
             self._hangup_timer.cancel()
-        for flow in (*self._outflows, *((self._inflow,) if self._inflow else ())):
-            flow.close()
+        for end in (*self._readers, *((self._writer,) if self._writer else ())):
+            end.close()
         if self._terminal is not None:
             self._terminal.close()
 

@@ -28,7 +28,7 @@ from tether.attribution.causes.catalogue import EXHAUSTIONS
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import OomVictim, Party, Vantage
 from tether.log import get_logger
-from tether.net.link.exhaustion import exhausted
+from tether.net.link.evidence import exhausted
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.reports import SessionRecord
 from tether.protocol.messages.tunnel import SessionResult, TunnelOffer

@@ -103,7 +103,6 @@ class BrowserTerminal(ServedTunnel):
             clock=clock,
             version=VERSION,
             on_data=self._received,
-            on_half_close=self._half_closed,
             on_message=self._heard,
         )
         self._attach = TerminalAttach(
@@ -148,9 +147,6 @@ class BrowserTerminal(ServedTunnel):
 
     async def _until_taking(self) -> None:
         await self._taking.wait()
-
-    def _half_closed(self) -> None:
-        self._attach.closed_by_client()
 
     def _heard(self, message: Message) -> None:
         pass  # a goodbye ends the tunnel, and `run` tells the attach; nothing else is for us

@@ -16,7 +16,6 @@ from enum import Enum, auto
 from typing import Protocol
 
 from tether.agent.process.process import ExitStatus
-from tether.agent.process.program_input import ProgramInput
 from tether.agent.screen.client import EmulatedScreen, Screens, Shown
 from tether.agent.terminal.output_cutter import OutputCutter
 from tether.agent.terminal.viewers import Idle, SizePolicy, Viewer, agreed_size
@@ -25,12 +24,16 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.log import get_logger
 from tether.net.clock import Clock
+from tether.net.fd_io import FdWriter
 from tether.net.tasks import Tasks
 from tether.protocol.terminal.attach import agent_goodbye
 from tether.protocol.terminal.messages import Info, Snapshot, TerminalMessage
 
 READ_BATCH = 64 << 10
 """Bytes that are read from the terminal in one turn of the loop."""
+
+INPUT_MAX = 1 << 20
+"""Bytes that wait for the program above which its viewers are asked to pause."""
 
 TAIL_MAX = 64 << 10
 """Bytes of raw output that are kept for want of an emulator."""
@@ -140,7 +143,13 @@ class ReconnectingPty:
         self._reading = False
         self._program = start(self._exited)
         self._program.resize(*size)
-        self._input = ProgramInput(self._program.write_fd, self._pause)
+        self._input = FdWriter(
+            self._program.write_fd,
+            owned=False,
+            most=INPUT_MAX,
+            on_full=lambda: self._pause(True),
+            on_room=lambda: self._pause(False),
+        )
         self._screen: EmulatedScreen = screens.open(self, rows=size[0], cols=size[1])
         self._read_on()
         self._arm()
@@ -196,7 +205,7 @@ class ReconnectingPty:
     def type(self, client: Client, data: bytes) -> None:
         """`client` typed this."""
         self._asked_one = client
-        self._input.put(data)
+        self._input.write(data)
 
     def block(self, client: Client) -> None:
         """`client`'s carrier takes no more for now."""
@@ -349,7 +358,7 @@ class ReconnectingPty:
 
     def screen_answers(self, data: bytes) -> None:
         """See `screens.Owner`."""
-        self._input.put(data)
+        self._input.write(data)
 
     def screen_lost(self) -> None:
         """See `screens.Owner`. A change of size makes programs draw everything again."""

@@ -16,8 +16,7 @@ from tether.net.host.interfaces import is_loopback, reachable_addresses
 from tether.net.transport.direct import join_endpoint, split_endpoint
 from tether.net.transport.direct_listener import DirectListener, OnAttach, bind_direct
 from tether.net.transport.streams import DialFailed
-
-MAX_ENDPOINTS = 16
+from tether.protocol.messages.coordination import TRIED_ENDPOINTS
 
 OFF = "off"
 
@@ -98,7 +97,7 @@ class DirectEndpoint:
         ((host, port),) = self._listener.addresses
         hosts = [host] if self._host else self._addresses()
         offered = [*(join_endpoint(each, port) for each in hosts), *self._settings.external]
-        return list(dict.fromkeys(offered))[:MAX_ENDPOINTS]
+        return list(dict.fromkeys(offered))[:TRIED_ENDPOINTS]
 
     async def close(self) -> None:
         """Accept nothing more."""

@@ -31,8 +31,8 @@ from tether.protocol.messages.base import Garbage, records_of
 from tether.protocol.messages.derp import EMBEDDED_REGION
 from tether.protocol.messages.reports import Ended, Opened
 from tether.protocol.messages.tunnel import CarrierOffer, OfferDeclined, TunnelOffer
-from tether.protocol.tunnel.carrier_frames import encode_opening
 from tether.protocol.tunnel.events import CarrierUp, PathEvent
+from tether.protocol.tunnel.frames import encode_opening
 from tether.protocol.tunnel.join import Join, TunnelKey
 from tether.protocol.tunnel.resume_policy import VANISHED_S, Waits
 

@@ -62,7 +62,6 @@ class ProbeTunnel(ServedTunnel):
             clock=clock,
             version=VERSION,
             on_data=self._data,
-            on_half_close=lambda: None,
             on_message=self._message,
         )
 

@@ -28,11 +28,11 @@ from tether.client.errors import (
 )
 from tether.client.host_keys import workspace_name
 from tether.client.outcome import Outcome, judge, say
-from tether.client.pipes import NonBlocking
 from tether.client.report.end_report import Seen
 from tether.client.trust import trust
 from tether.config import ClientFiles, ConfigError
 from tether.net.clock import Clock, SystemClock
+from tether.net.fd_io import NonBlocking
 from tether.net.link.host_context import HostContext
 from tether.net.signals import Received, SignalWatcher, block
 from tether.net.transport.streams import DialFailed

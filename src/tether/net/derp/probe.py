@@ -27,7 +27,7 @@ from tether.net.transport.ws_client import dial_failed, proxy_failed, proxy_of
 TIMEOUT_S = 3.0
 SAMPLES = 3
 AT_ONCE = 8
-MAX_REGIONS = 64
+MEASURED_REGIONS = 64
 
 Nodes = Mapping[str, Sequence[str]]
 """The URLs of each region's relays, the one to use first."""
@@ -54,7 +54,7 @@ async def measure(nodes: Nodes, *, timeout: float = TIMEOUT_S) -> list[Measured]
             except RuntimeError as wrong:  # no thread can be started
                 return Measured(region, url, error=str(wrong))
 
-    wanted = [(region, urls[0]) for region, urls in nodes.items() if urls][:MAX_REGIONS]
+    wanted = [(region, urls[0]) for region, urls in nodes.items() if urls][:MEASURED_REGIONS]
     found = await asyncio.gather(*(one(region, url) for region, url in wanted))
     return sorted(found, key=lambda m: (m.latency_s is None, m.latency_s or 0.0, m.region))
 

@@ -21,11 +21,11 @@ from tether.net.derp.tickets import Ticket
 from tether.net.link.host_context import HostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
-from tether.net.transport.tcp_info import SILENT_AFTER_MS
+from tether.net.transport.tcp import SILENT_AFTER_MS
 from tether.net.transport.ws_server import ServerStream
 from tether.protocol.derp.pairing import CarrierId, GiveUp, Join, PairingTable, Refuse, Wait
 from tether.protocol.messages.derp import RelayGoodbye, Restarting
-from tether.protocol.pacing import TokenBucket
+from tether.protocol.token_bucket import TokenBucket
 
 WATCH_EVERY_S = 5.0
 """How often the kernel is asked how the legs are."""
@@ -61,7 +61,8 @@ class Relay:
         watch_every_s: float = WATCH_EVERY_S,
         silent_after_ms: int = SILENT_AFTER_MS,
     ) -> None:
-        self._carrier_log, self._clock, self._counts = log, clock, counts
+        self.counts = counts
+        self._carrier_log, self._clock = log, clock
         self._table = PairingTable() if table is None else table
         self._limits = RelayLimits() if limits is None else limits
         self._surroundings = surroundings
@@ -92,12 +93,12 @@ class Relay:
     async def serve(self, stream: ServerStream, ticket: Ticket, client_ip: str = "") -> None:
         """Serve one leg, accepted and with a good ticket, until it is over."""
         leg = Leg(ticket.leg, stream, self._tasks)
-        self._counts.legs.inc()
+        self.counts.legs.inc()
         self._by_ip[client_ip] += 1
         try:
             await self._serve(leg, ticket.carrier_id, client_ip)
         finally:
-            self._counts.legs.dec()
+            self.counts.legs.dec()
             self._by_ip[client_ip] -= 1
             if not self._by_ip[client_ip]:
                 del self._by_ip[client_ip]
@@ -105,16 +106,16 @@ class Relay:
 
     async def _serve(self, leg: Leg, carrier_id: CarrierId, client_ip: str) -> None:
         if self._stopped is not None:
-            self._counts.refused("relay_stopping")
+            self.counts.refused("relay_stopping")
             await leg.dismiss(self._stopped, 1001)
             return
         if refused := self._over_limit(client_ip):
-            self._counts.refused(refused[0])
+            self.counts.refused(refused[0])
             await leg.dismiss(RelayGoodbye(cause="", detail=refused[1]))
             return
         match self._table.arrive(carrier_id, leg.party, self._clock.now()):
             case Refuse(message=message):
-                self._counts.refused("declined")
+                self.counts.refused("declined")
                 await leg.dismiss(RelayGoodbye(cause="", detail=message))
             case Wait():
                 self._waiting[carrier_id] = leg
@@ -129,8 +130,8 @@ class Relay:
                     client,
                     agent,
                     self._clock,
-                    self._counts,
-                    self._pace(),
+                    self.counts,
+                    self._bandwidth(),
                     self._surroundings,
                 )
                 first.summons.set_result(carrier)
@@ -145,7 +146,7 @@ class Relay:
             return "relay_busy", "the relay is full: try again in a minute, or another one"
         return None
 
-    def _pace(self) -> TokenBucket | None:
+    def _bandwidth(self) -> TokenBucket | None:
         per_s = self._limits.bytes_per_second
         if not per_s:
             return None
@@ -156,11 +157,11 @@ class Relay:
             self._watchdog = self._tasks.spawn(self._watch(), "watchdog")
         self._carriers[carrier.id] = carrier
         self._of_tunnel.setdefault(carrier.id.connection_id, set()).add(carrier.id)
-        self._counts.carriers.inc()
+        self.counts.carriers.inc()
         try:
             await carrier.run(self._carrier_log)
         finally:
-            self._counts.carriers.dec()
+            self.counts.carriers.dec()
             del self._carriers[carrier.id]
             its = self._of_tunnel[carrier.id.connection_id]
             its.discard(carrier.id)
@@ -253,7 +254,7 @@ class Relay:
     ) -> None:
         leg = self._waiting.pop(carrier, None)
         if leg is not None and not leg.summons.done():
-            self._counts.refused(reason)
+            self.counts.refused(reason)
             leg.summons.set_result(goodbye)
 
     # -- time -------------------------------------------------------------------------------

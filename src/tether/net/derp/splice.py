@@ -24,12 +24,12 @@ from tether.net.derp.metrics import RelayCounts
 from tether.net.link.host_context import HostContext, NoSurroundings
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
-from tether.net.transport.tcp_info import counters_fact, is_stalled
+from tether.net.transport.tcp import counters_fact, is_stalled
 from tether.net.transport.ws_server import ServerStream
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.messages.derp import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
-from tether.protocol.pacing import TokenBucket
+from tether.protocol.token_bucket import TokenBucket
 
 FAREWELL_S = 60.0
 """How long the leg that remains may take to read what had arrived for it, and how the other one went."""
@@ -111,17 +111,17 @@ class Splice:
         agent: Leg,
         clock: Clock,
         counts: RelayCounts,
-        pace: TokenBucket | None = None,
+        bandwidth: TokenBucket | None = None,
         surroundings: HostContext | None = None,
     ) -> None:
-        """`pace`: how many bytes a second both directions may carry together; `surroundings`: of the
-        relay's machine and process."""
+        """`bandwidth`: how many bytes a second both directions may carry together; `surroundings`: of
+        the relay's machine and process."""
         self.id = carrier
         self.client, self.agent = client, agent
         self.cell = CloseCell()
         self.over = asyncio.Event()
         self.finished = asyncio.Event()
-        self._clock, self._counts, self._pace = clock, counts, pace
+        self._clock, self._counts, self._bandwidth = clock, counts, bandwidth
         self._surroundings = surroundings or NoSurroundings()
         self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}
         self._ended: Leg | None = None
@@ -199,8 +199,8 @@ class Splice:
                 return
             self._bytes[source.party] += len(message)
             self._counts.bytes.inc(len(message))
-            if self._pace is not None:
-                pause = self._pace.take(len(message), self._clock.now().mono)
+            if self._bandwidth is not None:
+                pause = self._bandwidth.take(self._clock.now().mono, len(message))
                 if pause > 0:
                     self._counts.paused.inc(pause)
                     await asyncio.sleep(pause)

@@ -1,18 +1,21 @@
-"""Redeeming relay tickets: EdDSA-signed JWTs that let one leg of one carrier in, once.
+"""Relay tickets: EdDSA-signed JWTs that let one leg of one carrier in, once.
 
-Law: a ticket is verified with public keys alone, so that a relay needs nobody to do it. It is good for
-one minute, for one leg at one region, one time; the memory of spent tickets is bounded by their own
-life, and by a cap that fails closed. Tickets never reach a log line.
+Law: only the server, who has the private key, mints; whoever has the public key can redeem, so that a
+relay needs nobody to do it. A ticket is good for one minute, for one leg at one region, one time. The
+memory of spent tickets is bounded by their own life, and by a cap that fails closed. Tickets never
+reach a log line.
 """
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
@@ -25,9 +28,21 @@ MAX_SPENT = 200_000
 
 MAX_CARRIER = 1 << 31
 
-AUDIENCE, ALGORITHM = "relay", "EdDSA"
+_AUDIENCE, _ALGORITHM = "relay", "EdDSA"
 _LEGS = (Party.CLIENT, Party.AGENT)
-_REQUIRED = ["aud", "cid", "car", "leg", "reg", "jti", "exp", "iat"]
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    """What a ticket says (RFC 7519 section 4): the carrier, its leg, the region, and once until when."""
+
+    aud: str
+    cid: str
+    car: int
+    leg: Party
+    reg: str
+    jti: str
+    iat: float
+    exp: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,34 @@ class Ticket:
     @property
     def carrier_id(self) -> CarrierId:
         return CarrierId(self.connection_id, self.carrier)
+
+
+class Tickets:
+    """Mints tickets."""
+
+    def __init__(self, key: Ed25519PrivateKey, clock: Clock) -> None:
+        self._private, self._clock = key, clock
+        self.public_key = key.public_key()
+
+    @property
+    def public_keys(self) -> list[str]:
+        """What a relay needs to verify tickets: raw keys, base64."""
+        return [base64.b64encode(self.public_key.public_bytes_raw()).decode()]
+
+    def mint(self, carrier: CarrierId, leg: Party, region: str) -> str:
+        """A fresh ticket for one leg of `carrier` at the relay of `region`."""
+        now = self._clock.now().wall
+        claims = _Claims(
+            aud=_AUDIENCE,
+            cid=carrier.connection_id,
+            car=carrier.number,
+            leg=leg,
+            reg=region,
+            jti=secrets.token_urlsafe(16),
+            iat=now,
+            exp=now + TICKET_LIFE_S,
+        )
+        return jwt.encode(msgspec.structs.asdict(claims), self._private, algorithm=_ALGORITHM)
 
 
 class TicketRefused(Exception):
@@ -75,43 +118,41 @@ class TicketGate:
         """
         now = self._clock.now().wall
         claims = self._verified(token)
-        try:
-            ticket = Ticket(str(claims["cid"]), Party(claims["leg"]), int(claims["car"]))
-            jti, expires = str(claims["jti"]), float(claims["exp"])
-            if ticket.leg not in _LEGS or not 0 < ticket.carrier < MAX_CARRIER:
-                raise ValueError("no leg of a carrier")
-        except (ValueError, TypeError) as wrong:
-            raise _invalid() from wrong
-        if claims["reg"] != self._region:
+        if claims.leg not in _LEGS or not 0 < claims.car < MAX_CARRIER:
+            raise _invalid()
+        if claims.reg != self._region:
             raise TicketRefused("ticket_invalid", "this ticket is for the relay of another region")
-        if expires <= now:
+        if claims.exp <= now:
             raise TicketRefused("ticket_expired", "the relay ticket has expired: connect again")
         self._forget(now)
-        if jti in self._spent:
+        if claims.jti in self._spent:
             raise TicketRefused("ticket_spent", "the relay ticket was used before: connect again")
         if len(self._spent) >= self._capacity:
             raise TicketRefused("relay_busy", "the relay is overloaded: try again in a minute")
-        self._spent[jti] = expires
-        return ticket
+        self._spent[claims.jti] = claims.exp
+        return Ticket(claims.cid, claims.leg, claims.car)
 
-    def _verified(self, token: str) -> dict[str, Any]:
+    def _verified(self, token: str) -> _Claims:
         if len(token) > MAX_TICKET_CHARS:
             raise _invalid()
         if not self.keys:
             raise TicketRefused("relay_busy", "this relay is not ready: try again in a moment")
         for key in self.keys:
             try:
-                claims: dict[str, Any] = jwt.decode(
+                claims = jwt.decode(
                     token,
                     key,
-                    algorithms=[ALGORITHM],
-                    audience=AUDIENCE,
+                    algorithms=[_ALGORITHM],
+                    audience=_AUDIENCE,
                     # our own clock decides about time, not the library's
-                    options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False},
+                    options={"verify_exp": False, "verify_iat": False},
                 )
             except (jwt.InvalidTokenError, ValueError, TypeError):
                 continue
-            return claims
+            try:
+                return msgspec.convert(claims, _Claims)
+            except msgspec.ValidationError as wrong:
+                raise _invalid() from wrong
         raise _invalid()
 
     def _forget(self, now: float) -> None:

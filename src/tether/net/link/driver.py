@@ -20,12 +20,11 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import StreamEnd, Vantage
 from tether.net.clock import Clock
-from tether.net.link.evidence import fact_of_loss
-from tether.net.link.exhaustion import exhausted
+from tether.net.link.evidence import exhausted, fact_of_loss
 from tether.net.link.host_context import HostContext, NoSurroundings, local_address
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import MessageStream, StreamLost
-from tether.net.transport.tcp_info import counters_fact, is_lossy
+from tether.net.transport.tcp import counters_fact, is_lossy
 from tether.protocol.link.idle import IdleTimes
 from tether.protocol.link.link import (
     CloseStream,

@@ -1,14 +1,16 @@
-"""How a stream's end, or a relay's word about one, becomes a fact.
+"""How the end of a stream, a relay's word about one, or a lack of something becomes a fact.
 
 Law: pure. A stream that stopped is its own peer's end; what a relay says of the other leg is an end of
-the tunnel's other party, seen by the relay.
+the tunnel's other party, seen by the relay. Which errno means a lack of what is a table.
 """
 
 from __future__ import annotations
 
+import errno
+
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import SILENT_ENDS, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import SILENT_ENDS, Party, Resource, StreamEnd, Vantage
 from tether.net.transport.streams import StreamLost
 from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.derp import PeerGone, RelayGoodbye, Restarting, decode_word
@@ -72,3 +74,29 @@ def restart_of_word(text: str) -> float | None:
             return seconds
         case _:
             return None
+
+
+_RESOURCES = {
+    errno.ENOSPC: Resource.DISK,
+    errno.EDQUOT: Resource.DISK,
+    errno.EMFILE: Resource.DESCRIPTORS,
+    errno.ENFILE: Resource.DESCRIPTORS,
+    errno.ENOMEM: Resource.MEMORY,
+}
+
+
+def exhausted(
+    wrong: BaseException | None, *, party: Party, at: float, starting: bool = False
+) -> ev.Exhausted | None:
+    """`wrong` as a fact; None where it does not mean that there is no more of something.
+
+    EAGAIN means "no more processes" only to whoever tried to start one, who says so by `starting`.
+    """
+    number = wrong.errno if isinstance(wrong, OSError) else None
+    of = _RESOURCES.get(number or 0)
+    if starting and number == errno.EAGAIN:
+        of = Resource.PROCESSES
+    if of is None or not isinstance(wrong, OSError):
+        return None
+    where = str(wrong.filename or "")
+    return ev.Exhausted(vantage=Vantage(str(party)), at=at, party=party, resource=of, where=where)

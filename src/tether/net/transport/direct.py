@@ -18,10 +18,9 @@ from urllib.parse import urlsplit
 
 from tether.attribution.vocabulary import StreamEnd
 from tether.net.transport.streams import DialFailed, StreamLost, translate
-from tether.net.transport.tcp_dial import connect_tcp
-from tether.net.transport.tcp_info import read_tcp_info, set_keepalive
+from tether.net.transport.tcp import connect_tcp, read_tcp_info, set_keepalive
 from tether.net.transport.ws_client import dial_failed
-from tether.protocol.tunnel.carrier_frames import MAX_CARRIER_FRAME
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 
 DIAL_TIMEOUT_S = 10.0
 
@@ -42,7 +41,7 @@ OnMessage = Callable[[bytes | memoryview], None]
 class DirectStream:
     """A `MessageStream`; `attend` makes it call instead of being asked."""
 
-    def __init__(self, sock: socket.socket, *, max_size: int = MAX_CARRIER_FRAME) -> None:
+    def __init__(self, sock: socket.socket, *, max_size: int = MAX_TUNNEL_FRAME) -> None:
         """`sock` is connected. `max_size` is the largest message to accept, in bytes."""
         sock.setblocking(False)
         set_keepalive(sock)
@@ -298,7 +297,7 @@ async def dial_direct(
     endpoint: str,
     *,
     timeout: float = DIAL_TIMEOUT_S,
-    max_size: int = MAX_CARRIER_FRAME,
+    max_size: int = MAX_TUNNEL_FRAME,
     small_segments: bool = False,
 ) -> DirectStream:
     """Connect to an agent at `endpoint` (`host:port`); see `connect_tcp`.

@@ -20,7 +20,7 @@ from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import StreamLost
 from tether.protocol.messages.base import Garbage
-from tether.protocol.tunnel.carrier_frames import MAX_OPENING, parse_carrier_frame
+from tether.protocol.tunnel.frames import MAX_OPENING, parse_carrier_frame
 from tether.protocol.tunnel.join import Join
 
 MAX_PENDING = 64

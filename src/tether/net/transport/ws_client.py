@@ -31,8 +31,7 @@ from websockets.uri import parse_uri
 
 from tether.attribution.vocabulary import DialStage, StreamEnd
 from tether.net.transport.streams import DialFailed, StreamLost, close_reason, translate
-from tether.net.transport.tcp_dial import connect_tcp
-from tether.net.transport.tcp_info import read_tcp_info, set_keepalive
+from tether.net.transport.tcp import connect_tcp, read_tcp_info, set_keepalive
 
 DIAL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0

@@ -8,6 +8,7 @@ contract). Stock ASGI servers report a killed, a reset and a frozen peer all as 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -15,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from tether.attribution.vocabulary import SILENCE_CODE, StreamEnd
 from tether.net.transport.streams import StreamLost, close_reason, translate
-from tether.net.transport.tcp_info import read_tcp_info, set_keepalive
+from tether.net.transport.tcp import read_tcp_info, set_keepalive
 
 CLOSE_TIMEOUT_S = 1.0
 """How long a close frame may wait for room, and then for its answer."""
@@ -110,7 +111,7 @@ class ServerStream:
             raise self._lost() from gone
 
     async def refuse(self, status: int, body: bytes) -> None:
-        """Answer the upgrade with an HTTP error and a JSON body."""
+        """Answer the upgrade with an HTTP error and a JSON body, as `error_body` makes it."""
         await self._receive()
         headers = [(b"content-type", b"application/json")]
         start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
@@ -156,6 +157,11 @@ class ServerStream:
     def _lost(self, own_code: int | None = None) -> StreamLost:
         lost = self._protocol.lost
         return lost if lost is not None else StreamLost(StreamEnd.CLOSED, close_code=own_code)
+
+
+def error_body(code: str, message: str) -> bytes:
+    """The JSON of every refusal: `code` for programs, `message` one sentence for people."""
+    return json.dumps({"error": {"code": code, "message": message}}).encode()
 
 
 def bearer(scope: Any) -> str:

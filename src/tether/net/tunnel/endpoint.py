@@ -7,7 +7,6 @@ a client that is stopped by Ctrl-Z or whose terminal is paused stays attached.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from tether.attribution.disconnect import CloseCell
@@ -15,28 +14,21 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
 from tether.net.link.host_context import HostContext
-from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
-from tether.net.transport.ws_client import dial
 from tether.net.tunnel.evidence import path_fact
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.link.link import LINGER_S, Link
-from tether.protocol.messages.base import Garbage, Message
-from tether.protocol.messages.codec import MAX_TUNNEL_FRAME, PROTOCOL
-from tether.protocol.messages.derp import Paired, PeerGone, RelayGoodbye, decode_word
-from tether.protocol.messages.tunnel import HalfClose, TunnelHello
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import PROTOCOL
+from tether.protocol.messages.tunnel import TunnelHello
 from tether.protocol.tunnel.events import Detached, PathEvent, Resumed
 from tether.protocol.tunnel.frames import control_frame, data_frames, parse_frame
-
-PAIRING_TIMEOUT_S = 20.0
-"""How long the other leg may take; a little longer than the relay itself waits."""
-
 
 DETACHED_LINGER_S = 0.5
 """How long a goodbye waits for a carrier that may be about to come."""
 
 
 class TunnelEndpoint:
-    """Bytes in and out, half-close, control messages, and one cell that says why it ended."""
+    """Bytes in and out, control messages, and one cell that says why it ended."""
 
     def __init__(
         self,
@@ -47,7 +39,6 @@ class TunnelEndpoint:
         clock: Clock,
         version: str,
         on_data: Callable[[memoryview], Awaitable[None] | None],
-        on_half_close: Callable[[], None],
         on_message: Callable[[Message], None],
         surroundings: HostContext | None = None,
     ) -> None:
@@ -55,7 +46,7 @@ class TunnelEndpoint:
         tells what happened to this machine when the stream is lost."""
         self._me, self._version, self._clock = me, version, clock
         self.stream, self._vantage = stream, Vantage(str(me))
-        self._on_half_close, self._on_message = on_half_close, on_message
+        self._on_message = on_message
         self.rx_bytes = self.tx_bytes = 0
         self._sink = on_data
         self.driver = LinkDriver(
@@ -92,10 +83,6 @@ class TunnelEndpoint:
         """Wait until there is room to send more."""
         await self.driver.drain()
 
-    def half_close(self) -> None:
-        """Say that no more bytes follow in this direction."""
-        self.driver.send(HalfClose())
-
     def send(self, message: Message) -> None:
         """Send a control message to the other end."""
         self.driver.send(message)
@@ -122,40 +109,5 @@ class TunnelEndpoint:
                 self.driver.violated(f"tunnel protocol {major}, this version speaks {PROTOCOL[0]}")
             case TunnelHello():
                 pass
-            case HalfClose():
-                self._on_half_close()
             case _:
                 self._on_message(message)
-
-
-async def dial_relay(url: str, ticket: str, small_segments: bool = False) -> MessageStream:
-    """Dial one leg and wait until the other leg is there; see `connect_tcp` for `small_segments`.
-
-    Raises:
-        DialFailed: the relay could not be reached, refused the ticket, or the other leg did not come.
-    """
-    stream = await dial(url, token=ticket, max_size=MAX_TUNNEL_FRAME, small_segments=small_segments)
-    try:
-        async with asyncio.timeout(PAIRING_TIMEOUT_S):
-            while True:
-                raw = await stream.recv()
-                if not isinstance(raw, str):
-                    raise DialFailed("the relay sent data before it had paired the tunnel")
-                match decode_word(raw):
-                    case Paired():
-                        return stream
-                    case RelayGoodbye(detail=detail, cause=cause):
-                        raise DialFailed(detail or "the relay refused the tunnel", cause=cause)
-                    case PeerGone():
-                        raise DialFailed("the other end of the tunnel left before it was joined")
-    except TimeoutError:
-        await stream.close(1001, "not paired in time")
-        raise DialFailed("the other end of the tunnel did not come to the relay in time") from None
-    except StreamLost as lost:
-        raise DialFailed(f"the relay ended the tunnel before it was joined: {lost}") from lost
-    except Garbage as garbage:
-        await stream.close(1002, "not a relay's word")
-        raise DialFailed(f"the relay does not speak this protocol: {garbage}") from garbage
-    except BaseException:
-        await stream.close(1001, "not joined")
-        raise

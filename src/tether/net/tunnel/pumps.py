@@ -16,8 +16,8 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd
 from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import MessageStream, StreamLost
-from tether.net.transport.tcp_info import is_stalled
-from tether.protocol.tunnel.carrier_frames import MAX_CARRIER_FRAME as FULL_SIZE
+from tether.net.transport.tcp import is_stalled
+from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 
 WATCH_EVERY_S = 5.0
 """How often the kernel is asked whether the other side of a carrier still acknowledges."""
@@ -80,7 +80,7 @@ class InlinePump:
 
     def start(self) -> None:
         number, owner = self.carrier.number, self._owner
-        self._stream.max_size = max(self._stream.max_size, FULL_SIZE)
+        self._stream.max_size = max(self._stream.max_size, MAX_TUNNEL_FRAME)
         self._stream.attend(
             on_message=lambda raw: owner.arrived(number, raw),
             on_lost=lambda lost: owner.lost(number, lost),

@@ -22,7 +22,7 @@ from tether.net.link.evidence import fact_of_loss, fact_of_word, restart_of_word
 from tether.net.link.host_context import local_address
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
-from tether.net.transport.tcp_info import counters_fact
+from tether.net.transport.tcp import counters_fact
 from tether.net.tunnel.pumps import (
     AttachedCarrier as AttachedCarrier,
     CarrierPump,

@@ -5,15 +5,16 @@ Law: bookkeeping only; no I/O, no clock, no randomness of its own. Times are mon
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.protocol.backoff import USEFUL_AFTER_S, Backoff
 from tether.protocol.carriers.commands import PingCarrier
+from tether.protocol.messages.coordination import TRIED_ENDPOINTS
 
 MAX_DIALS = 4
-MAX_ENDPOINTS = 16
 STAGGER_S = 0.05
 """Between the starts of two direct attempts; a failure lets the next one start at once."""
 
@@ -141,3 +142,45 @@ class RetrySchedule:
 
     def due_between(self, least: float) -> float:
         return self._free_at + max(self._delay, least * (1.0 + self._share))
+
+
+class Endpoints:
+    """See the module's law. All that is offered at first waits to be tried."""
+
+    def __init__(self, offered: Sequence[str]) -> None:
+        self.offered = tuple(offered[:TRIED_ENDPOINTS])
+        self.next_at = 0.0
+        """When the next attempt may start, if any endpoint waits."""
+        self._waiting: deque[str] = deque(self.offered)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any is to be tried still."""
+        return bool(self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all could be tried again: there are some, and none waits."""
+        return bool(self.offered) and not self._waiting
+
+    def offer(self, offered: Sequence[str]) -> None:
+        """This is where the agent can be dialled now."""
+        before, self.offered = self.offered, tuple(offered[:TRIED_ENDPOINTS])
+        new = [one for one in self.offered if one not in before]
+        kept = [one for one in self._waiting if one in self.offered]
+        self._waiting = deque([*new, *kept])
+
+    def again(self) -> None:
+        """Try all of them, those first that wait already."""
+        self._waiting = deque(dict.fromkeys([*self._waiting, *self.offered]))
+
+    def rest(self) -> None:
+        """Try none for now."""
+        self._waiting.clear()
+
+    def take(self, now: float) -> str | None:
+        """The next one to try, if its turn has come."""
+        if not self._waiting or now < self.next_at:
+            return None
+        self.next_at = now + STAGGER_S
+        return self._waiting.popleft()

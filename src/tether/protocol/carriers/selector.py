@@ -33,6 +33,7 @@ from tether.protocol.carriers.candidate import (
     START_S,
     UNACKED_S,
     Candidate,
+    Endpoints,
     RetrySchedule,
 )
 from tether.protocol.carriers.commands import (
@@ -51,7 +52,6 @@ from tether.protocol.carriers.commands import (
     StreamActivity,
     UseCarrier,
 )
-from tether.protocol.carriers.endpoints import Endpoints
 
 _ENDS = {"tunnel_over", "tunnel_unknown"}
 _DIRECT, _DERP = ConnectionMethod.DIRECT, ConnectionMethod.DERP

@@ -13,13 +13,17 @@ from typing import ClassVar, TypeAlias
 
 from tether.attribution.admissibility import may_declare
 from tether.attribution.vocabulary import Party
-from tether.protocol.messages.coordination import Coordinate, Departure, Node
+from tether.protocol.messages.coordination import MAX_ENDPOINTS, Coordinate, Departure, Node
+from tether.protocol.messages.derp import MAX_REGIONS
 
 MAX_TUNNELS = 1024
 """Tunnels of one source."""
 
-MAX_ENDPOINTS, MAX_REGIONS, MAX_WORD, MAX_KEY = 64, 256, 255, 2048
-"""How large a node may be: entries, entries, characters, characters of its key."""
+MAX_NODE_WORD = 255
+"""Characters of an id, a region, an endpoint, or a word of a disconnect."""
+
+MAX_NODE_KEY = 2048
+"""Characters of an SSH host key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def _violations(peer_id: str, access: Access, asked: Coordinate, tunnels: int) -
         if asked.update_self.id != peer_id:
             yield "a node that claims the id of another peer"
         yield from _oversized(asked.update_self)
-    if max(len(asked.add_tunnel), len(asked.remove_tunnel)) > MAX_WORD:
+    if max(len(asked.add_tunnel), len(asked.remove_tunnel)) > MAX_NODE_WORD:
         yield "a tunnel to an id that is none"
     if asked.add_tunnel and tunnels >= MAX_TUNNELS:
         yield f"more than {MAX_TUNNELS} tunnels"
@@ -86,7 +90,7 @@ def _oversized(node: Node) -> Iterator[str]:
     if len(node.region_latency) > MAX_REGIONS:
         yield f"a node with latencies of {len(node.region_latency)} regions"
     words = (node.id, node.home_region, *node.region_latency, *node.endpoints)
-    if any(len(word) > MAX_WORD for word in words) or len(node.ssh_host_key) > MAX_KEY:
+    if any(len(word) > MAX_NODE_WORD for word in words) or len(node.ssh_host_key) > MAX_NODE_KEY:
         yield "a node with words that are none"
     if not all(map(math.isfinite, (node.as_of, *node.region_latency.values()))):
         yield "a node with numbers that are none"
@@ -94,4 +98,4 @@ def _oversized(node: Node) -> Iterator[str]:
 
 def _sayable(party: Party, said: Departure) -> bool:
     words = (said.cause, said.actor, said.detail)
-    return may_declare(party, said.cause) and all(len(word) <= MAX_WORD for word in words)
+    return may_declare(party, said.cause) and all(len(word) <= MAX_NODE_WORD for word in words)

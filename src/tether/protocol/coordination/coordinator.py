@@ -18,7 +18,7 @@ import msgspec
 
 from tether.attribution.causes.catalogue import PROTOCOL_ERRORS, SLOW_READERS
 from tether.attribution.causes.codes import COORDINATION_OVERWRITTEN, COORDINATION_REFUSED
-from tether.protocol.coordination.access import MAX_WORD, Access, refusal
+from tether.protocol.coordination.access import MAX_NODE_WORD, Access, refusal
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import (
     Coordinate,
@@ -224,7 +224,7 @@ class Coordinator:
         if (peer := peers.get(peer_id)) is not None:
             self._put(peer, PeerUpdate(id=stream.peer_id, kind=PeerWord.READY_FOR_HANDSHAKE))
         else:
-            error = f'you do not share a tunnel with "{peer_id[:MAX_WORD]}"'
+            error = f'you do not share a tunnel with "{peer_id[:MAX_NODE_WORD]}"'
             self._put(stream, CoordinateError(error=f"ready for handshake error: {error}"))
 
     def _remove(self, stream: PeerStream, over: StreamOver, word: PeerWord, reason: str) -> None:

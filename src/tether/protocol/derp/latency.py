@@ -11,16 +11,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tether.protocol.messages.derp import EMBEDDED_REGION, DerpMap, NodeStatus
+from tether.protocol.messages.derp import EMBEDDED_REGION, MAX_REGIONS, DerpMap, NodeStatus
 
 CLEARLY_S, CLEARLY = 0.010, 2 / 3
 """Another region is clearly nearer if it is nearer by this, and by a third."""
 
 AS_NEAR_S = 0.005
 """The embedded relay, which shares its process with the control plane, is left for one as near."""
-
-MAX_REGIONS = 256
-"""Regions that anybody may tell distances of."""
 
 FURTHEST_S = 60.0
 """A longer round trip is none."""

@@ -12,6 +12,12 @@ import msgspec
 
 from tether.protocol.messages.base import Message
 
+MAX_ENDPOINTS = 64
+"""Endpoints of a node; more are a violation."""
+
+TRIED_ENDPOINTS = 16
+"""So many an agent offers, and a client tries."""
+
 
 class PeerWord(StrEnum):
     """What happened to a tunnel peer."""

@@ -23,6 +23,9 @@ from tether.protocol.messages.base import FactRecord, Garbage, Message
 
 REGION_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
+MAX_REGIONS = 256
+"""Regions of a map, and regions whose latency anybody may tell."""
+
 EMBEDDED_REGION = "embedded"
 """The DERP region of the relay inside the server; no other relay may be in it."""
 

@@ -172,7 +172,7 @@ class TunnelHello(Message, frozen=True, kw_only=True):
 
 
 class HalfClose(Message, frozen=True, kw_only=True):
-    """No more data will follow in this direction."""
+    """Not sent, and ignored where it is received. The name stays taken."""
 
 
 class LoginResult(Message, frozen=True, kw_only=True):

@@ -12,12 +12,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.timestamp import Timestamp
-from tether.protocol.tunnel.carrier_frames import (
-    MOVED,
-    CarrierPing,
-    CarrierPong,
-    encode_carrier_frame,
-)
+from tether.protocol.tunnel.frames import MOVED, CarrierPing, CarrierPong, encode_carrier_frame
 from tether.protocol.tunnel.join import TunnelKey
 from tether.protocol.tunnel.mac import FrameTags
 

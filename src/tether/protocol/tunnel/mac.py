@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from tether.protocol.tunnel.carrier_frames import split_head
-from tether.protocol.tunnel.frames import DATA
+from tether.protocol.tunnel.frames import DATA, split_head
 
 TAG_BYTES = 16
 

@@ -21,21 +21,6 @@ from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.buffers import WINDOW, ReceiveBuffer, SendBuffer
 from tether.protocol.tunnel.carrier import AS_SPOILT, MAX_CARRIERS, CarrierState, SpoiltOnes
-from tether.protocol.tunnel.carrier_frames import (
-    MOVED,
-    OVER,
-    Acked,
-    CarrierFrame,
-    CarrierPing,
-    CarrierPong,
-    Numbered,
-    Retired,
-    SwitchTo,
-    encode_carrier_frame,
-    encode_opening,
-    numbered_head,
-    parse_carrier_frame,
-)
 from tether.protocol.tunnel.events import (
     Answered,
     CarrierLost,
@@ -49,6 +34,21 @@ from tether.protocol.tunnel.events import (
     PeerLeft,
     Resumed,
     Used,
+)
+from tether.protocol.tunnel.frames import (
+    MOVED,
+    OVER,
+    Acked,
+    CarrierFrame,
+    CarrierPing,
+    CarrierPong,
+    Numbered,
+    Retired,
+    SwitchTo,
+    encode_carrier_frame,
+    encode_opening,
+    numbered_head,
+    parse_carrier_frame,
 )
 from tether.protocol.tunnel.join import (
     BAD_PROOF,

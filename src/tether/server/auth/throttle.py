@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from tether.net.clock import Clock
+from tether.protocol.token_bucket import TokenBuckets
 
 BURST = 20
 REFILL_PER_S = 0.5
@@ -27,10 +28,7 @@ class FailureThrottle:
         max_addresses: int = MAX_ADDRESSES,
     ) -> None:
         self._clock = clock
-        self._burst = burst
-        self._refill_per_s = refill_per_s
-        self._max_addresses = max_addresses
-        self._left: dict[str, tuple[float, float]] = {}
+        self._buckets = TokenBuckets(burst=burst, per_s=refill_per_s, most=max_addresses)
 
     def failed(self, address: str) -> int:
         """Note one failure from `address`.
@@ -39,10 +37,5 @@ class FailureThrottle:
             0 while it may go on; otherwise after how many seconds it may fail again.
         """
         now = self._clock.now().mono
-        left, at = self._left.pop(address, (float(self._burst), now))
-        left = min(float(self._burst), left + (now - at) * self._refill_per_s)
-        allowed = left >= 1
-        self._left[address] = (left - 1 if allowed else left, now)
-        if len(self._left) > self._max_addresses:
-            del self._left[next(iter(self._left))]
-        return 0 if allowed else math.ceil((1 - left) / self._refill_per_s)
+        bucket = self._buckets.of(address, now)
+        return 0 if bucket.try_take(now) else math.ceil(bucket.wait_s(now))

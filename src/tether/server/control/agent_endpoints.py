@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 import msgspec
 
-from tether.protocol.coordination.access import MAX_ENDPOINTS, MAX_WORD
-from tether.protocol.messages.coordination import Node, PeerUpdate, PeerUpdates
+from tether.protocol.coordination.access import MAX_NODE_WORD
+from tether.protocol.messages.coordination import MAX_ENDPOINTS, Node, PeerUpdate, PeerUpdates
 
 
 def with_seen(node: Node, seen: str) -> Node:
@@ -20,7 +20,7 @@ def with_seen(node: Node, seen: str) -> Node:
         return node
     port = node.endpoints[0].rpartition(":")[2]
     guess = f"[{seen}]:{port}" if ":" in seen else f"{seen}:{port}"
-    if guess in node.endpoints or len(guess) > MAX_WORD:
+    if guess in node.endpoints or len(guess) > MAX_NODE_WORD:
         return node
     return msgspec.structs.replace(node, endpoints=[*node.endpoints, guess])
 

@@ -7,7 +7,6 @@ away is waited for, shortly. What is asked is bounded for each tunnel and for ea
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.derp.tickets import MAX_CARRIER
+from tether.net.derp.tickets import MAX_CARRIER, Tickets
 from tether.protocol.derp.latency import RegionLatency, sums
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.tunnel import (
@@ -26,7 +25,7 @@ from tether.protocol.messages.tunnel import (
     CarrierRequest,
     TunnelRequest,
 )
-from tether.protocol.pacing import TokenBucket
+from tether.protocol.token_bucket import TokenBuckets
 from tether.server.connlog.log import ConnectionLog
 from tether.server.control.agents import AgentLink, AgentLinks
 from tether.server.control.all_relays import Relays
@@ -35,7 +34,6 @@ from tether.server.control.handshake import Opening
 from tether.server.db.store import StoreUnavailable
 from tether.server.db.tables.connections import ConnectionStatus
 from tether.server.derp.map import Regions
-from tether.server.derp.tickets import Tickets
 from tether.server.metrics import Metrics
 
 WAIT_FOR_AGENT_S = 10.0
@@ -106,7 +104,7 @@ class Carriers:
         self._coordination, self._tickets = coordination, tickets
         self._clock, self._metrics = clock, metrics
         self._wait_s = wait_s
-        self._paces: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._requests = TokenBuckets(burst=BURST, per_s=PER_S, most=MAX_TUNNELS)
         self.refusing = False
 
     def legs(
@@ -249,16 +247,7 @@ class Carriers:
 
     def _may_ask(self, connection_id: str) -> bool:
         now = self._clock.now().mono
-        pace = self._paces.pop(connection_id, None) or TokenBucket(
-            per_s=PER_S, burst=BURST, now=now
-        )
-        self._paces[connection_id] = pace
-        while len(self._paces) > MAX_TUNNELS:
-            self._paces.popitem(last=False)
-        if not pace.has(1, now):
-            return False
-        pace.take(1, now)
-        return True
+        return self._requests.of(connection_id, now).try_take(now)
 
 
 def near_of(request: TunnelRequest | CarrierRequest) -> RegionLatency:

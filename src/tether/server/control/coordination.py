@@ -36,7 +36,7 @@ from tether.protocol.messages.coordination import (
     ResumeTokenGrant,
     ResumeTokenRequest,
 )
-from tether.protocol.rate import RateLimit
+from tether.protocol.token_bucket import TokenBucket
 from tether.server.control.agent_endpoints import for_client, reachable, with_seen
 from tether.server.control.directory import Directory
 from tether.server.control.link import CONNECT_TYPES, ControlLink
@@ -62,7 +62,7 @@ class LinkCoordination:
         self.link, self.draining = link, False
         self.stream: PeerStream | None = None
         self._front, self._is_current = front, is_current
-        self._limit = RateLimit(burst=BURST, per_s=PER_S, now=front.clock.now().mono)
+        self._requests = TokenBucket(burst=BURST, per_s=PER_S, now=front.clock.now().mono)
         self._may_reach = ""  # the one destination that was looked up for the request at hand
 
     async def handle(self, asked: CoordinationRequest) -> None:
@@ -71,7 +71,7 @@ class LinkCoordination:
         Raises:
             StoreUnavailable: it cannot be told what it may.
         """
-        if not self._limit.allows(self._front.clock.now().mono):
+        if not self._requests.try_take(self._front.clock.now().mono):
             rate = f"{PER_S:.0f} a second after {BURST} at once"
             self.link.driver.violated(f"floods the coordinator: more requests than {rate}")
             return

@@ -8,14 +8,13 @@ deadline, and a refusal is a log line, never a row: a failed dial is not a disco
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.transport.streams import StreamLost
-from tether.net.transport.ws_server import ServerStream, bearer
+from tether.net.transport.ws_server import ServerStream, bearer, error_body
 from tether.protocol.messages.base import Garbage, Message
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode
 from tether.protocol.messages.control import Hello
@@ -189,11 +188,6 @@ STOPPING = ("server_stopping", "the server is stopping: try again in a moment")
 BUSY = ("server_busy", "the server is busy with other connections: try again in a moment")
 
 _NO_HELLO = Hello(protocol=PROTOCOL, role="", version="", instance_id="")
-
-
-def error_body(code: str, message: str) -> bytes:
-    """The JSON of every refusal."""
-    return json.dumps({"error": {"code": code, "message": message}}).encode()
 
 
 def header(scope: Any, name: bytes) -> str:

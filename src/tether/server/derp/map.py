@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from tether.protocol.derp import latency as nearness
 from tether.protocol.messages.derp import (
     EMBEDDED_REGION,
+    MAX_REGIONS,
     REGION_NAME,
     DerpMap,
     DerpNode,
@@ -23,7 +24,7 @@ from tether.protocol.messages.derp import (
 )
 from tether.server.control.handshake import Opening
 
-MAX_REGIONS, MAX_NODES, MAX_URL = 256, 64, 512
+MAX_NODES, MAX_URL = 64, 512
 
 _KEYS = {"name", "nodes"}, {"url", "status"}
 

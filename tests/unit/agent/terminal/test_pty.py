@@ -11,8 +11,7 @@ import pytest
 
 from tests.support.agent.terminal_world import World, cells
 from tether.agent.process.process import ExitStatus
-from tether.agent.process.program_input import INPUT_MAX
-from tether.agent.terminal.pty import DRAIN_S, KILL_AFTER_S
+from tether.agent.terminal.pty import DRAIN_S, INPUT_MAX, KILL_AFTER_S
 from tether.agent.terminal.viewers import QUEUE_MAX
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify

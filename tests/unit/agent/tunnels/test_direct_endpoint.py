@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tether.agent.tunnels.direct_endpoint import (
-    MAX_ENDPOINTS,
     BadAddress,
     DirectEndpoint,
     DirectSettings,
     listen_at,
 )
 from tether.net.transport.direct import DirectStream
+from tether.protocol.messages.coordination import TRIED_ENDPOINTS
 from tether.protocol.tunnel.join import Join
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ async def test_endpoints_are_offered_once_each_bounded_and_as_they_are_now() -> 
             "gw.example.com:4000",
         ]
         addresses[:] = [f"192.0.2.{number}" for number in range(100)]
-        assert len(door.endpoints()) == MAX_ENDPOINTS
+        assert len(door.endpoints()) == TRIED_ENDPOINTS
     finally:
         await door.close()
 

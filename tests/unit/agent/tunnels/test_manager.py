@@ -32,7 +32,7 @@ from tether.protocol.messages.base import facts_of
 from tether.protocol.messages.derp import PeerGone, encode_word
 from tether.protocol.messages.reports import Ended, Opened, PathRecord, ReportItem, SessionRecord
 from tether.protocol.messages.tunnel import CarrierOffer, OfferDeclined, TunnelOffer
-from tether.protocol.tunnel.carrier_frames import encode_opening, parse_carrier_frame
+from tether.protocol.tunnel.frames import encode_opening, parse_carrier_frame
 from tether.protocol.tunnel.join import Join, JoinRefused
 
 pytestmark = pytest.mark.anyio
@@ -117,7 +117,6 @@ class Place:
             clock=self.clock,
             version="test",
             on_data=lambda data: self.came.set(),
-            on_half_close=lambda: None,
             on_message=lambda message: None,
         )
 
@@ -395,7 +394,6 @@ async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away
             clock=here.clock,
             version="test",
             on_data=lambda data: here.came.set(),
-            on_half_close=lambda: None,
             on_message=lambda message: None,
         )
         here.tasks.spawn(client.run(), "client")

@@ -35,7 +35,6 @@ class Rig:
             clock=clock,
             version="0",
             on_data=self._data,
-            on_half_close=lambda: None,
             on_message=self.heard.put_nowait,
         )
         self.ended = self.tasks.spawn(self.probe.run(), "probe")

@@ -7,7 +7,7 @@ from tests.support.net.tunnels import KEY
 from tether.agent.tunnels.tombstones import KEPT_S, Tombstones
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import Basis, ConnectType, Party
-from tether.protocol.tunnel.carrier_frames import MAX_OPENING, encode_opening
+from tether.protocol.tunnel.frames import MAX_OPENING, encode_opening
 from tether.protocol.tunnel.join import JoinRefused, TunnelKey
 
 STOPPED = Disconnect(

@@ -29,10 +29,10 @@ from tether.net.link.host_context import LazyHostContext, SharedHostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.http_server import HttpServer, bind
 from tether.net.transport.streams import DialFailed, StreamLost
-from tether.net.transport.tcp_info import SILENT_AFTER_MS, is_stalled
+from tether.net.transport.tcp import SILENT_AFTER_MS, is_stalled
 from tether.net.transport.ws_client import ClientStream, dial
 from tether.net.transport.ws_server import ServerStream
-from tether.net.tunnel.endpoint import dial_relay
+from tether.net.tunnel.relay_dial import dial_relay
 from tether.protocol.derp.pairing import CarrierId, PairingTable
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.messages.derp import (

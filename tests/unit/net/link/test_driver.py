@@ -17,7 +17,7 @@ from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
 from tether.net.link.driver import HIGH_WATER, OVERFLOW
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
-from tether.net.transport.tcp_info import counters_fact
+from tether.net.transport.tcp import counters_fact
 from tether.protocol.link.link import LinkState
 from tether.protocol.messages.base import Message, Unrecognized
 from tether.protocol.messages.codec import encode

@@ -16,7 +16,7 @@ from tether.net.host.interfaces import is_loopback, reachable_addresses
 from tether.net.transport.direct import DirectStream, dial_direct, join_endpoint
 from tether.net.transport.direct_listener import DirectListener, bind_direct
 from tether.net.transport.streams import StreamLost
-from tether.protocol.tunnel.carrier_frames import MAX_OPENING, encode_opening
+from tether.protocol.tunnel.frames import MAX_OPENING, encode_opening
 from tether.protocol.tunnel.join import Join
 
 pytestmark = pytest.mark.anyio

@@ -21,12 +21,6 @@ from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.buffers import WINDOW
 from tether.protocol.tunnel.carrier import MAX_SPOILT, SPOILT, SPOILT_CODE
-from tether.protocol.tunnel.carrier_frames import (
-    OVER,
-    Retired,
-    encode_carrier_frame,
-    encode_opening,
-)
 from tether.protocol.tunnel.events import (
     Answered,
     CarrierLost,
@@ -38,6 +32,7 @@ from tether.protocol.tunnel.events import (
     Resumed,
     Used,
 )
+from tether.protocol.tunnel.frames import OVER, Retired, encode_carrier_frame, encode_opening
 from tether.protocol.tunnel.join import JoinRefused
 from tether.protocol.tunnel.resume_policy import not_resumed
 

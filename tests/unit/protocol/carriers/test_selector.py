@@ -18,7 +18,6 @@ from tether.protocol.carriers.candidate import (
     FORGET_S,
     IDLE_PING_S,
     MAX_DIALS,
-    MAX_ENDPOINTS,
     PROBE_S,
     SETTLE_S,
     STAGGER_S,
@@ -42,6 +41,7 @@ from tether.protocol.carriers.commands import (
     UseCarrier,
 )
 from tether.protocol.carriers.selector import CarrierSelector
+from tether.protocol.messages.coordination import TRIED_ENDPOINTS
 
 DIRECT, DERP = ConnectionMethod.DIRECT, ConnectionMethod.DERP
 FRA, AMS = RelayTicket("wss://fra", "t1", "fra"), RelayTicket("wss://ams", "t2", "ams")
@@ -217,7 +217,7 @@ def test_of_ten_thousand_endpoints_a_few_are_tried() -> None:
     play = Play(*(f"h{n}:1" for n in range(10_000)), relay=None)
     for number in range(2, 200):
         play.do(play.paths.failed(number, "no", play.now))
-    assert len(play.said(DialDirect)) == MAX_ENDPOINTS
+    assert len(play.said(DialDirect)) == TRIED_ENDPOINTS
 
 
 # -- losses ------------------------------------------------------------------------------
@@ -691,7 +691,7 @@ def test_of_ten_thousand_new_endpoints_a_few_are_tried() -> None:
     play.do(play.paths.offered([f"h{n}:1" for n in range(10_000)], "", play.now))
     for number in range(2, 200):
         play.do(play.paths.failed(number, "no", play.now))
-    assert len(play.said(DialDirect)) == MAX_ENDPOINTS
+    assert len(play.said(DialDirect)) == TRIED_ENDPOINTS
 
 
 def test_the_agents_new_home_is_where_the_next_relay_is_asked_for() -> None:

@@ -11,11 +11,9 @@ from tether.attribution.causes.catalogue import SLOW_READERS
 from tether.attribution.causes.codes import COORDINATION_OVERWRITTEN, COORDINATION_REFUSED
 from tether.attribution.vocabulary import Party
 from tether.protocol.coordination.access import (
-    MAX_ENDPOINTS,
-    MAX_KEY,
-    MAX_REGIONS,
+    MAX_NODE_KEY,
+    MAX_NODE_WORD,
     MAX_TUNNELS,
-    MAX_WORD,
     AgentAccess,
     ClientAccess,
 )
@@ -28,6 +26,7 @@ from tether.protocol.coordination.coordinator import (
     StreamOver,
 )
 from tether.protocol.messages.coordination import (
+    MAX_ENDPOINTS,
     Coordinate,
     CoordinateClosed,
     CoordinateError,
@@ -37,6 +36,7 @@ from tether.protocol.messages.coordination import (
     PeerUpdates,
     PeerWord,
 )
+from tether.protocol.messages.derp import MAX_REGIONS
 
 AGENT, ANYTHING = AgentAccess(), ClientAccess(lambda peer_id: True)
 AT_A, AT_B = node("ws", "10.0.0.1:7000"), node("ws", "10.0.0.2:7000")
@@ -438,9 +438,9 @@ def test_clients_may_not_send_ready_for_handshake() -> None:
             Node(id="ws", as_of=1.0, region_latency={f"r{n}": 0.1 for n in range(MAX_REGIONS + 1)}),
             f"a node with latencies of {MAX_REGIONS + 1} regions",
         ),
-        (node("ws", "h" * (MAX_WORD + 1)), "a node with words that are none"),
+        (node("ws", "h" * (MAX_NODE_WORD + 1)), "a node with words that are none"),
         (
-            Node(id="ws", as_of=1.0, ssh_host_key="k" * (MAX_KEY + 1)),
+            Node(id="ws", as_of=1.0, ssh_host_key="k" * (MAX_NODE_KEY + 1)),
             "a node with words that are none",
         ),
         (Node(id="ws", as_of=math.inf), "a node with numbers that are none"),
@@ -463,9 +463,9 @@ def test_the_largest_node_is_taken() -> None:
     largest = Node(
         id="ws",
         as_of=1.0,
-        endpoints=["h" * MAX_WORD] * MAX_ENDPOINTS,
+        endpoints=["h" * MAX_NODE_WORD] * MAX_ENDPOINTS,
         region_latency={f"r{n}": 0.1 for n in range(MAX_REGIONS)},
-        ssh_host_key="k" * MAX_KEY,
+        ssh_host_key="k" * MAX_NODE_KEY,
     )
     pair.ask(pair.agent, update_self=largest)
     assert pair.coordinator.node_of("ws") == largest
@@ -474,14 +474,16 @@ def test_the_largest_node_is_taken() -> None:
 @pytest.mark.parametrize(
     ("asked", "what"),
     [
-        (Coordinate(add_tunnel="w" * (MAX_WORD + 1)), "a tunnel to an id that is none"),
-        (Coordinate(remove_tunnel="w" * (MAX_WORD + 1)), "a tunnel to an id that is none"),
+        (Coordinate(add_tunnel="w" * (MAX_NODE_WORD + 1)), "a tunnel to an id that is none"),
+        (Coordinate(remove_tunnel="w" * (MAX_NODE_WORD + 1)), "a tunnel to an id that is none"),
         (
             Coordinate(disconnect=Departure(cause="server.shutdown")),
             "a disconnect with words that are not this peer's to say",
         ),
         (
-            Coordinate(disconnect=Departure(cause="client.closed", detail="d" * (MAX_WORD + 1))),
+            Coordinate(
+                disconnect=Departure(cause="client.closed", detail="d" * (MAX_NODE_WORD + 1))
+            ),
             "a disconnect with words that are not this peer's to say",
         ),
     ],

@@ -10,7 +10,8 @@ from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.tunnel.carrier import MAX_SPOILT, SPOILT, SPOILT_CODE
-from tether.protocol.tunnel.carrier_frames import (
+from tether.protocol.tunnel.events import CarrierLost, CloseCarrier, Detached, GaveUp, Resumed
+from tether.protocol.tunnel.frames import (
     MOVED,
     OVER,
     Acked,
@@ -22,7 +23,6 @@ from tether.protocol.tunnel.carrier_frames import (
     encode_opening,
     numbered_head,
 )
-from tether.protocol.tunnel.events import CarrierLost, CloseCarrier, Detached, GaveUp, Resumed
 from tether.protocol.tunnel.mac import TAG_BYTES, FrameTags
 
 DAY = 24 * 3600.0

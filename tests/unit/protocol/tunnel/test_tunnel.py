@@ -12,7 +12,19 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.tunnel.buffers import ACK_BYTES, ACK_S, FRAME_COST, WINDOW
 from tether.protocol.tunnel.carrier import ATTACH_S, MAX_CARRIERS
-from tether.protocol.tunnel.carrier_frames import (
+from tether.protocol.tunnel.events import (
+    Answered,
+    CarrierLost,
+    CarrierRefused,
+    CarrierUp,
+    CloseCarrier,
+    Detached,
+    GaveUp,
+    PeerLeft,
+    Resumed,
+    Used,
+)
+from tether.protocol.tunnel.frames import (
     MOVED,
     OVER,
     Acked,
@@ -25,18 +37,6 @@ from tether.protocol.tunnel.carrier_frames import (
     encode_opening,
     numbered_head,
     parse_carrier_frame,
-)
-from tether.protocol.tunnel.events import (
-    Answered,
-    CarrierLost,
-    CarrierRefused,
-    CarrierUp,
-    CloseCarrier,
-    Detached,
-    GaveUp,
-    PeerLeft,
-    Resumed,
-    Used,
 )
 from tether.protocol.tunnel.join import Join, JoinRefused, TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits

@@ -13,7 +13,8 @@ from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.tunnel.buffers import FRAME_COST
 from tether.protocol.tunnel.carrier import MAX_CARRIERS
-from tether.protocol.tunnel.carrier_frames import (
+from tether.protocol.tunnel.events import GaveUp, PeerLeft
+from tether.protocol.tunnel.frames import (
     Acked,
     CarrierPing,
     CarrierPong,
@@ -24,7 +25,6 @@ from tether.protocol.tunnel.carrier_frames import (
     numbered_head,
     parse_carrier_frame,
 )
-from tether.protocol.tunnel.events import GaveUp, PeerLeft
 from tether.protocol.tunnel.join import JoinRefused, TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.protocol.coordination import node
-from tether.protocol.coordination.access import MAX_ENDPOINTS, MAX_WORD
-from tether.protocol.messages.coordination import PeerUpdate, PeerUpdates, PeerWord
+from tether.protocol.coordination.access import MAX_NODE_WORD
+from tether.protocol.messages.coordination import MAX_ENDPOINTS, PeerUpdate, PeerUpdates, PeerWord
 from tether.server.control.agent_endpoints import for_client, reachable, with_seen
 
 AWAY, HERE = "198.51.100.1", "127.0.0.1"
@@ -33,7 +33,7 @@ def test_a_client_is_sent_to_what_is_told_and_seen_and_to_no_others_loopback(
 
 def test_what_the_server_sees_makes_no_node_too_large() -> None:
     most = node("w", *(f"10.0.0.1:{port}" for port in range(1, MAX_ENDPOINTS + 1)))
-    longest = node("w", ":" + "7" * (MAX_WORD - 1))
+    longest = node("w", ":" + "7" * (MAX_NODE_WORD - 1))
     assert [with_seen(one, "203.0.113.9") for one in (most, longest)] == [most, longest]
 
 

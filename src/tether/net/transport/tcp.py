@@ -1,11 +1,14 @@
-"""TCP_INFO of a socket as a fact (linux/tcp.h `struct tcp_info`; Linux only).
+"""TCP: opening a connection, keeping it watched by the kernel, and its counters as a fact.
 
-Readable even after an error, while the descriptor is open (causes 0.5, measured), so protocols read
-it in `connection_lost`. Absence is honest: None on other systems and for sockets that are not TCP.
+Law: decides nothing but what the counters say of one stream. TCP_INFO (linux/tcp.h, `struct tcp_info`)
+can be read after an error, too, while the descriptor is open (measured), so that protocols read it in
+`connection_lost`. It is None on other systems and for sockets that are not TCP.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import struct
 import sys
@@ -13,6 +16,38 @@ from typing import Any
 
 from tether.attribution.evidence import TcpCounters
 from tether.attribution.vocabulary import Party, Vantage
+
+SMALL_SEGMENT = 1024
+"""Bytes of a segment that gets through wherever large packets vanish: what Linux itself begins with
+where it looks for a path's limit (`net.ipv4.tcp_base_mss`). IPv6 promises 1220."""
+
+
+async def connect_tcp(host: str, port: int, *, small_segments: bool = False) -> socket.socket:
+    """A connected, non-blocking socket.
+
+    Raises:
+        OSError: no address of `host` could be connected to; `socket.gaierror` where it has none.
+    """
+    loop = asyncio.get_running_loop()
+    found: list[Any] = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    wrong: OSError = socket.gaierror(f"no address of {host}")
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        if small_segments:
+            with contextlib.suppress(OSError):  # a system that has no say in it
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL_SEGMENT)
+        try:
+            await loop.sock_connect(sock, address)
+            return sock
+        except OSError as failed:
+            sock.close()
+            wrong = failed
+        except BaseException:
+            sock.close()
+            raise
+    raise wrong
+
 
 _FORMAT = struct.Struct("=8B24I4Q3I")
 _TCP_INFO = 11

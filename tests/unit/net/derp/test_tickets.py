@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.clock import HandClock
 from tether.attribution.vocabulary import Party
+from tether.net.derp import tickets as minting
 from tether.net.derp.tickets import TICKET_LIFE_S, Ticket, TicketGate, TicketRefused
 from tether.protocol.derp.pairing import CarrierId
-from tether.server.derp import tickets as minting
 
 KEY = Ed25519PrivateKey.generate()
 REGION = "here"
@@ -47,7 +47,7 @@ def refusal(tickets: Tickets, token: str) -> str:
     return refused.value.code
 
 
-def forge(clock: HandClock, key: Ed25519PrivateKey = KEY, **changes: object) -> str:
+def forge(clock: HandClock, key: Ed25519PrivateKey = KEY, **changes: Any) -> str:
     now = clock.now().wall
     claims = {
         "aud": "relay",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tether.attribution.vocabulary import Party, Resource
-from tether.net.link.exhaustion import exhausted
+from tether.net.link.evidence import exhausted
 
 
 @pytest.mark.parametrize(
