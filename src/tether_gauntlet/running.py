@@ -82,7 +82,7 @@ def _staged(stage: Stage, keep: Path | None) -> Outcome:
         lost = _played(stage)
         watched, seconds = stage.watch()
         ended = stage.return_all(watched)
-        lost += stage.lost_sessions(ended) if not lost else []
+        lost += stage.lost_sessions() if not lost else []
         explained = {
             row["id"]: {**stage.explain(row), "excused": row.get("excused", False)} for row in ended
         }

@@ -483,16 +483,18 @@ class Stage:
                 with contextlib.suppress(LabError):  # it may have been deleted meanwhile
                     self.stack.start_agent(name)
 
-    def lost_sessions(self, ended: Sequence[Row]) -> list[str]:
-        """The sessions that should live and do not, in a line each: those whose row did not end. To be
+    def lost_sessions(self) -> list[str]:
+        """The sessions that should live and do not, in a line each: those that no truth is about. To be
         called once the world has been healed."""
-        over = {row["id"] for row in ended}
+        rows = self.stack.connections()
+        truths = self.scenario.truths
+        ends = {row["id"] for row in rows if any(truth.concerns(row) for truth in truths)}
         lost = []
         for number, session in enumerate(self.sessions):
-            if not session.connection_id or session.connection_id in over:
+            if not session.connection_id or session.connection_id in ends:
                 continue
             if session.ssh.returncode is not None:
-                lost.append(f"{session.last_words(0)}; its row is open")
+                lost.append(session.last_words(0))
             elif session.shell:
                 try:
                     session.echoes(f"alive-{number}", ANSWER_S)
