@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from enum import IntEnum
+from itertools import permutations
 from typing import Any
 
 from tether.attribution.evidence import KINDS
@@ -134,17 +135,31 @@ def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> JudgedEnd:
         row: a connection as it is explained, with its `evidence`.
         withheld: whether a fact of it is left out.
     """
+    return judge_connection(ConnectType(row["connect_type"]), _testimonies(row, withheld))
+
+
+def by_order(row: Row) -> list[str]:
+    """The causes that `row` gets by the order in which its reporters are heard: one, or a fault."""
+    said = _testimonies(row, VANTAGES[NOTHING])
+    kind = ConnectType(row["connect_type"])
+    return sorted(
+        {
+            str(judge_connection(kind, order).columns["disconnect_cause"])
+            for order in permutations(said)
+        }
+    )
+
+
+def _testimonies(row: Row, withheld: Withheld) -> list[Testimony]:
+    """What each reporter said, in the order of its own facts."""
     said: dict[str, list[Row]] = {}
     for fact in row["evidence"]:
         if not (fact.get("outlived") or withheld(fact)):
             said.setdefault(fact["reporter"], []).append(fact)
-    return judge_connection(
-        ConnectType(row["connect_type"]),
-        [
-            Testimony(Vantage(reporter), 0.0, tuple(from_record(_timed(fact)) for fact in facts))
-            for reporter, facts in said.items()
-        ],
-    )
+    return [
+        Testimony(Vantage(reporter), 0.0, tuple(from_record(_timed(fact)) for fact in facts))
+        for reporter, facts in said.items()
+    ]
 
 
 def without_vantages(outcome: Outcome, explained: Mapping[str, Row]) -> Outcome:

@@ -1,7 +1,8 @@
 """Judges the kept evidence of an earlier run again, by the rules of today.
 
 Law: reads files, starts nothing. What only a live run can tell (ends that were logged twice, rows that
-were left open, how long it took) is not told.
+were left open, how long it took) is not told. The reports of each row are heard in every order: one
+that decides by its place is a fault.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tether_gauntlet.ablation import judged, without_vantages
+from tether_gauntlet.ablation import by_order, judged, without_vantages
 from tether_gauntlet.scenario import BadScenario, Scenario
 from tether_gauntlet.scoring import Outcome, judge
 
@@ -34,5 +35,15 @@ def judge_again(scenarios: Iterable[Scenario], folder: Path) -> list[Outcome]:
 def again(scenario: Scenario, kept: Path) -> Outcome:
     """One scenario's outcome, by its kept evidence."""
     explained = [{**row, **judged(row).columns} for row in json.loads(kept.read_text())]
-    outcome = judge(scenario, explained, seconds=0.0)
+    orders = ((row, by_order(row)) for row in explained)
+    outcome = judge(
+        scenario,
+        explained,
+        seconds=0.0,
+        objections=[
+            f"{row['connect_type']}: the order of reports decides between {' and '.join(causes)}"
+            for row, causes in orders
+            if len(causes) > 1
+        ],
+    )
     return without_vantages(outcome, {row["id"]: row for row in explained})

@@ -59,8 +59,7 @@ def plink(stage: Stage, *command: str) -> Program:
     key = here.directory / "device.ppk"
     if not key.exists():
         here.run("puttygen", str(device_key(stage)), "-o", str(key), "-O", "private", check=True)
-    public = known_hosts(stage).read_text().split()[1:3]
-    fingerprint = here.run("ssh-keygen", "-l", "-f", "-", given=" ".join(public), check=True)
-    argv = ["plink", "-batch", "-T", "-i", str(key), "-hostkey", fingerprint.stdout.split()[1]]
+    told = here.run("ssh-keygen", "-l", "-f", str(known_hosts(stage)), check=True)
+    argv = ["plink", "-batch", "-T", "-i", str(key), "-hostkey", told.stdout.split()[1]]
     argv += ["-proxycmd", proxy_command(), "-l", "anybody", HOST, *command]
     return here.start("plink", argv)
