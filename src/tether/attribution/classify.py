@@ -6,7 +6,7 @@ the rule does not choose: actor, exit status, what the end looked like from near
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -57,7 +57,7 @@ def classify(
         connect_type=connect_type,
         cause=cause,
         basis=rule.basis,
-        actor=_actor(case, cause),
+        actor=next(filter(None, _actors(case, cause)), ""),
         detail=detail_of(case, rule, cause),
         exit_code=ended[0].exit_code if ended else None,
         exit_signal=ended[0].exit_signal if ended else None,
@@ -88,29 +88,28 @@ def _proximate(case: Case, cause: str, rules: tuple[Rule, ...]) -> str:
     return "" if seen == cause else seen
 
 
-def _actor(case: Case, cause: str) -> str:
-    """Who is behind the initiator, where a party said so or the kernel told us."""
-    for goodbye in case.all(ev.GoodbyeSaid):
-        if goodbye.cause == cause and goodbye.actor:
-            return goodbye.actor
-    for intent in case.all(ev.IntentRecorded):
-        if intent.cause == cause and intent.actor:
-            return intent.actor
+def _actors(case: Case, cause: str) -> Iterator[str]:
+    """Who is behind the initiator, most telling first: whom a party named, who alone can have been it,
+    who sent the signal, whose policy refused. "" where that is not told."""
+    for said in case.all(ev.GoodbyeSaid):
+        if said.cause == cause:
+            yield said.actor
+    for asked in case.all(ev.IntentRecorded):
+        if asked.cause == cause:
+            yield asked.actor
     for session in case.all(ev.SessionEnded)[-1:]:
-        if session.cause == cause and session.actor:
-            return session.actor
-    if known := cause_of(cause).actor:
-        return known
+        if session.cause == cause:
+            yield session.actor
+    yield cause_of(cause).actor
     for signal in case.all(ev.SignalReceived):
         if cause.startswith(f"{signal.party}."):
-            return signal_actor(signal.signal, signal.sender)
+            yield signal_actor(signal.signal, signal.sender)
     for died in case.all(ev.PreviousRunDied):
         if died.signal and cause.startswith(f"{died.party}."):
-            return signal_actor(died.signal, died.sender)
+            yield signal_actor(died.signal, died.sender)
     for refused in case.all(ev.PolicyRefused):
         if cause == POLICY_REFUSALS[refused.policy]:
-            return f"policy:{refused.policy}"
-    return ""
+            yield f"policy:{refused.policy}"
 
 
 def signal_actor(number: int, sender: str) -> str:

@@ -7,7 +7,7 @@ bounds are measured (times in milliseconds, as the kernel counts them).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 
 from tether.attribution import evidence as ev
@@ -40,16 +40,22 @@ STALE_MS = 2_000
 """One-way loss: the receiver of the dead direction heard nothing for at least this much longer."""
 
 FRESHER = 0.6
-"""... and the other end's last acknowledgement is at most this share as old."""
+"""One-way loss: the other end's last acknowledgement is at most this share as old."""
 
 STUCK_RETRANSMITS = 3
-"""So often in a row one segment was sent before we call it stuck."""
+"""A segment that was sent again so often in a row is stuck."""
 
 WELL_KNOWN_IDLE_S = (30, 60, 75, 100, 240, 270, 300, 350, 600, 900, 3600)
 """Idle times after which load balancers, proxies and firewalls cut: HAProxy 30, nginx and ALB 60,
 nginx keepalive 75, Cloudflare 100, Azure 240, Cloudflare Gateway 270, NLB 350, ingress-nginx 600."""
 
 IDLE_TOLERANCE_S = 1.5
+"""Two idle times that differ by no more than this are the same timer's."""
+
+_Observed = ev.StreamEnded | ev.TcpCounters
+
+
+# -- which facts are of one stream ------------------------------------------------------
 
 
 def _is(one: str, other: str) -> bool:
@@ -57,34 +63,63 @@ def _is(one: str, other: str) -> bool:
     return one == other
 
 
-def _faces(one: ev.StreamEnded | ev.TcpCounters, other: ev.StreamEnded | ev.TcpCounters) -> bool:
+def _same_end(one: _Observed, other: _Observed) -> bool:
+    """Whether one observer tells both of one stream."""
+    return one.vantage is other.vantage and one.peer is other.peer
+
+
+def _facing(one: _Observed, other: _Observed) -> bool:
+    """Whether the two tell of one stream from its two ends."""
     return _is(one.vantage, other.peer) and _is(other.vantage, one.peer)
 
 
 def _ends(case: Case) -> Sequence[tuple[ev.StreamEnded, ev.StreamEnded]]:
     """Both ends of each stream that two observers tell of, both ways round."""
-    ended = case.all(ev.StreamEnded)
-    if len(ended) < 2:
-        return ()
-    return [pair for pair in permutations(ended, 2) if _faces(*pair)]
+    return [pair for pair in permutations(case.all(ev.StreamEnded), 2) if _facing(*pair)]
 
 
 def _counted(case: Case) -> Sequence[tuple[ev.TcpCounters, ev.TcpCounters]]:
     """The counters of both ends of each stream that two observers tell of, both ways round."""
-    counted = case.all(ev.TcpCounters)
-    if len(counted) < 2:
-        return ()
-    return [pair for pair in permutations(counted, 2) if _faces(*pair)]
+    return [pair for pair in permutations(case.all(ev.TcpCounters), 2) if _facing(*pair)]
+
+
+def _ends_of(case: Case, counters: ev.TcpCounters) -> Iterator[ev.StreamEnded]:
+    """How the stream of these counters ended for their observer."""
+    return (ended for ended in case.all(ev.StreamEnded) if _same_end(ended, counters))
+
+
+def _counters_of(case: Case, ended: ev.StreamEnded) -> Iterator[ev.TcpCounters]:
+    """What the kernel of the one who saw this end counted of the stream."""
+    return (counters for counters in case.all(ev.TcpCounters) if _same_end(counters, ended))
 
 
 def _gave_up(case: Case, counters: ev.TcpCounters) -> bool:
-    """Whether the observer of these counters ended that stream because nothing came any more."""
-    return any(
-        ended.vantage is counters.vantage
-        and ended.peer is counters.peer
-        and ended.how in SILENT_ENDS
-        for ended in case.all(ev.StreamEnded)
-    )
+    """Whether the observer of these counters ended the stream because nothing came any more."""
+    return any(ended.how in SILENT_ENDS for ended in _ends_of(case, counters))
+
+
+def _cut_off(case: Case, counters: ev.TcpCounters) -> bool:
+    """Whether the observer's stream was closed or reset. Its counters are of that moment, which may be
+    long after the other end heard the last of it."""
+    return any(ended.how in ABRUPT_ENDS for ended in _ends_of(case, counters))
+
+
+# -- one direction, or large segments only ----------------------------------------------
+
+
+def _silence_ms(case: Case, observer: Vantage) -> float:
+    """For how long an observer had heard nothing when it gave up; 0 where that is not told."""
+    silences = [
+        ended.silence_s or 0.0 for ended in case.all(ev.StreamEnded) if ended.vantage is observer
+    ]
+    return 1000 * max(silences, default=0.0)
+
+
+def _hears(case: Case, counters: ev.TcpCounters) -> bool:
+    """Whether something still came in on the stream while its observer waited in vain. Whoever gives up
+    first has the fresher counters, though it heard as little as the other end."""
+    silence_ms = _silence_ms(case, counters.vantage)
+    return not silence_ms or counters.last_ack_recv_ms < FRESHER * silence_ms
 
 
 def _fresher(one: ev.TcpCounters, other: ev.TcpCounters) -> bool:
@@ -93,38 +128,18 @@ def _fresher(one: ev.TcpCounters, other: ev.TcpCounters) -> bool:
     return mine + STALE_MS <= theirs and mine <= FRESHER * theirs
 
 
-def _longest_silence_ms(case: Case, counters: ev.TcpCounters) -> float:
-    """For how long the observer of these counters had heard nothing when it gave up; 0: not told."""
-    return 1000 * max(
-        (
-            ended.silence_s or 0.0
-            for ended in case.all(ev.StreamEnded)
-            if ended.vantage is counters.vantage
-        ),
-        default=0.0,
-    )
-
-
-def _hears(case: Case, counters: ev.TcpCounters) -> bool:
-    """Whether something still came in on the stream while its observer waited in vain: who gives up
-    first has the fresher counters, though it heard as little as the other end."""
-    silence_ms = _longest_silence_ms(case, counters)
-    return not silence_ms or counters.last_ack_recv_ms < FRESHER * silence_ms
-
-
 def one_way(party: Party, *, sending: bool) -> Predicate:
     """What `party` sent (or was sent) no longer arrived, while the other direction still did."""
 
     def check(case: Case) -> bool:
-        for sender, receiver in _counted(case):
-            dead = sender if sending else receiver
-            if not _is(dead.vantage, party) or not _gave_up(case, receiver):
-                continue
-            if not (sender.retransmits or sender.unacked):
-                continue
-            if _hears(case, sender) and _fresher(sender, receiver):
-                return True
-        return False
+        return any(
+            _is((sender if sending else receiver).vantage, party)
+            and _gave_up(case, receiver)
+            and (sender.retransmits or sender.unacked)
+            and _hears(case, sender)
+            and _fresher(sender, receiver)
+            for sender, receiver in _counted(case)
+        )
 
     direction = f"what the {party} sent" if sending else f"what was sent to the {party}"
     return Predicate(
@@ -135,25 +150,10 @@ def one_way(party: Party, *, sending: bool) -> Predicate:
 
 
 def _heard_meanwhile(case: Case, counters: ev.TcpCounters) -> bool:
-    """Whether the observer's kernel heard of the peer well within the silence that it gave up after: a
-    short patience makes every acknowledgement look recent."""
-    silences = [
-        ended.silence_s
-        for ended in case.all(ev.StreamEnded)
-        if ended.vantage is counters.vantage and ended.peer is counters.peer and ended.silence_s
-    ]
+    """Whether the observer's kernel heard of the peer well within the silence after which it gave up.
+    If it gave up soon, every acknowledgement looks recent."""
+    silences = [ended.silence_s for ended in _ends_of(case, counters) if ended.silence_s]
     return not silences or counters.last_ack_recv_ms < 1000 * max(silences) / 2
-
-
-def _cut_off(case: Case, counters: ev.TcpCounters) -> bool:
-    """Whether the observer's stream was closed or reset: its counters are of that moment, which may be
-    long after the silence of the other end."""
-    return any(
-        ended.vantage is counters.vantage
-        and ended.peer is counters.peer
-        and ended.how in ABRUPT_ENDS
-        for ended in case.all(ev.StreamEnded)
-    )
 
 
 def _large_frames_lost(case: Case) -> bool:
@@ -177,6 +177,9 @@ large_frames_lost = Predicate(
 )
 
 
+# -- a kernel that could not send, was not heard, or still answered ---------------------
+
+
 def no_egress(party: Party) -> Predicate:
     """The party's own kernel had no route or device for the stream any more."""
     return Predicate(
@@ -195,7 +198,7 @@ def _unheard_relay(case: Case) -> bool:
     return any(
         counters.vantage is Vantage.CLIENT
         and counters.peer is Party.RELAY
-        and _longest_silence_ms(case, counters) > 0
+        and _silence_ms(case, Vantage.CLIENT) > 0
         and not _hears(case, counters)
         for counters in case.all(ev.TcpCounters)
     )
@@ -208,32 +211,38 @@ unheard_relay = Predicate(
 )
 
 
-def _sent_in_vain(case: Case, counters: ev.TcpCounters) -> bool:
-    """Whether the peer of these counters sends, and what it sends is lost: it is not silent itself."""
-    return any(
-        other.unacked and other.retransmits
-        for other in case.all(ev.TcpCounters)
-        if _faces(other, counters)
-    )
+def _sends_in_vain(counters: ev.TcpCounters) -> bool:
+    return bool(counters.unacked and counters.retransmits)
 
 
 def lively(party: Party) -> Predicate:
-    """The party's kernel still acknowledged: its machine and the path to it were alive. What is sent
-    again and again without being acknowledged, by us or by the party, says the contrary, however short
-    the silence, and so does a silence of the kernel's own that is as long as that of the program."""
-    return Predicate(
-        lambda case: any(
+    """The party's kernel still acknowledged: its machine and the path to it were alive.
+
+    Three things say the contrary, however short the silence: we send again and again without being
+    acknowledged; the party does; or its kernel was silent for as long as its program.
+    """
+
+    def check(case: Case) -> bool:
+        counted = case.all(ev.TcpCounters)
+        return any(
             counters.peer is party
             and counters.last_ack_recv_ms < LIVELY_ACK_MS
-            and not (counters.unacked and counters.retransmits)
-            and not _sent_in_vain(case, counters)
+            and not _sends_in_vain(counters)
+            and not any(_sends_in_vain(far) for far in counted if _facing(far, counters))
             and _heard_meanwhile(case, counters)
-            for counters in case.all(ev.TcpCounters)
-        ),
+            for counters in counted
+        )
+
+    return Predicate(
+        check,
         f"the {party}'s kernel acknowledged within the silence, and nothing was sent in vain",
         [ev.TcpCounters],
     )
 
+
+# -- how both ends ended ----------------------------------------------------------------
+
+_CLOSED = (StreamEnd.EOF, StreamEnd.RESET)
 
 both_reset = Predicate(
     lambda case: any(
@@ -244,12 +253,16 @@ both_reset = Predicate(
 )
 
 both_closed = Predicate(
-    lambda case: any(
-        one.how in (StreamEnd.EOF, StreamEnd.RESET)
-        and other.how in (StreamEnd.EOF, StreamEnd.RESET)
-        for one, other in _ends(case)
-    ),
+    lambda case: any(one.how in _CLOSED and other.how in _CLOSED for one, other in _ends(case)),
     "both ends of one stream say that the other closed it",
+    [ev.StreamEnded],
+)
+
+both_silent = Predicate(
+    lambda case: any(
+        one.how in SILENT_ENDS and other.how in SILENT_ENDS for one, other in _ends(case)
+    ),
+    "both ends of one stream heard nothing more from each other",
     [ev.StreamEnded],
 )
 
@@ -257,17 +270,12 @@ both_closed = Predicate(
 def _never_sent_a_reset(case: Case, silent: ev.StreamEnded) -> bool:
     """Whether this end, which heard nothing more, cannot have reset the other one itself.
 
-    A kernel that gives up on keepalive probes sends a reset, and so do we when we cut a silent peer; a
-    kernel that gives up on data does not, and a link that its own successor replaced was not cut yet.
+    A kernel that gives up on keepalive probes sends a reset, and so do we when we cut a silent peer. A
+    kernel that gives up on data does not, and a link whose own successor replaced it was not cut yet.
     """
     if silent.how is StreamEnd.SILENT:
         return silent.silence_s is None
-    return any(
-        counters.vantage is silent.vantage
-        and counters.peer is silent.peer
-        and counters.retransmits >= STUCK_RETRANSMITS
-        for counters in case.all(ev.TcpCounters)
-    )
+    return any(counters.retransmits >= STUCK_RETRANSMITS for counters in _counters_of(case, silent))
 
 
 one_reset_one_silent = Predicate(
@@ -282,13 +290,11 @@ one_reset_one_silent = Predicate(
 
 def _reset_while_well(case: Case) -> bool:
     return any(
-        counters.vantage is reset.vantage
-        and counters.peer is reset.peer
-        and not (counters.unacked or counters.retransmits)
+        not (counters.unacked or counters.retransmits)
         and counters.last_data_recv_ms + STALE_MS <= 1000 * (silent.silence_s or 0.0)
         for reset, silent in _ends(case)
         if reset.how is StreamEnd.RESET and silent.how in SILENT_ENDS
-        for counters in case.all(ev.TcpCounters)
+        for counters in _counters_of(case, reset)
     )
 
 
@@ -299,13 +305,8 @@ reset_while_well = Predicate(
     [ev.StreamEnded, ev.TcpCounters],
 )
 
-both_silent = Predicate(
-    lambda case: any(
-        one.how in SILENT_ENDS and other.how in SILENT_ENDS for one, other in _ends(case)
-    ),
-    "both ends of one stream heard nothing more from each other",
-    [ev.StreamEnded],
-)
+
+# -- what one end alone shows -----------------------------------------------------------
 
 
 def aborted_at(party: Party) -> Predicate:
@@ -320,17 +321,13 @@ def aborted_at(party: Party) -> Predicate:
     )
 
 
-def _well_known_idle(case: Case) -> bool:
-    return any(
+well_known_idle = Predicate(
+    lambda case: any(
         ended.how in ABRUPT_ENDS
         and ended.idle_s is not None
         and any(abs(ended.idle_s - known) <= IDLE_TOLERANCE_S for known in WELL_KNOWN_IDLE_S)
         for ended in case.all(ev.StreamEnded)
-    )
-
-
-well_known_idle = Predicate(
-    _well_known_idle,
+    ),
     "it was cut after an idle time that middleboxes are known for",
     [ev.StreamEnded],
 )
