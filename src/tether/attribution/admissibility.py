@@ -1,7 +1,7 @@
 """Who may say what: the facts that a client can have seen, and the causes that a party may declare.
 
-Law: pure and small; a client is the one party that is not ours, so it is heard about itself and about
-its own streams only. What it may not say is left out by whoever listens, never corrected.
+Law: pure and small. A client runs on a machine that is not ours, so it is heard about itself and about
+its own streams only. Whoever listens leaves out what a client may not say, and never corrects it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OWN_CAUSES: Mapping[Party, tuple[str, ...]] = {
     Party.CLIENT: ("client.",),
     Party.RELAY: ("relay.", "server."),  # an embedded relay stops with its server
 }
-"""Party -> how the codes begin that it may declare. A party that is missing may declare any."""
+"""Party -> the beginnings of the codes that it may declare. A party that is missing may declare any."""
 
 _CLIENT_SEES = (
     ev.LocalSideClosed,
@@ -26,6 +26,7 @@ _CLIENT_SEES = (
     ev.TcpCounters,
     ev.GoodbyeSaid,
 )
+"""What a client sees of its own streams."""
 
 _CLIENT_SUFFERS = (
     ev.SignalReceived,
@@ -43,7 +44,7 @@ _CLIENT_SUFFERS = (
     ev.RedialFailed,
     ev.OthersAnswered,
 )
-"""What it may say of itself: of its own process, machine and network."""
+"""What a client may say of its own process, machine and network."""
 
 _ENDS = (
     ev.GoodbyeSaid,
@@ -60,6 +61,7 @@ _ENDS = (
     ev.IdeBackendGone,
     ev.QueueOverflowed,
 )
+"""Facts that are an end, or that tell of one."""
 
 
 def may_declare(party: Party, cause: str) -> bool:

@@ -34,7 +34,7 @@ CONTEXT = frozenset(
 )
 """Facts that may explain an end and are no end themselves: without them, a case shows how it looked."""
 
-_TRUST = {Vantage.AGENT: 0, Vantage.SERVER: 1, Vantage.RELAY: 2, Vantage.CLIENT: 3}
+_TRUST_ORDER = {Vantage.AGENT: 0, Vantage.SERVER: 1, Vantage.RELAY: 2, Vantage.CLIENT: 3}
 
 
 class Case:
@@ -59,9 +59,9 @@ class Case:
 
 
 def _arrange(alike: list[ev.Fact]) -> None:
-    """By trust in the observer, then by its clock; by their words only where these are the same."""
+    """Sort by trust in the observer, then by its clock; by their words only where both are the same."""
     keys = {(fact.vantage, fact.at) for fact in alike}
     if len(keys) == len(alike):
-        alike.sort(key=lambda fact: (_TRUST[fact.vantage], fact.at))
+        alike.sort(key=lambda fact: (_TRUST_ORDER[fact.vantage], fact.at))
     else:
-        alike.sort(key=lambda fact: (_TRUST[fact.vantage], fact.at, repr(fact)))
+        alike.sort(key=lambda fact: (_TRUST_ORDER[fact.vantage], fact.at, repr(fact)))

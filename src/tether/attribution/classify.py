@@ -1,7 +1,7 @@
-"""The judgement: a case in, a verdict out. Pure, total, and independent of the order of the facts.
+"""A case in, a verdict out: pure, total, and independent of the order of the facts.
 
-Law: nothing here decides; `rules` does. This file finds the first rule that matches and gathers what
-the rule does not choose: actor, exit status, what the end looked like from nearby, one line of detail.
+Law: nothing here decides; `rules` does. This module finds the first rule that matches and gathers what
+the rule does not choose: the actor, the exit status, the proximate cause, one line of detail.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tether.attribution.vocabulary import Confidence, ConnectType
 class Verdict:
     """What was decided, and by which rule.
 
-    `proximate` is the cause that the end itself shows, where the facts around it tell of another one
-    behind it, the root, which `disconnect` names; "" where the two are the same.
+    `disconnect` names the root cause. Where the end alone, without the facts around it (`case.CONTEXT`),
+    would have shown another one, that is the `proximate` cause; else it is "".
     """
 
     disconnect: Disconnect
@@ -74,7 +74,7 @@ def _first(case: Case, rules: tuple[Rule, ...]) -> Rule:
 
 @lru_cache(maxsize=4096)
 def _candidates(kinds: frozenset[type[ev.Fact]]) -> tuple[Rule, ...]:
-    """Those rules that can match a case with facts of these kinds; ends come in few combinations."""
+    """The rules that can match a case with facts of these kinds. Ends come in few combinations."""
     return tuple(rule for rule in RULES if rule.when.needs <= kinds)
 
 
@@ -113,5 +113,5 @@ def _actors(case: Case, cause: str) -> Iterator[str]:
 
 
 def signal_actor(number: int, sender: str) -> str:
-    """The actor's words for a signal: `signal:15 from pid 1 uid 0`."""
+    """A signal's sender as an actor: `signal:15 from pid 1 uid 0`."""
     return f"signal:{number} from {sender}" if sender else f"signal:{number}"

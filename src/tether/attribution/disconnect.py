@@ -46,7 +46,7 @@ class Disconnect:
         return self.row.expected
 
     def fields(self) -> dict[str, Any]:
-        """The contract's fields (design 1.1) as plain data, for log lines and rows."""
+        """The fields of logs and rows (docs/vocabulary.md, "Fields") as plain data."""
         fields: dict[str, Any] = {
             "connect_type": str(self.connect_type),
             "disconnect_reason": str(self.reason),
@@ -75,9 +75,9 @@ class CloseCell:
     """
 
     def __init__(self) -> None:
-        self._facts: list[Evidence] = []
-        self._symptoms: list[Evidence] = []
-        self._ended = False
+        self._facts: list[Evidence] = []  # up to and including the first cause
+        self._symptoms: list[Evidence] = []  # what came later
+        self._ended = False  # whether a cause was offered
 
     @property
     def ended(self) -> bool:

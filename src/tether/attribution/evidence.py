@@ -27,7 +27,7 @@ from tether.attribution.vocabulary import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """What every fact has: its observer, and the observer's wall clock in unix seconds."""
+    """What every fact has: its observer (`vantage`), and the observer's wall clock in unix seconds."""
 
     kind: ClassVar[str] = "fact"
     vantage: Vantage
@@ -39,7 +39,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoodbyeSaid(Fact):
-    """A party said, before it closed, why it would. `cause` is a code of the catalogue."""
+    """`by` said why it would leave before it closed. `cause` is a code of the catalogue."""
 
     kind: ClassVar[str] = "goodbye_said"
     by: Party
@@ -50,7 +50,7 @@ class GoodbyeSaid(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalReceived(Fact):
-    """`party` was sent a signal; `sender` is "pid 1 uid 0" where the kernel told us."""
+    """`party` received a signal; `sender` reads "pid 1 uid 0", "" where the kernel does not tell."""
 
     kind: ClassVar[str] = "signal_received"
     party: Party
@@ -60,14 +60,14 @@ class SignalReceived(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousRunDied(Fact):
-    """The next start of `party` found that its last run ended without a clean stop.
+    """The next run of `party` found that its last one ended without a clean stop.
 
-    What was found out besides: the `signal` that ended it and its `exit_status`, as its parent or
-    its crash handlers saw them (0 and None: not told; 9 also where those handlers, which see every
-    other signal, saw none); the `sender` of the signal that had told it to stop; whether it left a
-    core; by how much the `oom_kill` counter of its memory cgroup rose, less whom the kernel's log
-    names as others, and whether that log names this very process; whether its container is another
-    one now; whether its program is; whether its disk was full.
+    `host_rebooted`, `container_changed` and `upgraded` say whether the machine's boot, the container and
+    the program are others now. `signal` and `exit_status` are what the parent or the crash handlers saw
+    (0 and None where nobody tells; 9 also where those handlers, which see every other signal, saw none).
+    `sender` had sent the signal to stop before. `core`: it left one. `oom_kills` is by how much the
+    `oom_kill` counter of its memory cgroup rose, without the processes that the kernel's log names as
+    others; `oom_named`: that log names this very process.
     """
 
     kind: ClassVar[str] = "previous_run_died"
@@ -87,7 +87,7 @@ class PreviousRunDied(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeverReturned(Fact):
-    """`party` was gone and did not come back within `waited_s` seconds."""
+    """`party` went away and did not come back within `waited_s` seconds."""
 
     kind: ClassVar[str] = "never_returned"
     party: Party
@@ -96,8 +96,8 @@ class NeverReturned(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Superseded(Fact):
-    """A newer connection of the same identity took this one's place, for the `turns`th time lately
-    that these two took it from each other."""
+    """A newer connection with the same identity took this one's place. `turns` counts how often these
+    two took it from each other lately."""
 
     kind: ClassVar[str] = "superseded"
     by_instance: str
@@ -115,7 +115,7 @@ class InternalFailure(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportMissing(Fact):
-    """`party` is back and knows nothing of this connection: its journal was lost."""
+    """`party` is back, and its journal, which would tell of this connection, was lost."""
 
     kind: ClassVar[str] = "report_missing"
     party: Party
@@ -123,7 +123,7 @@ class ReportMissing(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentRecorded(Fact):
-    """Somebody had asked the server for something that ends this, `before_s` seconds before the end."""
+    """`before_s` seconds before the end, `actor` had asked the server for something that ends it."""
 
     kind: ClassVar[str] = "intent_recorded"
     intent: str
@@ -134,8 +134,8 @@ class IntentRecorded(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedTogether(Fact):
-    """Of the connections that share an `element` with this one, `ended` ended within one window, this
-    one included, and `alive` lived on."""
+    """Of the connections that share an `element` with this one, `ended` ended within one window (this
+    one is counted), and `alive` lived on."""
 
     kind: ClassVar[str] = "ended_together"
     element: Element
@@ -145,8 +145,8 @@ class EndedTogether(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeighbourEnded(Fact):
-    """Another connection of `party` ended in the same outage, `before_s` seconds before this one, and
-    both of its ends told why: `cause`."""
+    """Another connection of `party` ended in the same outage, `before_s` seconds before this one, for
+    `cause`, as both of its ends tell."""
 
     kind: ClassVar[str] = "neighbour_ended"
     party: Party
@@ -156,7 +156,7 @@ class NeighbourEnded(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOverflowed(Fact):
-    """`party` did not take what was sent to it: `queue` reached its bound of `limit`."""
+    """`party` did not take what was sent to it, until `queue` reached its `limit`."""
 
     kind: ClassVar[str] = "queue_overflowed"
     party: Party
@@ -171,7 +171,7 @@ class QueueOverflowed(Fact):
 class LocalSideClosed(Fact):
     """The program that the client's tether process serves (`ssh`) closed its side of the pipe.
 
-    `signal` is the signal that the tether process received just before, 0 for none.
+    `signal` is the number of the signal that the tether process received just before, 0 for none.
     """
 
     kind: ClassVar[str] = "local_side_closed"
@@ -202,8 +202,8 @@ class SshDisconnected(Fact):
 class SessionEnded(Fact):
     """A session's process ended; `open_sessions` are left on the same SSH connection.
 
-    `cause` (a catalogue code) and `actor` are set where the agent itself ended the session for
-    reasons of its own: a terminal that somebody killed, an attach that was refused.
+    `cause` (a code of the catalogue) and `actor` are set where the agent ended the session itself: a
+    terminal that somebody killed, an attach that was refused.
     """
 
     kind: ClassVar[str] = "session_ended"
@@ -225,7 +225,7 @@ class AccessRefused(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalDetached(Fact):
-    """The client let go of a terminal that lives on; `open_sessions` are left on its connection."""
+    """The client detached from a terminal that lives on; `open_sessions` are left on the connection."""
 
     kind: ClassVar[str] = "terminal_detached"
     by: Party
@@ -243,7 +243,7 @@ class PolicyRefused(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardServed(Fact):
-    """The connection carried a forwarded connection; noted for the first one. `what` is its kind."""
+    """The SSH connection carried its first forwarded connection, of the kind `what`."""
 
     kind: ClassVar[str] = "forward_served"
     what: str
@@ -253,7 +253,8 @@ class ForwardServed(Fact):
 class StdioForwardEnded(Fact):
     """The far end of an `ssh -W` (a jump) has closed, and no other forwarded connection is open.
 
-    OpenSSH gives it the originator 127.0.0.1:65535, and leaves without SSH_MSG_DISCONNECT then.
+    Such a forward is known by its originator, 127.0.0.1:65535; OpenSSH leaves after it without
+    SSH_MSG_DISCONNECT.
     """
 
     kind: ClassVar[str] = "stdio_forward_ended"
@@ -261,8 +262,8 @@ class StdioForwardEnded(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdeChannelsClosed(Fact):
-    """All connections of an IDE to its backend are closed, the last one by `by` (the agent stands
-    for the backend), while the SSH connection lived on."""
+    """All connections of an IDE to its backend are closed, while the SSH connection lived on. `by`
+    closed the last one, where the agent stands for the backend."""
 
     kind: ClassVar[str] = "ide_channels_closed"
     by: Party
@@ -303,9 +304,9 @@ class StreamEnded(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutWhenIdle(Fact):
-    """Of the streams that one run of `party` opened one after the other, `cuts` were cut, this one
-    included, each after nothing had gone either way for `idle_s` seconds, and none but the first had
-    outlived such a silence before."""
+    """One run of `party` opened one stream after the other, and `cuts` of them, this one included, were
+    cut after `idle_s` seconds in which nothing went either way. Only the first of them had ever lived
+    through such a silence."""
 
     kind: ClassVar[str] = "cut_when_idle"
     party: Party
@@ -315,8 +316,11 @@ class CutWhenIdle(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarrierEnded(Fact):
-    """A carrier of a tunnel stopped: a path event, no end of the tunnel. `where` is a DERP region or
-    an endpoint, `peer` whose stream it was, `said` the cause that a relay declared."""
+    """A carrier of a tunnel stopped, which does not end the tunnel.
+
+    `where` is a DERP region or an endpoint, `peer` is the other end of the carrier's stream, and `said`
+    is the cause that a relay declared.
+    """
 
     kind: ClassVar[str] = "carrier_ended"
     carrier: int
@@ -331,7 +335,7 @@ class CarrierEnded(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelResumed(Fact):
-    """A tunnel went on over this carrier, after `gap_s` without any."""
+    """A tunnel went on over this carrier, after `gap_s` seconds without any."""
 
     kind: ClassVar[str] = "tunnel_resumed"
     carrier: int
@@ -343,7 +347,8 @@ class TunnelResumed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpCounters(Fact):
-    """TCP_INFO of the stream to `peer` at its end (linux/tcp.h; times in milliseconds)."""
+    """TCP_INFO of the stream to `peer` at its end (linux/tcp.h; `_ms` in milliseconds, `_us` in
+    microseconds)."""
 
     kind: ClassVar[str] = "tcp_counters"
     peer: Party
@@ -381,8 +386,8 @@ class HandshakeTimedOut(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogicalStreamEnded(Fact):
-    """One logical stream of a link (`coordination`) ended for a cause of its own, while the link
-    lived on. It tells nothing about the link's own end."""
+    """One logical stream of a link (`coordination`) ended for a cause of its own while the link lived
+    on. This says nothing about the end of the link."""
 
     kind: ClassVar[str] = "logical_stream_ended"
     stream: str
@@ -408,10 +413,10 @@ class Suspended(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopStalled(Fact):
-    """Our event loop was away for `gap_s` seconds while the machine was awake.
+    """The observer's event loop did not run for `gap_s` seconds, while the machine was awake.
 
-    Of those its thread used a CPU for `cpu_s`, waited for one for `waited_s`, and its group was
-    throttled for `throttled_s` (None where the kernel does not tell).
+    In that time its thread used a CPU for `cpu_s` seconds and waited for one for `waited_s`, and its
+    control group was throttled for `throttled_s` (each None where the kernel does not tell).
     """
 
     kind: ClassVar[str] = "loop_stalled"
@@ -424,7 +429,7 @@ class LoopStalled(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockStepped(Fact):
-    """The wall clock was set, by `delta_s` seconds."""
+    """Somebody set the wall clock forward by `delta_s` seconds (back where it is negative)."""
 
     kind: ClassVar[str] = "clock_stepped"
     party: Party
@@ -433,7 +438,7 @@ class ClockStepped(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressure(Fact):
-    """Tasks stood still for want of `resource` in `full_avg10` per cent of ten seconds (PSI)."""
+    """In `full_avg10` per cent of ten seconds all tasks stood still for want of `resource` (PSI)."""
 
     kind: ClassVar[str] = "pressure"
     party: Party
@@ -443,7 +448,8 @@ class Pressure(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OomKills(Fact):
-    """The kernel killed `count` processes of `scope` for want of memory; `victim` is whose they were."""
+    """The kernel killed `count` processes of the control group `scope` for want of memory; `victim`
+    tells whose they were."""
 
     kind: ClassVar[str] = "oom_kills"
     party: Party
@@ -454,7 +460,7 @@ class OomKills(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exhausted(Fact):
-    """There was no more of `resource`: ENOSPC, EMFILE, EAGAIN of fork. `where` is a path or a limit."""
+    """`resource` ran out (ENOSPC, EMFILE, EAGAIN of fork). `where` is a path or a limit."""
 
     kind: ClassVar[str] = "exhausted"
     party: Party
@@ -467,7 +473,7 @@ class Exhausted(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressChanged(Fact):
-    """An address went or came. `ours`: our stream ran from the one that went."""
+    """An address was removed or added. `ours`: the stream ran from the one that was removed."""
 
     kind: ClassVar[str] = "address_changed"
     party: Party
@@ -478,9 +484,9 @@ class AddressChanged(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteChanged(Fact):
-    """The way to the peer changed: it leads over `interface` now ("" where there is none).
+    """The route to the peer changed, and leads over `interface` now ("" where there is none).
 
-    `tunnel`: that is (or the one before was) a VPN's device.
+    `tunnel`: that interface, or the one before it, is a VPN's.
     """
 
     kind: ClassVar[str] = "route_changed"
@@ -513,8 +519,8 @@ class RedialFailed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OthersAnswered(Fact):
-    """When the stream had fallen silent, `party` asked the `asked` other peers that it talked to, on
-    streams of their own, and so many answered at once."""
+    """When the stream had fallen silent, `party` asked the `asked` other peers that it talks to on
+    streams of their own, and `answered` of them did so at once."""
 
     kind: ClassVar[str] = "others_answered"
     party: Party
@@ -524,8 +530,11 @@ class OthersAnswered(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerReturned(Fact):
-    """`party` dialled again after `after_s` seconds: the same run or a new one, from the same address
-    or another, on the same boot or another (None where it cannot be told)."""
+    """`party` dialled again after `after_s` seconds.
+
+    Whether that was the same run of its program, from the same address, and on the same boot of its
+    machine (None where that cannot be told).
+    """
 
     kind: ClassVar[str] = "peer_returned"
     party: Party

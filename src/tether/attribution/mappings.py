@@ -1,6 +1,6 @@
 """The catalogue in the words of others: OpenTelemetry, OCSF, WebSocket close codes, SSH disconnects.
 
-Law: total functions over reasons, with the few causes that need another word; nothing reads them back.
+Law: total tables over reasons, and the few causes that have a better word; nothing reads them back.
 """
 
 from __future__ import annotations

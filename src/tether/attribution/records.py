@@ -62,7 +62,7 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(number: float) -> float:
-    """`number`, unless it is none: infinity and NaN have no place in JSON and no order."""
+    """`number`, if it is finite: infinity and NaN have no place in JSON, and NaN has no order."""
     if not math.isfinite(number):
         raise ValueError(f"{number} is no time or measure")
     return number
@@ -89,7 +89,7 @@ def _build(cls: type[Fact], vantage: Vantage, at: float, values: Mapping[str, An
 
 @functools.cache
 def _hints(kind: str) -> Mapping[str, Any]:
-    """The types of a kind's own values; to find them out anew took as long as a statement of SQL."""
+    """The types of a kind's own values, kept: to find them out took as long as a statement of SQL."""
     cls = KINDS[kind]
     hints = get_type_hints(cls)
     own = (field.name for field in dataclasses.fields(cls) if field.name not in _COMMON)

@@ -1,9 +1,9 @@
 """The words for the end of a connection: one vocabulary on the wire, in logs, SQL and UI.
 
-Law: only closed sets of words and total tables over them. A reason says *what* happened, never
-who did it or where it was seen; an initiator says *who*; a basis says *how we know*. Words are
-closed at home and open on the wire: `Reason.read` turns a word of a newer peer into the honest
-`unknown` instead of failing.
+Law: only closed sets of words, total tables over them, and the numbers that stand for a word elsewhere.
+A reason says *what* happened, never who did it or where it was seen; an initiator says *who*; a basis
+says *how we know*. Words are closed here and open on the wire: `Reason.read` turns a word of a newer
+peer into `unknown` instead of failing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Basis(StrEnum):
 
 
 class Confidence(StrEnum):
-    """How far to trust a verdict: `high` is said or seen, `low` is what is left when all else is out."""
+    """How far to trust a verdict: `high` was said or seen, `low` is left when all else is ruled out."""
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -189,7 +189,7 @@ class Resource(StrEnum):
 
 
 class OomVictim(StrEnum):
-    """Whom the kernel killed for want of memory, as seen by our process."""
+    """Whom the kernel killed for want of memory, seen from our process."""
 
     SELF = "self"
     CHILD = "child"  # of a session of ours
@@ -197,7 +197,7 @@ class OomVictim(StrEnum):
 
 
 class Element(StrEnum):
-    """What several connections may share, and end with. Widest last."""
+    """What several connections may share and lose at once. Widest last."""
 
     CLIENT = "client"
     AGENT = "agent"
@@ -229,7 +229,7 @@ class Policy(StrEnum):
 
 
 PUBLIC_REASONS: frozenset[Reason] = frozenset(list(Reason)[:8])
-"""The vocabulary of the original system; everything else degrades to one of these."""
+"""The vocabulary of the original system; every other reason maps onto one of these (`COARSE`)."""
 
 COARSE: Mapping[Reason, Reason] = {
     **{reason: reason for reason in PUBLIC_REASONS},

@@ -1,6 +1,6 @@
 """What a client does, and what happens to it.
 
-Law: rows only; see `causes`.
+Law: rows only; see `catalogue`.
 """
 
 from __future__ import annotations

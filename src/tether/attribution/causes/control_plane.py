@@ -1,6 +1,6 @@
 """Why the control plane turns a peer away or ends what it has with one.
 
-Law: rows only; see `causes`.
+Law: rows only; see `catalogue`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Somebody decided: a workspace's owner, an administrator, a schedule, a policy.
 
-Law: rows only; see `causes`.
+Law: rows only; see `catalogue`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An IDE and its backend in the workspace.
 
-Law: rows only; see `causes`.
+Law: rows only; see `catalogue`.
 """
 
 from __future__ import annotations

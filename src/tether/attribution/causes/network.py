@@ -1,6 +1,6 @@
 """What the network did, where neither end did anything.
 
-Law: rows only; see `causes`.
+Law: rows only; see `catalogue`.
 """
 
 from __future__ import annotations

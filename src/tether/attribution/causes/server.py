@@ -1,6 +1,6 @@
 """What the server and its relays do, and what happens to them.
 
-Law: rows only; see `causes`.
+Law: rows only; see `catalogue`.
 """
 
 from __future__ import annotations

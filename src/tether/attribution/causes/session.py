@@ -1,6 +1,6 @@
 """The session did what it was asked to do, or the agent ended it for a reason of its own.
 
-Law: rows only; see `causes`.
+Law: rows only; see `catalogue`.
 """
 
 from __future__ import annotations

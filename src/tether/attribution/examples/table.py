@@ -1,6 +1,6 @@
-"""One reachable case per rule, in the order of the table. Docs and tests read them.
+"""One reachable case for each rule, in the order of the table of rules.
 
-Law: data only. A rule that is added gets its example at the same place of the module of the same name.
+Law: data only. A new rule's example takes the same place in the module of the same name.
 """
 
 from __future__ import annotations
@@ -27,4 +27,3 @@ EXAMPLES: tuple[Case, ...] = (
     *streams.EXAMPLES,
     *absence.EXAMPLES,
 )
-"""One case per rule, in the order of the table."""

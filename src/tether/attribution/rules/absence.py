@@ -1,6 +1,6 @@
 """What can be said when nobody saw an end.
 
-Law: rows only; see `rules`.
+Law: rows only; see `table`.
 """
 
 from __future__ import annotations

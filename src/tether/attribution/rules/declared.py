@@ -1,6 +1,6 @@
 """What the owner of a connection by_goodbye, and what was refused before anything ran.
 
-Law: rows only; see `rules`.
+Law: rows only; see `table`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whose machine slept, whose process stood still or starved, and whose intent was behind a loss.
+"""A machine that slept, a process that stood still or starved, and an intent behind a loss.
 
-Law: rows only; see `rules`. A party's account of its own standing still explains a silence, never an
-orderly end: those rules come before.
+Law: rows only; see `table`. A party that tells of its own pause explains a silence with it, never an
+orderly end: the rules of those come before.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An IDE and its backend.
 
-Law: rows only; see `rules`.
+Law: rows only; see `table`.
 """
 
 from __future__ import annotations

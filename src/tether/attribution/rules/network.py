@@ -1,6 +1,6 @@
-"""What the network did: by netlink's account, by both ends of a stream, by the next dial.
+"""What the network did, as netlink, both ends of a stream, or the next dial tell.
 
-Law: rows only; see `rules`. What one party's own kernel tells of its own network comes first, then what
+Law: rows only; see `table`. What a party's own kernel tells of its own network comes first, then what
 two ends say together, then what a return or a failed redial tells.
 """
 

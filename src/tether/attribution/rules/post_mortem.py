@@ -1,7 +1,7 @@
 """What the next run of a program found out about its last.
 
-Law: rows only; see `rules`. A post-mortem tells of an end that its program could not tell itself; which
-connections it explains is for whoever hands it in to say.
+Law: rows only; see `table`. A post-mortem tells of an end of which the program itself could not tell any
+more. Whoever hands it in decides which connections it explains.
 """
 
 from __future__ import annotations

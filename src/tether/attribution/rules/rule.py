@@ -15,7 +15,7 @@ from tether.attribution.vocabulary import Basis, Confidence
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row. `cause` is a catalogue code, or picks one from the case."""
+    """One row. `cause` is a code of the catalogue, or picks one from the case."""
 
     name: str
     when: Predicate
@@ -23,7 +23,7 @@ class Rule:
     basis: Basis
     because: str
     confidence: Confidence = Confidence.HIGH
-    """Of an inferred cause it is said; what was declared or observed is trusted."""
+    """How far an inferred cause is to be trusted; what was declared or observed always is."""
 
     def decide(self, case: Case) -> str:
         """The cause's code for a case that this rule matches."""

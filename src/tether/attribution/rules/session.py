@@ -1,7 +1,7 @@
 """What SSH itself said, and what a client did at its end of the pipe.
 
-Law: rows only; see `rules`. What is concluded from a session that nobody tells of, or from a disconnect
-that nobody saw, is not sure.
+Law: rows only; see `table`. A conclusion from a session that nobody tells of, or from a disconnect that
+nobody saw, is not sure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What was merely observed of byte streams.
 
-Law: rows only; see `rules`.
+Law: rows only; see `table`.
 """
 
 from __future__ import annotations

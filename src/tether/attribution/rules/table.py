@@ -1,11 +1,10 @@
 """From facts to a cause: an ordered table. The first rule that matches decides.
 
-Law: the order *is* the precedence, readable top-down: what the owner of a connection declared, then
-what SSH itself said, then what the other side declared, then post-mortems, then what was merely
-observed, then absence. Rules never read `detail`, never subtract two observers' clocks, never look
-outside the case. `examples` holds one reachable case per rule, in the order of the table; the tests hold
-every rule to the eight laws (no rule shadowed, none idle, order of facts irrelevant, total, …). The rows
-lie in this package's modules; the order of the modules is the order below.
+Law: the order is the precedence, read from the top: what the owner of a connection declared, what SSH
+itself said, what the other side declared, post-mortems, what was merely observed, and absence. Rules
+never read `detail`, never subtract two observers' clocks, and never look outside the case. `examples`
+holds one reachable case for each rule, in the order of the table. The tests hold every rule to eight
+laws (none is shadowed, none idle, the order of the facts does not matter, any facts are judged, …).
 """
 
 from __future__ import annotations
