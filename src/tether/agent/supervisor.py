@@ -1,10 +1,9 @@
 """The agent's life: ready, standing by, stopping; and the order in which it ends.
 
 Law: the data plane never depends on the control link. Ending goes top-down and each step has a
-deadline: no new tunnels, a cause to every tunnel before anything is closed, their ends in the
-journal, the user's stop script, the journal to the server, a goodbye on the control link, the
-clean-stop mark. A second
-signal shortens the waits, never the causes.
+deadline: no new tunnels, a cause to every tunnel before anything is closed, their ends in the journal,
+the user's stop script, the journal to the server, a goodbye on the control link, the clean-stop mark. A
+second signal shortens the waits; it never drops a cause.
 """
 
 from __future__ import annotations
@@ -53,14 +52,23 @@ from tether.protocol.messages.tunnel import CarrierOffer, ClientLost, TunnelOffe
 from tether.version import VERSION
 
 ALIVE_EVERY_S = 5.0
+"""How often the journal notes that this run is alive."""
+
 WHOLE_S = 7.8
 """All of the shutdown: containers are killed after ten seconds."""
 
-SERVES_S, DROP_S = 3.5, 0.3
-"""How long tunnels may take to end in order; and then, to be dropped."""
+SERVES_S = 3.5
+"""How long tunnels may take to end in order."""
+
+DROP_S = 0.3
+"""How long they may take after that to be dropped."""
 
 FLUSH_S = 2.0
+"""How long the server may take to acknowledge the journal."""
+
 LEAVE_S = 1.8
+"""How long the control link may take to end after its goodbye."""
+
 COORDINATION_S = 1.2
 """How long the coordinator may take to hang up: its own deadline, and a little."""
 
@@ -68,13 +76,13 @@ SERVER_LEAVES_S = 3.0
 """How long a stopped agent waits for the server to end the control link, before it does so itself."""
 
 SCRIPT_S = 2.5
-"""What the stop script gets at most; less where the sessions took long to end."""
+"""How long the stop script may run; less where the sessions took long to end."""
 
 HURRIED_S = 0.3
 """What is left of each wait after a second signal."""
 
 HELLO_IDS = 20_000
-"""As many connection ids fit a hello (MAX_CONTROL_MESSAGE)."""
+"""How many connection ids fit into a hello (MAX_CONTROL_MESSAGE)."""
 
 T = TypeVar("T")
 _log = get_logger("agent")
@@ -94,7 +102,7 @@ class AgentIdentity:
     hostname: str
     ssh_host_key: str
     hangup_stops: bool = False
-    """Whether SIGHUP means that our terminal is gone, and we should be too."""
+    """Whether SIGHUP means that our terminal is gone, and that we should stop."""
 
 
 class Supervisor:
@@ -111,23 +119,27 @@ class Supervisor:
         clock: Clock,
         stop_script: StopScript,
     ) -> None:
-        self._me, self._control, self._tunnels = me, control, tunnels
+        self._me = me
+        self._control = control
+        self._tunnels = tunnels
+        self._ssh = ssh
+        self._journal = journal
+        self._clock = clock
         self._stop_script = stop_script
-        self._ssh, self._journal, self._clock = ssh, journal, clock
         self._lifecycle = Lifecycle(journal.post, clock, instance_id=me.run.instance_id)
         self._tasks = Tasks("agent")
-        self._signalled = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._signalled = asyncio.Event()  # the first signal came
+        self._hurry = asyncio.Event()  # a second one came
         self._first_signal: Received | None = None
-        self._welcomed = False
-        self._standby = False
-        self._stopping: asyncio.Task[None] | None = None
+        self._welcomed = False  # a link has been up in this run
+        self._standby = False  # the workspace is stopped
+        self._stopping: asyncio.Task[None] | None = None  # stops the workspace
+        # While it does: the control link that the server is going to end, and why.
         self._stop: tuple[str, ev.GoodbyeSaid] | None = None
-        """The control link that the server is going to end, and why."""
 
     def signalled(self, received: Received) -> bool:
-        """A signal arrived. The first one stops the agent, the second one hurries it; whether this
-        one stops it."""
+        """A signal arrived. The first one stops the agent, the second one hurries it. Returns whether
+        this one stops it."""
         actor = signal_actor(received.number, received.sender)
         if received.number == signal.SIGHUP and not self._me.hangup_stops:
             _log.info("hangup ignored", actor=actor)
@@ -141,7 +153,7 @@ class Supervisor:
         return False
 
     async def run(self) -> int:
-        """Live until a signal, a refusal or the end of the workspace; the exit code."""
+        """Live until a signal, a refusal or the end of the workspace. Returns the exit code."""
         self._lifecycle.enter(LifecycleState.CREATED)
         controlling = self._tasks.spawn(self._control.run(self), "control")
         alive = self._tasks.spawn(self._keep_alive(), "alive")
@@ -157,7 +169,7 @@ class Supervisor:
         finally:
             await self._tasks.cancel()
 
-    # -- what the server says (control.Owner) --------------------------------------------
+    # -- what the server says (control.ControlOwner) --------------------------------------------
 
     async def hello(self) -> Hello:
         """Our first message on every link."""
@@ -314,7 +326,7 @@ class Supervisor:
         leaving = self._tasks.spawn(self._leave_coordination(order.said), "coordination")
         left = began + WHOLE_S - self._clock.now().mono - FLUSH_S - LEAVE_S
         self._lifecycle.end(await self._run_stop_script(order.said, min(SCRIPT_S, left)))
-        await self._within(self._lifecycle.written(), DROP_S)  # what is not is not flushed
+        await self._within(self._lifecycle.written(), DROP_S)  # else the flush would miss it
         if not await self._within(self._control.flush(), FLUSH_S):
             _log.warning("failed to report final lifecycle state", state=self._lifecycle.state)
         await self._within(asyncio.wait({leaving}), COORDINATION_S)
@@ -343,8 +355,8 @@ class Supervisor:
         return LifecycleState.SHUTDOWN_TIMEOUT if end is None else end
 
     async def _within(self, work: Coroutine[Any, Any, T], seconds: float) -> T | None:
-        """Give `work` so many seconds, or a last moment once we are hurried; None if it took longer,
-        or failed: whatever happens, the rest of a shutdown follows."""
+        """Give `work` so many seconds, or a last moment once we are hurried. Returns None if it took
+        longer or failed: whatever happens, the rest of a shutdown follows."""
         working = self._tasks.spawn(work, "wait")
         hurried = self._tasks.spawn(self._hurry.wait(), "hurry")
         try:

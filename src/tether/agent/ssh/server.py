@@ -1,8 +1,8 @@
 """The agent's SSH server: every tunnel that is served, and everything that they started.
 
-Law: this package's door to the rest of the agent. Nothing outside it and its session modules sees a
-type of asyncssh but the host key. `serve` answers with a `ConnectionEnd` whatever happens, and writes
-the one log line of each end.
+Law: this module is what the rest of the agent knows of SSH. Nothing outside this package and
+`forwarding` sees a type of asyncssh but the host key. `serve` returns a `ConnectionEnd` whatever
+happens, and writes the one log line of each end.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from tether.protocol.messages.reports import ForwardRecord, ForwardRollup, Repor
 from tether.protocol.messages.tunnel import TunnelOffer
 
 TERMINALS_S = 1.0
-"""How long the programs of terminals may take to go after they were hung up."""
+"""How long the programs of terminals may take to end after they were hung up."""
 
 
 class SshServer:
-    """See the module's law. Make it in a running loop; call `close` last."""
+    """The SSH server of one agent. Construct it in a running loop; call `close` last."""
 
     def __init__(
         self,
@@ -53,12 +53,13 @@ class SshServer:
         killed_for_memory: Callable[[int | None], bool] = lambda pid: False,
         surroundings: HostContext | None = None,
     ) -> None:
-        """`on_item` is given what is to be reported: each session's and each IDE's start and end,
-        forwarded connections, file operations. Those of a connection come before its `serve`
-        returns, an IDE's end at the latest in `finish`."""
+        """`on_item` is given what is to be reported: the start and the end of each session and each
+        IDE, forwarded connections, file operations. The items of a connection come before its
+        `serve` returns, and the end of an IDE in `finish` at the latest."""
         self.settings = settings
         self.metrics = metrics or AgentMetrics()
-        self._clock, self._on_item = clock, on_item
+        self._clock = clock
+        self._on_item = on_item
         self._options = server_options(settings.host_key)
         self._processes = Processes(killed_for_memory)
         self._terminals = TerminalService(
@@ -127,8 +128,8 @@ class SshServer:
         self._service.end(connection_ids, order)
 
     def abandon(self, fact: Evidence) -> None:
-        """Everything ends because of `fact`: viewers of terminals that would outlive them are told,
-        before their connections `end`."""
+        """Everything ends because of `fact`, reconnecting terminals too: their viewers are told, before
+        you `end` their connections."""
         self._terminals.abandon(fact)
 
     async def close(self, timeout: float) -> None:
@@ -136,6 +137,9 @@ class SshServer:
 
         Call `end(None, …)` first. Processes that sessions left running get SIGHUP, and SIGKILL if
         they stay.
+
+        Args:
+            timeout: seconds to wait for the `serve`s.
         """
         self._closing = True
         try:
@@ -146,11 +150,11 @@ class SshServer:
         await self.hang_up()
 
     async def finish(self) -> None:
-        """Nothing more will be served: what is still being watched ends with what is known."""
+        """Nothing more will be served: IDE sessions that are still open end with what is known."""
         await self._tasks.cancel()
         await self._shared.ide.close()
         self._inspector.close()
-        await self._shared.displays.close()  # last: it may wait for who holds the cookies
+        await self._shared.displays.close()  # last: it may wait for the cookies' lock
 
     async def hang_up(self) -> None:
         """End the processes that sessions left running: a workspace that is stopped has none."""

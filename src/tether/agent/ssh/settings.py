@@ -1,6 +1,6 @@
 """What the SSH server is told, and what all its connections share.
 
-Law: values; nothing here acts.
+Law: these are values, and nothing here acts.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tether.protocol.messages.reports import ReportItem
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshSettings:
     """What the SSH server needs to know. A new value may be assigned to `SshServer.settings` at any
-    time (after a Welcome) and holds for the tunnels that are served from then on; the host key of
-    the first one stays."""
+    time, as a Welcome does, and holds for the tunnels that are served from then on. Only the host key
+    of the first value stays."""
 
     host_key: HostKey
     user_ca_key: str = ""
@@ -49,9 +49,9 @@ class SshSettings:
     """The same, and also shown where the user asked for quiet (`~/.hushlogin`)."""
     policy: TransferPolicy = field(default_factory=TransferPolicy)
     displays: range = NUMBERS
-    """Numbers that forwarded X11 displays may have; those of the first value stay."""
+    """Numbers that forwarded X11 displays may have. Only those of the first value are used."""
     terminals: PtySettings = field(default_factory=PtySettings)
-    """Of reconnecting terminals; those of the first value stay until a workspace stop."""
+    """Limits of reconnecting terminals. A new value holds after the next stop of the workspace."""
 
     def for_terminals(self) -> TerminalSettings:
         """What a new reconnecting terminal starts with."""

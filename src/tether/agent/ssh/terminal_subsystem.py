@@ -98,7 +98,7 @@ class TerminalChannel:
     def _ended(self, end: AttachEnd) -> None:
         if self._cell.ended or self._terminals.leaving is not None:
             return
-        assert self._exit_code is not None, "an attach closes its carrier before it says so"
+        assert self._exit_code is not None, "an attach closes its transport before it says so"
         self._on_end(end, self._exit_code)
         self._exit_if_delivered()
 

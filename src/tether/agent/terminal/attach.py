@@ -1,7 +1,7 @@
-"""One attach over one carrier: joins the machine of `protocol.terminal.attach` to a terminal.
+"""One attach over one transport: joins the machine of `protocol.terminal.attach` to a terminal.
 
-Law: the carrier's callbacks come in, frames go out; nothing waits. Every attach that was begun ends
-exactly once, in `on_end`, with its cell. The carrier may be an SSH channel or a WebSocket.
+Law: the transport's callbacks come in, frames go out; nothing waits. Every attach that was begun ends
+exactly once, in `on_end`, with its cell. The transport is an SSH channel or an encrypted tunnel.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class AttachTransport(Protocol):
     """What an attach runs over."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes, after those of before. Never waits; says by callbacks when it is behind."""
+        """Send bytes, in order. Never waits; calls `pause_writing` when it is behind."""
 
     def close(self, exit_code: int) -> None:
-        """Everything has been written: close, with an exit code where the carrier has them."""
+        """Everything has been written: close, with an exit code where the transport has them."""
 
     def pause_reading(self) -> None:
         """Deliver nothing for now."""
@@ -75,17 +75,17 @@ class AttachEnd:
     disconnect: Disconnect
     """What `cell` comes to."""
     status: ExitStatus | None
-    """Of the terminal's process, if that is what ended."""
+    """Of the terminal's process, where that has ended."""
     terminal_lives: bool
-    """Whether attaching again shows the same terminal."""
+    """Whether attaching again would show the same terminal."""
 
 
 class TerminalAttach:
-    """See the module's law. The carrier calls `data_received` … `lost`; the owner calls `end`."""
+    """One attach. The transport calls `data_received` … `resume_writing`; the owner calls `end`."""
 
     def __init__(
         self,
-        carrier: AttachTransport,
+        transport: AttachTransport,
         terminals: Terminals,
         *,
         user: str,
@@ -94,23 +94,21 @@ class TerminalAttach:
         attach_id: str = "",
         on_end: Callable[[AttachEnd], None] = lambda end: None,
     ) -> None:
-        """`attach_id` names it in log lines: ends are counted by the connection, and this is none."""
+        """`attach_id` names the attach in log lines: its end is not the end of a connection."""
         self.user = user
-        self._carrier, self._terminals, self._clock, self._on_end = (
-            carrier,
-            terminals,
-            clock,
-            on_end,
-        )
+        self._transport = transport
+        self._terminals = terminals
+        self._clock = clock
+        self._on_end = on_end
         self._log = get_logger("agent.attach", attach_id=attach_id, user=user)
         self._loop = asyncio.get_running_loop()
         self._started = clock.now()
         self._machine = AttachServer(self._started, workspace=workspace)
-        self._pty: ReconnectingPty | None = None
+        self._pty: ReconnectingPty | None = None  # None before it is attached, and after its end
         self._terminal_id = ""
-        self._status: ExitStatus | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._blocked = False
+        self._status: ExitStatus | None = None  # of the terminal's process, once that has ended
+        self._timer: asyncio.TimerHandle | None = None  # rings at the machine's deadline
+        self._blocked = False  # the transport takes no more for now
         self._arm()
 
     @property
@@ -118,7 +116,7 @@ class TerminalAttach:
         """What is known about the end of this attach."""
         return self._machine.cell
 
-    # -- what the carrier says ------------------------------------------------------------
+    # -- what the transport says ----------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """The client sent bytes."""
@@ -134,13 +132,13 @@ class TerminalAttach:
             self._perform(self._machine.lost(*facts))
 
     def pause_writing(self) -> None:
-        """The carrier takes no more for now."""
+        """The transport takes no more for now."""
         self._blocked = True
         if self._pty is not None:
             self._pty.block(self)
 
     def resume_writing(self) -> None:
-        """The carrier takes more."""
+        """The transport takes more."""
         self._blocked = False
         if self._pty is not None:
             self._pty.unblock(self)
@@ -149,19 +147,19 @@ class TerminalAttach:
         """End the attach because of `fact`: the terminal lives on."""
         self._perform(self._machine.end(fact, terminal_lives=self._pty is not None))
 
-    # -- what the terminal says: see `reconnecting_pty.Client` ------------------------------
+    # -- what the terminal says: see `pty.Client` -------------------------------------------
 
     def send(self, item: TerminalMessage | bytes) -> None:
         """Send a message, or output."""
         if self._machine.state is AttachState.OPEN:
-            self._carrier.write(frame(item))
+            self._transport.write(frame(item))
 
     def pause(self, paused: bool) -> None:
         """The program does not read what is typed, or it does again."""
         if paused:
-            self._carrier.pause_reading()
+            self._transport.pause_reading()
         else:
-            self._carrier.resume_reading()
+            self._transport.resume_reading()
 
     def terminal_over(self, terminal: ReconnectingPty) -> None:
         """The terminal has ended: because of its process, or of what its cell says."""
@@ -196,7 +194,7 @@ class TerminalAttach:
                     if self._pty is not None:
                         self._pty.resize(self, rows, cols)
                 case SendToClient(frame=data):
-                    self._carrier.write(data)
+                    self._transport.write(data)
                 case Close():
                     self._close()
         self._arm()
@@ -252,7 +250,7 @@ class TerminalAttach:
             pty.leave(self)
         end = self._machine.verdict().disconnect
         code = end.exit_code
-        self._carrier.close(code if code is not None else 0 if end.expected else 1)
+        self._transport.close(code if code is not None else 0 if end.expected else 1)
         self._terminals.detached(end)
         disconnected(
             self._log,

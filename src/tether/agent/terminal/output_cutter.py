@@ -1,8 +1,8 @@
 """A program's output on its way to several viewers: cut between sequences, and without its questions.
 
-Law: bytes in, bytes out. A terminal answers questions (what are you? where is the cursor?) by typing;
-two viewers' terminals would type two answers, none if nobody looks on. So the screen host answers what
-is the same for all, and one viewer is asked the rest: what only a real terminal can know.
+Law: bytes in, bytes out. A terminal answers questions (what are you? where is the cursor?) by typing.
+The terminals of two viewers would type two answers; without a viewer there would be none. So the screen
+host answers what is the same for all, and one viewer is asked what only a real terminal can know.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 _LONGEST_HELD = 256
 """Bytes. A longer sequence (an image, a clipboard) goes on its way in pieces."""
 
-# Answered by `terminal_screen`, or by nobody: what programs make of the answer must hold for every
+# Answered by `screen.screen`, or by nobody: what programs conclude from the answer must hold for every
 # viewer, also for those that attach later.
 _FOR_NOBODY = (
     rb"\[[>=]?[0;]*c|Z"  # device attributes
@@ -53,13 +53,13 @@ class Output:
 
 
 class OutputCutter:
-    """See the module's law."""
+    """Cuts the output of one program."""
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = b""  # the beginning of a sequence or a character
 
     def feed(self, data: bytes) -> Output:
-        """Take what the program wrote; what ends in the middle of a sequence waits for the rest."""
+        """Take what the program wrote. An unfinished sequence at its end waits for the rest."""
         data = self._held + data
         end = _whole_until(data)
         raw, self._held = data[:end], data[end:]

@@ -1,7 +1,7 @@
 """Every reconnecting terminal of an agent: made or found by its id, listed, renamed, ended, limited.
 
-Law: a terminal is found by its id until its program has ended; then the id is free. What cannot be had
-is refused with one sentence for the user, and why is a cause of the catalogue.
+Law: a terminal is found by its id until its program has ended; then the id is free. A request that
+cannot be carried out is refused with one sentence for the user, and a code that names a cause.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Starter(Protocol):
 
 
 class Terminals:
-    """See the module's law."""
+    """The terminals of one start of the workspace."""
 
     def __init__(
         self,
@@ -68,25 +68,28 @@ class Terminals:
         how each attach ended."""
         self.detached = on_detach
         self.settings = settings or PtySettings()
-        self._start, self._screens, self._clock, self._told = start, screens, clock, on_over
-        self._live: dict[str, ReconnectingPty] = {}
-        self._leaving: Evidence | None = None
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._start = start
+        self._screens = screens
+        self._clock = clock
+        self._on_over = on_over
+        self._live: dict[str, ReconnectingPty] = {}  # by id, the oldest first
+        self._leaving: Evidence | None = None  # why the agent leaves, once it does
+        self._none_live = asyncio.Event()
+        self._none_live.set()
 
     def __len__(self) -> int:
         return len(self._live)
 
     @property
     def leaving(self) -> Evidence | None:
-        """Why no more are made: the agent leaves."""
+        """Why no more terminals are made: what the agent leaves for. None while it stays."""
         return self._leaving
 
     def attach(self, client: Client, init: Init) -> tuple[ReconnectingPty, bool]:
         """The terminal that `init` asks for, with `client` looking on, and whether it is new.
 
         Raises:
-            Refusal: there is none to be had.
+            TerminalError: it cannot be had.
         """
         if self._leaving is not None:
             raise TerminalError("agent_leaving", "the agent of this workspace is shutting down")
@@ -112,7 +115,7 @@ class Terminals:
         """Call a terminal by another name.
 
         Raises:
-            Refusal: no such terminal, or no such name.
+            TerminalError: there is no such terminal, or the name is none.
         """
         self._find(pty_id).name = _name(name)
 
@@ -120,7 +123,7 @@ class Terminals:
         """End a terminal because `user` asked for it.
 
         Raises:
-            Refusal: no such terminal.
+            TerminalError: there is no such terminal.
         """
         actor = f"user:{user}" if user else ""
         self._find(pty_id).end(agent_goodbye(SESSION_KILLED, self._clock.now(), actor=actor))
@@ -134,7 +137,7 @@ class Terminals:
     async def close(self, timeout: float) -> None:
         """Wait for every program to end, at most `timeout` seconds; call `abandon` first."""
         try:
-            await asyncio.wait_for(self._quiet.wait(), timeout)
+            await asyncio.wait_for(self._none_live.wait(), timeout)
         except TimeoutError:
             pass
         self._screens.close()
@@ -171,7 +174,7 @@ class Terminals:
                 "not_started", f"the terminal could not be started: {wrong}"
             ) from wrong
         self._live[pty_id] = pty
-        self._quiet.clear()
+        self._none_live.clear()
         return pty
 
     def _find(self, pty_id: str) -> ReconnectingPty:
@@ -184,8 +187,8 @@ class Terminals:
         if self._live.get(pty.id) is pty:
             del self._live[pty.id]
         if not self._live:
-            self._quiet.set()
-        self._told(pty)
+            self._none_live.set()
+        self._on_over(pty)
 
 
 def _name(words: str) -> str:

@@ -1,8 +1,8 @@
-"""Who looks at a terminal: what each viewer is sent, whose size it has, and how long it waits for one.
+"""The viewers of a terminal: what each is sent, whose window decides the size, how long none may look.
 
 Law: no I/O and no clock; `now` is monotonic seconds. A viewer is either live, and sent the program's
-own bytes, or sent pictures of the screen until it has caught up. It is never waited for: one that does
-not read, or whose window has another size, sees pictures, and the others notice nothing.
+own bytes, or sent pictures of the screen until it has caught up. Nothing waits for a viewer: one that
+does not read, or whose window has another size, sees pictures, and the others notice nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ QUEUE_MAX = 256 << 10
 """Bytes that wait for one viewer; with more it is sent a picture instead."""
 
 FRAME_S = 1 / 30
-"""The least time between two pictures for one viewer."""
+"""Seconds between two pictures for one viewer, at least."""
 
 IDLE_S = 300.0
-"""How long a terminal waits for a viewer."""
+"""How long a terminal lives without a viewer, unless the settings say otherwise."""
 
 
 class SizePolicy(StrEnum):
@@ -40,16 +40,16 @@ class Viewer:
     ) -> None:
         self.rows = rows
         self.cols = cols
-        self.history = history
-        self.live = False
-        self._screen = screen
-        self._stale = True
-        self._asked = False
-        self._outdated = False
-        self._blocked = False
-        self._since = bytearray()
-        self._queue = bytearray()
-        self._next_picture = now
+        self.history = history  # lines above its next picture
+        self.live = False  # it is sent the program's own bytes
+        self._screen = screen  # rows and columns of the terminal
+        self._stale = True  # something was written since its last picture was asked for
+        self._asked = False  # a picture is being made for it
+        self._outdated = False  # that picture will not do, because too much was written since
+        self._blocked = False  # its transport takes no more for now
+        self._since = bytearray()  # written while its picture is being made
+        self._queue = bytearray()  # written while it was live and blocked
+        self._next_picture = now  # when it may have the next, in monotonic seconds
 
     @property
     def exact(self) -> bool:
@@ -100,11 +100,11 @@ class Viewer:
         return b""
 
     def block(self) -> None:
-        """Its carrier takes no more for now."""
+        """Its transport takes no more for now."""
         self._blocked = True
 
     def unblock(self) -> bytes:
-        """Its carrier takes more; returns what to send."""
+        """Its transport takes more; returns what to send."""
         self._blocked = False
         waiting = bytes(self._queue)
         self._queue.clear()
@@ -131,12 +131,12 @@ class Viewer:
 def agreed_size(
     policy: SizePolicy, windows: Iterable[tuple[int, int]], last: tuple[int, int]
 ) -> tuple[int, int]:
-    """The size of a terminal.
+    """The size that a terminal takes.
 
     Args:
         policy: whose window decides.
         windows: the viewers' rows and columns.
-        last: of the viewer that came or changed last; also the answer without viewers.
+        last: rows and columns of the viewer that came or changed last; the answer without viewers.
     """
     sizes = list(windows)
     if policy is SizePolicy.LAST or not sizes:
@@ -164,5 +164,5 @@ class Idle:
         return self._until
 
     def expired(self, now: float) -> bool:
-        """Whether it has."""
+        """Whether it has waited long enough."""
         return self._until is not None and now >= self._until

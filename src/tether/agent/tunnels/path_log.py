@@ -1,7 +1,7 @@
 """What becomes of a tunnel's carriers, as items of the journal.
 
-Law: none of them is an end. Bounded: a tunnel that changes its carriers without end is reported up to
-a number, and its end with everything else all the same.
+Law: none of these items is an end. They are bounded: of a tunnel that changes its carriers again and
+again, only the first `MAX_ITEMS` changes are reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_ITEMS = 500
 
 
 class PathLog:
-    """One tunnel's. `changes` counts them all."""
+    """The log of one tunnel. `changes` counts all, the unreported ones too."""
 
     def __init__(
         self, stream: TunnelStream, *, clock: Clock, post: Callable[[ReportItem], object]

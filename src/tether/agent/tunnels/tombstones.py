@@ -1,7 +1,7 @@
 """Tunnels that have ended in this run of the agent, so that a client that comes back learns why.
 
-Law: bounded in number and in time. Only who proves that it holds the tunnel's key is told; to anybody
-else, a tunnel that has ended is one that never was.
+Law: bounded in number and in time. Only a client that proves to hold the tunnel's key is told; to
+anybody else, a tunnel that has ended is one that never was.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Stone:
 
 
 class Tombstones:
-    """See the module's law."""
+    """The ended tunnels of one agent."""
 
     def __init__(self, *, kept: int = KEPT) -> None:
         self._kept = kept
@@ -63,7 +63,7 @@ class Tombstones:
             del self._stones[next(iter(self._stones))]
 
     def refusal(self, attach: Join, now: Timestamp) -> JoinRefused:
-        """The answer to an attach to a tunnel that is not served."""
+        """The answer to a client that wants to join a tunnel which is not served."""
         self._forget(now)
         stone = self._stones.get(attach.connection_id)
         if stone is None or judge(
@@ -77,7 +77,7 @@ class Tombstones:
         return stone.key.refuse(stone.refusal, attach.connection_id, attach.carrier)
 
     def code(self, connection_id: str, now: Timestamp) -> str:
-        """What to tell the server, which knows the rest by the journal."""
+        """The code for the server, which learns the rest by the journal."""
         self._forget(now)
         return TUNNEL_OVER if connection_id in self._stones else TUNNEL_UNKNOWN
 
