@@ -28,7 +28,6 @@ from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
-from tether.protocol.link.link import LinkState
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.tunnel import LoginResult, SessionResult
 from tether.version import VERSION
@@ -49,7 +48,7 @@ class Bridge:
         clock: Clock,
         on_result: Callable[[SessionResult], None],
         parent: int,
-        surroundings: HostContext | None = None,
+        host_context: HostContext | None = None,
     ) -> None:
         """`parent` is the process that started us: ssh."""
         self._clock, self._on_result, self._parent = clock, on_result, parent
@@ -73,7 +72,7 @@ class Bridge:
             version=VERSION,
             on_data=self._to_local,
             on_message=self._message,
-            surroundings=surroundings,
+            host_context=host_context,
         )
 
     async def run(self) -> CloseCell:
@@ -91,7 +90,7 @@ class Bridge:
             await read_to_end(self._stdin, self._from_local)
             self._local_end()
         except Exception as wrong:  # nobody would read the pipe any more
-            self.tunnel.driver.failed(wrong)
+            self.tunnel.failed(wrong)
             raise
 
     def signalled(self, received: Received) -> None:
@@ -110,12 +109,12 @@ class Bridge:
     def no_way(self, over: Over) -> None:
         """No carrier will be found any more."""
         if over.code == TIMED_OUT:
-            self.tunnel.driver.give_up()
+            self.tunnel.give_up()
         else:
-            self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
+            self.tunnel.cut(fact_of(over, self._clock.now().wall))
 
     def _from_local(self, data: bytes) -> Awaitable[None] | None:
-        if self.tunnel.driver.link.state is not LinkState.OPEN:
+        if not self.tunnel.is_open:
             return self._forever  # nothing more is taken; `run` cancels the reading
         if self._signal is not None and not self._by_ssh(self._signal):
             self._note(self._signal)
@@ -128,8 +127,10 @@ class Bridge:
 
     def _local_end(self) -> None:
         number = 0 if self._signal is None else self._signal.signal
-        self.tunnel.driver.leave_because(
-            ev.LocalSideClosed(vantage=Vantage.CLIENT, at=self._clock.now().wall, signal=number)
+        self.tunnel.leave(
+            because=ev.LocalSideClosed(
+                vantage=Vantage.CLIENT, at=self._clock.now().wall, signal=number
+            )
         )
         self._stdout.close()
 
@@ -141,12 +142,12 @@ class Bridge:
         if self._signal is None or self._signal.signal == signal.SIGINT:
             self._local_end()
             return
-        if self.tunnel.driver.link.state is LinkState.OPEN:
+        if self.tunnel.is_open:
             self._note(self._signal)
             from tether.attribution.classify import signal_actor  # see verdict.py
 
             self.left_for = signal_actor(self._signal.signal, self._signal.sender)
-            self.tunnel.driver.leave(CLIENT_CLOSED, actor=self.left_for)
+            self.tunnel.leave(CLIENT_CLOSED, actor=self.left_for)
         self._stdout.close()
 
     def _note(self, received: ev.SignalReceived) -> None:

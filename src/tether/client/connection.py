@@ -141,13 +141,13 @@ class ClientConnection:
             on_network=lambda _: ways.disturbed(),
         )
         self._witness.start(grant.connection_id)
-        self.control.surroundings.begin(self._witness.surroundings)
+        self.control.host_context.begin(self._witness.host_context)
         return stream
 
     @property
-    def surroundings(self) -> HostContext | None:
+    def host_context(self) -> HostContext | None:
         """What happened to this machine, once the tunnel is up."""
-        return None if self._witness is None else self._witness.surroundings
+        return None if self._witness is None else self._witness.host_context
 
     def failed(self, wrong: Exception) -> None:
         """This program fails by a bug of its own. Call before `close`; what it has `seen` of an end

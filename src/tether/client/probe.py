@@ -127,13 +127,13 @@ class ProbeClient:
         """No carrier will be found any more."""
         self.told = over.message
         if over.code == TIMED_OUT:
-            self.tunnel.driver.give_up()
+            self.tunnel.give_up()
         else:
-            self.tunnel.driver.cut(fact_of(over, self._clock.now().wall))
+            self.tunnel.cut(fact_of(over, self._clock.now().wall))
 
     async def leave(self) -> None:
         """Say goodbye, and wait until that is acknowledged."""
-        self.tunnel.driver.leave(CLIENT_CLOSED)
+        self.tunnel.leave(CLIENT_CLOSED)
         await asyncio.wait([self._over], timeout=LEAVE_S)
         await self._tasks.cancel()
 

@@ -177,7 +177,7 @@ class RelayControl:
         """Leave with this cause, and dial no more: `run` returns once the link is over."""
         self._quitting = True
         if self._driver is not None:
-            self._driver.leave_because(said, cause=said.cause, actor=said.actor)
+            self._driver.leave(said.cause, because=said, actor=said.actor)
         elif self._seeking is not None:
             self._seeking.cancel()
 

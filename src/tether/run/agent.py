@@ -215,7 +215,7 @@ def _build(
         journal=journal,
         clock=clock,
         on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
-        surroundings=watch,
+        host_context=watch,
         endpoints=door.endpoints,
         ask_others=tunnels.ask_clients,
     )
@@ -268,7 +268,7 @@ def _ssh(
         on_item=report,
         metrics=metrics,
         killed_for_memory=watch.killed_for_memory,
-        surroundings=watch,
+        host_context=watch,
     )
 
 

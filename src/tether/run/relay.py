@@ -145,7 +145,7 @@ class _Parts:
             clock=clock,
             counts=counts,
             limits=settings.limits,
-            surroundings=None if box is None else box.host,
+            host_context=None if box is None else box.host,
         )
         self.life = RelayLife(
             relay=self.relay,

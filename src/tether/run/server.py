@@ -174,7 +174,7 @@ class Server:
                 clock=clock,
                 counts=metrics.relay,
                 table=PairingTable(wait_s=settings.pairing_wait_s),
-                surroundings=None
+                host_context=None
                 if box is None
                 else SharedHostContext(box.host, host=Party.SERVER, guest=Party.RELAY),
             )
@@ -221,7 +221,7 @@ class Server:
             times=settings.link_times,
             server_instance=self.run_id,
             still_refused=self._handshakes.still_refused,
-            surroundings=None if self._box is None else self._box.host,
+            host_context=None if self._box is None else self._box.host,
         )
         relays = self._make_relays(lines)
         self._janitor = Janitor(

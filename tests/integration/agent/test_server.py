@@ -563,7 +563,7 @@ async def test_a_client_that_does_not_read_fills_no_memory(agent: World) -> None
             await asyncio.sleep(0)
         for _ in range(300):
             await asyncio.sleep(0)
-        assert connection.tunnel.driver.queued < HIGH_WATER + (1 << 20)
+        assert connection.tunnel.queued < HIGH_WATER + (1 << 20)
         cable.heal()
         sizes = [len((await process.wait()).stdout or b"") for process in processes]
     assert sizes == [3_000_000] * 8

@@ -252,7 +252,7 @@ async def test_a_tunnel_is_reported_from_its_opening_to_its_end(tmp_path: Path) 
     async with site(tmp_path) as played:
         agent = await played.start()
         client = await played.tunnel("t1")
-        client.tunnel.driver.leave("client.closed")
+        client.tunnel.leave("client.closed")
         await agent.event("ssh connection closed")
         (link,) = played.server.links
         await link.until(lambda: "t1" in causes(played))
@@ -597,7 +597,7 @@ async def test_reports_survive_a_kill_and_are_not_sent_twice_once_acknowledged(
 ) -> None:
     async with site(tmp_path) as played:
         agent = await played.start()
-        (await played.tunnel("t1")).tunnel.driver.leave("client.closed")
+        (await played.tunnel("t1")).tunnel.leave("client.closed")
         (link,) = played.server.links
         await link.until(lambda: "t1" in causes(played))
         played.server.acknowledging = False
@@ -605,7 +605,7 @@ async def test_reports_survive_a_kill_and_are_not_sent_twice_once_acknowledged(
         for told in (opened, used):  # one batch at a time: the next comes when this one is settled
             await link.until(lambda told=told: "t2" in told(played.reported()))  # type: ignore[misc]
             link.acknowledge([one for one in link.heard if isinstance(one, Report)][-1])
-        client.tunnel.driver.leave("client.closed")
+        client.tunnel.leave("client.closed")
         await link.until(lambda: "t2" in causes(played))  # heard, and not acknowledged
         agent.kill(signal.SIGKILL)
         await agent.exit_code()

@@ -28,7 +28,7 @@ from tests.support.net.tunnels import KEY_TEXT, client_over
 from tether.attribution.vocabulary import Party, StreamEnd
 from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import StreamLost
+from tether.net.transport.streams import MessageStream, StreamLost
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.derp import Paired, RelayGoodbye, encode_word
@@ -56,7 +56,7 @@ sys.exit(subprocess.run([sys.executable, "-c", *sys.argv[1:]], env=env).returnco
 """
 
 
-class WsEnd:
+class WsEnd(MessageStream):
     """A `MessageStream` over an accepted connection of `websockets`."""
 
     def __init__(self, ws: ServerConnection) -> None:

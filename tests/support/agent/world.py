@@ -124,7 +124,7 @@ class ClientEnd:
     def vanish_politely(self) -> None:
         """What a client's process says when its ssh closes the pipe."""
         fact = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=0.0)
-        self.tunnel.driver.leave_because(fact)
+        self.tunnel.leave(because=fact)
 
 
 class World:

@@ -145,7 +145,7 @@ async def page(stack: Stack, init: Init, *, announce: str = "") -> AsyncIterator
         try:
             yield shown
         finally:
-            shown.tunnel.driver.leave("client.closed")
+            shown.tunnel.leave("client.closed")
             await running
     finally:
         await control.close(1000, "")

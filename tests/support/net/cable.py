@@ -13,7 +13,7 @@ import sys
 from collections import deque
 
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.transport.streams import StreamLost
+from tether.net.transport.streams import MessageStream, StreamLost
 
 IDLE_COUNTERS = {
     "retransmits": 0,
@@ -62,8 +62,8 @@ class Cable:
         end.lose(StreamLost(StreamEnd.TIMED_OUT, errno_name="ETIMEDOUT"))
 
 
-class CableEnd:
-    """One end: a `MessageStream`."""
+class CableEnd(MessageStream):
+    """One end."""
 
     def __init__(self, *, sends: _Wire, reads: _Wire) -> None:
         self.sends, self.reads = sends, reads

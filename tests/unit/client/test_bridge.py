@@ -235,7 +235,7 @@ async def test_a_broken_stdout_ends_it_even_if_stdin_stays_open(rig: Rig) -> Non
 
 async def test_the_agents_goodbye_comes_after_its_last_byte(rig: Rig) -> None:
     rig.agent.write(b"bye")
-    rig.agent.driver.leave("agent.shutdown", actor="signal:15")
+    rig.agent.leave("agent.shutdown", actor="signal:15")
     cell = await rig.client_over
     assert os.read(rig.ssh_reads, 100) == b"bye"
     (said,) = cell.facts
@@ -244,7 +244,7 @@ async def test_the_agents_goodbye_comes_after_its_last_byte(rig: Rig) -> None:
 
 
 async def test_what_comes_after_the_agents_goodbye_is_a_symptom(rig: Rig) -> None:
-    rig.agent.driver.leave("agent.shutdown")
+    rig.agent.leave("agent.shutdown")
     await rig.until(lambda: rig.bridge.tunnel.cell.ended)
     rig.close_ssh()
     cell = await rig.client_over

@@ -132,16 +132,16 @@ class AgentControl:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         on_end: Callable[[Disconnect], None] = lambda end: None,
-        surroundings: HostContext | None = None,
+        host_context: HostContext | None = None,
         endpoints: Callable[[], list[str]] = list,
         ask_others: AskOthers = _nobody_else,
     ) -> None:
         """`dial` opens a stream to the server or raises `DialFailed`; `on_end` is told with the one
-        line of each link's end; `surroundings` tells what happened to this machine when a link is
+        line of each link's end; `host_context` tells what happened to this machine when a link is
         lost; `endpoints` where this agent can be dialled now; `ask_others` which of the clients that
         it talks to on other ways answer now."""
         self._ask_others = ask_others
-        self._on_end, self._surroundings = on_end, surroundings
+        self._on_end, self._host_context = on_end, host_context
         self._dial, self._journal, self._clock = dial, journal, clock
         self._streams = ControlStreams(clock, endpoints=endpoints, jitter=jitter)
         self._wait_s = 0.0
@@ -194,9 +194,7 @@ class AgentControl:
     def leave(self, said: ev.GoodbyeSaid) -> None:
         """Leave the link that is up, if any, with this cause; `run` then dials again."""
         if self._live is not None:
-            self._live.driver.leave_because(
-                said, cause=said.cause, actor=said.actor, detail=said.detail
-            )
+            self._live.driver.leave(said.cause, because=said, actor=said.actor, detail=said.detail)
 
     def refresh(self) -> None:
         """Tell the server where this agent can be dialled, if that has changed."""
@@ -288,7 +286,7 @@ class AgentControl:
             pack=encode,
             unpack=decode,
             deliver=self._deliver,
-            surroundings=self._surroundings,
+            host_context=self._host_context,
         )
         return _Live(welcome, opened, driver, ReportPump(self._journal, driver.send))
 
@@ -345,7 +343,7 @@ class AgentControl:
         """A link that reports nothing any more is of no use: the next one gets a new pump."""
         if not task.cancelled() and (wrong := task.exception()) is not None:
             failure = self._failure(f"the reports pump failed: {wrong!r}"[:200])
-            live.driver.leave_because(failure, AGENT_INTERNAL_ERROR, detail=failure.what)
+            live.driver.leave(AGENT_INTERNAL_ERROR, because=failure, detail=failure.what)
 
     def _failure(self, what: str) -> ev.InternalFailure:
         return ev.InternalFailure(

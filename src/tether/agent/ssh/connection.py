@@ -107,7 +107,7 @@ class AgentConnection(ServedTunnel):
             version=VERSION,
             on_data=self._receive,
             on_message=self._heard,
-            surroundings=shared.surroundings,
+            host_context=shared.host_context,
         )
 
     @property
@@ -236,9 +236,9 @@ class AgentConnection(ServedTunnel):
         end = self.judged(self._clock.now())
         said = fact if isinstance(fact, ev.GoodbyeSaid) else None
         self._transport.flush()
-        self.tunnel.driver.leave_because(
-            fact,
-            cause=said.cause if said else end.cause,
+        self.tunnel.leave(
+            said.cause if said else end.cause,
+            because=fact,
             actor=(said.actor if said else "") or end.actor,
             detail=said.detail if said else "",
         )

@@ -30,7 +30,7 @@ from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.link.host_context import HostContext, NoSurroundings
+from tether.net.link.host_context import HostContext, NoHostContext
 from tether.net.tasks import Tasks
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.reports import ForwardRecord, ForwardRollup, ReportItem
@@ -51,7 +51,7 @@ class SshServer:
         on_item: Callable[[ReportItem], None] = lambda item: None,
         metrics: AgentMetrics | None = None,
         killed_for_memory: Callable[[int | None], bool] = lambda pid: False,
-        surroundings: HostContext | None = None,
+        host_context: HostContext | None = None,
     ) -> None:
         """`on_item` is given what is to be reported: the start and the end of each session and each
         IDE, forwarded connections, file operations. The items of a connection come before its
@@ -79,7 +79,7 @@ class SshServer:
             ),
             on_item=self._report,
             terminals=self._terminals,
-            surroundings=surroundings or NoSurroundings(),
+            host_context=host_context or NoHostContext(),
         )
         self._tasks = Tasks("ssh-server")
         self._log = get_logger("ssh")
@@ -176,7 +176,7 @@ class SshServer:
             shared=self._shared,
         )
         if self._closing:
-            connection.tunnel.driver.leave(AGENT_SHUTDOWN, detail="the agent is stopping")
+            connection.tunnel.leave(AGENT_SHUTDOWN, detail="the agent is stopping")
         return connection
 
     def _report(self, item: ReportItem) -> None:

@@ -21,7 +21,7 @@ from tether.agent.ssh.x11 import NUMBERS, Displays
 from tether.agent.terminal.pty import PtySettings
 from tether.agent.terminal.service import TerminalService, TerminalSettings
 from tether.net.clock import Clock
-from tether.net.link.host_context import HostContext, NoSurroundings
+from tether.net.link.host_context import HostContext, NoHostContext
 from tether.protocol.messages.reports import ReportItem
 
 
@@ -88,4 +88,4 @@ class SharedParts:
     ide: IdeWatcher
     terminals: TerminalService
     on_item: Callable[[ReportItem], None]
-    surroundings: HostContext = field(default_factory=NoSurroundings)
+    host_context: HostContext = field(default_factory=NoHostContext)

@@ -59,7 +59,7 @@ class TunnelTransport(asyncio.Transport):
         data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending.clear()
         self._tunnel.write(data)
-        if self._tunnel.driver.queued > HIGH_WATER and not self._waiting and not self._closed:
+        if self._tunnel.queued > HIGH_WATER and not self._waiting and not self._closed:
             self._waiting = True
             if self._protocol is not None:
                 self._protocol.pause_writing()
@@ -79,7 +79,7 @@ class TunnelTransport(asyncio.Transport):
         return False
 
     def get_write_buffer_size(self) -> int:
-        return self._tunnel.driver.queued + sum(map(len, self._pending))
+        return self._tunnel.queued + sum(map(len, self._pending))
 
     async def _resume(self) -> None:
         await self._tunnel.drain()

@@ -157,7 +157,7 @@ class BrowserTerminal(ServedTunnel):
         if not self._channel.open:
             return  # nothing is said before the other end has proved who it is
         self.tunnel.write(self._channel.seal(data))
-        if self.tunnel.driver.queued > HIGH_WATER and not self._waiting:
+        if self.tunnel.queued > HIGH_WATER and not self._waiting:
             self._waiting = True
             self._attach.pause_writing()
             self._tasks.spawn(self._resume(), "room")
@@ -183,6 +183,4 @@ class BrowserTerminal(ServedTunnel):
         for fact in end.cell.facts[:-1]:
             self.cell.note(fact)
         why = end.disconnect
-        self.tunnel.driver.leave_because(
-            end.cell.facts[-1], cause=why.cause, actor=why.actor, detail=why.detail
-        )
+        self.tunnel.leave(why.cause, because=end.cell.facts[-1], actor=why.actor, detail=why.detail)

@@ -19,7 +19,6 @@ from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
-from tether.protocol.link.link import LinkState
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.codec import TUNNEL_CHUNK
 from tether.protocol.messages.probe import (
@@ -102,10 +101,9 @@ class ProbeTunnel(ServedTunnel):
     async def _flow(self, seconds: float, enough: asyncio.Event) -> None:
         block, sent = os.urandom(TUNNEL_CHUNK), 0  # nothing on the way can shrink it
         until = self._began + seconds
-        link = self.tunnel.driver.link
         while (
             not enough.is_set()
-            and link.state is LinkState.OPEN  # what is written to one that ends is dropped
+            and self.tunnel.is_open  # what is written to one that ends is dropped
             and self._clock.now().mono < until
         ):
             self.tunnel.write(block)

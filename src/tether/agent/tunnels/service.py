@@ -66,9 +66,7 @@ class ServedTunnel(ABC):
     def end(self, order: EndOrder) -> None:
         """End because of `order`; `run` returns soon after."""
         said = order.said
-        self.tunnel.driver.leave_because(
-            said, cause=said.cause, actor=said.actor, detail=said.detail
-        )
+        self.tunnel.leave(said.cause, because=said, actor=said.actor, detail=said.detail)
 
     def judged(self, now: Timestamp) -> Disconnect:
         """How the tunnel ended. It is judged at the first call, which is made at the end only.

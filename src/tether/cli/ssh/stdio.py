@@ -109,7 +109,7 @@ class Proxy:
         )
         seen: Seen | None = None
         try:
-            bridge = self._open(await connection.open(), connection.surroundings)
+            bridge = self._open(await connection.open(), connection.host_context)
             with NonBlocking(0, 1):
                 cell = await bridge.run()
             seen = bridge.tunnel
@@ -127,7 +127,7 @@ class Proxy:
             self._connecting = None
             await connection.close(seen)
 
-    def _open(self, stream: TunnelStream, surroundings: HostContext | None) -> Bridge:
+    def _open(self, stream: TunnelStream, host_context: HostContext | None) -> Bridge:
         self._bridge = Bridge(
             stream,
             stdin=0,
@@ -135,7 +135,7 @@ class Proxy:
             clock=self._clock,
             on_result=self._session_ended,
             parent=self._parent,
-            surroundings=surroundings,
+            host_context=host_context,
         )
         return self._bridge
 

@@ -108,7 +108,7 @@ class ClientControl:
         self._distances: dict[str, float] = {}
         self._requests = 1
         self._ends = LinkEnds(clock)
-        self.surroundings = LazyHostContext()
+        self.host_context = LazyHostContext()
         """What happens to this machine, once somebody watches."""
 
     async def connect(self) -> None:
@@ -193,7 +193,7 @@ class ClientControl:
         if live is None:
             raise Failure("there is no connection to the server")
         self._ponged = self._loop.create_future()
-        live.driver.ask()
+        live.driver.ping()
         either: list[asyncio.Future[Any]] = [self._ponged, live.over]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._ponged.done():
@@ -223,7 +223,7 @@ class ClientControl:
         if self._doubt_timer is not None:  # an answer from before this says nothing of it
             self._doubt_timer.cancel()
         live, since = self._live, self._clock.now().mono
-        live.driver.ask()
+        live.driver.ping()
         self._doubt_timer = self._loop.call_later(DOUBT_S, self._doubted, live, since)
 
     async def hand_in(
@@ -315,7 +315,7 @@ class ClientControl:
             pack=encode,
             unpack=decode,
             deliver=self._deliver,
-            surroundings=self.surroundings,
+            host_context=self.host_context,
         )
         driver.send(
             Hello(
@@ -370,7 +370,7 @@ class ClientControl:
 
     def _doubted(self, live: _Live, since: float) -> None:
         self._doubt_timer = None
-        if live is self._live and live.driver.link.heard_at <= since:
+        if live is self._live and live.driver.heard_at <= since:
             live.driver.give_up()
 
     def _why(self, live: _Live) -> str:
@@ -409,7 +409,7 @@ class ClientControl:
                 self._ends.committed(journal_id)
             case Pong():
                 if self._ponged is not None and not self._ponged.done():
-                    self._ponged.set_result(live.driver.link.rtt_s or 0.0)
+                    self._ponged.set_result(live.driver.rtt_s or 0.0)
             case Goodbye():
                 live.goodbye = message
             case _:
@@ -417,9 +417,7 @@ class ClientControl:
 
     def _welcomed(self, live: _Live, welcome: Welcome) -> None:
         again, live.welcome = self._has_grant, welcome
-        live.driver.link.set_liveness(
-            ping_every=welcome.ping_every_s, patience=welcome.patience_s, now=self._clock.now()
-        )
+        live.driver.set_liveness(ping_every=welcome.ping_every_s, patience=welcome.patience_s)
         for report in self._ends.reports():
             live.driver.send(report)
         if self._lines is not None:

@@ -85,7 +85,7 @@ class ClientRecorder:
         self._network: NetworkWatch | None = None
         self._noted: set[Evidence] = set()
         self._oom_kills: int | None = None
-        self.surroundings = LazyHostContext()
+        self.host_context = LazyHostContext()
 
     def start(self, connection_id: str) -> None:
         """The tunnel is up."""
@@ -105,7 +105,7 @@ class ClientRecorder:
         known = {(fact.kind, fact.at) for fact in ended.facts}
         silences = [fact.values.get("silence_s") for fact in ended.facts]
         silence_s = max((s for s in silences if isinstance(s, float)), default=0.0)
-        around = [f for f in self.surroundings.since(silence_s) if (f.kind, f.at) not in known]
+        around = [f for f in self.host_context.since(silence_s) if (f.kind, f.at) not in known]
         ended = msgspec.structs.replace(ended, facts=[*records_of(tuple(around)), *ended.facts])
         handed_in = await self._server.hand_in(self._instance, [ended])
         if handed_in:
@@ -202,7 +202,7 @@ class ClientRecorder:
         )
         watch.on_sample = self._sampled
         watch.start(self._first)
-        self.surroundings.begin(watch)
+        self.host_context.begin(watch)
         self._tasks.spawn(self._hand_in_estates(), "estates")
 
     def _sampled(self, sample: VitalSample) -> None:

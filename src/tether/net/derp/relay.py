@@ -57,7 +57,7 @@ class Relay:
         counts: RelayCounts,
         table: PairingTable | None = None,
         limits: RelayLimits | None = None,
-        surroundings: HostContext | None = None,
+        host_context: HostContext | None = None,
         watch_every_s: float = WATCH_EVERY_S,
         silent_after_ms: int = SILENT_AFTER_MS,
     ) -> None:
@@ -65,7 +65,7 @@ class Relay:
         self._carrier_log, self._clock = log, clock
         self._table = PairingTable() if table is None else table
         self._limits = RelayLimits() if limits is None else limits
-        self._surroundings = surroundings
+        self._host_context = host_context
         self._waiting: dict[CarrierId, Leg] = {}
         self._carriers: dict[CarrierId, Splice] = {}
         self._of_tunnel: dict[str, set[CarrierId]] = {}
@@ -132,7 +132,7 @@ class Relay:
                     self._clock,
                     self.counts,
                     self._bandwidth(),
-                    self._surroundings,
+                    self._host_context,
                 )
                 first.summons.set_result(carrier)
                 await self._host(carrier)

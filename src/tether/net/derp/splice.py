@@ -21,7 +21,7 @@ from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.metrics import RelayCounts
-from tether.net.link.host_context import HostContext, NoSurroundings
+from tether.net.link.host_context import HostContext, NoHostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp import counters_fact, is_stalled
@@ -112,9 +112,9 @@ class Splice:
         clock: Clock,
         counts: RelayCounts,
         bandwidth: TokenBucket | None = None,
-        surroundings: HostContext | None = None,
+        host_context: HostContext | None = None,
     ) -> None:
-        """`bandwidth`: how many bytes a second both directions may carry together; `surroundings`: of
+        """`bandwidth`: how many bytes a second both directions may carry together; `host_context`: of
         the relay's machine and process."""
         self.id = carrier
         self.client, self.agent = client, agent
@@ -122,7 +122,7 @@ class Splice:
         self.over = asyncio.Event()
         self.finished = asyncio.Event()
         self._clock, self._counts, self._bandwidth = clock, counts, bandwidth
-        self._surroundings = surroundings or NoSurroundings()
+        self._host_context = host_context or NoHostContext()
         self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}
         self._ended: Leg | None = None
         self._goodbye: RelayGoodbye | None = None
@@ -215,7 +215,7 @@ class Splice:
             return
         at = self._clock.now().wall
         if not self.cell.ended:
-            for fact in self._surroundings.since(lost.silence_s or 0.0):
+            for fact in self._host_context.since(lost.silence_s or 0.0):
                 self.cell.note(fact)
         counters = counters_fact(lost.counters, vantage=Vantage.RELAY, peer=leg.party, at=at)
         if counters is not None:

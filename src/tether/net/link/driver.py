@@ -1,7 +1,7 @@
-"""The thin part: carries messages, data and time between a `Link` and a `MessageStream`.
+"""Runs a `Link` over a `MessageStream`: carries messages, data and time between the two.
 
-Law: performs the machine's commands and re-arms one timer after every step (a goodbye must not wait
-for an old keepalive deadline). Decides nothing; what `StreamLost` says is offered once, here.
+Law: performs the machine's commands and re-arms one timer after every step, because a goodbye must not
+wait for an old keepalive's deadline. Decides nothing; what `StreamLost` says is offered once, here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import Protocol
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes.catalogue import CATALOGUE
@@ -21,7 +20,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.link.evidence import exhausted, fact_of_loss
-from tether.net.link.host_context import HostContext, NoSurroundings, local_address
+from tether.net.link.host_context import HostContext, NoHostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import MessageStream, StreamLost
 from tether.net.transport.tcp import counters_fact, is_lossy
@@ -36,6 +35,7 @@ from tether.protocol.link.link import (
     SendMessage,
 )
 from tether.protocol.messages.base import Garbage, Message
+from tether.protocol.messages.codec import decode, encode
 from tether.protocol.timestamp import Timestamp
 
 _log = logging.getLogger("tether.link")
@@ -50,19 +50,7 @@ FLUSH_S = 1.0
 """How long what is queued may take to leave before an orderly close."""
 
 AWAY_S = 1.0
-"""A deadline that is seen later than this was missed by us: a peer is not blamed for that."""
-
-Unpack = Callable[[bytes | memoryview], Message | memoryview]
-
-
-class PromptStream(Protocol):
-    """A stream that can also be used without waiting: a tunnel's."""
-
-    def send_now(self, message: bytes) -> bool:
-        """Send if there is room; False if there is none."""
-
-    async def serve(self, sink: Callable[[memoryview], Awaitable[None] | None]) -> None:
-        """Hand every message to `sink` as it arrives; ends with `StreamLost`."""
+"""A timer that rings later than this shows that it was this process that was away."""
 
 
 class LinkDriver:
@@ -74,102 +62,119 @@ class LinkDriver:
         stream: MessageStream,
         link: Link,
         clock: Clock,
-        pack: Callable[[Message], bytes],
-        unpack: Unpack,
         deliver: Callable[[Message], Awaitable[None] | None],
+        pack: Callable[[Message], bytes] = encode,
+        unpack: Callable[[bytes | memoryview], Message | memoryview] = decode,
         on_data: Callable[[memoryview], Awaitable[None] | None] | None = None,
-        prompt: PromptStream | None = None,
-        surroundings: HostContext | None = None,
-        counters_of: Callable[[], ev.TcpCounters | None] | None = None,
+        host_context: HostContext | None = None,
     ) -> None:
-        """`prompt` is `stream` itself, where it can do without waiting; `surroundings` is asked what
-        else happened when the stream is lost; `counters_of` tells the stream's counters where its own
-        other end is not always the peer (a tunnel's)."""
+        """
+        Args:
+            stream: an open stream to the link's peer.
+            link: the machine.
+            clock: the clock of the machine.
+            deliver: is handed each message. It may return an awaitable: nothing more is read until
+                that is done.
+            pack: the wire form of a message.
+            unpack: the message in a wire form, or data; raises `Garbage`.
+            on_data: is handed data, as `deliver` is messages; None where data is a violation.
+            host_context: is asked what else happened to this machine when the stream is lost.
+        """
         self.link = link
-        self._stream, self._clock = stream, clock
-        self._pack, self._unpack = pack, unpack
-        self._deliver, self._on_data, self._prompt = deliver, on_data, prompt
-        self._surroundings = surroundings or NoSurroundings()
-        self._counters_of = counters_of
+        self._stream = stream
+        self._clock = clock
+        self._deliver = deliver
+        self._pack = pack
+        self._unpack = unpack
+        self._on_data = on_data
+        self._host_context = host_context or NoHostContext()
         self._vantage = Vantage(str(link.me))
         now = clock.now()
         self._made_at = now.wall
-        self.quiet = IdleTimes(now.mono) if prompt is None else None
-        """Of a stream of its own; a tunnel's carriers come and go."""
+        self.idle_times = None if stream.outlives_connections else IdleTimes(now.mono)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._due = 0.0  # when that timer should ring
         self._resent = (-inf, 0)  # when the peer was heard, and how often we had resent until then
         self._outbox: deque[bytes] = deque()
-        self._queued = 0
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._room = asyncio.Event()
+        self._queued = 0  # bytes in the outbox
+        self._wake = asyncio.Event()  # there is something in the outbox
+        self._emptied = asyncio.Event()  # there is nothing, or nothing that will ever leave
+        self._room = asyncio.Event()  # there is less than `HIGH_WATER`
         self._room.set()
-        self._over = asyncio.Event()
-        self._close: CloseStream | None = None
+        self._over = asyncio.Event()  # the machine has ended
+        self._close: CloseStream | None = None  # how it wants the stream closed
         self._stream_lost = False
-        self._handling = False
+        self._handling = False  # a handler is awaited, so that nothing is read
+        self._inbox: deque[Message] = deque()  # delivered by the machine, not yet handed out
         self._tasks = Tasks(f"link-{link.me}-{link.peer}")
-        self._inbox: deque[Message] = deque()
 
     @property
     def cell(self) -> CloseCell:
         """What is known about the end of this link."""
         return self.link.cell
 
-    def send(self, message: Message) -> None:
-        """Queue a message; nothing is sent once the link is ending."""
-        if self.link.state is LinkState.OPEN:
-            self._queue(self._pack(message))
+    @property
+    def is_open(self) -> bool:
+        """Whether neither end has said or seen that the link ends."""
+        return self.link.state is LinkState.OPEN
 
-    def write(self, frame: bytes) -> None:
-        """Queue a ready-made data frame; follow with `drain` where much is written.
+    @property
+    def heard_at(self) -> float:
+        """When (monotonic seconds) the peer was last heard."""
+        return self.link.heard_at
 
-        Data may follow our own goodbye (what ends the layer above comes after the cause of it), and
-        leaves before the stream is closed.
-        """
-        if self.link.state in (LinkState.OPEN, LinkState.LEAVING):
-            self._queue(frame)
-
-    def ask(self) -> None:
-        """Ping now; the peer's `Pong` is delivered."""
-        self._perform(self.link.ask(self._clock.now()))
+    @property
+    def rtt_s(self) -> float | None:
+        """The round trip of the last ping that was answered."""
+        return self.link.rtt_s
 
     @property
     def queued(self) -> int:
         """Bytes that wait to be sent."""
         return self._queued
 
+    def send(self, message: Message) -> None:
+        """Queue a message; nothing is sent once the link is ending."""
+        if self.is_open:
+            self._queue(self._pack(message))
+
+    def send_data(self, frame: bytes) -> None:
+        """Queue a ready-made frame of data; follow with `drain` where much is sent.
+
+        Data may follow our own goodbye, because what ends the layer above comes after its cause. It
+        leaves before the stream is closed.
+        """
+        if self.link.state in (LinkState.OPEN, LinkState.LEAVING):
+            self._queue(frame)
+
     async def drain(self) -> None:
         """Wait until there is room to send more, or the link is over."""
         await self._room.wait()
 
-    def leave(
-        self, cause: str, *, actor: str = "", detail: str = "", retry_after_s: float = 0.0
-    ) -> None:
-        """Say goodbye with a declared cause."""
-        self._perform(
-            self.link.leave(
-                cause, self._clock.now(), actor=actor, detail=detail, retry_after_s=retry_after_s
-            )
-        )
+    def ping(self) -> None:
+        """Ping now; the peer's `Pong` is delivered."""
+        self._perform(self.link.ping(self._clock.now()))
 
-    def leave_because(
+    def set_liveness(self, *, ping_every: float, patience: float) -> None:
+        """Adopt the keepalive that the peer asked for (seconds)."""
+        self.link.set_liveness(ping_every=ping_every, patience=patience, now=self._clock.now())
+
+    def leave(
         self,
-        fact: Evidence,
         cause: str = "",
         *,
+        because: Evidence | None = None,
         actor: str = "",
         detail: str = "",
         retry_after_s: float = 0.0,
     ) -> None:
-        """Say goodbye because of `fact`, with a declared cause where there is one."""
+        """Say goodbye with a declared cause, or because of a fact, or both; see `Link.leave`."""
         self._perform(
-            self.link.say_goodbye(
-                fact,
+            self.link.leave(
+                cause,
                 self._clock.now(),
-                cause=cause,
+                because=because,
                 actor=actor,
                 detail=detail,
                 retry_after_s=retry_after_s,
@@ -181,7 +186,7 @@ class LinkDriver:
         self._perform(self.link.violated(what, self._clock.now()))
 
     def failed(self, wrong: Exception) -> None:
-        """We failed ourselves, by a bug of ours: say so, and leave."""
+        """A bug of ours: say so, and leave."""
         what = f"{type(wrong).__name__}: {wrong}"[:200]
         failure = ev.InternalFailure(
             vantage=self._vantage, at=self._clock.now().wall, party=self.link.me, what=what
@@ -189,14 +194,14 @@ class LinkDriver:
         code = f"{self.link.me}.internal_error"
         if gone := exhausted(wrong, party=self.link.me, at=self._clock.now().wall):
             self.cell.note(gone)
-        self.leave_because(failure, cause=code if code in CATALOGUE else "")
+        self.leave(code if code in CATALOGUE else "", because=failure)
 
     def cut(self, fact: Evidence, *context: Evidence) -> None:
-        """The stream is of no more use, because of `fact`."""
+        """The stream is of no more use because of `fact`; `context` is noted before."""
         self._perform(self.link.cut(fact, *context))
 
     def give_up(self) -> None:
-        """The peer is silent, and somebody has reason not to wait until its patience is over."""
+        """The peer is silent, and there is a reason not to wait until our patience is over."""
         now = self._clock.now()
         silence_s = now.mono - self._heard_at()
         self._note_silence(now, silence_s)
@@ -220,7 +225,7 @@ class LinkDriver:
             orderly = self._close is not None and self._close.code == 1000
             if self._queued and orderly and not self._stream_lost:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._idle.wait(), FLUSH_S)
+                    await asyncio.wait_for(self._emptied.wait(), FLUSH_S)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -232,16 +237,12 @@ class LinkDriver:
 
     async def _read(self) -> None:
         try:
-            if self._prompt is not None:
-                await self._prompt.serve(self._take)
-            while not self._over.is_set():
-                if (waiting := self._take(await self._stream.recv())) is not None:
-                    await waiting
+            await self._stream.serve(self._take)
         except StreamLost as lost:
             self._lost(lost)
 
     def _take(self, raw: bytes | memoryview | str) -> Awaitable[None] | None:
-        """One message; what is to be awaited before the next."""
+        """A message arrived. What is returned is to be awaited before the next one."""
         if self._over.is_set():
             return None
         try:
@@ -255,8 +256,8 @@ class LinkDriver:
         if isinstance(raw, str):
             raise Garbage("a text message")
         item = self._unpack(raw)
-        if self.quiet is not None:
-            self.quiet.heard(self._clock.now().mono)
+        if self.idle_times is not None:
+            self.idle_times.heard(self._clock.now().mono)
         if isinstance(item, memoryview):
             if self._on_data is None:
                 raise Garbage("data on a control link")
@@ -291,7 +292,7 @@ class LinkDriver:
                 "a handler failed: link %s to %s", self.link.me, self.link.peer, exc_info=wrong
             )
             self.failed(wrong)
-        elif self.link.state is LinkState.OPEN:  # a peer that is being left may rave on
+        elif self.is_open:  # a peer that is being left may send what it likes
             self.violated(str(wrong))
 
     async def _write(self) -> None:
@@ -307,23 +308,23 @@ class LinkDriver:
                 if self._queued <= HIGH_WATER:
                     self._room.set()
             self._wake.clear()
-            self._idle.set()
+            self._emptied.set()
             await self._wake.wait()
 
     def _queue(self, frame: bytes) -> None:
-        if self._prompt is not None and not self._queued and self._prompt.send_now(frame):
+        if not self._queued and self._stream.send_now(frame):
             return
-        if self.quiet is not None:
-            self.quiet.sent(self._clock.now().mono)
+        if self.idle_times is not None:
+            self.idle_times.sent(self._clock.now().mono)
         self._outbox.append(frame)
         self._queued += len(frame)
         if self._queued > HIGH_WATER:
             self._room.clear()
-        self._idle.clear()
+        self._emptied.clear()
         self._wake.set()
         if self._queued > OVERFLOW:
             self._stream_lost = True
-            self._idle.set()
+            self._emptied.set()
             self.cut(
                 ev.QueueOverflowed(
                     vantage=self._vantage,
@@ -336,59 +337,57 @@ class LinkDriver:
 
     def _lost(self, lost: StreamLost) -> None:
         self._stream_lost = True
-        self._idle.set()  # what is queued will never leave: nobody need wait for it
+        self._emptied.set()  # what is queued will never leave
         now = self._clock.now()
-        at, idle_s = now.wall, None if self.quiet is None else self.quiet.idle_s(now.mono)
-        fact = fact_of_loss(lost, vantage=self._vantage, peer=self.link.peer, at=at, idle_s=idle_s)
+        idle_s = None if self.idle_times is None else self.idle_times.idle_s(now.mono)
+        fact = fact_of_loss(
+            lost, vantage=self._vantage, peer=self.link.peer, at=now.wall, idle_s=idle_s
+        )
         counters = lost.counters_fact or counters_fact(
-            lost.counters, vantage=self._vantage, peer=self.link.peer, at=at
+            lost.counters, vantage=self._vantage, peer=self.link.peer, at=now.wall
         )
         around = self._around(lost.silence_s or now.mono - self._heard_at())
         self.cut(fact, *([counters] if counters else []), *around)
 
     def _around(self, silence_s: float) -> Sequence[Evidence]:
-        """What else happened to this machine, since this link was made."""
-        facts = self._surroundings.since(silence_s, local_address(self._stream))
+        """What else happened to this machine since this link was made."""
+        facts = self._host_context.since(silence_s, self._stream.local_address)
         return [fact for fact in facts if fact.at >= self._made_at]
 
     def _tick(self) -> None:
         now = self._clock.now()
-        if now.mono - self._due > AWAY_S:  # stopped or starved: first read what came meanwhile
+        if now.mono - self._due > AWAY_S:  # read first what came while we were stopped or starved
             self._arm(now.mono + AWAY_S)
             return
-        if self._handling:  # we do not listen, so a silence would be our own
+        if self._handling:  # nothing is read, so that the silence is ours
             self.link.heard(now)
         self._mark_resent()
         if self.link.patience_over(now):
             silence_s = now.mono - self.link.heard_at
             lossy = is_lossy(self._stream.counters(), silence_s, self._resent[1])
-            if not (lossy and self.link.bear(now)):
+            if not (lossy and self.link.extend_patience(now)):
                 self._note_silence(now, silence_s)
         self._perform(self.link.tick(now))
 
     def _mark_resent(self) -> None:
-        """Remember what was resent until the peer was heard: only what is lost later excuses it."""
+        """Remember what was resent until the peer was heard: only later losses excuse its silence."""
         if self.link.heard_at > self._resent[0]:
             counters = self._stream.counters()
             self._resent = (self.link.heard_at, counters["total_retrans"] if counters else 0)
 
     def _note_silence(self, now: Timestamp, silence_s: float) -> None:
         """What the kernel and the machine can tell of a silence, before it becomes the end."""
-        if self._counters_of is not None:
-            counters = self._counters_of()
-        else:
-            counters = counters_fact(
-                self._stream.counters(), vantage=self._vantage, peer=self.link.peer, at=now.wall
-            )
+        counters = self._stream.counters_fact(
+            vantage=self._vantage, peer=self.link.peer, at=now.wall
+        )
         if counters is not None:
             self.cell.note(counters)
         for fact in self._around(silence_s):
             self.cell.note(fact)
 
     def _heard_at(self) -> float:
-        """When the peer was last heard of: by a tunnel's carriers, too, which are asked in between."""
-        told = getattr(self._stream, "last_heard_at", None)
-        return max(self.link.heard_at, told) if isinstance(told, float) else self.link.heard_at
+        """When the peer last gave a sign of life, by a message or otherwise."""
+        return max(self.link.heard_at, self._stream.last_heard_at)
 
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:
@@ -402,8 +401,7 @@ class LinkDriver:
                 case LinkEnded():
                     self._over.set()
                     self._room.set()
-        deadline = self.link.deadline()
-        self._arm(None if self._over.is_set() else deadline)
+        self._arm(None if self._over.is_set() else self.link.deadline())
 
     def _arm(self, deadline: float | None) -> None:
         if self._timer is not None:

@@ -24,7 +24,7 @@ class HostContext(Protocol):
         longer, seen from a stream whose own end is `local_address` ("" where it is not known)."""
 
 
-class NoSurroundings:
+class NoHostContext:
     """For links whose machine nobody watches."""
 
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
@@ -32,13 +32,13 @@ class NoSurroundings:
 
 
 class LazyHostContext:
-    """Surroundings of a process that is often over within a second: watched, and paid for, later.
+    """For a process that is often over within a second: the machine is watched, and paid for, later.
 
     `begin` is given the real ones when it is time for them.
     """
 
     def __init__(self) -> None:
-        self._real: HostContext = NoSurroundings()
+        self._real: HostContext = NoHostContext()
 
     def begin(self, real: HostContext) -> None:
         """From now on `real` is asked."""
@@ -62,9 +62,3 @@ class SharedHostContext:
             for fact in self._real.since(silence_s, local_address)
             if isinstance(fact, SHARED) and fact.party is self._host
         ]
-
-
-def local_address(stream: object) -> str:
-    """The address that `stream` runs from, where it tells."""
-    told = getattr(stream, "local_address", "")
-    return told.removeprefix("::ffff:") if isinstance(told, str) else ""  # as the kernel lists it

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tether.attribution.vocabulary import StreamEnd
-from tether.net.transport.streams import DialFailed, StreamLost, translate
-from tether.net.transport.tcp import connect_tcp, read_tcp_info, set_keepalive
+from tether.net.transport.streams import DialFailed, MessageStream, StreamLost, translate
+from tether.net.transport.tcp import connect_tcp, plain_address, read_tcp_info, set_keepalive
 from tether.net.transport.ws_client import dial_failed
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 
@@ -38,16 +38,16 @@ _shared = bytearray(_READ)
 OnMessage = Callable[[bytes | memoryview], None]
 
 
-class DirectStream:
-    """A `MessageStream`; `attend` makes it call instead of being asked."""
+class DirectStream(MessageStream):
+    """A stream that can be asked like any other one, or told (`attend`) whom to call."""
 
     def __init__(self, sock: socket.socket, *, max_size: int = MAX_TUNNEL_FRAME) -> None:
         """`sock` is connected. `max_size` is the largest message to accept, in bytes."""
         sock.setblocking(False)
         set_keepalive(sock)
         self._sock, self.max_size = sock, max_size
-        name, peer = sock.getsockname(), _peer_of(sock)
-        self.local_address: str = name[0] if isinstance(name, tuple) else ""
+        peer = _peer_of(sock)
+        self.local_address = plain_address(sock.getsockname())
         self.remote_address: str = join_endpoint(*peer[:2]) if peer else ""
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[memoryview] = deque()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import ssl
-from collections.abc import Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
 
 from tether.attribution.evidence import Evidence, TcpCounters
-from tether.attribution.vocabulary import DialStage, StreamEnd
+from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
+from tether.net.transport.tcp import counters_fact
 
 
 class StreamLost(Exception):
@@ -61,20 +63,51 @@ class DialFailed(Exception):
         self.status, self.cause, self.fatal, self.stage = status, cause, fatal, stage
 
 
-class MessageStream(Protocol):
+Sink = Callable[[bytes | memoryview | str], Awaitable[None] | None]
+"""Takes one message. Nothing more is handed to it until the awaitable that it may return is done."""
+
+
+class MessageStream(ABC):
     """An ordered stream of binary (and, from relays, text) messages."""
 
+    local_address: str = ""
+    """The address that it runs from, as the kernel lists it; "" where that is not known."""
+
+    outlives_connections = False
+    """Whether the connections below come and go, so that their silences are no silence of this one."""
+
+    last_heard_at: float = -math.inf
+    """When (monotonic seconds) anything came, also what is handed to nobody, if that is kept."""
+
+    @abstractmethod
     async def send(self, message: bytes | str) -> None:
         """Send one message, waiting for room. Raises `StreamLost`."""
 
+    @abstractmethod
     async def recv(self) -> bytes | str:
         """The next message. Raises `StreamLost`."""
 
+    @abstractmethod
     async def close(self, code: int, reason: str) -> None:
         """Close with a WebSocket close code and reason; never raises."""
 
+    @abstractmethod
     def counters(self) -> dict[str, int] | None:
         """TCP_INFO of the stream right now."""
+
+    def send_now(self, message: bytes) -> bool:
+        """Send one message if that needs no waiting; False if it does, and nothing was sent."""
+        return False
+
+    async def serve(self, sink: Sink) -> None:
+        """Hand every message to `sink` as it arrives. Raises `StreamLost` after the last one."""
+        while True:
+            if (waiting := sink(await self.recv())) is not None:
+                await waiting
+
+    def counters_fact(self, *, vantage: Vantage, peer: Party, at: float) -> TcpCounters | None:
+        """`counters` as evidence of `vantage` about its peer, at a wall-clock time."""
+        return counters_fact(self.counters(), vantage=vantage, peer=peer, at=at)
 
 
 def close_reason(text: str) -> str:

@@ -87,6 +87,11 @@ def read_tcp_info(sock: Any) -> dict[str, int] | None:
     }
 
 
+def plain_address(name: Any) -> str:
+    """The host of a socket's name, an IPv4 one without its IPv6 form, as the kernel lists it."""
+    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else ""
+
+
 def counters_fact(
     counters: dict[str, int] | None, *, vantage: Vantage, peer: Party, at: float
 ) -> TcpCounters | None:

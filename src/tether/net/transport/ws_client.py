@@ -30,8 +30,14 @@ from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.uri import parse_uri
 
 from tether.attribution.vocabulary import DialStage, StreamEnd
-from tether.net.transport.streams import DialFailed, StreamLost, close_reason, translate
-from tether.net.transport.tcp import connect_tcp, read_tcp_info, set_keepalive
+from tether.net.transport.streams import (
+    DialFailed,
+    MessageStream,
+    StreamLost,
+    close_reason,
+    translate,
+)
+from tether.net.transport.tcp import connect_tcp, plain_address, read_tcp_info, set_keepalive
 
 DIAL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
@@ -75,13 +81,12 @@ class _Connect(connect):
             del self.create_connection_kwargs["sock"]  # with one, no redirect is followed
 
 
-class ClientStream:
-    """A `MessageStream` that we dialled."""
+class ClientStream(MessageStream):
+    """A WebSocket that we dialled."""
 
     def __init__(self, connection: _Connection) -> None:
         self._ws = connection
-        name = connection.transport.get_extra_info("sockname")
-        self.local_address: str = name[0] if isinstance(name, tuple) else ""
+        self.local_address = plain_address(connection.transport.get_extra_info("sockname"))
 
     async def send(self, message: bytes | str) -> None:
         try:

@@ -15,7 +15,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from tether.attribution.vocabulary import SILENCE_CODE, StreamEnd
-from tether.net.transport.streams import StreamLost, close_reason, translate
+from tether.net.transport.streams import MessageStream, StreamLost, close_reason, translate
 from tether.net.transport.tcp import read_tcp_info, set_keepalive
 
 CLOSE_TIMEOUT_S = 1.0
@@ -93,8 +93,8 @@ class CauseProtocol(WebSocketsSansIOProtocol):
 SUBPROTOCOL, BEARER = "tether", "tether-bearer."
 
 
-class ServerStream:
-    """A `MessageStream` that was accepted: an ASGI WebSocket served by `CauseProtocol`."""
+class ServerStream(MessageStream):
+    """A WebSocket that was accepted: ASGI's, served by `CauseProtocol`."""
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
         self._receive, self._send = receive, send

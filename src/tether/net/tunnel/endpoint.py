@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from tether.attribution.disconnect import CloseCell
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
 from tether.net.link.host_context import HostContext
@@ -27,8 +27,8 @@ DETACHED_LINGER_S = 0.5
 """How long a goodbye waits for a carrier that may be about to come."""
 
 
-class TunnelEndpoint:
-    """Bytes in and out, control messages, and one cell that says why it ended."""
+class TunnelEndpoint(LinkDriver):
+    """A link driver that carries bytes, too, and whose cell tells what happened to carriers."""
 
     def __init__(
         self,
@@ -40,73 +40,69 @@ class TunnelEndpoint:
         version: str,
         on_data: Callable[[memoryview], Awaitable[None] | None],
         on_message: Callable[[Message], None],
-        surroundings: HostContext | None = None,
+        host_context: HostContext | None = None,
     ) -> None:
-        """`on_data` may return an awaitable: nothing more is read until it is done. `surroundings`
-        tells what happened to this machine when the stream is lost."""
-        self._me, self._version, self._clock = me, version, clock
-        self.stream, self._vantage = stream, Vantage(str(me))
-        self._on_message = on_message
-        self.rx_bytes = self.tx_bytes = 0
-        self._sink = on_data
-        self.driver = LinkDriver(
+        """
+        Args:
+            stream: the tunnel's stream, over whatever carriers it has.
+            me: this end.
+            peer: the other end.
+            clock: the clock of the machines.
+            version: of this program, which the peer is told.
+            on_data: is handed the peer's bytes. It may return an awaitable: nothing more is read until
+                that is done.
+            on_message: is handed the peer's messages, but those that belong to the link itself.
+            host_context: is asked what else happened to this machine when the stream is lost.
+        """
+        super().__init__(
             stream=stream,
             link=Link(me=me, peer=peer, now=clock.now()),
             clock=clock,
+            deliver=self._received,
             pack=control_frame,
             unpack=parse_frame,
-            deliver=self._deliver,
-            on_data=self._data,
-            prompt=stream,
-            surroundings=surroundings,
-            counters_of=stream.counters_fact,
+            on_data=self._received_data,
+            host_context=host_context,
         )
+        self.stream = stream
+        self.rx_bytes = 0
+        self.tx_bytes = 0
+        self._version = version
+        self._sink = on_data
+        self._on_message = on_message
         stream.listen(self._happened)
-
-    @property
-    def cell(self) -> CloseCell:
-        """What is known about this tunnel's end."""
-        return self.driver.cell
 
     async def run(self) -> CloseCell:
         """Run until the tunnel is over."""
-        self.driver.send(TunnelHello(protocol=PROTOCOL, party=str(self._me), version=self._version))
-        return await self.driver.run()
+        self.send(TunnelHello(protocol=PROTOCOL, party=str(self.link.me), version=self._version))
+        return await super().run()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; follow with `drain` where much is written."""
         self.tx_bytes += len(data)
         for frame in data_frames(data):
-            self.driver.write(frame)
-
-    async def drain(self) -> None:
-        """Wait until there is room to send more."""
-        await self.driver.drain()
-
-    def send(self, message: Message) -> None:
-        """Send a control message to the other end."""
-        self.driver.send(message)
+            self.send_data(frame)
 
     def _happened(self, event: PathEvent) -> None:
         match event:
-            case Detached():  # nobody hears a goodbye; the server tells the other end of it
-                self.driver.link.linger = DETACHED_LINGER_S
+            case Detached():  # nobody hears a goodbye now; the server tells the other end of it
+                self.link.linger = DETACHED_LINGER_S
             case Resumed():
-                self.driver.link.linger = LINGER_S
+                self.link.linger = LINGER_S
             case _:
                 pass
         fact = path_fact(event, self.stream, vantage=self._vantage, at=self._clock.now().wall)
         if fact is not None and not self.cell.ended:
             self.cell.note(fact)
 
-    def _data(self, data: memoryview) -> Awaitable[None] | None:
+    def _received_data(self, data: memoryview) -> Awaitable[None] | None:
         self.rx_bytes += len(data)
         return self._sink(data)
 
-    def _deliver(self, message: Message) -> None:
+    def _received(self, message: Message) -> None:
         match message:
             case TunnelHello(protocol=(major, _)) if major != PROTOCOL[0]:
-                self.driver.violated(f"tunnel protocol {major}, this version speaks {PROTOCOL[0]}")
+                self.violated(f"tunnel protocol {major}, this version speaks {PROTOCOL[0]}")
             case TunnelHello():
                 pass
             case _:

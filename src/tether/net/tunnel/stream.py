@@ -19,9 +19,8 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.link.evidence import fact_of_loss, fact_of_word, restart_of_word
-from tether.net.link.host_context import local_address
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import StreamLost
+from tether.net.transport.streams import MessageStream, StreamLost
 from tether.net.transport.tcp import counters_fact
 from tether.net.tunnel.pumps import (
     AttachedCarrier as AttachedCarrier,
@@ -59,8 +58,10 @@ REMEMBERED = 64
 Sink = Callable[[memoryview], Awaitable[None] | None]
 
 
-class TunnelStream:
+class TunnelStream(MessageStream):
     """See the module's law. Carriers are `add`ed; whoever is interested is told what happens."""
+
+    outlives_connections = True
 
     def __init__(
         self,
@@ -119,11 +120,6 @@ class TunnelStream:
     def method(self) -> ConnectionMethod:
         """Of the carrier in use, or the last that was."""
         return ConnectionMethod.NONE if self._last_used is None else self._last_used.method
-
-    @property
-    def local_address(self) -> str:
-        """The address that the carrier in use, or the last that was, runs from."""
-        return "" if self._last_used is None else local_address(self._last_used.stream)
 
     @property
     def heard_at(self) -> dict[int, float]:
@@ -261,7 +257,7 @@ class TunnelStream:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FLUSH_S):
                         await self._say_the_last()
-            self._end(StreamLost(StreamEnd.CLOSED, close_code=code))
+            self._end(StreamEnd.CLOSED, close_code=code)
             for number in list(self._legs):
                 self._drop(self._legs.pop(number), code, reason)
         self._watch.stop()
@@ -276,17 +272,13 @@ class TunnelStream:
         leg = self._legs.get(self._machine.in_use)
         return None if leg is None else leg.carrier.stream.counters()
 
-    def counters_fact(self) -> ev.TcpCounters | None:
-        """Of the carrier in use, or of the last that was lost, as evidence about its own other end."""
+    def counters_fact(self, *, vantage: Vantage, peer: Party, at: float) -> ev.TcpCounters | None:
+        """Of the carrier in use, or of the last that was lost: about its own other end, not `peer`."""
         leg = self._legs.get(self._machine.in_use)
         if leg is None:
             return max(self._counters.values(), key=lambda c: c.at, default=None)
-        return counters_fact(
-            leg.carrier.stream.counters(),
-            vantage=self._vantage,
-            peer=leg.carrier.peer,
-            at=self._clock.now().wall,
-        )
+        stream = leg.carrier.stream
+        return stream.counters_fact(vantage=vantage, peer=leg.carrier.peer, at=at)
 
     # -- what legs ask and tell (net.legs.LegOwner) ----------------------------------------------
 
@@ -348,19 +340,18 @@ class TunnelStream:
                 if (leg := self._legs.pop(number, None)) is not None:
                     self._drop(leg, code, why, last)
             case PeerLeft():
-                counters = self.counters_fact()
-                self._end(StreamLost(StreamEnd.CLOSED, close_code=1000, counters_fact=counters))
+                self._end(StreamEnd.CLOSED, close_code=1000)
             case _:
                 self._tell(command)
 
     def _tell(self, event: PathEvent) -> None:
         if isinstance(event, Used | Resumed):
             self._last_used = self._known[event.carrier]
+            self.local_address = self._last_used.stream.local_address
         for listener in self._listeners:
             listener(event)
         if isinstance(event, GaveUp):
-            counters = self.counters_fact()
-            self._end(StreamLost(StreamEnd.OTHER, fact=event.fact, counters_fact=counters))
+            self._end(StreamEnd.OTHER, fact=event.fact)
 
     def _hand_on(self, frame: memoryview) -> None:
         if self._sink is None or self._busy:
@@ -392,9 +383,14 @@ class TunnelStream:
         self._drop(leg, 1000, "")
         self._step(self._machine.ended(number, fact, self._clock.now()))
 
-    def _end(self, lost: StreamLost) -> None:
+    def _end(
+        self, how: StreamEnd, *, close_code: int | None = None, fact: Evidence | None = None
+    ) -> None:
         if self._lost is None:
-            self._lost = lost
+            counters = self.counters_fact(
+                vantage=self._vantage, peer=self._machine.peer, at=self._clock.now().wall
+            )
+            self._lost = StreamLost(how, close_code=close_code, fact=fact, counters_fact=counters)
             self._wake.set()
             self.progressed()
 

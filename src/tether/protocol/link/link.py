@@ -3,9 +3,11 @@
 Law: no I/O and no clock. Messages, stream ends and `Timestamp`s go in; commands and `deadline()` come
 out. The machine owns keepalive, goodbye, linger and the close cell; everything else is delivered.
 
-Leaving: `say_goodbye` offers the cause, sends it and lingers until it is acknowledged. Being left:
-the peer's goodbye is offered, acknowledged, and the peer gets the linger to close first. A stream
-that stops without a goodbye is offered as such. `LinkEnded` comes exactly once, last.
+- Leaving: the cause is offered to the cell, the goodbye is sent, and the link lingers until the peer
+  has acknowledged it.
+- Being left: the peer's goodbye is offered to the cell and acknowledged, and the peer has the time of
+  a linger to close first.
+- A stream that stops without a goodbye is offered as what it is. `LinkEnded` comes exactly once, last.
 """
 
 from __future__ import annotations
@@ -27,15 +29,19 @@ from tether.protocol.timestamp import Timestamp
 LINGER_S = 3.0
 """How long a goodbye waits for its acknowledgement."""
 
-BEAR_S, MOST_PATIENCES = 1.0, 3
-"""Where the kernel tells that what is late is on its way, we look again after so many seconds, and give
-the peer up after so many times the usual patience all the same."""
+EXTENSION_S = 1.0
+"""By how much the patience is extended at a time while the kernel shows that data is on its way."""
 
-MAX_TOLD = 64
-"""Characters of a peer's word that go into a fact about it."""
+MAX_PATIENCES = 3
+"""After so many times its usual patience a silent peer is given up in any case."""
+
+MAX_QUOTED = 64
+"""Characters of a peer's word that are quoted in a fact about it."""
 
 
 class LinkState(Enum):
+    """Where a link stands between its two ends."""
+
     OPEN = auto()
     LEAVING = auto()  # our goodbye is out, its acknowledgement is not in
     LEFT = auto()  # theirs is in and acknowledged; they should close
@@ -73,7 +79,7 @@ Command = SendMessage | DeliverMessage | CloseStream | LinkEnded
 
 
 class Link:
-    """See the module's law. `me` and `peer` are the two ends; `now` is when the link opened."""
+    """One end of a link. Perform the commands that its methods return, in order."""
 
     def __init__(
         self,
@@ -85,20 +91,30 @@ class Link:
         patience: float | None = None,
         linger: float = LINGER_S,
     ) -> None:
-        self.me, self.peer = me, peer
+        """
+        Args:
+            me: this end.
+            peer: the other end.
+            now: when the link opened.
+            ping_every: seconds between two pings; None to send none.
+            patience: seconds of silence after which the peer is given up; None for never.
+            linger: seconds that a goodbye waits for its acknowledgement.
+        """
+        self.me = me
+        self.peer = peer
         self.cell = CloseCell()
         self.state = LinkState.OPEN
-        self.rtt_s: float | None = None
+        self.rtt_s: float | None = None  # of the last ping that was answered
+        self.linger = linger  # of a goodbye that is said from now on
+        self.heard_at = now.mono  # when the peer was last heard
         self._vantage = Vantage(str(me))
-        self._ping_every, self._patience = ping_every, patience
-        self.linger = linger
-        """Seconds for the peer's acknowledgement of a goodbye that is said from now on."""
-        self.heard_at = now.mono
-        """When (monotonic seconds) the peer was heard last."""
+        self._ping_every = ping_every
+        self._patience = patience
         self._next_ping = now.mono + (ping_every or 0.0)
-        self._pinged: tuple[int, float] = (0, now.mono)
-        self._asked = False
-        self._linger_until = self._bear_until = 0.0
+        self._pinged: tuple[int, float] = (0, now.mono)  # number and time of the last ping
+        self._pong_wanted = False  # whether the answer to that ping is to be delivered
+        self._linger_until = 0.0
+        self._extended_until = 0.0  # the patience is not over before that
 
     def deadline(self) -> float | None:
         """When (monotonic seconds) to call `tick` next; None for never."""
@@ -110,7 +126,7 @@ class Link:
             case LinkState.OPEN:
                 due = [self._next_ping] if self._ping_every is not None else []
                 if self._patience is not None:
-                    due.append(max(self.heard_at + self._patience, self._bear_until))
+                    due.append(max(self.heard_at + self._patience, self._extended_until))
                 return min(due, default=None)
 
     def set_liveness(self, *, ping_every: float, patience: float, now: Timestamp) -> None:
@@ -122,11 +138,11 @@ class Link:
         """Bytes arrived that are no message (tunnel data): the peer lives."""
         self.heard_at = now.mono
 
-    def ask(self, now: Timestamp) -> list[Command]:
-        """Ping now, out of turn: the answer is delivered, once `rtt_s` is that of this ping."""
+    def ping(self, now: Timestamp) -> list[Command]:
+        """Ping now, out of turn. The peer's `Pong` is delivered, and `rtt_s` is then of this ping."""
         if self.state is not LinkState.OPEN:
             return []
-        self._asked = True
+        self._pong_wanted = True
         return self._ping(now)
 
     def receive(self, message: Message, now: Timestamp) -> list[Command]:
@@ -141,8 +157,8 @@ class Link:
                 if n != self._pinged[0]:
                     return []
                 self.rtt_s = now.mono - self._pinged[1]
-                asked, self._asked = self._asked, False
-                return [DeliverMessage(message)] if asked else []
+                wanted, self._pong_wanted = self._pong_wanted, False
+                return [DeliverMessage(message)] if wanted else []
             case Unrecognized(message_type=name):
                 return [SendMessage(Unsupported(message_type=name)), DeliverMessage(message)]
             case Goodbye():
@@ -152,31 +168,41 @@ class Link:
             case _:
                 return [DeliverMessage(message)]
 
-    def say_goodbye(
+    def leave(
         self,
-        fact: Evidence,
+        cause: str,
         now: Timestamp,
         *,
-        cause: str = "",
+        because: Evidence | None = None,
         actor: str = "",
         detail: str = "",
         retry_after_s: float = 0.0,
     ) -> list[Command]:
-        """Leave, because of `fact`. A no-op but for the cell once the link is ending.
+        """Say goodbye. Once the link is ending, only the cell takes notice.
 
         Args:
-            fact: what ends the link, offered to the cell first.
+            cause: the catalogue code to declare; "" where only a fact is known. One that is not ours to
+                declare (a client's word about its peer) is not sent.
             now: the present.
-            cause: catalogue code to declare; "" where only facts are known. One that is not ours
-                to declare (a client's word about its peer) is not sent, only noted here.
+            because: the fact that ends the link; None for no other than that we say this goodbye.
             actor: who is behind it.
             detail: one line for people.
             retry_after_s: when the peer should dial again; negative for never.
         """
-        self.cell.offer(fact)
+        if because is None:
+            because = ev.GoodbyeSaid(
+                vantage=self._vantage,
+                at=now.wall,
+                by=self.me,
+                cause=cause,
+                actor=actor,
+                detail=detail,
+            )
+        self.cell.offer(because)
         if self.state is not LinkState.OPEN:
             return []
-        self.state, self._linger_until = LinkState.LEAVING, now.mono + self.linger
+        self.state = LinkState.LEAVING
+        self._linger_until = now.mono + self.linger
         goodbye = Goodbye(
             cause=cause if may_declare(self.me, cause) else "",
             actor=actor,
@@ -186,30 +212,13 @@ class Link:
         )
         return [SendMessage(goodbye)]
 
-    def leave(
-        self,
-        cause: str,
-        now: Timestamp,
-        *,
-        actor: str = "",
-        detail: str = "",
-        retry_after_s: float = 0.0,
-    ) -> list[Command]:
-        """Leave with a declared `cause` (a catalogue code)."""
-        fact = ev.GoodbyeSaid(
-            vantage=self._vantage, at=now.wall, by=self.me, cause=cause, actor=actor, detail=detail
-        )
-        return self.say_goodbye(
-            fact, now, cause=cause, actor=actor, detail=detail, retry_after_s=retry_after_s
-        )
-
     def violated(self, what: str, now: Timestamp) -> list[Command]:
         """The peer sent garbage: say so and leave."""
         fact = ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
-        return self.say_goodbye(fact, now, cause=PROTOCOL_ERRORS[self.peer], detail=what)
+        return self.leave(PROTOCOL_ERRORS[self.peer], now, because=fact, detail=what)
 
     def cut(self, fact: Evidence, *context: Evidence) -> list[Command]:
-        """The stream below is gone, because of `fact`; `context` (counters) is noted before it."""
+        """The stream below is gone because of `fact`; `context` (its counters) is noted before."""
         if self.state is LinkState.CLOSED:
             return []
         for extra in context:
@@ -218,21 +227,20 @@ class Link:
         return self._finish()
 
     def patience_over(self, now: Timestamp) -> bool:
-        """Whether the next `tick` gives the peer up; the driver notes its counters first."""
+        """Whether the next `tick` would give the peer up. The driver notes its counters before."""
         return (
             self.state is LinkState.OPEN
             and self._patience is not None
             and now.mono - self.heard_at >= self._patience
-            and now.mono >= self._bear_until
+            and now.mono >= self._extended_until
         )
 
-    def bear(self, now: Timestamp) -> bool:
-        """The patience is over, but the kernel says that the path loses much and the peer's kernel
-        acknowledges: wait a little longer. False: that was done for long enough."""
-        most = MOST_PATIENCES * (self._patience or 0.0)
-        if now.mono - self.heard_at >= most:
+    def extend_patience(self, now: Timestamp) -> bool:
+        """Wait a little longer for a silent peer, because the kernel says that the path loses much and
+        that the peer's kernel acknowledges; False if that was done for long enough."""
+        if now.mono - self.heard_at >= MAX_PATIENCES * (self._patience or 0.0):
             return False
-        self._bear_until = now.mono + BEAR_S
+        self._extended_until = now.mono + EXTENSION_S
         return True
 
     def tick(self, now: Timestamp) -> list[Command]:
@@ -267,16 +275,16 @@ class Link:
         return [SendMessage(Ping(n=self._pinged[0]))]
 
     def _peer_leaves(self, goodbye: Goodbye, now: Timestamp) -> list[Command]:
-        theirs = Vantage(str(self.peer))  # nobody testifies for another party
+        theirs = Vantage(str(self.peer))  # nobody may testify for another party
         facts = [fact for fact in facts_of(goodbye.facts) if self._hears(fact, theirs)]
         for fact in facts[:-1] if not goodbye.cause else facts:
             self.cell.note(fact)
         if not may_declare(self.peer, goodbye.cause):
-            what = f"declared {_told(goodbye.cause)}, which is not a {self.peer}'s to declare"
+            what = f"declared {_quoted(goodbye.cause)}, which is not a {self.peer}'s to declare"
             self.cell.offer(
                 ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
             )
-        elif facts and not goodbye.cause:  # the last of a leaver's own facts made it leave
+        elif facts and not goodbye.cause:  # the last fact is the one that made the peer leave
             self.cell.offer(facts[-1])
         else:
             self.cell.offer(
@@ -289,11 +297,12 @@ class Link:
                     detail=goodbye.detail,
                 )
             )
-        if self.state is LinkState.LEAVING:  # both left at once: each takes the other's as its ack
+        if self.state is LinkState.LEAVING:  # both leave at once: their goodbye acknowledges ours
             return [SendMessage(GoodbyeAck()), *self._finish()]
         if self.state is not LinkState.OPEN:
             return []
-        self.state, self._linger_until = LinkState.LEFT, now.mono + self.linger
+        self.state = LinkState.LEFT
+        self._linger_until = now.mono + self.linger
         return [SendMessage(GoodbyeAck()), DeliverMessage(goodbye)]
 
     def _hears(self, fact: Evidence, theirs: Vantage) -> bool:
@@ -308,6 +317,6 @@ def _own(fact: Evidence, vantage: Vantage) -> bool:
     return fact.vantage is vantage and not isinstance(fact, ev.GoodbyeSaid)
 
 
-def _told(word: str) -> str:
-    """A peer's word, as much of it as fits into one printable line."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in word[:MAX_TOLD])
+def _quoted(word: str) -> str:
+    """A peer's word, cut and cleaned so that it fits into one printable line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in word[:MAX_QUOTED])

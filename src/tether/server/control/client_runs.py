@@ -83,7 +83,7 @@ class ClientRuns:
             if after_s <= RETURN_S:
                 await self._judge_again(last.connection_id, returned)
         elif not last.driver.cell.ended:
-            last.driver.ask()
+            last.driver.ping()
             self._asked[key] = asyncio.get_running_loop().call_later(
                 ANSWER_S, self._replace, last.driver, returned
             )

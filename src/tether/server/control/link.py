@@ -87,9 +87,9 @@ class ControlLink:
 
     def leave(self, parting: CloseReason, at: float, because: ev.Evidence | None = None) -> None:
         """Say goodbye."""
-        self.driver.leave_because(
-            because or _said(parting, at),
-            cause=parting.cause,
+        self.driver.leave(
+            parting.cause,
+            because=because or _said(parting, at),
             actor=parting.actor,
             detail=parting.detail,
             retry_after_s=parting.retry_after_s,
@@ -150,14 +150,14 @@ class ControlLinkRunner:
         times: LinkTimes,
         server_instance: str,
         still_refused: Callable[[Opening], Awaitable[str]],
-        surroundings: HostContext | None = None,
+        host_context: HostContext | None = None,
     ) -> None:
-        """`still_refused` asks what speaks against a peer's token now; `surroundings` tells what
+        """`still_refused` asks what speaks against a peer's token now; `host_context` tells what
         happened to this machine when a link is lost."""
         self.log, self.clock, self.metrics = log, clock, metrics
         self._still_refused = still_refused
         self._times, self.server_instance = times, server_instance
-        self._surroundings = surroundings
+        self._host_context = host_context
         self._idle_cuts = IdleCuts()
 
     def driver(
@@ -178,7 +178,7 @@ class ControlLinkRunner:
             pack=encode,
             unpack=unpack_control,
             deliver=deliver,
-            surroundings=self._surroundings,
+            host_context=self._host_context,
         )
 
     def welcome(
@@ -257,7 +257,7 @@ class ControlLinkRunner:
         return self._idle_cuts.ping_every_s(_run_of(opening), self._times.ping_every_s)
 
     def _cut_when_idle(self, link: ControlLink) -> tuple[ev.CutWhenIdle | None, tuple[str, ...]]:
-        quiet = link.driver.quiet
+        quiet = link.driver.idle_times
         return self._idle_cuts.ended(
             _run_of(link.opening),
             link.connection_id,

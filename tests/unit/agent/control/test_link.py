@@ -274,7 +274,7 @@ def network_falls_silent(link: ServerLink) -> None:
 
 def server_raves(link: ServerLink) -> None:
     assert link.driver is not None
-    link.driver.write(b"\xc1")
+    link.driver.send_data(b"\xc1")
 
 
 def server_mistakes_us_for_a_client(link: ServerLink) -> None:
@@ -376,7 +376,7 @@ async def test_commands_reach_the_owner_and_new_words_do_no_harm(tmp_path: Path)
     async with life(tmp_path) as agent:
         link = await agent.link()
         assert link.driver is not None
-        link.driver.write(b"\x92\xa9new_thing\x80")  # ["new_thing", {}]
+        link.driver.send_data(b"\x92\xa9new_thing\x80")  # ["new_thing", {}]
         for command in commands:
             link.say(command)
         await asyncio.sleep(1)

@@ -203,7 +203,7 @@ async def test_a_tunnel_is_opened_and_ended(tmp_path: Path) -> None:
         client = await here.served("t1")
         assert here.tunnels.ids == {"t1"}
         assert await here.causes() == {"t1": ""}
-        client.driver.leave("client.closed")
+        client.leave("client.closed")
         while here.tunnels.ids:
             await asyncio.sleep(0)
         assert await here.causes() == {"t1": "client.closed"}
@@ -310,8 +310,8 @@ async def test_a_tunnel_that_does_not_end_in_time_is_dropped_with_the_cause_of_t
 async def test_an_earlier_cause_is_not_overwritten_by_an_order(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         client = await here.served("t1")
-        client.driver.leave("client.closed")
-        while client.driver.link.state is not LinkState.CLOSED:  # until it was acknowledged
+        client.leave("client.closed")
+        while client.link.state is not LinkState.CLOSED:  # until it was acknowledged
             await asyncio.sleep(0)
         here.tunnels.end(None, ORDER)
         await here.tunnels.close(5.0)
@@ -332,7 +332,7 @@ async def test_a_further_carrier_takes_over_and_is_reported(tmp_path: Path) -> N
         while 7 not in client.stream.carriers():
             await asyncio.sleep(0)
         client.stream.use(7)
-        client.driver.leave("client.closed")
+        client.leave("client.closed")
         while here.tunnels.ids:
             await asyncio.sleep(0)
         assert await here.causes() == {"t1": "client.closed"}
@@ -346,7 +346,7 @@ async def test_a_further_carrier_of_a_tunnel_that_is_not_served_is_declined_with
 ) -> None:
     async with place(tmp_path) as here:
         client = await here.served("t1")
-        client.driver.leave("client.closed")
+        client.leave("client.closed")
         while here.tunnels.ids:
             await asyncio.sleep(0)
         here.further("t1", 2)
@@ -409,7 +409,7 @@ async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away
         assert raw == encode_opening(mine)
         await here.tunnels.attach(pair[1], mine, raw)
         await here.came.wait()
-        client.driver.leave("client.closed")
+        client.leave("client.closed")
         while here.tunnels.ids:
             await asyncio.sleep(0)
         assert await here.causes() == {"t1": "client.closed"}

@@ -95,6 +95,6 @@ async def test_a_source_can_be_stopped_and_a_new_probe_begun(rig: Rig) -> None:
 async def test_a_client_that_leaves_ends_it_with_its_own_fact(rig: Rig) -> None:
     rig.client.send(ProbeStart(mode="source", seconds=50.0))
     await asyncio.sleep(1)
-    rig.client.driver.leave_because(ev.LocalSideClosed(vantage=Vantage.CLIENT, at=1.0))
+    rig.client.leave(because=ev.LocalSideClosed(vantage=Vantage.CLIENT, at=1.0))
     cell = await rig.ended
     assert [type(fact) for fact in cell.facts][-1] is ev.LocalSideClosed

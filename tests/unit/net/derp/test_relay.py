@@ -53,7 +53,7 @@ PATIENT = 5.0
 
 @dataclass(frozen=True)
 class Remembered:
-    """`Surroundings` that always tell the same."""
+    """`HostContext` that always tell the same."""
 
     facts: tuple[ev.Evidence, ...]
 
@@ -400,7 +400,7 @@ async def test_what_the_relays_own_machine_suffered_is_told_with_the_end_of_a_le
     of_the_server = LazyHostContext()
     of_the_server.begin(Remembered((pressed, lacking)))
     lent = SharedHostContext(of_the_server, host=Party.SERVER, guest=Party.RELAY)
-    async with site(surroundings=lent) as here:
+    async with site(host_context=lent) as here:
         client, _ = await here.join()
         client._ws.transport.abort()
         ending = await here.told.ending()

@@ -153,12 +153,12 @@ async def test_data_may_follow_our_own_goodbye_but_not_the_peers() -> None:
     tasks = Tasks("test")
     runs = [tasks.spawn(end.run(), str(end.link.me)) for end in (agent, client)]
     agent.leave("agent.shutdown")
-    agent.write(b"\x00last words")
+    agent.send_data(b"\x00last words")
     await asyncio.sleep(0.011)
-    client.write(b"\x00too late")
+    client.send_data(b"\x00too late")
     for running in runs:
         await running
-    agent.write(b"\x00over")
+    agent.send_data(b"\x00over")
     assert got == [b"last words"]
 
 
@@ -439,7 +439,7 @@ async def test_drain_waits_for_a_slow_reader_and_goes_on_with_it() -> None:
     link.heard_by_server.busy = gate
     frame = encode(WorkspaceStop(cause="x", detail="y" * (60 << 10)))
     while link.agent.queued <= 2 * HIGH_WATER:
-        link.agent.write(frame)
+        link.agent.send_data(frame)
         await asyncio.sleep(0)
     drained = link.tasks.spawn(link.agent.drain(), "drain")
     await asyncio.sleep(40)
@@ -456,7 +456,7 @@ async def test_drain_does_not_outlive_its_link() -> None:
     link = ControlLink(window=1).start()
     link.heard_by_server.busy = asyncio.Event()
     for _ in range(4):
-        link.agent.write(encode(WorkspaceStop(cause="x", detail="y" * (HIGH_WATER + 1))))
+        link.agent.send_data(encode(WorkspaceStop(cause="x", detail="y" * (HIGH_WATER + 1))))
     drained = link.tasks.spawn(link.agent.drain(), "drain")
     await asyncio.sleep(1)
     assert not drained.done()
@@ -473,7 +473,7 @@ async def test_a_peer_that_never_reads_is_given_up_before_memory_is() -> None:
     frame = encode(WorkspaceStop(cause="x", detail="y" * (1 << 20)))
     written = 0
     while link.agent.link.state is LinkState.OPEN:
-        link.agent.write(frame)
+        link.agent.send_data(frame)
         written += 1
         await asyncio.sleep(0)
     await link.agent_run

@@ -124,7 +124,7 @@ async def test_a_reader_that_is_busy_slows_the_writer() -> None:
 async def test_a_goodbye_reaches_the_other_end() -> None:
     t = Tunnel(delay=0.01)
     await asyncio.sleep(1)
-    t.agent.tunnel.driver.leave("agent.shutdown", actor="signal:15")
+    t.agent.tunnel.leave("agent.shutdown", actor="signal:15")
     client, agent = await t.client_run, await t.agent_run
     for cell, vantage, at in ((agent, Vantage.AGENT, 1.0), (client, Vantage.CLIENT, 1.01)):
         assert cell.facts == (
@@ -152,7 +152,7 @@ async def test_a_goodbye_that_nobody_can_hear_is_not_waited_for_long(resumed: bo
         again.go_silent()
     clock = asyncio.get_running_loop().time
     began = clock()
-    t.client.tunnel.driver.leave("client.closed")
+    t.client.tunnel.leave("client.closed")
     await t.client_run
     closing_s = 1.0 if resumed else 0.0  # what was said last may leave yet
     linger_s = LINGER_S if resumed else DETACHED_LINGER_S
@@ -235,7 +235,7 @@ async def test_a_tunnel_that_was_resumed_says_so_in_its_record() -> None:
     t.client_stream.add(direct(2, again.left, Party.AGENT))
     await asyncio.sleep(1)
     assert t.agent.data == b"meanwhile"
-    t.client.tunnel.driver.leave("client.closed")
+    t.client.tunnel.leave("client.closed")
     client, agent = await t.client_run, await t.agent_run
     seen = ["carrier_ended", "tunnel_resumed"]
     assert [fact.kind for fact in client.facts] == [*seen, "goodbye_said"]

@@ -108,7 +108,7 @@ def test_the_deadline_is_the_nearest_of_ping_and_patience(
 
 def test_a_ping_that_was_asked_for_has_its_answer_delivered_and_timed_once() -> None:
     link = agent_end(ping_every=15.0)
-    assert link.ask(at(2)) == [SendMessage(Ping(n=1))]
+    assert link.ping(at(2)) == [SendMessage(Ping(n=1))]
     assert link.receive(Pong(n=0), at(2.1)) == []
     assert link.receive(Pong(n=1), at(2.5)) == [DeliverMessage(Pong(n=1))]
     assert link.rtt_s == 0.5
@@ -119,7 +119,7 @@ def test_a_ping_that_was_asked_for_has_its_answer_delivered_and_timed_once() -> 
 def test_a_link_that_is_ending_is_not_asked() -> None:
     link = agent_end()
     link.leave("agent.shutdown", at(1))
-    assert link.ask(at(2)) == []
+    assert link.ping(at(2)) == []
 
 
 def test_pings_follow_one_another() -> None:
@@ -154,18 +154,18 @@ def test_a_silent_peer_is_given_up_after_our_patience() -> None:
 def test_a_peer_that_is_only_late_is_borne_with_for_three_patiences_at_most() -> None:
     link = agent_end(patience=45.0)
     assert link.patience_over(at(45))
-    assert link.bear(at(45))
+    assert link.extend_patience(at(45))
     assert not link.patience_over(at(45.9))
     assert (link.deadline(), link.tick(at(45.9))) == (46.0, [])
     assert link.patience_over(at(46))
-    assert link.bear(at(134.9))
-    assert not link.bear(at(135))
+    assert link.extend_patience(at(134.9))
+    assert not link.extend_patience(at(135))
     assert link.patience_over(at(135.9))
     assert link.tick(at(135.9)) == [CloseStream(4408, "silent for too long"), LinkEnded()]
 
 
 def test_a_link_without_patience_bears_nothing() -> None:
-    assert not agent_end().bear(at(1))
+    assert not agent_end().extend_patience(at(1))
 
 
 def test_tunnel_data_proves_that_the_peer_lives() -> None:
@@ -255,7 +255,7 @@ def test_leaving_with_a_fact_alone_tells_the_fact() -> None:
     closed = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=2.0, signal=15)
     link.cell.note(theirs)
     link.cell.note(signal)
-    assert link.say_goodbye(closed, at(2)) == [
+    assert link.leave("", at(2), because=closed) == [
         SendMessage(Goodbye(facts=records_of((signal, closed)))),
     ]
     assert link.cell.facts == (theirs, signal, closed)
