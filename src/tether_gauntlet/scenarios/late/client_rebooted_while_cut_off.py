@@ -1,5 +1,7 @@
 """A client's machine reboots in an outage; tunnels wait for a day. The user connects again after 15 s.
 
+It comes back under another address, so that nobody answers for the old one.
+
 Truth: the machine restarted, and nobody will ever come back to that session: its row ends when the next
 client says so, and the shell in the workspace with it.
 """
@@ -24,6 +26,7 @@ def run(stage: Stage) -> None:
         dead.ssh.exit_code()
         stage.new_boot_id("client")
         stage.wait(15)
+        faults.change_address(stage.lab, "client")
     stage.shell()
 
 

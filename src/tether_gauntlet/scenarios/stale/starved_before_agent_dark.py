@@ -16,7 +16,7 @@ def run(stage: Stage) -> None:
     before = stage.shell()
     busy = [stage.spin(stage.group) for _ in range(4)]
     with faults.starve(stage.lab, stage.group, share=0.001, period_us=1_000_000):
-        time.sleep(8)
+        time.sleep(10)
     for program in busy:
         program.kill()
     stage.calm(15, before)
@@ -28,7 +28,7 @@ def run(stage: Stage) -> None:
 
 SCENARIO = Scenario(
     name="starved-before-agent-dark",
-    summary="the agent starves for 8 s; 15 s after that its network is cut for 45 s",
+    summary="the agent starves for 10 s; 15 s after that its network is cut for 45 s",
     run=run,
     truths=(
         session("network_error", "network", False, *AGENT_DARK),
