@@ -13,6 +13,9 @@ QUICK = ("--ping-every", "2", "--patience", "6")
 CALM = ("--ping-every", "2", "--patience", "12")
 """Server options: a link outlives what its ends get over within 10 s."""
 
+PATIENT = ("--ping-every", "2", "--patience", "20")
+"""Server options: a link outlives whoever leaves it in order, however long that may take."""
+
 LINKS = frozenset({C2S, S2A})
 
 CUT = "network.middlebox_reset"

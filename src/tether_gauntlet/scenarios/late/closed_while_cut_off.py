@@ -9,11 +9,11 @@ import signal
 from tether_gauntlet.lab import faults
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
-from tether_gauntlet.truths import CLIENT_LEFT, QUICK, session
+from tether_gauntlet.truths import CLIENT_LEFT, PATIENT, session
 
 
 def run(stage: Stage) -> None:
-    stage.start(server=(*QUICK, "--resume-s", "8"))
+    stage.start(server=(*PATIENT, "--resume-s", "8"))
     left = stage.shell()
     stage.fault()
     with faults.blackhole(stage.lab, "client"):
