@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.host.talk import heard
+from tests.support.host.talk import heard, pass_on
 from tether_gauntlet.lab import Lab, Topology, internet, require
 from tether_gauntlet.lab.middlebox.kinds import STANDARD
 from tether_gauntlet.lab.middlebox.middlebox import FRONT, Front, Middlebox
@@ -57,6 +57,7 @@ def joined(lab: Lab, front: Front) -> Iterator[tuple[socket.socket, socket.socke
         with lab["client"].connect(front.address, front.routes[0].port) as near:
             far, _ = listener.accept()
             with far:
+                assert pass_on(near, far, b"hello", 5) == "arrived"
                 yield near, far
 
 

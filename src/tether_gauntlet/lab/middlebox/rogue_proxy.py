@@ -56,8 +56,8 @@ class Rogue:
         self, host: str, port: int, reader: asyncio.StreamReader, dialler: asyncio.StreamWriter
     ) -> None:
         """One connection, to its end."""
-        if self.hangs_up or self.logs_in:
-            await self._turn_away(reader, dialler)
+        if self.logs_in:
+            await self._show_page(reader, dialler)
             return
         try:
             far_reader, server = await asyncio.open_connection(host, port)
@@ -74,12 +74,11 @@ class Rogue:
         pair.end()
         self.pairs.discard(pair)
 
-    async def _turn_away(self, reader: asyncio.StreamReader, dialler: asyncio.StreamWriter) -> None:
-        if self.logs_in:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await reader.readuntil(b"\r\n\r\n")
-                dialler.write(LOG_IN)
-                await dialler.drain()
+    async def _show_page(self, reader: asyncio.StreamReader, dialler: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            dialler.write(LOG_IN)
+            await dialler.drain()
         dialler.close()
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -125,24 +124,38 @@ class Rogue:
             pair.end(reset=reset)
 
 
-async def run(routes: list[str], rogue: Rogue) -> None:
-    servers = []
-    for route in routes:
+class Listener:
+    """One port, and where it leads."""
+
+    def __init__(self, rogue: Rogue, route: str) -> None:
         port, _, target = route.partition("=")
         host, _, to = target.rpartition(":")
+        self._rogue, self._host, self._to = rogue, host, int(to)
+        self._serving: set[asyncio.Task[None]] = set()
+        self._socket = socket.create_server(("0.0.0.0", int(port)), backlog=128)
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
-        async def serve(
-            reader: asyncio.StreamReader,
-            writer: asyncio.StreamWriter,
-            host: str = host,
-            to: int = int(to),
-        ) -> None:
-            await rogue.serve(host, to, reader, writer)
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # whoever dialled has left
+            accepted, _ = self._socket.accept()
+            if self._rogue.hangs_up:
+                accepted.close()  # before they can have sent a byte
+                return
+            serving = asyncio.create_task(self._serve(accepted))
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
 
-        servers.append(await asyncio.start_server(serve, "0.0.0.0", int(port)))
+    async def _serve(self, accepted: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=accepted)
+        await self._rogue.serve(self._host, self._to, reader, writer)
+
+
+async def run(routes: list[str], rogue: Rogue) -> None:
+    listeners = [Listener(rogue, route) for route in routes]
     loop, orders = asyncio.get_running_loop(), asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    while line := (await orders.readline()).decode().strip():
+    while listeners and (line := (await orders.readline()).decode().strip()):
         rogue.obey(line)
         print(line, flush=True)
 
