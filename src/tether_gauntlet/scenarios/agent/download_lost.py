@@ -1,9 +1,12 @@
-"""What is sent to the workspace's agent is lost, what it sends arrives."""
+"""What is sent to the workspace's agent is lost, what it sends arrives.
+
+Behind a middlebox nobody sees the other end's kernel: that the path is lost is all that may be told.
+"""
 
 from tether_gauntlet.lab import faults
-from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.scenario import ANY, Scenario
 from tether_gauntlet.stage import Stage
-from tether_gauntlet.truths import CLIENT_LEFT, QUICK, agent_link, session
+from tether_gauntlet.truths import AGENT_DARK, CLIENT_LEFT, QUICK, agent_link, session
 
 
 def run(stage: Stage) -> None:
@@ -27,4 +30,13 @@ SCENARIO = Scenario(
     ),
     limit_s=60,
     tricky=True,
+    behind={
+        ANY: (
+            session("network_error", "network", False, "network.agent_download_lost", *AGENT_DARK),
+            agent_link(
+                "network_error", "network", False, "network.agent_download_lost", *AGENT_DARK
+            ),
+            CLIENT_LEFT,
+        )
+    },
 )

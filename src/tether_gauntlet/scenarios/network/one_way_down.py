@@ -1,9 +1,12 @@
-"""What is sent to the client is lost, what it sends arrives."""
+"""What is sent to the client is lost, what it sends arrives.
+
+Behind a middlebox nobody sees the other end's kernel: that the path is lost is all that may be told.
+"""
 
 from tether_gauntlet.lab import faults
-from tether_gauntlet.scenario import Scenario
+from tether_gauntlet.scenario import ANY, Scenario
 from tether_gauntlet.stage import Stage
-from tether_gauntlet.truths import QUICK, client_link, session
+from tether_gauntlet.truths import DARK, QUICK, client_link, session
 
 
 def run(stage: Stage) -> None:
@@ -26,4 +29,10 @@ SCENARIO = Scenario(
     ),
     limit_s=60,
     tricky=True,
+    behind={
+        ANY: (
+            session("network_error", "network", False, "network.client_download_lost", *DARK),
+            client_link("network_error", "network", False, "network.client_download_lost", *DARK),
+        )
+    },
 )
