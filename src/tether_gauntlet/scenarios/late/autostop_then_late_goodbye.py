@@ -1,5 +1,6 @@
-"""The schedule stops a workspace whose agent is cut off, and its platform stops the machine then. The
-workspace is started again after 20 s, and its agent hands in what it could not say.
+"""The schedule stops a workspace whose agent is cut off, and its platform stops the machine then.
+
+The workspace is started again after 20 s, and its agent hands in what it could not say.
 
 Truth: the schedule ended the session and the link, before anybody had given up. That the agent was told
 to stop by a signal, and says so late, is what such a stop looks like from there: nothing new.

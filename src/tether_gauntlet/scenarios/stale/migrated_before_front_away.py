@@ -1,4 +1,5 @@
 """The workspace's machine is moved live to another host: it stands still for 6 s, and its clocks say so.
+
 Later the load balancer is away for 3 s.
 
 Truth: the load balancer ended the links. The machine had been back for long.
