@@ -274,7 +274,7 @@ def _ssh(
 
 def _door(settings: AgentSettings, tunnels: Tunnels) -> DirectEndpoint:
     try:
-        door = DirectEndpoint(settings.direct, settings.server_url, tunnels.attach)
+        door = DirectEndpoint(settings.direct, settings.server_url, tunnels.join_directly)
     except BadAddress as wrong:
         raise CannotStart(str(wrong)) from wrong
     except OSError as wrong:

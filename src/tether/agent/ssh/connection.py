@@ -1,9 +1,9 @@
 """One tunnel and the SSH connection in it, from the first byte to the one cause of its end.
 
-Law: a fact is offered to the tunnel's cell before asyncssh or the tunnel is closed, by whichever of
-the ways below ends them; everything later is a symptom. Exceptions of asyncssh become facts here, by
-one table. When SSH ends, the tunnel says goodbye with the cause, so that the client's side hears it;
-when the tunnel ends, SSH is told and its sessions are cleaned up.
+Law: whichever of the ways below ends asyncssh or the tunnel, a fact is offered to the tunnel's cell
+before that; everything later is a symptom. Exceptions of asyncssh become facts here, by one table. When
+SSH ends, the tunnel says goodbye with the cause, so that the client's side hears it. When the tunnel
+ends, SSH is told and its sessions are cleaned up.
 """
 
 from __future__ import annotations
@@ -27,11 +27,7 @@ from tether.agent.ssh.transport import TunnelTransport
 from tether.agent.tunnels.service import EndOrder, ServedTunnel
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import (
-    AccessRefusal,
-    Party,
-    Vantage,
-)
+from tether.attribution.vocabulary import AccessRefusal, Party, Vantage
 from tether.log import get_logger
 from tether.net.link.evidence import exhausted
 from tether.net.tasks import Tasks
@@ -56,7 +52,8 @@ class AgentConnection(ServedTunnel):
         options: asyncssh.SSHServerConnectionOptions,
         shared: SharedParts,
     ) -> None:
-        self.offer, self._clock = offer, shared.clock
+        self.offer = offer
+        self._clock = shared.clock
         self._trust = _trust(offer, settings)
         self._login_timeout_s = settings.login_timeout_s
         self._log = get_logger("ssh", connection_id=offer.connection_id, user=offer.user)
@@ -93,10 +90,10 @@ class AgentConnection(ServedTunnel):
             _xauthority(settings, account),
         )
         self._transport.attach(self._ssh)
-        self._begun = False
+        self._begun = False  # asyncssh was handed its transport
         self._login_timer: asyncio.TimerHandle | None = None
-        self._refused: list[str] = []
-        self._method = ""
+        self._refused: list[str] = []  # the sentence of each refused credential
+        self._method = ""  # by which the client was let in
 
     def _tunnel_over(self, stream: TunnelStream, shared: SharedParts) -> TunnelEndpoint:
         return TunnelEndpoint(
@@ -201,7 +198,7 @@ class AgentConnection(ServedTunnel):
 
     def _login_timed_out(self) -> None:
         after = self._login_timeout_s
-        if not self.tunnel.stream.in_use:  # it cannot go on: its time begins anew
+        if not self.tunnel.stream.in_use:  # detached, it cannot log in: its time begins anew
             self._login_timer = self._loop.call_later(after, self._login_timed_out)
             return
         self._leave(
@@ -212,12 +209,12 @@ class AgentConnection(ServedTunnel):
 
     def _heard(self, message: Message) -> None:
         match message:
-            case Goodbye():  # the tunnel has offered it and keeps the rest
+            case Goodbye():  # the link has offered it to the cell
                 self._close_ssh()
             case Redraw():
                 self._sessions.redraw()
             case _:
-                pass  # a newer client has more to say
+                pass  # a newer client may send more kinds of messages
 
     def _leave(self, fact: Evidence) -> None:
         """End from our side: the fact first, then the goodbye, then the channels.
@@ -258,13 +255,13 @@ class AgentConnection(ServedTunnel):
     # -- bytes -------------------------------------------------------------------------------
 
     def _receive(self, data: memoryview) -> None:
-        if not self._ssh.over and not self.cell.ended:  # whoever is being left may rave on
+        if not self._ssh.over and not self.cell.ended:  # a client that is being left goes unheard
             self._ssh.data_received(data)  # type: ignore[arg-type]  # it only appends
 
     # -- who may in --------------------------------------------------------------------------
 
     def admits(self, credential: auth.Credential, proven: bool | None) -> bool:
-        """Judge a credential; refusals are kept, told to the user, and counted."""
+        """Whether a credential lets the client in. A refusal is noted and shown to the user."""
         now = self._now()
         decision = auth.decide(credential, self._trust, now)
         if isinstance(decision, auth.Accepted) and proven is False:
@@ -276,9 +273,8 @@ class AgentConnection(ServedTunnel):
             vantage=Vantage.AGENT, at=now, why=decision.why, detail=decision.detail
         )
         self._refused.append(decision.sentence)
-        if (
-            decision.why is not AccessRefusal.UNKNOWN_KEY or not self._refused[:-1]
-        ):  # the telling one
+        # A client offers several keys: of the unknown ones, only the first is worth a message.
+        if decision.why is not AccessRefusal.UNKNOWN_KEY or not self._refused[:-1]:
             self.tunnel.send(LoginResult(accepted=False, sentence=decision.sentence))
         if self._refused.count(decision.sentence) == 1:  # an ssh-agent may offer many keys
             self._ssh.refuse_with(decision.sentence)
@@ -289,7 +285,7 @@ class AgentConnection(ServedTunnel):
         return False
 
     def display_failed(self, wrong: Exception) -> None:
-        """A session asked for a display and gets none."""
+        """A session asked for a display, and there is none."""
         self._log.warning("no display can be opened", error=str(wrong))
 
     def logged_in(self) -> None:

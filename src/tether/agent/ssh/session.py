@@ -1,15 +1,15 @@
 """One SSH session: a command, a shell or a subsystem, with or without a terminal.
 
-Law: a session ends once. Its end is told to the host when its process has ended *and* its output has
-been delivered, before the exit status is sent; or when its channel is lost, whichever is first.
+Law: a session ends once. Its owner is told when its process has ended *and* its output has been
+delivered, before the exit status is sent; or when its channel is lost, whichever comes first.
 
-As OpenSSH does: without a terminal the output counts as delivered at the end of both pipes, so a
-process left in the background that kept them open keeps the session open, and a client that leaves
-closes the pipes but kills nothing. With a terminal its shell's end is the end, and a client that
-leaves hangs up. Unlike OpenSSH the exit status comes after the output, not before.
+It ends as OpenSSH's do. Without a terminal the output counts as delivered at the end of both pipes, so
+a process in the background that keeps them open keeps the session open, and a client that leaves closes
+the pipes but kills nothing. With a terminal the end of its shell is the end, and a client that leaves
+hangs up. Unlike with OpenSSH, the exit status comes after the output.
 
-What a session is for (its app, whether it moves files) is read from what passes by, and changes
-nothing of what runs; only policy does, and what it refuses ends at once, in words of its own.
+What a session is for (its app, whether it moves files) is read from what passes by, and does not change
+what runs. Only policy does: what it refuses ends at once, with a message of its own.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from tether.protocol.messages.reports import FileOperations
 from tether.protocol.terminal.messages import SUBSYSTEM
 
 HANGUP_WAIT_S = 0.3
-"""How long after a shell's end its terminal may take to say so. It says nothing while a process that
-ignored the hang-up still has it open; what was written before is long there by then."""
+"""How long after its shell's end a terminal may take to reach its own end. It never does while a
+process that ignored the hang-up has it open; what was written before has long arrived by then."""
 
-_NO_EXPLANATION = 127
-"""What is sent for a process whose status somebody else took."""
+_UNKNOWN_EXIT_CODE = 127
+"""What is sent for a process whose status somebody else has taken."""
 
 _SUBSYSTEMS = {"sftp": sftp.command, datagrams.SUBSYSTEM: udp_relay.command}
-"""Those that are a program of their own."""
+"""The subsystems that are programs of their own, and their command lines."""
 
 _SSH_SIGNALS = (
     *("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL"),
@@ -64,7 +64,7 @@ _SSH_SIGNALS = (
 """Signals that SSH has names for (RFC 4254 section 6.10); others are named with an @."""
 
 
-class SessionHost(Protocol):
+class SessionOwner(Protocol):
     """The connection that a session belongs to."""
 
     @property
@@ -73,7 +73,7 @@ class SessionHost(Protocol):
     def account(self) -> Account: ...
     @property
     def directory(self) -> str:
-        """Where its process starts."""
+        """Where processes start."""
 
     def now(self) -> float:
         """Unix seconds."""
@@ -93,10 +93,10 @@ class SessionHost(Protocol):
         """Let the client see a terminal that outlives it."""
 
     def session_started(self, session: Session) -> None:
-        """It runs, or is about to say why not."""
+        """It runs, or is about to report why it does not."""
 
     def session_recognized(self, session: Session, was: SessionType) -> None:
-        """What it was sent has shown which app it serves."""
+        """Its input has shown which app it serves; `was` is what it was taken for."""
 
     def session_refused(self, session: Session, refusal: PolicyRefusal) -> None:
         """Policy refused it; `session_ended` follows."""
@@ -105,53 +105,55 @@ class SessionHost(Protocol):
         """It could not be started; `session_ended` follows."""
 
     def terminal_refused(self, session: Session, wrong: OSError) -> None:
-        """There is no terminal for it; it may go on without one."""
+        """There is no terminal for it. The client may go on without one."""
 
     def session_ended(self, session: Session, status: ExitStatus) -> None:
         """Its process has ended and its output is out; the exit status is sent after this."""
 
     def session_lost(self, session: Session) -> None:
-        """Its channel is gone; comes once, last, after `session_ended` where there was one."""
+        """Its channel is gone. Comes once, last, and after `session_ended` where that came."""
 
     def process_ended(self, session: Session, status: ExitStatus) -> None:
-        """Its process, which outlived it, has ended now."""
+        """Its process outlived it, and has ended now."""
 
     def failed(self, exc: Exception) -> None:
-        """A bug of ours."""
+        """A bug of ours was hit."""
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
-    """See the module's law. asyncssh calls the public methods."""
+    """One session. asyncssh calls most of the public methods."""
 
-    def __init__(self, host: SessionHost) -> None:
+    def __init__(self, owner: SessionOwner) -> None:
         self.session_id = uuid.uuid4().hex
         self.kind: SessionType = PLAIN
-        self.subsystem = ""
-        self.started_at: float | None = None
+        self.subsystem = ""  # "" for a shell and for a command
+        self.started_at: float | None = None  # unix seconds; the owner sets both
         self.ended_at: float | None = None
-        self.over = False
-        self.cause = ""
-        """Why it ended, where it was the agent that could not go on; a code of the catalogue."""
-        self._host = host
+        self.over = False  # its end has been told
+        self.cause = ""  # a code of the catalogue, where the agent itself could not go on
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._channel: SessionChannel | None = None
+        self._channel: SessionChannel | None = None  # None before it is open, and once it is lost
+        # What the client asked for.
         self._terminal: Terminal | None = None
-        self._term = ""
-        self._no_terminal = ""
+        self._term = ""  # its TERM
+        self._no_terminal = ""  # why it gets none, where it asked for one
         self._argv: list[str] = []
-        self._command: str | None = None
-        self._login = False
+        self._command: str | None = None  # None for a shell and for a subsystem
+        self._login = False  # a login shell
+        self._variables: Mapping[str, str] = {}
+        # What is known of its purpose.
         self._transfer: Transfer | None = None
         self._refusal: PolicyRefusal | None = None
-        self._variables: Mapping[str, str] = {}
-        self._bootstrap: Bootstrap | None = None
+        self._bootstrap: Bootstrap | None = None  # recognizes editors by their input
         self._audit: SftpAudit | None = None
-        self._attach: TerminalChannel | None = None
+        # What runs, and how it ended.
+        self._attach: TerminalChannel | None = None  # in place of a process
         self._process: Process | None = None
-        self._writer: FdWriter | None = None
-        self._readers: list[FdReader] = []
-        self._paused = False
-        self._status: ExitStatus | None = None
+        self._writer: FdWriter | None = None  # to its standard input, or to the terminal
+        self._readers: list[FdReader] = []  # of its output
+        self._paused = False  # the channel takes no more for now
+        self._status: ExitStatus | None = None  # set once the process has been reaped
         self._hangup_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -165,7 +167,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return connection_type(self.kind, self._transfer)
 
     def file_operations(self, connection_id: str) -> FileOperations | None:
-        """What it did to files, as far as that was seen; None where it moved none."""
+        """What it did to files, as far as that could be seen; None for a session that moves none."""
         if self._transfer is None:
             return None
         program = self._transfer.program
@@ -188,9 +190,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
     ) -> bool:
         try:
             self._terminal = Terminal(term_size, term_modes)
-        except OSError as wrong:  # ssh says "PTY allocation request failed" and may go on without
+        except OSError as wrong:  # ssh prints "PTY allocation request failed", and may go on
             self._no_terminal = wrong.strerror or str(wrong)
-            self._host.terminal_refused(self, wrong)
+            self._owner.terminal_refused(self, wrong)
             return False
         self._term = term_type
         return True
@@ -200,15 +202,15 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._terminal.resize(width, height, pixwidth, pixheight)
 
     def shell_requested(self) -> bool:
-        self._argv, self._login = [self._host.account.shell, "-l"], True
+        self._argv, self._login = [self._owner.account.shell, "-l"], True
         return True
 
     def exec_requested(self, command: str) -> bool:
         if "\0" in command:
             return False
         self._command, self._transfer = command, transfer_of(command)
-        self._refusal = self._host.judge(command=command)
-        self._argv = runner(command, self._host.account.shell)
+        self._refusal = self._owner.judge(command=command)
+        self._argv = runner(command, self._owner.account.shell)
         return True
 
     def subsystem_requested(self, subsystem: str) -> bool:
@@ -219,7 +221,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return False
         self._argv, self.kind = _SUBSYSTEMS[subsystem](), KINDS.get(subsystem, PLAIN)
         self.subsystem, self._transfer = subsystem, transfer_of(None, subsystem)
-        self._refusal = self._host.judge(subsystem=subsystem)
+        self._refusal = self._owner.judge(subsystem=subsystem)
         return True
 
     def signal_received(self, name: str) -> None:
@@ -234,20 +236,20 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def session_started(self) -> None:
         if self.subsystem == SUBSYSTEM:
-            self._host.session_started(self)
-            self._attach = self._host.attach(self, self._open_channel())
+            self._owner.session_started(self)
+            self._attach = self._owner.attach(self, self._open_channel())
             return
         self._identify()
-        self._host.session_started(self)
+        self._owner.session_started(self)
         if self._refusal is not None:
-            self._host.session_refused(self, self._refusal)
+            self._owner.session_refused(self, self._refusal)
             self._write(self._refusal.output)
             self._exited(ExitStatus(code=self._refusal.exit_code))
             return
         try:
             self._start()
         except OSError as wrong:
-            self._host.session_failed(self, wrong)
+            self._owner.session_failed(self, wrong)
             self._say(
                 f"tether: {self._argv[0]} could not be started: {wrong.strerror or wrong} "
                 f"(exit code {AGENT_FAILED_EXIT_CODE}: the workspace's agent failed, not your command)"
@@ -255,7 +257,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._exited(ExitStatus(code=AGENT_FAILED_EXIT_CODE))
 
     def _identify(self) -> None:
-        """Which app it serves: what it says, or else what its command and its input look like."""
+        """Find out which app it serves: the one that it names, or else one with such a command."""
         declared, self._variables = from_environment(self._open_channel().variables.values.items())
         if declared is not None:
             self.kind = declared
@@ -276,10 +278,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
             more["SSH_AUTH_SOCK"] = agent
         if (display := channel.get_x11_display()) is not None:
             more["DISPLAY"] = display
-        env = self._host.environment(self._variables, more)
-        directory, spawner = self._host.directory, self._host.processes
+        env = self._owner.environment(self._variables, more)
+        directory, spawner = self._owner.directory, self._owner.processes
         if self._terminal is not None:
-            if self._login and (text := self._host.greeting()):
+            if self._login and (text := self._owner.greeting()):
                 self._write(text)
             self._process = spawner.spawn_on_terminal(
                 self._argv,
@@ -321,12 +323,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._attach is not None:
             self._attach.data_received(data)
         if self._audit is not None:
-            self._audit.feed(data, self._host.now())
+            self._audit.feed(data, self._owner.now())
         if self._bootstrap is not None and self._bootstrap.undecided:
             recognized = self._bootstrap.feed(data)
             if recognized is not None:
                 was, self.kind = self.kind, recognized
-                self._host.session_recognized(self, was)
+                self._owner.session_recognized(self, was)
         if self._writer is not None:
             self._writer.write(data)
 
@@ -354,22 +356,22 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._end_if_delivered()
 
     def announce(self, text: str) -> None:
-        """Show a line to whoever sits at the terminal; sessions without one are left alone."""
+        """Show a line on the terminal, where there is one."""
         if self._terminal is not None:
             self._write(f"\r\n{text}\r\n".encode())
 
     def redraw(self) -> None:
-        """Something was written over the user's screen: have the program draw it anew."""
+        """Have the program draw the screen anew: something was written over it."""
         if self._terminal is not None:
             self._terminal.redraw()
 
     # -- ending --------------------------------------------------------------------------
 
     def _exited(self, status: ExitStatus) -> None:
-        """The process has been reaped; its last words may still be on the way."""
+        """The process has been reaped; its last output may still be on the way."""
         self._status = status
         if self.over:
-            self._host.process_ended(self, status)
+            self._owner.process_ended(self, status)
         if self._terminal is not None and any(reader.open for reader in self._readers):
             self._hangup_timer = self._loop.call_later(
                 HANGUP_WAIT_S, self._guarded(self._stop_listening)
@@ -393,23 +395,23 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _end(self, channel: SessionChannel, status: ExitStatus) -> None:
         self.over = True
-        self._host.session_ended(self, status)
+        self._owner.session_ended(self, status)
         if status.signal is not None:
             name = status.signal
             channel.exit_with_signal(
                 name if name in _SSH_SIGNALS else f"{name}@tether", status.core_dumped
             )
         else:
-            channel.exit(_NO_EXPLANATION if status.code is None else status.code)
+            channel.exit(_UNKNOWN_EXIT_CODE if status.code is None else status.code)
 
     def connection_lost(self, exc: Exception | None) -> None:
         try:
-            self._let_go()
-            self._host.session_lost(self)
-        except Exception as wrong:  # asyncssh would swallow it
-            self._host.failed(wrong)
+            self._release()
+            self._owner.session_lost(self)
+        except Exception as wrong:  # asyncssh would hide it
+            self._owner.failed(wrong)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._channel = None
         if self._attach is not None:
             self._attach.lost()
@@ -441,12 +443,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._write_error(f"{text}\n".encode())
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
-        """`function` for the loop to call: a bug in it ends the connection and is told."""
+        """`function` as the loop may call it: a bug in it ends the connection, and is logged."""
 
         def call(*arguments: object) -> None:
             try:
                 function(*arguments)
             except Exception as wrong:
-                self._host.failed(wrong)
+                self._owner.failed(wrong)
 
         return call

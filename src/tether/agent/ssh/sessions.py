@@ -1,7 +1,7 @@
 """The sessions of one SSH connection: admitted, recorded, counted.
 
-Law: every session that started is recorded at its start and at its end, whichever way it ends; its
-fact is in the connection's cell before its exit status is sent. What a session did to files is
+Law: every session that started is recorded at its start and at its end, whichever way it ends. The fact
+of its end is in the connection's cell before its exit status is sent. What a session did to files is
 recorded with its end.
 """
 
@@ -38,7 +38,7 @@ MAX_SESSIONS = 64
 
 
 class Sessions:
-    """See the module's law. It is the `Host` of each of its sessions."""
+    """Owns the sessions of one connection: the `SessionOwner` of each."""
 
     def __init__(
         self,
@@ -51,12 +51,16 @@ class Sessions:
         send: Callable[[Message], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        """`send` says something on the tunnel; `failed` is told of a bug of ours."""
-        self.account, self.failed = account, failed
+        """`send` sends a message on the tunnel; `failed` is told of a bug of ours."""
+        self.account = account
+        self.failed = failed
         self.directory = settings.directory_of(account)
-        self._offer, self._settings, self._shared = offer, settings, shared
-        self._cell, self._send = cell, send
-        self._open: set[Session] = set()
+        self._offer = offer
+        self._settings = settings
+        self._shared = shared
+        self._cell = cell  # the connection's
+        self._send = send
+        self._open: set[Session] = set()  # those whose channels are open
         self._log = get_logger("session", connection_id=offer.connection_id, user=offer.user)
 
     @property
@@ -89,7 +93,7 @@ class Sessions:
         for session in self._open:
             session.redraw()
 
-    # -- what sessions ask (session.Host) -----------------------------------------------------
+    # -- what sessions ask (SessionOwner) -----------------------------------------------------
 
     def now(self) -> float:
         return self._shared.clock.now().wall
@@ -148,7 +152,7 @@ class Sessions:
         )
         self._over(session, now, None)
 
-    # -- what sessions tell (session.Host) ----------------------------------------------------
+    # -- what sessions tell (SessionOwner) ----------------------------------------------------
 
     def session_started(self, session: Session) -> None:
         session.started_at = self.now()

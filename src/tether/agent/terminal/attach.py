@@ -147,7 +147,7 @@ class TerminalAttach:
         """End the attach because of `fact`: the terminal lives on."""
         self._perform(self._machine.end(fact, terminal_lives=self._pty is not None))
 
-    # -- what the terminal says: see `pty.Client` -------------------------------------------
+    # -- what the terminal says: see `pty.TerminalClient` -----------------------------------
 
     def send(self, item: TerminalMessage | bytes) -> None:
         """Send a message, or output."""

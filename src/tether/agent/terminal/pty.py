@@ -1,8 +1,8 @@
 """A terminal that outlives its clients: one process, one screen, any number of viewers.
 
-Law: whoever ends the terminal offers the cause to its cell first; every viewer's attach ends exactly
-once, with its own cause. Nothing waits for a viewer; the program waits only for the screen host, as it
-would for a slow terminal. Time is deadlines of machines, driven by one timer.
+Law: whoever ends the terminal offers the cause to its cell first. The attach of every viewer ends
+exactly once, with a cause of its own. Nothing waits for a viewer; the program waits only for the screen
+host, as it would for a slow terminal. All waiting is deadlines of machines, driven by one timer.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ INPUT_MAX = 1 << 20
 """Bytes that wait for the program above which its viewers are asked to pause."""
 
 TAIL_MAX = 64 << 10
-"""Bytes of raw output that are kept for want of an emulator."""
+"""Bytes of raw output that are kept where there is no emulator."""
 
 KILL_AFTER_S = 5.0
 """How long after the hang-up a process that is still there is killed."""
 
 NUDGE_S = 0.1
-"""How long a program sees another size, so that it draws everything again: two changes at once are
-one signal, after which nothing has changed."""
+"""How long a program sees another size, so that it draws everything again. Two changes at once would
+be one signal, after which nothing has changed."""
 
 DRAIN_S = 1.0
-"""How long after the process's end its terminal may take to say so; somebody may have it open."""
+"""How long after the process's end its terminal may take to end, too: others may have it open."""
 
 
 class ProgramTerminal(Protocol):
-    """A program on its terminal, started. Descriptors are non-blocking; we close them."""
+    """A program that runs on its terminal. The descriptors do not block; `close` closes them."""
 
     @property
     def read_fd(self) -> int: ...
@@ -67,7 +67,7 @@ class ProgramTerminal(Protocol):
         """Give the terminal back."""
 
 
-class Client(Protocol):
+class TerminalClient(Protocol):
     """A viewer's attach, as the terminal sees it. Nothing here may raise or wait."""
 
     @property
@@ -80,7 +80,7 @@ class Client(Protocol):
         """The terminal has ended; its cell says why, its status how. Comes once."""
 
     def pause(self, paused: bool) -> None:
-        """Take no input from it for now, or again."""
+        """Take no input from it for now, or take it again."""
 
 
 class TerminalState(Enum):
@@ -95,13 +95,13 @@ class PtySettings:
     """What an agent's operator may choose."""
 
     idle_s: float | None = 300.0
-    """Without a viewer for so long, a terminal is ended; None for never."""
+    """A terminal without a viewer is ended after so many seconds; None for never."""
     max_terminals: int = 64
     max_viewers: int = 16
 
 
 class ReconnectingPty:
-    """See the module's law. Made running; `on_over` is called once, last."""
+    """One terminal. Its program runs once this is constructed; `on_over` is called once, last."""
 
     def __init__(
         self,
@@ -120,27 +120,31 @@ class ReconnectingPty:
         """Raises:
         OSError: the program could not be started; there is nothing to end.
         """
-        self.id, self.name, self.command = pty_id, name, command
+        self.id = pty_id
+        self.name = name
+        self.command = command
         self.cell = CloseCell()
         self.state = TerminalState.RUNNING
-        self.status: ExitStatus | None = None
+        self.status: ExitStatus | None = None  # set once the process has been reaped
         self.created = clock.now()
-        self.size = size
-        self._policy, self._clock, self._on_over = policy, clock, on_over
+        self.size = size  # rows and columns
+        self._policy = policy
+        self._clock = clock
+        self._on_over = on_over
         self._loop = asyncio.get_running_loop()
         self._log = get_logger("agent.terminal", terminal_id=pty_id)
         self._tasks = Tasks(f"terminal-{pty_id}")
         self._idle = Idle(self.created.mono, idle_s)
-        self._viewers: dict[Client, Viewer] = {}
-        self._asked_one: Client | None = None
-        self._last_size = size
+        self._viewers: dict[TerminalClient, Viewer] = {}
+        self._asked_one: TerminalClient | None = None  # the viewer that answers questions
+        self._last_size = size  # of the window that came or changed last
         self._cutter = OutputCutter()
-        self._tail = bytearray()
-        self._output_over = False
-        self._act_at: float | None = None
-        self._resize_at: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._reading = False
+        self._tail = bytearray()  # the last output, while there is no emulator
+        self._output_over = False  # nobody has the program's end open any more
+        self._act_at: float | None = None  # when to kill, or to stop waiting for output
+        self._resize_at: float | None = None  # when the size is right again after a nudge
+        self._timer: asyncio.TimerHandle | None = None  # rings at the earliest deadline
+        self._reading = False  # the loop watches the program's output
         self._program = start(self._exited)
         self._program.resize(*size)
         self._input = FdWriter(
@@ -157,7 +161,7 @@ class ReconnectingPty:
     # -- viewers --------------------------------------------------------------------------
 
     def info(self) -> Info:
-        """What a list says of it."""
+        """Its entry in a list."""
         waits_until = self._idle.deadline()
         return Info(
             id=self.id,
@@ -172,10 +176,10 @@ class ReconnectingPty:
 
     @property
     def viewers(self) -> int:
-        """How many look on."""
+        """How many viewers it has."""
         return len(self._viewers)
 
-    def attach(self, client: Client, *, rows: int, cols: int, history: int) -> None:
+    def attach(self, client: TerminalClient, *, rows: int, cols: int, history: int) -> None:
         """Let `client` see the terminal; the first picture follows."""
         now = self._clock.now().mono
         self._viewers[client] = Viewer(
@@ -186,8 +190,8 @@ class ReconnectingPty:
         self._idle.watched()
         self._agree()
 
-    def leave(self, client: Client) -> None:
-        """`client` is gone, or about to. Its attach knows why."""
+    def leave(self, client: TerminalClient) -> None:
+        """`client` is gone, or about to go. Its attach knows why."""
         if self._viewers.pop(client, None) is None:
             return
         if self._asked_one is client:
@@ -196,23 +200,23 @@ class ReconnectingPty:
             self._idle.unwatched(self._clock.now().mono)
         self._agree()
 
-    def resize(self, client: Client, rows: int, cols: int) -> None:
+    def resize(self, client: TerminalClient, rows: int, cols: int) -> None:
         """`client`'s window has another size."""
         self._viewers[client].resize(rows=rows, cols=cols)
         self._last_size = (rows, cols)
         self._agree()
 
-    def type(self, client: Client, data: bytes) -> None:
+    def type(self, client: TerminalClient, data: bytes) -> None:
         """`client` typed this."""
         self._asked_one = client
         self._input.write(data)
 
-    def block(self, client: Client) -> None:
-        """`client`'s carrier takes no more for now."""
+    def block(self, client: TerminalClient) -> None:
+        """`client`'s transport takes no more for now."""
         self._viewers[client].block()
 
-    def unblock(self, client: Client) -> None:
-        """`client`'s carrier takes more."""
+    def unblock(self, client: TerminalClient) -> None:
+        """`client`'s transport takes more."""
         if data := self._viewers[client].unblock():
             client.send(data)
         self._arm()
@@ -226,7 +230,7 @@ class ReconnectingPty:
             self.state = TerminalState.ENDING
             self._act_at = self._clock.now().mono + KILL_AFTER_S
             self._program.signal(signal.SIGHUP)
-            self._program.signal(signal.SIGCONT)  # a stopped program could not take the hint
+            self._program.signal(signal.SIGCONT)  # a stopped program would not see it
             self._arm()
 
     def abandon(self, fact: Evidence) -> None:
@@ -257,7 +261,7 @@ class ReconnectingPty:
         self._tasks.spawn(self._farewell(), "farewell")
 
     async def _farewell(self) -> None:
-        """Whoever still waits for a picture gets the last one; then everybody is told."""
+        """Viewers that wait for a picture get the last one; then all are told of the end."""
         late = [(client, viewer) for client, viewer in self._viewers.items() if not viewer.live]
         await asyncio.gather(*(self._picture(client, viewer) for client, viewer in late))
         self._screen.close()
@@ -313,7 +317,7 @@ class ReconnectingPty:
             return
         self._screen.feed(raw)
         if not self._screen.usable:
-            everybody = one = raw  # then nobody but the viewers answers
+            everybody = one = raw  # only the viewers can answer
             self._tail += raw
             del self._tail[:-TAIL_MAX]
         for client, viewer in self._viewers.items():
@@ -322,7 +326,7 @@ class ReconnectingPty:
 
     # -- pictures -------------------------------------------------------------------------
 
-    async def _picture(self, client: Client, viewer: Viewer) -> None:
+    async def _picture(self, client: TerminalClient, viewer: Viewer) -> None:
         """Ask what the screen shows, and send it if the viewer is still there."""
         window = {} if viewer.exact else {"rows": viewer.rows, "cols": viewer.cols}
         rows, cols = self.size
@@ -343,7 +347,7 @@ class ReconnectingPty:
         )
 
     def _agree(self) -> None:
-        """Take the size that the viewers' windows ask for."""
+        """Take the size that the windows of the viewers ask for."""
         windows = ((viewer.rows, viewer.cols) for viewer in self._viewers.values())
         size = agreed_size(self._policy, windows, self._last_size if self._viewers else self.size)
         if size != self.size:
@@ -354,14 +358,14 @@ class ReconnectingPty:
                 viewer.screen_resized(size)
         self._arm()
 
-    # -- what the screen tells us ---------------------------------------------------------
+    # -- what the screen says (ScreenOwner) ----------------------------------------------------
 
     def screen_answers(self, data: bytes) -> None:
-        """See `screens.Owner`."""
+        """See `ScreenOwner`."""
         self._input.write(data)
 
     def screen_lost(self) -> None:
-        """See `screens.Owner`. A change of size makes programs draw everything again."""
+        """See `ScreenOwner`. A change of size makes programs draw everything again."""
         if self.state is TerminalState.RUNNING:
             rows, cols = self.size
             self._program.resize(rows + 1, cols)
@@ -369,7 +373,7 @@ class ReconnectingPty:
             self._arm()
 
     def screen_has_room(self) -> None:
-        """See `screens.Owner`."""
+        """See `ScreenOwner`."""
         self._read_on()
 
     def _pause(self, paused: bool) -> None:
@@ -416,7 +420,7 @@ class ReconnectingPty:
     def _overdue(self) -> None:
         if self.state is TerminalState.ENDING:
             self._program.signal(signal.SIGKILL)
-        elif self.state is TerminalState.EXITED and self._screen.crowded:  # it is not its fault
+        elif self.state is TerminalState.EXITED and self._screen.crowded:  # we do not read
             self._act_at = self._clock.now().mono + DRAIN_S
         elif self.state is TerminalState.EXITED:
             self._finish()

@@ -15,10 +15,10 @@ from typing import Protocol
 from tether.agent.process.process import ExitStatus
 from tether.agent.screen.client import Screens
 from tether.agent.terminal.pty import (
-    Client,
     ProgramTerminal,
     PtySettings,
     ReconnectingPty,
+    TerminalClient,
     TerminalState,
 )
 from tether.agent.terminal.viewers import SizePolicy
@@ -85,7 +85,7 @@ class Terminals:
         """Why no more terminals are made: what the agent leaves for. None while it stays."""
         return self._leaving
 
-    def attach(self, client: Client, init: Init) -> tuple[ReconnectingPty, bool]:
+    def attach(self, client: TerminalClient, init: Init) -> tuple[ReconnectingPty, bool]:
         """The terminal that `init` asks for, with `client` looking on, and whether it is new.
 
         Raises:

@@ -1,8 +1,8 @@
 """Where the agent can be dialled without a relay, and what it tells the server of that.
 
-Law: decides addresses only; who comes is `Tunnels`' to judge. An agent of a server on this machine
-listens on this machine only; any other one on all addresses. What is offered is bounded, without
-repetitions, and read anew each time it is asked for, as addresses come and go.
+Law: it decides about addresses only; `Tunnels` judges who comes. An agent whose server is on this
+machine listens on this machine only, any other one on all addresses. What is offered is bounded, has no
+repetitions, and is read anew each time it is asked for, because addresses come and go.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _log = get_logger("direct")
 
 
 class BadAddress(ValueError):
-    """What was given is no address to listen at; the text is one sentence."""
+    """A setting is no address to listen at; the text is one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ def listen_at(settings: DirectSettings, server_url: str) -> tuple[str, int] | No
     """Host ("" for all addresses) and port to listen at; None for nowhere.
 
     Raises:
-        BadAddress: there is none in the settings.
+        BadAddress: a setting is no address.
     """
     for external in settings.external:
         _parsed(external, "--external-address")
@@ -68,7 +68,7 @@ class DirectEndpoint:
 
         Raises:
             OSError: the address cannot be had.
-            BadAddress: it is none.
+            BadAddress: a setting is no address.
         """
         self._settings = settings
         self._addresses = addresses
@@ -81,7 +81,7 @@ class DirectEndpoint:
 
     @property
     def open(self) -> bool:
-        """Whether anybody can come in."""
+        """Whether it listens."""
         return self._listener is not None
 
     def start(self) -> None:

@@ -1,9 +1,9 @@
 """Tunnels from offer to end: join, journal, serve, journal, remember.
 
-Law: every offer ends in exactly one of: declined with a sentence, or opened and ended in the journal.
-A tunnel is served from its first carrier on, whichever that is; what further carriers do is its
-stream's. Whoever ends tunnels brings an `EndOrder`; it is handed on before anything is closed, to those
-that are still being joined as well. A first cause is never overwritten: cells see to that.
+Law: every offer is either declined with a sentence, or opened and ended in the journal; one of the two,
+exactly once. A tunnel is served from its first carrier on, whichever that is; its stream deals with
+further ones. Whoever ends tunnels brings an `EndOrder`, which is handed on before anything is closed, to
+tunnels that are still being joined as well. The cells see to it that a first cause is not overwritten.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ JOIN_S = 20.0
 """How long a tunnel's first carrier may take."""
 
 OFFER_WAIT_S = 2.0
-"""How much earlier than its offer a direct carrier may come: by different ways, the same request."""
+"""How much earlier than its offer a direct carrier may come: the two take different paths."""
 
 ANSWER_S = 2.0
 """How long clients that are asked whether they hear us have to answer."""
@@ -50,7 +50,7 @@ ANSWER_S = 2.0
 _log = get_logger("tunnels")
 
 DialRelay = Callable[[str, str, bool], Awaitable[MessageStream]]
-"""Relay, ticket, and whether TCP is to send small segments only."""
+"""Takes the relay, a ticket, and whether TCP is to send small segments only."""
 
 Decline = Callable[[OfferDeclined], None]
 
@@ -66,8 +66,8 @@ class SshServing(TunnelServing, Protocol):
 
 
 @dataclass(slots=True)
-class _Taking:
-    """One offer that was taken up. `order` is set when it is to end while it is being joined."""
+class _Tunnel:
+    """One offer that was taken up, until its tunnel is over."""
 
     offer: TunnelOffer
     decline: Decline
@@ -75,12 +75,16 @@ class _Taking:
     stream: TunnelStream
     serving: TunnelServing
     first: asyncio.Future[bool]
+    """Whether a first carrier came."""
     dialling: Tasks
     task: asyncio.Task[None] | None = None
     joining: bool = True
+    """Its first carrier has not come yet."""
     declined: bool = False
     order: EndOrder | None = None
+    """Why it is being ended, once it is."""
     numbers: set[int] = field(default_factory=lambda: {1})
+    """Carriers that were offered."""
 
 
 class Tunnels:
@@ -98,23 +102,26 @@ class Tunnels:
         vanished_s: float = VANISHED_S,
     ) -> None:
         """`others` serve the purposes that are not SSH; `vanished_s` is how long a tunnel waits for
-        a client whose stream ended at once."""
+        a client whose stream ended without a goodbye."""
         self._serving: dict[str, TunnelServing] = {Purpose.SSH: ssh, **(others or {})}
-        self._journal, self._clock = journal, clock
-        self._dial, self._limit, self._vanished_s = dial, limit, vanished_s
-        self._taken: dict[str, _Taking] = {}
-        self._expected: dict[str, asyncio.Future[None]] = {}
+        self._journal = journal
+        self._clock = clock
+        self._dial = dial
+        self._limit = limit
+        self._vanished_s = vanished_s
+        self._tunnels: dict[str, _Tunnel] = {}  # by connection id
+        self._expected: dict[str, asyncio.Future[None]] = {}  # clients that came before their offer
         self._tombstones = Tombstones()
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("tunnels")
-        self._refusal = ""
+        self._refusal = ""  # the sentence by which all offers are declined
         self.direct = False
-        """Whether clients can reach us without a relay: then a failed one is not the end."""
+        """Whether clients can reach us without a relay: then a failed one does not end a tunnel."""
 
     @property
     def ids(self) -> set[str]:
         """Tunnels that are being joined or served."""
-        return set(self._taken)
+        return set(self._tunnels)
 
     def refuse(self, sentence: str) -> None:
         """Decline every offer from now on with `sentence`; "" takes them again."""
@@ -122,22 +129,22 @@ class Tunnels:
 
     def offered(self, offer: TunnelOffer, decline: Decline) -> None:
         """Take up `offer`, or `decline` it, now or when it cannot be joined."""
-        if offer.connection_id in self._taken:
+        if offer.connection_id in self._tunnels:
             return
         try:
-            taking = self._taking(offer, decline)
+            tunnel = self._accepted(offer, decline)
         except Garbage as refusal:
             decline(OfferDeclined(connection_id=offer.connection_id, message=str(refusal)))
             return
-        self._taken[offer.connection_id] = taking
-        taking.task = self._tasks.spawn(self._take(taking), offer.connection_id)
+        self._tunnels[offer.connection_id] = tunnel
+        tunnel.task = self._tasks.spawn(self._run(tunnel), offer.connection_id)
         if (expected := self._expected.pop(offer.connection_id, None)) is not None:
             expected.set_result(None)
 
     def carrier_offered(self, offer: CarrierOffer, decline: Decline) -> None:
         """Join the client of a tunnel over a further relay."""
-        taking = self._taken.get(offer.connection_id)
-        if taking is None or taking.stream.over:
+        tunnel = self._tunnels.get(offer.connection_id)
+        if tunnel is None or tunnel.stream.over:
             code = self._tombstones.code(offer.connection_id, self._clock.now())
             decline(
                 OfferDeclined(
@@ -147,26 +154,28 @@ class Tunnels:
                     code=code,
                 )
             )
-        elif offer.carrier not in taking.numbers:
-            taking.numbers.add(offer.carrier)
-            taking.dialling.spawn(self._join(taking, offer, decline), f"carrier-{offer.carrier}")
+        elif offer.carrier not in tunnel.numbers:
+            tunnel.numbers.add(offer.carrier)
+            tunnel.dialling.spawn(
+                self._add_relayed(tunnel, offer, decline), f"carrier-{offer.carrier}"
+            )
 
-    async def attach(self, stream: DirectStream, attach: Join, raw: bytes) -> None:
+    async def join_directly(self, stream: DirectStream, join: Join, raw: bytes) -> None:
         """A client came to us directly, and this is how it introduced itself."""
-        taking = await self._expect(attach.connection_id)
-        if taking is None:
-            refusal = self._tombstones.refusal(attach, self._clock.now())
-        elif (judged := taking.stream.judge(attach)) is not None:
+        tunnel = await self._expect(join.connection_id)
+        if tunnel is None:
+            refusal = self._tombstones.refusal(join, self._clock.now())
+        elif (judged := tunnel.stream.judge(join)) is not None:
             refusal = judged
         else:
             carrier = AttachedCarrier(
-                number=attach.carrier,
+                number=join.carrier,
                 method=ConnectionMethod.DIRECT,
                 where=stream.remote_address,
                 stream=stream,
                 peer=Party.CLIENT,
             )
-            taking.stream.add(carrier, raw)
+            tunnel.stream.add(carrier, raw)
             return
         stream.write(encode_opening(refusal))
         await stream.close(1008, refusal.code)
@@ -175,23 +184,23 @@ class Tunnels:
         """End these tunnels (None: all) with `order`."""
         wanted = self.ids if connection_ids is None else self.ids & set(connection_ids)
         for connection_id in wanted:
-            taking = self._taken[connection_id]
-            if taking.joining and taking.order is None:  # the client need not wait for the relay
-                self._declined(taking, order.announcement)
-            taking.order = taking.order or order
+            tunnel = self._tunnels[connection_id]
+            if tunnel.joining and tunnel.order is None:  # the client need not wait for the relay
+                self._decline(tunnel, order.announcement)
+            tunnel.order = tunnel.order or order
         for connection_id in wanted:
-            if not self._taken[connection_id].joining:
-                self._end_served(self._taken[connection_id], order)
+            if not self._tunnels[connection_id].joining:
+                self._end_served(self._tunnels[connection_id], order)
 
     def client_lost(self, connection_ids: Iterable[str]) -> None:
-        """The server, too, has lost the client of these: its process is gone where our end saw so."""
+        """The server has lost the clients of these, too: they are not waited for any longer."""
         for connection_id in self.ids & set(connection_ids):
-            self._taken[connection_id].stream.peer_is_gone()
+            self._tunnels[connection_id].stream.peer_is_gone()
 
     async def close(self, timeout: float) -> None:
         """Wait for every tunnel that was told to `end`, at most `timeout` seconds; then drop what
-        is left of them. Every one that was opened has its end posted when this returns."""
-        ending = {t.task for t in self._taken.values() if t.order is not None and t.task}
+        is left of them. When this returns, the end of each that was opened has been posted."""
+        ending = {t.task for t in self._tunnels.values() if t.order is not None and t.task}
         try:
             if ending:
                 await asyncio.wait(ending, timeout=timeout)
@@ -205,8 +214,8 @@ class Tunnels:
         asked, and how many answered at once. Takes `ANSWER_S` in any case, in which a way that has
         healed brings the link back, too: answers of such a moment say nothing of its loss."""
         asked = {}
-        for taking in self._taken.values():
-            stream = taking.stream
+        for tunnel in self._tunnels.values():
+            stream = tunnel.stream
             carrier = stream.carriers().get(stream.in_use)
             if carrier is not None and carrier.where != EMBEDDED_REGION:
                 asked[stream] = self._clock.now().mono
@@ -218,11 +227,11 @@ class Tunnels:
 
     # -- one tunnel --------------------------------------------------------------------
 
-    def _taking(self, offer: TunnelOffer, decline: Decline) -> _Taking:
-        """Raises `Garbage` with a sentence for what is not taken."""
+    def _accepted(self, offer: TunnelOffer, decline: Decline) -> _Tunnel:
+        """Raises `Garbage` with the sentence by which an offer is declined."""
         if self._refusal:
             raise Garbage(self._refusal)
-        if len(self._taken) >= self._limit:
+        if len(self._tunnels) >= self._limit:
             raise Garbage(f"the agent already serves {self._limit} connections: close some of them")
         serving = self._serving.get(offer.purpose)
         if serving is None:
@@ -238,7 +247,7 @@ class Tunnels:
             clock=self._clock,
             waits=Waits(vanished_s=self._vanished_s, policy_s=offer.resume_s),
         )
-        return _Taking(
+        return _Tunnel(
             offer=offer,
             decline=decline,
             key=key,
@@ -248,36 +257,36 @@ class Tunnels:
             dialling=Tasks(f"carriers-{offer.connection_id[:8]}"),
         )
 
-    async def _take(self, taking: _Taking) -> None:
-        offer = taking.offer
+    async def _run(self, tunnel: _Tunnel) -> None:
+        offer = tunnel.offer
         try:
-            if not await self._first_carrier(taking):
-                if taking.order is None:
-                    self._declined(taking, "nobody came to the tunnel in time")
+            if not await self._first_carrier(tunnel):
+                if tunnel.order is None:
+                    self._decline(tunnel, "nobody came to the tunnel in time")
                 return
             # No await from here to the first step of serving, which makes the tunnel known: an
             # order to end came before, and follows that step, or comes later, and finds it.
-            taking.joining = False
-            if taking.order is not None:
-                self._loop.call_soon(self._end_served, taking, taking.order)
-            await self._serve(taking)
+            tunnel.joining = False
+            if tunnel.order is not None:
+                self._loop.call_soon(self._end_served, tunnel, tunnel.order)
+            await self._serve(tunnel)
         finally:
-            del self._taken[offer.connection_id]
-            await taking.dialling.cancel()
-            await taking.stream.close(1001, "the tunnel is over")
+            del self._tunnels[offer.connection_id]
+            await tunnel.dialling.cancel()
+            await tunnel.stream.close(1001, "the tunnel is over")
 
-    async def _first_carrier(self, taking: _Taking) -> bool:
-        offer = taking.offer
+    async def _first_carrier(self, tunnel: _Tunnel) -> bool:
+        offer = tunnel.offer
 
         def happened(event: PathEvent) -> None:
-            if isinstance(event, CarrierUp) and not taking.first.done():
+            if isinstance(event, CarrierUp) and not tunnel.first.done():
                 self._journal.post(
                     Opened(connection_id=offer.connection_id, at=self._clock.now().wall)
                 )
-                taking.first.set_result(True)
+                tunnel.first.set_result(True)
 
-        taking.stream.listen(happened)
-        PathLog(taking.stream, clock=self._clock, post=self._journal.post)
+        tunnel.stream.listen(happened)
+        PathLog(tunnel.stream, clock=self._clock, post=self._journal.post)
         if offer.relay_url:
             first = CarrierOffer(
                 connection_id=offer.connection_id,
@@ -286,14 +295,14 @@ class Tunnels:
                 ticket=offer.ticket,
                 region=offer.region,
             )
-            taking.dialling.spawn(self._join(taking, first, taking.decline), "carrier-1")
+            tunnel.dialling.spawn(self._add_relayed(tunnel, first, tunnel.decline), "carrier-1")
         try:
             async with asyncio.timeout(JOIN_S):
-                return await taking.first
+                return await tunnel.first
         except TimeoutError:
             return False
 
-    async def _join(self, taking: _Taking, offer: CarrierOffer, decline: Decline) -> None:
+    async def _add_relayed(self, tunnel: _Tunnel, offer: CarrierOffer, decline: Decline) -> None:
         try:
             stream = await self._dial(offer.relay_url, offer.ticket, offer.small_segments)
         except DialFailed as failed:
@@ -305,10 +314,10 @@ class Tunnels:
             )
             message = f"the agent could not join the tunnel: {failed}"
             if offer.carrier == 1:
-                if taking.order is None:
-                    self._declined(taking, message)
-                if not self.direct and not taking.first.done():
-                    taking.first.set_result(False)
+                if tunnel.order is None:
+                    self._decline(tunnel, message)
+                if not self.direct and not tunnel.first.done():
+                    tunnel.first.set_result(False)
             else:
                 decline(
                     OfferDeclined(
@@ -316,7 +325,7 @@ class Tunnels:
                     )
                 )
             return
-        taking.stream.add(
+        tunnel.stream.add(
             AttachedCarrier(
                 number=offer.carrier,
                 method=ConnectionMethod.DERP,
@@ -326,35 +335,35 @@ class Tunnels:
             )
         )
 
-    async def _expect(self, connection_id: str) -> _Taking | None:
+    async def _expect(self, connection_id: str) -> _Tunnel | None:
         """The tunnel of a client that came directly; it may be quicker than its offer."""
         known = self._tombstones.code(connection_id, self._clock.now()) == "tunnel_over"
-        if connection_id not in self._taken and not known:
+        if connection_id not in self._tunnels and not known:
             expected = self._expected.setdefault(connection_id, self._loop.create_future())
             try:
                 async with asyncio.timeout(OFFER_WAIT_S):
                     await asyncio.shield(expected)
             except TimeoutError:
                 self._expected.pop(connection_id, None)
-        return self._taken.get(connection_id)
+        return self._tunnels.get(connection_id)
 
-    async def _serve(self, taking: _Taking) -> None:
+    async def _serve(self, tunnel: _Tunnel) -> None:
         try:
-            end = await taking.serving.serve(taking.stream, taking.offer)
+            end = await tunnel.serving.serve(tunnel.stream, tunnel.offer)
         except BaseException as wrong:  # dropped, or a bug: the end is posted all the same
             fact: ev.Evidence = self._failure(wrong)
-            if isinstance(wrong, asyncio.CancelledError) and taking.order is not None:
-                fact = taking.order.said
+            if isinstance(wrong, asyncio.CancelledError) and tunnel.order is not None:
+                fact = tunnel.order.said
             self._journal.post(
                 Ended(
-                    connection_id=taking.offer.connection_id,
+                    connection_id=tunnel.offer.connection_id,
                     at=self._clock.now().wall,
                     facts=records_of((fact,)),
                 )
             )
-            self._remember(taking, classify(ConnectType.AGENT_TO_CLIENT, (fact,)).disconnect)
+            self._remember(tunnel, classify(ConnectType.AGENT_TO_CLIENT, (fact,)).disconnect)
             raise
-        self._remember(taking, end.disconnect)
+        self._remember(tunnel, end.disconnect)
         await self._journal.append(
             Ended(
                 connection_id=end.connection_id,
@@ -366,17 +375,17 @@ class Tunnels:
             )
         )
 
-    def _remember(self, taking: _Taking, end: Disconnect) -> None:
-        self._tombstones.add(taking.offer.connection_id, taking.key, end, self._clock.now())
+    def _remember(self, tunnel: _Tunnel, end: Disconnect) -> None:
+        self._tombstones.add(tunnel.offer.connection_id, tunnel.key, end, self._clock.now())
 
-    def _end_served(self, taking: _Taking, order: EndOrder) -> None:
-        taking.serving.end([taking.offer.connection_id], order)
+    def _end_served(self, tunnel: _Tunnel, order: EndOrder) -> None:
+        tunnel.serving.end([tunnel.offer.connection_id], order)
 
-    def _declined(self, taking: _Taking, message: str) -> None:
-        if not taking.declined:
-            taking.declined = True
-            connection_id = taking.offer.connection_id
-            taking.decline(OfferDeclined(connection_id=connection_id, message=message))
+    def _decline(self, tunnel: _Tunnel, message: str) -> None:
+        if not tunnel.declined:
+            tunnel.declined = True
+            connection_id = tunnel.offer.connection_id
+            tunnel.decline(OfferDeclined(connection_id=connection_id, message=message))
 
     def _failure(self, wrong: BaseException) -> ev.InternalFailure:
         return ev.InternalFailure(

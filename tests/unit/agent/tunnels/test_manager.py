@@ -139,7 +139,9 @@ class Place:
         """A client dials the agent and introduces itself; its end."""
         left, right = await direct_pair()
         self.direct += [left, right]
-        self.tasks.spawn(self.tunnels.attach(right, attach, encode_opening(attach)), "attach")
+        self.tasks.spawn(
+            self.tunnels.join_directly(right, attach, encode_opening(attach)), "attach"
+        )
         return left
 
     async def paths(self, connection_id: str) -> list[tuple[str, int, str]]:
@@ -407,7 +409,7 @@ async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away
         stream.add(direct(3, pair[0], Party.AGENT))
         raw = await pair[1].recv()
         assert raw == encode_opening(mine)
-        await here.tunnels.attach(pair[1], mine, raw)
+        await here.tunnels.join_directly(pair[1], mine, raw)
         await here.came.wait()
         client.leave("client.closed")
         while here.tunnels.ids:
@@ -451,7 +453,7 @@ async def test_a_client_that_the_server_has_lost_too_is_not_waited_for(tmp_path:
         for name in ("t1", "t2", "t3"):
             await here.served(name)
         ended = asyncio.Event()
-        tunnels = {name: here.tunnels._taken[name] for name in ("t1", "t3")}
+        tunnels = {name: here.tunnels._tunnels[name] for name in ("t1", "t3")}
         for name, how in (("t1", StreamEnd.EOF), ("t3", StreamEnd.SILENT)):
             tunnels[name].stream.listen(lambda event: ended.set())
             word = PeerGone(how=str(how))
