@@ -42,9 +42,11 @@ from tether.attribution.vocabulary import (
 from tether.net.clock import SystemClock
 from tether.protocol.messages.base import records_of
 from tether.protocol.messages.reports import Ended, Opened, Report
-from tether.server.api.ports import DEFAULT_LIMIT, ConnectionFilter
+from tether.server.connlog.filter import DEFAULT_LIMIT, ConnectionFilter
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.queries.listing import list_connections
+from tether.server.connlog.queries.report import count_ends
 from tether.server.connlog.records import NewConnection
 from tether.server.db.migrate import migrate
 from tether.server.db.store import Store
@@ -212,17 +214,21 @@ async def look(path: Path, times: int) -> tuple[list[str], list[str], float]:
     began = time.monotonic()
     store = await Store.open(path)
     counted_s = time.monotonic() - began
-    log = ConnectionLog(store, SystemClock(), Metrics())
     try:
         page_rows = []
         for name, wanted in pages().items():
-            taken = await timed(lambda make=wanted: log.list(make(), ADMIN), times)
+            taken = await timed(
+                lambda make=wanted: store.read(lambda tx: list_connections(tx, make(), ADMIN)),
+                times,
+            )
             p95 = statistics.quantiles(taken, n=20)[-1]
             page_rows.append(f"| {name} | {statistics.median(taken):.1f} | {p95:.1f} |")
             print(page_rows[-1], flush=True)
         report_rows = []
         for name, asked in reports().items():
-            taken = await timed(lambda asked=asked: log.report(*asked), 3)
+            taken = await timed(
+                lambda asked=asked: store.read(lambda tx: count_ends(tx, *asked)), 3
+            )
             report_rows.append(f"| {name} | {statistics.median(taken):.0f} | {max(taken):.0f} |")
             print(report_rows[-1], flush=True)
     finally:
@@ -279,7 +285,7 @@ async def acknowledge(path: Path, agents: int, at_once: int, lives: int) -> floa
                         user="u1",
                         client_ip="10.0.0.9",
                         journal_id=workspace_id,
-                        method=ConnectionMethod.DERP,
+                        connection_method=ConnectionMethod.DERP,
                     )
                 )
         journal = random.randbytes(8).hex()

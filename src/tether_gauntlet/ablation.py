@@ -14,10 +14,11 @@ from enum import IntEnum
 from itertools import permutations
 from typing import Any
 
+from tether.attribution.classify import Verdict
 from tether.attribution.evidence import KINDS
 from tether.attribution.records import from_record
 from tether.attribution.vocabulary import Confidence, ConnectType, Vantage
-from tether.server.connlog.judge import JudgedEnd, Testimony, judge_connection
+from tether.server.connlog.judge import Testimony, classify_end, columns_of
 from tether_gauntlet.scoring import Match, Outcome
 
 Row = Mapping[str, Any]
@@ -128,26 +129,21 @@ COARSER: Mapping[str, tuple[str, ...]] = {
 """What is true, and says less -> the causes that it is true of as well."""
 
 
-def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> JudgedEnd:
+def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> Verdict:
     """The judgement of `row`'s evidence, less what is `withheld`.
 
     Args:
         row: a connection as it is explained, with its `evidence`.
         withheld: whether a fact of it is left out.
     """
-    return judge_connection(ConnectType(row["connect_type"]), _testimonies(row, withheld))
+    return classify_end(ConnectType(row["connect_type"]), _testimonies(row, withheld))
 
 
 def by_order(row: Row) -> list[str]:
     """The causes that `row` gets by the order in which its reporters are heard: one, or a fault."""
     said = _testimonies(row, VANTAGES[NOTHING])
     kind = ConnectType(row["connect_type"])
-    return sorted(
-        {
-            str(judge_connection(kind, order).columns["disconnect_cause"])
-            for order in permutations(said)
-        }
-    )
+    return sorted({classify_end(kind, order).disconnect.cause for order in permutations(said)})
 
 
 def _testimonies(row: Row, withheld: Withheld) -> list[Testimony]:
@@ -181,7 +177,7 @@ def without_vantages(outcome: Outcome, explained: Mapping[str, Row]) -> Outcome:
                 said = max(answer(*one) for one in again)
                 misled |= dict.fromkeys(
                     f"{truth.connect_type} without {name}: sure of "
-                    f"{other.columns['disconnect_cause']} (rule {other.verdict.rule})"
+                    f"{other.disconnect.cause} (rule {other.rule})"
                     for match, other in again
                     if full < answer(match, other) is Answer.SURE
                 )
@@ -202,16 +198,16 @@ def _has(row: Row, withheld: Withheld) -> bool:
     return any(withheld(fact) and not fact.get("outlived") for fact in row["evidence"])
 
 
-def answer(match: Match, again: JudgedEnd) -> Answer:
+def answer(match: Match, again: Verdict) -> Answer:
     """How another judgement of the same end stands to its truth."""
-    told = Match(match.truth, {**match.row, **again.columns})
+    told = Match(match.truth, {**match.row, **columns_of(again)})
     if not told.wrong:
         return Answer.RIGHT
     if told.unknown:
         return Answer.UNKNOWN
     if coarser(told.row["disconnect_cause"], match.truth.causes) or _untold(told):
         return Answer.COARSER
-    sure = again.verdict.confidence is Confidence.HIGH
+    sure = again.confidence is Confidence.HIGH
     return Answer.SURE if sure else Answer.UNSURE
 
 

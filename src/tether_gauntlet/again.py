@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from tether.server.connlog.judge import columns_of
 from tether_gauntlet.ablation import by_order, judged, without_vantages
 from tether_gauntlet.scenario import BadScenario, Scenario
 from tether_gauntlet.scoring import Outcome, judge
@@ -34,7 +35,7 @@ def judge_again(scenarios: Iterable[Scenario], folder: Path) -> list[Outcome]:
 
 def again(scenario: Scenario, kept: Path) -> Outcome:
     """One scenario's outcome, by its kept evidence."""
-    explained = [{**row, **judged(row).columns} for row in json.loads(kept.read_text())]
+    explained = [{**row, **columns_of(judged(row))} for row in json.loads(kept.read_text())]
     orders = ((row, by_order(row)) for row in explained)
     outcome = judge(
         scenario,

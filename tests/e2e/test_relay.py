@@ -20,7 +20,8 @@ import pytest
 
 from tests.integration.server.test_carriers import ask, meet, same_agent
 from tests.support.e2e.stack import TETHER, Program, free_port, wait_for
-from tests.support.server.live import ADMIN, PATIENT, JoinedTunnel, Live, Peer, join, running
+from tests.support.server.live import PATIENT, JoinedTunnel, Live, Peer, join, running
+from tests.support.server.log_reader import ADMIN
 from tether.net.transport.streams import MessageStream, StreamLost
 from tether.protocol.messages.derp import DerpMap, PeerGone, RelayGoodbye, Restarting, decode_word
 from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, TunnelGrant
@@ -360,7 +361,7 @@ async def home(live: Live, region: str) -> set[str]:
     """Wait until the agent says that this is its home; the regions that it has measured."""
     async with asyncio.timeout(START_S):
         while True:
-            told = (await live.server.workspaces.get("dev", ADMIN)).agent_nearness
+            told = (await live.server.workspaces.get("dev", ADMIN)).agent_latency
             if told.home == region:
                 return set(told.distances)
             await asyncio.sleep(0.02)

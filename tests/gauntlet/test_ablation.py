@@ -13,6 +13,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.examples.table import EXAMPLES
 from tether.attribution.records import to_record
 from tether.attribution.rules.table import RULES
+from tether.server.connlog.judge import columns_of
 from tether.server.times import iso
 from tether_gauntlet.__main__ import main
 from tether_gauntlet.ablation import COARSER, Answer, answer, judged, without_vantages
@@ -66,7 +67,7 @@ def explained(rule: str, *, id: str = "c", outlived: tuple[Evidence, ...] = ()) 
             for fact in (*case.facts, *outlived)
         ],
     }
-    return {**row, **judged(row).columns}
+    return {**row, **columns_of(judged(row))}
 
 
 def test_a_verdict_that_needs_a_vantage_is_counted_as_what_it_is_without() -> None:

@@ -162,7 +162,7 @@ class Server:
     ) -> None:
         self._box = box
         self.port, self.url, self.run_id = port, url_of(settings, port), uuid.uuid4().hex
-        self._clock, self._store = clock, store
+        self._clock, self.store = clock, store
         self._tasks = Tasks("server")
         self.metrics = metrics = Metrics()
         self.accounts = accounts = Accounts(store, clock)
@@ -286,10 +286,10 @@ class Server:
     def _make_front(self) -> Dispatcher:
         """What is behind the one port."""
         api = create_api(
-            store=self._store,
+            store=self.store,
             accounts=self.accounts,
             workspaces=self.workspaces,
-            connlog=self.connections,
+            connections=self.connections,
             hub=self.hub,
             derp_maps=self._derp_maps,
             metrics=self.metrics,
@@ -393,7 +393,7 @@ class Server:
             await self.connections.end_run(self.run_id)
         except StoreUnavailable as wrong:
             _log.error("the end of this run is not written", error=str(wrong))
-        await self._store.close()
+        await self.store.close()
         if self._box is not None:
             await self._box.end()
         _log.info("server stopped")

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.vocabulary import ConnectType
 from tether.net.clock import Clock
 from tether.protocol.messages.derp import NodeStatus
-from tether.server.connlog.queries.browse import visible_to
+from tether.server.connlog.queries.listing import visible_to
 from tether.server.db.store import Store
 from tether.server.db.tables.connections import ConnectionStatus, connections
 from tether.server.db.tables.workspaces import workspaces as workspace_table

@@ -12,19 +12,25 @@ import re
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from sqlalchemy import RowMapping, Select, insert, select, update
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import WORKSPACE_STOPS
 from tether.net.clock import Clock
 from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
-from tether.server.api.ports import HubPort
 from tether.server.auth.accounts import Accounts, Rotated
+from tether.server.db.fetch import fetch_all, fetch_one
 from tether.server.db.store import Store
-from tether.server.db.tables.workspaces import IntentKind, WorkspaceState, intents, workspaces
+from tether.server.db.tables.workspaces import (
+    IntentKind,
+    WorkspaceRow,
+    WorkspaceState,
+    intents,
+    workspaces,
+)
 from tether.server.errors import Conflict, Invalid, NotFound
 from tether.server.identity import Identity
 
@@ -62,7 +68,7 @@ class WorkspaceInfo:
     agent_version: str | None
     agent_hostname: str | None
     agent_last_seen_at: float | None
-    agent_nearness: RegionLatency = NOT_KNOWN
+    agent_latency: RegionLatency = NOT_KNOWN
     agent_state: str | None = None
     """The newest state of its life that the agent has told of, and since when by its clock."""
     agent_state_at: float | None = None
@@ -77,10 +83,37 @@ class Created:
     agent_token: str
 
 
+class LiveAgents(Protocol):
+    """The control links of agents, as far as workspaces need them."""
+
+    async def stop_workspace(
+        self, workspace_id: str, cause: str, actor: str, detail: str = ""
+    ) -> None:
+        """End every session of the workspace with `cause`; return when its agent has left.
+
+        Waits at most 5 s. Call after the state `stopped` is committed.
+        """
+
+    async def start_workspace(self, workspace_id: str) -> None:
+        """Let the agent serve again. Call after the state `running` is committed."""
+
+    async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None:
+        """As `stop_workspace`, and the agent shall not come back."""
+
+    async def revoke_token(self, token_id: str) -> None:
+        """End the control links that were opened with this token."""
+
+    def agent_connected(self, workspace_id: str) -> bool:
+        """Whether the workspace's agent has a control link now."""
+
+    def agent_latency(self, workspace_id: str) -> RegionLatency:
+        """The home region of the workspace's agent, and the latency of each region from there."""
+
+
 class Workspaces:
     """Every workspace, and the only way to change one."""
 
-    def __init__(self, store: Store, accounts: Accounts, hub: HubPort, clock: Clock) -> None:
+    def __init__(self, store: Store, accounts: Accounts, hub: LiveAgents, clock: Clock) -> None:
         self._store = store
         self._accounts = accounts
         self._hub = hub
@@ -127,11 +160,9 @@ class Workspaces:
         if not viewer.is_admin:
             wanted = wanted.where(workspaces.c.owner == viewer.user)
 
-        async def fetch(connection: AsyncConnection) -> list[WorkspaceInfo]:
-            rows = (await connection.execute(wanted.order_by(workspaces.c.name))).mappings()
-            return [self._info(row) for row in rows]
-
-        return await self._store.read(fetch)
+        wanted = wanted.order_by(workspaces.c.name)
+        rows = await self._store.read(lambda tx: fetch_all(tx, wanted, WorkspaceRow))
+        return [self._info(row) for row in rows]
 
     async def get(self, name: str, viewer: Identity) -> WorkspaceInfo:
         """One workspace.
@@ -151,14 +182,14 @@ class Workspaces:
         kind = IntentKind.EVICT if reason is StopReason.EVICTED else IntentKind.STOP
         cause = WORKSPACE_STOPS[reason]
         row = await self._find(name, by)
-        asked_by = by.actor(row["owner"])
+        asked_by = by.actor(row.owner)
         actor = _ON_BEHALF_OF.get(reason, asked_by)
         detail = "" if actor == asked_by else f"asked for by {asked_by}"
-        async with self._change(row["workspace_id"]):
+        async with self._change(row.workspace_id):
             await self._set(
                 row, by, kind, {"state": WorkspaceState.STOPPED}, cause=cause, actor=actor
             )
-            await self._hub.stop_workspace(row["workspace_id"], cause, actor, detail)
+            await self._hub.stop_workspace(row.workspace_id, cause, actor, detail)
         return await self.get(name, by)
 
     async def start(self, name: str, by: Identity) -> WorkspaceInfo:
@@ -168,9 +199,9 @@ class Workspaces:
             NotFound: there is none of this name that `by` may see.
         """
         row = await self._find(name, by)
-        async with self._change(row["workspace_id"]):
+        async with self._change(row.workspace_id):
             await self._set(row, by, IntentKind.START, {"state": WorkspaceState.RUNNING})
-            await self._hub.start_workspace(row["workspace_id"])
+            await self._hub.start_workspace(row.workspace_id)
         return await self.get(name, by)
 
     async def delete(self, name: str, by: Identity) -> None:
@@ -180,11 +211,11 @@ class Workspaces:
             NotFound: there is none of this name that `by` may see.
         """
         row = await self._find(name, by)
-        cause, actor = WORKSPACE_STOPS[StopReason.DELETED], by.actor(row["owner"])
-        async with self._change(row["workspace_id"]):
+        cause, actor = WORKSPACE_STOPS[StopReason.DELETED], by.actor(row.owner)
+        async with self._change(row.workspace_id):
             gone = {"state": WorkspaceState.STOPPED, "deleted_at": self._clock.now().wall}
             await self._set(row, by, IntentKind.DELETE, gone, cause=cause, actor=actor)
-            await self._hub.delete_workspace(row["workspace_id"], cause, actor)
+            await self._hub.delete_workspace(row.workspace_id, cause, actor)
 
     async def rotate_token(self, name: str, by: Identity) -> str:
         """A new token for the agent; the old one dies, and with it the link that it opened.
@@ -196,9 +227,9 @@ class Workspaces:
         async def rotate(connection: AsyncConnection) -> Rotated:
             row = await _visible(connection, name, by)
             await self._intend(
-                connection, IntentKind.ROTATE_TOKEN, row["workspace_id"], name, by, row["owner"]
+                connection, IntentKind.ROTATE_TOKEN, row.workspace_id, name, by, row.owner
             )
-            return await self._accounts.rotate_agent_token(connection, row["workspace_id"])
+            return await self._accounts.rotate_agent_token(connection, row.workspace_id)
 
         rotated = await self._store.write(rotate)
         for token_id in rotated.replaced:
@@ -209,12 +240,12 @@ class Workspaces:
         """The lock under which a workspace is changed and its agent told, in the same order."""
         return self._changing.setdefault(workspace_id, asyncio.Lock())
 
-    async def _find(self, name: str, viewer: Identity) -> RowMapping:
+    async def _find(self, name: str, viewer: Identity) -> WorkspaceRow:
         return await self._store.read(lambda connection: _visible(connection, name, viewer))
 
     async def _set(
         self,
-        row: RowMapping,
+        row: WorkspaceRow,
         by: Identity,
         kind: IntentKind,
         values: dict[str, Any],
@@ -228,15 +259,15 @@ class Workspaces:
             done = await connection.execute(
                 update(workspaces)
                 .where(
-                    workspaces.c.workspace_id == row["workspace_id"],
+                    workspaces.c.workspace_id == row.workspace_id,
                     workspaces.c.deleted_at.is_(None),
                 )
                 .values(values)
             )
             if done.rowcount == 0:
-                raise _no_such(row["name"])
+                raise _no_such(row.name)
             await self._intend(
-                connection, kind, row["workspace_id"], row["name"], by, row["owner"], cause, actor
+                connection, kind, row.workspace_id, row.name, by, row.owner, cause, actor
             )
 
         await self._store.write(change)
@@ -265,28 +296,28 @@ class Workspaces:
             )
         )
 
-    def _info(self, row: RowMapping) -> WorkspaceInfo:
-        connected = self._hub.agent_connected(row["workspace_id"])
+    def _info(self, row: WorkspaceRow) -> WorkspaceInfo:
+        connected = self._hub.agent_connected(row.workspace_id)
         if connected:
             status = AgentStatus.CONNECTED
-        elif row["agent_first_seen_at"] is None:
+        elif row.agent_first_seen_at is None:
             status = AgentStatus.NEVER_CONNECTED
         else:
             status = AgentStatus.DISCONNECTED
         return WorkspaceInfo(
-            workspace_id=row["workspace_id"],
-            name=row["name"],
-            owner=row["owner"],
-            state=WorkspaceState(row["state"]),
-            created_at=row["created_at"],
-            host_key=row["host_key"],
+            workspace_id=row.workspace_id,
+            name=row.name,
+            owner=row.owner,
+            state=row.state,
+            created_at=row.created_at,
+            host_key=row.host_key,
             agent_status=status,
-            agent_version=row["agent_version"],
-            agent_hostname=row["agent_hostname"],
-            agent_last_seen_at=self._clock.now().wall if connected else row["agent_last_seen_at"],
-            agent_state=row["agent_state"],
-            agent_state_at=row["agent_state_at"],
-            agent_nearness=self._hub.agent_nearness(row["workspace_id"]),
+            agent_version=row.agent_version,
+            agent_hostname=row.agent_hostname,
+            agent_last_seen_at=self._clock.now().wall if connected else row.agent_last_seen_at,
+            agent_state=row.agent_state,
+            agent_state_at=row.agent_state_at,
+            agent_latency=self._hub.agent_latency(row.workspace_id),
         )
 
 
@@ -298,11 +329,11 @@ def _live(name: str) -> Select[Any]:
     return select(workspaces).where(workspaces.c.name == name, workspaces.c.deleted_at.is_(None))
 
 
-async def _visible(connection: AsyncConnection, name: str, viewer: Identity) -> RowMapping:
+async def _visible(connection: AsyncConnection, name: str, viewer: Identity) -> WorkspaceRow:
     wanted = _live(name)
     if not viewer.is_admin:
         wanted = wanted.where(workspaces.c.owner == viewer.user)
-    row: RowMapping | None = (await connection.execute(wanted)).mappings().one_or_none()
+    row = await fetch_one(connection, wanted, WorkspaceRow)
     if row is None:
         raise _no_such(name)
     return row

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from tests.support.protocol.coordination import node
-from tests.support.server.live import ADMIN, Live, Peer, running
+from tests.support.server.live import Live, Peer, running
+from tests.support.server.log_reader import ADMIN
 from tether.attribution.causes.codes import COORDINATION_REFUSED
 from tether.protocol.derp.latency import RegionLatency
 from tether.protocol.messages.base import Message
@@ -136,7 +137,7 @@ async def test_a_tunnel_goes_where_both_ways_together_are_shortest(live: Live) -
         met.append(grant.region)
     assert met == ["ams", "fra", "fra", "ams", "fra"]
     shown = await live.server.workspaces.get("dev", ADMIN)
-    assert shown.agent_nearness == RegionLatency("ams", its)
+    assert shown.agent_latency == RegionLatency("ams", its)
 
 
 async def test_an_agent_that_tells_no_endpoint_has_none(live: Live) -> None:

@@ -30,11 +30,11 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
 
 
 async def lose_database(live: Live) -> None:
-    await live.server._store.write(lambda tx: tx.exec_driver_sql("PRAGMA query_only=1"))
+    await live.server.store.write(lambda tx: tx.exec_driver_sql("PRAGMA query_only=1"))
 
 
 async def give_back_database(live: Live) -> None:
-    await live.server._store._writer.dispose()  # the next connection has no such pragma
+    await live.server.store._writer.dispose()  # the next connection has no such pragma
 
 
 async def beats(live: Live, watch: DatabaseWatch, count: int) -> None:
@@ -108,10 +108,10 @@ async def test_who_comes_during_an_outage_is_told_instead_of_welcomed(live: Live
 
 async def test_a_database_that_cannot_even_be_read_is_a_refusal(live: Live) -> None:
     _, token = await live.workspace()
-    live.server._store._closed = True
+    live.server.store._closed = True
     try:
         with pytest.raises(DialFailed) as refused:
             await Peer.dial(live, token, Party.AGENT)
         assert (refused.value.status, refused.value.cause) == (503, "database_unavailable")
     finally:
-        live.server._store._closed = False
+        live.server.store._closed = False

@@ -16,7 +16,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.server.live import (
-    ADMIN,
     HOST_KEY,
     PATIENT,
     AheadClock,
@@ -28,6 +27,7 @@ from tests.support.server.live import (
     join,
     running,
 )
+from tests.support.server.log_reader import ADMIN
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock

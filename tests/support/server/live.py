@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from tests.support.server.database import put_empty
+from tests.support.server.log_reader import ADMIN, LogReader
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock, SystemClock
 from tether.net.link.driver import LinkDriver
@@ -33,7 +34,6 @@ from tether.protocol.messages.reports import Ended, Opened, Report, ReportAck, R
 from tether.protocol.messages.tunnel import TunnelDenied, TunnelGrant, TunnelOffer, TunnelRequest
 from tether.protocol.timestamp import Timestamp
 from tether.run.server import DATABASE_FILE, Server
-from tether.server.api.ports import ConnectionFilter
 from tether.server.db.tables.accounts import Role
 from tether.server.identity import Identity
 from tether.server.settings import Graces, LinkTimes, ServerSettings
@@ -42,8 +42,6 @@ M = TypeVar("M", bound=Message)
 
 PATIENT = 5.0
 """Seconds after which a wait in a test has failed."""
-
-ADMIN = Identity(kind="user", user="admin", role="admin")
 
 
 class AheadClock:
@@ -100,6 +98,11 @@ class Live:
     host: str = "127.0.0.1"
 
     @property
+    def read(self) -> LogReader:
+        """The connection log as the API shows it."""
+        return LogReader(self.server.store, SystemClock())
+
+    @property
     def control_url(self) -> str:
         return f"ws://{self.host}:{self.port}/api/v1/control"
 
@@ -138,11 +141,11 @@ class Live:
 
     async def rows(self, **filters: Any) -> list[dict[str, Any]]:
         """The connection log, newest first."""
-        return await self.server.connections.list(ConnectionFilter(**filters), ADMIN)
+        return await self.read.connections(**filters)
 
     async def row(self, connection_id: str) -> dict[str, Any]:
         """One connection, explained."""
-        return await self.server.connections.explain(connection_id, ADMIN)
+        return await self.read.explain(connection_id)
 
     async def closed(self, connection_id: str) -> dict[str, Any]:
         """The row once it is closed."""

@@ -22,8 +22,8 @@ from tether.server.api.models import (
     Whoami,
 )
 from tether.server.api.parts import PartsOf, User as Caller, may_fail
-from tether.server.auth.accounts import TokenInfo, UserInfo
-from tether.server.db.tables.accounts import Role
+from tether.server.auth.accounts import TokenInfo
+from tether.server.db.tables.accounts import Role, UserRow
 from tether.server.times import iso, iso_or_none
 
 router = APIRouter(tags=["accounts"])
@@ -120,7 +120,7 @@ async def revoke_token(token_id: str, parts: PartsOf, caller: Caller) -> Revoked
     return RevokedToken(token_id=token_id)
 
 
-def _user(info: UserInfo) -> User:
+def _user(info: UserRow) -> User:
     return User(
         name=info.name,
         role=info.role,

@@ -1,7 +1,7 @@
 """The REST API: one FastAPI application from the parts that `run/` made.
 
-Law: assembly only. Endpoints live in `api_*.py` by subject, errors in `api_errors.py`. The control link
-and the relay are not here: they are WebSockets, served beside this application.
+Law: assembly only. Endpoints are in the other modules of `api`, by subject. The control link and the
+relay are not here: they are WebSockets, served beside this application.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tether.server.api import (
     sessions as api_sessions,
     workspaces as api_workspaces,
 )
-from tether.server.api.parts import Browsers, ClientIp, Parts, may_fail, peer_ip
-from tether.server.api.ports import ConnectionLogPort, HubPort
+from tether.server.api.parts import Browsers, ClientIp, LiveLinks, Parts, may_fail, peer_ip
 from tether.server.auth.accounts import Accounts
 from tether.server.auth.passwords import Passwords
 from tether.server.auth.throttle import FailureThrottle
+from tether.server.connlog.log import ConnectionLog
 from tether.server.db.store import Store
 from tether.server.derp.map_store import DerpMaps
 from tether.server.metrics import Metrics
@@ -71,8 +71,8 @@ def create_api(
     store: Store,
     accounts: Accounts,
     workspaces: Workspaces,
-    connlog: ConnectionLogPort,
-    hub: HubPort,
+    connections: ConnectionLog,
+    hub: LiveLinks,
     derp_maps: DerpMaps,
     metrics: Metrics,
     clock: Clock,
@@ -101,9 +101,10 @@ def create_api(
     )
     browsers = browsers or Browsers()
     app.state.parts = Parts(
+        store=store,
         accounts=accounts,
         workspaces=workspaces,
-        connlog=connlog,
+        connections=connections,
         hub=hub,
         derp_maps=derp_maps,
         metrics=metrics,

@@ -1,28 +1,43 @@
 """`/api/v1/connections`: the record of every disconnect.
 
-Law: translation only: words of the query become a `ConnectionFilter`; the connection log answers.
+Law: translation only: the query's parameters become a `ConnectionFilter`, and rows become the API's
+models.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
+from msgspec import structs
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.causes.codes import AGENT_CRASHED
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.server.api.models import ConnectionView, Explained, FileAudit, ForwardView
 from tether.server.api.parts import PartsOf, User, may_fail
-from tether.server.api.ports import DEFAULT_LIMIT, MAX_FILES, MAX_LIMIT, ConnectionFilter
-from tether.server.db.tables.connections import ConnectionStatus
+from tether.server.connlog.filter import (
+    DEFAULT_LIMIT,
+    MAX_FILES,
+    MAX_LIMIT,
+    ConnectionFilter,
+)
+from tether.server.connlog.queries import activity
+from tether.server.connlog.queries.explain import ExplainedConnection, explain_connection
+from tether.server.connlog.queries.listing import find_visible, list_connections
+from tether.server.db.tables.activity import ForwardRow
+from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
 from tether.server.errors import Invalid
 from tether.server.times import parse_when
 
 router = APIRouter(prefix="/connections", tags=["connections"])
 
 _Id = Annotated[str, Path(description="Its id, or as much of it as is unique.")]
+MAIN_AGENT = "main"
+"""A workspace has one agent; the name leaves room for more."""
+
 _WHEN = "RFC 3339, or a span back from now: `15m`, `2h`, `3d`."
 
 
@@ -66,8 +81,8 @@ def _filters(
         initiator=initiator,
         expected=None if expected is None else expected == "true",
         status=status,
-        since=_moment("since", since, now),
-        until=_moment("until", until, now),
+        since=_time("since", since, now),
+        until=_time("until", until, now),
         incident=incident,
     )
 
@@ -83,8 +98,10 @@ async def list_(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
 ) -> list[ConnectionView]:
     """Those of the caller and of the caller's workspaces; an administrator sees all."""
-    rows = await parts.connlog.list(replace(filters, limit=limit), user)
-    return [ConnectionView.model_validate(row) for row in rows]
+    wanted = replace(filters, limit=limit)
+    rows = await parts.store.read(lambda tx: list_connections(tx, wanted, user))
+    now = parts.clock.now().wall
+    return [connection_view(row, now) for row in rows]
 
 
 @router.get(
@@ -99,7 +116,11 @@ async def explain(
     user: User,
 ) -> Explained:
     """Why it ended, in words, with the rule that decided and the evidence it decided from."""
-    return Explained.model_validate(await parts.connlog.explain(connection_id, user))
+
+    async def look(tx: AsyncConnection) -> ExplainedConnection:
+        return await explain_connection(tx, await find_visible(tx, connection_id, user))
+
+    return explained_view(await parts.store.read(look), parts.clock.now().wall)
 
 
 @router.get(
@@ -115,8 +136,12 @@ async def forwards(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
 ) -> list[ForwardView]:
     """The first ones one by one, oldest first; then the others, counted per kind and destination."""
-    found = await parts.connlog.forwards(connection_id, user, limit)
-    return [ForwardView.model_validate(one) for one in found]
+
+    async def look(tx: AsyncConnection) -> list[ForwardRow]:
+        row = await find_visible(tx, connection_id, user)
+        return await activity.forwards_of(tx, row.connection_id, limit)
+
+    return [forward_view(one) for one in await parts.store.read(look)]
 
 
 @router.get(
@@ -132,11 +157,76 @@ async def files(
     limit: Annotated[int, Query(ge=1, le=MAX_FILES)] = MAX_LIMIT,
 ) -> list[FileAudit]:
     """What its sessions were asked to do to files, oldest session first; `limit` operations in all."""
-    found = await parts.connlog.files(connection_id, user, limit)
-    return [FileAudit.model_validate(one) for one in found]
+
+    async def look(tx: AsyncConnection) -> list[activity.FileAudit]:
+        row = await find_visible(tx, connection_id, user)
+        return await activity.files_of(tx, row.connection_id, limit)
+
+    return [FileAudit.model_validate(one) for one in await parts.store.read(look)]
 
 
-def _moment(name: str, text: str | None, now: float) -> float | None:
+# -- rows as the API shows them -----------------------------------------------------------------
+
+
+def connection_view(row: ConnectionRow, now: float) -> ConnectionView:
+    """A connection as the API shows it at `now`."""
+    return ConnectionView.model_validate(_fields_of(row, now))
+
+
+def explained_view(found: ExplainedConnection, now: float) -> Explained:
+    """Everything on file about a connection, as the API shows it at `now`."""
+    return Explained.model_validate(
+        {
+            **_fields_of(found.row, now),
+            "title": found.explanation.title,
+            "sentence": found.explanation.sentence,
+            "advice": found.explanation.advice,
+            "because": found.revisions[-1].because if found.revisions else "",
+            "evidence": found.evidence,
+            "symptoms": found.symptoms,
+            "explains": found.explains,
+            "agent_states": found.agent_states,
+            "sessions": found.sessions,
+            "revisions": [
+                {**one.fields, **structs.asdict(one), "at": one.as_of} for one in found.revisions
+            ],
+            "children": found.children,
+            "ide": found.ide,
+            "forwards": [forward_view(one) for one in found.forwards],
+            "forwards_total": found.forwards_total,
+            "file_operations": found.file_operations,
+            "path_events": [
+                {**structs.asdict(one), "where": one.region, "gap_s": round(one.gap_s, 3)}
+                for one in found.path_events
+            ],
+        }
+    )
+
+
+def _fields_of(row: ConnectionRow, now: float) -> dict[str, Any]:
+    """The fields of a `ConnectionView`; an open connection has lasted until `now`."""
+    duration_s = None
+    if row.connected_at is not None:
+        until = now if row.disconnected_at is None else row.disconnected_at
+        duration_s = round(max(0.0, until - row.connected_at), 3)
+    agent = None if row.workspace_id is None else MAIN_AGENT
+    return {**structs.asdict(row), "agent": agent, "duration_s": duration_s}
+
+
+def forward_view(row: ForwardRow) -> ForwardView:
+    """A forwarded connection, or a roll-up of several, as the API shows it."""
+    is_one = row.forward_id is not None
+    return ForwardView.model_validate(
+        {
+            **structs.asdict(row),
+            "count": row.started,
+            "end": next(iter(row.ends), "") if is_one else "",
+            "duration_s": round(row.duration_s, 3),
+        }
+    )
+
+
+def _time(name: str, text: str | None, now: float) -> float | None:
     if text is None:
         return None
     try:

@@ -16,10 +16,10 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
+from tether.server.api.connections import connection_view
 from tether.server.api.models import ApiModel, Time
 from tether.server.api.parts import Parts, PartsOf, User, credentials_of, may_fail
 from tether.server.connlog.live import Change, TooManyWatchers, Watcher
-from tether.server.connlog.queries.browse import plain
 from tether.server.db.store import StoreUnavailable
 from tether.server.errors import Conflict
 from tether.server.identity import Identity
@@ -112,7 +112,10 @@ async def _events(
 
 
 def _told(parts: Parts, change: Change) -> dict[str, Any]:
-    return {"change": str(change.kind), "row": plain(change.row, parts.clock.now().wall)}
+    return {
+        "change": str(change.kind),
+        "row": connection_view(change.row, parts.clock.now().wall).model_dump(mode="json"),
+    }
 
 
 def _status(parts: Parts, status: Status) -> StatusView:

@@ -1,14 +1,14 @@
 """The JSON of the REST API: what goes in, what comes out, and how it is described in OpenAPI.
 
-Law: shapes, descriptions and examples only. The names are a contract with scripts (design 1.1, 2.1):
-they are added to, never renamed. Times are ISO-8601 in UTC, `2026-11-23T03:57:12.345Z`.
+Law: shapes, descriptions and examples only. The names are a contract with scripts: they are added to,
+never renamed. Times are ISO-8601 in UTC, `2026-11-23T03:57:12.345Z`; inside they are unix seconds.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
 from tether.attribution.causes.codes import AGENT_CRASHED, CLIENT_UNREACHABLE
 from tether.attribution.vocabulary import (
@@ -23,8 +23,17 @@ from tether.attribution.vocabulary import (
 )
 from tether.server.db.tables.accounts import Role
 from tether.server.db.tables.connections import ConnectionStatus
+from tether.server.db.tables.workspaces import WorkspaceState
+from tether.server.times import iso
+from tether.server.workspaces import AgentStatus, StopReason
 
-Time = Annotated[str, Field(examples=["2026-11-23T03:57:12.345Z"])]
+
+def _as_text(at: object) -> object:
+    return iso(at) if isinstance(at, float | int) else at
+
+
+Time = Annotated[str, BeforeValidator(_as_text), Field(examples=["2026-11-23T03:57:12.345Z"])]
+"""Made from unix seconds."""
 
 
 class Model(BaseModel):
@@ -126,6 +135,60 @@ class RevokedToken(ApiModel):
 class RevokedUser(ApiModel):
     name: str
     revoked: Literal[True] = True
+
+
+# -- workspaces -------------------------------------------------------------------------------
+
+
+class NewWorkspace(Model):
+    name: Annotated[str, Field(examples=["dev"])]
+    """1 to 32 of a-z, 0-9 and '-'; a letter or a digit at both ends."""
+
+
+class CreatedWorkspace(ApiModel):
+    workspace_id: str
+    name: Annotated[str, Field(examples=["dev"])]
+    agent_token: Annotated[str, Field(examples=["tether_agent_…"])]
+    """Shown once: give it to the workspace's agent."""
+
+
+class Agent(ApiModel):
+    status: AgentStatus
+    version: str | None
+    hostname: str | None
+    last_seen_at: Time | None
+    lifecycle: Annotated[str | None, Field(examples=["ready"])] = None
+    """The newest state of its life that it has told of: `created`, `starting`, `ready`,
+    `shutting_down`, `shutdown_timeout`, `shutdown_error` or `off`."""
+    lifecycle_at: Time | None = None
+    """Since when, by the agent's clock."""
+    home_region: Annotated[str, Field(examples=["fra"])] = ""
+    """The DERP region that it would like to be met in; empty while it is not known."""
+    region_latency_ms: Annotated[
+        dict[str, float], Field(default_factory=dict, examples=[{"fra": 12.4}])
+    ]
+    """Each region's round trip from the agent, as it has measured it."""
+
+
+class Workspace(ApiModel):
+    workspace_id: str
+    name: Annotated[str, Field(examples=["dev"])]
+    owner: Annotated[str, Field(examples=["alice"])]
+    state: WorkspaceState
+    agent: Agent
+    host_key: str | None
+    """The agent's public SSH host key, one OpenSSH line; null until it has connected."""
+    created_at: Time
+
+
+class StopRequest(Model):
+    reason: StopReason = StopReason.USER
+    """Becomes the cause that everybody cut off by the stop will see."""
+
+
+class AgentToken(ApiModel):
+    agent_token: Annotated[str, Field(examples=["tether_agent_…"])]
+    """Shown once; the tokens before it are dead."""
 
 
 # -- connections ------------------------------------------------------------------------------
@@ -295,7 +358,7 @@ class Ide(ApiModel):
     backend_pid: int
     backend_marker: str
     """What in its command line gave the backend away."""
-    caused_by: str | None = None
+    caused_by: Annotated[str | None, BeforeValidator(lambda known: known or None)] = None
     """The SSH connection whose end explains this one's."""
     channels: list[IdeChannelView] = []
     """The first ones that ended."""

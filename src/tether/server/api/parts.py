@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -16,11 +16,12 @@ from starlette.types import Scope
 
 from tether.net.clock import Clock
 from tether.server.api.models import Error
-from tether.server.api.ports import ConnectionLogPort, HubPort
 from tether.server.auth.accounts import Accounts
 from tether.server.auth.passwords import Passwords
 from tether.server.auth.throttle import FailureThrottle
 from tether.server.connlog.live import LiveFeed
+from tether.server.connlog.log import ConnectionLog
+from tether.server.db.store import Store
 from tether.server.derp.map import Regions
 from tether.server.derp.map_store import DerpMaps
 from tether.server.errors import Forbidden
@@ -54,14 +55,25 @@ class Browsers:
     """The relays that are known."""
 
 
+class LiveLinks(Protocol):
+    """The control links, as far as the API withdraws what they stand on."""
+
+    async def revoke_user(self, user: str, actor: str) -> None:
+        """End the user's tunnels and control links. Call after the revocation is committed."""
+
+    async def revoke_token(self, token_id: str) -> None:
+        """End the control links that were opened with this token, a user's or an agent's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The collaborators of the API."""
 
+    store: Store
     accounts: Accounts
     workspaces: Workspaces
-    connlog: ConnectionLogPort
-    hub: HubPort
+    connections: ConnectionLog
+    hub: LiveLinks
     derp_maps: DerpMaps
     metrics: Metrics
     clock: Clock

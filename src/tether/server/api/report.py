@@ -1,6 +1,6 @@
 """`/api/v1/report`: how connections ended, counted, and old ends judged by today's rules.
 
-Law: translation only, as `api_connections`, whose filters these are.
+Law: translation only, as `api.connections`, whose filters these are.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from tether.server.api.connections import Filters
 from tether.server.api.models import ApiModel
 from tether.server.api.parts import PartsOf, User, may_fail
+from tether.server.connlog.queries.report import count_ends
 from tether.server.errors import Forbidden
 
 Breakdown = Literal["cause", "reason", "initiator", "workspace", "user", "relay", "day"]
@@ -79,7 +80,8 @@ async def report(
     """The ends that match: expected, unexpected, unexplained, and each breakdown. `since` and `until`
     frame when they ended."""
     wanted = by or get_args(Breakdown)
-    return ReportView.model_validate(await parts.connlog.report(filters, user, wanted))
+    counted = await parts.store.read(lambda tx: count_ends(tx, filters, user, wanted))
+    return ReportView.model_validate(counted)
 
 
 @router.post(
@@ -97,4 +99,10 @@ async def rejudge(
     """What would be said of old ends today. Only an administrator may write it."""
     if write and not user.is_admin:
         raise Forbidden("admin_only", "only an administrator may write judgements")
-    return RejudgedView.model_validate(await parts.connlog.rejudge(filters, user, write=write))
+    found = await parts.connections.rejudge(filters, user, write=write)
+    return RejudgedView(
+        judged=found.judged,
+        changed=found.changed,
+        written=write,
+        changes=[Change.model_validate(one) for one in found.changes],
+    )

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from tether.server.api.models import Deleted
-from tether.server.api.parts import PartsOf, User, may_fail
-from tether.server.api.workspace_models import (
+from tether.server.api.models import (
     Agent,
     AgentToken,
     CreatedWorkspace,
+    Deleted,
     NewWorkspace,
     StopRequest,
     Workspace,
 )
+from tether.server.api.parts import PartsOf, User, may_fail
 from tether.server.times import iso, iso_or_none
 from tether.server.workspaces import WorkspaceInfo
 
@@ -100,10 +100,9 @@ def _workspace(info: WorkspaceInfo) -> Workspace:
             last_seen_at=iso_or_none(info.agent_last_seen_at),
             lifecycle=info.agent_state,
             lifecycle_at=iso_or_none(info.agent_state_at),
-            home_region=info.agent_nearness.home,
+            home_region=info.agent_latency.home,
             region_latency_ms={
-                region: round(1000 * far, 2)
-                for region, far in info.agent_nearness.distances.items()
+                region: round(1000 * far, 2) for region, far in info.agent_latency.distances.items()
             },
         ),
         host_key=info.host_key,

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.codes import AUTH_USER_REVOKED
@@ -21,8 +21,9 @@ from tether.net.clock import Clock
 from tether.server.auth import admission, relay_tokens
 from tether.server.auth.credentials import RELAY, IssuedToken, digest, keep_new, mint, well_formed
 from tether.server.auth.sessions import SESSION, Sessions
+from tether.server.db.fetch import fetch_all, fetch_one
 from tether.server.db.store import Store, StoreUnavailable
-from tether.server.db.tables.accounts import Role, TokenKind, tokens, users
+from tether.server.db.tables.accounts import Role, TokenKind, TokenRow, UserRow, tokens, users
 from tether.server.db.tables.workspaces import IntentKind, intents
 from tether.server.errors import Conflict, Forbidden, Invalid, NotFound
 from tether.server.identity import Identity, TokenRejected
@@ -34,7 +35,6 @@ __all__ = [
     "Rotated",
     "TokenInfo",
     "TokenRejected",
-    "UserInfo",
 ]
 
 ADMIN = "admin"
@@ -47,17 +47,6 @@ MAX_TOKEN_LIFE_S = 10 * 366 * 86400.0
 
 _USER_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?")
 _log = get_logger("accounts")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserInfo:
-    """A user, as administrators see one. Times are unix seconds."""
-
-    name: str
-    role: Role
-    created_at: float
-    revoked_at: float | None = None
-    revoked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,20 +126,20 @@ class Accounts:
         if token.startswith(f"tether_{RELAY}_"):
             return await self._authenticate_relay(wanted)
         found = await self._store.read(lambda connection: admission.find(connection, wanted))
-        if found is None or not hmac.compare_digest(found["token_hash"], wanted):
+        if found is None or not hmac.compare_digest(found.token_hash, wanted):
             return admission.UNKNOWN
         now = self._clock.now().wall
         if refusal := admission.refusal(found, now):
             return refusal
-        self._uses[found["token_id"]] = now
+        self._uses[found.token_id] = now
         await self._flush_uses_now_and_then()
         return admission.identity(found)
 
     async def _authenticate_relay(self, wanted: str) -> Identity | TokenRejected:
         found = await self._store.read(lambda connection: relay_tokens.find(connection, wanted))
-        if found is None or not hmac.compare_digest(found["token_hash"], wanted):
+        if found is None or not hmac.compare_digest(found.token_hash, wanted):
             return admission.UNKNOWN
-        return relay_tokens.judged(found, self._clock.now().wall)
+        return relay_tokens.identity_of(found, self._clock.now().wall)
 
     # -- users ------------------------------------------------------------------------------
 
@@ -169,9 +158,9 @@ class Accounts:
             )
 
         async def make(connection: AsyncConnection) -> IssuedToken:
-            known = await _user(connection, name)
+            known = await _find_user(connection, name)
             if known is not None:
-                was = "exists already" if known["revoked_at"] is None else "existed before"
+                was = "exists already" if known.revoked_at is None else "existed before"
                 raise Conflict(
                     "user_exists",
                     f"a user {name} {was}, and names are not used twice: take another",
@@ -185,7 +174,7 @@ class Accounts:
 
         return await self._store.write(make)
 
-    async def list_users(self, by: Identity) -> list[UserInfo]:
+    async def list_users(self, by: Identity) -> list[UserRow]:
         """Everybody, revoked users included, by name.
 
         Raises:
@@ -193,11 +182,8 @@ class Accounts:
         """
         _only_admins(by)
 
-        async def fetch(connection: AsyncConnection) -> list[UserInfo]:
-            rows = (await connection.execute(select(users).order_by(users.c.name))).mappings()
-            return [UserInfo(**{**row, "role": Role(row["role"])}) for row in rows]
-
-        return await self._store.read(fetch)
+        wanted = select(users).order_by(users.c.name)
+        return await self._store.read(lambda tx: fetch_all(tx, wanted, UserRow))
 
     async def revoke_user(self, name: str, by: Identity) -> None:
         """Withdraw a user's access: every token of theirs is refused from now on.
@@ -210,12 +196,12 @@ class Accounts:
         _only_admins(by)
 
         async def revoke(connection: AsyncConnection) -> None:
-            known = await _user(connection, name)
+            known = await _find_user(connection, name)
             if known is None:
                 raise NotFound("user_not_found", f"there is no user {name[:40]!r}")
-            if known["revoked_at"] is not None:
+            if known.revoked_at is not None:
                 return
-            if known["role"] == Role.ADMIN and await _live_admins(connection) == 1:
+            if known.role is Role.ADMIN and await _live_admins(connection) == 1:
                 raise Conflict(
                     "last_admin",
                     f"{name} is the last administrator: make another one before you revoke this one",
@@ -270,10 +256,10 @@ class Accounts:
         _only_admins(by)
         return [
             TokenInfo(
-                token_id=row["token_id"],
-                label=row["label"],
-                created_at=row["created_at"],
-                expires_at=row["expires_at"],
+                token_id=row.token_id,
+                label=row.label,
+                created_at=row.created_at,
+                expires_at=row.expires_at,
                 last_used_at=None,
             )
             for row in await relay_tokens.listed(self._store)
@@ -287,20 +273,17 @@ class Accounts:
             .order_by(tokens.c.created_at, tokens.c.token_id)
         )
 
-        async def fetch(connection: AsyncConnection) -> list[TokenInfo]:
-            rows = (await connection.execute(wanted)).mappings()
-            return [
-                TokenInfo(
-                    token_id=row["token_id"],
-                    label=row["label"],
-                    created_at=row["created_at"],
-                    expires_at=row["expires_at"],
-                    last_used_at=self._uses.get(row["token_id"], row["last_used_at"]),
-                )
-                for row in rows
-            ]
-
-        return await self._store.read(fetch)
+        rows = await self._store.read(lambda tx: fetch_all(tx, wanted, TokenRow))
+        return [
+            TokenInfo(
+                token_id=row.token_id,
+                label=row.label,
+                created_at=row.created_at,
+                expires_at=row.expires_at,
+                last_used_at=self._uses.get(row.token_id, row.last_used_at),
+            )
+            for row in rows
+        ]
 
     async def revoke_token(self, token_id: str, by: Identity) -> None:
         """Refuse a token from now on; the caller tells the hub, which ends what it opened.
@@ -411,9 +394,8 @@ def _only_admins(by: Identity) -> None:
         raise Forbidden("admin_only", "only administrators may do this")
 
 
-async def _user(connection: AsyncConnection, name: str) -> RowMapping | None:
-    found = await connection.execute(select(users).where(users.c.name == name))
-    return found.mappings().one_or_none()
+async def _find_user(connection: AsyncConnection, name: str) -> UserRow | None:
+    return await fetch_one(connection, select(users).where(users.c.name == name), UserRow)
 
 
 async def _live_admins(connection: AsyncConnection) -> int:

@@ -6,34 +6,33 @@ revoked. A relay's token lets a relay in and nothing else.
 
 from __future__ import annotations
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.net.clock import Clock
 from tether.server.auth.credentials import RELAY, IssuedToken, digest, mint
+from tether.server.db.fetch import fetch_all, fetch_one
 from tether.server.db.store import Store
-from tether.server.db.tables.relays import relay_tokens
+from tether.server.db.tables.relays import RelayTokenRow, relay_tokens
 from tether.server.identity import Identity, TokenRejected
 from tether.server.times import iso
 
 
-async def find(connection: AsyncConnection, token_hash: str) -> RowMapping | None:
+async def find(connection: AsyncConnection, token_hash: str) -> RelayTokenRow | None:
     """The relay token with this hash."""
-    found = await connection.execute(
-        select(relay_tokens).where(relay_tokens.c.token_hash == token_hash)
-    )
-    return found.mappings().one_or_none()
+    query = select(relay_tokens).where(relay_tokens.c.token_hash == token_hash)
+    return await fetch_one(connection, query, RelayTokenRow)
 
 
-def judged(found: RowMapping, now: float) -> Identity | TokenRejected:
+def identity_of(found: RelayTokenRow, now: float) -> Identity | TokenRejected:
     """Whom a stored relay token speaks for, or what speaks against it."""
-    if found["revoked_at"] is not None:
+    if found.revoked_at is not None:
         return TokenRejected("token_revoked", "this relay's token was revoked: use a new one")
-    if found["expires_at"] is not None and found["expires_at"] <= now:
+    if found.expires_at is not None and found.expires_at <= now:
         return TokenRejected(
-            "token_expired", f"this token expired at {iso(found['expires_at'])}: make a new one"
+            "token_expired", f"this token expired at {iso(found.expires_at)}: make a new one"
         )
-    return Identity(kind="relay", user=found["label"], role="member", token_id=found["token_id"])
+    return Identity(kind="relay", user=found.label, role="member", token_id=found.token_id)
 
 
 async def issue(
@@ -58,7 +57,7 @@ async def issue(
     return issued
 
 
-async def listed(store: Store) -> list[RowMapping]:
+async def listed(store: Store) -> list[RelayTokenRow]:
     """Those that are not revoked, oldest first."""
     wanted = (
         select(relay_tokens)
@@ -66,10 +65,7 @@ async def listed(store: Store) -> list[RowMapping]:
         .order_by(relay_tokens.c.created_at, relay_tokens.c.token_id)
     )
 
-    async def fetch(connection: AsyncConnection) -> list[RowMapping]:
-        return list((await connection.execute(wanted)).mappings())
-
-    return await store.read(fetch)
+    return await store.read(lambda tx: fetch_all(tx, wanted, RelayTokenRow))
 
 
 async def revoke(connection: AsyncConnection, token_id: str, now: float) -> bool:

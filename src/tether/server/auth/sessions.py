@@ -12,14 +12,21 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, Table, delete, insert, or_, select, update
+from sqlalchemy import Select, Table, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.net.clock import Clock
 from tether.server.auth.credentials import IssuedToken, digest
+from tether.server.db.fetch import fetch_all, fetch_one
 from tether.server.db.store import Store
 from tether.server.db.tables.accounts import Role, tokens, users
-from tether.server.db.tables.web import SignInMethod, sign_in_links, web_sessions
+from tether.server.db.tables.web import (
+    SignInLinkRow,
+    SignInMethod,
+    WebSessionRow,
+    sign_in_links,
+    web_sessions,
+)
 from tether.server.errors import NotFound
 from tether.server.identity import Identity, TokenRejected
 from tether.server.times import iso
@@ -129,21 +136,21 @@ class Sessions:
         """
         wanted = digest(secret)
         found = await self._store.read(lambda connection: _find(connection, wanted))
-        if found is None or not hmac.compare_digest(found["secret_hash"], wanted):
+        if found is None or not hmac.compare_digest(found.secret_hash, wanted):
             return SIGNED_OUT
         now = self._clock.now().wall
         if refusal := _refusal(found, now):
             return refusal
-        session_id = found["session_id"]
-        if now - self._written.get(session_id, found["last_seen_at"]) > SEEN_EVERY_S:
+        session_id = found.session_id
+        if now - self._written.get(session_id, found.last_seen_at) > SEEN_EVERY_S:
             self._written[session_id] = now
             await self._store.write(lambda connection: _seen(connection, session_id, now))
         return Identity(
             kind="user",
-            user=found["user"],
-            role="admin" if found["role"] == Role.ADMIN else "member",
+            user=found.user,
+            role="admin" if found.role is Role.ADMIN else "member",
             token_id=session_id,
-            expires_at=found["expires_at"],
+            expires_at=found.expires_at,
         )
 
     # -- links ------------------------------------------------------------------------------
@@ -173,7 +180,7 @@ class Sessions:
         """Whom a link signs in; it is of no more use."""
         now = self._clock.now().wall
 
-        async def use(connection: AsyncConnection) -> RowMapping | None:
+        async def use(connection: AsyncConnection) -> KnownLink | None:
             c = sign_in_links.c
             unused = (c.link_hash == digest(secret), c.used_at.is_(None), c.expires_at > now)
             used = await connection.execute(
@@ -184,21 +191,18 @@ class Sessions:
             )
             if used.one_or_none() is None:
                 return None
-            found = await connection.execute(
-                _with_origin(sign_in_links).where(c.link_hash == digest(secret))
-            )
-            row: RowMapping = found.mappings().one()
-            return row
+            query = _with_origin(sign_in_links).where(c.link_hash == digest(secret))
+            return await fetch_one(connection, query, KnownLink)
 
         found = await self._store.write(use)
         if found is None:
             return LINK_SPENT
         return _origin_refusal(found, now) or Identity(
             kind="user",
-            user=found["user"],
-            role="admin" if found["role"] == Role.ADMIN else "member",
-            token_id=found["token_id"],
-            expires_at=found["token_expires_at"],
+            user=found.user,
+            role="admin" if found.role is Role.ADMIN else "member",
+            token_id=found.token_id,
+            expires_at=found.token_expires_at,
         )
 
     # -- what one sees and ends ----------------------------------------------------------------
@@ -214,20 +218,21 @@ class Sessions:
             c.last_seen_at > now - UNUSED_S,
         )
 
-        async def fetch(connection: AsyncConnection) -> list[SessionInfo]:
-            found = await connection.execute(
-                select(web_sessions).where(*live).order_by(c.last_seen_at.desc())
+        query = select(web_sessions).where(*live).order_by(c.last_seen_at.desc())
+        rows = await self._store.read(lambda tx: fetch_all(tx, query, WebSessionRow))
+        return [
+            SessionInfo(
+                session_id=row.session_id,
+                user=row.user,
+                method=row.method,
+                created_at=row.created_at,
+                last_seen_at=row.last_seen_at,
+                expires_at=row.expires_at,
+                client_ip=row.client_ip,
+                user_agent=row.user_agent,
             )
-            names = SessionInfo.__dataclass_fields__
-            return [
-                SessionInfo(
-                    **{name: row[name] for name in names if name != "method"},
-                    method=SignInMethod(row["method"]),
-                )
-                for row in found.mappings()
-            ]
-
-        return await self._store.read(fetch)
+            for row in rows
+        ]
 
     async def end(self, session_id: str, by: Identity) -> None:
         """Sign a browser out; the caller tells the hub, which ends what it opened.
@@ -253,6 +258,26 @@ class Sessions:
         self._written.pop(session_id, None)
 
 
+class KnownSession(WebSessionRow, frozen=True, kw_only=True):
+    """A session, with what speaks against its user and the token that it was begun with."""
+
+    role: Role
+    user_revoked_at: float | None
+    user_revoked_by: str | None
+    token_revoked_at: float | None
+    token_expires_at: float | None
+
+
+class KnownLink(SignInLinkRow, frozen=True, kw_only=True):
+    """A sign-in link, with what speaks against its user and the token of whoever asked for it."""
+
+    role: Role
+    user_revoked_at: float | None
+    user_revoked_by: str | None
+    token_revoked_at: float | None
+    token_expires_at: float | None
+
+
 def _with_origin(table: Table) -> Select[Any]:
     """Rows of `table` with what speaks against their user and the token that they stand or fall with."""
     return select(
@@ -269,37 +294,36 @@ def _with_origin(table: Table) -> Select[Any]:
     )
 
 
-def _origin_refusal(found: RowMapping, now: float) -> TokenRejected | None:
-    if found["user_revoked_at"] is not None:
+def _origin_refusal(found: KnownSession | KnownLink, now: float) -> TokenRejected | None:
+    if found.user_revoked_at is not None:
         return TokenRejected(
             "user_revoked",
-            f"the access of {found['user']} was withdrawn ({found['user_revoked_by']}): ask an"
+            f"the access of {found.user} was withdrawn ({found.user_revoked_by}): ask an"
             " administrator",
         )
-    if found["token_revoked_at"] is not None:
+    if found.token_revoked_at is not None:
         return TokenRejected(
             "token_revoked", "the token that you signed in with was revoked: use a new one"
         )
-    if found["token_expires_at"] is not None and found["token_expires_at"] <= now:
+    if found.token_expires_at is not None and found.token_expires_at <= now:
         return TokenRejected(
             "token_expired",
-            f"the token that you signed in with expired at {iso(found['token_expires_at'])}: make a"
+            f"the token that you signed in with expired at {iso(found.token_expires_at)}: make a"
             " new one",
         )
     return None
 
 
-def _refusal(found: RowMapping, now: float) -> TokenRejected | None:
+def _refusal(found: KnownSession, now: float) -> TokenRejected | None:
     if refusal := _origin_refusal(found, now):
         return refusal
-    over = found["revoked_at"] is not None or found["expires_at"] <= now
-    return SIGNED_OUT if over or found["last_seen_at"] <= now - UNUSED_S else None
+    over = found.revoked_at is not None or found.expires_at <= now
+    return SIGNED_OUT if over or found.last_seen_at <= now - UNUSED_S else None
 
 
-async def _find(connection: AsyncConnection, secret_hash: str) -> RowMapping | None:
-    wanted = _with_origin(web_sessions).where(web_sessions.c.secret_hash == secret_hash)
-    row: RowMapping | None = (await connection.execute(wanted)).mappings().one_or_none()
-    return row
+async def _find(connection: AsyncConnection, secret_hash: str) -> KnownSession | None:
+    query = _with_origin(web_sessions).where(web_sessions.c.secret_hash == secret_hash)
+    return await fetch_one(connection, query, KnownSession)
 
 
 async def _seen(connection: AsyncConnection, session_id: str, at: float) -> None:

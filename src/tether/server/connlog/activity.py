@@ -1,8 +1,8 @@
 """What ran over a connection: its sessions, its forwarded connections, and their file operations.
 
-Law: inside one transaction; a reporter's words are stored as they are, within bounds, and judged
-nowhere. A session or a forwarded connection is counted once: when its end comes, or when its connection
-is closed under it. What comes later than that completes the record and is not counted again.
+Law: inside one transaction; what is reported is stored as it is, within bounds, and judged nowhere. A
+session or a forwarded connection is counted once: when its end is reported, or when its connection is
+closed before that. What is reported later completes the record and is not counted again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import RowMapping, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,13 +27,20 @@ from tether.protocol.messages.reports import (
     ForwardRecord,
     ForwardRollup,
 )
-from tether.server.db.tables.activity import file_operations, forwards, sessions
-from tether.server.db.tables.connections import ConnectionStatus, connections
+from tether.server.db.fetch import fetch_one
+from tether.server.db.tables.activity import (
+    ForwardRow,
+    SessionRow,
+    file_operations,
+    forwards,
+    sessions,
+)
+from tether.server.db.tables.connections import ConnectionRow, connections
 
 MAX_BYTES = (1 << 63) - 1
 MAX_COUNT = (1 << 31) - 1
 MAX_WORD = 64
-"""Characters of an id or a word that a reporter chose."""
+"""Characters of an id or a name that a reporter chose."""
 
 MAX_TEXT = 256
 """Characters of a destination, an origin or a detail: what the agent's ledger cuts to."""
@@ -62,7 +69,7 @@ _SPECIFIC: Mapping[ConnectionType, int] = {
     ConnectionType.VSCODE: 3,
     ConnectionType.JETBRAINS: 3,
 }
-"""How much a type says of what a connection is for; only more of it replaces what is there."""
+"""How much a type says of what a connection is for; only a more specific type replaces what is there."""
 
 _CARRIED = (
     ForwardKind.DIRECT_TCPIP,
@@ -93,9 +100,22 @@ class ForwardsEnded:
 
 Tally = SessionsEnded | ForwardsEnded
 
+_NO_ROLLUP = ForwardRow(
+    id=0,
+    connection_id="",
+    forward_id=None,
+    kind="",
+    destination="",
+    started_at=0.0,
+    ended_at=None,
+    started=0,
+    ends={},
+)
+"""What a window's counts are added to where there is nothing yet."""
+
 
 async def keep_session(
-    tx: AsyncConnection, row: RowMapping, item: m.SessionRecord
+    tx: AsyncConnection, row: ConnectionRow, item: m.SessionRecord
 ) -> list[Tally] | None:
     """Keep a session's start or end; None if it makes no sense."""
     given = (item.started_at, item.ended_at, item.process_ended_at)
@@ -109,8 +129,8 @@ async def keep_session(
         or (code is not None and not -(1 << 31) <= code < 1 << 32)
     ):
         return None
-    session_type = str(known_type(item.session_type, ConnectionType.SSH))
-    before = await _session_of(tx, item.connection_id, item.session_id)
+    session_type = known_type(item.session_type, ConnectionType.SSH)
+    before = await _find_session(tx, item.connection_id, item.session_id)
     kept = insert(sessions).values(
         session_id=item.session_id,
         connection_id=item.connection_id,
@@ -140,16 +160,16 @@ async def keep_session(
             },
         )
     )
-    await _refine(tx, row, ConnectionType(session_type), item.app)
-    over_before = before is not None and before["ended_at"] is not None
-    if item.ended_at is None or over_before or row["status"] == ConnectionStatus.CLOSED:
+    await _refine(tx, row, session_type, item.app)
+    over_before = before is not None and before.ended_at is not None
+    if item.ended_at is None or over_before or row.is_closed:
         return []
-    app = item.app or (before["app"] if before is not None else "")
+    app = item.app or (before.app if before is not None else "")
     return [SessionsEnded(app, session_type)]
 
 
 async def keep_forward(
-    tx: AsyncConnection, row: RowMapping, item: ForwardRecord
+    tx: AsyncConnection, row: ConnectionRow, item: ForwardRecord
 ) -> list[Tally] | None:
     """Keep a forwarded connection's start or end; None if it makes no sense or is one too many."""
     times = [at for at in (item.started_at, item.ended_at) if at is not None]
@@ -160,15 +180,19 @@ async def keep_forward(
         or not 0 <= item.forward_id <= MAX_COUNT
     ):
         return None
-    if item.ended_at is None and row["status"] == ConnectionStatus.CLOSED:
+    if item.ended_at is None and row.disconnected_at is not None:
         item = structs.replace(
             item,
-            ended_at=max(row["disconnected_at"], item.started_at),
+            ended_at=max(row.disconnected_at, item.started_at),
             end=str(ForwardEnd.CONNECTION_ENDED),
         )
     over = item.ended_at is not None
-    before = await _forward_of(tx, item.connection_id, item.forward_id)
-    if before is None and await _forwards_of(tx, item.connection_id) >= MAX_FORWARDS:
+    mine = forwards.c.connection_id == item.connection_id
+    before = await _find_forward(tx, item.connection_id, item.forward_id)
+    if (
+        before is None
+        and await _count(tx, mine, forwards.c.forward_id.is_not(None)) >= MAX_FORWARDS
+    ):
         return None
     kept = insert(forwards).values(
         connection_id=item.connection_id,
@@ -198,39 +222,40 @@ async def keep_forward(
     )
     if item.kind in _CARRIED and item.end not in _NEVER_BEGAN:
         await _refine(tx, row, ConnectionType.PORT_FORWARD, "")
-    counted = before is not None and before["ended_at"] is not None
+    counted = before is not None and before.ended_at is not None
     return [ForwardsEnded(item.kind, item.end)] if over and not counted else []
 
 
 async def keep_rollup(
-    tx: AsyncConnection, row: RowMapping, item: ForwardRollup
+    tx: AsyncConnection, row: ConnectionRow, item: ForwardRollup
 ) -> list[Tally] | None:
     """Add a window's counts to those of its kind and destination; None if it makes no sense."""
     if not are_times(item.since, item.until, abs(item.longest_s)) or len(item.kind) > MAX_WORD:
         return None
     destination = item.destination[:MAX_TEXT]
-    before = await _rollup_of(tx, item.connection_id, item.kind, destination)
-    if before is None and await _rollups_of(tx, item.connection_id) >= MAX_ROLLUPS:
+    mine = forwards.c.connection_id == item.connection_id
+    before = await _find_rollup(tx, item.connection_id, item.kind, destination)
+    if before is None and await _count(tx, mine, forwards.c.forward_id.is_(None)) >= MAX_ROLLUPS:
         destination = OTHERS
-        before = await _rollup_of(tx, item.connection_id, item.kind, OTHERS)
+        before = await _find_rollup(tx, item.connection_id, item.kind, OTHERS)
         if before is None and item.kind not in ForwardKind._value2member_map_:
             return None  # a kind of its own for each destination would have no bound
     ends: Counter[str] = Counter()
-    for end, count in item.ends.items():  # what has no name here is "anything else"
+    for end, count in item.ends.items():  # an end of a newer agent is counted as failed
         known = end in ForwardEnd._value2member_map_
         ends[end if known else str(ForwardEnd.FAILED)] += bounded(count, MAX_COUNT)
-    had: Mapping[Any, Any] = {} if before is None else before
+    had = before or _NO_ROLLUP
     values = {
-        "ended_at": max(item.until, had.get("ended_at") or item.until),
-        "duration_s": max(item.longest_s, had.get("duration_s", 0.0)),
-        "started": _sum(item.started, had.get("started", 0), MAX_COUNT),
-        "ended": _sum(item.ended, had.get("ended", 0), MAX_COUNT),
-        "ends": dict(ends + Counter(had.get("ends", {}))),
-        "rx_bytes": _sum(item.rx_bytes, had.get("rx_bytes", 0), MAX_BYTES),
-        "tx_bytes": _sum(item.tx_bytes, had.get("tx_bytes", 0), MAX_BYTES),
+        "ended_at": max(item.until, had.ended_at or item.until),
+        "duration_s": max(item.longest_s, had.duration_s),
+        "started": _sum(item.started, had.started, MAX_COUNT),
+        "ended": _sum(item.ended, had.ended, MAX_COUNT),
+        "ends": dict(ends + Counter(had.ends)),
+        "rx_bytes": _sum(item.rx_bytes, had.rx_bytes, MAX_BYTES),
+        "tx_bytes": _sum(item.tx_bytes, had.tx_bytes, MAX_BYTES),
     }
     if before is not None:
-        await tx.execute(update(forwards).where(forwards.c.id == before["id"]).values(values))
+        await tx.execute(update(forwards).where(forwards.c.id == before.id).values(values))
     else:
         await tx.execute(
             insert(forwards).values(
@@ -251,7 +276,7 @@ async def keep_files(tx: AsyncConnection, item: FileOperations, now: float) -> l
         not item.session_id
         or any(len(word) > MAX_WORD for word in words)
         or not are_times(*(one.first_at for one in item.operations))
-        or await _audits_of(tx, item.connection_id) >= MAX_AUDITS
+        or await _count(tx, file_operations.c.connection_id == item.connection_id) >= MAX_AUDITS
     ):
         return None
     beyond = sum(bounded(one.count) for one in item.operations[MAX_OPERATIONS:])
@@ -274,8 +299,12 @@ async def keep_files(tx: AsyncConnection, item: FileOperations, now: float) -> l
     return []
 
 
-async def cut(tx: AsyncConnection, connection_id: str, at: float) -> list[Tally]:
-    """A connection is closed: what nobody reported the end of ended with it. What to count."""
+async def end_open(tx: AsyncConnection, connection_id: str, at: float) -> list[Tally]:
+    """End what was still open on a connection that is closed.
+
+    Returns:
+        What to count.
+    """
     open_forwards = (forwards.c.connection_id == connection_id, forwards.c.ended_at.is_(None))
     open_sessions = (sessions.c.connection_id == connection_id, sessions.c.ended_at.is_(None))
     kinds = await tx.execute(
@@ -313,19 +342,14 @@ def bounded(number: int, most: int = MAX_BYTES) -> int:
     return min(max(number, 0), most)
 
 
-async def _refine(tx: AsyncConnection, row: RowMapping, found: ConnectionType, app: str) -> None:
+async def _refine(tx: AsyncConnection, row: ConnectionRow, found: ConnectionType, app: str) -> None:
     """What runs over a connection says what it is for, unless something more telling has."""
-    known = (await tx.execute(select(connections.c.type).where(_is(row)))).scalar_one()
-    if _SPECIFIC.get(found, 0) > _SPECIFIC.get(ConnectionType(known), MAX_COUNT):
-        await tx.execute(update(connections).where(_is(row)).values(type=str(found), app=app))
-    elif found == known and app:  # named later than it was recognised
-        await tx.execute(
-            update(connections).where(_is(row), connections.c.app == "").values(app=app)
-        )
-
-
-def _is(row: RowMapping) -> Any:
-    return connections.c.connection_id == row["connection_id"]
+    mine = connections.c.connection_id == row.connection_id
+    known = ConnectionType((await tx.execute(select(connections.c.type).where(mine))).scalar_one())
+    if _SPECIFIC.get(found, 0) > _SPECIFIC.get(known, MAX_COUNT):
+        await tx.execute(update(connections).where(mine).values(type=found, app=app))
+    elif found is known and app:  # named later than it was recognised
+        await tx.execute(update(connections).where(mine, connections.c.app == "").values(app=app))
 
 
 def _operation(one: FileOperation) -> dict[str, Any]:
@@ -342,58 +366,35 @@ def _sum(one: int, other: int, most: int) -> int:
     return min(bounded(one, most) + other, most)
 
 
-async def _session_of(
+async def _find_session(
     tx: AsyncConnection, connection_id: str, session_id: str
-) -> RowMapping | None:
-    found = await tx.execute(
-        select(sessions).where(
-            sessions.c.connection_id == connection_id, sessions.c.session_id == session_id
-        )
+) -> SessionRow | None:
+    query = select(sessions).where(
+        sessions.c.connection_id == connection_id, sessions.c.session_id == session_id
     )
-    return found.mappings().one_or_none()
+    return await fetch_one(tx, query, SessionRow)
 
 
-async def _forward_of(
+async def _find_forward(
     tx: AsyncConnection, connection_id: str, forward_id: int
-) -> RowMapping | None:
-    found = await tx.execute(
-        select(forwards).where(
-            forwards.c.connection_id == connection_id, forwards.c.forward_id == forward_id
-        )
+) -> ForwardRow | None:
+    query = select(forwards).where(
+        forwards.c.connection_id == connection_id, forwards.c.forward_id == forward_id
     )
-    return found.mappings().one_or_none()
+    return await fetch_one(tx, query, ForwardRow)
 
 
-async def _rollup_of(
+async def _find_rollup(
     tx: AsyncConnection, connection_id: str, kind: str, destination: str
-) -> RowMapping | None:
-    found = await tx.execute(
-        select(forwards).where(
-            forwards.c.connection_id == connection_id,
-            forwards.c.forward_id.is_(None),
-            forwards.c.kind == kind,
-            forwards.c.destination == destination,
-        )
+) -> ForwardRow | None:
+    query = select(forwards).where(
+        forwards.c.connection_id == connection_id,
+        forwards.c.forward_id.is_(None),
+        forwards.c.kind == kind,
+        forwards.c.destination == destination,
     )
-    return found.mappings().one_or_none()
+    return await fetch_one(tx, query, ForwardRow)
 
 
-async def _forwards_of(tx: AsyncConnection, connection_id: str) -> int:
-    return await _how_many(
-        tx, forwards.c.connection_id == connection_id, forwards.c.forward_id.is_not(None)
-    )
-
-
-async def _rollups_of(tx: AsyncConnection, connection_id: str) -> int:
-    return await _how_many(
-        tx, forwards.c.connection_id == connection_id, forwards.c.forward_id.is_(None)
-    )
-
-
-async def _audits_of(tx: AsyncConnection, connection_id: str) -> int:
-    return await _how_many(tx, file_operations.c.connection_id == connection_id)
-
-
-async def _how_many(tx: AsyncConnection, *where: Any) -> int:
-    found: int = (await tx.execute(select(func.count()).where(*where))).scalar_one()
-    return found
+async def _count(tx: AsyncConnection, *where: ColumnElement[bool]) -> int:
+    return await tx.scalar(select(func.count()).where(*where)) or 0

@@ -1,35 +1,33 @@
 """The states that agents enter, as they report them: kept for each workspace, the newest one shown.
 
-Law: inside one transaction. Order is the agent's: one that goes back is refused, a new run begins anew,
-and what an older run of an agent has still to tell is kept and changes nothing. Bounded.
+Law: inside one transaction. The order is the agent's: a state that goes back is refused, a new run
+begins anew, and what an older run reports late is kept and changes nothing. Bounded.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.protocol.messages.reports import LifecycleRecord, LifecycleState, may_follow
 from tether.server.connlog.activity import MAX_WORD, are_times
-from tether.server.db.tables.agent_states import agent_states
+from tether.server.db.fetch import fetch_all
+from tether.server.db.tables.agent_states import AgentStateRow, agent_states
 from tether.server.db.tables.workspaces import workspaces
-from tether.server.times import iso
 
 MAX_STATES = 200
 """States kept of one workspace: the newest ones."""
 
 
 async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, now: float) -> bool:
-    """Keep one state that an agent tells of; False where it makes no sense."""
+    """Keep one state that an agent reports; False where it makes no sense."""
     if not are_times(item.at) or not 0 < len(item.instance_id) <= MAX_WORD:
         return False
-    runs = await _runs(tx, workspace_id)
-    if item.instance_id in runs:
-        before, state = _known(runs[item.instance_id]), _known(item.state)
-        if before is not None and state is not None and not may_follow(before, state):
-            return False
+    last_states = await _last_states(tx, workspace_id)
+    before = _known(last_states.get(item.instance_id, ""))
+    state = _known(item.state)
+    if before is not None and state is not None and not may_follow(before, state):
+        return False
     await tx.execute(
         insert(agent_states).values(
             workspace_id=workspace_id,
@@ -39,7 +37,7 @@ async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, no
             received_at=now,
         )
     )
-    if item.instance_id not in runs or item.instance_id == list(runs)[-1]:
+    if item.instance_id not in last_states or item.instance_id == list(last_states)[-1]:
         await tx.execute(
             update(workspaces)
             .where(workspaces.c.workspace_id == workspace_id)
@@ -49,25 +47,25 @@ async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, no
     return True
 
 
-async def history(
+async def states_of_run(
     tx: AsyncConnection, workspace_id: str | None, instance_id: str | None
-) -> list[dict[str, Any]]:
-    """The states of one run of a workspace's agent, in order, as the API's plain data."""
+) -> list[AgentStateRow]:
+    """The states of one run of a workspace's agent, in order."""
     if not workspace_id or not instance_id:
         return []
-    found = await tx.execute(
-        select(agent_states.c.state, agent_states.c.at)
+    query = (
+        select(agent_states)
         .where(
             agent_states.c.workspace_id == workspace_id,
             agent_states.c.instance_id == instance_id,
         )
         .order_by(agent_states.c.id)
     )
-    return [{"state": state, "at": iso(at)} for state, at in found]
+    return await fetch_all(tx, query, AgentStateRow)
 
 
-async def _runs(tx: AsyncConnection, workspace_id: str) -> dict[str, str]:
-    """The runs that have told of themselves, the one that began to last, and the last state of each."""
+async def _last_states(tx: AsyncConnection, workspace_id: str) -> dict[str, str]:
+    """The runs that have reported states, in the order of their beginnings -> the last state of each."""
     found = await tx.execute(
         select(agent_states.c.instance_id, agent_states.c.state)
         .where(agent_states.c.workspace_id == workspace_id)

@@ -1,4 +1,4 @@
-"""What the server itself knows around an end: what somebody had asked for, and who else ended then.
+"""What the server itself knows around an end: what somebody had asked for, and what else ended then.
 
 Law: facts of the server's own vantage, from its own rows and its own clock; nothing is concluded here.
 Asked only for an end that nobody declared, so that an ordinary end costs no query.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, RowMapping, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes.catalogue import codes_where
+from tether.attribution.disconnect import Disconnect
 from tether.attribution.predicates.sessions import INTENT_S
 from tether.attribution.vocabulary import (
     ConnectionMethod,
@@ -22,112 +23,128 @@ from tether.attribution.vocabulary import (
     Party,
     Vantage,
 )
-from tether.server.connlog.judge import JudgedEnd
-from tether.server.db.tables.connections import ConnectionStatus, connections, path_events
-from tether.server.db.tables.workspaces import IntentKind, intents
+from tether.server.db.fetch import fetch_all, fetch_one
+from tether.server.db.tables.connections import (
+    ConnectionRow,
+    ConnectionStatus,
+    connections,
+    path_events,
+)
+from tether.server.db.tables.workspaces import IntentKind, IntentRow, intents
 
 WINDOW_S = 30.0
 """Ends within two keepalives of each other are one event's: some are noticed later than others."""
-
-_ENDING = (IntentKind.STOP, IntentKind.EVICT, IntentKind.DELETE, IntentKind.REVOKE_USER)
-
-SEEN_S = 5.0
-"""By then, every agent whose tunnel lost a relay, too, has told so."""
-
-BY_HOST = codes_where(lambda row: Correction.SAME_HOST in row.corrected_by)
-BY_RETURN = codes_where(lambda row: Correction.RETURN in row.corrected_by)
-"""Causes that say of one agent what may be true of its machine, and that a return may correct."""
-
-CLIENT_ONE_WAY = codes_where(lambda row: row.holds_for_tunnels and row.element is Element.CLIENT)
-AGENT_ONE_WAY = codes_where(lambda row: row.holds_for_tunnels and row.element is Element.AGENT)
-"""Causes of a control link that tell which way a tunnel of the same party was lost."""
 
 OUTAGE_S = 90.0
 """A control link is given up after 45 s at most, a tunnel after its own patience: of one outage, their
 ends are hardly ever further apart."""
 
+SEEN_S = 5.0
+"""By then, every agent whose tunnel lost a relay has reported so."""
 
-async def around(
+RETURN_S = 600.0
+"""A return after more than this says nothing of the end before it."""
+
+BY_HOST = codes_where(lambda row: Correction.SAME_HOST in row.corrected_by)
+"""Causes that say of one agent what may be true of its whole machine."""
+
+BY_RETURN = codes_where(lambda row: Correction.RETURN in row.corrected_by)
+"""Causes of a control link that the return of its peer may correct."""
+
+CLIENT_ONE_WAY = codes_where(lambda row: row.holds_for_tunnels and row.element is Element.CLIENT)
+AGENT_ONE_WAY = codes_where(lambda row: row.holds_for_tunnels and row.element is Element.AGENT)
+"""Causes of a control link that tell which way a tunnel of the same party was lost."""
+
+_ENDING = (IntentKind.STOP, IntentKind.EVICT, IntentKind.DELETE, IntentKind.REVOKE_USER)
+
+
+async def facts_around(
     tx: AsyncConnection,
-    row: RowMapping,
-    judgement: JudgedEnd,
+    row: ConnectionRow,
+    disconnect: Disconnect,
     *,
-    ended_at: float | None,
+    ended_at: float,
     now: float,
 ) -> tuple[ev.Evidence, ...]:
-    """The facts to judge `row` with besides. `ended_at`: it is closed now, for the first time."""
-    cause = judgement.verdict.disconnect.row
-    if ended_at is None:  # its client has reported since, of its control link as well
-        return await beside(tx, row, judgement, ended_at=row["disconnected_at"], now=now)
-    if cause.expected and Correction.INTENT not in cause.corrected_by:
+    """The facts to judge `row` with besides what was reported.
+
+    Args:
+        tx: the transaction.
+        row: the connection as it is stored now.
+        disconnect: how it is judged without these facts.
+        ended_at: when it ended, where it is closed only now.
+        now: the server's clock.
+    """
+    if row.disconnected_at is not None:  # since then its client may have reported of its link, too
+        return await lost_control_link(tx, row, disconnect, row.disconnected_at, now)
+    corrected_by = disconnect.row.corrected_by
+    if disconnect.expected and Correction.INTENT not in corrected_by:
         return ()
-    intent = await _intent(tx, row, ended_at=ended_at, now=now)
-    others: tuple[ev.Evidence, ...] = ()
-    if Correction.SAME_HOST in cause.corrected_by:
-        others = await together(tx, row, ended_at=ended_at, now=now)
-    elif Correction.SAME_RELAY in cause.corrected_by:
-        others = await on_the_relay(tx, row, ended_at=ended_at, now=now)
-    near = await beside(tx, row, judgement, ended_at=ended_at, now=now)
-    return (*intent, *others, *near)
+    facts = await _recorded_intent(tx, row, ended_at, now)
+    if Correction.SAME_HOST in corrected_by:
+        facts += await same_host_ends(tx, row, ended_at, now)
+    elif Correction.SAME_RELAY in corrected_by:
+        facts += await same_relay_ends(tx, row, ended_at, now)
+    return facts + await lost_control_link(tx, row, disconnect, ended_at, now)
 
 
-async def _intent(
-    tx: AsyncConnection, row: RowMapping, *, ended_at: float, now: float
+async def _recorded_intent(
+    tx: AsyncConnection, row: ConnectionRow, ended_at: float, now: float
 ) -> tuple[ev.Evidence, ...]:
     """What was asked for last of the row's workspace or user, if that ends a connection."""
-    about = [and_(intents.c.kind == IntentKind.REVOKE_USER, intents.c.subject == row["user"])]
-    if row["workspace_id"] is not None:
-        about.append(intents.c.workspace_id == row["workspace_id"])
-    found = await tx.execute(
+    about = [and_(intents.c.kind == IntentKind.REVOKE_USER, intents.c.subject == row.user)]
+    if row.workspace_id is not None:
+        about.append(intents.c.workspace_id == row.workspace_id)
+    query = (
         select(intents)
         .where(or_(*about), intents.c.at.between(ended_at - INTENT_S, ended_at))
         .order_by(intents.c.id.desc())
         .limit(1)
     )
-    intent = found.mappings().one_or_none()
-    if intent is None or intent["kind"] not in _ENDING or not intent["cause"]:
+    intent = await fetch_one(tx, query, IntentRow)
+    if intent is None or intent.kind not in _ENDING or not intent.cause:
         return ()
     return (
         ev.IntentRecorded(
             vantage=Vantage.SERVER,
             at=now,
-            intent=intent["kind"],
-            cause=intent["cause"],
-            before_s=round(ended_at - intent["at"], 3),
-            actor=intent["actor"],
+            intent=str(intent.kind),
+            cause=intent.cause,
+            before_s=round(ended_at - intent.at, 3),
+            actor=intent.actor,
         ),
     )
 
 
-async def beside(
-    tx: AsyncConnection, row: RowMapping, judgement: JudgedEnd, *, ended_at: float, now: float
+async def lost_control_link(
+    tx: AsyncConnection, row: ConnectionRow, disconnect: Disconnect, ended_at: float, now: float
 ) -> tuple[ev.Evidence, ...]:
-    """What the end of its client's or its agent's control link tells of a tunnel that was lost with it.
+    """How the control link of its client or its agent ended, for a tunnel that was lost with it.
 
     A link that was lost up to `OUTAGE_S` before counts, also where its party has come back since: a
     client gives its tunnel up, and its agent, one after the other.
     """
-    if row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
+    if row.connect_type is not ConnectType.AGENT_TO_CLIENT:
         return ()
-    if Correction.CONTROL_LINK not in judgement.verdict.disconnect.row.corrected_by:
+    if Correction.CONTROL_LINK not in disconnect.row.corrected_by:
         return ()
     c = connections.c
     of_the_client = and_(
-        c.connect_type == str(ConnectType.CLIENT_TO_SERVER),
-        c.user == row["user"],
-        c.client_ip == row["client_ip"],
+        c.connect_type == ConnectType.CLIENT_TO_SERVER,
+        c.user == row.user,
+        c.client_ip == row.client_ip,
         c.disconnect_cause.in_(CLIENT_ONE_WAY),
     )
     of_the_agent = and_(
-        c.connect_type == str(ConnectType.SERVER_TO_AGENT),
-        c.workspace_id == row["workspace_id"],
+        c.connect_type == ConnectType.SERVER_TO_AGENT,
+        c.workspace_id == row.workspace_id,
         c.disconnect_cause.in_(AGENT_ONE_WAY),
     )
     found = await tx.execute(
         select(c.disconnect_cause, c.disconnected_at)
         .where(
             or_(of_the_client, of_the_agent),
-            c.status == str(ConnectionStatus.CLOSED),
+            c.status == ConnectionStatus.CLOSED,
             c.disconnected_at.between(ended_at - OUTAGE_S, ended_at + WINDOW_S),
         )
         .order_by(c.seq.desc())
@@ -136,87 +153,86 @@ async def beside(
     link = found.one_or_none()
     if link is None:
         return ()
+    cause, link_ended_at = link
     return (
         ev.NeighbourEnded(
             vantage=Vantage.SERVER,
             at=now,
-            party=Party.CLIENT if link.disconnect_cause in CLIENT_ONE_WAY else Party.AGENT,
-            cause=link.disconnect_cause,
-            before_s=round(ended_at - link.disconnected_at, 3),
+            party=Party.CLIENT if cause in CLIENT_ONE_WAY else Party.AGENT,
+            cause=cause,
+            before_s=round(ended_at - link_ended_at, 3),
         ),
     )
 
 
-def _mates(row: RowMapping) -> list[ColumnElement[bool]]:
-    c = connections.c
-    return [
-        c.node_id == row["node_id"],
-        c.connect_type == str(ConnectType.SERVER_TO_AGENT),
-        c.workspace_id != row["workspace_id"],
-    ]
-
-
-async def together(
-    tx: AsyncConnection, row: RowMapping, *, ended_at: float, now: float
+async def same_host_ends(
+    tx: AsyncConnection, row: ConnectionRow, ended_at: float, now: float
 ) -> tuple[ev.Evidence, ...]:
     """How many agents of the row's machine ended within the window, if this one is not alone."""
-    if row["node_id"] is None or row["workspace_id"] is None:
+    if row.node_id is None or row.workspace_id is None:
         return ()
     c = connections.c
-    ended, alive = [
-        await tx.scalar(
-            select(func.count(func.distinct(c.workspace_id))).where(*_mates(row), which)
-        )
-        or 0
-        for which in (_ended_around(ended_at), c.status == str(ConnectionStatus.ONGOING))
-    ]
-    return () if not ended else (_counted(Element.NODE, ended + 1, alive, now),)
+    others = (
+        c.node_id == row.node_id,
+        c.connect_type == ConnectType.SERVER_TO_AGENT,
+        c.workspace_id != row.workspace_id,
+    )
+    workspaces = select(func.count(func.distinct(c.workspace_id))).where(*others)
+    ended = await tx.scalar(workspaces.where(_ended_around(ended_at)))
+    if not ended:
+        return ()
+    alive = await tx.scalar(workspaces.where(c.status == ConnectionStatus.ONGOING))
+    return (_counted(Element.NODE, ended + 1, alive or 0, now),)
 
 
-async def on_the_relay(
-    tx: AsyncConnection, row: RowMapping, *, ended_at: float, now: float
+async def same_relay_ends(
+    tx: AsyncConnection, row: ConnectionRow, ended_at: float, now: float
 ) -> tuple[ev.Evidence, ...]:
     """How many tunnels of the row's relay ended within the window, and how many it still carries.
 
     What it carries counts only if it did so before this tunnel lost it, and still does `SEEN_S` after:
     a relay that died takes moments to be missed by all, and one that is back carries others.
     """
-    c, lost_at = connections.c, row["detached_since"]
-    if row["relay_region"] is None:
+    if row.relay_region is None:
         return ()
-    here = (
-        c.relay_region == row["relay_region"],
-        c.connect_type == str(ConnectType.AGENT_TO_CLIENT),
+    c = connections.c
+    others = select(func.count()).where(
+        c.relay_region == row.relay_region,
+        c.connect_type == ConnectType.AGENT_TO_CLIENT,
         c.parent_id.is_(None),
-        c.connection_id != row["connection_id"],
+        c.connection_id != row.connection_id,
     )
     ended = await tx.scalar(
-        select(func.count()).where(
-            *here,
-            _ended_around(ended_at),
-            c.incident_key == f"{Element.RELAY}:{row['relay_region']}",
+        others.where(
+            _ended_around(ended_at), c.incident_key == f"{Element.RELAY}:{row.relay_region}"
         )
     )
-    alive = 0
+    alive: int | None = 0
+    lost_at = row.detached_since
     if lost_at is not None and ended_at - lost_at >= SEEN_S:
         moved = exists().where(
             path_events.c.connection_id == c.connection_id,
             path_events.c.received_at >= lost_at - SEEN_S,
         )
-        carried = (
-            *(c.status == str(ConnectionStatus.ONGOING), c.detached_since.is_(None)),
-            *(c.connection_method == str(ConnectionMethod.DERP), c.connected_at < lost_at),
+        alive = await tx.scalar(
+            others.where(
+                c.status == ConnectionStatus.ONGOING,
+                c.detached_since.is_(None),
+                c.connection_method == ConnectionMethod.DERP,
+                c.connected_at < lost_at,
+                ~moved,
+            )
         )
-        alive = await tx.scalar(select(func.count()).where(*here, *carried, ~moved)) or 0
     if not ended and not alive:
         return ()
-    return (_counted(Element.RELAY, (ended or 0) + 1, alive, now),)
+    return (_counted(Element.RELAY, (ended or 0) + 1, alive or 0, now),)
 
 
 def _ended_around(at: float) -> ColumnElement[bool]:
     c = connections.c
-    return (c.status == str(ConnectionStatus.CLOSED)) & c.disconnected_at.between(
-        at - WINDOW_S, at + WINDOW_S
+    return and_(
+        c.status == ConnectionStatus.CLOSED,
+        c.disconnected_at.between(at - WINDOW_S, at + WINDOW_S),
     )
 
 
@@ -226,60 +242,58 @@ def _counted(element: Element, ended: int, alive: int, now: float) -> ev.EndedTo
     )
 
 
-async def mates_to_judge_again(tx: AsyncConnection, row: RowMapping) -> Sequence[RowMapping]:
+async def same_host_rows(tx: AsyncConnection, row: ConnectionRow) -> Sequence[ConnectionRow]:
     """What else of the machine ended around then, each judged for itself: links, and tunnels."""
-    if row["node_id"] is None:
+    if row.node_id is None or row.disconnected_at is None:
         return ()
     c = connections.c
-    found = await tx.execute(
+    query = (
         select(connections)
         .where(
-            c.node_id == row["node_id"],
-            c.connection_id != row["connection_id"],
-            _ended_around(row["disconnected_at"]),
+            c.node_id == row.node_id,
+            c.connection_id != row.connection_id,
+            _ended_around(row.disconnected_at),
             c.disconnect_cause.in_(BY_HOST),
         )
         .order_by(c.connect_type.desc(), c.seq)  # links first: they are the root of what follows
         .limit(100)
     )
-    return found.mappings().all()
+    return await fetch_all(tx, query, ConnectionRow)
 
 
-RETURN_S = 600.0
-"""A return after more than this says nothing of the end before it."""
-
-
-async def unexplained_before(tx: AsyncConnection, row: RowMapping, now: float) -> RowMapping | None:
-    """The last link of this workspace's agent, if it ended lately and for no known reason."""
+async def unexplained_last_link(
+    tx: AsyncConnection, row: ConnectionRow, now: float
+) -> ConnectionRow | None:
+    """The agent's link before this one, if it ended lately and for no known reason."""
     c = connections.c
-    found = await tx.execute(
+    query = (
         select(connections)
         .where(
-            c.workspace_id == row["workspace_id"],
+            c.workspace_id == row.workspace_id,
             c.connect_type == ConnectType.SERVER_TO_AGENT,
-            c.seq < row["seq"],
+            c.seq < row.seq,
         )
         .order_by(c.seq.desc())
         .limit(1)
     )
-    last = found.mappings().one_or_none()
-    if last is None or last["status"] != ConnectionStatus.CLOSED:
+    last = await fetch_one(tx, query, ConnectionRow)
+    if last is None or last.disconnected_at is None:
         return None
-    lately = now - last["disconnected_at"] <= RETURN_S
-    return last if lately and last["disconnect_cause"] in BY_RETURN else None
+    lately = now - last.disconnected_at <= RETURN_S
+    return last if lately and last.disconnect_cause in BY_RETURN else None
 
 
-def returned(
-    last: RowMapping, row: RowMapping, *, instance_id: str, boot_id: str, now: float
+def agent_return(
+    last: ConnectionRow, row: ConnectionRow, *, instance_id: str, boot_id: str, now: float
 ) -> ev.PeerReturned:
-    """Who came back after `last` ended, beside who had left."""
-    known_boot = bool(last["node_id"] and boot_id)
+    """Who came back on `row`, compared with who had left on `last`."""
+    after_s = 0.0 if last.disconnected_at is None else max(0.0, now - last.disconnected_at)
     return ev.PeerReturned(
         vantage=Vantage.SERVER,
         at=now,
         party=Party.AGENT,
-        after_s=round(max(0.0, now - last["disconnected_at"]), 3),
-        same_run=last["agent_instance"] == instance_id,
-        same_address=last["client_ip"] == row["client_ip"],
-        same_boot=last["node_id"] == boot_id if known_boot else None,
+        after_s=round(after_s, 3),
+        same_run=last.agent_instance == instance_id,
+        same_address=last.client_ip == row.client_ip,
+        same_boot=last.node_id == boot_id if last.node_id and boot_id else None,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import RowMapping, exists, func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,12 +19,14 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, ConnectType, Vantage
 from tether.protocol.messages.base import facts_of
 from tether.protocol.messages.reports import IdeChannel, IdeSessionRecord
-from tether.server.connlog import rows
 from tether.server.connlog.activity import MAX_COUNT, MAX_TEXT, MAX_WORD, are_times, bounded
 from tether.server.connlog.judge import Testimony
-from tether.server.connlog.records import IS_CHILD, IS_ONGOING
+from tether.server.connlog.records import IS_CHILD, IS_ONGOING, find
+from tether.server.connlog.rows import Event, RowOpened, settle
+from tether.server.connlog.testimonies import add_testimony, testimonies_about
+from tether.server.db.fetch import fetch_all
 from tether.server.db.tables.activity import ide_sessions
-from tether.server.db.tables.connections import ConnectionStatus, connections
+from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus, connections
 
 MAX_SESSIONS = 256
 """IDE sessions of one connection that get rows."""
@@ -38,23 +40,10 @@ _TYPES = (ConnectionType.JETBRAINS, ConnectionType.VSCODE)
 _OF_THE_PARENT = (ev.SessionEnded, ev.TerminalDetached, ev.PolicyRefused)
 """Facts that tell of what else ran over the parent, and nothing of an IDE."""
 
-_INHERITED = (
-    "connect_type",
-    "workspace_id",
-    "workspace",
-    "agent",
-    "user",
-    "client_ip",
-    "connection_method",
-    "client_session_id",
-    "journal_id",
-    "agent_instance",
-)
-
 
 async def keep(
-    tx: AsyncConnection, parent: RowMapping, item: IdeSessionRecord, *, since: float, now: float
-) -> list[rows.Event] | None:
+    tx: AsyncConnection, parent: ConnectionRow, item: IdeSessionRecord, *, since: float, now: float
+) -> list[Event] | None:
     """Keep the start or the end of an IDE session; None if it makes no sense.
 
     Args:
@@ -70,34 +59,33 @@ async def keep(
         or not are_times(*times)
         or len(item.caused_by) > MAX_WORD
         or not 0 <= item.backend_pid <= MAX_COUNT
-        or parent["status"] == ConnectionStatus.PENDING
+        or parent.connected_at is None  # it is only granted
     ):
         return None
-    row = await rows.find(tx, item.session_id)
-    events: list[rows.Event] = []
+    # one clock tells how long it lasted; another one when it began
+    lasted = 0.0 if item.ended_at is None else max(0.0, item.ended_at - item.started_at)
+    row = await find(tx, item.session_id)
+    events: list[Event] = []
     if row is None:
         if await _children_of(tx, parent) >= MAX_SESSIONS:
             return None
-        row = await _insert(tx, parent, item, began_at=_began_at(parent, item, since, now))
-        events.append(rows.RowOpened(row))
-    elif row["parent_id"] != parent["connection_id"]:
+        began_at = item.started_at if item.started_at < since else now - lasted
+        row = await _insert(tx, parent, item, min(max(began_at, parent.connected_at), now))
+        events.append(RowOpened(row))
+    elif row.parent_id != parent.connection_id:
         return None  # it is another connection, whoever's
     await _keep_details(tx, item)
     if item.ended_at is None:
         return events
-    testimony = Testimony(
-        Vantage.AGENT, now, tuple(facts_of(item.facts)), tuple(facts_of(item.symptoms))
-    )
-    await rows.add_testimony(tx, item.session_id, testimony)
-    # one clock tells how long it lasted; another one when it began
-    lasted = max(0.0, item.ended_at - item.started_at)
-    settled = await rows.settle(tx, row, ended_at=row["connected_at"] + lasted, now=now)
-    return [*events, settled] if settled else events
+    facts, symptoms = tuple(facts_of(item.facts)), tuple(facts_of(item.symptoms))
+    await add_testimony(tx, item.session_id, Testimony(Vantage.AGENT, now, facts, symptoms))
+    ended_at = (row.connected_at or row.created_at) + lasted
+    return events + await settle(tx, row, ended_at=ended_at, now=now)
 
 
 async def close_orphans(
-    tx: AsyncConnection, *, now: float, of: RowMapping | None = None
-) -> list[rows.Event]:
+    tx: AsyncConnection, *, now: float, of: ConnectionRow | None = None
+) -> list[Event]:
     """Close the sessions whose run of the agent carries nothing more for their user.
 
     Args:
@@ -113,72 +101,74 @@ async def close_orphans(
         others.c.user.is_not_distinct_from(child.user),
         others.c.journal_id.is_not_distinct_from(child.journal_id),
         others.c.agent_instance.is_not_distinct_from(child.agent_instance),
-        others.c.connect_type == str(ConnectType.AGENT_TO_CLIENT),
-        others.c.status == str(ConnectionStatus.ONGOING),
+        others.c.connect_type == ConnectType.AGENT_TO_CLIENT,
+        others.c.status == ConnectionStatus.ONGOING,
         others.c.parent_id.is_(None),
     )
     query = (
         select(connections)
         .join(parents, parents.c.connection_id == child.parent_id)
-        .where(IS_CHILD, IS_ONGOING, parents.c.status == str(ConnectionStatus.CLOSED), ~carried)
+        .where(IS_CHILD, IS_ONGOING, parents.c.status == ConnectionStatus.CLOSED, ~carried)
         .order_by(child.seq)
     )
     if of is not None:
         query = query.where(
-            child.workspace_id == of["workspace_id"], child.user.is_not_distinct_from(of["user"])
+            child.workspace_id == of.workspace_id, child.user.is_not_distinct_from(of.user)
         )
     else:
         before = now - ORPHAN_AFTER_S
         query = query.where(parents.c.disconnected_at <= before, child.created_at <= before)
-    events: list[rows.Event] = []
-    for row in list((await tx.execute(query)).mappings()):
+    events: list[Event] = []
+    for row in await fetch_all(tx, query, ConnectionRow):
         events += await _close_with_parent(tx, row, now)
     return events
 
 
-async def _close_with_parent(tx: AsyncConnection, row: RowMapping, now: float) -> list[rows.Event]:
-    parent = await rows.find(tx, row["parent_id"])
+async def _close_with_parent(tx: AsyncConnection, row: ConnectionRow, now: float) -> list[Event]:
+    parent = None if row.parent_id is None else await find(tx, row.parent_id)
     assert parent is not None, "a parent is never deleted once it was open"
-    for said in await rows.testimonies(tx, row["parent_id"]):
-        facts = tuple(fact for fact in said.facts if not isinstance(fact, _OF_THE_PARENT))
+    assert parent.disconnected_at is not None, "it is closed"
+    for testimony in await testimonies_about(tx, parent.connection_id):
+        facts = tuple(fact for fact in testimony.facts if not isinstance(fact, _OF_THE_PARENT))
         if facts:
-            await rows.add_testimony(tx, row["connection_id"], Testimony(said.reporter, now, facts))
+            about_it = Testimony(testimony.reporter, now, facts)
+            await add_testimony(tx, row.connection_id, about_it)
     await tx.execute(
         update(ide_sessions)
-        .where(ide_sessions.c.connection_id == row["connection_id"])
-        .values(caused_by=row["parent_id"])
+        .where(ide_sessions.c.connection_id == row.connection_id)
+        .values(caused_by=parent.connection_id)
     )
-    settled = await rows.settle(tx, row, ended_at=parent["disconnected_at"], now=now)
-    return [settled] if settled else []
+    return await settle(tx, row, ended_at=parent.disconnected_at, now=now)
 
 
 async def _insert(
-    tx: AsyncConnection, parent: RowMapping, item: IdeSessionRecord, *, began_at: float
-) -> RowMapping:
+    tx: AsyncConnection, parent: ConnectionRow, item: IdeSessionRecord, began_at: float
+) -> ConnectionRow:
     known = item.session_type in _TYPES
     await tx.execute(
         insert(connections).values(
-            **{name: parent[name] for name in _INHERITED},
             connection_id=item.session_id,
-            parent_id=parent["connection_id"],
-            status=str(ConnectionStatus.ONGOING),
-            type=item.session_type if known else str(ConnectionType.PORT_FORWARD),
-            app=parent["app"] if parent["type"] == item.session_type else "",
+            parent_id=parent.connection_id,
+            status=ConnectionStatus.ONGOING,
+            type=item.session_type if known else ConnectionType.PORT_FORWARD,
+            app=parent.app if parent.type == item.session_type else "",
             created_at=began_at,
             connected_at=began_at,
+            connect_type=parent.connect_type,
+            workspace_id=parent.workspace_id,
+            workspace=parent.workspace,
+            agent=parent.agent,
+            user=parent.user,
+            client_ip=parent.client_ip,
+            connection_method=parent.connection_method,
+            client_session_id=parent.client_session_id,
+            journal_id=parent.journal_id,
+            agent_instance=parent.agent_instance,
         )
     )
-    row = await rows.find(tx, item.session_id)
+    row = await find(tx, item.session_id)
     assert row is not None, "it was just inserted"
     return row
-
-
-def _began_at(parent: RowMapping, item: IdeSessionRecord, since: float, now: float) -> float:
-    """When it began by the server's clock, as well as that can be told."""
-    lasted = 0.0 if item.ended_at is None else max(0.0, item.ended_at - item.started_at)
-    told = item.started_at if item.started_at < since else now - lasted
-    no_sooner: float = parent["connected_at"]
-    return min(max(told, no_sooner), now)
 
 
 async def _keep_details(tx: AsyncConnection, item: IdeSessionRecord) -> None:
@@ -218,10 +208,6 @@ def _channel(one: IdeChannel) -> dict[str, Any]:
     }
 
 
-async def _children_of(tx: AsyncConnection, parent: RowMapping) -> int:
-    found: int = (
-        await tx.execute(
-            select(func.count()).where(connections.c.parent_id == parent["connection_id"])
-        )
-    ).scalar_one()
-    return found
+async def _children_of(tx: AsyncConnection, parent: ConnectionRow) -> int:
+    its = connections.c.parent_id == parent.connection_id
+    return await tx.scalar(select(func.count()).where(its)) or 0

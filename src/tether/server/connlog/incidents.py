@@ -3,52 +3,65 @@
 Law: grouping never changes a row's own cause, and never joins a planned end to one that was not. Which
 element an end is about follows from its cause (the relay of a relay's crash, the agent of an agent's);
 rows of one element that ended within `WINDOW_S` of each other are one incident where there are three of
-them, or where they are at least half of all that stood on it. A control link is the root where there is
-one: it is the nearest to what happened.
+them, or where they are at least half of all that depended on it. A control link is the root where there
+is one: it is the nearest to what happened.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectType, Element
 from tether.server.connlog.correlate import WINDOW_S
-from tether.server.db.tables.connections import ConnectionStatus, connections, incidents
+from tether.server.connlog.records import find
+from tether.server.db.fetch import fetch_all
+from tether.server.db.tables.connections import (
+    ConnectionRow,
+    ConnectionStatus,
+    connections,
+    incidents,
+)
 
 ENOUGH = 3
 AT_LEAST = 2
 SHARE = 0.5
+MAX_ROWS = 100
+"""Rows that are looked at to tell whether there is an incident."""
 
 
-def key_of(row: RowMapping | Mapping[str, Any], cause: str) -> str | None:
+def key_of(row: ConnectionRow, cause: str) -> str | None:
     """The element's kind and name, for rows that can be part of an incident."""
     element = cause_of(cause).element
-    if element is Element.CLIENT and row["connect_type"] == ConnectType.SERVER_TO_AGENT:
+    if element is Element.CLIENT and row.connect_type is ConnectType.SERVER_TO_AGENT:
         element = Element.AGENT
-    name = element and _named(element, row)
+    name = element and _name_of(element, row)
     return f"{element}:{name}" if name else None
 
 
-def _named(element: Element, row: RowMapping | Mapping[str, Any]) -> str | None:
+def _name_of(element: Element, row: ConnectionRow) -> str | None:
     match element:
         case Element.CLIENT:
-            return f"{row['user']}@{row['client_ip'] or ''}" if row["user"] else None
+            return f"{row.user}@{row.client_ip or ''}" if row.user else None
         case Element.AGENT:
-            return row["workspace_id"] or None
+            return row.workspace_id or None
         case Element.NODE:
-            return row["node_id"] or row["workspace_id"] or None
+            return row.node_id or row.workspace_id or None
         case Element.RELAY:
-            return row["relay_region"] or "embedded"
+            return row.relay_region or "embedded"
         case Element.SERVER:
             return "server"
+
+
+def _element_in(key: str) -> Element:
+    return Element(key.partition(":")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,154 +73,150 @@ class Grouped:
     new: bool
 
 
-async def group(tx: AsyncConnection, row: RowMapping) -> Grouped | None:
+async def group(tx: AsyncConnection, row: ConnectionRow) -> Grouped | None:
     """Put a settled row into the incident that it is part of; None where it is alone."""
-    key = row["incident_key"]
-    if key is None:
+    key, at = row.incident_key, row.disconnected_at
+    if key is None or at is None:
         return None
-    c, element = connections.c, Element(key.partition(":")[0])
-    at = row["disconnected_at"]
+    c = connections.c
     near = (
         c.incident_key == key,
         c.disconnected_at.between(at - WINDOW_S, at + WINDOW_S),
         c.status == ConnectionStatus.CLOSED,
         # who was asked to stop the workspace after a crash has no part in the crash
-        c.disconnect_expected.is_(row["disconnect_expected"]),
+        c.disconnect_expected.is_(row.disconnect_expected),
     )
     known = await tx.scalar(select(c.incident_id).where(*near, c.incident_id.is_not(None)).limit(1))
     if known is not None:
         await _add(tx, known, row)
-        return Grouped(known, element, new=False)
-    found = list(
-        (await tx.execute(select(connections).where(*near).order_by(c.seq).limit(100))).mappings()
-    )
+        return Grouped(known, _element_in(key), new=False)
+    found = await _first_rows(tx, *near)
     if not await _is_one(tx, key, found):
         return None
-    root = _root_of(found)
-    incident_id = uuid.uuid4().hex
+    root, incident_id = _root_of(found), uuid.uuid4().hex
     await tx.execute(
         insert(incidents).values(
             incident_id=incident_id,
             element=key,
-            cause=root["disconnect_cause"],
-            root_event_id=root["connection_id"],
-            began_at=min(one["disconnected_at"] for one in found),
+            cause=root.disconnect_cause,
+            root_event_id=root.connection_id,
+            began_at=min(one.disconnected_at or at for one in found),
         )
     )
-    await _join(tx, incident_id, root["connection_id"], [one["connection_id"] for one in found])
-    return Grouped(incident_id, element, new=True)
-
-
-async def _add(tx: AsyncConnection, incident_id: str, row: RowMapping) -> None:
-    """One more: it is the root where it is nearer to what happened than the root was."""
-    c = connections.c
-    said = await tx.scalar(
-        select(incidents.c.root_event_id).where(incidents.c.incident_id == incident_id)
-    )
-    found = await tx.execute(select(connections).where(c.connection_id == said))
-    was = found.mappings().one_or_none()
-    nearer = was is None or (
-        was["connect_type"] == ConnectType.AGENT_TO_CLIENT != row["connect_type"]
-    )
-    root = row if nearer or was is None else was
-    await _join(tx, incident_id, root["connection_id"], [row["connection_id"]])
-    if nearer:
-        await _follow(tx, incident_id, row)
-
-
-async def _follow(tx: AsyncConnection, incident_id: str, root: RowMapping) -> None:
-    """The incident has another root."""
-    await tx.execute(
-        update(connections)
-        .where(connections.c.incident_id == incident_id)
-        .values(root_event_id=root["connection_id"])
-    )
-    await _say(tx, incident_id, cause=root["disconnect_cause"], root_event_id=root["connection_id"])
-
-
-async def _is_one(tx: AsyncConnection, key: str, found: list[RowMapping]) -> bool:
-    if len(found) >= ENOUGH:
-        return True
-    if len(found) < AT_LEAST:
-        return False
-    left = await _standing(tx, key, found[0])
-    return len(found) / (len(found) + left) >= SHARE
-
-
-async def _standing(tx: AsyncConnection, key: str, row: RowMapping) -> int:
-    """How many connections still stand on the element."""
-    c = connections.c
-    match Element(key.partition(":")[0]):
-        case Element.CLIENT:
-            mine = (c.user == row["user"]) & (c.client_ip == row["client_ip"])
-        case Element.AGENT:
-            mine = c.workspace_id == row["workspace_id"]
-        case Element.NODE:
-            mine = c.node_id == row["node_id"]
-        case Element.RELAY:
-            mine = (
-                (c.relay_region == row["relay_region"])
-                & (c.connect_type == ConnectType.AGENT_TO_CLIENT)
-                & c.detached_since.is_(None)  # who has lost it stands on it no more
-            )
-        case Element.SERVER:
-            mine = c.connect_type != ConnectType.AGENT_TO_CLIENT
-    left = await tx.scalar(select(func.count()).where(c.status == ConnectionStatus.ONGOING, mine))
-    return left or 0
-
-
-async def _join(
-    tx: AsyncConnection, incident_id: str | None, root: str | None, ids: list[str]
-) -> None:
-    await tx.execute(
-        update(connections)
-        .where(connections.c.connection_id.in_(ids))
-        .values(incident_id=incident_id, root_event_id=root)
-    )
+    await _assign(tx, incident_id, root.connection_id, found)
+    return Grouped(incident_id, _element_in(key), new=True)
 
 
 async def leave(
-    tx: AsyncConnection, row: RowMapping, key: str | None, disconnect: Disconnect
+    tx: AsyncConnection, row: ConnectionRow, key: str | None, disconnect: Disconnect
 ) -> None:
-    """A row is judged anew. If it is about something else now, or planned where it was not (or the other
-    way round), it leaves its incident, and others go on without it; if it is the root, its cause is the
-    incident's."""
-    incident_id = row["incident_id"]
+    """A row is judged anew: it leaves its incident where it has no part in it any more.
+
+    That is where it is about something else now, or planned where it was not, or the other way round;
+    the other rows go on without it. Where it stays and is the root, its cause is the incident's.
+    """
+    incident_id = row.incident_id
     if incident_id is None:
         return
-    is_root = row["root_event_id"] == row["connection_id"]
-    if row["incident_key"] == key and row["disconnect_expected"] == disconnect.expected:
+    is_root = row.root_event_id == row.connection_id
+    if row.incident_key == key and row.disconnect_expected == disconnect.expected:
         if is_root:
-            await _say(tx, incident_id, cause=disconnect.cause)
+            await _update(tx, incident_id, cause=disconnect.cause)
         return
-    c = connections.c
-    await tx.execute(
-        update(connections)
-        .where(c.connection_id == row["connection_id"])
-        .values(incident_id=None, root_event_id=None)
-    )
-    left = list(
-        (
-            await tx.execute(
-                select(connections).where(c.incident_id == incident_id).order_by(c.seq).limit(100)
-            )
-        ).mappings()
-    )
+    await _assign(tx, None, None, [row])
+    left = await _first_rows(tx, connections.c.incident_id == incident_id)
     if len(left) < AT_LEAST:
-        await _join(tx, None, None, [one["connection_id"] for one in left])
+        await _assign(tx, None, None, left)
         await tx.execute(delete(incidents).where(incidents.c.incident_id == incident_id))
     elif is_root:
-        await _follow(tx, incident_id, _root_of(left))
+        await _make_root(tx, incident_id, _root_of(left))
 
 
-def _root_of(rows: list[RowMapping]) -> RowMapping:
+async def _add(tx: AsyncConnection, incident_id: str, row: ConnectionRow) -> None:
+    """One more: it is the root where it is nearer to what happened than the root was."""
+    root_id = await tx.scalar(
+        select(incidents.c.root_event_id).where(incidents.c.incident_id == incident_id)
+    )
+    root = None if root_id is None else await find(tx, root_id)
+    if root is None or (_is_tunnel(root) and not _is_tunnel(row)):
+        await _assign(tx, incident_id, row.connection_id, [row])
+        await _make_root(tx, incident_id, row)
+    else:
+        await _assign(tx, incident_id, root.connection_id, [row])
+
+
+async def _make_root(tx: AsyncConnection, incident_id: str, root: ConnectionRow) -> None:
+    await tx.execute(
+        update(connections)
+        .where(connections.c.incident_id == incident_id)
+        .values(root_event_id=root.connection_id)
+    )
+    await _update(tx, incident_id, cause=root.disconnect_cause, root_event_id=root.connection_id)
+
+
+async def _is_one(tx: AsyncConnection, key: str, ended: Sequence[ConnectionRow]) -> bool:
+    """Whether these ends are an incident, and not a coincidence."""
+    if len(ended) >= ENOUGH:
+        return True
+    if len(ended) < AT_LEAST:
+        return False
+    depending = await _ongoing_on(tx, _element_in(key), ended[0])
+    return len(ended) / (len(ended) + depending) >= SHARE
+
+
+async def _ongoing_on(tx: AsyncConnection, element: Element, row: ConnectionRow) -> int:
+    """How many ongoing connections depend on the element that `row` was about."""
+    c = connections.c
+    depends: ColumnElement[bool]
+    match element:
+        case Element.CLIENT:
+            depends = (c.user == row.user) & (c.client_ip == row.client_ip)
+        case Element.AGENT:
+            depends = c.workspace_id == row.workspace_id
+        case Element.NODE:
+            depends = c.node_id == row.node_id
+        case Element.RELAY:
+            depends = (
+                (c.relay_region == row.relay_region)
+                & (c.connect_type == ConnectType.AGENT_TO_CLIENT)
+                & c.detached_since.is_(None)  # a tunnel that has lost it depends on it no more
+            )
+        case Element.SERVER:
+            depends = c.connect_type != ConnectType.AGENT_TO_CLIENT
+    found = await tx.scalar(
+        select(func.count()).where(c.status == ConnectionStatus.ONGOING, depends)
+    )
+    return found or 0
+
+
+def _root_of(rows: Sequence[ConnectionRow]) -> ConnectionRow:
     """The nearest to what happened: a control link where there is one, else what began first."""
-    return min(
-        rows, key=lambda one: (one["connect_type"] == ConnectType.AGENT_TO_CLIENT, one["seq"])
+    return min(rows, key=lambda one: (_is_tunnel(one), one.seq))
+
+
+def _is_tunnel(row: ConnectionRow) -> bool:
+    return row.connect_type is ConnectType.AGENT_TO_CLIENT
+
+
+async def _first_rows(tx: AsyncConnection, *where: Any) -> list[ConnectionRow]:
+    query = select(connections).where(*where).order_by(connections.c.seq).limit(MAX_ROWS)
+    return await fetch_all(tx, query, ConnectionRow)
+
+
+async def _assign(
+    tx: AsyncConnection,
+    incident_id: str | None,
+    root_event_id: str | None,
+    rows: Sequence[ConnectionRow],
+) -> None:
+    await tx.execute(
+        update(connections)
+        .where(connections.c.connection_id.in_([row.connection_id for row in rows]))
+        .values(incident_id=incident_id, root_event_id=root_event_id)
     )
 
 
-async def _say(tx: AsyncConnection, incident_id: str, **changes: str) -> None:
+async def _update(tx: AsyncConnection, incident_id: str, **changes: str | None) -> None:
     await tx.execute(
         update(incidents).where(incidents.c.incident_id == incident_id).values(changes)
     )

@@ -2,7 +2,8 @@
 
 Law: an item counts if its number lies behind the journal's cursor and its connection belongs to whoever
 reports it; anything else is refused, counted, and acknowledged all the same, so that a bad item never
-stops a journal. Only an agent's `Ended` closes a tunnel; control rows are closed by the server alone.
+stops a journal. Only an agent's `Ended` closes a tunnel; rows of control links are closed by the server
+alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,10 +31,20 @@ from tether.protocol.messages.reports import (
     LifecycleRecord,
     PathRecord,
 )
-from tether.server.connlog import activity as contents, agent_states, ide_rows, path_rows, rows
-from tether.server.connlog.activity import MAX_WORD
+from tether.server.connlog import activity, agent_states, ide_rows, path_rows, rows
+from tether.server.connlog.activity import MAX_WORD, Tally
 from tether.server.connlog.judge import Testimony
-from tether.server.db.tables.connections import ConnectionStatus, connections, evidence
+from tether.server.connlog.records import find, find_tunnel
+from tether.server.connlog.testimonies import (
+    add_testimony,
+    last_carriers_end,
+    testimonies_about,
+)
+from tether.server.db.tables.connections import (
+    ConnectionRow,
+    connections,
+    evidence,
+)
 from tether.server.db.tables.server_runs import report_cursors
 from tether.server.metrics import ReportOutcome
 
@@ -46,8 +57,6 @@ MAX_SEQ = (1 << 53) - 1
 
 AT_ONCE = 500
 """So many ids one query asks for."""
-
-"""What is said of a client that left, and gave no cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +73,12 @@ class Reporter:
         """Whose cursor it is: nobody moves another's by naming another's journal."""
         return self.workspace_id if self.vantage is Vantage.AGENT else f"user:{self.user}"
 
-    def owns(self, row: RowMapping) -> bool:
+    def owns(self, row: ConnectionRow) -> bool:
         """Whether `row` is this reporter's to testify about."""
         if self.vantage is Vantage.AGENT:
             tunnel_or_own_link = (ConnectType.AGENT_TO_CLIENT, ConnectType.SERVER_TO_AGENT)
-            mine: bool = row["workspace_id"] == self.workspace_id
-            return mine and row["connect_type"] in tunnel_or_own_link
-        mine = row["user"] == self.user
-        return mine and row["connect_type"] != ConnectType.SERVER_TO_AGENT
+            return row.workspace_id == self.workspace_id and row.connect_type in tunnel_or_own_link
+        return row.user == self.user and row.connect_type is not ConnectType.SERVER_TO_AGENT
 
 
 @dataclass(slots=True)
@@ -80,7 +87,7 @@ class Applied:
 
     acked: int
     events: list[rows.Event] = field(default_factory=list)
-    tallies: list[contents.Tally] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     repeated: int = 0
     applied: int = 0
@@ -157,16 +164,16 @@ async def _apply_item(
     if isinstance(item, LifecycleRecord):  # of the agent itself, and of no connection
         mine = reporter.vantage is Vantage.AGENT
         return mine and await agent_states.keep(tx, reporter.workspace_id, item, now)
-    row = await rows.find(tx, item.connection_id)
+    row = await find(tx, item.connection_id)
     if row is None or not reporter.owns(row):
         return False
-    agent_of_tunnel = (
-        reporter.vantage is Vantage.AGENT and row["connect_type"] == ConnectType.AGENT_TO_CLIENT
+    by_agent_of_tunnel = (
+        reporter.vantage is Vantage.AGENT and row.connect_type is ConnectType.AGENT_TO_CLIENT
     )
     if isinstance(item, m.Ended):
-        await _ended(tx, reporter, row, item, now, applied, closes=agent_of_tunnel)
+        await _apply_end(tx, reporter, row, item, now, applied, closes=by_agent_of_tunnel)
         return True
-    if not agent_of_tunnel or row["parent_id"] is not None:  # nothing runs over an IDE session
+    if not by_agent_of_tunnel or row.parent_id is not None:  # nothing runs over an IDE session
         return False
     match item:
         case m.Opened():
@@ -183,49 +190,50 @@ async def _apply_item(
         case m.UnknownItem():  # there is no place for it (yet)
             applied.not_kept.add(type(item).__name__)
         case _:
-            tallies = await _content(tx, row, item, now)
+            tallies = await _keep_activity(tx, row, item, now)
             applied.tallies += tallies or []
             return tallies is not None
     return True
 
 
-async def _content(
+async def _keep_activity(
     tx: AsyncConnection,
-    row: RowMapping,
+    row: ConnectionRow,
     item: m.SessionRecord | ForwardRecord | ForwardRollup | FileOperations,
     now: float,
-) -> list[contents.Tally] | None:
+) -> list[Tally] | None:
     match item:
         case m.SessionRecord():
-            return await contents.keep_session(tx, row, item)
+            return await activity.keep_session(tx, row, item)
         case ForwardRecord():
-            return await contents.keep_forward(tx, row, item)
+            return await activity.keep_forward(tx, row, item)
         case ForwardRollup():
-            return await contents.keep_rollup(tx, row, item)
+            return await activity.keep_rollup(tx, row, item)
         case FileOperations():
-            return await contents.keep_files(tx, item, now)
+            return await activity.keep_files(tx, item, now)
 
 
-async def _ended(
+async def _apply_end(
     tx: AsyncConnection,
     reporter: Reporter,
-    row: RowMapping,
+    row: ConnectionRow,
     item: m.Ended,
     now: float,
     applied: Applied,
     *,
     closes: bool,
 ) -> None:
+    """Put an end on file; close or revise its row where the reporter may (`closes`)."""
     testimony = Testimony(
         reporter=reporter.vantage,
         received_at=now,
         facts=tuple(facts_of(item.facts)),
         symptoms=tuple(facts_of(item.symptoms)),
     )
-    await rows.add_testimony(tx, item.connection_id, testimony)
-    closed = row["status"] == ConnectionStatus.CLOSED
+    await add_testimony(tx, item.connection_id, testimony)
+    closed = row.is_closed
     if not closes and not closed:
-        if row["connect_type"] == ConnectType.AGENT_TO_CLIENT and _is_over(testimony):
+        if row.connect_type is ConnectType.AGENT_TO_CLIENT and _is_over_for_client(testimony):
             applied.left.append(item.connection_id)
         return
     if closes and (item.rx_bytes or item.tx_bytes):
@@ -233,19 +241,32 @@ async def _ended(
             update(connections)
             .where(connections.c.connection_id == item.connection_id)
             .values(
-                rx_bytes=contents.bounded(item.rx_bytes), tx_bytes=contents.bounded(item.tx_bytes)
+                rx_bytes=activity.bounded(item.rx_bytes), tx_bytes=activity.bounded(item.tx_bytes)
             )
         )
     ended_at = now if closed else await _ended_at(tx, reporter, item, now)
-    settled = await rows.settle(tx, row, ended_at=ended_at, now=now)
-    applied.events += [settled] if settled else []
+    applied.events += await rows.settle(tx, row, ended_at=ended_at, now=now)
     if closes and any(isinstance(fact, ev.PreviousRunDied) for fact in testimony.facts):
         applied.events += await ide_rows.close_orphans(tx, now=now, of=row)
 
 
-def _is_over(testimony: Testimony) -> bool:
-    """Whether a client tells of an end after which nobody comes back to the tunnel: somebody said
-    goodbye on it, or its program closed its side. Its agent may be cut off, and know, or not."""
+async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now: float) -> float:
+    """A live report ends now. One from the journal ended when a relay saw it, or when it says."""
+    if not math.isfinite(item.at) or item.at >= reporter.since:
+        return now
+    seen_at = await last_carriers_end(tx, item.connection_id)
+    return item.at if seen_at is None else seen_at
+
+
+# -- clients that left for good ---------------------------------------------------------------------
+
+
+def _is_over_for_client(testimony: Testimony) -> bool:
+    """Whether a client tells of an end after which nobody comes back to the tunnel.
+
+    Somebody said goodbye on it, or its program closed its side. Its agent may be cut off, and know of
+    this or not.
+    """
     return testimony.reporter is Vantage.CLIENT and any(
         isinstance(fact, ev.LocalSideClosed)
         or (isinstance(fact, ev.GoodbyeSaid) and fact.by in (Party.CLIENT, Party.AGENT))
@@ -253,13 +274,13 @@ def _is_over(testimony: Testimony) -> bool:
     )
 
 
-def _word_of_leaving(testimony: Testimony) -> str:
+def _cause_of_leaving(testimony: Testimony) -> str:
     """The cause with which a client says that it left for good; "" where it does not say that."""
     if testimony.reporter is not Vantage.CLIENT:
         return ""
     for fact in testimony.facts:
         if isinstance(fact, ev.GoodbyeSaid) and fact.by is Party.CLIENT:
-            return fact.cause or CLIENT_CLOSED
+            return fact.cause or CLIENT_CLOSED  # it left, and gave no cause
         if isinstance(fact, ev.LocalSideClosed):
             return CLIENT_CLOSED
     return ""
@@ -267,38 +288,27 @@ def _word_of_leaving(testimony: Testimony) -> str:
 
 async def left_by_clients(
     tx: AsyncConnection, connection_ids: Collection[str]
-) -> list[tuple[RowMapping, str]]:
+) -> list[tuple[ConnectionRow, str]]:
     """Those of these tunnels that their clients have left for good, and the causes that they gave."""
     left = []
-    for connection_id in await _told_of_by_clients(tx, list(connection_ids)):
-        row = await rows.find(tx, connection_id)
-        if row is None or row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
+    for connection_id in await _reported_by_clients(tx, list(connection_ids)):
+        row = await find_tunnel(tx, connection_id)
+        if row is None:
             continue
-        words = map(_word_of_leaving, await rows.testimonies(tx, connection_id))
-        if cause := next(filter(None, words), ""):
+        causes = map(_cause_of_leaving, await testimonies_about(tx, connection_id))
+        if cause := next(filter(None, causes), ""):
             left.append((row, cause))
     return left
 
 
-async def _told_of_by_clients(tx: AsyncConnection, connection_ids: list[str]) -> list[str]:
-    told: list[str] = []
+async def _reported_by_clients(tx: AsyncConnection, connection_ids: list[str]) -> list[str]:
+    reported: list[str] = []
     for begin in range(0, len(connection_ids), AT_ONCE):
         some = connection_ids[begin : begin + AT_ONCE]
         found = await tx.execute(
             select(evidence.c.connection_id)
-            .where(
-                evidence.c.connection_id.in_(some),
-                evidence.c.reporter == str(Vantage.CLIENT),
-            )
+            .where(evidence.c.connection_id.in_(some), evidence.c.reporter == Vantage.CLIENT)
             .distinct()
         )
-        told += found.scalars()
-    return told
-
-
-async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now: float) -> float:
-    """A live report ends now. One from the journal ended when our relay saw it, or when it says."""
-    if not math.isfinite(item.at) or item.at >= reporter.since:
-        return now
-    heard = await rows.relay_heard_end_at(tx, item.connection_id)
-    return item.at if heard is None else heard
+        reported += found.scalars()
+    return reported

@@ -21,9 +21,9 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.server.connlog.log import ConnectionLog
-from tether.server.connlog.records import OpenTunnel
-from tether.server.connlog.runs import ServerRun
+from tether.server.connlog.runs import PreviousRun
 from tether.server.db.store import StoreUnavailable
+from tether.server.db.tables.connections import ConnectionRow
 from tether.server.settings import Graces
 
 SWEEP_EVERY_S = 30.0
@@ -78,11 +78,11 @@ class Janitor:
         self._changed = asyncio.Event()
         self._tasks = Tasks("janitor")
 
-    def inherit(self, previous: ServerRun) -> None:
+    def inherit(self, previous: PreviousRun) -> None:
         """The tunnels that the last run left open go on, if their agents come back."""
         now = self._clock.now()
         since = now.wall if previous.last_alive_at is None else previous.last_alive_at
-        for journal_id in {tunnel.journal_id for tunnel in previous.tunnels}:
+        for journal_id in {tunnel.journal_id or "" for tunnel in previous.tunnels}:
             silent = journal_id in previous.silent
             wait_s = self._graces.silent_s if silent else self._graces.restart_s
             self._gone[journal_id] = _Gone(now.mono, since, now.mono + wait_s, previous.death)
@@ -215,7 +215,7 @@ class Janitor:
         except StoreUnavailable as wrong:  # it is told when it comes back
             _log.error("a tunnel that its client left cannot be looked up now", error=str(wrong))
 
-    def _spared(self, tunnel: OpenTunnel) -> bool:
+    def _spared(self, tunnel: ConnectionRow) -> bool:
         """A grant that may have been used: a relay carries it, or its agent may still report it."""
         return self._lives(tunnel.connection_id) or tunnel.journal_id in self._gone
 

@@ -1,8 +1,8 @@
-"""From the testimonies on file to what a row says: filter, join, classify, flatten.
+"""From the testimonies on file about one end to its verdict, and to what its row says.
 
 Law: pure. A reporter is heard only about vantages that it may claim, a client only about what it can
-have seen; what a client heard others say is judged only where no other party tells an end. The facts
-of all reporters are judged together, their symptoms never; a change of words alone is no new judgement.
+have seen; what a client says that others said is judged only where no other party tells of an end. The
+facts of all reporters are judged together, their symptoms never.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import RowMapping
-
 from tether.attribution.admissibility import client_may_say, is_hearsay, tells_an_end
 from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.classify import Verdict, classify
 from tether.attribution.evidence import Evidence, GoodbyeSaid
 from tether.attribution.vocabulary import ConnectType, Reason, Vantage
+from tether.server.db.tables.connections import ConnectionRow
 
 MAY_CLAIM: Mapping[Vantage, frozenset[Vantage]] = {
-    # an agent hears its client's goodbyes and its relay's words, and passes them on
+    # an agent hears its client's goodbyes and its relay's messages, and passes them on
     Vantage.AGENT: frozenset({Vantage.AGENT, Vantage.RELAY, Vantage.CLIENT}),
     Vantage.CLIENT: frozenset({Vantage.CLIENT, Vantage.RELAY}),
     Vantage.RELAY: frozenset({Vantage.RELAY}),
@@ -38,32 +37,37 @@ class Testimony:
     facts: tuple[Evidence, ...]
     symptoms: tuple[Evidence, ...] = ()
     carrier: int | None = None
-    """Of a relay's word: the carrier whose end it tells."""
+    """Of what a relay reports: the carrier that ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedEnd:
-    """A verdict, and the columns of `connections` that follow from it."""
+def classify_end(
+    connect_type: ConnectType, testimonies: Iterable[Testimony], last_carrier: int | None = None
+) -> Verdict:
+    """Judge one end from everything on file about it.
 
-    verdict: Verdict
-    columns: Mapping[str, Any]
-
-    def differs_from(self, row: RowMapping | Mapping[str, Any]) -> bool:
-        """Whether this says something else about the end than `row` does.
-
-        `disconnect_detail` is left out: which vantage reported first must not make a revision.
-        """
-        return any(self.columns[name] != row[name] for name in MATERIAL)
-
-
-MATERIAL = (
-    "disconnect_cause",
-    "disconnect_basis",
-    "disconnect_actor",
-    "exit_code",
-    "exit_signal",
-)
-"""What makes a judgement a new one; reason, initiator and expected follow from the cause."""
+    Args:
+        connect_type: which parties the connection joined.
+        testimonies: everything on file.
+        last_carrier: the carrier that was in use last, as far as the agent has reported; None: none
+            was reported.
+    """
+    relevant = about_the_end(testimonies, last_carrier)
+    admitted = [(one.reporter, admissible(one.reporter, one.facts)) for one in relevant]
+    others_tell = any(
+        tells_an_end(fact)
+        for reporter, facts in admitted
+        if reporter is not Vantage.CLIENT
+        for fact in facts
+    )
+    return classify(
+        connect_type,
+        [
+            fact
+            for reporter, facts in admitted
+            for fact in facts
+            if not (others_tell and reporter is Vantage.CLIENT and is_hearsay(fact))
+        ],
+    )
 
 
 def admissible(reporter: Vantage, facts: Iterable[Evidence]) -> tuple[Evidence, ...]:
@@ -76,32 +80,30 @@ def admissible(reporter: Vantage, facts: Iterable[Evidence]) -> tuple[Evidence, 
     )
 
 
-def of_the_last_carrier(testimonies: Iterable[Testimony], in_use: int | None) -> list[Testimony]:
+def about_the_end(testimonies: Iterable[Testimony], last_carrier: int | None) -> list[Testimony]:
     """All but what relays saw of carriers that the tunnel outlived: those ends are path history.
 
-    Args:
-        testimonies: everything on file.
-        in_use: the carrier that was in use last, as far as the agent has reported.
+    For the arguments see `classify_end`.
     """
-    said = list(testimonies)
-    told_all = any(one.reporter is Vantage.AGENT for one in said)
+    on_file = list(testimonies)
+    agent_reported = any(one.reporter is Vantage.AGENT for one in on_file)
 
     def counts(one: Testimony) -> bool:
-        if one.carrier is None or in_use is None or one.carrier == in_use:
+        if one.carrier is None or last_carrier is None or one.carrier == last_carrier:
             return True
-        # an agent that died may have gone over to a later one without having told
-        return one.carrier > in_use and not told_all
+        # an agent that died may have gone over to a later carrier without having reported it
+        return one.carrier > last_carrier and not agent_reported
 
-    kept = [one for one in said if counts(one)]
-    if any(fact for one in kept for fact in one.facts if not _leaves_as_planned(fact)):
-        # a relay that leaves as planned ends no tunnel: what else is known tells of its end
-        kept = [
-            replace(one, facts=tuple(f for f in one.facts if not _leaves_as_planned(f)))
-            if one.carrier is not None
-            else one
-            for one in kept
-        ]
-    return kept
+    kept = [one for one in on_file if counts(one)]
+    if all(_leaves_as_planned(fact) for one in kept for fact in one.facts):
+        return kept
+    # a relay that leaves as planned ends no tunnel: the other facts tell of the end
+    return [
+        one
+        if one.carrier is None
+        else replace(one, facts=tuple(f for f in one.facts if not _leaves_as_planned(f)))
+        for one in kept
+    ]
 
 
 def _leaves_as_planned(fact: Evidence) -> bool:
@@ -112,36 +114,39 @@ def _leaves_as_planned(fact: Evidence) -> bool:
     )
 
 
-def judge_connection(connect_type: ConnectType, testimonies: Iterable[Testimony]) -> JudgedEnd:
-    """Judge one end from everything on file about it."""
-    heard = [(said.reporter, admissible(said.reporter, said.facts)) for said in testimonies]
-    told = any(
-        tells_an_end(fact)
-        for reporter, facts in heard
-        if reporter is not Vantage.CLIENT
-        for fact in facts
-    )
-    facts = [
-        fact
-        for reporter, said in heard
-        for fact in said
-        if not (told and reporter is Vantage.CLIENT and is_hearsay(fact))
-    ]
-    verdict = classify(connect_type, facts)
+def columns_of(verdict: Verdict) -> dict[str, Any]:
+    """The columns of `connections` that follow from a verdict."""
     disconnect = verdict.disconnect
-    columns = {
-        "disconnect_reason": str(disconnect.reason),
-        "disconnect_expected": disconnect.expected,
-        "disconnect_initiator": str(disconnect.initiator),
-        "disconnect_detail": disconnect.detail,
-        "disconnect_cause": disconnect.cause,
-        "disconnect_basis": str(disconnect.basis),
-        "disconnect_actor": disconnect.actor,
-        "coarse_reason": str(disconnect.row.coarse_reason),
+    fields = disconnect.fields()
+    del fields["connect_type"]  # a row has it from its beginning
+    return {
+        **fields,
         "exit_code": disconnect.exit_code,
         "exit_signal": disconnect.exit_signal,
+        "coarse_reason": disconnect.row.coarse_reason,
         "rule": verdict.rule,
-        "confidence": str(verdict.confidence),
+        "confidence": verdict.confidence,
         "proximate_cause": verdict.proximate,
     }
-    return JudgedEnd(verdict, columns)
+
+
+def differs(verdict: Verdict, row: ConnectionRow) -> bool:
+    """Whether a verdict says something else about the end than the row does.
+
+    Reason, initiator and expected follow from the cause. The detail is left out: which vantage reported
+    first must not make a revision.
+    """
+    disconnect = verdict.disconnect
+    return (
+        disconnect.cause,
+        disconnect.basis,
+        disconnect.actor,
+        disconnect.exit_code,
+        disconnect.exit_signal,
+    ) != (
+        row.disconnect_cause,
+        row.disconnect_basis,
+        row.disconnect_actor,
+        row.exit_code,
+        row.exit_signal,
+    )

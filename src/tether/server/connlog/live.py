@@ -1,7 +1,7 @@
 """Changes of the connection log, handed on as they are committed to whoever watches.
 
 Law: bounded for each watcher: one that does not keep up loses what waited and is told to read the log
-anew (`None`). A watcher is told of what is theirs to see, as in `queries/browse.py`. Nothing here waits
+anew (`None`). A watcher is told of what is theirs to see, as in `queries/listing.py`. Nothing here waits
 for a watcher.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
-from tether.server.connlog import rows
+from tether.server.connlog.rows import Event, PathChanged, RowClosed, RowOpened, RowRevised
+from tether.server.db.tables.connections import ConnectionRow
 from tether.server.identity import Identity
 
 MAX_WAITING = 512
@@ -38,7 +38,7 @@ class Change:
     """One change, and the row as it is now."""
 
     kind: ChangeKind
-    row: Any
+    row: ConnectionRow
 
 
 class TooManyWatchers(Exception):
@@ -56,12 +56,10 @@ class Watcher:
     _over: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def sees(self, row: Any) -> bool:
+    def sees(self, row: ConnectionRow) -> bool:
         """Whether a row is this viewer's to see."""
         return (
-            self.viewer.is_admin
-            or row["user"] == self.viewer.user
-            or row["workspace_id"] in self.owned
+            self.viewer.is_admin or row.user == self.viewer.user or row.workspace_id in self.owned
         )
 
     def offer(self, change: Change) -> None:
@@ -110,7 +108,7 @@ class LiveFeed:
         self.version = 0
         """Counts up with each change of the log."""
 
-    def publish(self, events: Iterable[rows.Event]) -> None:
+    def publish(self, events: Iterable[Event]) -> None:
         """These are committed."""
         for event in events:
             self.version += 1
@@ -140,13 +138,13 @@ class LiveFeed:
             watcher.end()
 
 
-def _kind(event: rows.Event) -> ChangeKind:
+def _kind(event: Event) -> ChangeKind:
     match event:
-        case rows.RowOpened():
+        case RowOpened():
             return ChangeKind.OPENED
-        case rows.RowClosed():
+        case RowClosed():
             return ChangeKind.CLOSED
-        case rows.Revised():
+        case RowRevised():
             return ChangeKind.REVISED
-        case rows.PathChanged():
+        case PathChanged():
             return ChangeKind.PATH

@@ -9,40 +9,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import TypeVar
 
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.splice import CarrierEnding
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.control import Hello
 from tether.protocol.messages.reports import Report
-from tether.server.api.ports import ConnectionFilter
-from tether.server.connlog import ide_rows, ingest, path_rows, rejudge, rows, runs
+from tether.server.connlog import ide_rows, ingest, path_rows, rows, runs
+from tether.server.connlog.filter import ConnectionFilter
 from tether.server.connlog.judge import Testimony
 from tether.server.connlog.live import LiveFeed
-from tether.server.connlog.publish import Announcer
-from tether.server.connlog.queries import browse
-from tether.server.connlog.queries.report import BREAKDOWNS, report
+from tether.server.connlog.publish import Publisher
+from tether.server.connlog.queries.explain import last_agent_end
 from tether.server.connlog.records import (
     IS_ONGOING,
     IS_OPEN,
     IS_PENDING,
     IS_TUNNEL,
     NewConnection,
-    OpenTunnel,
-    open_rows,
-    open_tunnel,
+    find,
+    find_all,
+    find_tunnel,
 )
-from tether.server.connlog.runs import ServerRun
+from tether.server.connlog.rejudge import Rejudged, rejudge_all
+from tether.server.connlog.rows import Event
+from tether.server.connlog.testimonies import (
+    add_testimony,
+    has_carriers_end,
+    last_carriers_end,
+)
 from tether.server.db.store import Store, StoreUnavailable
 from tether.server.db.tables.activity import file_operations, forwards, sessions
 from tether.server.db.tables.connections import (
+    ConnectionRow,
     ConnectionStatus,
     connections,
     evidence,
@@ -55,7 +62,8 @@ from tether.server.metrics import Metrics
 PENDING_LIFE_S = 120.0
 """A grant that nobody used is forgotten after this: a failed dial is not a disconnect."""
 
-RETRY_S, RETRY_AT_MOST_S = 0.5, 30.0
+RETRY_S = 0.5
+RETRY_AT_MOST_S = 30.0
 
 BELONGINGS = (evidence, revisions, sessions, forwards, file_operations, path_events)
 """The tables of what belongs to one connection."""
@@ -65,23 +73,27 @@ _log = get_logger("connections")
 
 
 class ConnectionLog:
-    """See the module's law. Fulfils `ConnectionLogPort` and the relay's `CarrierLog`."""
+    """The record of connections. Fulfils the relay's `CarrierLog`."""
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
-        self._store, self._clock, self._metrics = store, clock, metrics
-        self._not_kept: set[str] = set()
-        self._waiting = 0
-        self._announcer = Announcer(metrics)
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._publisher = Publisher(metrics)
         self.live = LiveFeed()
+        self._kinds_not_kept: set[str] = set()  # of report items; each is logged once
+        self._waiting = 0  # writes that wait for the database to work again
         self.on_client_left: Callable[[str], None] = lambda _connection_id: None
-        """Told of a tunnel that is over for its client, and whose agent has not reported that."""
+        """Called with a tunnel that is over for its client, and whose agent has not reported that."""
 
     def listen(self, *, opened: Callable[[str], None], closed: Callable[[str], None]) -> None:
-        """Tell these of each row that becomes ongoing, and of each that is closed."""
-        self._announcer.on_opened, self._announcer.on_closed = opened, closed
+        """Call these with the id of each row that becomes ongoing, and of each that is closed."""
+        self._publisher.on_opened = opened
+        self._publisher.on_closed = closed
 
-    def _announce(self, events: Collection[rows.Event]) -> None:
-        self._announcer.announce(events)
+    def publish(self, events: Collection[Event]) -> None:
+        """These changes are committed: log them, count them, and tell those who wait or watch."""
+        self._publisher.publish(events)
         self.live.publish(events)
 
     # -- runs of the server -----------------------------------------------------------------
@@ -92,7 +104,7 @@ class ConnectionLog:
         *,
         booted_at: float | None,
         death_of: runs.DeathOf = runs.no_black_box,
-    ) -> ServerRun:
+    ) -> runs.PreviousRun:
         """Begin this run; say of the last one's connections what can be said now.
 
         Args:
@@ -104,9 +116,9 @@ class ConnectionLog:
         found, events = await self._store.write(
             lambda tx: runs.begin(tx, run_id, now=now, booted_at=booted_at, death_of=death_of)
         )
-        still = len(found.tunnels) + found.pending + found.children
-        self._metrics.connections_open.set(still + len(events))
-        self._announce(events)
+        still_open = len(found.tunnels) + found.pending + found.children
+        self._metrics.connections_open.set(still_open + len(events))
+        self.publish(events)
         return found
 
     async def beat(self, run_id: str) -> None:
@@ -133,45 +145,32 @@ class ConnectionLog:
         now = self._clock.now().wall
         ongoing = status is ConnectionStatus.ONGOING
 
-        async def work(tx: AsyncConnection) -> list[rows.Event]:
+        async def work(tx: AsyncConnection) -> list[Event]:
             await tx.execute(
                 insert(connections).values(
-                    connection_id=new.connection_id,
-                    status=str(status),
-                    connect_type=str(new.connect_type),
-                    type=str(new.type),
-                    workspace_id=new.workspace_id,
-                    workspace=new.workspace,
-                    agent=new.agent,
-                    user=new.user,
-                    client_ip=new.client_ip,
-                    client_session_id=new.client_session_id,
-                    journal_id=new.journal_id,
-                    agent_instance=new.agent_instance,
-                    node_id=new.node_id,
-                    relay_region=new.relay_region,
-                    connection_method=str(new.method),
+                    **asdict(new),
+                    status=status,
                     created_at=now,
                     connected_at=now if ongoing else None,
                 )
             )
-            row = await rows.find(tx, new.connection_id)
+            row = await find(tx, new.connection_id)
             return [rows.RowOpened(row)] if ongoing and row is not None else []
 
         events = await self._store.write(work)
         self._metrics.connections_open.inc()
-        self._announce(events)
+        self.publish(events)
 
     async def carrier_joined(self, carrier: CarrierId) -> None:
         """A relay has joined two legs: the tunnel is up when its agent says so."""
 
-    async def forget_unused(self, spared: Callable[[OpenTunnel], bool]) -> int:
+    async def forget_unused(self, spared: Callable[[ConnectionRow], bool]) -> int:
         """Delete the grants that nobody used in time; how many there were."""
         before = self._clock.now().wall - PENDING_LIFE_S
 
         async def work(tx: AsyncConnection) -> int:
-            found = await open_rows(tx, IS_PENDING, connections.c.created_at < before)
-            unused = [row["connection_id"] for row in found if not spared(open_tunnel(row))]
+            found = await find_all(tx, IS_PENDING, connections.c.created_at < before)
+            unused = [row.connection_id for row in found if not spared(row)]
             for table in (*BELONGINGS, connections):
                 await tx.execute(delete(table).where(table.c.connection_id.in_(unused)))
             return len(unused)
@@ -188,7 +187,18 @@ class ConnectionLog:
         """A control link is over, and its own cell says why."""
         now = self._clock.now().wall
         testimony = Testimony(Vantage.SERVER, now, tuple(facts), tuple(symptoms))
-        await self._testify(connection_id, testimony, close_at=now)
+
+        async def work(tx: AsyncConnection) -> list[Event]:
+            row = await find(tx, connection_id)
+            if row is None:
+                return []
+            await add_testimony(tx, connection_id, testimony)
+            events = await rows.settle(tx, row, ended_at=now, now=now)
+            for event in tuple(events):
+                events += await rows.rejudge_same_host(tx, event.row, now)
+            return events
+
+        self.publish(await self._surely(work))
 
     async def learned(self, connection_id: str, fact: ev.Evidence) -> None:
         """More is known now of a control link that is over: judge it again."""
@@ -196,18 +206,17 @@ class ConnectionLog:
 
     async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
         """A relay's carrier is over: keep what it saw. The tunnel ends when its agent says so."""
-        now, connection_id = self._clock.now().wall, carrier.connection_id
+        now = self._clock.now().wall
+        connection_id = carrier.connection_id
         seen = Testimony(Vantage.RELAY, now, ending.facts, ending.symptoms, carrier.number)
 
-        async def work(tx: AsyncConnection) -> list[rows.Event]:
-            row = await rows.find(tx, connection_id)
-            if row is None or row["connect_type"] != ConnectType.AGENT_TO_CLIENT:
-                return []
-            if await rows.has_testimony_of(tx, connection_id, carrier.number):
-                return []  # a relay that was cut off says it again
-            await rows.add_testimony(tx, connection_id, seen)
-            closed = row["status"] == ConnectionStatus.CLOSED
-            if not (closed and (row["rx_bytes"] or row["tx_bytes"])):  # the agent's sums are better
+        async def work(tx: AsyncConnection) -> list[Event]:
+            row = await find_tunnel(tx, connection_id)
+            if row is None or await has_carriers_end(tx, connection_id, carrier.number):
+                return []  # a relay that was cut off reports it again
+            await add_testimony(tx, connection_id, seen)
+            closed = row.is_closed
+            if not (closed and (row.rx_bytes or row.tx_bytes)):  # the agent's sums are better
                 await tx.execute(
                     update(connections)
                     .where(connections.c.connection_id == connection_id)
@@ -217,51 +226,75 @@ class ConnectionLog:
                     )
                 )
             if not closed:
-                await path_rows.left_by_relay(tx, row, carrier.number, now)
+                await path_rows.carrier_ended(tx, row, carrier.number, now)
                 return []
-            settled = await rows.settle(tx, row, ended_at=now, now=now)
-            return [settled] if settled else []
+            return await rows.settle(tx, row, ended_at=now, now=now)
 
-        self._announce(await self._surely(work))
+        self.publish(await self._surely(work))
 
     async def close_tunnel(
         self, connection_id: str, facts: Iterable[ev.Evidence], *, ended_at: float | None = None
     ) -> None:
         """Close a tunnel that its agent does not report, with `facts` of the server's own."""
         now = self._clock.now().wall
-        testimony = Testimony(Vantage.SERVER, now, tuple(facts))
+        own = tuple(facts)
 
-        async def work(tx: AsyncConnection) -> list[rows.Event]:
-            row = await rows.find(tx, connection_id)
-            if row is None or row["status"] == ConnectionStatus.CLOSED:
+        async def work(tx: AsyncConnection) -> list[Event]:
+            row = await find(tx, connection_id)
+            if row is None or row.is_closed:
                 return []
-            if testimony.facts:
-                await rows.add_testimony(tx, connection_id, testimony)
-            heard = await rows.relay_heard_end_at(tx, connection_id)
-            at = next((t for t in (heard, ended_at) if t is not None), now)
-            settled = await rows.settle(tx, row, ended_at=at, now=now)
-            orphans = await ide_rows.close_orphans(tx, now=now, of=row)
-            return [settled, *orphans] if settled else orphans
+            return await self._close(tx, row, own, now, ended_at)
 
-        self._announce(await self._store.write(work))
+        self.publish(await self._store.write(work))
 
     async def close_orphans(self) -> None:
         """Close the IDE sessions whose connection is over and whose end nobody reports."""
         now = self._clock.now().wall
-        self._announce(await self._store.write(lambda tx: ide_rows.close_orphans(tx, now=now)))
+        self.publish(await self._store.write(lambda tx: ide_rows.close_orphans(tx, now=now)))
 
-    async def _testify(self, connection_id: str, testimony: Testimony, *, close_at: float) -> None:
-        async def work(tx: AsyncConnection) -> list[rows.Event]:
-            row = await rows.find(tx, connection_id)
-            if row is None:
-                return []
-            await rows.add_testimony(tx, connection_id, testimony)
-            settled = await rows.settle(tx, row, ended_at=close_at, now=testimony.received_at)
-            if settled is None:
-                return []
-            return [settled, *await rows.judge_mates(tx, settled.row, testimony.received_at)]
+    async def reconcile(
+        self,
+        workspace_id: str,
+        journal_id: str,
+        known: Collection[str],
+        is_carried: Callable[[str], bool],
+        instance_id: str = "",
+    ) -> None:
+        """An agent is back: close what its journal should know of and does not.
 
-        self._announce(await self._surely(work))
+        A tunnel that a relay carries may be so new that the agent's hello could not name it; that of
+        another run of the agent is over, whatever its carriers look like."""
+        now = self._clock.now().wall
+        missing = ev.ReportMissing(vantage=Vantage.SERVER, at=now, party=Party.AGENT)
+
+        async def work(tx: AsyncConnection) -> list[Event]:
+            events: list[Event] = []
+            mine = connections.c.workspace_id == workspace_id
+            its = connections.c.journal_id == journal_id
+            for row in await find_all(tx, IS_TUNNEL, IS_ONGOING, mine, its):
+                of_this_run = row.agent_instance in (None, instance_id)
+                if row.connection_id in known or (of_this_run and is_carried(row.connection_id)):
+                    continue
+                events += await self._close(tx, row, (missing,), now)
+            return events
+
+        self.publish(await self._store.write(work))
+
+    async def _close(
+        self,
+        tx: AsyncConnection,
+        row: ConnectionRow,
+        facts: tuple[ev.Evidence, ...],
+        now: float,
+        ended_at: float | None = None,
+    ) -> list[Event]:
+        """Close a tunnel and its IDE sessions: when a relay saw its last carrier end, or `ended_at`."""
+        if facts:
+            await add_testimony(tx, row.connection_id, Testimony(Vantage.SERVER, now, facts))
+        seen_at = await last_carriers_end(tx, row.connection_id)
+        at = next((time for time in (seen_at, ended_at) if time is not None), now)
+        events = await rows.settle(tx, row, ended_at=at, now=now)
+        return events + await ide_rows.close_orphans(tx, now=now, of=row)
 
     async def _surely(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """What only this run knows is written as soon as the database works again."""
@@ -279,7 +312,7 @@ class ConnectionLog:
                     self._waiting -= 1
                 delay = min(delay * 2, RETRY_AT_MOST_S)
 
-    # -- reports ----------------------------------------------------------------------------
+    # -- reports and returns ----------------------------------------------------------------
 
     async def apply(self, reporter: ingest.Reporter, report: Report) -> int:
         """Apply a report; committed when this returns.
@@ -293,14 +326,14 @@ class ConnectionLog:
         """
         now = self._clock.now().wall
         applied = await self._store.write(lambda tx: ingest.apply(tx, reporter, report, now))
-        self._announce(applied.events)
-        self._announcer.count(applied.tallies)
+        self.publish(applied.events)
+        self._publisher.count(applied.tallies)
         for connection_id in applied.left:
             self.on_client_left(connection_id)
         for outcome, items in applied.outcomes().items():
             self._metrics.reported(outcome, items)
-        for kind in applied.not_kept - self._not_kept:  # once for each kind
-            self._not_kept.add(kind)
+        for kind in applied.not_kept - self._kinds_not_kept:
+            self._kinds_not_kept.add(kind)
             _log.warning("report items not kept", kind=kind, reporter=reporter.key)
         if applied.refused:
             _log.warning(
@@ -312,61 +345,33 @@ class ConnectionLog:
             )
         return applied.acked
 
-    async def reconcile(
-        self,
-        workspace_id: str,
-        journal_id: str,
-        known: Collection[str],
-        lives: Callable[[str], bool],
-        instance_id: str = "",
-    ) -> None:
-        """An agent is back: close what its journal should know of and does not.
-
-        A tunnel that a relay carries may be so new that the agent's hello could not name it; that of
-        another run of the agent is over, whatever its carriers look like."""
-        now = self._clock.now().wall
-        missing = ev.ReportMissing(vantage=Vantage.SERVER, at=now, party=Party.AGENT)
-
-        async def work(tx: AsyncConnection) -> list[rows.Event]:
-            events: list[rows.Event] = []
-            mine = connections.c.workspace_id == workspace_id
-            its = connections.c.journal_id == journal_id
-            for row in await open_rows(tx, IS_TUNNEL, IS_ONGOING, mine, its):
-                connection_id = row["connection_id"]
-                if connection_id in known:
-                    continue
-                if row["agent_instance"] in (None, instance_id) and lives(connection_id):
-                    continue
-                await rows.add_testimony(
-                    tx, connection_id, Testimony(Vantage.SERVER, now, (missing,))
-                )
-                heard = await rows.relay_heard_end_at(tx, connection_id)
-                settled = await rows.settle(tx, row, ended_at=heard or now, now=now)
-                events += [settled] if settled else []
-                events += await ide_rows.close_orphans(tx, now=now, of=row)
-            return events
-
-        self._announce(await self._store.write(work))
-
     async def agent_returned(self, connection_id: str, hello: Hello) -> None:
         """An agent is welcomed on this link: that tells something of how its last one ended."""
-        now, run, boot = self._clock.now().wall, hello.instance_id, hello.boot_id
-        work = lambda tx: rows.agent_returned(tx, connection_id, run, boot, now)  # noqa: E731
-        self._announce(await self._store.write(work))
-
-    async def left_by_clients(
-        self, connection_ids: Collection[str]
-    ) -> Sequence[tuple[RowMapping, str]]:
-        """Those of these tunnels that their clients have left for good, and the causes they gave."""
-        return await self._store.read(lambda tx: ingest.left_by_clients(tx, connection_ids))
+        now = self._clock.now().wall
+        events = await self._store.write(
+            lambda tx: rows.agent_returned(tx, connection_id, hello.instance_id, hello.boot_id, now)
+        )
+        self.publish(events)
 
     async def client_returned(self, connection_id: str, returned: ev.PeerReturned) -> None:
         """The client of this control link is back: that tells something of how it ended."""
         now = self._clock.now().wall
-        work = lambda tx: rows.client_returned(tx, connection_id, returned, now)  # noqa: E731
-        self._announce(await self._store.write(work))
+        events = await self._store.write(
+            lambda tx: rows.client_returned(tx, connection_id, returned, now)
+        )
+        self.publish(events)
 
-    # -- looking ----------------------------------------------------------------------------
+    async def rejudge(
+        self, filters: ConnectionFilter, viewer: Identity, *, write: bool
+    ) -> Rejudged:
+        """Judge the closed rows that match by today's rules; with `write`, append what changes."""
+        now = self._clock.now().wall
+        found = Rejudged()
+        async for found in rejudge_all(self._store, filters, viewer, write=write, now=now):
+            self.publish(found.events)
+        return found
+
+    # -- what control links ask -------------------------------------------------------------
 
     async def open_tunnels(
         self,
@@ -374,7 +379,7 @@ class ConnectionLog:
         workspace_id: str | None = None,
         user: str | None = None,
         journal_id: str | None = None,
-    ) -> Sequence[OpenTunnel]:
+    ) -> Sequence[ConnectionRow]:
         """The tunnels of a workspace, a user or an agent's journal that are not closed, the pending
         ones included."""
         where = [IS_TUNNEL, IS_OPEN]
@@ -384,64 +389,27 @@ class ConnectionLog:
             where.append(connections.c.user == user)
         if journal_id is not None:
             where.append(connections.c.journal_id == journal_id)
-        found = await self._store.read(lambda tx: open_rows(tx, *where))
-        return [open_tunnel(row) for row in found]
+        return await self._store.read(lambda tx: find_all(tx, *where))
 
-    async def tunnel_of(self, connection_id: str, user: str | None = None) -> dict[str, Any] | None:
-        """One tunnel's row with the `sentence` of its end; None if there is none (of `user`'s)."""
-        return await self._store.read(lambda tx: browse.tunnel_of(tx, connection_id, user))
+    async def find_tunnel(
+        self, connection_id: str, user: str | None = None
+    ) -> ConnectionRow | None:
+        """The row of a tunnel; None if there is none (of `user`'s)."""
+        return await self._store.read(lambda tx: find_tunnel(tx, connection_id, user))
+
+    async def left_by_clients(
+        self, connection_ids: Collection[str]
+    ) -> Sequence[tuple[ConnectionRow, str]]:
+        """Those of these tunnels that their clients have left for good, and the causes they gave."""
+        return await self._store.read(lambda tx: ingest.left_by_clients(tx, connection_ids))
 
     async def last_agent_end(self, workspace_id: str) -> str:
         """One sentence about how the workspace's last control link ended; "" if there was none."""
-        return await self._store.read(lambda tx: browse.last_agent_end(tx, workspace_id))
-
-    async def list(self, filters: ConnectionFilter, viewer: Identity) -> list[dict[str, Any]]:
-        """See `ConnectionLogPort`."""
-        now = self._clock.now().wall
-        return await self._store.read(lambda tx: browse.listing(tx, filters, viewer, now))
-
-    async def report(
-        self, filters: ConnectionFilter, viewer: Identity, by: Collection[str] = tuple(BREAKDOWNS)
-    ) -> dict[str, Any]:
-        """See `ConnectionLogPort`."""
-        return await self._store.read(lambda tx: report(tx, filters, viewer, by))
-
-    async def rejudge(
-        self, filters: ConnectionFilter, viewer: Identity, *, write: bool
-    ) -> dict[str, Any]:
-        """See `ConnectionLogPort`."""
-        now = self._clock.now().wall
-        everything = rejudge.everything(self._store, filters, viewer, write=write, now=now)
-        async for found in everything:
-            self._announce(found.events)
-        return found.told(write=write)
-
-    async def explain(self, connection_id_or_prefix: str, viewer: Identity) -> dict[str, Any]:
-        """See `ConnectionLogPort`."""
-        now = self._clock.now().wall
-        return await self._store.read(
-            lambda tx: browse.explained(tx, connection_id_or_prefix, viewer, now)
-        )
-
-    async def forwards(
-        self, connection_id_or_prefix: str, viewer: Identity, limit: int
-    ) -> Sequence[dict[str, Any]]:
-        """See `ConnectionLogPort`."""
-        return await self._store.read(
-            lambda tx: browse.forwards(tx, connection_id_or_prefix, viewer, limit)
-        )
-
-    async def files(
-        self, connection_id_or_prefix: str, viewer: Identity, limit: int
-    ) -> Sequence[dict[str, Any]]:
-        """See `ConnectionLogPort`."""
-        return await self._store.read(
-            lambda tx: browse.files(tx, connection_id_or_prefix, viewer, limit)
-        )
+        return await self._store.read(lambda tx: last_agent_end(tx, workspace_id))
 
     async def wait_closed(self, connection_ids: Collection[str], timeout: float) -> set[str]:
         """Wait until all these rows are closed, at most `timeout` seconds; those that are not."""
-        with self._announcer.waiting_for(connection_ids) as waiting:
+        with self._publisher.waiting_for(connection_ids) as waiting:
             wanted = select(connections.c.connection_id).where(
                 connections.c.connection_id.in_(list(waiting.left)), IS_OPEN
             )

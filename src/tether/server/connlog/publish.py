@@ -1,7 +1,7 @@
-"""What follows the commit of a change: a log line, a number, and those who wait for it.
+"""What follows the commit of a change: a log line, a metric, and whoever waits for it.
 
-Law: told once for each change that is on disk, and never before it is. "connection closed" is the
-server's one line with disconnect fields.
+Law: once for each change that is on disk, and never before it is. "connection closed" is the server's
+one line with disconnect fields.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from collections.abc import Callable, Collection, Iterable
 
 from tether import log as logs
 from tether.attribution.explain import explain
-from tether.server.connlog import rows
 from tether.server.connlog.activity import ForwardsEnded, SessionsEnded, Tally
 from tether.server.connlog.incidents import Grouped
+from tether.server.connlog.rows import Event, PathChanged, RowClosed, RowOpened, RowRevised
+from tether.server.db.tables.connections import ConnectionRow
 from tether.server.metrics import Metrics
 
 _log = logs.get_logger("connections")
 
 
-class Announcer:
-    """Tells the log, the metrics, and whoever waits."""
+class Publisher:
+    """Writes changes to the log, counts them, and wakes those who wait for them."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -32,82 +33,33 @@ class Announcer:
         """Begin to wait for the closing of these rows; use as a context manager."""
         return OpenRows(self._waiters, set(connection_ids))
 
-    def announce(self, events: Iterable[rows.Event]) -> None:
+    def publish(self, events: Iterable[Event]) -> None:
         """These changes are committed."""
         for event in events:
-            row = event.row
-            about = {
-                "connection_id": row["connection_id"],
-                "type": row["type"],
-                "workspace": row["workspace"],
-                "user": row["user"],
-                "client_ip": row["client_ip"],
-                "connection_method": row["connection_method"],
-            }
-            if row["parent_id"] is not None:
-                about["parent_id"] = row["parent_id"]
             match event:
-                case rows.RowOpened():
-                    if row["parent_id"] is not None:  # others are counted when they are granted
+                case RowOpened(row):
+                    if row.parent_id is not None:  # others are counted when they are granted
                         self._metrics.connections_open.inc()
-                    _log.info("connection opened", connect_type=row["connect_type"], **about)
-                    self.on_opened(row["connection_id"])
-                case rows.RowClosed(judgement=judgement, cut=cut):
-                    disconnect = judgement.verdict.disconnect
-                    duration_s = row["disconnected_at"] - row["connected_at"]
-                    self._metrics.disconnected(disconnect, duration_s)
-                    self._metrics.connections_open.dec()
-                    self.count(cut)
-                    logs.disconnected(
-                        _log,
-                        "connection closed",
-                        disconnect,
-                        **about,
-                        duration_s=round(duration_s, 3),
-                        rx_bytes=row["rx_bytes"],
-                        tx_bytes=row["tx_bytes"],
-                        rule=judgement.verdict.rule,
-                        sentence=explain(disconnect, row["workspace"] or "").sentence,
+                    _log.info(
+                        "connection opened", connect_type=str(row.connect_type), **_about(row)
                     )
-                    self._settled(row["connection_id"])
+                    self.on_opened(row.connection_id)
+                case RowClosed():
+                    self._closed(event)
                     self._grouped(event.grouped)
-                case rows.PathChanged():
-                    self._path_changed(event)
-                case rows.Revised(was=was):
+                case RowRevised(row):
                     self._grouped(event.grouped)
                     self._metrics.revised()
                     _log.info(
                         "connection revised",
-                        connection_id=row["connection_id"],
-                        revision=row["revision"],
-                        was=was,
-                        now=row["disconnect_cause"],
-                        rule=row["rule"],
+                        connection_id=row.connection_id,
+                        revision=row.revision,
+                        was=event.was,
+                        now=row.disconnect_cause,
+                        rule=row.rule,
                     )
-
-    def _grouped(self, grouped: Grouped | None) -> None:
-        if grouped is not None and grouped.new:
-            self._metrics.incident(grouped.element)
-            _log.warning("incident", incident_id=grouped.incident_id, element=str(grouped.element))
-
-    def _path_changed(self, event: rows.PathChanged) -> None:
-        what = event.what
-        self._metrics.path_event(what.event, what.method)
-        _log.info(
-            "path changed",
-            connection_id=event.row["connection_id"],
-            workspace=event.row["workspace"],
-            user=event.row["user"],
-            path_event=what.event[:64],
-            carrier=what.carrier,
-            method=what.method[:64],
-            where=what.where[:255],
-            peer=what.peer[:64],
-            how=what.how[:64],
-            errno=what.errno[:64],
-            gap_s=round(what.gap_s, 3),
-            resent_bytes=what.resent_bytes,
-        )
+                case PathChanged():
+                    self._path_changed(event)
 
     def count(self, tallies: Iterable[Tally]) -> None:
         """These ends are committed."""
@@ -118,20 +70,79 @@ class Announcer:
                 case ForwardsEnded(kind=kind, end=end, count=count):
                     self._metrics.forwards_ended(kind, end, count)
 
-    def _settled(self, connection_id: str) -> None:
-        self.on_closed(connection_id)
+    def _closed(self, event: RowClosed) -> None:
+        row, disconnect = event.row, event.verdict.disconnect
+        assert row.connected_at is not None, "it is closed"
+        assert row.disconnected_at is not None, "it is closed"
+        duration_s = row.disconnected_at - row.connected_at
+        self._metrics.disconnected(disconnect, duration_s)
+        self._metrics.connections_open.dec()
+        self.count(event.ended_with_it)
+        logs.disconnected(
+            _log,
+            "connection closed",
+            disconnect,
+            **_about(row),
+            duration_s=round(duration_s, 3),
+            rx_bytes=row.rx_bytes,
+            tx_bytes=row.tx_bytes,
+            rule=event.verdict.rule,
+            sentence=explain(disconnect, row.workspace or "").sentence,
+        )
+        self.on_closed(row.connection_id)
         for left, done in self._waiters:
-            left.discard(connection_id)
+            left.discard(row.connection_id)
             if not left:
                 done.set()
+
+    def _grouped(self, grouped: Grouped | None) -> None:
+        if grouped is not None and grouped.new:
+            self._metrics.incident(grouped.element)
+            _log.warning("incident", incident_id=grouped.incident_id, element=str(grouped.element))
+
+    def _path_changed(self, event: PathChanged) -> None:
+        row, record = event.row, event.record
+        self._metrics.path_event(record.event, record.method)
+        _log.info(
+            "path changed",
+            connection_id=row.connection_id,
+            workspace=row.workspace,
+            user=row.user,
+            path_event=record.event[:64],
+            carrier=record.carrier,
+            method=record.method[:64],
+            where=record.where[:255],
+            peer=record.peer[:64],
+            how=record.how[:64],
+            errno=record.errno[:64],
+            gap_s=round(record.gap_s, 3),
+            resent_bytes=record.resent_bytes,
+        )
+
+
+def _about(row: ConnectionRow) -> dict[str, str | None]:
+    """What every line about a row says of it."""
+    about = {
+        "connection_id": row.connection_id,
+        "type": str(row.type),
+        "workspace": row.workspace,
+        "user": row.user,
+        "client_ip": row.client_ip,
+        "connection_method": str(row.connection_method),
+    }
+    if row.parent_id is not None:
+        about["parent_id"] = row.parent_id
+    return about
 
 
 class OpenRows:
     """The rows that are not closed yet."""
 
     def __init__(self, waiters: list[tuple[set[str], asyncio.Event]], left: set[str]) -> None:
-        self.left, self._done = left, asyncio.Event()
-        self._waiters, self._entry = waiters, (left, self._done)
+        self.left = left
+        self._done = asyncio.Event()
+        self._waiters = waiters
+        self._entry = (left, self._done)
 
     def __enter__(self) -> OpenRows:
         self._waiters.append(self._entry)

@@ -1,4 +1,4 @@
-"""Connections as the rest of the server names them, and the queries for those that are open.
+"""A connection as it begins, and the queries for rows by what they are.
 
 Law: values and reads only.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, select
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionMethod, ConnectionType, ConnectType
-from tether.server.db.tables.connections import ConnectionStatus, connections
+from tether.server.db.fetch import fetch_all, fetch_one
+from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus, connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewConnection:
-    """What is known of a connection when it begins."""
+    """What is known of a connection when it begins: values of its row's columns."""
 
     connection_id: str
     connect_type: ConnectType
@@ -32,24 +33,7 @@ class NewConnection:
     agent_instance: str | None = None
     node_id: str | None = None
     relay_region: str | None = None
-    method: ConnectionMethod = ConnectionMethod.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTunnel:
-    """A tunnel whose row is not closed."""
-
-    connection_id: str
-    status: ConnectionStatus
-    workspace_id: str
-    journal_id: str
-    agent_instance: str = ""
-    user: str = ""
-
-    @property
-    def is_ongoing(self) -> bool:
-        """Whether it is up, not only granted."""
-        return self.status is ConnectionStatus.ONGOING
+    connection_method: ConnectionMethod = ConnectionMethod.NONE
 
 
 IS_CHILD = connections.c.parent_id.is_not(None)
@@ -61,19 +45,23 @@ IS_ONGOING = connections.c.status == ConnectionStatus.ONGOING
 IS_PENDING = connections.c.status == ConnectionStatus.PENDING
 
 
-async def open_rows(tx: AsyncConnection, *where: Any) -> list[RowMapping]:
+async def find(tx: AsyncConnection, connection_id: str) -> ConnectionRow | None:
+    """The row, or None."""
+    query = select(connections).where(connections.c.connection_id == connection_id)
+    return await fetch_one(tx, query, ConnectionRow)
+
+
+async def find_tunnel(
+    tx: AsyncConnection, connection_id: str, user: str | None = None
+) -> ConnectionRow | None:
+    """The row of a tunnel; None if there is none (of `user`'s)."""
+    query = select(connections).where(connections.c.connection_id == connection_id, IS_TUNNEL)
+    if user is not None:
+        query = query.where(connections.c.user == user)
+    return await fetch_one(tx, query, ConnectionRow)
+
+
+async def find_all(tx: AsyncConnection, *where: Any) -> list[ConnectionRow]:
     """The rows that match, oldest first."""
-    found = await tx.execute(select(connections).where(*where).order_by(connections.c.seq))
-    return list(found.mappings())
-
-
-def open_tunnel(row: RowMapping) -> OpenTunnel:
-    """What others need to know of an open tunnel's row."""
-    return OpenTunnel(
-        row["connection_id"],
-        ConnectionStatus(row["status"]),
-        row["workspace_id"] or "",
-        row["journal_id"] or "",
-        row["agent_instance"] or "",
-        row["user"] or "",
-    )
+    query = select(connections).where(*where).order_by(connections.c.seq)
+    return await fetch_all(tx, query, ConnectionRow)

@@ -8,23 +8,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.attribution.vocabulary import ConnectType
-from tether.server.api.ports import ConnectionFilter
-from tether.server.connlog import rows
-from tether.server.connlog.judge import judge_connection, of_the_last_carrier
-from tether.server.connlog.queries import browse
+from tether.server.connlog.filter import ConnectionFilter
+from tether.server.connlog.judge import classify_end, differs
+from tether.server.connlog.queries.listing import NEWEST_FIRST, matching, visible_to
+from tether.server.connlog.rows import Event, settle
+from tether.server.connlog.testimonies import testimonies_about
+from tether.server.db.fetch import fetch_all
 from tether.server.db.store import Store
-from tether.server.db.tables.connections import ConnectionStatus, connections
+from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus, connections
 from tether.server.identity import Identity
 
 PAGE = 200
 LISTED = 500
 """Changes that an answer lists; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An old end that today's rules judge differently."""
+
+    connection_id: str
+    was: str | None
+    was_rule: str | None
+    now: str
+    now_rule: str
+    was_expected: bool | None
+    now_expected: bool
 
 
 @dataclass(slots=True)
@@ -33,22 +46,13 @@ class Rejudged:
 
     judged: int = 0
     changed: int = 0
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    events: list[rows.Event] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     before: tuple[float, int] | None = None
     done: bool = False
 
-    def told(self, *, write: bool) -> dict[str, Any]:
-        """The answer to whoever asked."""
-        return {
-            "judged": self.judged,
-            "changed": self.changed,
-            "written": write,
-            "changes": self.changes,
-        }
 
-
-async def everything(
+async def rejudge_all(
     store: Store, filters: ConnectionFilter, viewer: Identity, *, write: bool, now: float
 ) -> AsyncIterator[Rejudged]:
     """Judge page after page; what is yielded after each is committed."""
@@ -56,13 +60,13 @@ async def everything(
     while not found.done:
 
         async def work(tx: AsyncConnection, before: Rejudged = found) -> Rejudged:
-            return await page(tx, before, filters, viewer, write=write, now=now)
+            return await _page(tx, before, filters, viewer, write=write, now=now)
 
         found = await (store.write(work) if write else store.read(work))
         yield found
 
 
-async def page(
+async def _page(
     tx: AsyncConnection,
     before: Rejudged,
     filters: ConnectionFilter,
@@ -74,45 +78,32 @@ async def page(
     """Judge the next page again; with `write`, append what changes."""
     found = replace(before, changes=list(before.changes), events=[])
     c = connections.c
-    where = [
-        browse.visible_to(viewer),
-        *browse.matching(filters),
-        c.status == ConnectionStatus.CLOSED,
-    ]
+    where = [visible_to(viewer), *matching(filters), c.status == ConnectionStatus.CLOSED]
     if found.before is not None:
         where.append(tuple_(c.created_at, c.seq) < found.before)
-    listed = (
-        (
-            await tx.execute(
-                select(connections).where(*where).order_by(*browse.NEWEST_FIRST).limit(PAGE)
-            )
-        )
-        .mappings()
-        .all()
-    )
-    for row in listed:
-        found.before = (row["created_at"], row["seq"])
+    query = select(connections).where(*where).order_by(*NEWEST_FIRST).limit(PAGE)
+    page = await fetch_all(tx, query, ConnectionRow)
+    for row in page:
+        found.before = (row.created_at, row.seq)
         found.judged += 1
-        said = of_the_last_carrier(await rows.testimonies(tx, row["connection_id"]), row["carrier"])
-        judgement = judge_connection(ConnectType(row["connect_type"]), said)
-        if not judgement.differs_from(row):
+        on_file = await testimonies_about(tx, row.connection_id)
+        verdict = classify_end(row.connect_type, on_file, row.carrier)
+        if not differs(verdict, row):
             continue
         found.changed += 1
         if len(found.changes) < LISTED:
-            disconnect = judgement.verdict.disconnect
             found.changes.append(
-                {
-                    "connection_id": row["connection_id"],
-                    "was": row["disconnect_cause"],
-                    "was_rule": row["rule"],
-                    "now": disconnect.cause,
-                    "now_rule": judgement.verdict.rule,
-                    "was_expected": row["disconnect_expected"],
-                    "now_expected": disconnect.expected,
-                }
+                Change(
+                    connection_id=row.connection_id,
+                    was=row.disconnect_cause,
+                    was_rule=row.rule,
+                    now=verdict.disconnect.cause,
+                    now_rule=verdict.rule,
+                    was_expected=row.disconnect_expected,
+                    now_expected=verdict.disconnect.expected,
+                )
             )
         if write:
-            settled = await rows.settle(tx, row, ended_at=row["disconnected_at"], now=now)
-            found.events += [settled] if settled else []
-    found.done = len(listed) < PAGE
+            found.events += await settle(tx, row, ended_at=row.disconnected_at or now, now=now)
+    found.done = len(page) < PAGE
     return found

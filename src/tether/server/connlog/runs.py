@@ -1,7 +1,7 @@
 """The server's own runs: how the last one ended, and what that says of the connections it left open.
 
-Law: one transaction tells the whole post-mortem, so that a start that is cut off tells it again. Only
-control rows are closed here: a tunnel outlives its server, and of its end its agent knows more.
+Law: one transaction writes the whole post-mortem, so that a start that is cut off writes it again. Only
+rows of control links are closed here: a tunnel outlives its server, and its agent knows more of its end.
 """
 
 from __future__ import annotations
@@ -14,40 +14,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectType, Party, Reason, Vantage
-from tether.server.connlog import rows
-from tether.server.connlog.judge import Testimony
-from tether.server.connlog.records import (
-    IS_CHILD,
-    IS_ONGOING,
-    IS_OPEN,
-    IS_TUNNEL,
-    OpenTunnel,
-    open_rows,
-    open_tunnel,
-)
-from tether.server.db.tables.connections import connections
-from tether.server.db.tables.server_runs import runs
+from tether.server.connlog.records import IS_CHILD, IS_ONGOING, IS_OPEN, IS_TUNNEL, find_all
+from tether.server.connlog.rows import Event, settle_with
+from tether.server.db.fetch import fetch_one
+from tether.server.db.tables.connections import ConnectionRow, connections
+from tether.server.db.tables.server_runs import ServerRunRow, runs
 
-SILENCE = frozenset(
-    map(str, (Reason.NETWORK_ERROR, Reason.PEER_UNRESPONSIVE, Reason.CLIENT_SUSPENDED))
-)
+SILENCE = (Reason.NETWORK_ERROR, Reason.PEER_UNRESPONSIVE, Reason.CLIENT_SUSPENDED)
 """How links end of peers that may be there still."""
 
 
 @dataclass(frozen=True, slots=True)
-class ServerRun:
-    """What the start of this run found. `tunnels` are the rows that still wait for their end, and
-    `children` is how many IDE sessions do."""
+class PreviousRun:
+    """What the start of a run found of the one before it."""
 
     died: bool
     last_alive_at: float | None
-    tunnels: tuple[OpenTunnel, ...]
+    tunnels: tuple[ConnectionRow, ...]
+    """The ongoing tunnels: their rows still wait for their ends."""
     pending: int
     children: int = 0
+    """How many IDE sessions still wait for their ends."""
     silent: frozenset[str] = frozenset()
     """The journals of agents that had fallen silent before, and may be asleep or cut off."""
     death: tuple[ev.Evidence, ...] = ()
-    """What the last run's end says, where it was none in order. It ends no tunnel by itself."""
+    """What the last run's end says, where it did not stop in order. It ends no tunnel by itself."""
 
 
 DeathOf = Callable[[str], tuple[ev.Evidence, ...]]
@@ -66,52 +57,49 @@ async def begin(
     now: float,
     booted_at: float | None,
     death_of: DeathOf = no_black_box,
-) -> tuple[ServerRun, list[rows.Event]]:
+) -> tuple[PreviousRun, list[Event]]:
     """Begin a run; say of the last one's connections what can be said now."""
-    last = await tx.execute(select(runs).order_by(runs.c.started_at.desc()).limit(1))
-    previous = last.mappings().one_or_none()
-    died = previous is not None and previous["stopped_cleanly_at"] is None
-    alive_at: float | None = None if previous is None else previous["last_alive_at"]
+    newest = select(runs).order_by(runs.c.started_at.desc()).limit(1)
+    last = await fetch_one(tx, newest, ServerRunRow)
     await tx.execute(insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now))
+    last_alive_at = None if last is None else last.last_alive_at
     death: tuple[ev.Evidence, ...] = ()
-    if died and previous is not None and alive_at is not None:
-        death = death_of(previous["run_id"]) or (_death(alive_at, now, booted_at),)
-    events: list[rows.Event] = []
-    links = connections.c.connect_type != str(ConnectType.AGENT_TO_CLIENT)
-    for row in await open_rows(tx, IS_ONGOING, links):
-        if death:
-            testimony = Testimony(Vantage.SERVER, now, death)
-            await rows.add_testimony(tx, row["connection_id"], testimony)
-        ended_at = now if alive_at is None else alive_at
-        settled = await rows.settle(tx, row, ended_at=ended_at, now=now)
-        events += [settled] if settled else []
-    silent = await _silent(tx)
-    left = [open_tunnel(row) for row in await open_rows(tx, IS_TUNNEL, IS_OPEN)]
-    tunnels = tuple(one for one in left if one.is_ongoing)
-    children = len(await open_rows(tx, IS_CHILD, IS_OPEN))
-    pending = len(left) - len(tunnels)
-    return ServerRun(died, alive_at, tunnels, pending, children, silent, death), events
+    if last is not None and last.stopped_cleanly_at is None:
+        death = death_of(last.run_id) or (_death(last.last_alive_at, now, booted_at),)
+    events: list[Event] = []
+    links = connections.c.connect_type != ConnectType.AGENT_TO_CLIENT
+    for row in await find_all(tx, IS_ONGOING, links):
+        ended_at = now if last_alive_at is None else last_alive_at
+        events += await settle_with(tx, row, death, now, ended_at=ended_at)
+    left_open = await find_all(tx, IS_TUNNEL, IS_OPEN)
+    tunnels = tuple(row for row in left_open if row.is_ongoing)
+    found = PreviousRun(
+        died=bool(death),
+        last_alive_at=last_alive_at,
+        tunnels=tunnels,
+        pending=len(left_open) - len(tunnels),
+        children=len(await find_all(tx, IS_CHILD, IS_OPEN)),
+        silent=await _silent(tx, tunnels),
+        death=death,
+    )
+    return found, events
 
 
-async def _silent(tx: AsyncConnection) -> frozenset[str]:
-    """Journals with ongoing tunnels whose agent's last link ended in silence, before this start."""
-    agents = {
-        (row["workspace_id"], row["journal_id"])
-        for row in await open_rows(tx, IS_TUNNEL, IS_ONGOING)
-    }
+async def _silent(tx: AsyncConnection, tunnels: tuple[ConnectionRow, ...]) -> frozenset[str]:
+    """Journals of ongoing tunnels whose agent's last link ended in silence, before this start."""
     found = set()
-    for workspace_id, journal_id in agents:
+    for workspace_id, journal_id in {(row.workspace_id, row.journal_id) for row in tunnels}:
         last = await tx.scalar(
             select(connections.c.disconnect_reason)
             .where(
                 connections.c.workspace_id == workspace_id,
-                connections.c.connect_type == str(ConnectType.SERVER_TO_AGENT),
+                connections.c.connect_type == ConnectType.SERVER_TO_AGENT,
                 connections.c.journal_id == journal_id,
             )
             .order_by(connections.c.seq.desc())
             .limit(1)
         )
-        if last in SILENCE:
+        if last in SILENCE and journal_id is not None:
             found.add(journal_id)
     return frozenset(found)
 

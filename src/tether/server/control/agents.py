@@ -136,9 +136,9 @@ class AgentLinks:
         self._all: set[AgentLink] = set()
         self._rivals: dict[str, tuple[frozenset[str], int, float]] = {}
 
-    def current(self, workspace_id: str) -> AgentLink | None:
+    def current(self, workspace_id: str | None) -> AgentLink | None:
         """The link of the workspace's agent, if it is there."""
-        return self._current.get(workspace_id)
+        return None if workspace_id is None else self._current.get(workspace_id)
 
     def all(self) -> list[AgentLink]:
         """Every link, those that are ending included."""
@@ -160,13 +160,10 @@ class AgentLinks:
         """Tell agents to end those of these tunnels whose clients have told us that they left: a
         tunnel that is detached cannot tell its agent, and would wait for nobody."""
         for row, cause in await self._lines.log.left_by_clients(connection_ids):
-            link = self._current.get(row["workspace_id"])
-            if link is not None and link.journal_id == row["journal_id"]:
-                link.driver.send(
-                    EndConnections(
-                        connection_ids=[row["connection_id"]], cause=cause, by_client=True
-                    )
-                )
+            link = self.current(row.workspace_id)
+            if link is not None and link.journal_id == row.journal_id:
+                ids = [row.connection_id]
+                link.driver.send(EndConnections(connection_ids=ids, cause=cause, by_client=True))
 
     def clients_lost(self, tunnels: Mapping[str, str]) -> None:
         """Tell agents that the client of these tunnels (and of which workspaces they are) is lost."""

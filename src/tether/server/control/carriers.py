@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
@@ -27,12 +26,13 @@ from tether.protocol.messages.tunnel import (
 )
 from tether.protocol.token_bucket import TokenBuckets
 from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.queries.explain import explanation_of
 from tether.server.control.agents import AgentLink, AgentLinks
 from tether.server.control.all_relays import Relays
 from tether.server.control.coordination import CoordinationFront
 from tether.server.control.handshake import Opening
 from tether.server.db.store import StoreUnavailable
-from tether.server.db.tables.connections import ConnectionStatus
+from tether.server.db.tables.connections import ConnectionRow
 from tether.server.derp.map import Regions
 from tether.server.metrics import Metrics
 
@@ -180,12 +180,12 @@ class Carriers:
             )
         until = self._clock.now().mono + self._wait_s
         while True:
-            found = await self._log.tunnel_of(request.connection_id, asker.user)
+            found = await self._log.find_tunnel(request.connection_id, asker.user)
             if found is None or not 1 < request.carrier < MAX_CARRIER:
                 return _denied(request, "tunnel_unknown", "there is no such tunnel of yours")
-            if found["status"] == ConnectionStatus.CLOSED:
+            if found.is_closed:
                 return _over(request, found)
-            agent = self._agents.current(found["workspace_id"])
+            agent = self._agents.current(found.workspace_id)
             if agent is not None and _serves(agent, found):
                 return self._grant(asker, request, agent)
             left_s = until - self._clock.now().mono
@@ -193,10 +193,10 @@ class Carriers:
                 return _denied(
                     request,
                     "agent_not_connected",
-                    f"the agent of workspace {found['workspace']} is not connected now",
+                    f"the agent of workspace {found.workspace} is not connected now",
                 )
             if agent is None:
-                await self._agents.wait_for(found["workspace_id"], left_s)
+                await self._agents.wait_for(found.workspace_id or "", left_s)
             else:  # another run is there: it reports what the one before has left
                 await self._log.wait_closed([request.connection_id], left_s)
 
@@ -234,15 +234,15 @@ class Carriers:
         connection_id = carrier.connection_id
         # its report may be on the way, and knows more
         if await self._log.wait_closed([connection_id], REPORT_S):
-            row = await self._log.tunnel_of(connection_id)
+            row = await self._log.find_tunnel(connection_id)
             if row is None or not _serves(agent, row):
                 return
             missing = ev.ReportMissing(
                 vantage=Vantage.SERVER, at=self._clock.now().wall, party=Party.AGENT
             )
             await self._log.close_tunnel(connection_id, (missing,))
-        row = await self._log.tunnel_of(connection_id)
-        cause, actor = ("", "") if row is None else _cause(row)
+        row = await self._log.find_tunnel(connection_id)
+        cause, actor = ("", "") if row is None else _cause_of(row)
         self._relays.decline(carrier, sentence, cause, actor)
 
     def _may_ask(self, connection_id: str) -> bool:
@@ -255,21 +255,21 @@ def near_of(request: TunnelRequest | CarrierRequest) -> RegionLatency:
     return RegionLatency(request.region, request.region_latency)
 
 
-def _serves(agent: AgentLink, row: Any) -> bool:
+def _serves(agent: AgentLink, row: ConnectionRow) -> bool:
     """Whether this is the link of the very run that the tunnel was granted to."""
-    return bool(
-        agent.journal_id == row["journal_id"] and agent.instance_id == row["agent_instance"]
-    )
+    return agent.journal_id == row.journal_id and agent.instance_id == row.agent_instance
 
 
 def _denied(request: CarrierRequest, code: str, message: str, **more: str) -> CarrierDenied:
     return CarrierDenied(request_id=request.request_id, code=code, message=message, **more)
 
 
-def _over(request: CarrierRequest, row: Any) -> CarrierDenied:
-    cause, actor = _cause(row)
-    return _denied(request, "tunnel_over", row["sentence"], cause=cause, actor=actor)
+def _over(request: CarrierRequest, row: ConnectionRow) -> CarrierDenied:
+    sentence = explanation_of(row).sentence
+    cause, actor = _cause_of(row)
+    return _denied(request, "tunnel_over", sentence, cause=cause, actor=actor)
 
 
-def _cause(row: Any) -> tuple[str, str]:
-    return row["disconnect_cause"] or "", row["disconnect_actor"] or ""
+def _cause_of(row: ConnectionRow) -> tuple[str, str]:
+    """The cause and the actor of the tunnel's end."""
+    return row.disconnect_cause or "", row.disconnect_actor or ""

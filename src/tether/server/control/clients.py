@@ -276,7 +276,7 @@ class ClientLinks:
             agent_instance=agent.instance_id,
             node_id=agent.opening.hello.boot_id or None,
             relay_region=legs.region or None,
-            method=ConnectionMethod.DERP,
+            connection_method=ConnectionMethod.DERP,
             client_session_id=_session_id(request) or None,
         )
         self._note_grant(link, connection_id, wanted.workspace.workspace_id)

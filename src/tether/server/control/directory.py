@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tether.server.db.fetch import fetch_one
 from tether.server.db.store import Store
-from tether.server.db.tables.workspaces import WorkspaceState, workspaces
+from tether.server.db.tables.workspaces import WorkspaceRow, WorkspaceState, workspaces
 from tether.server.identity import Identity
 
 
@@ -76,20 +76,15 @@ class Directory:
         await self._store.write(lambda tx: tx.execute(changed))
 
     async def _one(self, where: ColumnElement[bool]) -> WorkspaceEntry | None:
-        async def fetch(tx: AsyncConnection) -> WorkspaceEntry | None:
-            found = await tx.execute(
-                select(workspaces).where(where, workspaces.c.deleted_at.is_(None))
-            )
-            row = found.mappings().one_or_none()
-            if row is None:
-                return None
-            return WorkspaceEntry(
-                workspace_id=row["workspace_id"],
-                name=row["name"],
-                owner=row["owner"],
-                running=row["state"] == WorkspaceState.RUNNING,
-                host_key=row["host_key"] or "",
-                agent_last_seen_at=row["agent_last_seen_at"],
-            )
-
-        return await self._store.read(fetch)
+        query = select(workspaces).where(where, workspaces.c.deleted_at.is_(None))
+        row = await self._store.read(lambda tx: fetch_one(tx, query, WorkspaceRow))
+        if row is None:
+            return None
+        return WorkspaceEntry(
+            workspace_id=row.workspace_id,
+            name=row.name,
+            owner=row.owner,
+            running=row.state is WorkspaceState.RUNNING,
+            host_key=row.host_key or "",
+            agent_last_seen_at=row.agent_last_seen_at,
+        )

@@ -25,8 +25,7 @@ from tether.protocol.messages.codec import encode
 from tether.protocol.messages.control import EndConnections, Goodbye, WorkspaceStart, WorkspaceStop
 from tether.protocol.messages.derp import RelayGoodbye
 from tether.server.connlog.log import ConnectionLog
-from tether.server.connlog.records import OpenTunnel
-from tether.server.control.agents import AgentLinks
+from tether.server.control.agents import AgentLink, AgentLinks
 from tether.server.control.all_relays import Relays
 from tether.server.control.clients import ClientLinks
 from tether.server.control.coordination import CoordinationFront
@@ -41,6 +40,7 @@ from tether.server.control.link import (
 )
 from tether.server.control.relays import RelayLinks
 from tether.server.db.store import StoreUnavailable
+from tether.server.db.tables.connections import ConnectionRow
 
 REPORTS_S = 5.0
 """How long a stopped agent may take to report what it ended."""
@@ -131,7 +131,7 @@ class Hub:
         """See `HubPort`."""
         return self._agents.current(workspace_id) is not None
 
-    def agent_nearness(self, workspace_id: str) -> RegionLatency:
+    def agent_latency(self, workspace_id: str) -> RegionLatency:
         """See `HubPort`."""
         return self._coordination.nearness(workspace_id)
 
@@ -204,7 +204,7 @@ class Hub:
         link.leave(parting, self._now())
         await all_closed([link], LEAVE_S)
 
-    async def _reported_or_gone(self, link: ControlLink, tunnels: list[OpenTunnel]) -> None:
+    async def _reported_or_gone(self, link: ControlLink, tunnels: list[ConnectionRow]) -> None:
         """Wait until the agent has reported these tunnels' ends, or its link is over."""
         wanted = [one.connection_id for one in tunnels]
         tasks = Tasks("stop-workspace")
@@ -220,17 +220,15 @@ class Hub:
             await tasks.cancel()
 
     def _ask_agents_to_end(
-        self, tunnels: Iterable[OpenTunnel], parting: CloseReason
-    ) -> list[OpenTunnel]:
+        self, tunnels: Iterable[ConnectionRow], parting: CloseReason
+    ) -> list[ConnectionRow]:
         """Tell agents to end these tunnels; those whose agent was told."""
-        asked: dict[str, list[OpenTunnel]] = {}
+        asked: dict[AgentLink, list[ConnectionRow]] = {}
         for one in tunnels:
             link = self._agents.current(one.workspace_id)
             if link is not None and link.journal_id == one.journal_id:
-                asked.setdefault(one.workspace_id, []).append(one)
-        for workspace_id, its in asked.items():
-            link = self._agents.current(workspace_id)
-            assert link is not None, "nothing was awaited since"
+                asked.setdefault(link, []).append(one)
+        for link, its in asked.items():
             link.driver.send(
                 EndConnections(
                     connection_ids=[one.connection_id for one in its],
@@ -241,7 +239,7 @@ class Hub:
             )
         return [one for its in asked.values() for one in its]
 
-    async def _end_at_relay(self, tunnels: Iterable[OpenTunnel], parting: CloseReason) -> None:
+    async def _end_at_relay(self, tunnels: Iterable[ConnectionRow], parting: CloseReason) -> None:
         """End tunnels that no agent ends for us, and say in the record why."""
         goodbye = RelayGoodbye(cause=parting.cause, actor=parting.actor, detail=parting.detail)
         for one in tunnels:

@@ -15,7 +15,6 @@ from tether.attribution.vocabulary import ConnectionType, ConnectType, Party, St
 from tether.server.api.app import create_api
 from tether.server.api.models import ConnectionView, Explained
 from tether.server.api.report import ReportView
-from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.records import NewConnection
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +26,7 @@ async def _calls(tmp_path: Path, *paths: str, method: str = "GET") -> list[Any]:
     """What the API says of a client's control link that ended by EOF, and of one that is open."""
     async with parts(tmp_path) as server:
         token = await server.accounts.bootstrap(tmp_path)
-        log = ConnectionLog(server.store, server.clock, server.metrics)
+        log = server.connections
         for connection_id in ("a1" * 16, "b2" * 16):
             await log.open(
                 NewConnection(
@@ -46,7 +45,7 @@ async def _calls(tmp_path: Path, *paths: str, method: str = "GET") -> list[Any]:
             store=server.store,
             accounts=server.accounts,
             workspaces=server.workspaces,
-            connlog=log,
+            connections=log,
             hub=server.hub,
             derp_maps=server.derp_maps,
             metrics=server.metrics,

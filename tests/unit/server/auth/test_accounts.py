@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support.clock import EPOCH, HandClock
 from tests.support.server.parts import Parts, parts
-from tether.server.auth.accounts import TokenInfo, UserInfo
+from tether.server.auth.accounts import TokenInfo
 from tether.server.auth.credentials import IssuedToken, digest
 from tether.server.auth.throttle import FailureThrottle
-from tether.server.db.tables.accounts import Role, tokens
+from tether.server.db.tables.accounts import Role, UserRow, tokens
 from tether.server.db.tables.workspaces import intents
 from tether.server.errors import Conflict, Forbidden, Invalid, NotFound, RequestError
 from tether.server.identity import Identity, TokenRejected
@@ -214,8 +214,14 @@ async def test_users_are_listed_with_what_became_of_them(server: Parts) -> None:
     server.clock.mono = 5.0
     await server.accounts.revoke_user("alice", ADMIN)
     assert await server.accounts.list_users(ADMIN) == [
-        UserInfo(name="admin", role=Role.ADMIN, created_at=EPOCH),
-        UserInfo(
+        UserRow(
+            name="admin",
+            role=Role.ADMIN,
+            created_at=EPOCH,
+            revoked_at=None,
+            revoked_by=None,
+        ),
+        UserRow(
             name="alice",
             role=Role.MEMBER,
             created_at=EPOCH,

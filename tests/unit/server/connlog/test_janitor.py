@@ -8,14 +8,14 @@ from typing import Any, cast
 import pytest
 
 from tests.support.clock import EPOCH, HandClock
+from tests.support.server.rows import connection_row
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage
 from tether.server.connlog.janitor import AGAIN_S, Janitor
 from tether.server.connlog.log import ConnectionLog
-from tether.server.connlog.records import OpenTunnel
-from tether.server.connlog.runs import ServerRun
+from tether.server.connlog.runs import PreviousRun
 from tether.server.db.store import StoreUnavailable
-from tether.server.db.tables.connections import ConnectionStatus
+from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
 from tether.server.settings import Graces
 
 pytestmark = pytest.mark.anyio
@@ -29,20 +29,26 @@ def tunnel(
     journal_id: str = "j",
     instance_id: str = "run-1",
     status: ConnectionStatus = ONGOING,
-) -> OpenTunnel:
-    return OpenTunnel(connection_id, status, "w", journal_id, instance_id)
+) -> ConnectionRow:
+    return connection_row(
+        connection_id,
+        status=status,
+        workspace_id="w",
+        journal_id=journal_id,
+        agent_instance=instance_id,
+    )
 
 
 class Log:
     """As much of a connection log as the janitor uses: keeps what it is asked to close."""
 
-    def __init__(self, *tunnels: OpenTunnel) -> None:
+    def __init__(self, *tunnels: ConnectionRow) -> None:
         self.open = {one.connection_id: one for one in tunnels}
         self.closed: dict[str, list[str]] = {}
         self.ended_at: dict[str, float | None] = {}
         self.broken = False
 
-    async def open_tunnels(self, *, journal_id: str) -> Sequence[OpenTunnel]:
+    async def open_tunnels(self, *, journal_id: str) -> Sequence[ConnectionRow]:
         if self.broken:
             raise StoreUnavailable("the disk is full")
         return [one for one in self.open.values() if one.journal_id == journal_id]
@@ -60,7 +66,7 @@ class Log:
 class Site:
     """A janitor whose clock stands still."""
 
-    def __init__(self, *tunnels: OpenTunnel, **graces: Any) -> None:
+    def __init__(self, *tunnels: ConnectionRow, **graces: Any) -> None:
         self.clock, self.log, self.alive = HandClock(100.0), Log(*tunnels), set[str]()
         self.janitor = Janitor(
             log=cast(ConnectionLog, self.log),
@@ -177,8 +183,8 @@ DEATH = ev.PreviousRunDied(
 )
 
 
-def previous(*tunnels: OpenTunnel, **more: Any) -> ServerRun:
-    return ServerRun(True, EPOCH + 90.0, tunnels, 0, **more)
+def previous(*tunnels: ConnectionRow, **more: Any) -> PreviousRun:
+    return PreviousRun(True, EPOCH + 90.0, tunnels, 0, **more)
 
 
 async def test_tunnels_of_the_last_run_wait_a_minute_for_their_agents() -> None:

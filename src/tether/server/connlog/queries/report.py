@@ -1,8 +1,8 @@
 """The breakdown of ends: how many, by cause and by what else, and how many nobody could explain.
 
-Law: reads only, in SQL; shows a viewer what is theirs to see, as `browse` does. Whole hours or days come
-from the roll-ups of `report_tables`, what lies at the edges of the span from the log itself, so that the
-sums are exact. Control links and tunnels count alike: a filter by `type` tells them apart.
+Law: reads only, in SQL; shows a viewer what is theirs to see, as `listing` does. Whole hours or days
+come from the roll-ups of `db.tables.report`, what lies at the edges of the span from the log itself, so
+that the sums are exact. Control links and tunnels count alike: a filter by `type` tells them apart.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.vocabulary import Reason
-from tether.server.api.ports import ConnectionFilter
-from tether.server.connlog.queries import browse
+from tether.server.connlog.filter import ConnectionFilter
+from tether.server.connlog.queries.listing import of_the_kind, visible_to
 from tether.server.db.tables.connections import ConnectionStatus, connections
 from tether.server.db.tables.report import (
     DAY_S,
@@ -90,22 +90,51 @@ _UNIT = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Ends that have one value in common."""
+class Group:
+    """Ends that have one value in common. `title`: of a cause."""
 
-    value: Any
+    value: str
+    title: str
     ends: int
     unexpected: int
     unknown: int
     lived_ms: int
 
+    @property
+    def expected(self) -> int:
+        return self.ends - self.unexpected
 
-async def report(
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How connections ended, counted. `unknown`: ends that nobody could explain."""
+
+    ends: int
+    unexpected: int
+    unknown: int
+    lived_ms: int
+    incidents: int
+    by: Mapping[str, list[Group]]
+
+    @property
+    def expected(self) -> int:
+        return self.ends - self.unexpected
+
+    @property
+    def unknown_rate(self) -> float:
+        return round(self.unknown / self.ends, 4) if self.ends else 0.0
+
+    @property
+    def mean_duration_s(self) -> float:
+        return round(self.lived_ms / 1000 / self.ends, 3) if self.ends else 0.0
+
+
+async def count_ends(
     tx: AsyncConnection,
     filters: ConnectionFilter,
     viewer: Identity,
     names: Collection[str] = tuple(BREAKDOWNS),
-) -> dict[str, Any]:
+) -> Report:
     """Counts of the closed connections that match; `since` and `until` frame when they ended."""
     # there are fewer of each of these than a breakdown shows: any one adds up to the whole
     of_all = next((name for name in ("cause", "reason", "initiator") if name in names), "reason")
@@ -115,29 +144,19 @@ async def report(
         if name in (*names, of_all)
     }
     whole = by[of_all]
-    ends = sum(group.ends for group in whole)
-    unexpected = sum(group.unexpected for group in whole)
-    unknown = sum(group.unknown for group in whole)
-    lived_ms = sum(group.lived_ms for group in whole)
-    return {
-        "ends": ends,
-        "expected": ends - unexpected,
-        "unexpected": unexpected,
-        "unknown": unknown,
-        "unknown_rate": round(unknown / ends, 4) if ends else 0.0,
-        "incidents": await _incidents(tx, filters, viewer),
-        "mean_duration_s": round(lived_ms / 1000 / ends, 3) if ends else 0.0,
-        "by": {
-            name: [_told(name, group) for group in groups]
-            for name, groups in by.items()
-            if name in names
-        },
-    }
+    return Report(
+        ends=sum(group.ends for group in whole),
+        unexpected=sum(group.unexpected for group in whole),
+        unknown=sum(group.unknown for group in whole),
+        lived_ms=sum(group.lived_ms for group in whole),
+        incidents=await _incidents(tx, filters, viewer),
+        by={name: groups for name, groups in by.items() if name in names},
+    )
 
 
 async def _breakdown(
     tx: AsyncConnection, name: str, filters: ConnectionFilter, viewer: Identity
-) -> list[_Group]:
+) -> list[Group]:
     """The most frequent first, days in their order."""
     if filters.status not in (None, ConnectionStatus.CLOSED):
         return []
@@ -156,7 +175,17 @@ async def _breakdown(
         .order_by(value if name == "day" else ends.desc(), value)
         .limit(AT_MOST)
     )
-    return [_Group(*row) for row in listed]
+    return [
+        Group(
+            value=iso(value * DAY_S)[:10] if name == "day" else value,
+            title=cause_of(value).title if name == "cause" else "",
+            ends=ends,
+            unexpected=unexpected,
+            unknown=unknown,
+            lived_ms=lived_ms,
+        )
+        for value, ends, unexpected, unknown, lived_ms in listed
+    ]
 
 
 def _sources(name: str, filters: ConnectionFilter, viewer: Identity) -> list[Select[Any]]:
@@ -277,8 +306,8 @@ def _from_the_log(
         _LIVED_MS.label("lived_ms"),
     ).where(
         *ended.has(_C.disconnected_at),
-        browse.visible_to(viewer),
-        *browse.of_the_kind(filters, by_index=not edge),
+        visible_to(viewer),
+        *of_the_kind(filters, by_index=not edge),
         _C.status == str(ConnectionStatus.CLOSED),
     )
 
@@ -289,18 +318,7 @@ async def _incidents(tx: AsyncConnection, filters: ConnectionFilter, viewer: Ide
     query = select(func.count(func.distinct(_C.incident_id))).where(
         _C.incident_id.is_not(None),
         *_Span(filters.since, filters.until).has(at),
-        browse.visible_to(viewer),
-        *browse.of_the_kind(filters, by_index=filters.incident is not None),
+        visible_to(viewer),
+        *of_the_kind(filters, by_index=filters.incident is not None),
     )
     return await tx.scalar(query) or 0
-
-
-def _told(name: str, group: _Group) -> dict[str, Any]:
-    return {
-        "value": iso(group.value * DAY_S)[:10] if name == "day" else group.value,
-        "ends": group.ends,
-        "expected": group.ends - group.unexpected,
-        "unexpected": group.unexpected,
-        "unknown": group.unknown,
-        **({"title": cause_of(group.value).title} if name == "cause" else {}),
-    }

@@ -78,6 +78,14 @@ class ConnectionRow(Row, frozen=True, kw_only=True):
     carrier: int | None  # the one in use, or last in use; NULL: none was reported
     path_events_total: int = 0
 
+    @property
+    def is_ongoing(self) -> bool:
+        return self.status is ConnectionStatus.ONGOING
+
+    @property
+    def is_closed(self) -> bool:
+        return self.status is ConnectionStatus.CLOSED
+
 
 _FILTERED = ("disconnect_cause", "disconnect_reason", "disconnect_expected", "type")
 

@@ -8,25 +8,25 @@ import pytest
 from sqlalchemy import update
 
 from tests.support.clock import EPOCH
-from tests.unit.server.connlog.test_log import (  # noqa: F401
-    ADMIN,
+from tests.support.server.log_reader import ADMIN
+from tests.support.server.log_rig import (
     AGENT_EOF,
     ALICE,
     BOB,
     CLIENT_EOF,
     EXITED,
-    Record,
+    LogRig,
     ended,
     ending,
-    record,
 )
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.reports import PathRecord
-from tether.server.api.ports import ConnectionFilter
 from tether.server.api.report import Breakdown
+from tether.server.connlog.filter import ConnectionFilter
 from tether.server.connlog.queries.report import BREAKDOWNS
+from tether.server.connlog.rejudge import Change
 from tether.server.db.tables.connections import connections
 
 pytestmark = pytest.mark.anyio
@@ -34,15 +34,15 @@ pytestmark = pytest.mark.anyio
 ALL = ConnectionFilter()
 
 
-async def some_ends(record: Record) -> None:  # noqa: F811
+async def some_ends(rig: LogRig) -> None:
     for name in ("a1", "a2", "a3"):
-        await record.tunnel(name)
-        await record.report(ended(name, *EXITED))
-    await record.tunnel("b1", user="bob", workspace_id=record.other, workspace="other")
-    await record.log.close_tunnel("b1", (CLIENT_EOF,))
-    await record.tunnel("b2", user="bob", workspace_id=record.other, workspace="other")
-    await record.log.close_tunnel("b2", ())
-    await record.tunnel("open")
+        await rig.tunnel(name)
+        await rig.report(ended(name, *EXITED))
+    await rig.tunnel("b1", user="bob", workspace_id=rig.other, workspace="other")
+    await rig.log.close_tunnel("b1", (CLIENT_EOF,))
+    await rig.tunnel("b2", user="bob", workspace_id=rig.other, workspace="other")
+    await rig.log.close_tunnel("b2", ())
+    await rig.tunnel("open")
 
 
 def counts(told: dict[str, Any], by: str) -> dict[str, tuple[int, int, int]]:
@@ -51,9 +51,9 @@ def counts(told: dict[str, Any], by: str) -> dict[str, tuple[int, int, int]]:
     }
 
 
-async def test_ends_are_counted_by_what_they_have_in_common(record: Record) -> None:  # noqa: F811
-    await some_ends(record)
-    told = await record.log.report(ALL, ADMIN)
+async def test_ends_are_counted_by_what_they_have_in_common(rig: LogRig) -> None:
+    await some_ends(rig)
+    told = await rig.read.report(ALL, ADMIN)
     whole = {
         key: told[key] for key in ("ends", "expected", "unexpected", "unknown", "unknown_rate")
     }
@@ -74,81 +74,77 @@ async def test_ends_are_counted_by_what_they_have_in_common(record: Record) -> N
     assert told["by"]["cause"][0]["title"] == "The command or shell ended"
 
 
-async def test_filters_and_views_hold(record: Record) -> None:  # noqa: F811
-    await some_ends(record)
-    assert (await record.log.report(ALL, ALICE))["ends"] == 3
-    assert (await record.log.report(ALL, BOB))["ends"] == 2
-    assert (await record.log.report(ConnectionFilter(expected=False), ADMIN))["ends"] == 2
-    nothing = await record.log.report(ConnectionFilter(user="carol"), ADMIN)
+async def test_filters_and_views_hold(rig: LogRig) -> None:
+    await some_ends(rig)
+    assert (await rig.read.report(ALL, ALICE))["ends"] == 3
+    assert (await rig.read.report(ALL, BOB))["ends"] == 2
+    assert (await rig.read.report(ConnectionFilter(expected=False), ADMIN))["ends"] == 2
+    nothing = await rig.read.report(ConnectionFilter(user="carol"), ADMIN)
     assert (nothing["ends"], nothing["unknown_rate"], nothing["by"]["cause"]) == (0, 0.0, [])
 
 
-async def aged(record: Record) -> None:  # noqa: F811
+async def aged(rig: LogRig) -> None:
     """A row as older rules had judged it."""
-    await record.tunnel("a1")
-    await record.log.close_tunnel("a1", (AGENT_EOF,))
+    await rig.tunnel("a1")
+    await rig.log.close_tunnel("a1", (AGENT_EOF,))
     old = (
         update(connections)
         .where(connections.c.connection_id == "a1")
         .values(disconnect_cause="relay.crashed", rule="an-old-rule")
     )
-    await record.parts.store.write(lambda tx: tx.execute(old))
+    await rig.store.write(lambda tx: tx.execute(old))
 
 
 async def test_rejudging_shows_the_difference_and_writes_nothing(
-    record: Record,  # noqa: F811
+    rig: LogRig,
 ) -> None:
-    await aged(record)
-    told = await record.log.rejudge(ALL, ADMIN, write=False)
-    assert told == {
-        "judged": 1,
-        "changed": 1,
-        "written": False,
-        "changes": [
-            {
-                "connection_id": "a1",
-                "was": "relay.crashed",
-                "was_rule": "an-old-rule",
-                "now": "agent.vanished",
-                "now_rule": "agent-stream-ended",
-                "was_expected": False,
-                "now_expected": False,
-            }
-        ],
-    }
-    assert (await record.row("a1"))["disconnect_cause"] == "relay.crashed"
+    await aged(rig)
+    found = await rig.log.rejudge(ALL, ADMIN, write=False)
+    assert (found.judged, found.changed) == (1, 1)
+    assert found.changes == [
+        Change(
+            connection_id="a1",
+            was="relay.crashed",
+            was_rule="an-old-rule",
+            now="agent.vanished",
+            now_rule="agent-stream-ended",
+            was_expected=False,
+            now_expected=False,
+        )
+    ]
+    assert (await rig.row("a1"))["disconnect_cause"] == "relay.crashed"
 
 
 async def test_what_is_written_is_a_revision_and_then_there_is_no_difference(
-    record: Record,  # noqa: F811
+    rig: LogRig,
 ) -> None:
-    await aged(record)
-    await record.log.rejudge(ALL, ADMIN, write=True)
-    row = await record.row("a1")
+    await aged(rig)
+    await rig.log.rejudge(ALL, ADMIN, write=True)
+    row = await rig.row("a1")
     assert (row["disconnect_cause"], row["revision"], len(row["revisions"])) == (
         "agent.vanished",
         2,
         2,
     )
-    assert (await record.log.rejudge(ALL, ADMIN, write=True))["changed"] == 0
+    assert (await rig.log.rejudge(ALL, ADMIN, write=True)).changed == 0
 
 
 async def test_what_a_relay_saw_of_a_carrier_that_the_tunnel_outlived_changes_nothing(
-    record: Record,  # noqa: F811
+    rig: LogRig,
 ) -> None:
-    await record.tunnel("a1")
-    await record.log.carrier_ended(CarrierId("a1", 1), ending(CLIENT_EOF))
+    await rig.tunnel("a1")
+    await rig.log.carrier_ended(CarrierId("a1", 1), ending(CLIENT_EOF))
     resumed = PathRecord(connection_id="a1", at=EPOCH, event="resumed", carrier=2, method="derp")
-    await record.report(resumed)
+    await rig.report(resumed)
     lost = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.RELAY, how=StreamEnd.EOF)
-    await record.report(ended("a1", lost))
-    assert (await record.row("a1"))["disconnect_cause"] == "relay.crashed"
-    assert (await record.log.rejudge(ALL, ADMIN, write=False))["changes"] == []
+    await rig.report(ended("a1", lost))
+    assert (await rig.row("a1"))["disconnect_cause"] == "relay.crashed"
+    assert (await rig.log.rejudge(ALL, ADMIN, write=False)).changes == []
 
 
-async def test_only_the_breakdowns_that_are_asked_for_are_made(record: Record) -> None:  # noqa: F811
-    await some_ends(record)
-    told = await record.log.report(ALL, ADMIN, ("day", "cause"))
+async def test_only_the_breakdowns_that_are_asked_for_are_made(rig: LogRig) -> None:
+    await some_ends(rig)
+    told = await rig.read.report(ALL, ADMIN, ("day", "cause"))
     assert (told["ends"], sorted(told["by"])) == (5, ["cause", "day"])
 
 

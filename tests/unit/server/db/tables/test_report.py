@@ -16,20 +16,22 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support.clock import EPOCH, HandClock
-from tests.unit.server.connlog.test_log import (
-    ADMIN,
+from tests.support.server.log_reader import ADMIN
+from tests.support.server.log_rig import (
     AGENT,
     AGENT_EOF,
     ALICE,
     BOB,
     CLIENT_EOF,
     EXITED,
-    Record,
+    LogRig,
     ended,
 )
+from tests.support.server.parts import MemoryHub
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.protocol.messages.reports import SessionRecord
-from tether.server.api.ports import ConnectionFilter
+from tether.server.auth.accounts import Accounts
+from tether.server.connlog.filter import ConnectionFilter
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import BELONGINGS, ConnectionLog
 from tether.server.db.migrate import migrate
@@ -46,6 +48,7 @@ from tether.server.db.tables.report import (
 from tether.server.db.tables.workspaces import workspaces
 from tether.server.identity import Identity
 from tether.server.metrics import Metrics
+from tether.server.workspaces import Workspaces
 
 FACTS = {"nothing": (), "agent": (AGENT_EOF,), "client": (CLIENT_EOF,), "exit": EXITED}
 PLACES = (("w1", "dev", "alice"), ("w2", "other", "bob"), ("w2", "other", "alice"))
@@ -114,26 +117,26 @@ def _sync(path: Path) -> Iterator[sa.Connection]:
     engine.dispose()
 
 
-async def _live(record: Record, step: tuple[Any, ...], opened: list[str]) -> None:
+async def _live(rig: LogRig, step: tuple[Any, ...], opened: list[str]) -> None:
     match step:
         case ("open", (workspace_id, workspace, user), region):
             name = f"{len(opened):04x}"
             opened.append(name)
-            await record.tunnel(
+            await rig.tunnel(
                 name, user, workspace_id=workspace_id, workspace=workspace, relay_region=region
             )
         case ("move", seconds):
-            record.move(seconds)
+            rig.move(seconds)
         case (what, number, *more) if opened:
             name = opened[number % len(opened)]
             facts = FACTS[more[0]] if more else ()
             if what == "close":
-                await record.log.close_tunnel(name, facts)
+                await rig.log.close_tunnel(name, facts)
             elif what == "report":
                 for workspace_id in ("w1", "w2"):
                     by = Reporter(vantage=AGENT, since=EPOCH, workspace_id=workspace_id)
-                    at = record.parts.clock.now().wall
-                    await record.report(ended(name, *facts, at=at), by=by)
+                    at = rig.clock.now().wall
+                    await rig.report(ended(name, *facts, at=at), by=by)
             elif what == "refine":
                 sftp = SessionRecord(
                     connection_id=name, session_id="s1", session_type="sftp", pty=False,
@@ -141,9 +144,9 @@ async def _live(record: Record, step: tuple[Any, ...], opened: list[str]) -> Non
                 )  # fmt: skip
                 for workspace_id in ("w1", "w2"):
                     by = Reporter(vantage=AGENT, since=EPOCH, workspace_id=workspace_id)
-                    await record.report(sftp, by=by)
+                    await rig.report(sftp, by=by)
             else:
-                await record.parts.store.write(lambda tx: _forget(tx, name))
+                await rig.store.write(lambda tx: _forget(tx, name))
 
 
 async def _forget(tx: AsyncConnection, connection_id: str) -> None:
@@ -222,13 +225,14 @@ def test_the_report_of_any_history_is_what_a_scan_of_its_rows_counts(
     async def lived() -> list[tuple[ConnectionFilter, Identity, dict[str, Any]]]:
         store, clock, opened = await Store.open(path), HandClock(), list[str]()
         try:
-            log = ConnectionLog(store, clock, Metrics())
-            parts: Any = type("Parts", (), {"store": store, "clock": clock})
-            record = Record(parts, log, "w1", "w2")
+            metrics = Metrics()
+            log = ConnectionLog(store, clock, metrics)
+            workspaces = Workspaces(store, Accounts(store, clock), MemoryHub(), clock)
+            rig = LogRig(store, clock, metrics, workspaces, log, "w1", "w2")
             for step in life:
-                await _live(record, step, opened)
+                await _live(rig, step, opened)
             return [
-                (one, viewer, await log.report(one, viewer))
+                (one, viewer, await rig.read.report(one, viewer))
                 for one in (ConnectionFilter(), *wanted)
                 for viewer in (ADMIN, ALICE, BOB)
             ]
