@@ -29,7 +29,7 @@ from tether.run.starting import locked
 from tether.server.auth.keys import BadKeyFile, load_keys
 from tether.server.settings import BadSetting, TrustedProxies
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 
 class Program:

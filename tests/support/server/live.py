@@ -40,7 +40,7 @@ from tether.server.settings import Graces, LinkTimes, ServerSettings
 
 M = TypeVar("M", bound=Message)
 
-PATIENT = 5.0
+PATIENT = 60.0
 """Seconds after which a wait in a test has failed."""
 
 
