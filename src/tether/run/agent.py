@@ -29,7 +29,7 @@ from tether.agent.journal.previous_run import JournaledRun, RunMarker, post_mort
 from tether.agent.journal.storage import JournalFailed
 from tether.agent.metrics import AgentMetrics, Layer
 from tether.agent.process.environment import inherited
-from tether.agent.ssh.hostkey import HostKey, HostKeyUnusable, load_or_create
+from tether.agent.ssh.host_key import HostKey, HostKeyUnusable, load_or_create
 from tether.agent.ssh.server import SshServer, SshSettings
 from tether.agent.stop_script import StopScript
 from tether.agent.supervisor import AgentIdentity, Supervisor

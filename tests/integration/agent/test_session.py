@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
-import io
 import os
 import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 import asyncssh
 import pytest
 
 from tests.support.agent.world import World, world
 from tether.agent.process.environment import MAX_BYTES, MAX_VARIABLES, Account
-from tether.agent.ssh import sftp
+from tether.agent.ssh import sftp_subsystem
 from tether.attribution import evidence as ev
 from tether.protocol.messages.reports import SessionRecord
 from tether.protocol.messages.tunnel import Redraw, SessionResult
@@ -401,66 +398,11 @@ async def test_sftp_copies_both_ways(agent: World, client: Client) -> None:
     )
 
 
-def test_what_an_sftp_server_says_is_shown_once_and_without_its_functions_names() -> None:
-    shown: list[bytes] = []
-    complaints = sftp.Complaints(shown.append)
-    full = b'process_write: write "/d/f": No space left on device\r\n'
-    for piece in (
-        full[:20],
-        full[20:] + full,
-        full,
-        b'open "/q/\xff": Disk quota exceeded\n\n',
-        b"half",
-    ):
-        complaints.feed(piece)
-    assert shown == [
-        b'tether: sftp: write "/d/f": No space left on device\n',
-        b'tether: sftp: open "/q/\xff": Disk quota exceeded\n',
-    ]
-    for number in range(100):
-        complaints.feed(b"line %d\n" % number)
-    assert len(shown) == sftp.MAX_COMPLAINTS
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
-def test_our_own_sftp_server_says_what_the_protocol_cannot(
-    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with (
-        pytest.raises(OSError, match=os.strerror(number)),
-        sftp._said("write", bytes(tmp_path / "f")),
-    ):
-        raise OSError(number, os.strerror(number))
-    assert capsys.readouterr().err == f'write "{tmp_path}/f": {os.strerror(number)}\n'
-
-
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EEXIST])
-def test_what_the_protocol_can_say_is_not_said_twice(
-    number: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(OSError, match=os.strerror(number)), sftp._said("open", "f"):
-        raise OSError(number, os.strerror(number))
-    assert capsys.readouterr().err == ""
-
-
-def test_our_own_sftp_server_writes_all_or_fails(tmp_path: Path) -> None:
-    class Narrow(io.FileIO):
-        """Takes three bytes at a time, as a disk that fills up may."""
-
-        def write(self, data: Any) -> int:
-            return super().write(bytes(data[:3]))
-
-    server = sftp._Server(cast(Any, sftp._Standard()))
-    with Narrow(str(tmp_path / "f"), "w") as file:
-        assert server.write(file, 0, b"0123456789") == 10
-    assert (tmp_path / "f").read_bytes() == b"0123456789"
-
-
 async def test_without_an_sftp_server_the_agent_brings_its_own(
     agent: World, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sftp, "SERVERS", ("/no/sftp-server",))
-    assert sftp.command()[0] == sys.executable
+    monkeypatch.setattr(sftp_subsystem, "SERVERS", ("/no/sftp-server",))
+    assert sftp_subsystem.command()[0] == sys.executable
     await copy_there_and_back(agent, client)
 
 

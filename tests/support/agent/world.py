@@ -21,7 +21,7 @@ import asyncssh
 from tests.support.net.cable import Cable, CableEnd
 from tests.support.net.tunnels import KEY_TEXT, agent_over, client_over, relayed
 from tether.agent.process.environment import Account
-from tether.agent.ssh.hostkey import HostKey, load_or_create
+from tether.agent.ssh.host_key import HostKey, load_or_create
 from tether.agent.ssh.server import SshServer, SshSettings
 from tether.agent.tunnels.service import ConnectionEnd, EndOrder
 from tether.attribution import evidence as ev

@@ -35,7 +35,7 @@ from tether.agent.forwarding.forwards import Forwards
 from tether.agent.forwarding.tracked import carry_back
 from tether.agent.process.environment import ClientVariables
 from tether.agent.ssh.auth import Certificate, Credential
-from tether.agent.ssh.hostkey import HostKey
+from tether.agent.ssh.host_key import HostKey
 from tether.agent.ssh.x11 import Display, Displays
 from tether.protocol.messages.reports import ForwardKind
 from tether.version import VERSION

@@ -37,7 +37,7 @@ from tether.agent.commands.session_type import (
 from tether.agent.process.environment import Account
 from tether.agent.process.process import ExitStatus, Process, Processes
 from tether.agent.process.pty import Terminal
-from tether.agent.ssh import sftp, udp_relay
+from tether.agent.ssh import sftp_subsystem, udp_subsystem
 from tether.agent.ssh.asyncssh_connection import SessionChannel
 from tether.agent.ssh.sftp_audit import SftpAudit
 from tether.agent.ssh.terminal_subsystem import TerminalChannel
@@ -54,7 +54,7 @@ process that ignored the hang-up has it open; what was written before has long a
 _UNKNOWN_EXIT_CODE = 127
 """What is sent for a process whose status somebody else has taken."""
 
-_SUBSYSTEMS = {"sftp": sftp.command, datagrams.SUBSYSTEM: udp_relay.command}
+_SUBSYSTEMS = {"sftp": sftp_subsystem.command, datagrams.SUBSYSTEM: udp_subsystem.command}
 """The subsystems that are programs of their own, and their command lines."""
 
 _SSH_SIGNALS = (
@@ -300,7 +300,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             )
             errors = self._write_error
             if self.subsystem == "sftp":
-                errors = sftp.Complaints(errors).feed
+                errors = sftp_subsystem.Complaints(errors).feed
             self._carry(pipes.stdin, (pipes.stdout, self._write), (pipes.stderr, errors))
 
     def _carry(self, write: int, *reads: tuple[int, Callable[[bytes], None]]) -> None:

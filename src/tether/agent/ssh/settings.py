@@ -16,7 +16,7 @@ from tether.agent.ide.watcher import IdeWatcher
 from tether.agent.metrics import AgentMetrics
 from tether.agent.process.environment import Account, current_account
 from tether.agent.process.process import Processes
-from tether.agent.ssh.hostkey import HostKey
+from tether.agent.ssh.host_key import HostKey
 from tether.agent.ssh.x11 import NUMBERS, Displays
 from tether.agent.terminal.pty import PtySettings
 from tether.agent.terminal.service import TerminalService, TerminalSettings

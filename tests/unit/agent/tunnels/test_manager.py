@@ -15,7 +15,7 @@ from tests.support.net.cable import Cable, CableEnd
 from tests.support.net.tunnels import KEY, KEY_TEXT, client_over, direct, direct_pair, relayed
 from tether.agent.journal.journal import Journal
 from tether.agent.journal.previous_run import RunMarker
-from tether.agent.ssh.hostkey import load_or_create
+from tether.agent.ssh.host_key import load_or_create
 from tether.agent.ssh.server import SshServer, SshSettings
 from tether.agent.tunnels.manager import Tunnels
 from tether.agent.tunnels.service import EndOrder

@@ -13,7 +13,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from tether.agent.ssh.udp_relay import command
+from tether.agent.ssh.udp_subsystem import command
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.cli.port_forward.forwarding import Happened, PortForwarding, Traffic
 from tether.cli.port_forward.specs import ForwardSpec, parse

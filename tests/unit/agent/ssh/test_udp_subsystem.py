@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tether.agent.commands.policy import TransferPolicy, judge_session
-from tether.agent.ssh.udp_relay import UdpRelay
+from tether.agent.ssh.udp_subsystem import UdpForwarder
 from tether.protocol.udp import (
     SUBSYSTEM,
     DatagramReader,
@@ -31,7 +31,7 @@ class Rig:
         self.now = 0.0
         stdin, self.writes = os.pipe()
         self.reads, stdout = os.pipe()
-        self.relay = UdpRelay(stdin, stdout, now=lambda: self.now, **options)
+        self.forwarder = UdpForwarder(stdin, stdout, now=lambda: self.now, **options)
         self.fds = [stdin, stdout, self.writes, self.reads]
         self.code: int | None = None
         self.thread = threading.Thread(target=self._run)
@@ -43,7 +43,7 @@ class Rig:
         self._buffer = b""
 
     def _run(self) -> None:
-        self.code = self.relay.run()
+        self.code = self.forwarder.run()
 
     @property
     def port(self) -> int:

@@ -38,10 +38,10 @@ _BURST = 64
 
 def command() -> list[str]:
     """The program that serves the subsystem on its standard streams."""
-    return [sys.executable, "-I", "-m", "tether.agent.ssh.udp_relay"]
+    return [sys.executable, "-I", "-m", "tether.agent.ssh.udp_subsystem"]
 
 
-class UdpRelay:
+class UdpForwarder:
     """All flows of one session. Blocking: `run` returns when the client sends no more."""
 
     def __init__(
@@ -185,4 +185,4 @@ def _error_text(wrong: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(UdpRelay(0, 1, now=time.monotonic).run())  # noqa: TID251  # a process of its own
+    sys.exit(UdpForwarder(0, 1, now=time.monotonic).run())  # noqa: TID251  # a process of its own

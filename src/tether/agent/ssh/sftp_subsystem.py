@@ -47,7 +47,7 @@ def command() -> list[str]:
     for path in SERVERS:
         if os.access(path, os.X_OK):
             return [path, "-e", "-l", "ERROR"]
-    return [sys.executable, "-I", "-m", "tether.agent.ssh.sftp"]
+    return [sys.executable, "-I", "-m", "tether.agent.ssh.sftp_subsystem"]
 
 
 _PREFIX = re.compile(rb"process_\w+: ")
@@ -79,12 +79,12 @@ class _Server(asyncssh.SFTPServer):
     """asyncssh's server, which also prints the system's error where the protocol has no word for it."""
 
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
-        with _said("open", path):
+        with _errors_printed("open", path):
             return super().open(path, pflags, attrs)
 
     def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
         """Write all of it: a disk that is nearly full takes a part, which asyncssh counts as done."""
-        with _said("write", file_obj.name):
+        with _errors_printed("write", file_obj.name):
             written = 0
             while written < len(data):
                 taken = super().write(file_obj, offset + written, data[written:])
@@ -92,16 +92,16 @@ class _Server(asyncssh.SFTPServer):
             return written
 
     def close(self, file_obj: Any) -> Any:
-        with _said("close", file_obj.name):
+        with _errors_printed("close", file_obj.name):
             return super().close(file_obj)
 
     def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> Any:
-        with _said("mkdir", path):
+        with _errors_printed("mkdir", path):
             return super().mkdir(path, attrs)
 
 
 @contextlib.contextmanager
-def _said(what: str, path: str | bytes) -> Iterator[None]:
+def _errors_printed(what: str, path: str | bytes) -> Iterator[None]:
     try:
         yield
     except OSError as wrong:

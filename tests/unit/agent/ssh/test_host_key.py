@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from tether.agent.ssh.hostkey import HOST_KEY_FILE, HostKeyUnusable, load_or_create
+from tether.agent.ssh.host_key import HOST_KEY_FILE, HostKeyUnusable, load_or_create
 
 
 def test_the_key_is_made_once_and_kept(tmp_path: Path) -> None:
