@@ -28,23 +28,21 @@ LONG_FUNCTIONS = {
 }
 
 SLEEPS = {
-    "agent/control/link.py": 2,  # the wait before dialling again; backoff and its jitter
     "agent/ssh/x11.py": 1,  # the lock of the cookies' file: other programs' locks tell nobody
     "agent/tunnels/probe.py": 1,  # sleep(0): a source lets others have their turn
     "agent/ide/port_inspection.py": 1,  # sleep(0): lets the loop breathe in a long scan
     "agent/control/reports.py": 1,  # the wait before a report is sent again
     "agent/supervisor.py": 1,  # the beat that says when the agent was last alive
     "client/probe.py": 1,  # sleep(0): what the agent says is heard while we send
-    "client/control/link.py": 1,  # the wait before dialling again; backoff and its jitter
     "client/report/recorder.py": 1,  # the beat that says when the client was last alive
     "run/children.py": 1,  # a parent that died is looked for: no event tells of it
     "relay/previous_run.py": 1,  # the list is written once a second at most
-    "relay/control.py": 2,  # the wait before dialling again; backoff and its jitter
     "run/server.py": 1,  # the beat that says when the server was last alive
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end
     "server/connlog/log.py": 1,  # an incident's window
     "agent/tunnels/manager.py": 1,  # the time that clients have to answer, by whom nothing is told
     "server/connlog/janitor.py": 1,  # the sweep of what nothing else will end
+    "net/link/dialer.py": 1,  # the wait before dialling again
     "net/derp/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO
     "net/derp/splice.py": 1,  # the pause of a carrier that is beyond its bandwidth
 }

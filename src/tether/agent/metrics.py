@@ -83,6 +83,9 @@ class AgentMetrics:
         self._forwards = self._counter(
             "forwards", "Forwarded connections that ended or never began.", "kind", "outcome"
         )
+        self._unforeseen = self._counter(
+            "unforeseen_failures", "Exceptions of a control link that no table foresees."
+        )
         self._disconnects = self._counter(
             "disconnects",
             "Ends, by what happened, who began it, and whether it was expected.",
@@ -144,6 +147,10 @@ class AgentMetrics:
             str(end.initiator),
             _word(end.expected),
         ).inc()
+
+    def unforeseen(self) -> None:
+        """A dial, a control link or its owner raised what no table foresees."""
+        self._unforeseen.inc()
 
     def forwarded(self, item: ForwardItem) -> None:
         """A record of forwarded connections, as it is reported."""

@@ -14,14 +14,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from tether.agent.control.link import (
-    AgentControl,
-    Dismissed,
-    Outcome,
-    ServerCommand,
-    Stopped,
-    TokenRefused,
-)
+from tether.agent.control.link import AgentControl, ServerCommand
 from tether.agent.journal.journal import Journal
 from tether.agent.journal.previous_run import RunMarker
 from tether.agent.lifecycle import Lifecycle
@@ -39,6 +32,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
+from tether.protocol.link.redial import Dismissed, Outcome, Stopped, TokenRejected
 from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import (
     EndConnections,
@@ -292,7 +286,7 @@ class Supervisor:
         match controlling.result():
             case Stopped():
                 return 0, said
-            case TokenRefused(message=message):
+            case TokenRejected(message=message):
                 _log.error("server refused this agent", error=message)
                 return 1, replace(said, detail=f"the server refused the agent: {message}")
             case Dismissed(goodbye=goodbye):

@@ -175,6 +175,7 @@ class DialStage(StrEnum):
     PROXY = "proxy"  # a proxy of ours refused, or wanted to be told who we are
     HTTP = "http"  # something else than our server answered, or our server refused
     AUTH = "auth"  # the server refused the credential
+    OTHER = "other"  # something was raised that no table of ours foresees
 
 
 class Resource(StrEnum):

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes.codes import CLIENT_CLOSED, CLIENT_INTERNAL_ERROR
-from tether.attribution.vocabulary import Party, Purpose, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Purpose, Vantage
 from tether.client.carriers import CarrierManager
 from tether.client.control.link import ClientControl
 from tether.client.device_key import ensure_device_key
@@ -40,8 +40,8 @@ from tether.protocol.tunnel.join import TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits
 
 if TYPE_CHECKING:
-    from tether.client.control.log import ControlLines
     from tether.net.host.time import TimeEvent
+    from tether.net.link.control_log import ControlLog
 
 
 class RealDialler:
@@ -80,7 +80,7 @@ class ClientConnection:
         self._on_grant, self._on_status, self._on_over = on_grant, on_status, on_over
         self.config: ClientConfig = load(env)
         self.files = client_files(env)
-        self.control = ClientControl(self._dial_control, clock, lines=_lines(env))
+        self.control = ClientControl(self._dial_control, clock, log=_control_log(env))
         self._session_id = env.get(SESSION_ID, "")
         self.connection_id = ""
         self._stream: TunnelStream | None = None
@@ -206,9 +206,9 @@ class ClientConnection:
         )
 
 
-def _lines(env: Mapping[str, str]) -> ControlLines | None:
+def _control_log(env: Mapping[str, str]) -> ControlLog | None:
     if not env.get(DEBUG):
         return None
-    from tether.client.control.log import ControlLines
+    from tether.net.link.control_log import ControlLog
 
-    return ControlLines()
+    return ControlLog(ConnectType.CLIENT_TO_SERVER)

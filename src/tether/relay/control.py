@@ -1,4 +1,4 @@
-"""The control link, seen from a relay: dial, register, report, and dial again.
+"""The control link, seen from a relay: what a relay does with the links that `net.link.dialer` keeps.
 
 Law: nothing here touches a carrier, except where the server says so: a relay goes on carrying while its
 server is away. A dial that fails is a line of the log; a link that was welcomed ends with one line.
@@ -10,28 +10,27 @@ import asyncio
 import base64
 import binascii
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tether.attribution import evidence as ev
+from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.splice import CarrierEnding
+from tether.net.link import control_log
+from tether.net.link.dialer import Dial, Dialer, DialledLink
 from tether.net.link.driver import LinkDriver
-from tether.net.link.handshake import WelcomeRefused, greet
-from tether.net.tasks import Tasks
-from tether.net.transport.streams import DialFailed, MessageStream
-from tether.protocol.backoff import Backoff
+from tether.net.transport.streams import DialFailed
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.link.link import Link
+from tether.protocol.link.redial import DialAgain, NextStep, Outcome, Redial
 from tether.protocol.messages.base import Message, Unrecognized, records_of
-from tether.protocol.messages.codec import PROTOCOL, decode, encode
-from tether.protocol.messages.control import Goodbye, Hello, Unsupported, Welcome
+from tether.protocol.messages.codec import PROTOCOL
+from tether.protocol.messages.control import Hello, Unsupported, Welcome
 from tether.protocol.messages.derp import (
     CarrierReport,
     RelayDrain,
@@ -46,12 +45,7 @@ from tether.version import VERSION
 LINGER_S = 1.5
 """How long our goodbye waits for its acknowledgement."""
 
-REFUSALS = frozenset({"token_unknown", "token_revoked", "token_expired"})
-"""Words of a 401 after which dialling again cannot help."""
-
 _log = get_logger("control")
-
-Dial = Callable[[], Awaitable[MessageStream]]
 
 
 class RelayOwner(Protocol):
@@ -66,23 +60,8 @@ class RelayOwner(Protocol):
     def joined(self) -> list[str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RelayStopped:
-    """We were asked to dial no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class RelayRefused:
-    """The server does not take this relay (any more). `message` is one sentence."""
-
-    message: str
-
-
-Outcome: TypeAlias = RelayStopped | RelayRefused
-
-
 class RelayControl:
-    """Keeps one link to the server for as long as `run` runs. Fulfils `CarrierLog`."""
+    """Keeps one link to the server for as long as `run` runs. Fulfils `CarrierLog` and `LinkOwner`."""
 
     def __init__(
         self,
@@ -95,20 +74,50 @@ class RelayControl:
         clock: Clock,
         ledger: RelayLedger,
         jitter: Callable[[], float] = random.random,
+        on_unforeseen: Callable[[], None] = lambda: None,
     ) -> None:
-        """`dial` opens a stream to the server or raises `DialFailed`."""
-        self._dial, self._region, self._url = dial, region, url
-        self._instance_id, self._hostname = instance_id, hostname
-        self._clock, self._ledger, self._jitter = clock, ledger, jitter
-        self._backoff = Backoff()
+        """
+        Args:
+            dial: opens a stream to the server, or raises `DialFailed`.
+            region: the region that this relay serves.
+            url: where legs are dialled.
+            instance_id: made anew by every run of this program.
+            hostname: of this machine.
+            clock: the present.
+            ledger: what there is to report.
+            jitter: draws from [0, 1).
+            on_unforeseen: counts an exception that no table foresees.
+        """
+        self._region = region
+        self._url = url
+        self._instance_id = instance_id
+        self._hostname = hostname
+        self._clock = clock
+        self._ledger = ledger
+        self._dialer = Dialer(
+            Party.RELAY,
+            self,
+            dial=dial,
+            clock=clock,
+            redial=Redial(),
+            linger_s=LINGER_S,
+            jitter=jitter,
+            on_unforeseen=on_unforeseen,
+        )
+
         self._driver: LinkDriver | None = None
+        """Of the link that is up."""
+
         self._registered = False
-        self._goodbye: Goodbye | None = None
-        self._draining = self._quitting = False
+        """Whether the server has taken our registration on that link."""
+
+        self._draining = False
+        """Whether this relay will restart, and wants no new legs."""
+
         self._on_file = asyncio.Event()
+        """Set when the server has everything, or its link is over."""
+
         self._over = asyncio.Event()
-        self._seeking: asyncio.Task[tuple[MessageStream, Welcome] | RelayRefused] | None = None
-        self._tasks = Tasks("control")
         self._owner: RelayOwner
 
     # -- what there is to tell --------------------------------------------------------------
@@ -155,63 +164,23 @@ class RelayControl:
     async def run(self, owner: RelayOwner) -> Outcome:
         """Dial, live, dial again, until one of the outcomes."""
         self._owner = owner
-        wait_s = 0.0
         try:
-            while not self._quitting:
-                self._seeking = self._tasks.spawn(self._seek(wait_s), "dial")
-                await asyncio.wait({self._seeking})
-                if self._seeking.cancelled():
-                    break
-                found = self._seeking.result()
-                if isinstance(found, RelayRefused):
-                    return found
-                wait_s = await self._live_on(*found)
-                if wait_s < 0:
-                    return RelayRefused("the server has said goodbye to this relay for ever")
-            return RelayStopped()
+            return await self._dialer.run()
         finally:
             self._over.set()
-            await self._tasks.cancel()
 
     def quit(self, said: ev.GoodbyeSaid) -> None:
         """Leave with this cause, and dial no more: `run` returns once the link is over."""
-        self._quitting = True
-        if self._driver is not None:
-            self._driver.leave(said.cause, because=said, actor=said.actor)
-        elif self._seeking is not None:
-            self._seeking.cancel()
+        self._dialer.quit(said)
 
     async def over(self) -> None:
         """Wait until `run` has returned."""
         await self._over.wait()
 
-    async def _seek(self, wait_s: float) -> tuple[MessageStream, Welcome] | RelayRefused:
-        await asyncio.sleep(wait_s)
-        while True:
-            hint_s = 0.0
-            try:
-                stream = await self._dial()
-                return stream, await greet(stream, self._hello, "relay")
-            except WelcomeRefused as away:
-                if away.goodbye.retry_after_s < 0:
-                    return RelayRefused(str(away))
-                failed: DialFailed = away
-                hint_s = away.goodbye.retry_after_s
-            except DialFailed as wrong:
-                if wrong.status == 401 and wrong.cause in REFUSALS:
-                    return RelayRefused(str(wrong))
-                failed = wrong
-            self._backoff.lived(0.0)
-            wait_s = self._backoff.delay(self._jitter(), hint_s)
-            _log.warning(
-                "failed to dial server",
-                error=str(failed),
-                cause=failed.cause,
-                retry_in_s=round(wait_s, 2),
-            )
-            await asyncio.sleep(wait_s)
+    # -- what becomes of the links (LinkOwner) ------------------------------------------------
 
-    async def _hello(self) -> Hello:
+    async def hello(self) -> Hello:
+        """See `LinkOwner`."""
         return Hello(
             protocol=PROTOCOL,
             role=str(Party.RELAY),
@@ -220,27 +189,20 @@ class RelayControl:
             hostname=self._hostname,
         )
 
-    async def _live_on(self, stream: MessageStream, welcome: Welcome) -> float:
-        """Run a link to its end; how long to wait before the next dial, negative for ever."""
-        opened = self._clock.now()
-        driver = self._driver = LinkDriver(
-            stream=stream,
-            link=Link(
-                me=Party.RELAY,
-                peer=Party.SERVER,
-                now=opened,
-                ping_every=welcome.ping_every_s,
-                patience=welcome.patience_s,
-                linger=LINGER_S,
-            ),
-            clock=self._clock,
-            pack=encode,
-            unpack=decode,
-            deliver=self._deliver,
-        )
-        self._goodbye = None
+    def dialling(self) -> None:
+        """See `LinkOwner`."""
+        control_log.dialling()
+
+    def dial_failed(self, failed: DialFailed, step: NextStep) -> None:
+        """See `LinkOwner`. A refusal for good is the outcome of `run`, and told by its caller."""
+        if isinstance(step, DialAgain):
+            control_log.dial_failed(failed, step.wait_s)
+
+    def welcomed(self, link: DialledLink, welcome: Welcome) -> None:
+        """See `LinkOwner`."""
+        self._driver = link.driver
         self._ledger.link_up()
-        driver.send(
+        link.driver.send(
             RelayRegister(
                 region=self._region,
                 url=self._url,
@@ -249,20 +211,9 @@ class RelayControl:
             )
         )
         _log.info("connected to server", server_version=welcome.version)
-        try:
-            await driver.run()
-        finally:
-            self._driver, self._registered = None, False
-            self._on_file.set()
-        goodbye = self._goodbye
-        hint_s = 0.0 if goodbye is None else goodbye.retry_after_s
-        lived_s = self._clock.now().mono - opened.mono
-        self._backoff.lived(lived_s)
-        wait_s = -1.0 if hint_s < 0 else self._backoff.delay(self._jitter(), hint_s)
-        _log.warning("disconnected from server", **_end_of(driver), retry_in_s=round(wait_s, 2))
-        return wait_s
 
-    def _deliver(self, message: Message) -> None:
+    def deliver(self, link: DialledLink, message: Message) -> None:
+        """See `LinkOwner`."""
         match message:
             case RelayRegistered(ticket_keys=keys, draining=draining):
                 self._registered = True
@@ -277,13 +228,17 @@ class RelayControl:
                 self._owner.drain(draining=draining)
             case RelayEnd():
                 self._owner.end(message)
-            case Goodbye():
-                self._goodbye = message
             case Unrecognized() | Unsupported():
                 _log.debug("a message of another version", message_type=message.message_type)
             case _:
-                if self._driver is not None:
-                    self._driver.violated(f"a {type(message).__name__} message")
+                link.driver.violated(f"a {type(message).__name__} message")
+
+    def link_over(self, link: DialledLink, step: NextStep) -> None:
+        """See `LinkOwner`."""
+        self._driver, self._registered = None, False
+        self._on_file.set()
+        retry_in_s = round(step.wait_s, 2) if isinstance(step, DialAgain) else None
+        _log.warning("disconnected from server", **_end_of(link.driver.cell), retry_in_s=retry_in_s)
 
     def _tell(self) -> None:
         """Report what is not told yet over this link."""
@@ -305,8 +260,8 @@ def _keys(told: list[str]) -> list[Ed25519PublicKey]:
     return keys
 
 
-def _end_of(driver: LinkDriver) -> dict[str, object]:
-    for fact in driver.cell.facts:
+def _end_of(cell: CloseCell) -> dict[str, object]:
+    for fact in cell.facts:
         match fact:
             case ev.GoodbyeSaid(by=by, cause=cause, actor=actor):
                 return {"by": str(by), "cause": cause, "actor": actor, "how": "goodbye"}

@@ -190,7 +190,6 @@ def _build(
     watch: HostWatch,
 ) -> _Built:
     metrics = AgentMetrics()
-
     ssh = _ssh(settings, host_key, journal, clock, watch, metrics)
     tunnels = Tunnels(
         ssh=ssh,
@@ -215,6 +214,7 @@ def _build(
         journal=journal,
         clock=clock,
         on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
+        on_unforeseen=metrics.unforeseen,
         host_context=watch,
         endpoints=door.endpoints,
         ask_others=tunnels.ask_clients,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.process_collector import ProcessCollector
 
 from tether import config, log
@@ -32,6 +32,7 @@ from tether.net.derp.metrics import RelayCounts
 from tether.net.derp.relay import Relay, RelayLimits
 from tether.net.derp.splice import CarrierLog
 from tether.net.derp.tickets import TicketGate
+from tether.net.link.handshake import sentence_of
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
@@ -39,10 +40,11 @@ from tether.net.transport.http_server import HttpServer
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.transport.ws_client import dial
 from tether.protocol.derp.outbox import RelayLedger
+from tether.protocol.link.redial import Dismissed, Outcome, Stopped, TokenRejected
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.derp import EMBEDDED_REGION, REGION_NAME
 from tether.relay.app import PATH, RelayFront
-from tether.relay.control import RelayControl, RelayRefused
+from tether.relay.control import RelayControl
 from tether.relay.lifecycle import RelayLife
 from tether.relay.previous_run import CarriersOnDisk, owed, read_left
 from tether.run.starting import CannotStart, listen_socket, locked, loop_factory, stop_signals
@@ -133,6 +135,11 @@ class _Parts:
             hostname=socket.gethostname()[:255],
             clock=clock,
             ledger=ledger,
+            on_unforeseen=Counter(
+                "tether_relay_unforeseen_failures_total",
+                "Exceptions of the control link that no table foresees.",
+                registry=registry,
+            ).inc,
         )
         carrier_log: CarrierLog = self.control
         self.on_disk: CarriersOnDisk | None = None
@@ -186,8 +193,8 @@ async def _run(settings: RelaySettings, control_url: str, box: BlackBox | None) 
     try:
         await asyncio.wait((asked, served, controlled), return_when=asyncio.FIRST_COMPLETED)
         code = int(not asked.done())
-        if controlled.done() and isinstance(outcome := controlled.result(), RelayRefused):
-            _log.error("the server does not take this relay", error=outcome.message)
+        if controlled.done() and (why := _refusal(controlled.result())):
+            _log.error("the server does not take this relay", error=why)
         await parts.life.leave(asked.result() if asked.done() else "")
         parts.listener.should_exit = True
         await asyncio.wait({served}, timeout=LISTENER_STOP_S)
@@ -203,6 +210,17 @@ async def _run(settings: RelaySettings, control_url: str, box: BlackBox | None) 
         await box.end()
     _log.info("relay stopped")
     return code
+
+
+def _refusal(outcome: Outcome) -> str:
+    """Why the server does not take this relay any more, as one sentence; "" where it does."""
+    match outcome:
+        case TokenRejected(message=message):
+            return message
+        case Dismissed(goodbye=goodbye):
+            return sentence_of(goodbye)
+        case Stopped():
+            return ""
 
 
 def _take_over(data_dir: Path, box: BlackBox, ledger: RelayLedger, clock: Clock) -> None:

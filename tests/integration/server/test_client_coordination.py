@@ -14,10 +14,11 @@ from structlog.typing import EventDict
 from tests.support.protocol.coordination import node
 from tests.support.server.live import PATIENT, Live, Peer, device_key, running
 from tether.attribution.causes.codes import COORDINATION_REFUSED
+from tether.attribution.vocabulary import ConnectType
 from tether.client.control.events import AgentHere, ControlWord
 from tether.client.control.link import ClientControl
-from tether.client.control.log import ControlLines
 from tether.net.clock import SystemClock
+from tether.net.link.control_log import ControlLog
 from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import dial
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
@@ -48,7 +49,10 @@ class Client:
         self.words: asyncio.Queue[ControlWord] = asyncio.Queue()
         self.streams: list[MessageStream] = []
         self.control = ClientControl(
-            self._dial, SystemClock(), on_word=self.words.put_nowait, lines=ControlLines()
+            self._dial,
+            SystemClock(),
+            on_word=self.words.put_nowait,
+            log=ControlLog(ConnectType.CLIENT_TO_SERVER),
         )
         self.connection_id = ""
 

@@ -17,11 +17,12 @@ from structlog.typing import EventDict
 
 from tests.support.net.cable import Cable
 from tether.agent import supervisor
-from tether.agent.control import link as control, streams as coordination
+from tether.agent.control import link as control
 from tether.agent.journal import journal
 from tether.agent.tunnels import manager as tunnels
 from tether.attribution.vocabulary import Party
 from tether.net.clock import Clock
+from tether.net.link import control_log
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
@@ -53,19 +54,23 @@ DISCONNECT_FIELDS = {
 }
 
 
+LOGGERS = {"_log", "_coordination_log"}
+
+
 @contextlib.contextmanager
 def captured() -> Iterator[list[MutableMapping[str, Any]]]:
     """What the agent logs meanwhile, whatever logging was set up before."""
-    modules: tuple[Any, ...] = (control, coordination, journal, supervisor, tunnels)
-    before = [module._log for module in modules]
+    modules: tuple[Any, ...] = (control, control_log, journal, supervisor, tunnels)
+    loggers = [(module, name) for module in modules for name in vars(module) if name in LOGGERS]
+    before = [getattr(module, name) for module, name in loggers]
     try:
         with structlog.testing.capture_logs() as lines:
-            for module in modules:
-                module._log = structlog.get_logger()
+            for module, name in loggers:
+                setattr(module, name, structlog.get_logger())
             yield lines
     finally:
-        for module, log in zip(modules, before, strict=True):
-            module._log = log
+        for (module, name), log in zip(loggers, before, strict=True):
+            setattr(module, name, log)
 
 
 def events(lines: Sequence[EventDict], name: str) -> list[EventDict]:

@@ -128,18 +128,16 @@ class Side:
         self.plane.settle()
         return self
 
-    def cut(self, facts: tuple[Evidence, ...] = LINK_LOST, lived_s: float = 1.0) -> float:
-        """The link ends; how long to wait before the next dial."""
+    def cut(self, facts: tuple[Evidence, ...] = LINK_LOST) -> None:
+        """The link ends."""
         self.is_up = False
         self._to_server.clear()
         self._answers.clear()
         if self.stream is not None:
             self.plane.coordinator.lost(self.stream, "server.vanished")
             self.stream = None
-        commands, wait_s = self.controller.link_over(facts, lived_s, at(self.plane.now), 0.0)
-        self.done(commands)
+        self.done(self.controller.link_over(facts, at(self.plane.now)))
         self.plane.settle()
-        return wait_s
 
     def perform(self, commands: list[Command]) -> None:
         """Do what the controller asked for, to the end."""

@@ -11,8 +11,8 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party
 from tether.client.control.events import ControlWord
 from tether.client.control.link import ClientControl
-from tether.client.control.log import ControlLines
 from tether.client.report.end_report import Seen, ended
+from tether.net.link.control_log import ControlLog
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
@@ -60,7 +60,7 @@ class Server:
 class Town:
     """Where the client dials: a cable and a server for each link, or a refusal."""
 
-    def __init__(self, answer: Answers, lines: ControlLines | None = None) -> None:
+    def __init__(self, answer: Answers, log: ControlLog | None = None) -> None:
         self.answer = answer
         self.cables: list[Cable] = []
         self.servers: list[Server] = []
@@ -74,7 +74,7 @@ class Town:
             LoopClock(),
             on_word=self.words.append,
             jitter=lambda: 0.0,
-            lines=lines,
+            log=log,
         )
 
     async def dial(self) -> MessageStream:

@@ -1,9 +1,8 @@
-"""The control link, seen from the agent: dial, greet, run, and dial again.
+"""The agent's control link: what an agent does with the links that `net.link.dialer` keeps.
 
 Law: a dial that fails is not a disconnect and carries none of its fields; a link that was welcomed
 ends exactly once, with one log line and one journal item of its own, after the lines of its logical
-streams. Nothing here touches a tunnel: sessions live on while the server is away. When to dial again
-is the coordination's to say.
+streams. Nothing here touches a tunnel: sessions live on while the server is away.
 """
 
 from __future__ import annotations
@@ -11,30 +10,29 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from tether.agent.control.reports import ReportPump
 from tether.agent.control.streams import ControlStreams
 from tether.agent.journal.journal import Journal
 from tether.attribution import evidence as ev
-from tether.attribution.causes.codes import AGENT_INTERNAL_ERROR, SERVER_DATABASE_UNAVAILABLE
-from tether.attribution.classify import classify
+from tether.attribution.causes.codes import AGENT_INTERNAL_ERROR
 from tether.attribution.disconnect import Disconnect
+from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
-from tether.log import disconnected, get_logger
+from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.link.driver import LinkDriver
-from tether.net.link.handshake import WelcomeRefused, greet
+from tether.net.link import control_log
+from tether.net.link.control_log import ControlLog
+from tether.net.link.dialer import Dial, Dialer, DialledLink
 from tether.net.link.host_context import HostContext
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import DialFailed, MessageStream
-from tether.protocol.link.link import Link
+from tether.net.transport.streams import DialFailed
+from tether.protocol.link.redial import DialAgain, NextStep, Outcome, Redial
 from tether.protocol.messages.base import Message, Unrecognized, records_of
-from tether.protocol.messages.codec import decode, encode
 from tether.protocol.messages.control import (
     EndConnections,
-    Goodbye,
     Hello,
     Unsupported,
     Welcome,
@@ -43,29 +41,18 @@ from tether.protocol.messages.control import (
 )
 from tether.protocol.messages.reports import Ended, ReportAck
 from tether.protocol.messages.tunnel import CarrierOffer, ClientLost, TunnelOffer
-from tether.protocol.timestamp import Timestamp
 
 LINGER_S = 1.5
 """How long our goodbye waits for its acknowledgement: a part of the shutdown's eight seconds."""
 
-REFUSALS = frozenset(
-    {"token_unknown", "token_revoked", "token_expired", "workspace_deleted", "user_revoked"}
-)
-"""Words of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
-
 REFRESH_S = 0.2
 """How long a change of the network may go on before it is told where this agent can be dialled."""
 
-NO_DATABASE = frozenset({"database_unavailable", SERVER_DATABASE_UNAVAILABLE})
-"""The server's words for a database that does not answer: of its 503, and of its goodbye."""
-
 _log = get_logger("control")
 
-Dial = Callable[[], Awaitable[MessageStream]]
 ServerCommand: TypeAlias = (
     TunnelOffer | CarrierOffer | ClientLost | WorkspaceStop | WorkspaceStart | EndConnections
 )
-
 
 AskOthers = Callable[[], Awaitable[tuple[int, int]]]
 """How many others were asked, and how many of them answered at once."""
@@ -75,28 +62,6 @@ SILENT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
 
 async def _nobody_else() -> tuple[int, int]:
     return 0, 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """We were asked to dial no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRefused:
-    """The server does not know this agent. `message` is its sentence."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dismissed:
-    """The server said goodbye for ever."""
-
-    goodbye: Goodbye
-
-
-Outcome: TypeAlias = Stopped | TokenRefused | Dismissed
 
 
 class ControlOwner(Protocol):
@@ -109,20 +74,17 @@ class ControlOwner(Protocol):
     def commanded(self, command: ServerCommand) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Live:
-    """The link that is up."""
+    """The link that is up, and what reports over it."""
 
-    welcome: Welcome
-    opened: Timestamp
-    driver: LinkDriver
+    link: DialledLink
     pump: ReportPump
-    goodbye: Goodbye | None = None
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    pumping: asyncio.Task[None]
 
 
 class AgentControl:
-    """Keeps one link to the server for as long as `run` runs."""
+    """Keeps one link to the server for as long as `run` runs. Fulfils `LinkOwner`."""
 
     def __init__(
         self,
@@ -132,25 +94,46 @@ class AgentControl:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         on_end: Callable[[Disconnect], None] = lambda end: None,
+        on_unforeseen: Callable[[], None] = lambda: None,
         host_context: HostContext | None = None,
         endpoints: Callable[[], list[str]] = list,
         ask_others: AskOthers = _nobody_else,
     ) -> None:
-        """`dial` opens a stream to the server or raises `DialFailed`; `on_end` is told with the one
-        line of each link's end; `host_context` tells what happened to this machine when a link is
-        lost; `endpoints` where this agent can be dialled now; `ask_others` which of the clients that
-        it talks to on other ways answer now."""
+        """
+        Args:
+            dial: opens a stream to the server, or raises `DialFailed`.
+            journal: whose items are reported.
+            clock: the present.
+            jitter: draws from [0, 1).
+            on_end: is told with the one line of each link's end.
+            on_unforeseen: counts an exception that no table foresees.
+            host_context: tells what happened to this machine when a link is lost.
+            endpoints: where this agent can be dialled now.
+            ask_others: which of the clients that it talks to on other ways answer now.
+        """
+        self._journal = journal
+        self._clock = clock
+        self._on_end = on_end
         self._ask_others = ask_others
-        self._on_end, self._host_context = on_end, host_context
-        self._dial, self._journal, self._clock = dial, journal, clock
-        self._streams = ControlStreams(clock, endpoints=endpoints, jitter=jitter)
-        self._wait_s = 0.0
+        self._line = ControlLog(ConnectType.SERVER_TO_AGENT)
+        self._streams = ControlStreams(clock, self._line, endpoints=endpoints, jitter=jitter)
+        self._dialer = Dialer(
+            Party.AGENT,
+            self,
+            dial=dial,
+            clock=clock,
+            redial=Redial(),
+            linger_s=LINGER_S,
+            jitter=jitter,
+            host_context=host_context,
+            on_unforeseen=on_unforeseen,
+        )
         self._tasks = Tasks("control")
         self._live: _Live | None = None
+
         self._missed = ""
         """The link whose end the next failed dial may explain; told once an outage."""
-        self._seeking: asyncio.Task[_Live | Outcome] | None = None
-        self._farewell: ev.GoodbyeSaid | None = None
+
         self._refresh_timer: asyncio.TimerHandle | None = None
         self._owner: ControlOwner
 
@@ -158,18 +141,7 @@ class AgentControl:
         """Dial, live, dial again, until one of the outcomes."""
         self._owner = owner
         try:
-            while self._farewell is None:
-                self._seeking = self._tasks.spawn(self._seek(), "dial")
-                await asyncio.wait({self._seeking})
-                if self._seeking.cancelled():
-                    break
-                found = self._seeking.result()
-                if not isinstance(found, _Live):
-                    return found
-                await self._live_on(found)
-                if found.goodbye is not None and found.goodbye.retry_after_s < 0:
-                    return Dismissed(found.goodbye)
-            return Stopped()
+            return await self._dialer.run()
         finally:
             if self._refresh_timer is not None:
                 self._refresh_timer.cancel()
@@ -180,12 +152,12 @@ class AgentControl:
     @property
     def connection_id(self) -> str:
         """The link that is up; "" without one."""
-        return self._live.welcome.connection_id if self._live is not None else ""
+        return self._live.link.connection_id if self._live is not None else ""
 
     def send(self, message: Message) -> None:
         """Tell the server something that is only worth telling now; lost without a link."""
         if self._live is not None:
-            self._live.driver.send(message)
+            self._live.link.driver.send(message)
 
     async def flush(self) -> bool:
         """Wait until every report on the disk is acknowledged; False when the link is away."""
@@ -193,8 +165,7 @@ class AgentControl:
 
     def leave(self, said: ev.GoodbyeSaid) -> None:
         """Leave the link that is up, if any, with this cause; `run` then dials again."""
-        if self._live is not None:
-            self._live.driver.leave(said.cause, because=said, actor=said.actor, detail=said.detail)
+        self._dialer.leave(said)
 
     def refresh(self) -> None:
         """Tell the server where this agent can be dialled, if that has changed."""
@@ -218,113 +189,48 @@ class AgentControl:
 
     def quit(self, said: ev.GoodbyeSaid) -> None:
         """Leave with this cause, and dial no more: `run` returns once the link is over."""
-        self._farewell = said
-        self.leave(said)
-        if self._seeking is not None:
-            self._seeking.cancel()
+        self._dialer.quit(said)
 
     async def over(self) -> None:
         """Wait until the link that is up now, if any, is over."""
         if self._live is not None:
-            await self._live.over.wait()
+            await asyncio.wait([self._live.link.over])
 
-    # -- dialling ----------------------------------------------------------------------
+    # -- what becomes of the links (LinkOwner) ---------------------------------------------------
 
-    async def _seek(self) -> _Live | Outcome:
-        await asyncio.sleep(self._wait_s)
-        while True:
-            _log.info("connecting to server")
-            try:
-                stream = await self._dial()
-                return self._begin(stream, await greet(stream, self._owner.hello))
-            except WelcomeRefused as away:
-                if away.goodbye.retry_after_s < 0:
-                    return Dismissed(away.goodbye)
-                failed: DialFailed = away
-                hint_s = away.goodbye.retry_after_s
-            except DialFailed as wrong:
-                if wrong.status == 401 and wrong.cause in REFUSALS:
-                    return TokenRefused(str(wrong))
-                failed, hint_s = wrong, 0.0
+    async def hello(self) -> Hello:
+        """See `LinkOwner`."""
+        return await self._owner.hello()
+
+    def dialling(self) -> None:
+        """See `LinkOwner`."""
+        control_log.dialling()
+
+    def dial_failed(self, failed: DialFailed, step: NextStep) -> None:
+        """See `LinkOwner`. A refusal for good is the outcome of `run`, and told by its caller."""
+        if isinstance(step, DialAgain):
             self._note_redial(failed)
-            wait_s = self._streams.dial_failed(hint_s)
-            _tell_failed_dial(failed, wait_s)
-            await asyncio.sleep(wait_s)
+            self._line.dial_failed(failed, step.wait_s)
 
-    def _note_redial(self, failed: DialFailed) -> None:
-        """A name that does not resolve, a proxy in the way: that tells of the loss before it, too."""
-        if not self._missed or failed.stage is DialStage.TCP:
-            return
-        now = self._clock.now()
-        fact = ev.RedialFailed(
-            vantage=Vantage.AGENT,
-            at=now.wall,
-            party=Party.AGENT,
-            peer=Party.SERVER,
-            stage=failed.stage,
-            error=str(failed)[:200],
-            status=failed.status,
-        )
-        self._journal.post(
-            Ended(connection_id=self._missed, at=now.wall, facts=records_of((fact,)))
-        )
+    def welcomed(self, link: DialledLink, welcome: Welcome) -> None:
+        """See `LinkOwner`."""
         self._missed = ""
+        pump = ReportPump(self._journal, link.driver.send)
+        pumping = self._tasks.spawn(pump.run(), "reports")
+        pumping.add_done_callback(lambda task: self._pump_ended(link, task))
+        self._live = _Live(link, pump, pumping)
+        self._journal.mark_open(link.connection_id)
+        self._line.link_up(link.connection_id, welcome.version)
+        self._owner.welcomed(welcome)
+        self._streams.link_up(link.connection_id, link.driver)
 
-    def _begin(self, stream: MessageStream, welcome: Welcome) -> _Live:
-        opened, self._missed = self._clock.now(), ""
-        driver = LinkDriver(
-            stream=stream,
-            link=Link(
-                me=Party.AGENT,
-                peer=Party.SERVER,
-                now=opened,
-                ping_every=welcome.ping_every_s,
-                patience=welcome.patience_s,
-                linger=LINGER_S,
-            ),
-            clock=self._clock,
-            pack=encode,
-            unpack=decode,
-            deliver=self._deliver,
-            host_context=self._host_context,
-        )
-        return _Live(welcome, opened, driver, ReportPump(self._journal, driver.send))
-
-    # -- one link ----------------------------------------------------------------------
-
-    async def _live_on(self, live: _Live) -> None:
-        """Run the link to its end, and record that."""
-        self._live, connection_id = live, live.welcome.connection_id
-        self._journal.mark_open(connection_id)
-        _log.info(
-            "connected to server",
-            connection_id=connection_id,
-            server_version=live.welcome.version,
-        )
-        self._owner.welcomed(live.welcome)
-        pumping = self._tasks.spawn(live.pump.run(), "reports")
-        pumping.add_done_callback(lambda task: self._pump_ended(live, task))
-        self._streams.link_up(connection_id, live.driver)
-        if self._farewell is not None:  # asked to quit while we were dialling
-            self.leave(self._farewell)
-        try:
-            await live.driver.run()
-        finally:
-            self._live = None
-            live.pump.close()
-            pumping.cancel()
-            self._record(live)
-            live.over.set()
-
-    def _deliver(self, message: Message) -> None:
-        live = self._live
-        if live is None or self._streams.deliver(message):
+    def deliver(self, link: DialledLink, message: Message) -> None:
+        """See `LinkOwner`."""
+        if self._live is None or self._streams.deliver(message):
             return
         match message:
             case ReportAck():
-                live.pump.acknowledged(message)
-            case Goodbye():
-                live.goodbye = message
+                self._live.pump.acknowledged(message)
             case (
                 TunnelOffer()
                 | CarrierOffer()
@@ -337,73 +243,84 @@ class AgentControl:
             case Unrecognized() | Unsupported():
                 _log.debug("a message of another version", message_type=message.message_type)
             case _:
-                live.driver.violated(f"a {type(message).__name__} message")
+                link.driver.violated(f"a {type(message).__name__} message")
 
-    def _pump_ended(self, live: _Live, task: asyncio.Task[None]) -> None:
-        """A link that reports nothing any more is of no use: the next one gets a new pump."""
-        if not task.cancelled() and (wrong := task.exception()) is not None:
-            failure = self._failure(f"the reports pump failed: {wrong!r}"[:200])
-            live.driver.leave(AGENT_INTERNAL_ERROR, because=failure, detail=failure.what)
-
-    def _failure(self, what: str) -> ev.InternalFailure:
-        return ev.InternalFailure(
-            vantage=Vantage.AGENT, at=self._clock.now().wall, party=Party.AGENT, what=what
-        )
-
-    def _record(self, live: _Live) -> None:
-        now, cell = self._clock.now(), live.driver.cell
-        if not cell.ended:  # only a cancelled task gets here: whoever cancelled it gave no cause
-            cell.offer(self._failure("the control link was dropped without a cause"))
-        lived_s = now.mono - live.opened.mono
-        hint_s = live.goodbye.retry_after_s if live.goodbye is not None else 0.0
-        self._wait_s = self._streams.link_over(cell.facts, lived_s, hint_s)
-        judged = classify(ConnectType.SERVER_TO_AGENT, cell.facts).disconnect
-        self._on_end(judged)
-        disconnected(
-            _log,
-            "disconnected from server",
-            judged,
-            connection_id=live.welcome.connection_id,
-            duration_s=round(lived_s, 3),
-        )
-        if self._farewell is None and hint_s >= 0:
+    def link_over(self, link: DialledLink, step: NextStep) -> None:
+        """See `LinkOwner`."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.pump.close()
+            live.pumping.cancel()
+        cell, lived_s = link.driver.cell, self._clock.now().mono - link.up_since.mono
+        self._streams.link_over(cell.facts)
+        self._on_end(self._line.link_over(link.connection_id, cell.facts, lived_s))
+        if isinstance(step, DialAgain):
             _log.info(
                 "control plane connection closed, retrying",
-                connection_id=live.welcome.connection_id,
-                retry_in_s=round(self._wait_s, 2),
+                connection_id=link.connection_id,
+                retry_in_s=round(step.wait_s, 2),
             )
+        self._post(link.connection_id, cell.facts, cell.symptoms)
         lost = [fact for fact in cell.facts if isinstance(fact, ev.StreamEnded)]
         if lost:
-            self._missed = live.welcome.connection_id
-        self._journal.post(
-            Ended(
-                connection_id=live.welcome.connection_id,
-                at=now.wall,
-                facts=records_of(cell.facts),
-                symptoms=records_of(cell.symptoms),
-            )
-        )
+            self._missed = link.connection_id
         if any(fact.how in SILENT for fact in lost):
-            self._tasks.spawn(self._note_others(live.welcome.connection_id), "ask-others")
+            self._tasks.spawn(self._note_others(link.connection_id), "ask-others")
+
+    # -- what is known of an end -------------------------------------------------------------------
+
+    def _pump_ended(self, link: DialledLink, task: asyncio.Task[None]) -> None:
+        """A link that reports nothing any more is of no use: the next one gets a new pump."""
+        if not task.cancelled() and (wrong := task.exception()) is not None:
+            failure = ev.InternalFailure(
+                vantage=Vantage.AGENT,
+                at=self._clock.now().wall,
+                party=Party.AGENT,
+                what=f"the reports pump failed: {wrong!r}"[:200],
+            )
+            link.driver.leave(AGENT_INTERNAL_ERROR, because=failure, detail=failure.what)
+
+    def _note_redial(self, failed: DialFailed) -> None:
+        """A name that does not resolve, a proxy in the way: that tells of the loss before it, too."""
+        if not self._missed or failed.stage is DialStage.TCP:
+            return
+        fact = ev.RedialFailed(
+            vantage=Vantage.AGENT,
+            at=self._clock.now().wall,
+            party=Party.AGENT,
+            peer=Party.SERVER,
+            stage=failed.stage,
+            error=str(failed)[:200],
+            status=failed.status,
+        )
+        self._post(self._missed, (fact,))
+        self._missed = ""
 
     async def _note_others(self, connection_id: str) -> None:
         """Whether our network is gone, or only the server: those tell who do not need the server."""
         asked, answered = await self._ask_others()
         if not asked or self._live is not None:  # back already: answers tell nothing of the loss
             return
-        now = self._clock.now()
         fact = ev.OthersAnswered(
-            vantage=Vantage.AGENT, at=now.wall, party=Party.AGENT, asked=asked, answered=answered
+            vantage=Vantage.AGENT,
+            at=self._clock.now().wall,
+            party=Party.AGENT,
+            asked=asked,
+            answered=answered,
         )
+        self._post(connection_id, (fact,))
+
+    def _post(
+        self,
+        connection_id: str,
+        facts: tuple[Evidence, ...],
+        symptoms: tuple[Evidence, ...] = (),
+    ) -> None:
         self._journal.post(
-            Ended(connection_id=connection_id, at=now.wall, facts=records_of((fact,)))
+            Ended(
+                connection_id=connection_id,
+                at=self._clock.now().wall,
+                facts=records_of(facts),
+                symptoms=records_of(symptoms),
+            )
         )
-
-
-def _tell_failed_dial(failed: DialFailed, wait_s: float) -> None:
-    """A failed dial is no disconnect: none of its fields are here."""
-    told = {"error": str(failed), "cause": failed.cause, "retry_in_s": round(wait_s, 2)}
-    if failed.cause in NO_DATABASE:
-        _log.warning("control plane lost connection to database, retrying", **told)
-    else:
-        _log.warning("failed to dial server", **told)

@@ -12,21 +12,17 @@ from collections.abc import Callable
 
 from tether.agent.control.home_region import HomeRegion
 from tether.attribution import evidence as ev
-from tether.attribution.classify import classify
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
-from tether.log import disconnected, get_logger
+from tether.attribution.vocabulary import Party, Vantage
 from tether.net.clock import Clock
+from tether.net.link.control_log import ControlLog
 from tether.net.link.coordination import Coordination, Event
 from tether.net.link.driver import LinkDriver
-from tether.protocol.coordination.client import CoordinationEnded, OpenFailed, StreamOpened, Warned
-from tether.protocol.coordination.peers import PeerChanged, PeerReady
+from tether.protocol.coordination.client import CoordinationEnded
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import Node
 from tether.protocol.messages.derp import DerpMap
-
-_log = get_logger("coordination")
 
 
 class ControlStreams:
@@ -35,24 +31,30 @@ class ControlStreams:
     def __init__(
         self,
         clock: Clock,
+        log: ControlLog,
         *,
         endpoints: Callable[[], list[str]] = list,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`endpoints` says where the agent can be dialled now, best first."""
-        self._clock, self._endpoints = clock, endpoints
+        self._clock = clock
+        self._log = log
+        self._endpoints = endpoints
         self._coordination = Coordination(
             Party.AGENT, clock, on_event=self._happened, jitter=jitter
         )
-        self._connection_id = ""
-        self._driver: LinkDriver | None = None
         self._home = HomeRegion(clock, on_change=self.refresh, jitter=jitter)
-        self._map_since: float | None = None
-        self._acknowledged: bool | None = None
 
-    def dial_failed(self, hint_s: float) -> float:
-        """No link came up: seconds to wait before the next dial."""
-        return self._coordination.dial_failed(hint_s)
+        self._connection_id = ""
+        """The link that is up, or was last."""
+
+        self._driver: LinkDriver | None = None
+
+        self._map_since: float | None = None
+        """When (monotonic seconds) the first DERP map of this link came."""
+
+        self._acknowledged: bool | None = None
+        """Whether the coordinator answered our leaving in time."""
 
     def link_up(self, connection_id: str, driver: LinkDriver) -> None:
         """A link was welcomed: its streams are opened."""
@@ -60,19 +62,13 @@ class ControlStreams:
         self.refresh()
         self._coordination.link_up(driver)
 
-    def link_over(self, facts: tuple[Evidence, ...], lived_s: float, hint_s: float) -> float:
-        """The link is over, and its streams with it: seconds to wait before the next dial."""
-        wait_s = self._coordination.link_over(facts, lived_s, hint_s)
+    def link_over(self, facts: tuple[Evidence, ...]) -> None:
+        """The link is over, and its streams with it."""
+        self._coordination.link_over(facts)
         if self._map_since is not None:
-            disconnected(
-                _log,
-                "disconnected from derp map RPC",
-                _judged(facts),
-                connection_id=self._connection_id,
-                duration_s=round(self._clock.now().mono - self._map_since, 3),
-            )
+            lived_s = self._clock.now().mono - self._map_since
+            self._log.map_over(self._connection_id, facts, lived_s)
         self._map_since = self._driver = None
-        return wait_s
 
     def deliver(self, message: Message) -> bool:
         """Take a message if it belongs to a stream of ours."""
@@ -108,56 +104,16 @@ class ControlStreams:
     def _map_came(self, derp_map: DerpMap) -> None:
         if self._map_since is None:
             self._map_since = self._clock.now().mono
-            _log.info(
-                "connected to derp map RPC",
-                connection_id=self._connection_id,
-                regions=len(derp_map.regions),
-            )
+            self._log.map_up(self._connection_id, len(derp_map.regions))
         self._home.map_came(derp_map)
 
     def _happened(self, event: Event) -> None:
-        match event:
-            case StreamOpened(peer_id=peer_id):
-                _log.info(
-                    "connected to coordination RPC",
-                    connection_id=self._connection_id,
-                    peer_id=peer_id,
-                )
-            case CoordinationEnded():
-                self._ended(event)
-            case OpenFailed(error=error, cause=cause, retry_in_s=retry_in_s):
-                _log.warning(
-                    "failed to open coordination RPC",
-                    connection_id=self._connection_id,
-                    error=error,
-                    cause=cause,
-                    retry_in_s=retry_in_s,
-                )
-            case Warned(error=error):
-                _log.warning("coordination warning", connection_id=self._connection_id, error=error)
-            case PeerChanged(update=update):
-                _log.debug(
-                    "tunnel peer changed",
-                    peer_id=update.id,
-                    change=update.kind,
-                    reason=update.reason,
-                    cause=update.cause,
-                )
-            case PeerReady():
-                pass  # a client's affair
+        judged = self._log.coordination(self._connection_id, event)
+        if isinstance(event, CoordinationEnded) and judged is not None:
+            self._ended(event, judged)
 
-    def _ended(self, ended: CoordinationEnded) -> None:
-        judged = _judged(ended.facts)
+    def _ended(self, ended: CoordinationEnded, judged: Disconnect) -> None:
         self._acknowledged = ended.acknowledged
-        disconnected(
-            _log,
-            "disconnected from coordination RPC",
-            judged,
-            connection_id=self._connection_id,
-            duration_s=round(ended.lived_s, 3),
-            acknowledged=ended.acknowledged,
-            retry_in_s=ended.retry_in_s,
-        )
         of_its_own = not ended.by_link and ended.acknowledged is None
         if of_its_own and self._driver is not None:  # else the link's own end says the same
             self._driver.cell.note(
@@ -170,7 +126,3 @@ class ControlStreams:
                     detail=judged.detail,
                 )
             )
-
-
-def _judged(facts: tuple[Evidence, ...]) -> Disconnect:
-    return classify(ConnectType.SERVER_TO_AGENT, facts).disconnect

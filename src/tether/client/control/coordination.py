@@ -23,7 +23,7 @@ from tether.protocol.messages.base import Message
 from tether.protocol.messages.coordination import Node
 
 if TYPE_CHECKING:
-    from tether.client.control.log import ControlLines
+    from tether.net.link.control_log import ControlLog
 
 
 class ClientCoordination:
@@ -35,9 +35,11 @@ class ClientCoordination:
         *,
         on_agent: Callable[[AgentHere | AgentLost], None],
         jitter: Callable[[], float],
-        lines: ControlLines | None = None,
+        log: ControlLog | None = None,
     ) -> None:
-        self._clock, self._on_agent, self._lines = clock, on_agent, lines
+        self._clock = clock
+        self._on_agent = on_agent
+        self._log = log
         self._coordination = Coordination(
             Party.CLIENT, clock, on_event=self._happened, jitter=jitter
         )
@@ -51,19 +53,15 @@ class ClientCoordination:
         self._coordination.update_self(node)
         self._coordination.sync_destinations([agent])
 
-    def dial_failed(self) -> float:
-        """No link came up: seconds to wait before the next dial."""
-        return self._coordination.dial_failed()
-
     def link_up(self, connection_id: str, driver: LinkDriver) -> None:
         """A link was welcomed. Without a wish there is nothing to open on it."""
         self._connection_id = connection_id
         if self._agent:
             self._coordination.link_up(driver)
 
-    def link_over(self, facts: tuple[Evidence, ...], lived_s: float, hint_s: float) -> float:
-        """The link is over: seconds to wait before the next dial."""
-        return self._coordination.link_over(facts, lived_s, hint_s)
+    def link_over(self, facts: tuple[Evidence, ...]) -> None:
+        """The link is over."""
+        self._coordination.link_over(facts)
 
     def deliver(self, message: Message) -> bool:
         """Take a message if it is for us."""
@@ -86,8 +84,8 @@ class ClientCoordination:
         self._coordination.stop()
 
     def _happened(self, event: Event) -> None:
-        if self._lines is not None:
-            self._lines.coordination(self._connection_id, event)
+        if self._log is not None:
+            self._log.coordination(self._connection_id, event)
         match event:
             case StreamOpened():
                 self._open = True

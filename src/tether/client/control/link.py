@@ -1,9 +1,9 @@
-"""The client's way to the server: one control link at a time, dialled again while a tunnel lives.
+"""The client's way to the server: what a client does with the links that `net.link.dialer` keeps.
 
 Law: whatever goes wrong before the first grant is one sentence for the user, in the server's words
-where it had any. After it the link is redialled quietly, when the coordination says so: a tunnel
-outlives it. A question that cannot be sent, or whose link ends, is answered `Unasked`. The
-last report waits for a link, for a bounded time.
+where it had any. After it the link is dialled again, quietly: a tunnel outlives it. A question that
+cannot be sent, or whose link ends, is answered `Unasked`. The last report waits for a link, for a
+bounded time.
 """
 
 from __future__ import annotations
@@ -12,25 +12,34 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tether.attribution.causes.codes import CLIENT_CLOSED
-from tether.attribution.vocabulary import ConnectType, Party, Purpose
+from tether.attribution.evidence import GoodbyeSaid
+from tether.attribution.vocabulary import ConnectType, Party, Purpose, Vantage
 from tether.client.control.events import Back, ControlWord, TurnedAway, Unasked
 from tether.client.control.late_coordination import LazyCoordination
 from tether.client.errors import Failure
 from tether.client.report.link_status import LinkEnds, LinkNote
 from tether.net.clock import Clock
-from tether.net.link.driver import LinkDriver
+from tether.net.link.dialer import Dial, Dialer, DialledLink
+from tether.net.link.handshake import WelcomeRefused
 from tether.net.link.host_context import LazyHostContext
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.transport.streams import DialFailed
 from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
-from tether.protocol.link.link import Link
-from tether.protocol.messages.base import Garbage, Message
-from tether.protocol.messages.codec import PROTOCOL, decode, encode
-from tether.protocol.messages.control import Goodbye, Hello, Pong, Welcome
+from tether.protocol.link.redial import (
+    DialAgain,
+    Dismissed,
+    NextStep,
+    Outcome,
+    Redial,
+    TokenRejected,
+)
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.codec import PROTOCOL
+from tether.protocol.messages.control import Hello, Pong, Welcome
 from tether.protocol.messages.derp import DerpMap
 from tether.protocol.messages.reports import Ended, Report, ReportAck
 from tether.protocol.messages.tunnel import (
@@ -44,7 +53,7 @@ from tether.protocol.messages.tunnel import (
 from tether.version import VERSION
 
 if TYPE_CHECKING:
-    from tether.client.control.log import ControlLines
+    from tether.net.link.control_log import ControlLog
 
 GRANT_TIMEOUT_S = 20.0
 REPORT_TIMEOUT_S = 1.0
@@ -57,24 +66,9 @@ LINGER_S = 120.0
 DOUBT_S = 3.0
 """How long a link whose life is doubted may take to answer."""
 
-REFUSALS = frozenset({"token_unknown", "token_revoked", "token_expired", "user_revoked"})
-"""Words of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
-
-Dial = Callable[[], Awaitable[MessageStream]]
-
-
-class _Live:
-    """The link that is up, from its first byte."""
-
-    def __init__(self, driver: LinkDriver, clock: Clock) -> None:
-        self.driver, self.opened = driver, clock.now().mono
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.welcome: Welcome | None = None
-        self.goodbye: Goodbye | None = None
-
 
 class ClientControl:
-    """`connect` first, then `request_tunnel`, once; `leave` last."""
+    """`connect` first, then `request_tunnel`, once; `leave` last. Fulfils `LinkOwner`."""
 
     def __init__(
         self,
@@ -83,33 +77,69 @@ class ClientControl:
         *,
         on_word: Callable[[ControlWord], None] = lambda _: None,
         jitter: Callable[[], float] = random.random,
-        lines: ControlLines | None = None,
+        log: ControlLog | None = None,
     ) -> None:
-        """`on_word` is told the answers to `ask`, what becomes of the link meanwhile, and where the
-        agent is; `lines` of each end, if they are wanted."""
-        self._dial, self._clock = dial, clock
-        self.on_word, self._lines = on_word, lines
+        """
+        Args:
+            dial: opens a stream to the server, or raises `DialFailed`.
+            clock: the present.
+            on_word: is told the answers to `ask`, what becomes of the link, and where the agent is.
+            jitter: draws from [0, 1).
+            log: writes a line for each end, if that is wanted.
+        """
+        self.on_word = on_word
         self.instance_id = os.urandom(16).hex()
-        self._loop = asyncio.get_running_loop()
-        self._tasks = Tasks("control")
-        self._live: _Live | None = None
-        self._linked = asyncio.Event()
-        self._leaving = False
-        self._granted: asyncio.Future[TunnelGrant] = self._loop.create_future()
-        self._handed_in: dict[str, asyncio.Future[None]] = {}
-        self._keeping: asyncio.Task[None] | None = None
-        self._ponged: asyncio.Future[float] | None = None
-        self._doubt_timer: asyncio.TimerHandle | None = None
-        self._coordination = LazyCoordination(
-            clock, on_agent=lambda word: self.on_word(word), jitter=jitter, lines=lines
-        )
-        self._wait_s = 0.0
-        self._asked: dict[int, int] = {}
-        self._distances: dict[str, float] = {}
-        self._requests = 1
-        self._ends = LinkEnds(clock)
+
         self.host_context = LazyHostContext()
         """What happens to this machine, once somebody watches."""
+
+        self._clock = clock
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks("control")
+        self._ends = LinkEnds(clock)
+        self._coordination = LazyCoordination(
+            clock, on_agent=lambda word: self.on_word(word), jitter=jitter, log=log
+        )
+        self._dialer = Dialer(
+            Party.CLIENT,
+            self,
+            dial=dial,
+            clock=clock,
+            redial=Redial(),
+            welcome_s=GRANT_TIMEOUT_S,
+            wanted=lambda: self._has_grant,
+            jitter=jitter,
+            host_context=self.host_context,
+        )
+
+        self._keeping: asyncio.Task[Outcome] | None = None
+        """Runs one link after another, from `connect` on."""
+
+        self._linked = asyncio.Event()
+        """Set while a link is up that the server has welcomed."""
+
+        self._leaving = False
+
+        self._granted: asyncio.Future[TunnelGrant] = self._loop.create_future()
+        """The server's answer to the request for a tunnel."""
+
+        self._requests = 1
+        """The number of the last request: 1 is that for the tunnel, which is sent once."""
+
+        self._asked: dict[int, int] = {}
+        """The requests for a carrier that wait for an answer, and the carriers' numbers."""
+
+        self._handed_in: dict[str, asyncio.Future[None]] = {}
+        """Done when the server has committed the journal of that name."""
+
+        self._ponged: asyncio.Future[float] | None = None
+        """The round trip that is being measured."""
+
+        self._doubt_timer: asyncio.TimerHandle | None = None
+
+        self._distances: dict[str, float] = {}
+        """Round trips to the DERP regions, in seconds."""
 
     async def connect(self) -> None:
         """Dial the first link.
@@ -117,8 +147,8 @@ class ClientControl:
         Raises:
             DialFailed: as the dial.
         """
-        live = self._open(await self._dial())
-        self._keeping = self._tasks.spawn(self._keep(live), "keep")
+        await self._dialer.connect()
+        self._keeping = self._tasks.spawn(self._dialer.run(), "keep")
 
     async def request_tunnel(
         self,
@@ -134,10 +164,11 @@ class ClientControl:
         Raises:
             Failure: the server said no, or the link ended first.
         """
-        assert self._live is not None, "connected"
+        link = self._dialer.link
+        assert link is not None, "connected"
         self._distances = dict(near.distances)
         # Right after the hello: the server reads them in order, and a round trip is saved.
-        self._live.driver.send(
+        link.driver.send(
             TunnelRequest(
                 request_id=1,
                 workspace=workspace,
@@ -164,14 +195,15 @@ class ClientControl:
         small: bool = False,
     ) -> None:
         """Ask for a further carrier; `on_word` is told the answer."""
-        if not self._linked.is_set() or self._live is None:
+        link = self._dialer.link
+        if not self._linked.is_set() or link is None:
             self._loop.call_soon(self.on_word, Unasked(carrier))
             return
         if self._asked:  # the one before was not answered either
             self.doubt()
         self._requests += 1
         self._asked[self._requests] = carrier
-        self._live.driver.send(
+        link.driver.send(
             CarrierRequest(
                 request_id=self._requests,
                 connection_id=connection_id,
@@ -189,15 +221,15 @@ class ClientControl:
         Raises:
             Failure: there is no link, or it ended first.
         """
-        live = self._live
-        if live is None:
+        link = self._dialer.link
+        if link is None:
             raise Failure("there is no connection to the server")
         self._ponged = self._loop.create_future()
-        live.driver.ping()
-        either: list[asyncio.Future[Any]] = [self._ponged, live.over]
+        link.driver.ping()
+        either: list[asyncio.Future[Any]] = [self._ponged, link.over]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._ponged.done():
-            raise Failure(self._why(live))
+            raise Failure(self._why(link))
         return self._ponged.result()
 
     async def greeted(self) -> Welcome:
@@ -206,25 +238,27 @@ class ClientControl:
         Raises:
             Failure: there was none.
         """
-        live = self._live
-        assert live is not None, "connected"
+        link = self._dialer.link
+        assert link is not None, "connected"
         waiting = self._tasks.spawn(self._linked.wait(), "welcome")
-        either: list[asyncio.Future[Any]] = [waiting, live.over]
+        either: list[asyncio.Future[Any]] = [waiting, link.over]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        if live.welcome is None:
-            raise Failure(self._why(live))
-        return live.welcome
+        if link.welcome is None:
+            assert link.failed is not None, "that is why it is over"
+            raise Failure(words(link.failed))
+        return link.welcome
 
     def doubt(self) -> None:
         """Something happened that may have cut the link: it must answer soon, or is dialled anew."""
-        if self._live is None:
+        link = self._dialer.link
+        if link is None:
             return
         if self._doubt_timer is not None:  # an answer from before this says nothing of it
             self._doubt_timer.cancel()
-        live, since = self._live, self._clock.now().mono
-        live.driver.ping()
-        self._doubt_timer = self._loop.call_later(DOUBT_S, self._doubted, live, since)
+        link.driver.ping()
+        since = self._clock.now().mono
+        self._doubt_timer = self._loop.call_later(DOUBT_S, self._doubted, link, since)
 
     async def hand_in(
         self, journal_id: str, items: list[Ended], *, wait_s: float = LINK_WAIT_S
@@ -235,10 +269,11 @@ class ClientControl:
         report = Report(journal_id=journal_id, first_seq=1, items=[*items])
         until = self._loop.time() + wait_s
         while not committed.done() and await self._link(until):
-            assert self._live is not None, "linked"
-            self._live.driver.send(report)
+            link = self._dialer.link
+            assert link is not None, "linked"
+            link.driver.send(report)
             done, _ = await asyncio.wait(
-                [committed, self._live.over],
+                [committed, link.over],
                 timeout=REPORT_TIMEOUT_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -266,131 +301,57 @@ class ClientControl:
             self._doubt_timer.cancel()
         self._coordination.leave()
         await self._coordination.over()
-        if self._live is not None:
-            self._live.driver.leave(cause)
-            await asyncio.wait([self._live.over])
+        said = GoodbyeSaid(
+            vantage=Vantage.CLIENT, at=self._clock.now().wall, by=Party.CLIENT, cause=cause
+        )
+        self._dialer.quit(said)
+        if self._keeping is not None:
+            await asyncio.wait([self._keeping])
         await self._tasks.cancel()
         if not self._granted.done():
             self._granted.cancel()
 
-    # -- one link after another ------------------------------------------------------------
+    # -- what becomes of the links (LinkOwner) -----------------------------------------------
 
-    async def _keep(self, live: _Live) -> None:
-        while True:
-            await self._live_on(live)
-            if self._leaving or not self._has_grant:
-                return
-            if live.goodbye is not None and live.goodbye.retry_after_s < 0:
-                self.on_word(TurnedAway(self._why(live)))
-                return
-            following = await self._redial()
-            if following is None:
-                return
-            live = following
-
-    @property
-    def _has_grant(self) -> bool:
-        granted = self._granted
-        return granted.done() and not granted.cancelled() and granted.exception() is None
-
-    async def _redial(self) -> _Live | None:
-        while True:
-            await asyncio.sleep(self._wait_s)
-            try:
-                return self._open(await self._dial())
-            except DialFailed as failed:
-                if failed.status == 401 and failed.cause in REFUSALS:
-                    self.on_word(TurnedAway(str(failed)))
-                    return None
-                self._ends.redial_failed(failed)
-                self._wait_s = self._coordination.dial_failed()
-                if self._lines is not None:
-                    self._lines.dial_failed(failed, self._wait_s)
-
-    def _open(self, stream: MessageStream) -> _Live:
-        driver = LinkDriver(
-            stream=stream,
-            link=Link(me=Party.CLIENT, peer=Party.SERVER, now=self._clock.now()),
-            clock=self._clock,
-            pack=encode,
-            unpack=decode,
-            deliver=self._deliver,
-            host_context=self.host_context,
+    async def hello(self) -> Hello:
+        """See `LinkOwner`."""
+        return Hello(
+            protocol=PROTOCOL,
+            role="client",
+            version=VERSION,
+            instance_id=self.instance_id,
+            hostname=socket.gethostname(),
         )
-        driver.send(
-            Hello(
-                protocol=PROTOCOL,
-                role="client",
-                version=VERSION,
-                instance_id=self.instance_id,
-                hostname=socket.gethostname(),
-            )
-        )
-        self._live = live = _Live(driver, self._clock)
-        return live
 
-    async def _live_on(self, live: _Live) -> None:
-        try:
-            await live.driver.run()
-        finally:
-            self._live = None
-            self._linked.clear()
-            self._over(live)
-            live.over.set_result(None)
-            if not self._granted.done():
-                self._granted.set_exception(Failure(self._why(live)))
-                self._granted.exception()  # it may be that nobody waits for it any more
-            unanswered, self._asked = self._asked, {}
-            for carrier in unanswered.values():
-                self.on_word(Unasked(carrier))
+    def dialling(self) -> None:
+        """See `LinkOwner`."""
 
-    def _over(self, live: _Live) -> None:
-        """Its coordination ends first, then the link itself, each once."""
-        cell, lived_s = live.driver.cell, self._clock.now().mono - live.opened
-        if self._has_grant:
-            hint_s = live.goodbye.retry_after_s if live.goodbye is not None else 0.0
-            self._wait_s = self._coordination.link_over(cell.facts, lived_s, hint_s)
-        if live.welcome is not None:
-            self._ends.ended(live.welcome.connection_id, cell)
-            if self._lines is not None:
-                self._lines.link_over(live.welcome.connection_id, cell.facts, lived_s)
+    def dial_failed(self, failed: DialFailed, step: NextStep) -> None:
+        """See `LinkOwner`."""
+        if isinstance(step, DialAgain):
+            self._ends.redial_failed(failed)
+            if self._log is not None:
+                self._log.dial_failed(failed, step.wait_s)
+        self._no_link(lambda: words(failed), step)
 
-    async def _link(self, until: float) -> bool:
-        """Whether a link is up, by `until` (the loop's time) at the latest."""
-        if self._keeping is None or self._keeping.done():
-            return False
-        waiting = self._tasks.spawn(self._linked.wait(), "link")
-        await asyncio.wait(
-            [waiting, self._keeping],
-            timeout=until - self._loop.time(),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        waiting.cancel()
-        return self._linked.is_set()
+    def welcomed(self, link: DialledLink, welcome: Welcome) -> None:
+        """See `LinkOwner`."""
+        again = self._has_grant
+        for report in self._ends.reports():
+            link.driver.send(report)
+        if self._log is not None:
+            self._log.link_up(link.connection_id, welcome.version)
+        self._coordination.link_up(link.connection_id, link.driver)
+        self._ends.begun(link.connection_id)
+        self._linked.set()
+        if again:
+            self.on_word(Back())
 
-    def _doubted(self, live: _Live, since: float) -> None:
-        self._doubt_timer = None
-        if live is self._live and live.driver.heard_at <= since:
-            live.driver.give_up()
-
-    def _why(self, live: _Live) -> str:
-        if live.goodbye is not None and live.goodbye.detail:
-            return live.goodbye.detail
-        from tether.attribution.classify import classify  # see verdict.py
-        from tether.attribution.explain import explain
-
-        cell = live.driver.cell
-        return explain(classify(ConnectType.CLIENT_TO_SERVER, cell.facts).disconnect).sentence
-
-    def _deliver(self, message: Message) -> None:
-        live = self._live
-        if live is None or self._coordination.deliver(message):
+    def deliver(self, link: DialledLink, message: Message) -> None:
+        """See `LinkOwner`. What a server of another version says is let pass."""
+        if self._coordination.deliver(message):
             return
         match message:
-            case Welcome(protocol=(major, _)) if major != PROTOCOL[0]:
-                raise Garbage(f"protocol {major}; this version speaks {PROTOCOL[0]}")
-            case Welcome():
-                self._welcomed(live, message)
             case TunnelGrant():
                 if not self._granted.done():
                     self._granted.set_result(message)
@@ -409,21 +370,65 @@ class ClientControl:
                 self._ends.committed(journal_id)
             case Pong():
                 if self._ponged is not None and not self._ponged.done():
-                    self._ponged.set_result(live.driver.rtt_s or 0.0)
-            case Goodbye():
-                live.goodbye = message
+                    self._ponged.set_result(link.driver.rtt_s or 0.0)
             case _:
                 pass
 
-    def _welcomed(self, live: _Live, welcome: Welcome) -> None:
-        again, live.welcome = self._has_grant, welcome
-        live.driver.set_liveness(ping_every=welcome.ping_every_s, patience=welcome.patience_s)
-        for report in self._ends.reports():
-            live.driver.send(report)
-        if self._lines is not None:
-            self._lines.link_up(welcome.connection_id, welcome.version)
-        self._coordination.link_up(welcome.connection_id, live.driver)
-        self._ends.begun(welcome.connection_id)
-        self._linked.set()
-        if again:
-            self.on_word(Back())
+    def link_over(self, link: DialledLink, step: NextStep) -> None:
+        """See `LinkOwner`. Its coordination ends first, then the link itself, each once."""
+        self._linked.clear()
+        cell, lived_s = link.driver.cell, self._clock.now().mono - link.up_since.mono
+        self._coordination.link_over(cell.facts)
+        self._ends.ended(link.connection_id, cell)
+        if self._log is not None:
+            self._log.link_over(link.connection_id, cell.facts, lived_s)
+        self._no_link(lambda: self._why(link), step)
+
+    def _no_link(self, why: Callable[[], str], step: NextStep) -> None:
+        """No link is up any more, or came up: whoever waits for an answer gets none. `why` is asked
+        only where somebody is told, for to judge an end costs more than most commands take."""
+        if not self._granted.done():
+            self._granted.set_exception(Failure(why()))
+            self._granted.exception()  # it may be that nobody waits for it any more
+        unanswered, self._asked = self._asked, {}
+        for carrier in unanswered.values():
+            self.on_word(Unasked(carrier))
+        if isinstance(step, TokenRejected | Dismissed) and not self._leaving:
+            self.on_word(TurnedAway(why()))
+
+    @property
+    def _has_grant(self) -> bool:
+        granted = self._granted
+        return granted.done() and not granted.cancelled() and granted.exception() is None
+
+    async def _link(self, until: float) -> bool:
+        """Whether a link is up, by `until` (the loop's time) at the latest."""
+        if self._keeping is None or self._keeping.done():
+            return False
+        waiting = self._tasks.spawn(self._linked.wait(), "link")
+        await asyncio.wait(
+            [waiting, self._keeping],
+            timeout=until - self._loop.time(),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        waiting.cancel()
+        return self._linked.is_set()
+
+    def _doubted(self, link: DialledLink, since: float) -> None:
+        self._doubt_timer = None
+        if link is self._dialer.link and link.driver.heard_at <= since:
+            link.driver.give_up()
+
+    def _why(self, link: DialledLink) -> str:
+        if link.goodbye is not None and link.goodbye.detail:
+            return link.goodbye.detail
+        from tether.attribution.classify import classify  # see outcome.py
+        from tether.attribution.explain import explain
+
+        cell = link.driver.cell
+        return explain(classify(ConnectType.CLIENT_TO_SERVER, cell.facts).disconnect).sentence
+
+
+def words(failed: DialFailed) -> str:
+    """A failed dial in the server's words, where it had any."""
+    return failed.sentence if isinstance(failed, WelcomeRefused) else str(failed)

@@ -51,23 +51,15 @@ class Coordination:
         self._timer: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
 
-    def dial_failed(self, hint_s: float = 0.0) -> float:
-        """No link came up: seconds to wait before the next dial."""
-        return self.controller.dial_failed(self._jitter(), hint_s)
-
     def link_up(self, driver: LinkDriver) -> None:
         """A link was welcomed."""
         self._driver = driver
         self._do(self.controller.link_up(self._clock.now()))
 
-    def link_over(self, facts: tuple[Evidence, ...], lived_s: float, hint_s: float = 0.0) -> float:
-        """The link is over: seconds to wait before the next dial."""
+    def link_over(self, facts: tuple[Evidence, ...]) -> None:
+        """The link is over, because of `facts`."""
         self._driver = None
-        commands, wait_s = self.controller.link_over(
-            facts, lived_s, self._clock.now(), self._jitter(), hint_s
-        )
-        self._do(commands)
-        return wait_s
+        self._do(self.controller.link_over(facts, self._clock.now()))
 
     def deliver(self, message: Message) -> bool:
         """Take a message if it is for us; False if it is not."""

@@ -22,7 +22,7 @@ from tether.net.clock import Clock
 from tether.net.link.evidence import exhausted, fact_of_loss
 from tether.net.link.host_context import HostContext, NoHostContext
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import MessageStream, StreamLost
+from tether.net.transport.streams import MessageStream, StreamLost, translate
 from tether.net.transport.tcp import counters_fact, is_lossy
 from tether.protocol.link.idle import IdleTimes
 from tether.protocol.link.link import (
@@ -156,9 +156,12 @@ class LinkDriver:
         """Ping now; the peer's `Pong` is delivered."""
         self._perform(self.link.ping(self._clock.now()))
 
-    def set_liveness(self, *, ping_every: float, patience: float) -> None:
-        """Adopt the keepalive that the peer asked for (seconds)."""
+    def set_liveness(self, *, ping_every: float, patience: float, linger: float) -> None:
+        """Adopt the keepalive that the peer asked for, and how long a goodbye of ours waits from now
+        on (all in seconds)."""
+        self.link.linger = linger
         self.link.set_liveness(ping_every=ping_every, patience=patience, now=self._clock.now())
+        self._perform([])
 
     def leave(
         self,
@@ -232,7 +235,10 @@ class LinkDriver:
             close = self._close or CloseStream(1001, "going away")
             reader.cancel()
             await self._tasks.cancel()
-            await self._stream.close(close.code, close.reason)
+            try:
+                await self._stream.close(close.code, close.reason)
+            except Exception:  # the link is over all the same, and its cell has why
+                _log.exception("a stream cannot be closed: %s to %s", self.link.me, self.link.peer)
         return self.cell
 
     async def _read(self) -> None:
@@ -240,6 +246,8 @@ class LinkDriver:
             await self._stream.serve(self._take)
         except StreamLost as lost:
             self._lost(lost)
+        except Exception as wrong:
+            self._lost_unforeseen(wrong)
 
     def _take(self, raw: bytes | memoryview | str) -> Awaitable[None] | None:
         """A message arrived. What is returned is to be awaited before the next one."""
@@ -304,6 +312,9 @@ class LinkDriver:
                 except StreamLost as lost:
                     self._lost(lost)
                     return
+                except Exception as wrong:
+                    self._lost_unforeseen(wrong)
+                    return
                 self._queued -= len(frame)
                 if self._queued <= HIGH_WATER:
                     self._room.set()
@@ -349,9 +360,19 @@ class LinkDriver:
         around = self._around(lost.silence_s or now.mono - self._heard_at())
         self.cut(fact, *([counters] if counters else []), *around)
 
+    def _lost_unforeseen(self, wrong: Exception) -> None:
+        """The stream raised what its table has no row for: it is of no more use, and is lost."""
+        _log.error("a stream failed: %s to %s", self.link.me, self.link.peer, exc_info=wrong)
+        how, name = translate(wrong)
+        self._lost(StreamLost(how, errno_name=name))
+
     def _around(self, silence_s: float) -> Sequence[Evidence]:
         """What else happened to this machine since this link was made."""
-        facts = self._host_context.since(silence_s, self._stream.local_address)
+        try:
+            facts = self._host_context.since(silence_s, self._stream.local_address)
+        except Exception:  # what cannot be told of an end must not keep it from ending
+            _log.exception("the machine's context cannot be told")
+            return []
         return [fact for fact in facts if fact.at >= self._made_at]
 
     def _tick(self) -> None:

@@ -1,84 +1,75 @@
-"""The opening of a control link: our hello, the server's welcome.
+"""The opening of a control link: why a server's answer to our hello is no welcome.
 
-Law: until the welcome there is no link, so whatever goes wrong is a failed dial: one sentence, and
-never a disconnect.
+Law: until the welcome there is no link, so whatever goes wrong before it is a failed dial: one
+sentence, and never a disconnect.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
-
-from tether.attribution.disconnect import Disconnect
-from tether.attribution.explain import explain
-from tether.attribution.vocabulary import Basis, ConnectType
-from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
-from tether.protocol.messages.base import Garbage
-from tether.protocol.messages.codec import PROTOCOL, decode, encode
-from tether.protocol.messages.control import Goodbye, GoodbyeAck, Hello, Welcome
-
-WELCOME_TIMEOUT_S = 10.0
+from tether.attribution import evidence as ev
+from tether.attribution.disconnect import CloseCell, Disconnect
+from tether.attribution.vocabulary import Basis, ConnectType, Party
+from tether.net.transport.streams import DialFailed
+from tether.protocol.messages.codec import PROTOCOL
+from tether.protocol.messages.control import Goodbye, Welcome
 
 
 class WelcomeRefused(DialFailed):
-    """The server answered our hello with a goodbye."""
+    """The server answered our hello with a goodbye. `sentence` is the reason alone."""
 
-    def __init__(self, goodbye: Goodbye, who: str) -> None:
-        judged = Disconnect(
-            connect_type=ConnectType.SERVER_TO_AGENT,
-            cause=goodbye.cause,
-            basis=Basis.DECLARED,
-            actor=goodbye.actor,
-        )
-        sentence = goodbye.detail or explain(judged).sentence
-        super().__init__(f"the server turned this {who} away: {sentence}", cause=goodbye.cause)
+    def __init__(self, goodbye: Goodbye, who: Party) -> None:
         self.goodbye = goodbye
+        self.sentence = sentence_of(goodbye)
+        super().__init__(f"the server turned this {who} away: {self.sentence}", cause=goodbye.cause)
 
 
-async def greet(
-    stream: MessageStream, hello: Callable[[], Awaitable[Hello]], who: str = "agent"
-) -> Welcome:
-    """Say hello on a fresh stream; the server's welcome. `who` we are, for people.
+def sentence_of(goodbye: Goodbye) -> str:
+    """A server's goodbye as one sentence: its own words, or those of the cause."""
+    if goodbye.detail:
+        return goodbye.detail
+    from tether.attribution.explain import explain  # not paid for by a client that is welcome
 
-    Raises:
-        DialFailed: there was none; the stream is closed.
+    judged = Disconnect(
+        connect_type=ConnectType.SERVER_TO_AGENT,
+        cause=goodbye.cause,
+        basis=Basis.DECLARED,
+        actor=goodbye.actor,
+    )
+    return explain(judged).sentence
+
+
+def another_version(welcome: Welcome, who: Party) -> DialFailed | None:
+    """The failed dial of a server that speaks another major version; None where it speaks ours."""
+    theirs, ours = welcome.protocol[0], PROTOCOL[0]
+    if theirs == ours:
+        return None
+    return DialFailed(
+        f"the server speaks protocol {theirs} and this {who} {ours}: upgrade the older of the two"
+    )
+
+
+def silent() -> DialFailed:
+    """The failed dial of a server that answers nothing."""
+    return DialFailed("the server took the connection and then said nothing")
+
+
+def not_welcomed(cell: CloseCell, goodbye: Goodbye | None, who: Party) -> DialFailed:
+    """The failed dial of a stream that ended before the welcome.
+
+    Args:
+        cell: what ended it.
+        goodbye: the server's, where it said one.
+        who: what we are, for people.
     """
-    welcomed = False
-    try:
-        greeting = encode(await hello())
-        async with asyncio.timeout(WELCOME_TIMEOUT_S):
-            await stream.send(greeting)
-            welcome = await _answer(stream, who)
-        welcomed = True
-    except StreamLost as lost:
-        raise DialFailed(f"the server hung up before it welcomed this {who}: {lost}") from lost
-    except TimeoutError:
-        raise DialFailed("the server took the connection and then said nothing") from None
-    except Garbage as garbage:
-        raise DialFailed(f"the server does not speak Tether's protocol: {garbage}") from garbage
-    finally:
-        if not welcomed:
-            await stream.close(1000, "not welcomed")
-    return welcome
-
-
-async def _answer(stream: MessageStream, who: str) -> Welcome:
-    while True:
-        raw = await stream.recv()
-        if isinstance(raw, str):
-            raise Garbage("a text message")
-        match decode(raw):
-            case Welcome(protocol=(major, _)) if major != PROTOCOL[0]:
-                raise DialFailed(
-                    f"the server speaks protocol {major} and this {who} {PROTOCOL[0]}: upgrade "
-                    f"the older of the two"
-                )
-            case Welcome() as welcome:
-                return welcome
-            case Goodbye() as goodbye:
-                with contextlib.suppress(StreamLost):
-                    await stream.send(encode(GoodbyeAck()))
-                raise WelcomeRefused(goodbye, who)
+    if goodbye is not None:
+        return WelcomeRefused(goodbye, who)
+    for fact in cell.facts:
+        match fact:
+            case ev.ProtocolViolated(what=what):
+                return DialFailed(f"the server does not speak Tether's protocol: {what}")
+            case ev.StreamEnded(how=how, errno=errno):
+                why = f"{how} ({errno})" if errno else str(how)
+                return DialFailed(f"the server hung up before it welcomed this {who}: {why}")
             case _:
-                pass  # nothing else is owed an answer before the welcome
+                pass
+    return DialFailed(f"this {who} left before the server welcomed it")

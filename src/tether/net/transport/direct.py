@@ -310,7 +310,7 @@ async def dial_direct(
         async with asyncio.timeout(timeout):
             sock = await connect_tcp(host, port, small_segments=small_segments)
             return DirectStream(sock, max_size=max_size)
-    except OSError as wrong:
+    except Exception as wrong:
         raise dial_failed(wrong, endpoint) from wrong
 
 

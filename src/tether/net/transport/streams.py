@@ -18,6 +18,9 @@ from tether.attribution.evidence import Evidence, TcpCounters
 from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
 from tether.net.transport.tcp import counters_fact
 
+MAX_TOLD = 200
+"""Characters of an unforeseen exception that go into a sentence or a fact."""
+
 
 class StreamLost(Exception):
     """A stream stopped. `violation` is set where the peer broke the WebSocket protocol, `fact` where
@@ -48,6 +51,7 @@ class DialFailed(Exception):
 
     `status` is the HTTP status of a refusal, 0 where none arrived; `cause` the server's code for it;
     `fatal` means that dialling again without a change cannot help; `stage` is how far it came.
+    `unforeseen` means that no table has a row for what was raised, which is its `__cause__`.
     """
 
     def __init__(
@@ -58,9 +62,26 @@ class DialFailed(Exception):
         cause: str = "",
         fatal: bool = False,
         stage: DialStage = DialStage.TCP,
+        unforeseen: bool = False,
     ) -> None:
         super().__init__(message)
-        self.status, self.cause, self.fatal, self.stage = status, cause, fatal, stage
+        self.status = status
+        self.cause = cause
+        self.fatal = fatal
+        self.stage = stage
+        self.unforeseen = unforeseen
+
+
+def unforeseen_failure(wrong: Exception, whom: str) -> DialFailed:
+    """The last row of every table of dial errors: a failed dial, with `wrong` as its evidence."""
+    told = f"{type(wrong).__name__}: {wrong}".removesuffix(": ")[:MAX_TOLD]
+    failed = DialFailed(
+        f"dialling {whom} failed in a way that was not foreseen ({told})",
+        stage=DialStage.OTHER,
+        unforeseen=True,
+    )
+    failed.__cause__ = wrong
+    return failed
 
 
 Sink = Callable[[bytes | memoryview | str], Awaitable[None] | None]

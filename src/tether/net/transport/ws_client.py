@@ -36,6 +36,7 @@ from tether.net.transport.streams import (
     StreamLost,
     close_reason,
     translate,
+    unforeseen_failure,
 )
 from tether.net.transport.tcp import connect_tcp, plain_address, read_tcp_info, set_keepalive
 
@@ -154,8 +155,9 @@ async def dial(
     Raises:
         DialFailed: no connection came up; the text says why and what to do.
     """
-    host, proxy = urlsplit(url).netloc, None
+    host, proxy = "the address", None
     try:
+        host = urlsplit(url).netloc
         proxy = proxy_of(url)
         opening = _Connect if small_segments and proxy is None else connect
         connection = await opening(
@@ -245,7 +247,7 @@ def proxy_failed(wrong: Exception, host: str, proxy: Proxy) -> DialFailed | None
 
 
 def dial_failed(wrong: Exception, host: str) -> DialFailed:
-    """The sentence for a failed dial, by table. Anything that is no dialling error is re-raised."""
+    """The sentence for a failed dial, by table; what no row foresees is a failed dial, too."""
     match wrong:
         case InvalidStatus():
             return _refused(wrong, host)
@@ -264,6 +266,10 @@ def dial_failed(wrong: Exception, host: str) -> DialFailed:
             return DialFailed(f"TLS with {host} failed: {why}", stage=DialStage.TLS)
         case InvalidHandshake() | EOFError():
             return DialFailed(f"{host} does not answer as a Tether server", stage=DialStage.HTTP)
+        case ConnectionClosed():
+            return DialFailed(
+                f"{host} took the connection and hung up before it answered", stage=DialStage.HTTP
+            )
         case socket.gaierror():
             return DialFailed(f"the name {host} could not be resolved", stage=DialStage.DNS)
         case ConnectionRefusedError():
@@ -274,7 +280,7 @@ def dial_failed(wrong: Exception, host: str) -> DialFailed:
             how, name = translate(wrong)
             return DialFailed(f"{host} could not be reached: {name or how}")
         case _:
-            raise wrong
+            return unforeseen_failure(wrong, host)
 
 
 def _refused(wrong: InvalidStatus, host: str) -> DialFailed:

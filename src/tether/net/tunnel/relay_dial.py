@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import asyncio
 
-from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
+from tether.net.transport.streams import (
+    DialFailed,
+    MessageStream,
+    StreamLost,
+    unforeseen_failure,
+)
 from tether.net.transport.ws_client import dial
 from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
@@ -45,6 +50,8 @@ async def dial_relay(url: str, ticket: str, small_segments: bool = False) -> Mes
     except Garbage as garbage:
         await stream.close(1002, "not a relay's word")
         raise DialFailed(f"the relay does not speak this protocol: {garbage}") from garbage
-    except BaseException:
+    except BaseException as wrong:
         await stream.close(1001, "not joined")
-        raise
+        if isinstance(wrong, DialFailed) or not isinstance(wrong, Exception):
+            raise
+        raise unforeseen_failure(wrong, "the relay") from wrong

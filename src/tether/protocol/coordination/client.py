@@ -5,9 +5,9 @@ and `deadline()` come out. Nothing here touches a tunnel: when the control plane
 LOST and kept. A dial or an opening that fails is no disconnect. A stream that was opened ends once,
 by its own cause or by its link's, whichever came first.
 
-How to use it: `dial_failed` and `link_over` say how long to wait before the next dial. Call `link_up`
-on each welcomed link, `receive` with each message of which `is_ours` holds, `tick` at `deadline()`.
-Perform the commands that come back, in order. `update_self`, `add_destination`, `remove_destination`
+How to use it: call `link_up` on each welcomed link and `link_over` at its end, `receive` with each
+message of which `is_ours` holds, `tick` at `deadline()`. Perform the commands that come back, in
+order. `update_self`, `add_destination`, `remove_destination`
 and `sync_destinations` may be called at any time: what is wanted is kept, and sent again on each
 stream. To leave, call `leave`, go on until `is_over`, and only then say goodbye on the link.
 """
@@ -121,7 +121,7 @@ class CoordinationClient:
         self.role = role
         self.phase = Phase.DIALING
         self.peer_id = ""
-        self._dialling, self._opening = Backoff(), Backoff()
+        self._opening = Backoff()
         self._node: Node | None = None
         self._destinations: dict[str, None] = {}
         self._peers = KnownPeers(awaited=role is Party.CLIENT)
@@ -162,11 +162,6 @@ class CoordinationClient:
 
     # -- the link ------------------------------------------------------------------------------
 
-    def dial_failed(self, jitter: float, hint_s: float = 0.0) -> float:
-        """No link came up: how long to wait before the next dial. That is no disconnect."""
-        self._dialling.lived(0.0)
-        return self._dialling.delay(jitter, hint_s)
-
     def link_up(self, now: Timestamp) -> list[Command]:
         """A link was welcomed: open the stream on it, unless the last rejection says to wait."""
         if self.phase is not Phase.DIALING:
@@ -176,23 +171,9 @@ class CoordinationClient:
             return []
         return self._open(now)
 
-    def link_over(
-        self,
-        facts: tuple[Evidence, ...],
-        lived_s: float,
-        now: Timestamp,
-        jitter: float,
-        hint_s: float = 0.0,
-    ) -> tuple[list[Command], float]:
-        """The link ended: what to do, and how long to wait before dialling.
-
-        Args:
-            facts: of the link's cell; they are the stream's, too, unless it said its own before.
-            lived_s: how long the link lived.
-            now: the present.
-            jitter: a random number in [0, 1).
-            hint_s: the server's `retry_after_s`.
-        """
+    def link_over(self, facts: tuple[Evidence, ...], now: Timestamp) -> list[Command]:
+        """The link ended. The `facts` of its cell are the stream's, too, unless it said its own
+        before."""
         commands: list[Command] = []
         if self.phase is Phase.COORDINATING:
             commands = self._stream_over(
@@ -206,8 +187,7 @@ class CoordinationClient:
             self._asked, self._until = False, None
         if self.phase is not Phase.CLOSED:
             self.phase = Phase.DIALING
-        self._dialling.lived(lived_s)
-        return commands, self._dialling.delay(jitter, hint_s)
+        return commands
 
     # -- what is wanted ------------------------------------------------------------------------
 

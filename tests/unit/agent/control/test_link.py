@@ -20,14 +20,7 @@ from tests.support.agent.played_server import (
     events,
 )
 from tests.support.clock import LoopClock
-from tether.agent.control.link import (
-    AgentControl,
-    Dismissed,
-    Outcome,
-    ServerCommand,
-    Stopped,
-    TokenRefused,
-)
+from tether.agent.control.link import AgentControl, ServerCommand
 from tether.agent.control.reports import MAX_ITEMS, cut
 from tether.agent.journal.journal import Journal
 from tether.agent.journal.previous_run import RunMarker
@@ -36,6 +29,7 @@ from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed
+from tether.protocol.link.redial import Dismissed, Outcome, Stopped, TokenRejected
 from tether.protocol.messages.base import Message, facts_of
 from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import (
@@ -188,7 +182,7 @@ async def test_without_a_welcome_there_was_no_link(
 async def test_a_refused_token_ends_the_dialling(tmp_path: Path, code: str) -> None:
     refusal = DialFailed("this token was revoked", status=401, cause=code, fatal=True)
     async with life(tmp_path, answers=[refusal]) as agent:
-        assert await agent.running == TokenRefused("this token was revoked")
+        assert await agent.running == TokenRejected("this token was revoked")
         told = [line["event"] for line in agent.lines]
         assert told == ["connecting to server", "agent main loop exited"]
 

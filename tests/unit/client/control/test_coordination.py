@@ -15,9 +15,10 @@ import structlog
 from structlog.typing import EventDict
 
 from tests.support.server.control_plane import WELCOME, Town, grants
+from tether.attribution.vocabulary import ConnectType
 from tether.client.control.events import AgentHere, AgentLost, Back
 from tether.client.control.late_coordination import COORDINATE_AFTER_S
-from tether.client.control.log import ControlLines
+from tether.net.link.control_log import ControlLog
 from tether.net.link.driver import LinkDriver
 from tether.net.transport.streams import DialFailed
 from tether.protocol.coordination.client import CLOSE_S
@@ -103,7 +104,7 @@ class Scene:
 async def coordinating(
     answer: Callable[[Message, LinkDriver], None] = coordinates, *, home: str = "ams"
 ) -> AsyncIterator[Scene]:
-    town = Town(answer, lines=ControlLines())
+    town = Town(answer, log=ControlLog(ConnectType.CLIENT_TO_SERVER))
     importlib.import_module(
         "tether.client.control.coordination"
     )  # else in a thread, which knows real time only

@@ -52,6 +52,12 @@ def silent(*_: Any) -> None:
     pass
 
 
+def welcomes(message: Message, driver: LinkDriver) -> None:
+    """... and says nothing more."""
+    if isinstance(message, Hello):
+        grants(message, driver)
+
+
 async def test_hello_and_request_are_one_journey() -> None:
     async with connected() as town:
         assert await town.control.request_tunnel("dev", "ssh-ed25519 K") == GRANT
@@ -77,6 +83,8 @@ async def test_a_denial_is_told_in_the_servers_words() -> None:
         if isinstance(message, TunnelRequest):
             text = "workspace dev is stopped: start it with `tether workspace start dev`"
             driver.send(TunnelDenied(request_id=1, code="stopped", message=text))
+        else:
+            grants(message, driver)
 
     assert await refusal(denies) == (
         "workspace dev is stopped: start it with `tether workspace start dev`"
@@ -95,6 +103,8 @@ async def test_a_shutdown_before_the_grant_is_told_by_its_cause() -> None:
     def leaves(message: Message, driver: LinkDriver) -> None:
         if isinstance(message, TunnelRequest):
             driver.leave("server.shutdown", actor="signal:15")
+        else:
+            grants(message, driver)
 
     assert (
         await refusal(leaves) == "The control plane was asked to stop (signal 15) and said goodbye."
@@ -102,13 +112,20 @@ async def test_a_shutdown_before_the_grant_is_told_by_its_cause() -> None:
 
 
 async def test_a_lost_link_before_the_grant_is_told() -> None:
-    assert await refusal(silent, Cable.reset) == (
+    assert await refusal(welcomes, Cable.reset) == (
         "A firewall, proxy or load balancer in between cut the connection; neither end did."
     )
 
 
-async def test_a_server_that_never_answers_is_given_up() -> None:
-    async with connected(silent) as town:
+async def test_a_server_that_hangs_up_before_its_welcome_is_told() -> None:
+    assert await refusal(silent, Cable.reset) == (
+        "the server hung up before it welcomed this client: reset (ECONNRESET)"
+    )
+
+
+@pytest.mark.parametrize("answer", [silent, welcomes])
+async def test_a_server_that_never_answers_is_given_up(answer: Answers) -> None:
+    async with connected(answer) as town:
         began = asyncio.get_running_loop().time()
         with pytest.raises(Failure, match="did not answer the request for a tunnel in time"):
             await town.control.request_tunnel("dev", "k")
@@ -122,7 +139,9 @@ async def test_another_major_version_is_refused_by_us() -> None:
                 Welcome(protocol=(9, 0), connection_id="c", server_instance="s", version="9")
             )
 
-    assert "not part of the protocol" in await refusal(newer)
+    assert await refusal(newer) == (
+        "the server speaks protocol 9 and this client 2: upgrade the older of the two"
+    )
 
 
 @dataclass
@@ -412,7 +431,13 @@ async def test_a_link_that_ends_meanwhile_has_no_round_trip() -> None:
 async def test_a_server_that_hangs_up_instead_of_a_welcome_is_told() -> None:
     async with connected(silent) as town:
         asyncio.get_running_loop().call_later(0.1, town.cables[0].reset)
-        with pytest.raises(Failure, match="cut the connection"):
+        with pytest.raises(Failure, match="hung up before it welcomed this client: reset"):
+            await town.control.greeted()
+
+
+async def test_a_server_that_says_nothing_instead_of_a_welcome_is_given_up() -> None:
+    async with connected(silent) as town:
+        with pytest.raises(Failure, match="took the connection and then said nothing"):
             await town.control.greeted()
 
 

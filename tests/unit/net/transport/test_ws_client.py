@@ -9,10 +9,11 @@ import ssl
 
 import pytest
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosedError, InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
 from tests.support.net.ws import raw_server, serving
+from tether.attribution.vocabulary import DialStage
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.ws_client import dial, dial_failed
 
@@ -135,6 +136,11 @@ def certificate_error() -> ssl.SSLCertVerificationError:
         (ssl.SSLError(1, "wrong version"), "TLS with h failed: ", False),
         (InvalidURI("x", "bad"), "h is not a valid URL", True),
         (EOFError(), "h does not answer as a Tether server", False),
+        (
+            ConnectionClosedError(None, None),
+            "h took the connection and hung up before it answered",
+            False,
+        ),
         (TimeoutError(), "h did not answer in time", False),
         (kernel(errno.ETIMEDOUT), "h could not be reached: ETIMEDOUT", False),
         (kernel(errno.EHOSTUNREACH), "h could not be reached: EHOSTUNREACH", False),
@@ -160,6 +166,13 @@ def test_a_refusal_without_a_body_is_told_by_its_status() -> None:
     )
 
 
-def test_a_bug_is_not_a_failed_dial() -> None:
-    with pytest.raises(KeyError):
-        dial_failed(KeyError("x"), "h")
+def test_what_no_row_foresees_is_a_failed_dial_with_the_exception_as_its_evidence() -> None:
+    wrong = KeyError("x")
+    failed = dial_failed(wrong, "h")
+    assert (str(failed), failed.stage, failed.unforeseen, failed.fatal) == (
+        "dialling h failed in a way that was not foreseen (KeyError: 'x')",
+        DialStage.OTHER,
+        True,
+        False,
+    )
+    assert failed.__cause__ is wrong
