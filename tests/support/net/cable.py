@@ -69,15 +69,19 @@ class CableEnd(MessageStream):
         self.sends, self.reads = sends, reads
         self.tcp: dict[str, int] | None = None
         self.closed: tuple[int, str] | None = None
+        self.raises: dict[str, Exception] = {}
+        """What "send", "recv" and "close" raise instead of working: what no table foresees."""
         self._lost: StreamLost | None = None
 
     async def send(self, message: bytes | str) -> None:
+        self._break("send")
         await self.sends.room()
         if self._lost is not None:
             raise self._lost
         self.sends.put(message)
 
     async def recv(self) -> bytes | str:
+        self._break("recv")
         item = await self.reads.get()
         if isinstance(item, StreamLost):
             item.counters = self.tcp
@@ -86,6 +90,7 @@ class CableEnd(MessageStream):
         return item
 
     async def close(self, code: int, reason: str) -> None:
+        self._break("close")
         if self._lost is None:
             self.closed = (code, reason)
             self.sends.put(StreamLost(StreamEnd.CLOSED, close_code=code, close_reason=reason))
@@ -93,6 +98,10 @@ class CableEnd(MessageStream):
 
     def counters(self) -> dict[str, int] | None:
         return self.tcp
+
+    def _break(self, operation: str) -> None:
+        if operation in self.raises:
+            raise self.raises[operation]
 
     def lose(self, lost: StreamLost) -> None:
         """From now on this end raises `lost`."""
