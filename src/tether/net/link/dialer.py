@@ -13,8 +13,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, TypeVar
+
+from msgspec.structs import replace
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Vantage

@@ -2,15 +2,17 @@
 
 Law: no I/O, no clock and no randomness (the caller passes the jitter). Whatever becomes of a dial, or
 of the link that came of it, is one `Attempt`; `Redial.after` says what follows. A failure that nobody
-foresaw is an attempt like any other: it is dialled again.
+foresaw is an attempt like any other: it is dialled again. Its types are msgspec's, which take a tenth
+of the time to import: every `ssh` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias, assert_never
+
+import msgspec
 
 from tether.protocol.backoff import Backoff
 from tether.protocol.messages.control import Goodbye
@@ -24,8 +26,7 @@ TOKEN_REJECTIONS = frozenset(
 """The server's codes of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one dial, and of the link that came of it."""
 
     leaving: bool = False
@@ -50,27 +51,23 @@ class Attempt:
     """Seconds from the welcome to the link's end; 0 for a failed dial."""
 
 
-@dataclass(frozen=True, slots=True)
-class DialAgain:
+class DialAgain(msgspec.Struct, frozen=True):
     """Dial again after `wait_s` seconds."""
 
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """No further link was wanted."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRejected:
+class TokenRejected(msgspec.Struct, frozen=True):
     """The server does not take this program's token. `message` is its sentence."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dismissed:
+class Dismissed(msgspec.Struct, frozen=True):
     """The server said goodbye for ever."""
 
     goodbye: Goodbye
@@ -89,8 +86,7 @@ class Decision(Enum):
     DIAL_AGAIN = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class RedialRule:
+class RedialRule(msgspec.Struct, frozen=True):
     """One row of the table."""
 
     when: str
