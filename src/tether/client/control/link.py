@@ -79,14 +79,8 @@ class ClientControl:
         jitter: Callable[[], float] = random.random,
         log: ControlLog | None = None,
     ) -> None:
-        """
-        Args:
-            dial: opens a stream to the server, or raises `DialFailed`.
-            clock: the present.
-            on_word: is told the answers to `ask`, what becomes of the link, and where the agent is.
-            jitter: draws from [0, 1).
-            log: writes a line for each end, if that is wanted.
-        """
+        """`on_word` is told the answers to `ask`, what becomes of the link, and where the agent is;
+        `jitter` draws from [0, 1); `log` writes a line for each end, if that is wanted."""
         self.on_word = on_word
         self.instance_id = os.urandom(16).hex()
 
@@ -133,13 +127,9 @@ class ClientControl:
         self._handed_in: dict[str, asyncio.Future[None]] = {}
         """Done when the server has committed the journal of that name."""
 
-        self._ponged: asyncio.Future[float] | None = None
-        """The round trip that is being measured."""
-
+        self._ponged: asyncio.Future[float] | None = None  # the round trip that is being measured
         self._doubt_timer: asyncio.TimerHandle | None = None
-
-        self._distances: dict[str, float] = {}
-        """Round trips to the DERP regions, in seconds."""
+        self._distances: dict[str, float] = {}  # round trips to the DERP regions, in seconds
 
     async def connect(self) -> None:
         """Dial the first link.
