@@ -91,7 +91,7 @@ class Server:
                 case "":
                     pass
                 case bytes():
-                    driver.write(answer)
+                    driver.send_data(answer)
                 case Goodbye():
                     driver.leave(
                         answer.cause, detail=answer.detail, retry_after_s=answer.retry_after_s
@@ -425,7 +425,7 @@ async def test_messages_are_delivered_and_the_keepalive_is_the_servers() -> None
         (lambda played: played.server.cables[0].reset(), "stream_ended"),
         (lambda played: played.server.cables[0].go_silent(), "stream_ended"),
         (lambda played: played.server.drivers[0].leave("server.shutdown"), "goodbye_said"),
-        (lambda played: played.server.drivers[0].write(b"\xc1"), "protocol_violated"),
+        (lambda played: played.server.drivers[0].send_data(b"\xc1"), "protocol_violated"),
     ],
     ids=["reset", "silence", "goodbye", "garbage"],
 )
@@ -576,6 +576,6 @@ async def test_an_answer_to_a_ping_of_ours_is_delivered() -> None:
     async with scene() as played:
         await played.up()
         assert played.dialer.link is not None
-        played.dialer.link.driver.ask()
+        played.dialer.link.driver.ping()
         await asyncio.sleep(1)
         assert [type(message) for message in played.owner.messages] == [Pong]
