@@ -18,11 +18,11 @@ from pathlib import Path
 
 from tether_gauntlet import known
 from tether_gauntlet.again import judge_again
-from tether_gauntlet.lab import probe
+from tether_gauntlet.lab.capabilities import probe
 from tether_gauntlet.report import as_json, as_markdown, line
 from tether_gauntlet.running import run_all
 from tether_gauntlet.scenario import BadScenario, Scenario, chosen, load, topologies_of
-from tether_gauntlet.scoring import Outcome
+from tether_gauntlet.scoring import RunOutcome
 
 OWN = Path(__file__).parent / "scenarios"
 
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.list:
         _list(scenarios)
         return 0
-    outcomes: list[Outcome] = []
+    outcomes: list[RunOutcome] = []
     try:
         _run(scenarios, asked, outcomes)
     except BadScenario as wrong:
@@ -127,11 +127,11 @@ def _heading(asked: argparse.Namespace) -> str:
     return f"# What the gauntlet says\n\n{written}"
 
 
-def _run(scenarios: list[Scenario], asked: argparse.Namespace, outcomes: list[Outcome]) -> None:
+def _run(scenarios: list[Scenario], asked: argparse.Namespace, outcomes: list[RunOutcome]) -> None:
     """Add every outcome to `outcomes`, as it comes."""
     expected = known.load()
 
-    def tell(outcome: Outcome) -> None:
+    def tell(outcome: RunOutcome) -> None:
         outcomes.append(known.marked(outcome, expected))
         print(line(outcomes[-1]), flush=True)
         if asked.json is not None:

@@ -12,16 +12,15 @@ from dataclasses import replace
 from datetime import datetime
 from enum import IntEnum
 from itertools import permutations
-from typing import Any
 
 from tether.attribution.classify import Verdict
 from tether.attribution.evidence import KINDS
 from tether.attribution.records import from_record
 from tether.attribution.vocabulary import Confidence, ConnectType, Vantage
 from tether.server.connlog.judge import Testimony, classify_end, columns_of
-from tether_gauntlet.scoring import Match, Outcome
+from tether_gauntlet.lab.stack import Row
+from tether_gauntlet.scoring import Match, RunOutcome
 
-Row = Mapping[str, Any]
 Withheld = Callable[[Row], bool]
 
 POST_MORTEM = "previous_run_died"
@@ -29,7 +28,7 @@ KIND = "kind "
 """How the name begins under which one kind of fact is withheld."""
 
 
-class Answer(IntEnum):
+class Effect(IntEnum):
     """What becomes of a verdict, from best to worst. `SURE` is the one that must not be."""
 
     RIGHT = 0
@@ -158,11 +157,11 @@ def _testimonies(row: Row, withheld: Withheld) -> list[Testimony]:
     ]
 
 
-def without_vantages(outcome: Outcome, explained: Mapping[str, Row]) -> Outcome:
+def without_vantages(outcome: RunOutcome, explained: Mapping[str, Row]) -> RunOutcome:
     """`outcome`, and what becomes of its verdicts without each vantage and each kind of fact.
 
     A truth counts once, however many rows it is about: as the worst of them. For every name, `truths`
-    counts all, `had` those that lost evidence, and each `Answer` what they are then.
+    counts all, `had` those that lost evidence, and each `Effect` what they are then.
     """
     told: dict[str, Counter[str]] = {name: Counter() for name in WITHOUT}
     misled: dict[str, None] = {}
@@ -179,7 +178,7 @@ def without_vantages(outcome: Outcome, explained: Mapping[str, Row]) -> Outcome:
                     f"{truth.connect_type} without {name}: sure of "
                     f"{other.disconnect.cause} (rule {other.rule})"
                     for match, other in again
-                    if full < answer(match, other) is Answer.SURE
+                    if full < answer(match, other) is Effect.SURE
                 )
             told[name].update(truths=1, had=int(bool(lost)))
             told[name][said.word] += 1
@@ -198,17 +197,17 @@ def _has(row: Row, withheld: Withheld) -> bool:
     return any(withheld(fact) and not fact.get("outlived") for fact in row["evidence"])
 
 
-def answer(match: Match, again: Verdict) -> Answer:
+def answer(match: Match, again: Verdict) -> Effect:
     """How another judgement of the same end stands to its truth."""
     told = Match(match.truth, {**match.row, **columns_of(again)})
     if not told.wrong:
-        return Answer.RIGHT
+        return Effect.RIGHT
     if told.unknown:
-        return Answer.UNKNOWN
+        return Effect.UNKNOWN
     if coarser(told.row["disconnect_cause"], match.truth.causes) or _untold(told):
-        return Answer.COARSER
+        return Effect.COARSER
     sure = again.confidence is Confidence.HIGH
-    return Answer.SURE if sure else Answer.UNSURE
+    return Effect.SURE if sure else Effect.UNSURE
 
 
 def _untold(told: Match) -> bool:

@@ -14,10 +14,10 @@ from pathlib import Path
 from tether.server.connlog.judge import columns_of
 from tether_gauntlet.ablation import by_order, judged, without_vantages
 from tether_gauntlet.scenario import BadScenario, Scenario
-from tether_gauntlet.scoring import Outcome, judge
+from tether_gauntlet.scoring import RunOutcome, judge
 
 
-def judge_again(scenarios: Iterable[Scenario], folder: Path) -> list[Outcome]:
+def judge_again(scenarios: Iterable[Scenario], folder: Path) -> list[RunOutcome]:
     """The outcomes of those scenarios whose evidence lies in `folder` (`--keep-evidence`).
 
     Raises:
@@ -33,7 +33,7 @@ def judge_again(scenarios: Iterable[Scenario], folder: Path) -> list[Outcome]:
     return outcomes
 
 
-def again(scenario: Scenario, kept: Path) -> Outcome:
+def again(scenario: Scenario, kept: Path) -> RunOutcome:
     """One scenario's outcome, by its kept evidence."""
     explained = [{**row, **columns_of(judged(row))} for row in json.loads(kept.read_text())]
     orders = ((row, by_order(row)) for row in explained)

@@ -12,14 +12,13 @@ words (it knows no finer ones, so the truth is compared in those as well). Three
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tether.attribution.vocabulary import COARSE, Reason
+from tether_gauntlet.lab.stack import Row
 from tether_gauntlet.scenario import Truth
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

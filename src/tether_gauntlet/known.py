@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tether_gauntlet.scoring import Outcome
+from tether_gauntlet.scoring import RunOutcome
 
 FILE = Path(__file__).parent / "known_failures.toml"
 EVERYWHERE = "*"
@@ -25,7 +25,7 @@ def load(path: Path = FILE) -> Known:
     return tomllib.loads(path.read_text())
 
 
-def marked(outcome: Outcome, known: Known) -> Outcome:
+def marked(outcome: RunOutcome, known: Known) -> RunOutcome:
     """`outcome`, with the reason for which it is known to fail, if it is."""
     why = known.get(outcome.scenario, {})
     return replace(outcome, known=why.get(outcome.topology, why.get(EVERYWHERE, "")))

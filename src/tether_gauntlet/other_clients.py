@@ -9,8 +9,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from tether_gauntlet.lab import Program
 from tether_gauntlet.lab.host import TETHER
+from tether_gauntlet.lab.program import Program
 from tether_gauntlet.stage import Stage
 
 HOST = "dev.tether"

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tether_gauntlet.ablation import Answer
+from tether_gauntlet.ablation import Effect
 from tether_gauntlet.scenario import FIELDS
-from tether_gauntlet.scoring import Outcome, summarize
+from tether_gauntlet.scoring import RunOutcome, summarize
 
 _GOT = ("connect_type", "type", *FIELDS, "disconnect_cause", "disconnect_actor", "incident_id")
 _BASELINES = ("errno", "original", "openssh")
 
 
-def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def as_json(outcomes: Sequence[RunOutcome]) -> dict[str, Any]:
     """The whole run as plain data: `scenarios` one entry a run, and `summary`."""
     return {
         "scenarios": [
@@ -51,7 +51,7 @@ def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def as_markdown(outcomes: Sequence[Outcome]) -> str:
+def as_markdown(outcomes: Sequence[RunOutcome]) -> str:
     """The tables of `docs/gauntlet.md`."""
     return "\n\n".join(
         ["## Figures", _figures(outcomes), "## Scenarios", _scenarios(outcomes)]
@@ -61,7 +61,7 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def line(one: Outcome) -> str:
+def line(one: RunOutcome) -> str:
     """One run in one line, as it is over."""
     if one.skipped:
         return f"SKIPPED {one.name}: this machine has no {one.skipped}"
@@ -74,7 +74,7 @@ def line(one: Outcome) -> str:
     return f"{words} {one.name} ({one.seconds:.1f} s): {'; '.join(complaints(one))}"
 
 
-def complaints(one: Outcome) -> list[str]:
+def complaints(one: RunOutcome) -> list[str]:
     """What is wrong with a run."""
     if one.failed:
         return [one.failed]
@@ -96,7 +96,7 @@ def complaints(one: Outcome) -> list[str]:
     return found + list(one.turned)
 
 
-def _figures(outcomes: Sequence[Outcome]) -> str:
+def _figures(outcomes: Sequence[RunOutcome]) -> str:
     total = summarize(outcomes)
     rows: list[tuple[str, object]] = [
         ("scenarios, runs", f"{total.scenarios}, {total.runs}"),
@@ -122,7 +122,7 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
     return _table(("what", "figure"), [*skipped, *rows])
 
 
-def _scenarios(outcomes: Sequence[Outcome]) -> str:
+def _scenarios(outcomes: Sequence[RunOutcome]) -> str:
     rows = []
     for name in dict.fromkeys(one.name for one in outcomes):
         runs = [one for one in outcomes if one.name == name]
@@ -143,7 +143,7 @@ def _scenarios(outcomes: Sequence[Outcome]) -> str:
     return _table(("scenario", "right", "the log says", *_BASELINES, "s"), rows)
 
 
-def _topologies(outcomes: Sequence[Outcome]) -> str:
+def _topologies(outcomes: Sequence[RunOutcome]) -> str:
     """Scenario by topology, right runs of all; "" where there is one topology only."""
     places = list(dict.fromkeys(one.topology for one in outcomes))
     if len(places) < 2:
@@ -161,7 +161,7 @@ def _topologies(outcomes: Sequence[Outcome]) -> str:
     return "## Scenario by topology\n\n" + _table(("scenario", *places), rows)
 
 
-def _confusion(outcomes: Sequence[Outcome]) -> str:
+def _confusion(outcomes: Sequence[RunOutcome]) -> str:
     pairs: dict[tuple[str, str], int] = {}
     for one in outcomes:
         for match in one.matches:
@@ -176,8 +176,8 @@ def _confusion(outcomes: Sequence[Outcome]) -> str:
     return "## Confusion\n\n" + _table(("true reason", "told", "rows", ""), rows)
 
 
-def _without(outcomes: Sequence[Outcome]) -> str:
-    words = [answer.word for answer in Answer]
+def _without(outcomes: Sequence[RunOutcome]) -> str:
+    words = [answer.word for answer in Effect]
     rows = [
         (
             name,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -19,11 +19,14 @@ from typing import Any
 
 from tether_gauntlet import baselines
 from tether_gauntlet.ablation import without_vantages
-from tether_gauntlet.lab import Lab, probe
+from tether_gauntlet.lab.building import Lab
+from tether_gauntlet.lab.capabilities import probe
 from tether_gauntlet.lab.stack import Row
 from tether_gauntlet.scenario import Scenario
-from tether_gauntlet.scoring import Outcome, judge
-from tether_gauntlet.stage import SessionLost, Stage
+from tether_gauntlet.scoring import RunOutcome, judge
+from tether_gauntlet.sessions import SessionLost
+from tether_gauntlet.stage import Stage
+from tether_gauntlet.watch import Watch
 
 ALWAYS = ("namespaces", "veth", "nft", "ssh")
 
@@ -35,7 +38,7 @@ def run_all(
     twins: bool = True,
     keep: Path | None = None,
     jobs: int = 1,
-    tell: Callable[[Outcome], None] = lambda outcome: None,
+    tell: Callable[[RunOutcome], None] = lambda outcome: None,
 ) -> None:
     """Every scenario, `repeat` times over: round by round, so that a bad minute hits many a little.
 
@@ -62,7 +65,7 @@ def run_all(
             raise
 
 
-def run(scenario: Scenario, *, twins: bool = True, keep: Path | None = None) -> Outcome:
+def run(scenario: Scenario, *, twins: bool = True, keep: Path | None = None) -> RunOutcome:
     """One scenario once."""
     found = probe()
     lacking = [name for name in (*ALWAYS, *sorted(scenario.needs)) if not found[name].present]
@@ -71,18 +74,19 @@ def run(scenario: Scenario, *, twins: bool = True, keep: Path | None = None) -> 
         return _not_run(scenario, skipped=why)
     try:
         with Lab(scenario.topology) as lab:
-            return _staged(Stage(lab, scenario, twins=twins), keep)
+            stage = Stage(lab, scenario.middlebox, direct=scenario.direct, twins=twins)
+            return _staged(scenario, stage, keep)
     except Exception as wrong:  # a scenario is anybody's code: its errors are its outcome
         return _not_run(scenario, failed=_one_line(wrong))
 
 
-def _staged(stage: Stage, keep: Path | None) -> Outcome:
-    scenario = stage.scenario
+def _staged(scenario: Scenario, stage: Stage, keep: Path | None) -> RunOutcome:
+    watch = Watch(stage, scenario)
     try:
-        lost = _played(stage)
-        watched, seconds = stage.watch()
-        ended = stage.return_all(watched)
-        lost += stage.lost_sessions() if not lost else []
+        lost = _played(scenario, stage)
+        watched, seconds = watch.until_over()
+        ended = watch.after_return(watched)
+        lost += watch.lost_sessions() if not lost else []
         explained = {
             row["id"]: {**stage.explain(row), "excused": row.get("excused", False)} for row in ended
         }
@@ -91,7 +95,7 @@ def _staged(stage: Stage, keep: Path | None) -> Outcome:
             told = json.dumps(list(explained.values()), indent=1)
             (keep / f"{scenario.full_name}.json").write_text(told + "\n")
         objections = list(scenario.check(stage)) if scenario.check is not None else []
-        said = _baselines(stage, ended, explained)
+        said = _baselines(scenario, stage, ended, explained)
         left_open = stage.finish()
         outcome = judge(
             scenario,
@@ -109,10 +113,10 @@ def _staged(stage: Stage, keep: Path | None) -> Outcome:
         stage.close()
 
 
-def _played(stage: Stage) -> list[str]:
+def _played(scenario: Scenario, stage: Stage) -> list[str]:
     """Run the scenario; the session that it found lost after its fault, if it did."""
     try:
-        stage.scenario.run(stage)
+        scenario.run(stage)
     except SessionLost as wrong:
         if not stage.faulted_at:
             raise
@@ -131,12 +135,12 @@ def _turned(watched: Iterable[Row], ended: Iterable[Row]) -> list[str]:
 
 
 def _baselines(
-    stage: Stage, ended: list[Row], explained: Mapping[str, Row]
+    scenario: Scenario, stage: Stage, ended: Sequence[Row], explained: Mapping[str, Row]
 ) -> dict[str, dict[str, Any]]:
     """What simpler systems say of the first row that a truth is about; of a control, whether they
     would have reported an end where there was none: nothing ended, so none of them is asked."""
     said: dict[str, dict[str, Any]] = {}
-    for truth in stage.scenario.truths[:1]:
+    for truth in scenario.truths[:1]:
         about = next((row for row in ended if truth.concerns(row)), None)
         if about is not None:
             full = explained[about["id"]]
@@ -147,8 +151,8 @@ def _baselines(
     return said
 
 
-def _not_run(scenario: Scenario, *, skipped: str = "", failed: str = "") -> Outcome:
-    return Outcome(
+def _not_run(scenario: Scenario, *, skipped: str = "", failed: str = "") -> RunOutcome:
+    return RunOutcome(
         scenario=scenario.name,
         topology=scenario.place,
         control=scenario.is_control,

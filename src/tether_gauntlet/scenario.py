@@ -12,14 +12,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tether_gauntlet.lab.middlebox.kinds import STANDARD
 from tether_gauntlet.lab.middlebox.middlebox import FRONT, Middlebox
-from tether_gauntlet.lab.topology import Node, Topology, internet
-
-if TYPE_CHECKING:
-    from tether_gauntlet.stage import Stage
+from tether_gauntlet.lab.topology import LabNode, Topology, internet
+from tether_gauntlet.stage import Stage
 
 PLAIN = "plain"
 """The topology with nothing between the parties and the server but routers."""
@@ -127,7 +125,7 @@ class Scenario:
         """The scenario behind that middlebox, with its truths there and a host for it."""
         if box is None:
             return self
-        nodes = (*self.topology.nodes, Node(name=FRONT, parent=self.topology.nodes[0].name))
+        nodes = (*self.topology.nodes, LabNode(name=FRONT, parent=self.topology.nodes[0].name))
         return replace(
             self,
             middlebox=box,

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tether_gauntlet.lab.stack import Row
 from tether_gauntlet.scenario import FIELDS, PLAIN, Scenario, Truth
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """How one run of one scenario went."""
 
     scenario: str
@@ -127,7 +126,7 @@ def judge(
     objections: Iterable[str] = (),
     turned: Iterable[str] = (),
     baselines: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Compare the rows that ended since the fault with the scenario's truths.
 
     A row that is `excused`, a link that came after the fault and left in order, is no false disconnect,
@@ -148,7 +147,7 @@ def judge(
             missing.append(truth)
         if truth.one_incident and not _one_incident(taken):
             scattered += 1
-    return Outcome(
+    return RunOutcome(
         scenario=scenario.name,
         topology=scenario.place,
         control=scenario.is_control,
@@ -179,33 +178,6 @@ def settled(scenario: Scenario, ended: Sequence[Row]) -> bool:
     """Whether the log says all of the truth already: nothing better is to be waited for."""
     outcome = judge(scenario, ended, seconds=0.0)
     return bool(scenario.truths) and outcome.correct
-
-
-def duplicates(lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Connections that one program's log ends more than once, at one site. A line is a JSON log line;
-    those that carry the disconnect fields are ends."""
-    ends = Counter(
-        (line["connection_id"], line["event"], line.get("attach_id", ""))
-        for line in lines
-        if "disconnect_reason" in line and "connection_id" in line
-    )
-    return sorted({connection for (connection, _, _), count in ends.items() if count > 1})
-
-
-def came_and_left(row: Row, links: Mapping[str, str]) -> bool:
-    """Of a client's link that was made after the fault: whether it is no disconnect that it ended.
-
-    It is none where its program left it in order, and for good: it had come to report, or was a command
-    of ours. A program that leaves a link and makes another one lives, and has lost that link.
-
-    Args:
-        row: the link's.
-        links: connection id -> run of the client, of all links that there were, the oldest first.
-    """
-    if row["connect_type"] != "client_to_server" or row["disconnect_cause"] != "client.closed":
-        return False
-    run = links.get(row["id"])
-    return run is None or [link for link, of in links.items() if of == run][-1] == row["id"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +213,7 @@ class Summary:
     """Verdicts that turn wrong and sure without a part of the evidence."""
 
 
-def summarize(outcomes: Sequence[Outcome]) -> Summary:
+def summarize(outcomes: Sequence[RunOutcome]) -> Summary:
     """The figures over all runs."""
     ran = [one for one in outcomes if not one.skipped]
     matches = [match for one in ran for match in one.matches]
@@ -287,12 +259,12 @@ def percentile(values: Sequence[float], share: float) -> float:
     return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def _share(outcomes: Iterable[Outcome]) -> tuple[int, int]:
+def _share(outcomes: Iterable[RunOutcome]) -> tuple[int, int]:
     verdicts = [one.correct for one in outcomes]
     return sum(verdicts), len(verdicts)
 
 
-def _baselines(outcomes: Iterable[Outcome]) -> dict[str, tuple[int, int]]:
+def _baselines(outcomes: Iterable[RunOutcome]) -> dict[str, tuple[int, int]]:
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for one in outcomes:
@@ -303,7 +275,7 @@ def _baselines(outcomes: Iterable[Outcome]) -> dict[str, tuple[int, int]]:
     return {name: (right[name], asked[name]) for name in asked}
 
 
-def _ablation(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+def _ablation(outcomes: Iterable[RunOutcome]) -> dict[str, dict[str, int]]:
     """Over all runs; where a run had nothing to withhold, its verdicts stand as they are."""
     total: dict[str, Counter[str]] = {}
     outcomes = list(outcomes)

@@ -1,9 +1,8 @@
-"""One run of one scenario: a world, the product in it, sessions, the moment of the fault, the watch.
+"""The world in which a scenario runs: the product in a laboratory, sessions, the moment of the fault.
 
-Law: the product is a black box (`lab.stack`). Sessions are the stock `ssh`; beside each goes a second
-one to a real `sshd` on the same host, through the same network, for the baseline. What was up at the
-moment of the fault is known, and everything that the log ends from then on counts. The watch goes on
-for as long as the scenario says, and what counts is what the log says once everybody has returned.
+Law: the product is a black box (`lab.stack`). Beside each session goes a second one to a real `sshd` on
+the same host, through the same network, for the baseline. What was up at the moment of the fault is
+known, and everything that the log ends from then on counts.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -22,91 +20,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tether_gauntlet.lab import Lab, LabError, LabStack, Program, probe
-from tether_gauntlet.lab.cgroups import Cgroup
-from tether_gauntlet.lab.middlebox.middlebox import FRONT, Front
-from tether_gauntlet.lab.shell import wait_for
-from tether_gauntlet.lab.stack import RELAY_PORT, SERVER_PORT, START_S, Row
-from tether_gauntlet.scenario import Scenario
-from tether_gauntlet.scoring import came_and_left, duplicates, settled
+from tether_gauntlet.ends import came_and_left, duplicates
+from tether_gauntlet.lab.building import Lab
+from tether_gauntlet.lab.capabilities import probe
+from tether_gauntlet.lab.cgroups import LabCgroup
+from tether_gauntlet.lab.middlebox.middlebox import FRONT, Front, Middlebox
+from tether_gauntlet.lab.program import Program, children
+from tether_gauntlet.lab.shell import LabError, wait_for
+from tether_gauntlet.lab.stack import RELAY_PORT, SERVER_PORT, START_S, LabStack, Row
+from tether_gauntlet.sessions import LabSession, SharedConnection
 from tether_gauntlet.twin import Sshd
 
-POLL_S = 0.2
-IDLE_POLL_S = 1.0
-"""Between two looks at a log that already says all of the truth."""
-ANSWER_S = 30.0
-"""How long a session that should live may take to answer once everything has been healed."""
-QUIET_S, RETURN_S = 3.0, 20.0
-"""Everybody has returned: the log says nothing new for so long, or so much time has passed."""
 END_S = 30.0
 """How long rows may take to close once everything has been healed and stopped."""
-
-
-class SessionLost(LabError):
-    """A session that should live does not; the text says how that was found."""
-
-
-@dataclass
-class Session:
-    """A stock `ssh` into a workspace, and its twin to a real `sshd`."""
-
-    ssh: Program
-    twin: Program | None
-    connection_id: str
-    shell: bool = False
-    """Whether it can be asked to echo something."""
-
-    def type(self, text: str) -> None:
-        """Type a line into both."""
-        for program in (self.ssh, self.twin):
-            if program is not None:
-                with contextlib.suppress(OSError):
-                    program.write(text.encode() + b"\n")
-
-    def echoes(self, word: str, seconds: float = 20.0) -> None:
-        """Type a command and wait until its output is here: the session lives.
-
-        Raises:
-            SessionLost: it does not.
-        """
-        try:
-            self.ssh.write(f"echo {word[:1]}''{word[1:]}\n".encode())
-            self.ssh.wait_output(word.encode(), seconds)
-        except (LabError, OSError) as wrong:
-            raise SessionLost(self.last_words(seconds)) from wrong
-
-    def last_words(self, seconds: float) -> str:
-        """What became of its `ssh`, in one line."""
-        words = self.ssh.errors().strip().splitlines()
-        said = f", saying: {words[-1].strip()}" if words else ""
-        code = self.ssh.returncode
-        how = f"did not answer for {seconds:g} s" if code is None else f"exited {code}"
-        return f"{self.ssh.name} {how}{said}"
-
-    def signal(self, number: int, *, everything: bool = True) -> None:
-        """Send a signal to `ssh` and, with `everything`, to its ProxyCommand; to the twin as well."""
-        for program in (self.ssh, self.twin):
-            if program is None or program.returncode is not None:
-                continue
-            for pid in (*(children(program.pid) if everything else ()), program.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-
-
-@dataclass
-class Shared:
-    """An SSH connection without a session, that commands are run over (`ssh -M`)."""
-
-    stage: Stage
-    socket: Path
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run one command over it."""
-        return self.stage.stack.ssh("-S", str(self.socket), *command, check=False)
-
-    def leave(self) -> None:
-        """Disconnect in order."""
-        self.stage.stack.ssh("-S", str(self.socket), "-O", "exit")
 
 
 @dataclass
@@ -114,19 +40,23 @@ class Stage:
     """What a scenario is given."""
 
     lab: Lab
-    scenario: Scenario
+    middlebox: Middlebox | None = None
+    """What parties reach the server through."""
+    direct: bool = False
+    """Whether sessions may go directly to the agent behind it."""
+    twins: bool = True
+    """Whether a session to a real `sshd` goes beside each."""
     stack: LabStack = field(init=False)
-    sessions: list[Session] = field(default_factory=list)
+    sessions: list[LabSession] = field(default_factory=list)
     faulted_at: float = 0.0
     """When the fault was injected (monotonic seconds)."""
     sshd: Sshd | None = None
-    twins: bool = True
     front: Front | None = None
     """The middlebox that it all stands behind."""
     _before: set[str] = field(default_factory=set)
     _closed_before: set[str] = field(default_factory=set)
-    _hosts: list[str] = field(default_factory=list)
-    """Of which clients sessions were opened."""
+    hosts: list[str] = field(default_factory=list)
+    """The clients' machines from which sessions were opened."""
 
     # -- setting up ------------------------------------------------------------------------
 
@@ -163,19 +93,18 @@ class Stage:
 
     def _start_stack(self, options: Sequence[str]) -> LabStack:
         """The server, behind the scenario's middlebox if there is one."""
-        box = self.scenario.middlebox
-        if box is None:
+        if self.middlebox is None:
             return LabStack(self.lab, server_options=options, server_cgroup=self._server_cgroup)
         relays = [node.name for node in self.lab.topology.nodes if node.name.startswith("relay")]
         targets = [("server", SERVER_PORT), *((name, RELAY_PORT) for name in relays)]
-        self.front = front = Front(self.lab, box, targets)
+        self.front = front = Front(self.lab, self.middlebox, targets)
         return LabStack(
             self.lab,
             server_options=(*front.server_options, *options),
             server_cgroup=self._server_cgroup,
             url=front.url("server"),
             relay_urls={name: front.url(name, websocket=True) for name in relays},
-            agent_options=() if self.scenario.direct else ("--direct-listen", "off"),
+            agent_options=() if self.direct else ("--direct-listen", "off"),
         )
 
     @property
@@ -190,13 +119,13 @@ class Stage:
         return "server" if self.front is None else FRONT
 
     @property
-    def group(self) -> Cgroup:
+    def group(self) -> LabCgroup:
         """The agent's control group."""
         assert self._cgroup is not None, "start(cgroup=True) makes one"
         return self._cgroup
 
     @property
-    def server_group(self) -> Cgroup:
+    def server_group(self) -> LabCgroup:
         """The server's control group."""
         assert self._server_cgroup is not None, "start(server_cgroup=True) makes one"
         return self._server_cgroup
@@ -213,9 +142,9 @@ class Stage:
         host: str = "client",
         command: str = "",
         env: Mapping[str, str] | None = None,
-        cgroup: Cgroup | None = None,
+        cgroup: LabCgroup | None = None,
         options: Sequence[str] = (),
-    ) -> Session:
+    ) -> LabSession:
         """Open a session and wait until it answers. Without a `command` it is a shell on pipes.
 
         Args:
@@ -240,8 +169,8 @@ class Stage:
             START_S,
             f"the row of a session\n{started.tail()}",
         )
-        session = Session(started, self._twin(host, command), row["id"], shell=not command)
-        self._hosts.append(host)
+        session = LabSession(started, self._twin(host, command), row["id"], shell=not command)
+        self.hosts.append(host)
         self.sessions.append(session)
         if not command:
             session.echoes(f"ready-{len(self.sessions)}", START_S)
@@ -260,13 +189,13 @@ class Stage:
         self.stack.start_agent(name, host=agent)
         self.stack.configure_ssh(client)
 
-    def shared_connection(self) -> Shared:
+    def shared_connection(self) -> SharedConnection:
         """Open a connection without a session, and wait until it is logged in."""
         before = self.stack.ids()
-        shared = Shared(self, self.lab["client"].directory / "shared")
+        shared = SharedConnection(self.stack, self.lab["client"].directory / "shared")
         options = ("-M", "-S", str(shared.socket), "-N")
         started = self.stack.start_ssh(options=options, name="shared")
-        self.sessions.append(Session(started, None, ""))
+        self.sessions.append(LabSession(started, None, ""))
         self.stack.wait_row(
             before,
             lambda row: row["connect_type"] == "agent_to_client",
@@ -297,7 +226,7 @@ class Stage:
             path.write_text("0 0")
         return path
 
-    def nap(self, session: Session, seconds: int) -> None:
+    def nap(self, session: LabSession, seconds: int) -> None:
         """Let a client's machine sleep, and wake again; its session works after it. The client was
         started with `clock`."""
         session.signal(signal.SIGSTOP)
@@ -306,7 +235,7 @@ class Stage:
         session.signal(signal.SIGCONT)
         session.echoes("awake", 30)
 
-    def calm(self, seconds: float, session: Session) -> None:
+    def calm(self, seconds: float, session: LabSession) -> None:
         """Nothing happens for so long but a little typing, which proves that all is well."""
         until = time.monotonic() + seconds
         number = 0
@@ -358,11 +287,11 @@ class Stage:
         (site / "tether" / "version.py").write_text(f'VERSION = "{version}"\n')
         return {"PYTHONPATH": str(site)}
 
-    def spin(self, group: Cgroup, host: str = "agent1") -> Program:
+    def spin(self, group: LabCgroup, host: str = "agent1") -> Program:
         """A program in the control group that does nothing but need the processor."""
         return self.lab[host].start("spin", ["sh", "-c", "while :; do :; done"], cgroup=group)
 
-    def crowd_out(self, group: Cgroup, victim: Program, host: str = "agent1") -> Program:
+    def crowd_out(self, group: LabCgroup, victim: Program, host: str = "agent1") -> Program:
         """A program in the victim's control group that takes memory for as long as there is any. The
         kernel is told to take the victim first, as it does where a service is marked so."""
         for pid in (victim.pid, *children(victim.pid)):
@@ -423,91 +352,6 @@ class Stage:
         """Everything that the log has about a row."""
         return self.stack.explain(row["id"])
 
-    def watch(self) -> tuple[list[Row], float]:
-        """Watch the log for as long as the scenario says; what it says then, and how many seconds after
-        the fault it began to say just the truth (where it does not: when the watch was over)."""
-        assert self.faulted_at, "the scenario marks its fault"
-        right_since: float | None = None
-        while True:
-            ended, seconds = self._look()
-            if not settled(self.scenario, ended):
-                right_since = None
-            elif right_since is None:
-                right_since = seconds
-            left = self.scenario.limit_s - seconds
-            if left <= 0:
-                return ended, seconds if right_since is None else right_since
-            time.sleep(min(left, POLL_S if right_since is None else IDLE_POLL_S))
-
-    def return_all(self, ended: Sequence[Row]) -> list[Row]:
-        """Heal the world, let everybody return who can, and wait until the log says nothing new; what
-        it says then of the rows that had `ended`. What returns brings rows of its own: not scored."""
-        self.lab.heal()
-        if self.front is not None and not self.front.runs():
-            self.front.start()
-        if self.stack.server.returncode is not None:
-            self.stack.start_server()
-        if not self.scenario.gone_for_good:
-            self._start_again()
-        for session in self.sessions:
-            for pid in (*children(session.ssh.pid), session.ssh.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
-        for host in dict.fromkeys(
-            self._hosts
-        ):  # whatever a dead client left is reported by the next
-            with contextlib.suppress(LabError):
-                self.stack.ssh("true", host=host, check=False, seconds=15)
-        ids = {row["id"] for row in ended}
-
-        def theirs() -> list[Row]:
-            rows, _ = self._look()
-            return [row for row in rows if row["id"] in ids]
-
-        deadline = time.monotonic() + RETURN_S
-        rows, since = theirs(), time.monotonic()
-        while time.monotonic() < min(deadline, since + QUIET_S):
-            time.sleep(POLL_S)
-            before, rows = rows, theirs()
-            if rows != before:
-                since = time.monotonic()
-        return rows
-
-    def _start_again(self) -> None:
-        """Whoever was killed, and could come back."""
-        for host, relay in list(self.stack.relays.items()):
-            if (relay.returncode or 0) < 0:
-                self.stack.start_relay(host)
-        for name, agent in list(self.stack.agents.items()):
-            if (agent.returncode or 0) < 0:
-                with contextlib.suppress(LabError):  # it may have been deleted meanwhile
-                    self.stack.start_agent(name)
-
-    def lost_sessions(self) -> list[str]:
-        """The sessions that should live and do not, in a line each: those that no truth is about. To be
-        called once the world has been healed."""
-        rows = self.stack.connections()
-        truths = self.scenario.truths
-        ends = {row["id"] for row in rows if any(truth.concerns(row) for truth in truths)}
-        lost = []
-        for number, session in enumerate(self.sessions):
-            if not session.connection_id or session.connection_id in ends:
-                continue
-            if session.ssh.returncode is not None:
-                lost.append(session.last_words(0))
-            elif session.shell:
-                try:
-                    session.echoes(f"alive-{number}", ANSWER_S)
-                except SessionLost as wrong:
-                    lost.append(str(wrong))
-        return lost
-
-    def _look(self) -> tuple[list[Row], float]:
-        with contextlib.suppress(LabError, OSError):
-            ended = self.ended()
-            return ended, self.seconds()
-        return [], self.seconds()  # the server is away: the log cannot be read now
-
     def duplicates(self) -> list[str]:
         """Connections whose end one program has logged more than once, all of its runs together."""
         programs = [self.stack.server, *self.stack.agents.values(), *self.stack.relays.values()]
@@ -540,12 +384,3 @@ class Stage:
         if hasattr(self, "stack"):
             with contextlib.suppress(LabError):
                 self.stack.close()
-
-
-def children(pid: int) -> list[int]:
-    """The processes that `pid` started, and theirs, the youngest first."""
-    found: list[int] = []
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
-        for child in map(int, file.read().split()):
-            found = [*children(child), child, *found]
-    return found

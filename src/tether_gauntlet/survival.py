@@ -22,11 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tether_gauntlet.lab import Fault, Lab, LabError, Program, faults, internet, probe
-from tether_gauntlet.lab.shell import wait_for
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.building import Lab
+from tether_gauntlet.lab.capabilities import probe
+from tether_gauntlet.lab.fault import Fault
+from tether_gauntlet.lab.program import Program, children
+from tether_gauntlet.lab.shell import LabError, wait_for
 from tether_gauntlet.lab.stack import LabStack, Row, kill_server
-from tether_gauntlet.lab.topology import Topology
-from tether_gauntlet.stage import children
+from tether_gauntlet.lab.topology import Topology, internet
 
 TICK_S = 0.05
 _TICKER = "i=0; while :; do echo t-$i-; i=$((i+1)); sleep 0.05; done"

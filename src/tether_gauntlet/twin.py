@@ -10,7 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tether_gauntlet.lab import Host, Program
+from tether_gauntlet.lab.host import Host
+from tether_gauntlet.lab.program import Program
 
 PORT = 2222
 

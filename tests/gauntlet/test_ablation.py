@@ -16,7 +16,7 @@ from tether.attribution.rules.table import RULES
 from tether.server.connlog.judge import columns_of
 from tether.server.times import iso
 from tether_gauntlet.__main__ import main
-from tether_gauntlet.ablation import COARSER, Answer, answer, judged, without_vantages
+from tether_gauntlet.ablation import COARSER, Effect, answer, judged, without_vantages
 from tether_gauntlet.again import judge_again
 from tether_gauntlet.report import as_markdown
 from tether_gauntlet.scenario import BadScenario, Scenario, Truth
@@ -133,9 +133,9 @@ def test_an_exit_code_that_nobody_tells_is_less_and_another_one_is_wrong() -> No
     }
     full = explained("session-exited")
     ended = Match(truth("session.exit", exit_code=full["exit_code"]), full)
-    assert answer(ended, judged({**full, "evidence": [heard]})) is Answer.COARSER
+    assert answer(ended, judged({**full, "evidence": [heard]})) is Effect.COARSER
     other = Match(truth("session.exit", exit_code=99), full)
-    assert answer(other, judged(full)) is Answer.SURE
+    assert answer(other, judged(full)) is Effect.SURE
 
 
 def test_what_the_tunnel_outlived_is_neither_judged_nor_withheld() -> None:
@@ -161,7 +161,7 @@ def test_a_run_without_such_evidence_counts_as_it_stands() -> None:
 
 
 def test_answers_go_from_best_to_worst() -> None:
-    assert [answer.word for answer in sorted(Answer)] == [
+    assert [answer.word for answer in sorted(Effect)] == [
         "right",
         "true but coarser",
         "unknown",

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from tether_gauntlet.ends import came_and_left, duplicates
 from tether_gauntlet.scenario import Scenario, Truth
 from tether_gauntlet.scoring import (
     Match,
-    Outcome,
-    came_and_left,
-    duplicates,
+    RunOutcome,
     judge,
     percentile,
     settled,
@@ -194,8 +193,8 @@ def test_the_figures_count_fields_over_all_rows_that_should_have_been_told() -> 
 
 
 def test_what_was_skipped_or_could_not_be_staged_is_never_right() -> None:
-    skipped = Outcome(scenario="a", control=False, tricky=False, skipped="nft")
-    failed = Outcome(scenario="b", control=True, tricky=False, failed="no server")
+    skipped = RunOutcome(scenario="a", control=False, tricky=False, skipped="nft")
+    failed = RunOutcome(scenario="b", control=True, tricky=False, failed="no server")
     total = summarize([skipped, failed])
     assert (skipped.correct, failed.correct) == (False, False)
     assert (total.runs, total.correct, total.failed, total.skipped) == (1, 0, 1, {"a": "nft"})

@@ -12,7 +12,7 @@ from tether_gauntlet.__main__ import OWN, main
 from tether_gauntlet.lab.middlebox.kinds import NGINX, STANDARD
 from tether_gauntlet.lab.middlebox.middlebox import Middlebox
 from tether_gauntlet.scenario import ANY, PLAIN, Scenario, load, topologies_of
-from tether_gauntlet.scoring import Outcome
+from tether_gauntlet.scoring import RunOutcome
 from tether_gauntlet.truths import agent_link
 
 THERE = agent_link("network_error", "network", False, "network.path_lost")
@@ -79,8 +79,8 @@ SCENARIO = Scenario(
     assert "t@theirs" in capsys.readouterr().out
 
 
-def outcome(topology: str) -> Outcome:
-    return Outcome(scenario="s", topology=topology, control=False, tricky=False)
+def outcome(topology: str) -> RunOutcome:
+    return RunOutcome(scenario="s", topology=topology, control=False, tricky=False)
 
 
 def test_a_known_failure_is_known_where_the_list_says_so() -> None:

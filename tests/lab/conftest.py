@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tether_gauntlet.lab import Lab, Missing, Topology, internet
+from tether_gauntlet.lab.building import Lab
+from tether_gauntlet.lab.capabilities import Missing
+from tether_gauntlet.lab.topology import Topology, internet
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
-from tether_gauntlet.lab import Lab, LabStack, Program, Topology, faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.building import Lab
 from tether_gauntlet.lab.host import TETHER
+from tether_gauntlet.lab.program import Program
 from tether_gauntlet.lab.shell import wait_for
+from tether_gauntlet.lab.stack import LabStack
+from tether_gauntlet.lab.topology import Topology, internet
 
 pytestmark = pytest.mark.lab
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.host.talk import QUIET_S, Talk
-from tether_gauntlet.lab import Lab, LabError, Topology, faults, internet, names, probe
-from tether_gauntlet.lab.capabilities import Missing, require
-from tether_gauntlet.lab.shell import wait_for
+from tether_gauntlet.lab import faults, names
+from tether_gauntlet.lab.building import Lab
+from tether_gauntlet.lab.capabilities import Missing, probe, require
+from tether_gauntlet.lab.shell import LabError, wait_for
+from tether_gauntlet.lab.topology import Topology, internet
 
 pytestmark = pytest.mark.lab
 

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import build
-from tether_gauntlet.lab import LabStack, Program, faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.program import Program
 from tether_gauntlet.lab.shell import wait_for
-from tether_gauntlet.lab.stack import SERVER_PORT, kill_server
+from tether_gauntlet.lab.stack import SERVER_PORT, LabStack, Row, kill_server
+from tether_gauntlet.lab.topology import internet
 
 pytestmark = pytest.mark.lab
 
@@ -70,10 +72,10 @@ class Watch:
         assert fields == [fields[0]] * len(STREAMS)
         return link
 
-    def row(self, connection_id: str, cause: str = "") -> dict[str, Any]:
+    def row(self, connection_id: str, cause: str = "") -> Row:
         """The row of a link, once it is closed (for that cause)."""
 
-        def check() -> dict[str, Any] | None:
+        def check() -> Row | None:
             rows = self.stack.connections(type="control")
             (row,) = [one for one in rows if one["connection_id"] == connection_id]
             good = row["disconnected_at"] and (not cause or row["disconnect_cause"] == cause)
@@ -96,7 +98,7 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
         yield Watch(stack, stack.start_agent())
 
 
-def truth(end: dict[str, Any]) -> tuple[str, str, bool]:
+def truth(end: Row) -> tuple[str, str, bool]:
     return end["disconnect_cause"], end["disconnect_initiator"], end["disconnect_expected"]
 
 

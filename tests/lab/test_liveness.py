@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import pytest
 
 from tests.lab.conftest import build
-from tether_gauntlet.lab import Fault, Lab, LabStack, Program, faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.building import Lab
+from tether_gauntlet.lab.fault import Fault
+from tether_gauntlet.lab.program import Program
 from tether_gauntlet.lab.shell import wait_for
+from tether_gauntlet.lab.stack import LabStack, Row
+from tether_gauntlet.lab.topology import internet
 
 pytestmark = pytest.mark.lab
 
@@ -25,7 +29,7 @@ SCHEDULING_S = 2.0
 """On top, for a machine that has other things to do."""
 
 
-def noticed_at(row: dict[str, Any]) -> float | None:
+def noticed_at(row: Row) -> float | None:
     """When the record noticed that the client fell silent, on the wall clock; None: not yet.
 
     The only place that knows what noticing is: its tunnel is detached, and waits for it.
@@ -60,7 +64,7 @@ class Trial:
     sessions: dict[str, Program] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     began: float = 0.0
-    after: dict[str, dict[str, Any]] = field(default_factory=dict)
+    after: dict[str, Row] = field(default_factory=dict)
     """Their rows, when everybody had been under their fault for long enough."""
     said: list[bytes] = field(default_factory=list)
 
@@ -72,7 +76,7 @@ class Trial:
         if command != ECHO:
             self.sessions[client].wait("its output", self.sessions[client].output)
 
-    def rows(self) -> dict[str, dict[str, Any]]:
+    def rows(self) -> dict[str, Row]:
         by_id = {row["id"]: row for row in self.stack.connections()}
         return {client: by_id[connection] for client, connection in self.ids.items()}
 

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.host.talk import heard, pass_on
-from tether_gauntlet.lab import Lab, Topology, internet, require
+from tether_gauntlet.lab.building import Lab
+from tether_gauntlet.lab.capabilities import require
 from tether_gauntlet.lab.middlebox.kinds import STANDARD
 from tether_gauntlet.lab.middlebox.middlebox import FRONT, Front, Middlebox
 from tether_gauntlet.lab.middlebox.nginx import Answer, nginx
 from tether_gauntlet.lab.middlebox.rogue import order, rogue
 from tether_gauntlet.lab.stack import SERVER_PORT, LabStack
-from tether_gauntlet.lab.topology import Node
+from tether_gauntlet.lab.topology import LabNode, Topology, internet
 
 pytestmark = pytest.mark.lab
 
@@ -25,7 +26,7 @@ MakeLab = Callable[[Topology], Lab]
 
 def world(*, agents: int) -> Topology:
     nodes = internet(relays=(), agents=agents).nodes
-    return Topology((*nodes, Node(name=FRONT, parent="inet")))
+    return Topology((*nodes, LabNode(name=FRONT, parent="inet")))
 
 
 @pytest.mark.parametrize("box", [*STANDARD, rogue()], ids=lambda box: box.name)

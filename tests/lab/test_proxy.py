@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.host.talk import heard
-from tether_gauntlet.lab import Lab
+from tether_gauntlet.lab.building import Lab
 from tether_gauntlet.lab.proxy import start_proxy
 
 pytestmark = pytest.mark.lab

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tether_gauntlet.lab import Lab, LabStack, Topology, internet
+from tether_gauntlet.lab.building import Lab
+from tether_gauntlet.lab.stack import LabStack
+from tether_gauntlet.lab.topology import Topology, internet
 
 pytestmark = pytest.mark.lab
 

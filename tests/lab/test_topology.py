@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tether_gauntlet.lab import LabError, Node, Topology, internet
+from tether_gauntlet.lab.shell import LabError
+from tether_gauntlet.lab.topology import LabNode, Topology, internet
 
 
 def test_what_is_behind_a_nat_has_a_private_address_that_nobody_above_can_route_to() -> None:
@@ -27,14 +28,14 @@ def test_a_router_knows_the_way_to_what_is_below_its_children() -> None:
 
 
 def test_a_host_is_seen_under_the_address_of_the_outermost_nat_between() -> None:
-    home = Node(name="home", parent="isp", nat=True)
+    home = LabNode(name="home", parent="isp", nat=True)
     world = Topology(
         (
-            Node(name="inet"),
-            Node(name="server", parent="inet"),
-            Node(name="isp", parent="inet", nat=True),
+            LabNode(name="inet"),
+            LabNode(name="server", parent="inet"),
+            LabNode(name="isp", parent="inet", nat=True),
             home,
-            Node(name="client", parent="home"),
+            LabNode(name="client", parent="home"),
         )
     )
     seen = {at: world.address_seen("client", at) for at in ("home", "isp", "inet", "server")}
@@ -55,14 +56,14 @@ def test_agents_that_hide_do_so_behind_their_gateway() -> None:
 @pytest.mark.parametrize(
     "nodes",
     [
-        (Node(name="a", parent="b"),),
-        (Node(name="a"), Node(name="b")),
-        (Node(name="a"), Node(name="b", parent="c"), Node(name="c", parent="a")),
-        (Node(name="a"), Node(name="a", parent="a")),
-        (Node(name="a"), Node(name="a-very-long-name", parent="a")),
+        (LabNode(name="a", parent="b"),),
+        (LabNode(name="a"), LabNode(name="b")),
+        (LabNode(name="a"), LabNode(name="b", parent="c"), LabNode(name="c", parent="a")),
+        (LabNode(name="a"), LabNode(name="a", parent="a")),
+        (LabNode(name="a"), LabNode(name="a-very-long-name", parent="a")),
     ],
 )
-def test_what_is_no_tree_is_refused(nodes: tuple[Node, ...]) -> None:
+def test_what_is_no_tree_is_refused(nodes: tuple[LabNode, ...]) -> None:
     with pytest.raises(LabError):
         Topology(nodes)
 

@@ -12,17 +12,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from tether_gauntlet.lab import names
 from tether_gauntlet.lab.capabilities import require
-from tether_gauntlet.lab.cgroups import Cgroup
+from tether_gauntlet.lab.cgroups import LabCgroup
+from tether_gauntlet.lab.fault import Fault
 from tether_gauntlet.lab.host import Host
 from tether_gauntlet.lab.shell import LabError, call
-from tether_gauntlet.lab.topology import Link, Topology, internet
-
-if TYPE_CHECKING:
-    from tether_gauntlet.lab.fault import Fault
+from tether_gauntlet.lab.topology import Cable, Topology, internet
 
 DOMAIN = "lab"
 
@@ -71,7 +68,7 @@ class Lab:
         self.directory = Path(tempfile.mkdtemp(prefix="tlab-")) if directory is None else directory
         self.hosts: dict[str, Host] = {}
         self.faults: list[Fault] = []
-        self.cgroups: list[Cgroup] = []
+        self.cgroups: list[LabCgroup] = []
         self._holders: list[subprocess.Popen[str]] = []
         try:
             self._build()
@@ -101,15 +98,15 @@ class Lab:
             raise LabError(f"{name} is the middle of the internet: it hangs on nothing")
         return self.hosts[parent]
 
-    def link_of(self, name: str) -> Link:
+    def link_of(self, name: str) -> Cable:
         """The cable between a host and its router."""
         self.router_of(name)
         return self.topology.links[name]
 
-    def cgroup(self, name: str) -> Cgroup:
+    def cgroup(self, name: str) -> LabCgroup:
         """A new control group of this laboratory."""
         require("cgroup-v1-memory", "cgroup-v1-cpu", "cgroup-v1-freezer")
-        group = Cgroup.create(f"{self.name}-{name}")
+        group = LabCgroup.create(f"{self.name}-{name}")
         self.cgroups.append(group)
         return group
 

@@ -34,4 +34,4 @@ def captive_portal(lab: Lab, host: str) -> Fault:
         router.tool("conntrack", "-F")
         portal.kill()
 
-    return Fault(lab, f"a captive portal answers {host}", undo)
+    return Fault(lab.faults, f"a captive portal answers {host}", undo)

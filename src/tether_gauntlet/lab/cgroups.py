@@ -20,13 +20,13 @@ PERIOD_US = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Cgroup:
+class LabCgroup:
     """One group in each of the controllers memory, cpu, freezer and pids that there are."""
 
     name: str
 
     @classmethod
-    def create(cls, name: str) -> Cgroup:
+    def create(cls, name: str) -> LabCgroup:
         for controller in CONTROLLERS:
             (CGROUPS / controller / name).mkdir()
         return cls(name)

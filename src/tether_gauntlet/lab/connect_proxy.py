@@ -16,7 +16,7 @@ import sys
 CAPTIVE_PAGE = b"<html><title>Log in to the Wi-Fi</title></html>\n"
 
 
-class Proxy:
+class ConnectProxy:
     """Serves CONNECT, as it was told to."""
 
     def __init__(self, *, credentials: str, idle_s: float | None, captive: bool) -> None:
@@ -37,8 +37,10 @@ class Proxy:
                     b"Content-Length: %d\r\n\r\n%s" % (len(CAPTIVE_PAGE), CAPTIVE_PAGE)
                 )
             else:
-                reason = {407: "Proxy Authentication Required", 405: "Method Not Allowed"}[status]
-                offer = 'Proxy-Authenticate: Basic realm="lab"\r\n' if status == 407 else ""
+                reason = {407: "ConnectProxy Authentication Required", 405: "Method Not Allowed"}[
+                    status
+                ]
+                offer = 'ConnectProxy-Authenticate: Basic realm="lab"\r\n' if status == 407 else ""
                 writer.write(
                     f"HTTP/1.1 {status} {reason}\r\n{offer}Content-Length: 0\r\n\r\n".encode()
                 )
@@ -94,7 +96,7 @@ class Proxy:
                 await sink.drain()
 
 
-async def run(listen: str, proxy: Proxy) -> None:
+async def run(listen: str, proxy: ConnectProxy) -> None:
     host, _, port = listen.rpartition(":")
     server = await asyncio.start_server(proxy.serve, host, int(port))
     line = {"event": "proxy ready", "port": server.sockets[0].getsockname()[1]}
@@ -109,7 +111,7 @@ def main() -> None:
     parser.add_argument("--idle-s", type=float, help="ends what was silent one way for so long")
     parser.add_argument("--captive", action="store_true", help="answers all with a log-in page")
     asked = parser.parse_args()
-    proxy = Proxy(credentials=asked.credentials, idle_s=asked.idle_s, captive=asked.captive)
+    proxy = ConnectProxy(credentials=asked.credentials, idle_s=asked.idle_s, captive=asked.captive)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(asked.listen, proxy))
 

@@ -18,17 +18,9 @@ from typing import Literal
 
 from tether_gauntlet.lab.building import DOMAIN, Lab
 from tether_gauntlet.lab.capabilities import require
-from tether_gauntlet.lab.cgroups import Cgroup
-from tether_gauntlet.lab.fault import (
-    Fault,
-    Way,
-    add_table,
-    filter_packets,
-    numbers,
-    said,
-    void,
-    with_peer,
-)
+from tether_gauntlet.lab.cgroups import LabCgroup
+from tether_gauntlet.lab.fault import Fault, numbers, void
+from tether_gauntlet.lab.filters import Way, add_table, filter_packets, said, with_peer
 from tether_gauntlet.lab.host import Host
 from tether_gauntlet.lab.names import NETNS
 from tether_gauntlet.lab.program import Program
@@ -102,20 +94,7 @@ def link_down(lab: Lab, host: str) -> Fault:
         for route in lab.topology.routes(host):
             here.ip("route", "replace", *route.split())
 
-    return Fault(lab, f"the link of {host} is down", undo)
-
-
-def upstream_down(lab: Lab, host: str) -> Fault:
-    """The router's end of the host's cable goes down: the host loses its carrier."""
-    router, link = lab.router_of(host), lab.link_of(host)
-    router.ip("link", "set", link.parent_device, "down")
-
-    def undo() -> None:
-        router.ip("link", "set", link.parent_device, "up")
-        for route in lab.topology.routes(router.name):
-            router.ip("route", "replace", *route.split())
-
-    return Fault(lab, f"{router.name}'s link to {host} is down", undo)
+    return Fault(lab.faults, f"the link of {host} is down", undo)
 
 
 def change_address(lab: Lab, host: str, *, last: int = 77) -> Fault:
@@ -133,20 +112,9 @@ def change_address(lab: Lab, host: str, *, last: int = 77) -> Fault:
 
     change(link.child_address, new)
     return Fault(
-        lab,
+        lab.faults,
         f"the address of {host} changes from {link.child_address} to {new}",
         lambda: change(new, link.child_address),
-    )
-
-
-def no_route(lab: Lab, host: str) -> Fault:
-    """The host's default route is removed."""
-    here, link = lab[host], lab.link_of(host)
-    here.ip("route", "del", "default")
-    return Fault(
-        lab,
-        f"{host} has no default route",
-        lambda: void(here.ip("route", "replace", "default", "via", link.parent_address)),
     )
 
 
@@ -168,7 +136,7 @@ def rebind_nat(lab: Lab, router: str = "nat") -> Fault:
     )
     here.tool("conntrack", "-F")
     return Fault(
-        lab,
+        lab.faults,
         f"{router} rebinds its connections to other ports",
         lambda: void(
             here.tool("nft", "-f", "-", given=table + translation(match, link.child_address))
@@ -182,7 +150,7 @@ def lose_state(lab: Lab, router: str = "nat") -> Fault:
     here = lab[router]
     remove = _strict(here, "ct state invalid drop")
     here.tool("conntrack", "-F")
-    return Fault(lab, f"{router} has lost the state of its connections", remove)
+    return Fault(lab.faults, f"{router} has lost the state of its connections", remove)
 
 
 def idle_timeout(lab: Lab, router: str = "nat", *, seconds: int, resets: bool = False) -> Fault:
@@ -204,7 +172,7 @@ def idle_timeout(lab: Lab, router: str = "nat", *, seconds: int, resets: bool = 
         here.tool("sysctl", "-qw", f"{setting}={before}")
         remove()
 
-    return Fault(lab, f"{router} forgets connections after {seconds} s of silence", undo)
+    return Fault(lab.faults, f"{router} forgets connections after {seconds} s of silence", undo)
 
 
 def _strict(router: Host, rule: str) -> Callable[[], None]:
@@ -233,7 +201,7 @@ def mtu_black_hole(lab: Lab, host: str, *, mtu: int = 1200) -> Fault:
         router.ip("link", "set", link.parent_device, "mtu", "1500")
         router.tool("nft", "delete", "table", "inet", silent)
 
-    return Fault(lab, f"packets to and from {host} longer than {mtu} bytes vanish", undo)
+    return Fault(lab.faults, f"packets to and from {host} longer than {mtu} bytes vanish", undo)
 
 
 def throttle(lab: Lab, host: str, *, kbit: int) -> Fault:
@@ -250,7 +218,7 @@ def throttle(lab: Lab, host: str, *, kbit: int) -> Fault:
         for where, device in ends:
             where.tool("tc", "qdisc", "del", "dev", device, "root")
 
-    return Fault(lab, f"the link of {host} carries {kbit} kbit/s", undo)
+    return Fault(lab.faults, f"the link of {host} carries {kbit} kbit/s", undo)
 
 
 def delay(
@@ -262,7 +230,9 @@ def delay(
     shim = _start_shim(lab[host], device, router, device, ms, jitter_ms, loss_percent)
     _detour(lab[host], link.child_device, device, link.child_address)
     _detour(router, link.parent_device, device, link.parent_address)
-    return Fault(lab, f"{ms:g} ms of delay each way between {host} and {router.name}", shim.kill)
+    return Fault(
+        lab.faults, f"{ms:g} ms of delay each way between {host} and {router.name}", shim.kill
+    )
 
 
 def vpn(lab: Lab, host: str, *, exit_at: str = "inet", ms: float = 1) -> Fault:
@@ -278,7 +248,7 @@ def vpn(lab: Lab, host: str, *, exit_at: str = "inet", ms: float = 1) -> Fault:
     far.ip("addr", "add", f"{network}.1/24", "dev", device)
     for half in ("0.0.0.0/1", "128.0.0.0/1"):
         here.ip("route", "add", half, "via", f"{network}.1", "dev", device)
-    return Fault(lab, f"a VPN from {host} to {exit_at} is up", shim.kill)
+    return Fault(lab.faults, f"a VPN from {host} to {exit_at} is up", shim.kill)
 
 
 def _start_shim(
@@ -332,7 +302,7 @@ def no_dns(lab: Lab, host: str, *, name: str | None = None, answers: bool = True
         if table:
             here.tool("nft", "delete", "table", "inet", table)
 
-    return Fault(lab, f"{host} cannot resolve {name or 'names'}", undo)
+    return Fault(lab.faults, f"{host} cannot resolve {name or 'names'}", undo)
 
 
 def kill_sockets(lab: Lab, host: str, *, peer: str | None = None, port: int | None = None) -> Fault:
@@ -347,7 +317,7 @@ def kill_sockets(lab: Lab, host: str, *, peer: str | None = None, port: int | No
     wanted += ["dport", "=", str(port)] if port is not None else []
     lab[host].tool("ss", "-K", "-t", "state", "established", *wanted)
     return Fault(
-        lab, f"established connections of {host}{with_peer(peer)} are killed", lambda: None
+        lab.faults, f"established connections of {host}{with_peer(peer)} are killed", lambda: None
     )
 
 
@@ -362,7 +332,9 @@ def fill_disk(lab: Lab, host: str, directory: Path) -> Fault:
     here.run("dd", "if=/dev/zero", f"of={ballast}", "bs=64k")  # until nothing is left
     here.run("dd", "if=/dev/zero", f"of={ballast}", "bs=1", "oflag=append", "conv=notrunc")
     return Fault(
-        lab, f"the disk {directory} of {host} is full", lambda: void(here.run("rm", str(ballast)))
+        lab.faults,
+        f"the disk {directory} of {host} is full",
+        lambda: void(here.run("rm", str(ballast))),
     )
 
 
@@ -374,23 +346,16 @@ def stop_process(lab: Lab, program: Program, *, children: bool = False) -> Fault
     """
     send = program.signal_group if children else program.send_signal
     send(signal.SIGSTOP)
-    return Fault(lab, f"{program.name} is stopped", partial(send, signal.SIGCONT))
+    return Fault(lab.faults, f"{program.name} is stopped", partial(send, signal.SIGCONT))
 
 
-def kill_process(lab: Lab, program: Program, number: int = signal.SIGKILL) -> Fault:
-    """A signal, by default SIGKILL, to this process alone. Nothing undoes it."""
-    program.send_signal(number)
-    name = signal.Signals(number).name
-    return Fault(lab, f"{program.name} gets {name}", lambda: None)
-
-
-def freeze(lab: Lab, group: Cgroup) -> Fault:
+def freeze(lab: Lab, group: LabCgroup) -> Fault:
     """The processes of a control group stand still, without any signal."""
     group.freeze()
-    return Fault(lab, f"{group.name} is frozen", group.thaw)
+    return Fault(lab.faults, f"{group.name} is frozen", group.thaw)
 
 
-def starve(lab: Lab, group: Cgroup, *, share: float, period_us: int = 100_000) -> Fault:
+def starve(lab: Lab, group: LabCgroup, *, share: float, period_us: int = 100_000) -> Fault:
     """The processes of a control group get that share of one core."""
     group.limit_cpu(share, period_us=period_us)
-    return Fault(lab, f"{group.name} has {share:.3g} of a core", group.unlimit_cpu)
+    return Fault(lab.faults, f"{group.name} has {share:.3g} of a core", group.unlimit_cpu)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tether_gauntlet.lab.cgroups import CONTROLLERS, Cgroup
+from tether_gauntlet.lab.cgroups import CONTROLLERS, LabCgroup
 from tether_gauntlet.lab.names import NETNS
 from tether_gauntlet.lab.program import Program
 from tether_gauntlet.lab.shell import LabError, call
@@ -94,7 +94,7 @@ class Host:
         argv: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
-        cgroup: Cgroup | None = None,
+        cgroup: LabCgroup | None = None,
         terminal: bool = False,
     ) -> Program:
         """Start a process there.
@@ -167,7 +167,7 @@ class Host:
         inside = ("nsenter", f"--net={NETNS / self.namespace}", "--", *argv)
         return call(inside, given=given, check=check)
 
-    def _inside(self, argv: Sequence[str], cgroup: Cgroup | None, terminal: bool) -> list[str]:
+    def _inside(self, argv: Sequence[str], cgroup: LabCgroup | None, terminal: bool) -> list[str]:
         words: list[str] = []
         if cgroup is not None:
             groups = [str(cgroup.path(c) / "cgroup.procs") for c in CONTROLLERS]

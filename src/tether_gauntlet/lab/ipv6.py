@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tether_gauntlet.lab.building import DOMAIN, Lab
 from tether_gauntlet.lab.fault import Fault, void
-from tether_gauntlet.lab.topology import Link
+from tether_gauntlet.lab.topology import Cable
 
 
 def give_ipv6(lab: Lab) -> None:
@@ -57,11 +57,11 @@ def no_ipv6_route(lab: Lab, host: str) -> Fault:
     here, gateway = lab[host], f"{_network(lab, lab.link_of(host))}::1"
     here.ip("-6", "route", "del", "default")
     return Fault(
-        lab,
+        lab.faults,
         f"{host} has no IPv6 default route",
         lambda: void(here.ip("-6", "route", "add", "default", "via", gateway)),
     )
 
 
-def _network(lab: Lab, link: Link) -> str:
+def _network(lab: Lab, link: Cable) -> str:
     return f"fd00:0:0:{list(lab.topology.links.values()).index(link) + 1:x}"

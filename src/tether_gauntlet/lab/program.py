@@ -212,3 +212,12 @@ class Program:
         if self.process.stdin is None:
             raise LabError(f"{self.name} has a terminal and no pipe as its input")
         return self.process.stdin
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` started, and theirs, the youngest first."""
+    found: list[int] = []
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
+        for child in map(int, file.read().split()):
+            found = [*children(child), child, *found]
+    return found

@@ -20,8 +20,8 @@ from urllib.parse import urlencode
 
 from tether_gauntlet.lab.building import DOMAIN, Lab
 from tether_gauntlet.lab.capabilities import require
-from tether_gauntlet.lab.cgroups import Cgroup
-from tether_gauntlet.lab.host import TETHER, Host
+from tether_gauntlet.lab.cgroups import LabCgroup
+from tether_gauntlet.lab.host import TETHER
 from tether_gauntlet.lab.program import Program
 from tether_gauntlet.lab.shell import LabError, wait_for
 
@@ -31,12 +31,12 @@ RELAY_PORT = 7081
 START_S = 90.0
 """How long a program may take to start on a machine that is busy with other laboratories."""
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 """One connection, as `tether connections --json` shows it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Workspace:
+class LabWorkspace:
     """A workspace that was created, and where its agent's token is kept."""
 
     name: str
@@ -56,7 +56,7 @@ class LabStack:
         lab: Lab,
         *,
         server_options: Sequence[str] = (),
-        server_cgroup: Cgroup | None = None,
+        server_cgroup: LabCgroup | None = None,
         url: str = "",
         relay_urls: Mapping[str, str] | None = None,
         agent_options: Sequence[str] = (),
@@ -76,7 +76,7 @@ class LabStack:
         self.relay_urls = relay_urls or {}
         self.server_options, self.agent_options = tuple(server_options), tuple(agent_options)
         self.server_cgroup = server_cgroup
-        self.workspaces: dict[str, Workspace] = {}
+        self.workspaces: dict[str, LabWorkspace] = {}
         self.agents: dict[str, Program] = {}
         self.relays: dict[str, Program] = {}
         self.server = self.start_server()
@@ -150,7 +150,7 @@ class LabStack:
         *,
         host: str = "agent1",
         options: Sequence[str] = (),
-        cgroup: Cgroup | None = None,
+        cgroup: LabCgroup | None = None,
         env: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> Program:
@@ -198,7 +198,7 @@ class LabStack:
 
     def create_workspace(
         self, name: str = "dev", *, host: str = "agent1", by: str = ""
-    ) -> Workspace:
+    ) -> LabWorkspace:
         """Create a workspace, the administrator's or of whoever is logged in on the host `by`; its
         agent's token is put on `host`."""
         command = ("workspace", "create", name, "--json")
@@ -206,7 +206,7 @@ class LabStack:
         created = json.loads(done.stdout)
         token = self.lab[host].directory / f"{name}-token"
         _write_secret(token, created["agent_token"])
-        made = Workspace(name, created["workspace_id"], token)
+        made = LabWorkspace(name, created["workspace_id"], token)
         self.workspaces[name] = made
         return made
 
@@ -251,7 +251,7 @@ class LabStack:
         terminal: bool = False,
         name: str = "ssh",
         env: Mapping[str, str] | None = None,
-        cgroup: Cgroup | None = None,
+        cgroup: LabCgroup | None = None,
     ) -> Program:
         """Start the stock `ssh`: a shell on a terminal, or a command on pipes."""
         argv = self.ssh_argv(*options, f"{workspace}.tether", *command, host=host)
@@ -323,6 +323,3 @@ def kill_server(stack: LabStack) -> None:
 def _write_secret(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.write_text(text)
-
-
-__all__ = ["Host", "LabStack", "Row", "Workspace", "kill_server"]

@@ -16,7 +16,7 @@ LONGEST_NAME = 12  # an interface's name is `to-NAME`, and Linux takes 15 charac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class LabNode:
     """A host or a router."""
 
     name: str
@@ -29,7 +29,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class Cable:
     """One cable: the child's end and its parent's."""
 
     child: str
@@ -54,7 +54,7 @@ class Link:
 class Topology:
     """A tree of nodes, parents before their children."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[LabNode, ...]
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -66,26 +66,26 @@ class Topology:
             seen.add(node.name)
 
     @cached_property
-    def by_name(self) -> dict[str, Node]:
+    def by_name(self) -> dict[str, LabNode]:
         return {node.name: node for node in self.nodes}
 
     @cached_property
-    def links(self) -> dict[str, Link]:
+    def links(self) -> dict[str, Cable]:
         """By the child's name."""
         made = {}
         for number, node in enumerate(self.nodes[1:], 1):
             network = f"192.168.{number}" if self.nats_above(node.name) else f"10.{number}.0"
-            made[node.name] = Link(node.name, node.parent, f"{network}.2", f"{network}.1")
+            made[node.name] = Cable(node.name, node.parent, f"{network}.2", f"{network}.1")
         return made
 
-    def above(self, name: str) -> Iterator[Node]:
+    def above(self, name: str) -> Iterator[LabNode]:
         """The nodes between `name` and the root, nearest first, the root included."""
         node = self.node(name)
         while node.parent:
             node = self.by_name[node.parent]
             yield node
 
-    def below(self, name: str) -> list[Link]:
+    def below(self, name: str) -> list[Cable]:
         """The links of the whole subtree of `name`."""
         return [
             link
@@ -93,16 +93,16 @@ class Topology:
             if any(node.name == name for node in self.above(child))
         ]
 
-    def nats_above(self, name: str) -> list[Node]:
+    def nats_above(self, name: str) -> list[LabNode]:
         return [node for node in self.above(name) if node.nat]
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str) -> LabNode:
         try:
             return self.by_name[name]
         except KeyError:
             raise LabError(f"no host {name!r} here: there are {', '.join(self.by_name)}") from None
 
-    def children(self, name: str) -> list[Node]:
+    def children(self, name: str) -> list[LabNode]:
         return [node for node in self.nodes if node.parent == name]
 
     def address(self, name: str) -> str:
@@ -195,14 +195,14 @@ def internet(
         agents: how many hosts for agents: `agent1`, ….
         agents_reachable: whether clients can dial agents; else `gw` translates and drops inbound.
     """
-    nodes = [Node(name="inet"), Node(name="server", parent="inet")]
+    nodes = [LabNode(name="inet"), LabNode(name="server", parent="inet")]
     if clients:
-        nodes.append(Node(name="nat", parent="inet", nat=nat))
+        nodes.append(LabNode(name="nat", parent="inet", nat=nat))
     for number in range(1, clients + 1):
-        nodes.append(Node(name="client" + (str(number) if number > 1 else ""), parent="nat"))
-    nodes.extend(Node(name=name, parent="inet") for name in relays)
+        nodes.append(LabNode(name="client" + (str(number) if number > 1 else ""), parent="nat"))
+    nodes.extend(LabNode(name=name, parent="inet") for name in relays)
     if agents:
         hidden = not agents_reachable
-        nodes.append(Node(name="gw", parent="inet", nat=hidden, drops_inbound=hidden))
-    nodes.extend(Node(name=f"agent{n}", parent="gw") for n in range(1, agents + 1))
+        nodes.append(LabNode(name="gw", parent="inet", nat=hidden, drops_inbound=hidden))
+    nodes.extend(LabNode(name=f"agent{n}", parent="gw") for n in range(1, agents + 1))
     return Topology(tuple(nodes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from types import TracebackType
 
-from tether_gauntlet.lab import Lab
+from tether_gauntlet.lab.building import Lab
 
 QUIET_S = 0.3
 """How long silence is listened to. A packet across the laboratory takes less than a millisecond."""

@@ -20,7 +20,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CertificateFiles:
     """A certificate and its key, as files."""
 
     certificate: Path
@@ -55,7 +55,7 @@ class Authority:
         """Its own certificate: for `SSL_CERT_FILE`."""
         return self.directory / "authority.pem"
 
-    def issue(self, host: str, *, expired: bool = False) -> Pair:
+    def issue(self, host: str, *, expired: bool = False) -> CertificateFiles:
         """A certificate for a host's name."""
         key = ec.generate_private_key(ec.SECP256R1())
         until = datetime.now(UTC) + (-_DAY if expired else _DAY)
@@ -63,7 +63,9 @@ class Authority:
         builder = self._begin(_named(host), key.public_key(), until)
         signed = builder.add_extension(names, critical=False).sign(self.key, hashes.SHA256())
         stem = f"{host}-expired" if expired else host
-        pair = Pair(*(self.directory / f"{stem}{end}" for end in (".crt", ".key", ".pem")))
+        pair = CertificateFiles(
+            *(self.directory / f"{stem}{end}" for end in (".crt", ".key", ".pem"))
+        )
         public = signed.public_bytes(serialization.Encoding.PEM)
         private = key.private_bytes(
             serialization.Encoding.PEM,

@@ -16,7 +16,7 @@ from tether_gauntlet.lab.building import DOMAIN, Lab
 from tether_gauntlet.lab.fault import Fault
 from tether_gauntlet.lab.faults import stop_process
 from tether_gauntlet.lab.host import Host
-from tether_gauntlet.lab.middlebox.certificates import Authority, Pair
+from tether_gauntlet.lab.middlebox.certificates import Authority, CertificateFiles
 from tether_gauntlet.lab.program import Program
 from tether_gauntlet.lab.shell import LabError
 
@@ -50,7 +50,7 @@ class Place:
     routes: tuple[Route, ...]
     """To the server first, then to each host of a relay. Of no interest to a CONNECT proxy, which
     listens on the first one's port."""
-    certificate: Pair
+    certificate: CertificateFiles
     """For `front.lab`, of an authority that every host of the laboratory trusts."""
 
     def write(self, name: str, text: str) -> str:
@@ -142,7 +142,7 @@ class Front:
     def away(self) -> Fault:
         """It is gone until this is undone."""
         self.stop()
-        return Fault(self.lab, f"{self.box.name} is away", self.start)
+        return Fault(self.lab.faults, f"{self.box.name} is away", self.start)
 
     def freeze(self) -> Fault:
         """Its processes stand still; its kernel goes on."""
@@ -164,7 +164,7 @@ class Front:
             self.stop()
             self.start(before)
 
-        return Fault(self.lab, f"{before.name} has become {box.name}", undo)
+        return Fault(self.lab.faults, f"{before.name} has become {box.name}", undo)
 
     def runs(self) -> bool:
         return self._program is not None and self._program.returncode is None

@@ -23,7 +23,7 @@ LOG_IN = (
 
 
 @dataclass(eq=False)
-class Pair:
+class RelayedPair:
     """One connection: to whoever dialled, and to the server."""
 
     dialler: asyncio.StreamWriter
@@ -50,7 +50,7 @@ class Rogue:
         self.hangs_up = self.logs_in = False
         self.flowing = asyncio.Event()
         self.flowing.set()
-        self.pairs: set[Pair] = set()
+        self.pairs: set[RelayedPair] = set()
 
     async def serve(
         self, host: str, port: int, reader: asyncio.StreamReader, dialler: asyncio.StreamWriter
@@ -64,7 +64,7 @@ class Rogue:
         except OSError:
             dialler.close()
             return
-        pair = Pair(dialler, server)
+        pair = RelayedPair(dialler, server)
         self.pairs.add(pair)
         pair.ways = [
             asyncio.create_task(self._copy(reader, server)),

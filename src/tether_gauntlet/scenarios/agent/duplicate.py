@@ -1,6 +1,6 @@
 """Somebody starts a second agent with the same token."""
 
-from tether_gauntlet.lab import internet
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import QUICK, agent_link

@@ -2,7 +2,7 @@
 
 import json
 
-from tether_gauntlet.lab import internet
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import QUICK, client_link, session

@@ -7,7 +7,7 @@ and how many tunnels moved.
 import signal
 from collections.abc import Iterable
 
-from tether_gauntlet.lab import internet
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import QUICK

@@ -6,7 +6,8 @@ session works: the server knows that it has just started, and waits for whoever 
 
 from tether_gauntlet.lab.stack import kill_server
 from tether_gauntlet.scenario import Scenario
-from tether_gauntlet.stage import SessionLost, Stage
+from tether_gauntlet.sessions import SessionLost
+from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import QUICK, agent_link, client_link, session
 
 SERVER_DIED = ("control_plane_lost", "server", False, "server.crashed", "server.vanished")

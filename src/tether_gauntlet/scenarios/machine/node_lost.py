@@ -1,6 +1,7 @@
 """A node with three workspaces drops off the network: one incident, not three."""
 
-from tether_gauntlet.lab import faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import QUICK, agent_link

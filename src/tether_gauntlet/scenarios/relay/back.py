@@ -2,7 +2,7 @@
 
 import signal
 
-from tether_gauntlet.lab import internet
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import CLIENT_LEFT, QUICK, session

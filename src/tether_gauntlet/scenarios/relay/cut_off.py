@@ -1,6 +1,7 @@
 """The only relay can no longer be reached by anybody; it lives."""
 
-from tether_gauntlet.lab import faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import CLIENT_LEFT, QUICK, session

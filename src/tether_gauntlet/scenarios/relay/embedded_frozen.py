@@ -1,6 +1,7 @@
 """The server stands still with the only way of a tunnel in its relay; a tunnel waits 6 s."""
 
-from tether_gauntlet.lab import faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import QUICK, agent_link, client_link, session

@@ -1,6 +1,6 @@
 """A relay is restarted in order: tunnels are warned and move first."""
 
-from tether_gauntlet.lab import internet
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import QUICK

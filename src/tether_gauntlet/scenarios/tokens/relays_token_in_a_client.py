@@ -5,7 +5,8 @@ Truth: nobody's connection ended. The command says what is wrong, and each try l
 
 from collections.abc import Iterable
 
-from tether_gauntlet.lab import LabError, internet
+from tether_gauntlet.lab.shell import LabError
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import LINKS, QUICK

@@ -6,7 +6,7 @@ of the agent's own log, since its operator has to do something.
 
 from collections.abc import Iterable
 
-from tether_gauntlet.lab import internet
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import LINKS, QUICK

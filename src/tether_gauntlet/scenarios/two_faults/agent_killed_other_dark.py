@@ -6,7 +6,8 @@ nothing else: neither explains the other.
 
 import signal
 
-from tether_gauntlet.lab import faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import AGENT_DARK, CLIENT_LEFT, QUICK, agent_link, of, session

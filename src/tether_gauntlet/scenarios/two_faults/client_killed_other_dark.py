@@ -6,7 +6,8 @@ than a tunnel waits.
 
 import signal
 
-from tether_gauntlet.lab import faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import CLIENT_DIED, DARK, QUICK, client_link, of, session

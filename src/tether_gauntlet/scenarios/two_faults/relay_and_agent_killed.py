@@ -6,7 +6,7 @@ its relay, for longer than it waits: that is the relay's crash.
 
 import signal
 
-from tether_gauntlet.lab import internet
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import CLIENT_LEFT, QUICK, agent_link, of, session

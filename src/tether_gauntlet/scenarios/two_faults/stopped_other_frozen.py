@@ -3,7 +3,8 @@
 Truth: the one was stopped, as asked; the other one's process did not run. That is no part of the stop.
 """
 
-from tether_gauntlet.lab import faults, internet
+from tether_gauntlet.lab import faults
+from tether_gauntlet.lab.topology import internet
 from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.truths import CLIENT_LEFT, QUICK, agent_link, of, session
