@@ -109,7 +109,8 @@ def test_what_a_killed_owner_left_is_swept(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from tether_gauntlet.lab import Lab, internet\n"
+        "from tether_gauntlet.lab.building import Lab\n"
+        "from tether_gauntlet.lab.topology import internet\n"
         f"lab = Lab(internet(relays=(), agents=0), directory=Path({str(tmp_path)!r}))\n"
         "lab.cgroup('g').freeze()\n"
         "lab['server'].start('sleeper', ['sleep', '1000'])\n"
