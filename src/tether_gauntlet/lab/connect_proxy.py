@@ -37,9 +37,7 @@ class ConnectProxy:
                     b"Content-Length: %d\r\n\r\n%s" % (len(CAPTIVE_PAGE), CAPTIVE_PAGE)
                 )
             else:
-                reason = {407: "Proxy Authentication Required", 405: "Method Not Allowed"}[
-                    status
-                ]
+                reason = {407: "Proxy Authentication Required", 405: "Method Not Allowed"}[status]
                 offer = 'Proxy-Authenticate: Basic realm="lab"\r\n' if status == 407 else ""
                 writer.write(
                     f"HTTP/1.1 {status} {reason}\r\n{offer}Content-Length: 0\r\n\r\n".encode()
