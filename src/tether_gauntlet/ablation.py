@@ -164,32 +164,30 @@ def without_vantages(outcome: RunOutcome, explained: Mapping[str, Row]) -> RunOu
     counts all, `had` those that lost evidence, and each `Effect` what they are then.
     """
     told: dict[str, Counter[str]] = {name: Counter() for name in WITHOUT}
-    misled: dict[str, None] = {}
+    misled: list[str] = []
     for truth in dict.fromkeys(match.truth for match in outcome.matches):
-        its = [match for match in outcome.matches if match.truth == truth]
-        full = max(answer(match, judged(explained[match.row["id"]])) for match in its)
+        its = [(m, explained[m.row["id"]]) for m in outcome.matches if m.truth == truth]
+        full = max(effect(match, judged(row)) for match, row in its)
         for name, withheld in WITHOUT.items():
-            lost = [match for match in its if _has(explained[match.row["id"]], withheld)]
-            said = full
-            if lost:
-                again = [(match, judged(explained[match.row["id"]], withheld)) for match in lost]
-                said = max(answer(*one) for one in again)
-                misled |= dict.fromkeys(
-                    f"{truth.connect_type} without {name}: sure of "
-                    f"{other.disconnect.cause} (rule {other.rule})"
-                    for match, other in again
-                    if full < answer(match, other) is Effect.SURE
-                )
-            told[name].update(truths=1, had=int(bool(lost)))
-            told[name][said.word] += 1
+            again = [(m, judged(row, withheld)) for m, row in its if _has(row, withheld)]
+            effects = [effect(match, other) for match, other in again]
+            told[name].update(
+                ["truths", *(["had"] if again else []), max(effects, default=full).word]
+            )
+            misled += [
+                f"{truth.connect_type} without {name}: sure of {other.disconnect.cause} "
+                f"(rule {other.rule})"
+                for (_, other), its_effect in zip(again, effects, strict=True)
+                if full < its_effect is Effect.SURE
+            ]
     return replace(
         outcome,
         ablation={
-            name: dict(counts)
+            name: {"had": 0, **counts}
             for name, counts in told.items()
             if counts["had"] or (counts["truths"] and name in VANTAGES)
         },
-        misled=tuple(misled),
+        misled=tuple(dict.fromkeys(misled)),
     )
 
 
@@ -197,7 +195,7 @@ def _has(row: Row, withheld: Withheld) -> bool:
     return any(withheld(fact) and not fact.get("outlived") for fact in row["evidence"])
 
 
-def answer(match: Match, again: Verdict) -> Effect:
+def effect(match: Match, again: Verdict) -> Effect:
     """How another judgement of the same end stands to its truth."""
     told = Match(match.truth, {**match.row, **columns_of(again)})
     if not told.wrong:

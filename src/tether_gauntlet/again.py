@@ -14,7 +14,7 @@ from pathlib import Path
 from tether.server.connlog.judge import columns_of
 from tether_gauntlet.ablation import by_order, judged, without_vantages
 from tether_gauntlet.scenario import BadScenario, Scenario
-from tether_gauntlet.scoring import RunOutcome, judge
+from tether_gauntlet.scoring import RunOutcome, score
 
 
 def judge_again(scenarios: Iterable[Scenario], folder: Path) -> list[RunOutcome]:
@@ -37,7 +37,7 @@ def again(scenario: Scenario, kept: Path) -> RunOutcome:
     """One scenario's outcome, by its kept evidence."""
     explained = [{**row, **columns_of(judged(row))} for row in json.loads(kept.read_text())]
     orders = ((row, by_order(row)) for row in explained)
-    outcome = judge(
+    outcome = score(
         scenario,
         explained,
         seconds=0.0,

@@ -5,13 +5,15 @@ Law: pure: outcomes in, text or plain data out. What was skipped or could not be
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tether_gauntlet.ablation import Effect
 from tether_gauntlet.scenario import FIELDS
-from tether_gauntlet.scoring import RunOutcome, summarize
+from tether_gauntlet.scoring import RunOutcome
+from tether_gauntlet.summary import summarize
 
 _GOT = ("connect_type", "type", *FIELDS, "disconnect_cause", "disconnect_actor", "incident_id")
 _BASELINES = ("errno", "original", "openssh")
@@ -52,13 +54,9 @@ def as_json(outcomes: Sequence[RunOutcome]) -> dict[str, Any]:
 
 
 def as_markdown(outcomes: Sequence[RunOutcome]) -> str:
-    """The tables of `docs/gauntlet.md`."""
-    return "\n\n".join(
-        ["## Figures", _figures(outcomes), "## Scenarios", _scenarios(outcomes)]
-        + ([topologies] if (topologies := _topologies(outcomes)) else [])
-        + ([confusion] if (confusion := _confusion(outcomes)) else [])
-        + [_without(outcomes)]
-    )
+    """The tables of `docs/gauntlet-results.md`."""
+    parts = (_figures, _scenarios, _topologies, _confusion, _without)
+    return "\n\n".join(filter(None, (part(outcomes) for part in parts)))
 
 
 def line(one: RunOutcome) -> str:
@@ -119,28 +117,29 @@ def _figures(outcomes: Sequence[RunOutcome]) -> str:
         *((f"baseline {name}", _of(*share)) for name, share in total.baselines.items()),
     ]
     skipped = [(f"**skipped** {name}", f"no {why}") for name, why in total.skipped.items()]
-    return _table(("what", "figure"), [*skipped, *rows])
+    return "## Figures\n\n" + _table(("what", "figure"), [*skipped, *rows])
 
 
 def _scenarios(outcomes: Sequence[RunOutcome]) -> str:
-    rows = []
-    for name in dict.fromkeys(one.name for one in outcomes):
-        runs = [one for one in outcomes if one.name == name]
-        last = next((one for one in runs if not one.correct), runs[-1])
-        verdict = "skipped" if last.skipped else _of(sum(r.correct for r in runs), len(runs))
-        verdict += " (known)" if last.known and not last.correct else ""
-        said = [_said(match.row) for match in last.matches] or ["nothing"]
-        wrong = complaints(last) if not last.correct and not last.skipped else []
-        rows.append(
-            (
-                f"{name}{' ★' if last.tricky else ''}",
-                verdict,
-                "; ".join(dict.fromkeys(said)) + (f" **{'; '.join(wrong)}**" if wrong else ""),
-                *(_baseline(last.baselines.get(baseline)) for baseline in _BASELINES),
-                f"{last.seconds:.1f}",
-            )
-        )
-    return _table(("scenario", "right", "the log says", *_BASELINES, "s"), rows)
+    names = dict.fromkeys(one.name for one in outcomes)
+    rows = (_scenario([one for one in outcomes if one.name == name]) for name in names)
+    head = ("scenario", "right", "the log says", *_BASELINES, "s")
+    return "## Scenarios\n\n" + _table(head, rows)
+
+
+def _scenario(runs: Sequence[RunOutcome]) -> tuple[str, ...]:
+    """The row of a scenario: what its last wrong run says, or else its last one."""
+    last = next((one for one in runs if not one.correct), runs[-1])
+    right = "skipped" if last.skipped else _of(sum(one.correct for one in runs), len(runs))
+    said = "; ".join(dict.fromkeys(_said(match.row) for match in last.matches)) or "nothing"
+    wrong = complaints(last) if not last.correct and not last.skipped else []
+    return (
+        f"{last.name} ★" if last.tricky else last.name,
+        f"{right} (known)" if last.known and not last.correct else right,
+        f"{said} **{'; '.join(wrong)}**" if wrong else said,
+        *(_baseline(last.baselines.get(name)) for name in _BASELINES),
+        f"{last.seconds:.1f}",
+    )
 
 
 def _topologies(outcomes: Sequence[RunOutcome]) -> str:
@@ -148,25 +147,30 @@ def _topologies(outcomes: Sequence[RunOutcome]) -> str:
     places = list(dict.fromkeys(one.topology for one in outcomes))
     if len(places) < 2:
         return ""
-    rows = []
-    for name in dict.fromkeys(one.scenario for one in outcomes):
-        cells = []
-        for place in places:
-            runs = [o for o in outcomes if (o.scenario, o.topology) == (name, place)]
-            ran = [one for one in runs if not one.skipped]
-            right = sum(one.correct for one in ran)
-            mark = "✓" if right == len(ran) else "✗"
-            cells.append(f"{mark} {right} of {len(ran)}" if ran else "skipped" if runs else "–")
-        rows.append((name, *cells))
+    runs: dict[tuple[str, str], list[RunOutcome]] = {}
+    for one in outcomes:
+        runs.setdefault((one.scenario, one.topology), []).append(one)
+    rows = [
+        (name, *(_cell(runs.get((name, place), [])) for place in places))
+        for name in dict.fromkeys(one.scenario for one in outcomes)
+    ]
     return "## Scenario by topology\n\n" + _table(("scenario", *places), rows)
 
 
+def _cell(runs: Sequence[RunOutcome]) -> str:
+    ran = [one for one in runs if not one.skipped]
+    if not ran:
+        return "skipped" if runs else "–"
+    right = sum(one.correct for one in ran)
+    return f"{'✓' if right == len(ran) else '✗'} {right} of {len(ran)}"
+
+
 def _confusion(outcomes: Sequence[RunOutcome]) -> str:
-    pairs: dict[tuple[str, str], int] = {}
-    for one in outcomes:
-        for match in one.matches:
-            pair = (match.truth.reason, str(match.row["disconnect_reason"]))
-            pairs[pair] = pairs.get(pair, 0) + 1
+    pairs = Counter(
+        (match.truth.reason, str(match.row["disconnect_reason"]))
+        for one in outcomes
+        for match in one.matches
+    )
     if not pairs:
         return ""
     rows = [

@@ -23,7 +23,7 @@ from tether_gauntlet.lab.building import Lab
 from tether_gauntlet.lab.capabilities import probe
 from tether_gauntlet.lab.stack import Row
 from tether_gauntlet.scenario import Scenario
-from tether_gauntlet.scoring import RunOutcome, judge
+from tether_gauntlet.scoring import RunOutcome, score
 from tether_gauntlet.sessions import SessionLost
 from tether_gauntlet.stage import Stage
 from tether_gauntlet.watch import Watch
@@ -97,7 +97,7 @@ def _staged(scenario: Scenario, stage: Stage, keep: Path | None) -> RunOutcome:
         objections = list(scenario.check(stage)) if scenario.check is not None else []
         said = _baselines(scenario, stage, ended, explained)
         left_open = stage.finish()
-        outcome = judge(
+        outcome = score(
             scenario,
             ended,
             seconds=seconds,

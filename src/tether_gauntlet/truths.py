@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypedDict, Unpack
 
 from tether_gauntlet.scenario import Truth
 
@@ -40,72 +41,50 @@ def links_cut(*causes: str, rows: int = 1, or_more: bool = False) -> tuple[Truth
     )
 
 
-def session(
-    reason: str,
-    initiator: str,
-    expected: bool,
-    *causes: str,
-    rows: int = 1,
-    type: str = "",
-    one_incident: bool = False,
-    exit_code: int | None = None,
-    exit_signal: str | None = None,
+class _More(TypedDict, total=False):
+    """What else a truth may say; see `Truth`."""
+
+    rows: int
+    or_more: bool
+    type: str
+    one_incident: bool
+    exit_code: int
+    exit_signal: str
+
+
+def _ended(
+    connect_type: str, fields: tuple[str, str, bool], causes: tuple[str, ...], more: _More
 ) -> Truth:
-    """A person's connection ended so."""
+    reason, initiator, expected = fields
     return Truth(
-        connect_type=A2C,
+        connect_type=connect_type,
         reason=reason,
         initiator=initiator,
         expected=expected,
         causes=frozenset(causes),
-        rows=rows,
-        type=type,
-        one_incident=one_incident,
-        exit_code=exit_code,
-        exit_signal=exit_signal,
+        **more,
     )
+
+
+def session(
+    reason: str, initiator: str, expected: bool, *causes: str, **more: Unpack[_More]
+) -> Truth:
+    """A person's connection ended so."""
+    return _ended(A2C, (reason, initiator, expected), causes, more)
 
 
 def agent_link(
-    reason: str,
-    initiator: str,
-    expected: bool,
-    *causes: str,
-    rows: int = 1,
-    or_more: bool = False,
-    one_incident: bool = False,
+    reason: str, initiator: str, expected: bool, *causes: str, **more: Unpack[_More]
 ) -> Truth:
     """An agent's control link ended so."""
-    return Truth(
-        connect_type=S2A,
-        reason=reason,
-        initiator=initiator,
-        expected=expected,
-        causes=frozenset(causes),
-        rows=rows,
-        or_more=or_more,
-        one_incident=one_incident,
-    )
+    return _ended(S2A, (reason, initiator, expected), causes, more)
 
 
 def client_link(
-    reason: str,
-    initiator: str,
-    expected: bool,
-    *causes: str,
-    rows: int = 1,
-    or_more: bool = False,
+    reason: str, initiator: str, expected: bool, *causes: str, **more: Unpack[_More]
 ) -> Truth:
     """A client's control link ended so."""
-    return Truth(
-        connect_type=C2S,
-        reason=reason,
-        initiator=initiator,
-        expected=expected,
-        causes=frozenset(causes),
-        rows=rows,
-        or_more=or_more,
-    )
+    return _ended(C2S, (reason, initiator, expected), causes, more)
 
 
 CLIENT_LEFT = client_link("client_closed", "client", True, "client.closed")

@@ -16,11 +16,12 @@ from tether.attribution.rules.table import RULES
 from tether.server.connlog.judge import columns_of
 from tether.server.times import iso
 from tether_gauntlet.__main__ import main
-from tether_gauntlet.ablation import COARSER, Effect, answer, judged, without_vantages
+from tether_gauntlet.ablation import COARSER, Effect, effect, judged, without_vantages
 from tether_gauntlet.again import judge_again
 from tether_gauntlet.report import as_markdown
 from tether_gauntlet.scenario import BadScenario, Scenario, Truth
-from tether_gauntlet.scoring import Match, judge, summarize
+from tether_gauntlet.scoring import Match, score
+from tether_gauntlet.summary import summarize
 
 EXAMPLE = {rule.name: case for rule, case in zip(RULES, EXAMPLES, strict=True)}
 
@@ -73,7 +74,7 @@ def explained(rule: str, *, id: str = "c", outlived: tuple[Evidence, ...] = ()) 
 def test_a_verdict_that_needs_a_vantage_is_counted_as_what_it_is_without() -> None:
     rows = [explained("session-exited-then-closed")]
     outcome = without_vantages(
-        judge(scenario(truth("session.exit")), rows, seconds=1.0), {"c": rows[0]}
+        score(scenario(truth("session.exit")), rows, seconds=1.0), {"c": rows[0]}
     )
     assert outcome.ablation == {
         "nothing": {"truths": 1, "had": 0, "right": 1},
@@ -94,7 +95,7 @@ def test_a_verdict_that_needs_a_vantage_is_counted_as_what_it_is_without() -> No
 def test_a_verdict_that_turns_wrong_and_sure_is_named() -> None:
     rows = [explained("superseded")]
     true = truth("agent.superseded", connect_type="server_to_agent")
-    outcome = without_vantages(judge(scenario(true), rows, seconds=1.0), {"c": rows[0]})
+    outcome = without_vantages(score(scenario(true), rows, seconds=1.0), {"c": rows[0]})
     assert outcome.misled == (
         "server_to_agent without server: sure of agent.shutdown (rule goodbye)",
         "server_to_agent without kind superseded: sure of agent.shutdown (rule goodbye)",
@@ -105,7 +106,7 @@ def test_a_verdict_that_turns_wrong_and_sure_is_named() -> None:
 def test_a_verdict_that_was_wrong_with_all_its_evidence_misleads_nobody_anew() -> None:
     rows = [explained("goodbye")]
     outcome = without_vantages(
-        judge(scenario(truth("network.path_lost")), rows, seconds=1.0), {"c": rows[0]}
+        score(scenario(truth("network.path_lost")), rows, seconds=1.0), {"c": rows[0]}
     )
     assert (outcome.ablation["nothing"], outcome.misled) == (
         {"truths": 1, "had": 0, "wrong and sure": 1},
@@ -118,7 +119,7 @@ def test_a_truth_about_many_rows_counts_once_as_the_worst_of_them() -> None:
         explained("session-exited", id="a"),
         explained("session-exited-then-closed", id="b"),
     ]
-    told = judge(scenario(truth("session.exit", rows=2)), rows, seconds=1.0)
+    told = score(scenario(truth("session.exit", rows=2)), rows, seconds=1.0)
     outcome = without_vantages(told, {row["id"]: row for row in rows})
     assert outcome.ablation["client"] == {"truths": 1, "had": 1, "unknown": 1}
 
@@ -133,16 +134,16 @@ def test_an_exit_code_that_nobody_tells_is_less_and_another_one_is_wrong() -> No
     }
     full = explained("session-exited")
     ended = Match(truth("session.exit", exit_code=full["exit_code"]), full)
-    assert answer(ended, judged({**full, "evidence": [heard]})) is Effect.COARSER
+    assert effect(ended, judged({**full, "evidence": [heard]})) is Effect.COARSER
     other = Match(truth("session.exit", exit_code=99), full)
-    assert answer(other, judged(full)) is Effect.SURE
+    assert effect(other, judged(full)) is Effect.SURE
 
 
 def test_what_the_tunnel_outlived_is_neither_judged_nor_withheld() -> None:
     reset = EXAMPLE["relay-stream-ended"].facts
     row = explained("session-exited", outlived=reset)
     outcome = without_vantages(
-        judge(scenario(truth("session.exit")), [row], seconds=1.0), {"c": row}
+        score(scenario(truth("session.exit")), [row], seconds=1.0), {"c": row}
     )
     assert outcome.ablation["relay"] == {"truths": 1, "had": 0, "right": 1}
 
@@ -150,11 +151,11 @@ def test_what_the_tunnel_outlived_is_neither_judged_nor_withheld() -> None:
 def test_a_run_without_such_evidence_counts_as_it_stands() -> None:
     rows = [explained("session-exited-then-closed")]
     one = without_vantages(
-        judge(scenario(truth("session.exit")), rows, seconds=1.0), {"c": rows[0]}
+        score(scenario(truth("session.exit")), rows, seconds=1.0), {"c": rows[0]}
     )
     other_row = explained("session-exited", id="d")
     other = without_vantages(
-        judge(scenario(truth("session.exit")), [other_row], seconds=1.0), {"d": other_row}
+        score(scenario(truth("session.exit")), [other_row], seconds=1.0), {"d": other_row}
     )
     total = summarize([one, other]).ablation
     assert total["kind local_side_closed"] == {"truths": 2, "had": 1, "unknown": 1, "right": 1}

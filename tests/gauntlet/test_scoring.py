@@ -12,11 +12,10 @@ from tether_gauntlet.scenario import Scenario, Truth
 from tether_gauntlet.scoring import (
     Match,
     RunOutcome,
-    judge,
-    percentile,
+    score,
     settled,
-    summarize,
 )
+from tether_gauntlet.summary import percentile, summarize
 
 KILLED = Truth(
     connect_type="agent_to_client",
@@ -61,7 +60,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_every_field_right_is_correct() -> None:
-    assert judge(scenario(KILLED), [row()], seconds=2.0).correct
+    assert score(scenario(KILLED), [row()], seconds=2.0).correct
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_every_field_right_is_correct() -> None:
     ],
 )
 def test_one_wrong_field_is_wrong_and_named(name: str, value: object) -> None:
-    outcome = judge(scenario(KILLED), [row(**{name: value})], seconds=2.0)
+    outcome = score(scenario(KILLED), [row(**{name: value})], seconds=2.0)
     assert (outcome.correct, outcome.matches[0].wrong, outcome.wrong_and_sure) == (
         False,
         (name,),
@@ -83,7 +82,7 @@ def test_one_wrong_field_is_wrong_and_named(name: str, value: object) -> None:
 
 
 def test_unknown_is_wrong_but_not_sure() -> None:
-    outcome = judge(scenario(KILLED), [row(disconnect_reason="unknown")], seconds=2.0)
+    outcome = score(scenario(KILLED), [row(disconnect_reason="unknown")], seconds=2.0)
     assert (outcome.correct, outcome.wrong_and_sure) == (False, 0)
 
 
@@ -106,13 +105,13 @@ def test_an_exit_code_that_the_truth_names_has_to_be_right() -> None:
 
 
 def test_an_end_that_was_not_told_is_missing() -> None:
-    outcome = judge(scenario(KILLED, LINK), [row()], seconds=2.0)
+    outcome = score(scenario(KILLED, LINK), [row()], seconds=2.0)
     assert (outcome.correct, outcome.missing) == (False, (LINK,))
 
 
 def test_a_row_that_no_truth_is_about_is_a_false_disconnect() -> None:
     extra = row(connect_type="server_to_agent")
-    outcome = judge(scenario(KILLED), [row(), extra], seconds=2.0)
+    outcome = score(scenario(KILLED), [row(), extra], seconds=2.0)
     assert (outcome.correct, outcome.false_disconnects) == (False, (extra,))
 
 
@@ -120,7 +119,7 @@ def test_a_second_row_of_the_same_kind_is_a_false_disconnect_unless_the_truth_as
     None
 ):
     twice = [row(id="a"), row(id="b")]
-    assert len(judge(scenario(KILLED), twice, seconds=2.0).false_disconnects) == 1
+    assert len(score(scenario(KILLED), twice, seconds=2.0).false_disconnects) == 1
 
 
 def test_an_excused_link_is_no_false_disconnect_and_stands_for_a_truth_only_alone() -> None:
@@ -130,21 +129,21 @@ def test_an_excused_link_is_no_false_disconnect_and_stands_for_a_truth_only_alon
     many = replace(LINK, or_more=True)
     cases = [((), [excused]), ((LINK,), [excused, lost]), ((closed,), [excused])]
     cases += [((many,), [excused, lost])]
-    assert [judge(scenario(*truths), rows, seconds=1.0).correct for truths, rows in cases] == [
+    assert [score(scenario(*truths), rows, seconds=1.0).correct for truths, rows in cases] == [
         True
     ] * 4
-    wrong = judge(scenario(closed), [excused, lost], seconds=1.0)
+    wrong = score(scenario(closed), [excused, lost], seconds=1.0)
     assert [match.row["id"] for match in wrong.matches if match.wrong] == ["c"]
 
 
 def test_where_nothing_may_be_reported_anything_is_wrong() -> None:
-    assert judge(scenario(), [], seconds=9.0).correct
-    assert not judge(scenario(), [row()], seconds=9.0).correct
+    assert score(scenario(), [], seconds=9.0).correct
+    assert not score(scenario(), [row()], seconds=9.0).correct
 
 
 def test_what_is_tolerated_is_not_scored() -> None:
     storm = scenario(KILLED, tolerates=frozenset({"server_to_agent"}))
-    assert judge(storm, [row(), row(connect_type="server_to_agent")], seconds=2.0).correct
+    assert score(storm, [row(), row(connect_type="server_to_agent")], seconds=2.0).correct
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,7 @@ def test_one_incident_has_one_id(ids: tuple[str, str], correct: bool) -> None:
         row(connection_id=name, incident_id=name_id)
         for name, name_id in zip("ab", ids, strict=True)
     ]
-    assert judge(scenario(truth), rows, seconds=2.0).correct is correct
+    assert score(scenario(truth), rows, seconds=2.0).correct is correct
 
 
 def test_a_control_scenario_is_never_settled_early() -> None:
@@ -179,9 +178,9 @@ def test_a_second_line_for_the_same_end_is_a_duplicate() -> None:
 
 
 def test_the_figures_count_fields_over_all_rows_that_should_have_been_told() -> None:
-    right = judge(scenario(KILLED), [row()], seconds=2.0)
-    wrong = judge(scenario(KILLED), [row(disconnect_initiator="network")], seconds=4.0)
-    missing = judge(scenario(KILLED), [], seconds=9.0)
+    right = score(scenario(KILLED), [row()], seconds=2.0)
+    wrong = score(scenario(KILLED), [row(disconnect_initiator="network")], seconds=4.0)
+    missing = score(scenario(KILLED), [], seconds=9.0)
     total = summarize([right, wrong, missing])
     assert (total.correct, total.runs, total.flaky) == (1, 3, ("s",))
     assert total.fields == {
@@ -235,10 +234,10 @@ def test_a_link_that_began_after_the_fault_is_excused_only_if_its_client_left_fo
 
 
 def test_a_session_that_is_lost_where_it_should_live_is_wrong_and_counted() -> None:
-    outcome = judge(scenario(), [], seconds=1.0, lost=["ssh0 exited 255; its row is open"])
+    outcome = score(scenario(), [], seconds=1.0, lost=["ssh0 exited 255; its row is open"])
     assert (outcome.correct, summarize([outcome]).lost) == (False, 1)
 
 
 def test_what_is_known_to_fail_is_wrong_all_the_same_and_fails_no_run() -> None:
-    outcome = replace(judge(scenario(KILLED), [], seconds=1.0), known="nobody tells")
+    outcome = replace(score(scenario(KILLED), [], seconds=1.0), known="nobody tells")
     assert (outcome.correct, outcome.fails, summarize([outcome]).known) == (False, False, 1)

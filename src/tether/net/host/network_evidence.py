@@ -7,7 +7,8 @@ an address or a default route of the machine is concerned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
@@ -24,6 +25,19 @@ MOST = 8
 """Of one kind; a machine whose network flaps for an hour tells of its last minutes."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look back at the network tells, and who looked."""
+
+    watch: NetworkWatch
+    changes: Sequence[tuple[float, NetworkChange]]
+    """How many seconds ago, and what; oldest first."""
+    local_address: str
+    party: Party
+    vantage: Vantage
+    at: float
+
+
 def network_facts(
     watch: NetworkWatch,
     within_s: float,
@@ -34,67 +48,64 @@ def network_facts(
 ) -> list[Evidence]:
     """The facts of the last `within_s` seconds for a stream from `local_address` ("": unknown).
 
-    What is so now and was never seen to become so happened before anybody watched.
+    What is so now, and was never seen to become so, happened before anybody watched.
     """
-    changes = watch.recent(within_s)
-    told: list[Evidence] = []
-    added = [(age, c.address) for age, c in changes if isinstance(c, AddressChange) and not c.gone]
-    removed = [(age, c.address) for age, c in changes if isinstance(c, AddressChange) and c.gone]
-    unseen = local_address not in [address for _, address in removed]
-    if local_address and unseen and watch.has(local_address) is False:
-        removed.append((0.0, local_address))
+    seen = _Seen(watch, watch.recent(within_s), local_address, party, vantage, at)
+    return [*_addresses(seen), *_routes(seen), *_links(seen)]
+
+
+def _addresses(seen: _Seen) -> Iterator[Evidence]:
+    changes = [(age, c) for age, c in seen.changes if isinstance(c, AddressChange)]
+    added = [(age, change.address) for age, change in changes if not change.gone]
+    removed = [(age, change.address) for age, change in changes if change.gone]
+    mine = seen.local_address
+    unseen = bool(mine) and mine not in [address for _, address in removed]
+    if unseen and seen.watch.has(mine) is False:
+        removed.append((0.0, mine))
     for age, gone in removed[-MOST:]:
-        took_its_place = [one for _, one in added if one != gone]
-        told.append(
-            ev.AddressChanged(
-                vantage=vantage,
-                at=at - age,
-                party=party,
-                removed=gone,
-                added=took_its_place[-1] if took_its_place else "",
-                ours=gone == local_address,
-            )
+        in_its_place = [one for _, one in added if one != gone]
+        yield ev.AddressChanged(
+            vantage=seen.vantage,
+            at=seen.at - age,
+            party=seen.party,
+            removed=gone,
+            added=in_its_place[-1] if in_its_place else "",
+            ours=gone == mine,
         )
     if not removed:
-        told += [
-            ev.AddressChanged(vantage=vantage, at=at - age, party=party, added=one)
-            for age, one in added[-MOST:]
-        ]
-    routes = [(age, c.interface) for age, c in changes if isinstance(c, RouteChange)]
-    if routes:
-        now = watch.default_interface()
-        over = [interface for _, interface in routes]
-        told.append(
-            ev.RouteChanged(
-                vantage=vantage,
-                at=at - routes[-1][0],
-                party=party,
-                interface=now,
-                tunnel=any(watch.is_tunnel(name) for name in (now, *over)),
+        for age, one in added[-MOST:]:
+            yield ev.AddressChanged(
+                vantage=seen.vantage, at=seen.at - age, party=seen.party, added=one
             )
+
+
+def _routes(seen: _Seen) -> Iterator[Evidence]:
+    routes = [(age, c.interface) for age, c in seen.changes if isinstance(c, RouteChange)]
+    if routes:
+        now = seen.watch.default_interface()
+        over = [interface for _, interface in routes]
+        yield ev.RouteChanged(
+            vantage=seen.vantage,
+            at=seen.at - routes[-1][0],
+            party=seen.party,
+            interface=now,
+            tunnel=any(seen.watch.is_tunnel(name) for name in (now, *over)),
         )
-    return [*told, *_links(watch, changes, local_address, party, vantage, at)]
 
 
-def _links(
-    watch: NetworkWatch,
-    changes: Sequence[tuple[float, NetworkChange]],
-    local_address: str,
-    party: Party,
-    vantage: Vantage,
-    at: float,
-) -> list[Evidence]:
-    told: list[Evidence] = []
-    mine = watch.interfaces_of(local_address) if local_address else watch.default_interfaces()
-    links = [(age, c.interface, c.up) for age, c in changes if isinstance(c, LinkChange)]
+def _links(seen: _Seen) -> Iterator[Evidence]:
+    watch, address = seen.watch, seen.local_address
+    mine = watch.interfaces_of(address) if address else watch.default_interfaces()
+    links = [(age, c.interface, c.up) for age, c in seen.changes if isinstance(c, LinkChange)]
     links += [(0.0, name, False) for name in sorted(mine) if watch.is_down(name)]
     fallen: set[str] = set()
     for age, interface, up in links[-MOST:]:
         if interface in mine and (up or interface not in fallen):
-            told.append(
-                ev.LinkChanged(
-                    vantage=vantage, at=at - age, party=party, interface=interface, up=up
-                )
+            yield ev.LinkChanged(
+                vantage=seen.vantage,
+                at=seen.at - age,
+                party=seen.party,
+                interface=interface,
+                up=up,
             )
         (fallen.discard if up else fallen.add)(interface)
-    return told
