@@ -1,4 +1,5 @@
-"""What stands beside Tether to try it: a laboratory of network namespaces, and what is done in it.
+"""Tries Tether from outside: ends real connections in every way, in a laboratory of network namespaces.
 
-Law: may use `tether`; `tether` never uses this. It sees the product from outside, by its commands.
+Law: may import `tether`, which never imports this. The product is used by its commands, as anybody could
+use it.
 """

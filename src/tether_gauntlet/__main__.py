@@ -1,9 +1,9 @@
 """`python -m tether_gauntlet`: end connections in every way, and see whether the log tells it right.
 
-Law: parses, runs, prints. Exit code 0: every run right, and no verdict turns wrong and sure without a
-part of its evidence, but for what is known to fail; 1: not so; 2: it could not be asked so. What was
-skipped is said loudly and is never counted as right. What has been found out is never lost: the JSON is
-written after every run.
+Law: parses, runs, prints. Exit code 0: every run is right, and no verdict turns wrong and sure without a
+part of its evidence, except what is known to fail; 1: otherwise; 2: the arguments or a scenario are
+wrong. What was skipped is printed first and never counts as right. The JSON is written after every run,
+so that an interrupted one loses nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Judges kept evidence again: all of it, and without a vantage or a kind of fact.
 
-Law: pure. The product's own judgement is asked, as the server asks it. Without a part of what was seen
-it may say less, be unsure, or be unknown; it must not be wrong and sure of it.
+Law: pure. Evidence is judged as the server judges it. Without a part of it a verdict may say less, be
+unsure, or be unknown; it must not be wrong and sure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KIND = "kind "
 
 
 class Effect(IntEnum):
-    """What becomes of a verdict, from best to worst. `SURE` is the one that must not be."""
+    """What becomes of a verdict, from best to worst. `SURE` must not happen."""
 
     RIGHT = 0
     COARSER = 1
@@ -47,7 +47,7 @@ _WORDS = ("right", "true but coarser", "unknown", "wrong but unsure", "wrong and
 
 
 def _of(vantage: Vantage) -> Withheld:
-    """What this party saw, and all that it handed in of what others said."""
+    """What this party saw, and what it reported that others had said."""
     return lambda fact: vantage in (fact["vantage"], fact["reporter"])
 
 
@@ -129,7 +129,7 @@ COARSER: Mapping[str, tuple[str, ...]] = {
 
 
 def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> Verdict:
-    """The judgement of `row`'s evidence, less what is `withheld`.
+    """The verdict on `row`'s evidence without what is `withheld`.
 
     Args:
         row: a connection as it is explained, with its `evidence`.
@@ -139,7 +139,7 @@ def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> Verdict:
 
 
 def by_order(row: Row) -> list[str]:
-    """The causes that `row` gets by the order in which its reporters are heard: one, or a fault."""
+    """The causes that `row` gets in every order of its reporters. More than one is a fault."""
     said = _testimonies(row, VANTAGES[NOTHING])
     kind = ConnectType(row["connect_type"])
     return sorted({classify_end(kind, order).disconnect.cause for order in permutations(said)})
@@ -160,8 +160,8 @@ def _testimonies(row: Row, withheld: Withheld) -> list[Testimony]:
 def without_vantages(outcome: RunOutcome, explained: Mapping[str, Row]) -> RunOutcome:
     """`outcome`, and what becomes of its verdicts without each vantage and each kind of fact.
 
-    A truth counts once, however many rows it is about: as the worst of them. For every name, `truths`
-    counts all, `had` those that lost evidence, and each `Effect` what they are then.
+    A truth counts once, as the worst of the rows that it is about. For every name in `WITHOUT`, `truths`
+    counts all truths, `had` those that lost evidence, and each `Effect` how many have it then.
     """
     told: dict[str, Counter[str]] = {name: Counter() for name in WITHOUT}
     misled: list[str] = []
@@ -196,7 +196,7 @@ def _has(row: Row, withheld: Withheld) -> bool:
 
 
 def effect(match: Match, again: Verdict) -> Effect:
-    """How another judgement of the same end stands to its truth."""
+    """How another verdict on the same end compares with its truth."""
     told = Match(match.truth, {**match.row, **columns_of(again)})
     if not told.wrong:
         return Effect.RIGHT
@@ -209,7 +209,7 @@ def effect(match: Match, again: Verdict) -> Effect:
 
 
 def _untold(told: Match) -> bool:
-    """Whether all is right but for how the process exited, which is not said at all."""
+    """Whether only the exit status is wrong, because nothing is said of it."""
     return all(
         name in ("exit_code", "exit_signal") and told.row[name] is None for name in told.wrong
     )

@@ -1,12 +1,12 @@
-"""What simpler systems would have said about the same end: the figure beside ours.
+"""What simpler systems would have said about the same end, for comparison.
 
-Law: pure. Each baseline is given what it would have seen, in this very run, and answers in the public
-words (it knows no finer ones, so the truth is compared in those as well). Three of them:
+Law: pure. Each baseline is given what it would have seen in the same run, and answers in the public
+reasons. It knows no finer ones, so the truth is compared in those, too. Three of them:
 
-`errno`     the error of the socket, and nothing else: what most programs log.
+`errno`     the error of the socket and nothing else, which is what most programs log.
 `original`  the established system's classifier and site rules, on the same facts: the agent's own
             context first, then whether an error came back; exit codes as reasons; shutdown overrides.
-`openssh`   what the log of a real `sshd` says, which served a second session through the same fault.
+`openssh`   the log of a real `sshd` that served a second session through the same fault.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _SSHD: Sequence[tuple[re.Pattern[str], Answer]] = (
 
 
 def openssh(log_lines: Iterable[str]) -> Answer:
-    """By the first line of sshd's log since the fault that tells an end; most faults have none."""
+    """By the first line of sshd's log since the fault that tells of an end; most faults leave none."""
     for line in log_lines:
         for pattern, answer in _SSHD:
             if pattern.search(line):
@@ -110,7 +110,7 @@ def openssh(log_lines: Iterable[str]) -> Answer:
 
 
 def _shutdown(facts: Iterable[Row]) -> str | None:
-    """Whether the agent was closing, and whether a workspace's stop explains it."""
+    """Why the agent was closing, if it was: for its "workspace", which was stopped, or as an "agent"."""
     causes = [
         str(fact["values"].get("cause", ""))
         for fact in facts

@@ -1,7 +1,7 @@
 """Scenarios that are known to fail today, and why: `known_failures.toml`, and nothing else.
 
-Law: what is listed there counts as wrong in every figure; only the exit code takes no notice of it. An
-entry goes as soon as its scenario is right, and a run says so (`FIXED`).
+Law: what is listed there counts as wrong in every figure; only the exit code ignores it. A scenario that
+is right again is reported as `FIXED`, and its entry is to be removed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Other people's SSH clients in the laboratory: how each is told the way to a workspace.
 
-Law: each is used as its own manual says. None of them knows anything of ours but the ProxyCommand.
+Law: each is used as its own manual says, and knows nothing of Tether but the ProxyCommand.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def as_markdown(outcomes: Sequence[RunOutcome]) -> str:
 
 
 def line(one: RunOutcome) -> str:
-    """One run in one line, as it is over."""
+    """One run in one line, for when it is over."""
     if one.skipped:
         return f"SKIPPED {one.name}: this machine has no {one.skipped}"
     if one.correct:
@@ -128,7 +128,7 @@ def _scenarios(outcomes: Sequence[RunOutcome]) -> str:
 
 
 def _scenario(runs: Sequence[RunOutcome]) -> tuple[str, ...]:
-    """The row of a scenario: what its last wrong run says, or else its last one."""
+    """The row of a scenario: what its last wrong run says; the last run where none is wrong."""
     last = next((one for one in runs if not one.correct), runs[-1])
     right = "skipped" if last.skipped else _of(sum(one.correct for one in runs), len(runs))
     said = "; ".join(dict.fromkeys(_said(match.row) for match in last.matches)) or "nothing"

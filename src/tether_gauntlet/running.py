@@ -1,10 +1,11 @@
-"""Runs scenarios one after another, and gathers what is needed to score them.
+"""Runs scenarios, and gathers what is needed to score them.
 
-That is what the log says, what others would have said, and how the verdict holds without a vantage.
+That is what the log says, what simpler systems would have said, and what becomes of the verdicts
+without a part of the evidence.
 
-Law: a scenario that cannot be staged is a failed run, never a right one, and ends no other; a session
-that is lost where it should live is a wrong outcome. Whatever happens, a scenario's world is taken down
-before the next one is built.
+Law: a scenario that cannot be staged is a failed run, never a right one, and does not stop the others; a
+session that is lost where it should live is a wrong outcome. Whatever happens, a scenario's world is
+taken down at its end.
 """
 
 from __future__ import annotations
@@ -40,14 +41,13 @@ def run_all(
     jobs: int = 1,
     tell: Callable[[RunOutcome], None] = lambda outcome: None,
 ) -> None:
-    """Every scenario, `repeat` times over: round by round, so that a bad minute hits many a little.
+    """Run every scenario `repeat` times, round by round: a bad minute then hits many scenarios a little.
 
     Args:
         scenarios: as they are placed (`Scenario.placed`).
-        jobs: so many worlds stand at once: most of a scenario is waiting, but they share the machine's
-            processors.
-        keep: a folder for everything that the log has about the rows that ended, a file a scenario.
-        tell: is given every outcome, one at a time.
+        jobs: how many run at once. Most of a scenario is waiting, but they share the machine's CPUs.
+        keep: a folder for everything that the log has about the rows that ended, one file a scenario.
+        tell: is called with every outcome, one at a time.
     """
     scenarios, telling = list(scenarios), Lock()
 
@@ -114,7 +114,7 @@ def _staged(scenario: Scenario, stage: Stage, keep: Path | None) -> RunOutcome:
 
 
 def _played(scenario: Scenario, stage: Stage) -> list[str]:
-    """Run the scenario; the session that it found lost after its fault, if it did."""
+    """Run the scenario; the sessions that it found lost after its fault (one at most)."""
     try:
         scenario.run(stage)
     except SessionLost as wrong:
@@ -125,7 +125,7 @@ def _played(scenario: Scenario, stage: Stage) -> list[str]:
 
 
 def _turned(watched: Iterable[Row], ended: Iterable[Row]) -> list[str]:
-    """What the log said when the watch was over, and says no more now that all have returned."""
+    """What the log said when the watch was over and no longer says now that all have returned."""
     now = {row["id"]: row["disconnect_cause"] for row in ended}
     return [
         f"{row['connect_type']} was {row['disconnect_cause']} until all had returned"
@@ -137,8 +137,8 @@ def _turned(watched: Iterable[Row], ended: Iterable[Row]) -> list[str]:
 def _baselines(
     scenario: Scenario, stage: Stage, ended: Sequence[Row], explained: Mapping[str, Row]
 ) -> dict[str, dict[str, Any]]:
-    """What simpler systems say of the first row that a truth is about; of a control, whether they
-    would have reported an end where there was none: nothing ended, so none of them is asked."""
+    """What simpler systems say of the first row that a truth is about. Where nothing may be reported
+    nothing ended, so they are not asked."""
     said: dict[str, dict[str, Any]] = {}
     for truth in scenario.truths[:1]:
         about = next((row for row in ended if truth.concerns(row)), None)

@@ -1,8 +1,8 @@
 """What a scenario is: a world, a fault, and the truth about it.
 
-Law: data only, and the one place that reads a folder of scenarios. A truth is written down before the
-run and never reads the product's rules; the product never sees a scenario. A scenario's file defines
-`SCENARIO`; everything that it needs is imported from `tether_gauntlet`.
+Law: data, and the one place that reads a folder of scenarios. A truth is written down before the run and
+never reads the product's rules; the product never sees a scenario. A scenario's file defines `SCENARIO`
+and imports what it needs from `tether_gauntlet`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Scenario:
         return self.name if self.middlebox is None else f"{self.name}@{self.place}"
 
     def placed(self, box: Middlebox | None) -> Scenario:
-        """The scenario behind that middlebox, with its truths there and a host for it."""
+        """The scenario behind `box`, with its truths there and a host for the middlebox."""
         if box is None:
             return self
         nodes = (*self.topology.nodes, LabNode(name=FRONT, parent=self.topology.nodes[0].name))
@@ -135,7 +135,7 @@ class Scenario:
         )
 
     def placed_in(self, topologies: Iterable[str] | None) -> list[Scenario]:
-        """Where it runs, of those that are asked for; by default once, in its first."""
+        """The scenario in each of `topologies` in which it runs; by default once, in its first."""
         standard = () if self.plain_only else STANDARD
         own = {box.name: box for box in self.middleboxes}
         places: dict[str, Middlebox | None] = dict(own)
@@ -168,13 +168,13 @@ def load(folder: Path) -> list[Scenario]:
 
 
 def topologies_of(scenarios: Iterable[Scenario]) -> list[str]:
-    """Every topology that there is for them, the plain one first."""
+    """The names of all topologies: the plain one, the standard ones, the scenarios' own."""
     own = [box.name for scenario in scenarios for box in scenario.middleboxes]
     return list(dict.fromkeys([PLAIN, *(box.name for box in STANDARD), *own]))
 
 
 def chosen(scenarios: Iterable[Scenario], only: Iterable[str]) -> list[Scenario]:
-    """Those that `only` names, by whole name or by part; all where it names none.
+    """The scenarios that `only` names, by whole name or by part; all where it is empty.
 
     Raises:
         BadScenario: a name fits none.

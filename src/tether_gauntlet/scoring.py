@@ -1,9 +1,9 @@
 """Compares the log with the truth.
 
-Law: pure. Rows and truths in, an outcome out. Every row that ended counts: one that no truth is about
-is a false disconnect, a second line for one end is a duplicate, and one that should have ended and did
-not is left open. A field is right or it is not; `unknown` is wrong, but a wrong answer that claims to
-know is worse, and both are counted.
+Law: pure. Rows and truths in, an outcome out. Every row that ended counts: one that no truth is about is
+a false disconnect, a second log line for one end is a duplicate, and one that should have ended and did
+not is left open. A field is right or it is not. `unknown` is wrong; another wrong answer is worse, since
+it claims to know; both are counted.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class RunOutcome:
 
     @property
     def fails(self) -> bool:
-        """Whether it is a failure that is not known: what makes a run fail."""
+        """Whether it makes the whole run fail: it is wrong, and not known to be."""
         return not (self.known or self.skipped) and bool(self.misled or not self.correct)
 
     @property
@@ -180,6 +180,6 @@ def _excused(row: Row) -> bool:
 
 
 def settled(scenario: Scenario, ended: Sequence[Row]) -> bool:
-    """Whether the log says all of the truth already: nothing better is to be waited for."""
+    """Whether the log says all of the truth already, so that there is nothing to wait for."""
     outcome = score(scenario, ended, seconds=0.0)
     return bool(scenario.truths) and outcome.correct

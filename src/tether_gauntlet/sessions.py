@@ -58,7 +58,7 @@ class LabSession:
         return f"{self.ssh.name} {how}{said}"
 
     def signal(self, number: int, *, everything: bool = True) -> None:
-        """Send a signal to `ssh` and, with `everything`, to its ProxyCommand; to the twin as well."""
+        """Send a signal to `ssh` and the twin; with `everything`, to their ProxyCommands as well."""
         for program in (self.ssh, self.twin):
             if program is None or program.returncode is not None:
                 continue
@@ -69,7 +69,7 @@ class LabSession:
 
 @dataclass
 class SharedConnection:
-    """An SSH connection without a session, that commands are run over (`ssh -M`)."""
+    """An SSH connection without a session of its own, over which commands are run (`ssh -M`)."""
 
     stack: LabStack
     socket: Path

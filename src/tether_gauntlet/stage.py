@@ -92,7 +92,7 @@ class Stage:
         return stack
 
     def _start_stack(self, options: Sequence[str]) -> LabStack:
-        """The server, behind the scenario's middlebox if there is one."""
+        """Start the server, behind the middlebox if there is one."""
         if self.middlebox is None:
             return LabStack(self.lab, server_options=options, server_cgroup=self._server_cgroup)
         relays = [node.name for node in self.lab.topology.nodes if node.name.startswith("relay")]
@@ -219,16 +219,16 @@ class Stage:
     # -- what a machine goes through and gets over -------------------------------------------
 
     def clock(self, host: str) -> Path:
-        """The file that shifts the clocks of a host's programs, as a sleep does; give it to them as
-        `TETHER_CLOCK_SHIFT_FILE`."""
+        """The file by which the clocks of a host's programs are shifted, as if it had slept. It is given
+        to programs as `TETHER_CLOCK_SHIFT_FILE`."""
         path = self.lab[host].directory / "clock"
         if not path.exists():
             path.write_text("0 0")
         return path
 
     def nap(self, session: LabSession, seconds: int) -> None:
-        """Let a client's machine sleep, and wake again; its session works after it. The client was
-        started with `clock`."""
+        """Let a client's machine sleep for a while; its session works afterwards. The client must have
+        been started with `clock`."""
         session.signal(signal.SIGSTOP)
         time.sleep(seconds)
         self.clock("client").write_text(f"{seconds} 0")
@@ -236,7 +236,7 @@ class Stage:
         session.echoes("awake", 30)
 
     def calm(self, seconds: float, session: LabSession) -> None:
-        """Nothing happens for so long but a little typing, which proves that all is well."""
+        """Type a little for so long, which proves that all is well."""
         until = time.monotonic() + seconds
         number = 0
         while time.monotonic() < until:
@@ -280,7 +280,7 @@ class Stage:
             here.run("mount", "--bind", str(told), f"/proc/pressure/{what}", check=True)
 
     def new_build(self, version: str) -> dict[str, str]:
-        """Another build of the product: what a program's environment must hold to be it."""
+        """Make another build of the product; the environment of programs that are to be that build."""
         ours = Path(sys.modules["tether_gauntlet"].__file__ or "").parent.parent / "tether"
         site = self.lab["inet"].directory / f"build-{version}"
         shutil.copytree(ours, site / "tether", ignore=shutil.ignore_patterns("__pycache__"))
@@ -288,19 +288,19 @@ class Stage:
         return {"PYTHONPATH": str(site)}
 
     def spin(self, group: LabCgroup, host: str = "agent1") -> Program:
-        """A program in the control group that does nothing but need the processor."""
+        """Start a program in the control group that keeps a CPU busy."""
         return self.lab[host].start("spin", ["sh", "-c", "while :; do :; done"], cgroup=group)
 
     def crowd_out(self, group: LabCgroup, victim: Program, host: str = "agent1") -> Program:
-        """A program in the victim's control group that takes memory for as long as there is any. The
-        kernel is told to take the victim first, as it does where a service is marked so."""
+        """Start a program in the victim's control group that takes all the memory that it gets. The
+        kernel is told to kill the victim first, as it does to services that are marked so."""
         for pid in (victim.pid, *children(victim.pid)):
             Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
         grab = "kept = []\nwhile True: kept.append(bytearray(1 << 20))"
         return self.lab[host].start("crowd", [sys.executable, "-c", grab], cgroup=group)
 
     def scribble(self, host: str, number: int) -> Program:
-        """A program that writes to the host's disk and waits for it, again and again."""
+        """Start a program that writes to the host's disk and waits for it, again and again."""
         path = self.lab[host].directory / f"scribble{number}"
         loop = f"while :; do dd if=/dev/zero of={path} bs=1M count=64 oflag=dsync 2>/dev/null; done"
         return self.lab[host].start(f"scribble{number}", ["sh", "-c", loop])
@@ -317,7 +317,7 @@ class Stage:
         self.faulted_at = time.monotonic()
 
     def seconds(self) -> float:
-        """Since the fault."""
+        """How many have passed since the fault."""
         return time.monotonic() - self.faulted_at
 
     def wait(self, seconds: float) -> None:
@@ -362,7 +362,7 @@ class Stage:
         ]
 
     def finish(self) -> list[str]:
-        """End every session, stop the agents in order; the rows that stay open."""
+        """End every session, stop the agents in order; the rows that are still open then."""
         for session in self.sessions:
             for program in (session.ssh, session.twin):
                 if program is not None and program.returncode is None:

@@ -204,9 +204,12 @@ class Ticks:
     """Reads a ticking shell, and remembers the longest time between two ticks."""
 
     def __init__(self, program: Program) -> None:
-        self._program, self._rest = program, b""
+        self._program = program
+        self._rest = b""  # what came after the last whole line
         self._read = 0
-        self.next, self.longest_s, self.last_at = 0, 0.0, time.monotonic()
+        self.next = 0  # the number of the tick that has to come
+        self.longest_s = 0.0  # between two ticks
+        self.last_at = time.monotonic()
         self.wrong = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ticks", daemon=True)
@@ -256,7 +259,7 @@ class Ticks:
 
 
 def survive(disturbance: Disturbance, *, megabytes: int) -> Survived:
-    """Let one disturbance happen to a ticking shell and an rsync of so many megabytes (0: none)."""
+    """Let one disturbance happen to a ticking shell and an rsync of `megabytes` (0: no rsync)."""
     found = probe()
     lacking = [name for name in sorted(disturbance.needs) if not found[name].present]
     if lacking:
@@ -307,7 +310,8 @@ class Copy:
     """An rsync to the workspace, and the proof that it arrived."""
 
     def __init__(self, world: World, megabytes: int) -> None:
-        self._stack, self._lab = world.stack, world.lab
+        self._stack = world.stack
+        self._lab = world.lab
         self._source = world.lab["client"].directory / "large"
         self._target = world.lab["agent1"].directory / "large"
         self._size = megabytes * 1_000_000
@@ -370,7 +374,7 @@ def _paths(explained: Row) -> Iterator[str]:
 
 
 def _ended(rows: Sequence[Row], *, ours: bool) -> Iterator[str]:
-    """Ends of people's connections; that of an rsync that is through is none to wonder at."""
+    """The people's connections that ended. An rsync that is done ends, too, and does not count."""
     for row in rows:
         through = ours and row["disconnect_cause"] == "session.exit" and row["exit_code"] == 0
         if row["connect_type"] == "agent_to_client" and row["disconnected_at"] and not through:

@@ -1,4 +1,7 @@
-"""Truths in a few words, for scenarios. Law: data only; nothing here looks at what the log says."""
+"""Short ways to write down a scenario's truths.
+
+Law: data only; nothing here looks at what the log says.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ AGENT_DARK = ("network.path_lost", "agent.unreachable")
 
 
 def of(truth: Truth, **where: str) -> Truth:
-    """`truth`, of the rows with these values only (`workspace="dev"`, `user="alice"`)."""
+    """`truth` about the rows with these values only (`workspace="dev"`, `user="alice"`)."""
     return replace(truth, where=tuple(where.items()))
 
 

@@ -1,6 +1,6 @@
-"""A real `sshd` on an agent's host: what everybody has today, through the same fault.
+"""A real `sshd` on an agent's host, through the same faults: what everybody has today.
 
-Law: it is given a fair chance: keepalives on, its log at INFO. Its keys and files are its own.
+Law: it gets a fair chance, with keepalives on and its log at INFO. Its keys and files are its own.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ exec cat >/dev/null
 
 
 class Lab:
-    """A running laboratory. A context manager; or call `close` once, in a `finally`."""
+    """A running laboratory. Use it as a context manager, or call `close` once, in a `finally`."""
 
     def __init__(self, topology: Topology | None = None, *, directory: Path | None = None) -> None:
         """Build it.

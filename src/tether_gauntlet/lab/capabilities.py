@@ -1,7 +1,7 @@
 """What this machine can do, found out by doing it once.
 
-Law: each capability is named, and a missing one says why. Who needs one asks `require`, so that what
-could not be tried is told and never passes in silence.
+Law: each capability has a name, and a missing one says why. Whoever needs one calls `require`, so that
+nothing is left out in silence.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Probe = Callable[[str], str]
 
 
 def _tries(argv: str, given: str = "") -> Probe:
-    """Can be done if this command succeeds in the scratch namespace."""
+    """A capability that is there if this command succeeds in the scratch namespace."""
 
     def probe(namespace: str) -> str:
         enter = ["nsenter", f"--net={NETNS / namespace}", "--"]
@@ -182,7 +182,7 @@ def probe() -> dict[str, Capability]:
 
 
 def require(*wanted: str) -> None:
-    """Nothing, where this machine can do all of it.
+    """Do nothing if this machine can do all of it.
 
     Raises:
         Missing: it cannot; the text names each and why.

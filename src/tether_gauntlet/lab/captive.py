@@ -1,6 +1,6 @@
 """A captive portal: the network of a host lets nothing out until somebody logs in to it.
 
-Law: everything is done on the router that the host hangs on. What was open is not spared.
+Law: everything is done on the router that the host hangs on. Open connections are cut as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PORT = 8080
 
 
 def captive_portal(lab: Lab, host: str) -> Fault:
-    """Every TCP connection of the host is answered with a log-in page, whoever it is for."""
+    """Answer every TCP connection of the host with a log-in page, whoever it is for."""
     require("nft-nat", "conntrack")
     router, address = lab.router_of(host), lab.link_of(host).child_address
     portal, _ = start_proxy(router, port=PORT, options=("--captive",))

@@ -35,11 +35,11 @@ class LabCgroup:
         return CGROUPS / controller / self.name
 
     def limit_memory(self, size: int) -> None:
-        """At most `size` bytes; -1: no limit. Beyond it, the kernel kills."""
+        """Allow at most `size` bytes (-1: no limit). Beyond it, the kernel kills."""
         (self.path("memory") / "memory.limit_in_bytes").write_text(str(size))
 
     def limit_cpu(self, share: float, *, period_us: int = PERIOD_US) -> None:
-        """At most `share` of one core, in periods; the smallest quota is 1 ms a period."""
+        """Allow at most `share` of one core in each period; the smallest quota is 1 ms."""
         (self.path("cpu") / "cpu.cfs_period_us").write_text(str(period_us))
         (self.path("cpu") / "cpu.cfs_quota_us").write_text(str(max(1000, int(share * period_us))))
 
@@ -47,11 +47,11 @@ class LabCgroup:
         (self.path("cpu") / "cpu.cfs_quota_us").write_text("-1")
 
     def limit_processes(self, count: int) -> None:
-        """At most so many threads, all processes together. Beyond it, none can be started."""
+        """Allow at most so many threads, all processes together. Beyond it, none can be started."""
         (self.path("pids") / "pids.max").write_text(str(count))
 
     def threads(self) -> int:
-        """How many there are now."""
+        """How many threads there are now."""
         return int((self.path("pids") / "pids.current").read_text())
 
     def freeze(self) -> None:
@@ -69,7 +69,7 @@ class LabCgroup:
         return next(int(line.split()[1]) for line in text.splitlines() if "oom_kill " in line)
 
     def throttled(self) -> int:
-        """In how many periods its processes had to wait for want of quota."""
+        """In how many periods its processes had used up their quota and had to wait."""
         text = (self.path("cpu") / "cpu.stat").read_text()
         return next(int(line.split()[1]) for line in text.splitlines() if "nr_throttled" in line)
 

@@ -17,14 +17,15 @@ CAPTIVE_PAGE = b"<html><title>Log in to the Wi-Fi</title></html>\n"
 
 
 class ConnectProxy:
-    """Serves CONNECT, as it was told to."""
+    """Serves CONNECT, or misbehaves as it was told to."""
 
     def __init__(self, *, credentials: str, idle_s: float | None, captive: bool) -> None:
         self._expected = base64.b64encode(credentials.encode()).decode() if credentials else ""
-        self._idle_s, self._captive = idle_s, captive
+        self._idle_s = idle_s
+        self._captive = captive
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client."""
+        """Serve one client."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             method, target, *_ = head.split()

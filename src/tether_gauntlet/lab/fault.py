@@ -48,4 +48,4 @@ class Fault:
 
 
 def void(_: object) -> None:
-    """What an undo returns is of no interest."""
+    """Drop what an `undo` returns."""

@@ -48,7 +48,7 @@ def blackhole(
 def lose(
     lab: Lab, host: str, *, percent: float, peer: str | None = None, way: Way = "both"
 ) -> Fault:
-    """Drop that share of the packets, at random."""
+    """Drop `percent` of the packets, at random."""
     require("nft-random")
     verdict = f"numgen random mod 1000 < {round(percent * 10)} drop"
     return filter_packets(
@@ -57,7 +57,7 @@ def lose(
 
 
 def reset(lab: Lab, host: str, *, peer: str | None = None, port: int | None = None) -> Fault:
-    """A middlebox answers every TCP packet from the host with RST, to the host only.
+    """Let a middlebox answer every TCP packet from the host with RST, to the host only.
 
     The other end hears nothing. For a reset of both ends, see `rebind_nat`.
     """
@@ -75,7 +75,7 @@ def unreachable(
     peer: str | None = None,
     code: Literal["host-unreachable", "net-unreachable", "admin-prohibited"] = "host-unreachable",
 ) -> Fault:
-    """The router answers every packet from the host with this ICMP error."""
+    """Let the router answer every packet from the host with this ICMP error."""
     require("nft-reject")
     what = f"{lab.router_of(host).name} answers {host}{with_peer(peer)} with ICMP {code}"
     return filter_packets(lab, host, peer, "from", None, f"reject with icmp type {code}", what)
@@ -85,7 +85,7 @@ def unreachable(
 
 
 def link_down(lab: Lab, host: str) -> Fault:
-    """The host's cable is pulled: its own interface goes down."""
+    """Pull the host's cable: its own interface goes down."""
     here, link = lab[host], lab.link_of(host)
     here.ip("link", "set", link.child_device, "down")
 
@@ -98,7 +98,7 @@ def link_down(lab: Lab, host: str) -> Fault:
 
 
 def change_address(lab: Lab, host: str, *, last: int = 77) -> Fault:
-    """The host gets another address of its subnet, and the old one is gone (Wi-Fi roaming, DHCP)."""
+    """Give the host another address of its subnet, and take the old one away (Wi-Fi roaming, DHCP)."""
     here, link = lab[host], lab.link_of(host)
     new = f"{link.child_address.rpartition('.')[0]}.{last}"
 
@@ -122,9 +122,9 @@ def change_address(lab: Lab, host: str, *, last: int = 77) -> Fault:
 
 
 def rebind_nat(lab: Lab, router: str = "nat") -> Fault:
-    """The NAT forgets its connections, and gives those that go on another port.
+    """Let the NAT forget its connections, and give those that go on another port.
 
-    Both ends of an established connection are reset, at once. New ones work.
+    Both ends of an established connection are reset at once. New ones work.
     """
     require("nft-nat", "conntrack")
     here, link = lab[router], lab.link_of(router)
@@ -145,7 +145,7 @@ def rebind_nat(lab: Lab, router: str = "nat") -> Fault:
 
 
 def lose_state(lab: Lab, router: str = "nat") -> Fault:
-    """A stateful firewall restarts: what was established is dropped in silence, new ones work."""
+    """Restart a stateful firewall: packets of established connections are dropped, new ones work."""
     require("nft-conntrack", "conntrack")
     here = lab[router]
     remove = _strict(here, "ct state invalid drop")
@@ -154,11 +154,11 @@ def lose_state(lab: Lab, router: str = "nat") -> Fault:
 
 
 def idle_timeout(lab: Lab, router: str = "nat", *, seconds: int, resets: bool = False) -> Fault:
-    """A middlebox forgets what was silent for so long (an LB, a NAT).
+    """Let a middlebox (a load balancer, a NAT) forget connections that are silent for too long.
 
     Args:
-        seconds: how long a connection may be silent. Begins anew for those that are established.
-        resets: what comes too late is answered with RST; else it is dropped.
+        seconds: how long a connection may be silent; begins anew for those that are established.
+        resets: packets that come too late are answered with RST; else they are dropped.
     """
     require("nft-conntrack", "nft-reject", "conntrack")
     here = lab[router]
@@ -176,7 +176,7 @@ def idle_timeout(lab: Lab, router: str = "nat", *, seconds: int, resets: bool = 
 
 
 def _strict(router: Host, rule: str) -> Callable[[], None]:
-    """Let the router track connections, take up none in the middle, and do this with what is none."""
+    """Let the router track connections from their beginning only; `rule` is for all other packets."""
     loose = "net.netfilter.nf_conntrack_tcp_loose"
     name = add_table(router, "forward", rule)
     router.tool("sysctl", "-qw", f"{loose}=0")
@@ -192,7 +192,7 @@ def _strict(router: Host, rule: str) -> Callable[[], None]:
 
 
 def mtu_black_hole(lab: Lab, host: str, *, mtu: int = 1200) -> Fault:
-    """Large packets to and from the host vanish, and nobody says that they were too large."""
+    """Drop large packets to and from the host, and tell nobody that they were too large."""
     router, link = lab.router_of(host), lab.link_of(host)
     silent = add_table(router, "output", "ip protocol icmp icmp type destination-unreachable drop")
     router.ip("link", "set", link.parent_device, "mtu", str(mtu))
@@ -205,7 +205,7 @@ def mtu_black_hole(lab: Lab, host: str, *, mtu: int = 1200) -> Fault:
 
 
 def throttle(lab: Lab, host: str, *, kbit: int) -> Fault:
-    """Both directions of the host's link carry at most so many kbit/s."""
+    """Let each direction of the host's link carry at most so many kbit/s."""
     require("tbf")
     link = lab.link_of(host)
     ends = (lab[host], link.child_device), (lab.router_of(host), link.parent_device)
@@ -224,7 +224,7 @@ def throttle(lab: Lab, host: str, *, kbit: int) -> Fault:
 def delay(
     lab: Lab, host: str, *, ms: float, jitter_ms: float = 0, loss_percent: float = 0
 ) -> Fault:
-    """Every packet between the host and its router takes so much longer, each way."""
+    """Delay every packet between the host and its router by `ms`, each way."""
     link, router = lab.link_of(host), lab.router_of(host)
     device = f"slow{next(numbers)}"
     shim = _start_shim(lab[host], device, router, device, ms, jitter_ms, loss_percent)
@@ -236,9 +236,9 @@ def delay(
 
 
 def vpn(lab: Lab, host: str, *, exit_at: str = "inet", ms: float = 1) -> Fault:
-    """A VPN comes up: the default route changes, and with it the address of new connections.
+    """Bring a VPN up: the default route changes, and with it the address of new connections.
 
-    What was established keeps its old source address, with which it gets no answer any more.
+    Established connections keep their old source address, under which no answer reaches them.
     """
     number = next(numbers)
     device, network = f"vpn{number}", f"172.16.{number % 256}"
@@ -267,7 +267,7 @@ def _start_shim(
 
 
 def _detour(host: Host, usual: str, device: str, address: str) -> None:
-    """Send over `device` what would go over `usual`: two halves are nearer than their whole."""
+    """Send over `device` what would go over `usual`, by routes that are more specific."""
     host.ip("addr", "add", f"{address}/32", "dev", device)
     for route in json.loads(host.ip("-json", "route", "show", "dev", usual)):
         whole = route["dst"] if route["dst"] != "default" else "0.0.0.0/0"
@@ -283,11 +283,11 @@ def _halves(network: str) -> list[str]:
 
 
 def no_dns(lab: Lab, host: str, *, name: str | None = None, answers: bool = True) -> Fault:
-    """The host can no longer resolve names.
+    """Take the host's name resolution away.
 
     Args:
-        name: only this one; by default every host's.
-        answers: asking fails at once; else the name server says nothing until the resolver gives up.
+        name: only this name; by default every host's.
+        answers: look-ups fail at once; else the name server is silent until the resolver gives up.
     """
     here = lab[host]
     before = here.hosts_file.read_text()
@@ -306,7 +306,7 @@ def no_dns(lab: Lab, host: str, *, name: str | None = None, answers: bool = True
 
 
 def kill_sockets(lab: Lab, host: str, *, peer: str | None = None, port: int | None = None) -> Fault:
-    """An administrator of the host closes its established TCP connections (`ss -K`).
+    """Close established TCP connections of the host, as its administrator can (`ss -K`).
 
     Args:
         peer: only those to this host.
@@ -325,7 +325,7 @@ def kill_sockets(lab: Lab, host: str, *, peer: str | None = None, port: int | No
 
 
 def fill_disk(lab: Lab, host: str, directory: Path) -> Fault:
-    """A disk made by `Host.small_disk` fills up to its last byte."""
+    """Fill a disk made by `Host.small_disk` up to its last byte."""
     here, ballast = lab[host], directory / "ballast"
     if directory not in here.disks:
         raise LabError(f"{directory} is no small disk of {host}: it could be the machine's own")
@@ -339,10 +339,10 @@ def fill_disk(lab: Lab, host: str, directory: Path) -> Fault:
 
 
 def stop_process(lab: Lab, program: Program, *, children: bool = False) -> Fault:
-    """SIGSTOP; undone by SIGCONT.
+    """Stop a program by SIGSTOP; SIGCONT undoes it.
 
     Args:
-        children: its whole process group, such as an `ssh` with its ProxyCommand.
+        children: stop its whole process group, such as an `ssh` with its ProxyCommand.
     """
     send = program.signal_group if children else program.send_signal
     send(signal.SIGSTOP)
@@ -350,12 +350,12 @@ def stop_process(lab: Lab, program: Program, *, children: bool = False) -> Fault
 
 
 def freeze(lab: Lab, group: LabCgroup) -> Fault:
-    """The processes of a control group stand still, without any signal."""
+    """Let the processes of a control group stand still, without any signal."""
     group.freeze()
     return Fault(lab.faults, f"{group.name} is frozen", group.thaw)
 
 
 def starve(lab: Lab, group: LabCgroup, *, share: float, period_us: int = 100_000) -> Fault:
-    """The processes of a control group get that share of one core."""
+    """Give the processes of a control group `share` of one core."""
     group.limit_cpu(share, period_us=period_us)
     return Fault(lab.faults, f"{group.name} has {share:.3g} of a core", group.unlimit_cpu)

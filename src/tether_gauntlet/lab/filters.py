@@ -48,7 +48,7 @@ def filter_packets(
 
 
 def add_table(host: Host, hook: str, *rules: str) -> str:
-    """A table of its own for each fault: it comes and goes as a whole."""
+    """Put `rules` into a new table of the host, and return its name."""
     name = f"fault{next(numbers)}"
     chain = f"type filter hook {hook} priority -10; policy accept;"
     body = "\n".join(f"  {rule}" for rule in (chain, *rules))

@@ -57,16 +57,16 @@ class Host:
 
     @property
     def hosts_file(self) -> Path:
-        """What it sees as `/etc/hosts`. Write into it, never replace it: it is bind-mounted."""
+        """What the host sees as `/etc/hosts`. Write into it, never replace it: it is bind-mounted."""
         return self.directory / "hosts"
 
     @property
     def resolv_conf(self) -> Path:
-        """What it sees as `/etc/resolv.conf`."""
+        """What the host sees as `/etc/resolv.conf`."""
         return self.directory / "resolv.conf"
 
     def environment(self) -> dict[str, str]:
-        """What programs there find in their environment; nothing of a Tether outside."""
+        """The environment of its programs; nothing of a Tether outside the laboratory."""
         kept = {
             key: value
             for key, value in os.environ.items()
@@ -80,7 +80,7 @@ class Host:
         }
 
     def small_disk(self, directory: Path, *, size: int) -> Path:
-        """Let this directory be a disk of so many bytes, as seen from this host, until it ends."""
+        """Make this directory a disk of so many bytes, as this host sees it."""
         directory.mkdir(parents=True, exist_ok=True)
         self.run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory), check=True)
         self.disks.add(directory)
@@ -203,7 +203,7 @@ class Host:
         return result
 
     def listen(self, port: int = 0) -> socket.socket:
-        """A listening socket there, of the calling process."""
+        """A listening socket of the calling process on this host's network."""
         sock = self.open_socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("0.0.0.0", port))
@@ -211,7 +211,7 @@ class Host:
         return sock
 
     def connect(self, address: str, port: int, seconds: float = 5.0) -> socket.socket:
-        """A connection of the calling process from there."""
+        """A connection of the calling process from this host's network."""
         sock = self.open_socket()
         sock.settimeout(seconds)
         try:
@@ -230,7 +230,7 @@ class Host:
         address: str = "127.0.0.1",
         seconds: float = 10.0,
     ) -> Any:
-        """GET from an HTTP server that this host reaches; the decoded JSON.
+        """The decoded JSON of a GET from an HTTP server that this host reaches.
 
         Raises:
             LabError: the answer is not a 200.

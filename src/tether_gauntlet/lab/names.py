@@ -45,7 +45,7 @@ def is_orphan(name: str) -> bool:
 
 
 def processes_in(namespaces: Collection[str]) -> list[int]:
-    """The processes whose network namespace is one of these names, but this one."""
+    """The processes in the network namespaces of these names, without the calling one."""
     inodes = set()
     for name in namespaces:
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def processes_in(namespaces: Collection[str]) -> list[int]:
 
 
 def kill_all_in(namespaces: Collection[str], *, rounds: int = 50) -> None:
-    """Kill every process in these namespaces, and what those may have started meanwhile."""
+    """Kill every process in these namespaces, again and again until none is left."""
     for _ in range(rounds):
         pids = processes_in(namespaces)
         if not pids:
@@ -92,7 +92,7 @@ def orphaned_cgroups() -> Iterator[Path]:
 
 
 def sweep() -> list[str]:
-    """Remove what laboratories of dead owners left behind; the names that were found."""
+    """Remove what laboratories of dead owners left behind, and return its names."""
     names = [path.name for path in NETNS.glob(f"{PREFIX}-*") if is_orphan(path.name)]
     groups = list(orphaned_cgroups())
     for group in groups:

@@ -36,7 +36,8 @@ class Program:
         env: Mapping[str, str],
         terminal: bool = False,
     ) -> None:
-        self.name, self.log = name, log
+        self.name = name
+        self.log = log
         self.out = log.with_suffix(".out")
         self._offset = log.stat().st_size if log.exists() else 0
         self._out_offset = self.out.stat().st_size if self.out.exists() else 0
@@ -74,7 +75,7 @@ class Program:
     # -- what it says ------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Give it input: on its terminal if it has one."""
+        """Write to its input, or to its terminal if it has one."""
         if self._terminal is not None:
             os.write(self._terminal, data)
             return
@@ -83,11 +84,11 @@ class Program:
         stdin.flush()
 
     def end_input(self) -> None:
-        """Let it read an end of file."""
+        """Close its input, so that it reads an end of file."""
         self._stdin().close()
 
     def output(self) -> bytes:
-        """Everything that it wrote to its standard output (or terminal) until now."""
+        """Everything that it has written to its standard output (or terminal)."""
         if self._terminal is not None:
             with self.out.open("ab") as kept, contextlib.suppress(OSError):
                 while data := os.read(self._terminal, 65536):
@@ -98,7 +99,7 @@ class Program:
         return b""
 
     def errors(self) -> str:
-        """Everything that it wrote to its standard error until now."""
+        """Everything that it has written to its standard error."""
         with contextlib.suppress(FileNotFoundError), self.log.open("rb") as file:
             file.seek(self._offset)
             return file.read().decode(errors="replace")
@@ -199,7 +200,7 @@ class Program:
         self.release()
 
     def release(self) -> None:
-        """Give back what this side holds of it: its input, its terminal."""
+        """Close this side's end of its input and its terminal."""
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()

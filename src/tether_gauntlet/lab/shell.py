@@ -1,4 +1,4 @@
-"""Running the system's own network tools, and waiting for what no event tells.
+"""Running the system's own network tools, and waiting where no event tells.
 
 Law: a tool that fails says what was asked and what it answered; nothing is ignored unless the caller
 asks for it.
@@ -21,7 +21,7 @@ class LabError(Exception):
 
 
 def call(argv: Sequence[str], *, given: str = "", check: bool = True, seconds: float = 20.0) -> str:
-    """Run a tool to its end; what it printed.
+    """Run a tool to its end, and return what it printed.
 
     Raises:
         LabError: it failed (and `check`), is not installed, or did not end in time.

@@ -1,4 +1,4 @@
-"""A slow road between two hosts: packets go through two TUN devices and this process, which delays them.
+"""A slow link between two hosts: packets go through two TUN devices and this process, which delays them.
 
 Law: a program of its own (`python -m tether_gauntlet.lab.shim`), for kernels without netem. Its devices,
 and every route over them, go when it ends; it ends when its standard input does.
@@ -24,7 +24,7 @@ LONGEST_QUEUE = 10_000
 
 
 def open_tun(namespace: str, device: str) -> int:
-    """A new TUN device in a namespace (a path); leaves this process there."""
+    """Make a TUN device in a namespace (a path), which this process enters and stays in."""
     descriptor = os.open(namespace, os.O_RDONLY)
     if CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) != 0:
         raise OSError(get_errno(), f"cannot enter {namespace}")

@@ -49,7 +49,7 @@ class LabWorkspace:
 
 
 class LabStack:
-    """A server on `server`; agents, relays and clients as they are started. A context manager."""
+    """A server on `server`, and agents, relays and clients as they are started. A context manager."""
 
     def __init__(
         self,
@@ -74,7 +74,8 @@ class LabStack:
         self.lab = lab
         self.url = url or f"http://server.{DOMAIN}:{SERVER_PORT}"
         self.relay_urls = relay_urls or {}
-        self.server_options, self.agent_options = tuple(server_options), tuple(agent_options)
+        self.server_options = tuple(server_options)
+        self.agent_options = tuple(agent_options)
         self.server_cgroup = server_cgroup
         self.workspaces: dict[str, LabWorkspace] = {}
         self.agents: dict[str, Program] = {}
@@ -118,7 +119,7 @@ class LabStack:
         self.close()
 
     def close(self) -> None:
-        """Stop what runs, relays last; whatever does not heed it is killed with the laboratory."""
+        """Stop what runs, relays last. What ignores that is killed with the laboratory."""
         self.lab.heal()
         for program in (*self.agents.values(), self.server, *self.relays.values()):
             if program.returncode is None:
@@ -275,7 +276,7 @@ class LabStack:
         return answer
 
     def ids(self) -> set[str]:
-        """Every connection that is known now; to tell later ones apart."""
+        """The ids of all connections that are known now, by which later ones are told apart."""
         return {row["id"] for row in self.connections()}
 
     def new_rows(self, before: set[str], **filters: str | int) -> list[Row]:
@@ -315,7 +316,7 @@ class LabStack:
 
 
 def kill_server(stack: LabStack) -> None:
-    """SIGKILL to the server alone."""
+    """Send SIGKILL to the server alone, and wait for its end."""
     stack.server.send_signal(signal.SIGKILL)
     stack.server.exit_code()
 

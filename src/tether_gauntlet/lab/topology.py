@@ -71,7 +71,7 @@ class Topology:
 
     @cached_property
     def links(self) -> dict[str, Cable]:
-        """By the child's name."""
+        """The cables, by their child's name."""
         made = {}
         for number, node in enumerate(self.nodes[1:], 1):
             network = f"192.168.{number}" if self.nats_above(node.name) else f"10.{number}.0"
@@ -86,7 +86,7 @@ class Topology:
             yield node
 
     def below(self, name: str) -> list[Cable]:
-        """The links of the whole subtree of `name`."""
+        """The cables of the whole subtree of `name`."""
         return [
             link
             for child, link in self.links.items()
@@ -128,7 +128,7 @@ class Topology:
         )
 
     def routes(self, name: str) -> list[str]:
-        """Arguments of `ip route add`."""
+        """The arguments of `ip route add` for each of its routes."""
         routes = []
         if name in self.links:
             routes.append(f"default via {self.links[name].parent_address}")
@@ -143,7 +143,7 @@ class Topology:
         return routes
 
     def ruleset(self, name: str) -> str:
-        """The nft rules that make a router of its kind."""
+        """The nft rules that make it a router of its kind; "" for none."""
         node, link = self.node(name), self.links.get(name)
         rules = ""
         if node.nat and link is not None:
@@ -163,10 +163,10 @@ NAT_TABLE = "translation"
 
 
 def translation(match: str, address: str, flags: str = "") -> str:
-    """The table that gives packets another source address.
+    """The nft table that gives packets another source address.
 
-    `snat`, not `masquerade`: the latter drops a connection whose way out changes, which is a fault of
-    its own and not to be had by accident.
+    It uses `snat`, since `masquerade` drops connections when the outgoing link changes, which is a fault
+    of its own.
     """
     return (
         f"table inet {NAT_TABLE} {{\n chain postrouting {{\n"

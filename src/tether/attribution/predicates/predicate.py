@@ -26,7 +26,9 @@ class Predicate:
         words: str,
         needs: Iterable[type[Fact]] = (),
     ) -> None:
-        self.check, self.__name__, self.needs = check, words, frozenset(needs)
+        self.check = check
+        self.__name__ = words
+        self.needs = frozenset(needs)
 
     def __call__(self, case: Case) -> bool:
         return self.check(case)

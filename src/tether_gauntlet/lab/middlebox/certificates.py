@@ -31,7 +31,7 @@ class CertificateFiles:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Signs certificates that every host trusts which is told of `file`."""
+    """Signs certificates; a host that is given `file` trusts them."""
 
     directory: Path
     key: ec.EllipticCurvePrivateKey
@@ -39,7 +39,7 @@ class Authority:
 
     @classmethod
     def of(cls, lab: Lab) -> Authority:
-        """A new one, whose files lie in the laboratory's directory."""
+        """A new authority, whose files lie in the laboratory's directory."""
         directory = lab.directory / "certificates"
         directory.mkdir(exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
@@ -52,7 +52,7 @@ class Authority:
 
     @property
     def file(self) -> Path:
-        """Its own certificate: for `SSL_CERT_FILE`."""
+        """Its own certificate, for `SSL_CERT_FILE`."""
         return self.directory / "authority.pem"
 
     def issue(self, host: str, *, expired: bool = False) -> CertificateFiles:

@@ -1,4 +1,4 @@
-"""The middleboxes of the topology dimension: every scenario for which it makes sense runs behind each.
+"""The standard middleboxes: each scenario for which it makes sense can run behind every one of them.
 
 Law: a table. What is in it is real software, as most deployments have it.
 """

@@ -1,8 +1,8 @@
-"""A middlebox: what stands between the parties and the server, as a value, and as it runs on its host.
+"""A middlebox between the parties and the server: as a value, and as it runs on its host.
 
 Law: a middlebox is a name, what it does to addresses and TLS, and the command that runs it in the
-foreground; whoever brings another one writes just that. It is signalled by its process group, never by
-name, and everything that it writes lies in its own directory.
+foreground; to add one, write just that. It is signalled by its process group, never by name, and
+everything that it writes lies in its own directory.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Front:
         Args:
             targets: host and port of the server, then of each relay.
         """
-        self.lab, self.host = lab, lab[FRONT]
+        self.lab = lab
+        self.host = lab[FRONT]
         self.routes = tuple(
             Route(7443 + number, host, port) for number, (host, port) in enumerate(targets)
         )
@@ -110,7 +111,7 @@ class Front:
 
     @property
     def address(self) -> str:
-        """As the server sees it."""
+        """Its address as the server sees it."""
         return self.host.address
 
     def url(self, target: str, *, websocket: bool = False) -> str:
@@ -140,12 +141,12 @@ class Front:
         self._program = None
 
     def away(self) -> Fault:
-        """It is gone until this is undone."""
+        """Take it away until this is undone."""
         self.stop()
         return Fault(self.lab.faults, f"{self.box.name} is away", self.start)
 
     def freeze(self) -> Fault:
-        """Its processes stand still; its kernel goes on."""
+        """Stop its processes; its kernel goes on."""
         return stop_process(self.lab, self.program, children=True)
 
     def reload(self, box: Middlebox | None = None) -> None:
@@ -192,5 +193,5 @@ class Front:
 
 
 def _is_a_partys(host: Host) -> bool:
-    """Whether a client, an agent or a relay runs there: who goes out through a proxy."""
+    """Whether a client, an agent or a relay runs there, which go out through a proxy."""
     return host.name.startswith(("client", "agent", "relay"))

@@ -15,12 +15,12 @@ _HANGING_UP = (nginx(answer="hang-up"), haproxy(rejects=True), haproxy_tcp(rejec
 
 
 def hanging_up(box: Middlebox) -> Middlebox:
-    """It accepts connections and closes them: of nginx, HAProxy in both modes."""
+    """nginx and HAProxy (both modes) that accept connections and close them at once."""
     return next(one for one in _HANGING_UP if one.name == box.name)
 
 
 def impatient(idle_s: int) -> tuple[Middlebox, ...]:
-    """Every kind, ending what was silent for so long."""
+    """Every kind, set to end connections that are silent for so long."""
     return (
         nginx(read_s=idle_s),
         haproxy(tunnel_s=idle_s),

@@ -28,7 +28,7 @@ again; accept and hang up, or answer with a log-in page, or serve again."""
 
 
 def rogue(*, lifetime_s: float | None = None) -> Middlebox:
-    """It carries bytes both ways.
+    """A load balancer that carries bytes both ways until it is ordered to misbehave.
 
     Args:
         lifetime_s: seconds after which it ends each connection, busy or not.

@@ -43,7 +43,7 @@ class RelayedPair:
 
 
 class Rogue:
-    """Carries bytes, until it is told something else."""
+    """Carries bytes until it is ordered to misbehave."""
 
     def __init__(self, lifetime_s: float | None) -> None:
         self.lifetime_s = lifetime_s
@@ -55,7 +55,7 @@ class Rogue:
     async def serve(
         self, host: str, port: int, reader: asyncio.StreamReader, dialler: asyncio.StreamWriter
     ) -> None:
-        """One connection, to its end."""
+        """Serve one connection to its end."""
         if self.logs_in:
             await self._show_page(reader, dialler)
             return
@@ -82,7 +82,7 @@ class Rogue:
         dialler.close()
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """Until the source ends; then the sink is told so, and the other way goes on."""
+        """Copy until the source ends; then half-close the sink, and the other direction goes on."""
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 await self.flowing.wait()
@@ -130,7 +130,9 @@ class Listener:
     def __init__(self, rogue: Rogue, route: str) -> None:
         port, _, target = route.partition("=")
         host, _, to = target.rpartition(":")
-        self._rogue, self._host, self._to = rogue, host, int(to)
+        self._rogue = rogue
+        self._host = host
+        self._to = int(to)
         self._serving: set[asyncio.Task[None]] = set()
         self._socket = socket.create_server(("0.0.0.0", int(port)), backlog=128)
         self._socket.setblocking(False)
