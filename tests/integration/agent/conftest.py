@@ -11,7 +11,7 @@ import asyncssh
 import pytest
 
 from tests.support.agent import loops
-from tests.support.agent.world import World, world
+from tests.support.agent.agent_rig import AgentRig, agent_rig
 
 
 @pytest.fixture(params=loops.NAMES)
@@ -20,14 +20,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[World]:
+async def agent(tmp_path: Path) -> AsyncIterator[AgentRig]:
     """An agent's SSH server with its loopback port."""
-    async with world(tmp_path) as made:
+    async with agent_rig(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-async def client(agent: World) -> AsyncIterator[asyncssh.SSHClientConnection]:
+async def client(agent: AgentRig) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """asyncssh's client, logged in."""
     async with await agent.connect() as connection, asyncio.timeout(30):
         yield connection

@@ -11,7 +11,7 @@ import asyncssh
 import pytest
 from asyncssh.packet import Boolean, String, UInt32
 
-from tests.support.agent.world import World
+from tests.support.agent.agent_rig import AgentRig
 from tether.agent.forwarding.callbacks import MAX_CHANNELS
 from tether.attribution import evidence as ev
 
@@ -23,7 +23,7 @@ async def works(client: Client) -> bool:
     return (await client.run("echo here")).stdout == "here\n"
 
 
-async def test_ten_thousand_channels_are_too_many_and_the_others_go_on(agent: World) -> None:
+async def test_ten_thousand_channels_are_too_many_and_the_others_go_on(agent: AgentRig) -> None:
     async with await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with await agent.connect() as other, await agent.connect() as client:
@@ -43,7 +43,7 @@ async def test_ten_thousand_channels_are_too_many_and_the_others_go_on(agent: Wo
     ("window", "packet"), [(0, 0), (0xFFFFFFFF, 0xFFFFFFFF), (1, 1), (0xFFFFFFFF, 1)]
 )
 async def test_absurd_windows_and_packet_sizes_disturb_nobody(
-    agent: World, client: Client, window: int, packet: int
+    agent: AgentRig, client: Client, window: int, packet: int
 ) -> None:
     for kind in (b"session", b"no-such-kind"):
         client.send_packet(OPEN, String(kind), UInt32(900), UInt32(window), UInt32(packet))
@@ -53,7 +53,7 @@ async def test_absurd_windows_and_packet_sizes_disturb_nobody(
 
 @pytest.mark.parametrize("name", ["no-such-request@example.com", "pty-req", "x11-req", "exec"])
 async def test_a_malformed_channel_request_is_the_clients_fault_or_refused(
-    agent: World, name: str
+    agent: AgentRig, name: str
 ) -> None:
     async with await agent.connect() as other:
         client = await agent.connect()
@@ -77,7 +77,7 @@ async def test_a_socket_path_that_cannot_be_is_refused_and_no_more(
 
 
 async def test_without_free_descriptors_a_session_says_so_and_the_others_go_on(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     running = await client.create_process("cat")
     highest = max(int(name) for name in os.listdir("/dev/fd"))

@@ -14,7 +14,7 @@ import asyncssh
 import pytest
 from asyncssh.x11 import walk_xauth
 
-from tests.support.agent.world import World, world
+from tests.support.agent.agent_rig import AgentRig, agent_rig
 from tether.agent.process.environment import Account
 from tether.protocol.messages.reports import ForwardRecord
 
@@ -42,7 +42,7 @@ async def test_local_ports_are_forwarded(client: Client) -> None:
         assert await shouts(client.open_connection("127.0.0.1", port))
 
 
-async def test_local_sockets_are_forwarded(agent: World, client: Client) -> None:
+async def test_local_sockets_are_forwarded(agent: AgentRig, client: Client) -> None:
     path = str(agent.directory / "s")
     async with await asyncio.start_unix_server(shouting, path):
         assert await shouts(client.open_unix_connection(path))
@@ -55,7 +55,7 @@ async def test_remote_ports_are_forwarded(client: Client) -> None:
         assert await shouts(asyncio.open_connection("127.0.0.1", remote.get_port()))
 
 
-async def test_remote_sockets_are_forwarded(agent: World, client: Client) -> None:
+async def test_remote_sockets_are_forwarded(agent: AgentRig, client: Client) -> None:
     path, far = str(agent.directory / "s"), str(agent.directory / "far")
     async with await asyncio.start_unix_server(shouting, path):
         await client.forward_remote_path(far, path)
@@ -96,7 +96,7 @@ async def test_a_remote_forward_is_over_when_both_directions_are(client: Client)
 
 
 @needs_ssh
-async def test_stock_ssh_forwards_standard_input_and_output(agent: World) -> None:
+async def test_stock_ssh_forwards_standard_input_and_output(agent: AgentRig) -> None:
     async with await asyncio.start_server(shouting, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         argv = agent.ssh_argv("-W", f"127.0.0.1:{port}", "127.0.0.1")
@@ -130,7 +130,7 @@ async def without_keys(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         writer.write(b"\0\0\0\x01\x05")
 
 
-async def test_what_a_forwarded_agent_is_asked_is_counted(agent: World) -> None:
+async def test_what_a_forwarded_agent_is_asked_is_counted(agent: AgentRig) -> None:
     path = str(agent.directory / "a")
     async with (
         await asyncio.start_unix_server(without_keys, path),
@@ -149,7 +149,7 @@ async def test_what_a_forwarded_agent_is_asked_is_counted(agent: World) -> None:
     assert last.end in ("workspace_closed", "connection_ended")
 
 
-async def test_a_forwarded_agent_is_there_for_who_asked(agent: World) -> None:
+async def test_a_forwarded_agent_is_there_for_who_asked(agent: AgentRig) -> None:
     path = str(agent.directory / "a")
     async with (
         await asyncio.start_unix_server(without_keys, path),
@@ -171,7 +171,7 @@ def x11_greeting(name: bytes, data: bytes) -> bytes:
     return struct.pack("<cxHHHHxx", b"l", 11, 0, len(name), len(data)) + b"".join(words)
 
 
-async def test_a_program_in_the_workspace_draws_on_the_clients_display(agent: World) -> None:
+async def test_a_program_in_the_workspace_draws_on_the_clients_display(agent: AgentRig) -> None:
     greeted: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def display(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -208,7 +208,7 @@ async def test_a_display_whose_cookie_cannot_be_kept_is_refused_and_no_more(
     tmp_path: Path,
 ) -> None:
     account = Account("worker", "/dev/null", "/bin/sh")
-    async with world(tmp_path, account=account) as agent, await agent.connect() as client:
+    async with agent_rig(tmp_path, account=account) as agent, await agent.connect() as client:
         with pytest.raises(asyncssh.ChannelOpenError):
             await client.run("true", x11_forwarding=True, x11_display="127.0.0.1:1")
         assert (await client.run("echo here")).stdout == "here\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agent.world import World
+from tests.support.agent.agent_rig import AgentRig
 from tests.support.net.cable import Cable
 from tests.support.net.tunnels import relayed
 from tether.attribution import evidence as ev
@@ -39,7 +39,7 @@ def judged(facts: tuple[Evidence, ...]) -> str:
     ],
 )
 async def test_garbage_instead_of_ssh_is_the_clients_fault(
-    agent: World, garbage: bytes, what: str
+    agent: AgentRig, garbage: bytes, what: str
 ) -> None:
     client = agent.tunnel()
     client.tunnel.write(garbage)
@@ -51,7 +51,7 @@ async def test_garbage_instead_of_ssh_is_the_clients_fault(
     assert (await client.goodbye()).cause == "client.protocol_error"
 
 
-async def test_a_packet_that_was_tampered_with_is_the_clients_fault(agent: World) -> None:
+async def test_a_packet_that_was_tampered_with_is_the_clients_fault(agent: AgentRig) -> None:
     async with await agent.connect():
         agent.clients[0].tunnel.write(os.urandom(4096))
         end = await agent.end()
@@ -59,13 +59,15 @@ async def test_a_packet_that_was_tampered_with_is_the_clients_fault(agent: World
     assert judged(end.cell.facts) == "client.protocol_error"
 
 
-async def test_a_tunnel_frame_that_is_none_is_the_clients_fault(agent: World) -> None:
+async def test_a_tunnel_frame_that_is_none_is_the_clients_fault(agent: AgentRig) -> None:
     client = agent.tunnel()
     await client.stream.send(b"\x07what is this")
     assert await agent.cause() == "client.protocol_error"
 
 
-async def test_a_frame_that_the_client_did_not_send_is_no_fault_of_the_client(agent: World) -> None:
+async def test_a_frame_that_the_client_did_not_send_is_no_fault_of_the_client(
+    agent: AgentRig,
+) -> None:
     client = agent.tunnel()
     await client.until(lambda: bool(client.data))
     await client.cable_end.send(b"\x07what is this")
@@ -75,7 +77,7 @@ async def test_a_frame_that_the_client_did_not_send_is_no_fault_of_the_client(ag
     assert isinstance(violated, ev.ProtocolViolated) and violated.by is Party.RELAY
 
 
-async def test_garbage_before_an_attach_ends_its_carrier_only(agent: World) -> None:
+async def test_garbage_before_an_attach_ends_its_carrier_only(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         cable = Cable(delay=0.0)
         agent.served[0].add(relayed(2, cable.left))
@@ -125,7 +127,7 @@ def spoilt(data: bytes, chance: random.Random) -> bytes:
     return bytes(spoiling)
 
 
-async def a_login(agent: World) -> bytes:
+async def a_login(agent: AgentRig) -> bytes:
     """What a real client sends."""
     async with await agent.connect():
         pass
@@ -134,7 +136,7 @@ async def a_login(agent: World) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_spoilt_login_is_the_clients_fault(agent: World, seed: int) -> None:
+async def test_a_spoilt_login_is_the_clients_fault(agent: AgentRig, seed: int) -> None:
     chance = random.Random(seed)
     line, payloads = packets_of(await a_login(agent))
     for _ in range(ROUNDS):
@@ -149,7 +151,7 @@ async def test_a_spoilt_login_is_the_clients_fault(agent: World, seed: int) -> N
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_spoilt_request_is_the_clients_fault(
-    agent: World, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent: AgentRig, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the login, by a client that may do everything anyway: asyncssh sends what it is told."""
     monkeypatch.chdir(tmp_path)  # where a spoilt path is one that can be bound

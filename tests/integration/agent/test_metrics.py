@@ -10,7 +10,7 @@ import asyncssh
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.agent.world import World, line_of, world
+from tests.support.agent.agent_rig import AgentRig, agent_rig, line_of
 from tether.agent.commands.policy import TransferPolicy
 from tether.agent.debug_http import NotLoopback, listen_address
 from tether.agent.metrics import AgentMetrics
@@ -35,7 +35,7 @@ def one(value: float) -> Samples:
     return {(): value}
 
 
-async def test_sessions_are_counted_as_they_end_by_app_type_and_terminal(agent: World) -> None:
+async def test_sessions_are_counted_as_they_end_by_app_type_and_terminal(agent: AgentRig) -> None:
     metrics = agent.server.metrics
     async with await agent.connect() as client:
         for command, app in (("true", "cursor"), ("true", "made-up"), ("scp -t /nowhere/x", "")):
@@ -68,7 +68,7 @@ async def test_what_goes_wrong_with_a_session_is_counted_by_what_it_was(
         raise OSError(11, "Resource temporarily unavailable")
 
     policy = TransferPolicy(block_file_transfer=True)
-    async with world(tmp_path, policy=policy) as agent:
+    async with agent_rig(tmp_path, policy=policy) as agent:
         async with await agent.connect() as client:
             await client.run("rsync --server . there")
             monkeypatch.setattr(os, "posix_spawn", full)
@@ -80,7 +80,7 @@ async def test_what_goes_wrong_with_a_session_is_counted_by_what_it_was(
         }
 
 
-async def test_each_end_of_a_connection_is_counted_with_its_fields(agent: World) -> None:
+async def test_each_end_of_a_connection_is_counted_with_its_fields(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         await client.run("exit 3")
     await agent.end()
@@ -89,7 +89,7 @@ async def test_each_end_of_a_connection_is_counted_with_its_fields(agent: World)
     }
 
 
-async def test_a_connection_that_nobody_was_let_in_on_has_failed(agent: World) -> None:
+async def test_a_connection_that_nobody_was_let_in_on_has_failed(agent: AgentRig) -> None:
     stranger = asyncssh.generate_private_key("ssh-ed25519")
     assert line_of(stranger) != agent.announced
     with pytest.raises(asyncssh.PermissionDenied):
@@ -102,7 +102,7 @@ async def test_a_connection_that_nobody_was_let_in_on_has_failed(agent: World) -
     assert told(agent.server.metrics, "ssh_failed_connections_total") == one(1)
 
 
-async def test_forwarded_connections_are_counted_one_by_one_and_rolled_up(agent: World) -> None:
+async def test_forwarded_connections_are_counted_one_by_one_and_rolled_up(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         with pytest.raises(asyncssh.ChannelOpenError):
             await client.open_unix_connection("/no/such/socket")
@@ -131,12 +131,12 @@ async def test_forwarded_connections_are_counted_one_by_one_and_rolled_up(agent:
 
 async def test_a_session_without_a_display_is_counted_with_why(tmp_path: Path) -> None:
     account = Account("worker", "/dev/null", "/bin/sh")
-    async with world(tmp_path, account=account) as agent, await agent.connect() as client:
+    async with agent_rig(tmp_path, account=account) as agent, await agent.connect() as client:
         await client.run("true", x11_forwarding="ignore_failure", x11_display="127.0.0.1:1")
         assert told(agent.server.metrics, "x11_errors_total") == {("xauthority",): 1}
 
 
-async def test_series_begin_at_zero_and_stay_as_many(agent: World) -> None:
+async def test_series_begin_at_zero_and_stay_as_many(agent: AgentRig) -> None:
     def series() -> int:
         return agent.server.metrics.render().count(b"\n")
 

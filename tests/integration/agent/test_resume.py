@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agent.world import World, world
+from tests.support.agent.agent_rig import AgentRig, agent_rig
 from tests.support.clock import LoopClock
 from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.anyio
 PATIENT = Waits()
 
 
-async def detached(agent: World) -> None:
+async def detached(agent: AgentRig) -> None:
     while agent.served[0].in_use or agent.clients[0].stream.in_use:
         await asyncio.sleep(0.001)
 
 
-async def test_a_shell_goes_on_where_it_was(agent: World) -> None:
+async def test_a_shell_goes_on_where_it_was(agent: AgentRig) -> None:
     agent.waits = PATIENT
     async with await agent.connect() as client:
         shell = await client.create_process("cat")
@@ -48,7 +48,7 @@ async def test_a_shell_goes_on_where_it_was(agent: World) -> None:
     assert (lost.carrier, lost.how) == (1, StreamEnd.RESET)
 
 
-async def test_a_transfer_survives_the_loss_of_every_carrier(agent: World) -> None:
+async def test_a_transfer_survives_the_loss_of_every_carrier(agent: AgentRig) -> None:
     agent.waits = PATIENT
     size = 24_000_000
     async with await agent.connect() as client:
@@ -68,7 +68,7 @@ async def test_a_transfer_survives_the_loss_of_every_carrier(agent: World) -> No
     assert digest.hexdigest() == hashlib.sha256(b"x" * size).hexdigest()
 
 
-async def test_while_detached_a_program_waits_once_the_window_is_full(agent: World) -> None:
+async def test_while_detached_a_program_waits_once_the_window_is_full(agent: AgentRig) -> None:
     agent.waits = PATIENT
     async with await agent.connect() as client:
         process = await client.create_process("yes", encoding=None, window=64 << 20)
@@ -89,7 +89,7 @@ async def test_while_detached_a_program_waits_once_the_window_is_full(agent: Wor
 
 
 async def test_an_agent_that_ends_a_detached_connection_does_so_with_its_cause(
-    agent: World,
+    agent: AgentRig,
 ) -> None:
     agent.waits = PATIENT
     client = await agent.connect()
@@ -103,7 +103,7 @@ async def test_an_agent_that_ends_a_detached_connection_does_so_with_its_cause(
 
 @pytest.mark.virtual_time(grace=0.02)
 async def test_a_client_that_is_cut_off_before_its_login_is_not_given_up(tmp_path: Path) -> None:
-    async with world(tmp_path, clock=LoopClock(), login_timeout_s=5.0) as agent:
+    async with agent_rig(tmp_path, clock=LoopClock(), login_timeout_s=5.0) as agent:
         agent.waits = PATIENT
         agent.tunnel()
         await asyncio.sleep(1)

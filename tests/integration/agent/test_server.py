@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.agent.world import World, line_of, world
+from tests.support.agent.agent_rig import AgentRig, agent_rig, line_of
 from tests.support.clock import LoopClock
 from tether.agent.ssh.asyncssh_connection import guessed_wrong
 from tether.agent.ssh.auth import MAX_REFUSALS
@@ -54,7 +54,7 @@ def judged(facts: tuple[Evidence, ...]) -> str:
 # -- who may in ----------------------------------------------------------------------------------
 
 
-async def test_the_announced_key_opens_the_door(agent: World) -> None:
+async def test_the_announced_key_opens_the_door(agent: AgentRig) -> None:
     async with await agent.connect():
         pass
     facts = (await agent.end()).cell.facts
@@ -63,7 +63,7 @@ async def test_the_announced_key_opens_the_door(agent: World) -> None:
 
 
 async def test_a_certificate_opens_the_door_for_a_key_that_was_not_announced(
-    agent: World,
+    agent: AgentRig,
 ) -> None:
     agent.announced = ""
     keys = agent.keys
@@ -75,14 +75,14 @@ async def test_a_certificate_opens_the_door_for_a_key_that_was_not_announced(
 
 
 @needs_ssh
-async def test_stock_ssh_brings_its_certificate(agent: World) -> None:
+async def test_stock_ssh_brings_its_certificate(agent: AgentRig) -> None:
     agent.announced = ""
     certificate = agent.directory / "device-cert.pub"
     certificate.write_bytes(agent.keys.certificate().export_certificate())
     assert await agent.ssh("-oCertificateFile=" + str(certificate), "echo in") == (0, b"in\n", b"")
 
 
-def other_authority(agent: World) -> asyncssh.SSHCertificate:
+def other_authority(agent: AgentRig) -> asyncssh.SSHCertificate:
     return agent.keys.certificate(authority=asyncssh.generate_private_key("ssh-ed25519"))
 
 
@@ -122,8 +122,8 @@ def other_authority(agent: World) -> asyncssh.SSHCertificate:
     ],
 )
 async def test_a_certificate_for_something_else_is_refused_with_its_reason(
-    agent: World,
-    certificate: Callable[[World], asyncssh.SSHCertificate],
+    agent: AgentRig,
+    certificate: Callable[[AgentRig], asyncssh.SSHCertificate],
     why: AccessRefusal,
     cause: str,
     words: str,
@@ -147,7 +147,7 @@ async def test_a_certificate_for_something_else_is_refused_with_its_reason(
 
 
 @needs_ssh
-async def test_a_strangers_key_is_refused_and_stock_ssh_says_why(agent: World) -> None:
+async def test_a_strangers_key_is_refused_and_stock_ssh_says_why(agent: AgentRig) -> None:
     agent.announced = line_of(asyncssh.generate_private_key("ssh-ed25519"))
     status, _, err = await agent.ssh("true")
     assert status == 255
@@ -160,20 +160,20 @@ async def test_a_strangers_key_is_refused_and_stock_ssh_says_why(agent: World) -
 
 
 @needs_ssh
-async def test_there_are_no_passwords(agent: World) -> None:
+async def test_there_are_no_passwords(agent: AgentRig) -> None:
     methods = "-oPreferredAuthentications=password,keyboard-interactive,hostbased"
     status, _, err = await agent.ssh(methods, "-oBatchMode=no", "true")
     assert (status, b"Permission denied (publickey)." in err) == (255, True)
 
 
-async def test_a_user_name_is_not_asked_for(agent: World) -> None:
+async def test_a_user_name_is_not_asked_for(agent: AgentRig) -> None:
     for name in ("root", "nobody-at-all", "x" * 200):
         async with await agent.connect(username=name) as client:
             assert (await client.run("id -u")).stdout == f"{os.geteuid()}\n"
 
 
 async def test_a_good_key_after_bad_ones_is_let_in_and_the_refusals_are_told_once(
-    agent: World,
+    agent: AgentRig,
 ) -> None:
     strangers = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(3)]
     async with await agent.connect(client_keys=[*strangers, agent.keys.device]) as client:
@@ -183,7 +183,7 @@ async def test_a_good_key_after_bad_ones_is_let_in_and_the_refusals_are_told_onc
     assert judged(facts) == "session.exit"
 
 
-async def test_the_tunnel_is_told_how_the_login_went(agent: World) -> None:
+async def test_the_tunnel_is_told_how_the_login_went(agent: AgentRig) -> None:
     """So that a client's process can say it in its own words, whatever its ssh prints."""
     stranger = asyncssh.generate_private_key("ssh-ed25519")
     async with await agent.connect(client_keys=[stranger, agent.keys.device]):
@@ -194,7 +194,7 @@ async def test_the_tunnel_is_told_how_the_login_went(agent: World) -> None:
     assert refused.sentence.startswith("the server does not vouch for this key")
 
 
-async def test_too_many_refusals_end_the_connection(agent: World) -> None:
+async def test_too_many_refusals_end_the_connection(agent: AgentRig) -> None:
     strangers = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(MAX_REFUSALS + 2)]
     with pytest.raises(asyncssh.ConnectionLost):
         await agent.connect(client_keys=[*strangers, agent.keys.device])
@@ -203,7 +203,7 @@ async def test_too_many_refusals_end_the_connection(agent: World) -> None:
     assert judged(facts) == "auth.key_refused"
 
 
-async def test_a_good_key_with_another_keys_signature_is_refused(agent: World) -> None:
+async def test_a_good_key_with_another_keys_signature_is_refused(agent: AgentRig) -> None:
     """What somebody can do who has only seen the public key."""
     thief = asyncssh.generate_private_key("ssh-ed25519")
 
@@ -242,7 +242,7 @@ def test_a_guessed_key_exchange_is_good_where_both_sides_prefer_it(
     assert guessed_wrong(ours, kexinit(kex, host_keys, follows=follows)) is wrong
 
 
-async def test_only_fast_ciphers_are_offered(agent: World) -> None:
+async def test_only_fast_ciphers_are_offered(agent: AgentRig) -> None:
     with pytest.raises(asyncssh.KeyExchangeFailed):
         await agent.connect(encryption_algs=["chacha20-poly1305@openssh.com"])
     async with await agent.connect() as client:
@@ -255,7 +255,7 @@ async def test_only_fast_ciphers_are_offered(agent: World) -> None:
 # -- ends that the client brings about -----------------------------------------------------------
 
 
-async def test_a_command_that_ended_then_a_disconnect_is_an_exit(agent: World) -> None:
+async def test_a_command_that_ended_then_a_disconnect_is_an_exit(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         await client.run("exit 3")
     end = await agent.end()
@@ -268,19 +268,19 @@ async def test_a_command_that_ended_then_a_disconnect_is_an_exit(agent: World) -
     assert end.tx_bytes > 1000
 
 
-async def test_the_clients_side_of_the_tunnel_hears_the_cause(agent: World) -> None:
+async def test_the_clients_side_of_the_tunnel_hears_the_cause(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         await client.run("exit 3")
     assert (await agent.clients[0].goodbye()).cause == "session.exit"
 
 
-async def test_a_command_that_was_killed_then_a_disconnect_is_a_signal(agent: World) -> None:
+async def test_a_command_that_was_killed_then_a_disconnect_is_a_signal(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         await client.run("kill -9 $$")
     assert await agent.cause() == "session.signal"
 
 
-async def test_a_disconnect_with_a_session_open_is_the_clients_doing(agent: World) -> None:
+async def test_a_disconnect_with_a_session_open_is_the_clients_doing(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         process = await client.create_process("echo ready; cat")
         await process.stdout.readline()
@@ -292,14 +292,14 @@ async def test_a_disconnect_with_a_session_open_is_the_clients_doing(agent: Worl
 
 
 async def test_a_disconnect_of_a_connection_without_sessions_is_the_clients_doing(
-    agent: World,
+    agent: AgentRig,
 ) -> None:
     async with await agent.connect():
         pass
     assert await agent.cause() == "client.closed"
 
 
-async def test_a_disconnect_with_an_error_code_is_the_clients_error(agent: World) -> None:
+async def test_a_disconnect_with_an_error_code_is_the_clients_error(agent: AgentRig) -> None:
     client = await agent.connect()
     client.disconnect(asyncssh.DISC_MAC_ERROR, "your packet is corrupt")
     end = await agent.end()
@@ -309,7 +309,7 @@ async def test_a_disconnect_with_an_error_code_is_the_clients_error(agent: World
     assert judged(end.cell.facts) == "client.protocol_error"
 
 
-async def test_an_ssh_that_is_killed_leaves_its_sessions(agent: World) -> None:
+async def test_an_ssh_that_is_killed_leaves_its_sessions(agent: AgentRig) -> None:
     client = await agent.connect()
     process = await client.create_process("echo ready; cat")
     await process.stdout.readline()
@@ -323,7 +323,7 @@ async def test_an_ssh_that_is_killed_leaves_its_sessions(agent: World) -> None:
 
 
 async def test_a_relay_that_dies_ends_the_sessions_if_the_client_comes_by_no_other(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     process = await client.create_process("cat", term_type="xterm")
     agent.cables[0].reset()
@@ -334,14 +334,16 @@ async def test_a_relay_that_dies_ends_the_sessions_if_the_client_comes_by_no_oth
     await process.wait_closed()
 
 
-async def test_what_the_relay_saw_of_the_client_is_the_cause(agent: World, client: Client) -> None:
+async def test_what_the_relay_saw_of_the_client_is_the_cause(
+    agent: AgentRig, client: Client
+) -> None:
     end_of_relay = agent.clients[0].cable_end
     await end_of_relay.send(encode_word(PeerGone(how="reset", errno="ECONNRESET")))
     end = await agent.end()
     assert judged(end.cell.facts) == "client.vanished"
 
 
-async def test_a_relays_goodbye_is_the_cause(agent: World, client: Client) -> None:
+async def test_a_relays_goodbye_is_the_cause(agent: AgentRig, client: Client) -> None:
     word = RelayGoodbye(cause="server.shutdown", actor="signal:15 from pid 1 uid 0")
     await agent.clients[0].cable_end.send(encode_word(word))
     end = await agent.end()
@@ -350,7 +352,7 @@ async def test_a_relays_goodbye_is_the_cause(agent: World, client: Client) -> No
 
 @pytest.mark.virtual_time(grace=0.05)
 async def test_a_client_that_says_nothing_is_given_up(tmp_path: Path) -> None:
-    async with world(tmp_path, clock=LoopClock(), login_timeout_s=30.0) as agent:
+    async with agent_rig(tmp_path, clock=LoopClock(), login_timeout_s=30.0) as agent:
         client = agent.tunnel()
         end = await agent.ends.get()
         (fact,) = end.cell.facts
@@ -365,12 +367,12 @@ async def test_a_client_that_says_nothing_is_given_up(tmp_path: Path) -> None:
 # -- ends that the agent brings about --------------------------------------------------------------
 
 
-def end_all(agent: World, *, only: list[str] | None = None) -> None:
+def end_all(agent: AgentRig, *, only: list[str] | None = None) -> None:
     agent.server.end(only, EndOrder(STOPPED, "tether: the workspace is being stopped by alice"))
 
 
 async def test_a_declared_end_is_offered_first_and_heard_everywhere(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     process = await client.create_process("echo ready; cat", term_type="xterm")
     await process.stdout.readline()
@@ -388,7 +390,9 @@ async def test_a_declared_end_is_offered_first_and_heard_everywhere(
 
 
 @needs_ssh
-async def test_stock_ssh_is_left_without_a_status_and_without_a_second_reason(agent: World) -> None:
+async def test_stock_ssh_is_left_without_a_status_and_without_a_second_reason(
+    agent: AgentRig,
+) -> None:
     """The words come from the tether process that it runs over; ssh would add a cryptic line."""
     process = await agent.start(*agent.ssh_argv("127.0.0.1", "echo ready; sleep 60"))
     assert process.stdout is not None
@@ -399,7 +403,9 @@ async def test_stock_ssh_is_left_without_a_status_and_without_a_second_reason(ag
     assert err in (b"", b"Connection to 127.0.0.1 closed by remote host.\r\n")
 
 
-async def test_who_is_being_left_cannot_start_anything_more(agent: World, client: Client) -> None:
+async def test_who_is_being_left_cannot_start_anything_more(
+    agent: AgentRig, client: Client
+) -> None:
     end_all(agent)
     with pytest.raises((asyncssh.Error, OSError)):
         await client.run("touch too-late", check=True)
@@ -408,14 +414,16 @@ async def test_who_is_being_left_cannot_start_anything_more(agent: World, client
     assert agent.records == []
 
 
-async def test_commands_without_a_terminal_are_shown_nothing(agent: World, client: Client) -> None:
+async def test_commands_without_a_terminal_are_shown_nothing(
+    agent: AgentRig, client: Client
+) -> None:
     process = await client.create_process("echo ready; cat")
     await process.stdout.readline()
     end_all(agent)
     assert await process.stdout.read() == ""
 
 
-async def test_only_the_named_connections_are_ended(agent: World) -> None:
+async def test_only_the_named_connections_are_ended(agent: AgentRig) -> None:
     first, second = await agent.connect(), await agent.connect()
     ids = list(agent.server.live)
     assert [agent.server.live[i].offer.user for i in ids] == ["alice", "alice"]
@@ -427,7 +435,7 @@ async def test_only_the_named_connections_are_ended(agent: World) -> None:
     second.close()
 
 
-async def test_a_later_shutdown_is_a_symptom(agent: World) -> None:
+async def test_a_later_shutdown_is_a_symptom(agent: AgentRig) -> None:
     client = await agent.connect()
     await client.run("exit 3")
     client.close()
@@ -444,7 +452,7 @@ async def test_a_bug_of_ours_is_our_failure(tmp_path: Path) -> None:
     def broken(item: ReportItem) -> None:
         raise KeyError("journal")
 
-    async with world(tmp_path) as agent:
+    async with agent_rig(tmp_path) as agent:
         agent.server._on_item = broken
         client = await agent.connect()
         done = await client.run("true")
@@ -456,10 +464,10 @@ async def test_a_bug_of_ours_is_our_failure(tmp_path: Path) -> None:
         assert (await agent.clients[0].goodbye()).cause == "agent.internal_error"
 
 
-async def test_a_cancellation_without_a_cause_is_our_failure(agent: World) -> None:
+async def test_a_cancellation_without_a_cause_is_our_failure(agent: AgentRig) -> None:
     client = await agent.connect()
     process = await client.create_process("cat")
-    serve = next(t for t in agent.tasks._running if t.get_name() == "world/serve")
+    serve = next(t for t in agent.tasks._running if t.get_name() == "rig/serve")
     connection = next(iter(agent.server.live.values()))
     serve.cancel()
     await process.wait_closed()
@@ -470,7 +478,7 @@ async def test_a_cancellation_without_a_cause_is_our_failure(agent: World) -> No
     client.abort()
 
 
-async def test_each_end_is_logged_once_with_the_contracts_fields(agent: World) -> None:
+async def test_each_end_is_logged_once_with_the_contracts_fields(agent: AgentRig) -> None:
     with capture_logs() as lines:
         async with await agent.connect() as client:
             await client.run("exit 3")
@@ -500,7 +508,7 @@ async def test_each_end_is_logged_once_with_the_contracts_fields(agent: World) -
     }
 
 
-async def test_closing_ends_what_sessions_left_running(agent: World) -> None:
+async def test_closing_ends_what_sessions_left_running(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         done = await client.run("sleep 60 >/dev/null 2>&1 </dev/null & disown; echo $!")
         process = await client.create_process("echo $$; trap '' PIPE; exec sleep 60")
@@ -513,7 +521,7 @@ async def test_closing_ends_what_sessions_left_running(agent: World) -> None:
     os.kill(int(str(done.stdout)), 9)  # it left its group's leader; as with OpenSSH it lives on
 
 
-async def test_after_closing_no_tunnel_is_served(agent: World) -> None:
+async def test_after_closing_no_tunnel_is_served(agent: AgentRig) -> None:
     await agent.server.close(timeout=5)
     client = agent.tunnel()
     assert (await client.goodbye()).cause == "agent.shutdown"
@@ -523,7 +531,7 @@ async def test_after_closing_no_tunnel_is_served(agent: World) -> None:
 # -- many things at once ----------------------------------------------------------------------------
 
 
-async def test_sessions_are_limited_and_the_limit_is_told(agent: World, client: Client) -> None:
+async def test_sessions_are_limited_and_the_limit_is_told(agent: AgentRig, client: Client) -> None:
     many = [await client.create_process("cat") for _ in range(MAX_SESSIONS)]
     with pytest.raises(asyncssh.ChannelOpenError, match="has 64 sessions already"):
         await client.create_process("cat")
@@ -533,7 +541,7 @@ async def test_sessions_are_limited_and_the_limit_is_told(agent: World, client: 
 
 
 @needs_ssh
-async def test_a_shared_connection_of_stock_ssh_carries_several_sessions(agent: World) -> None:
+async def test_a_shared_connection_of_stock_ssh_carries_several_sessions(agent: AgentRig) -> None:
     control = f"-oControlPath={agent.directory}/control"
     master = await agent.start(
         *agent.ssh_argv(control, "-oControlMaster=yes", "127.0.0.1", "echo up; cat"),
@@ -549,7 +557,7 @@ async def test_a_shared_connection_of_stock_ssh_carries_several_sessions(agent: 
     assert [f.open_sessions for f in facts if isinstance(f, ev.SessionEnded)][-1] == 0
 
 
-async def test_a_client_that_does_not_read_fills_no_memory(agent: World) -> None:
+async def test_a_client_that_does_not_read_fills_no_memory(agent: AgentRig) -> None:
     """Windows are per channel (2 MiB); what waits in the tunnel is bounded for all together."""
     async with await agent.connect() as client:
         cable, far = agent.cables[0], agent.clients[0].cable_end
@@ -569,7 +577,7 @@ async def test_a_client_that_does_not_read_fills_no_memory(agent: World) -> None
     assert sizes == [3_000_000] * 8
 
 
-async def test_a_connection_leaves_nothing_behind(agent: World) -> None:
+async def test_a_connection_leaves_nothing_behind(agent: AgentRig) -> None:
     def left() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from tests.support.agent.world import World, world
+from tests.support.agent.agent_rig import AgentRig, agent_rig
 from tether.agent.process.environment import MAX_BYTES, MAX_VARIABLES, Account
 from tether.agent.ssh import sftp_subsystem
 from tether.attribution import evidence as ev
@@ -45,24 +45,24 @@ async def gone(pid: int) -> None:
 
 
 @needs_ssh
-async def test_a_command_has_its_output_its_errors_and_its_code(agent: World) -> None:
+async def test_a_command_has_its_output_its_errors_and_its_code(agent: AgentRig) -> None:
     assert await agent.ssh("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
 
 
 @needs_ssh
-async def test_a_command_reads_its_input_to_the_end(agent: World) -> None:
+async def test_a_command_reads_its_input_to_the_end(agent: AgentRig) -> None:
     status, out, _ = await agent.ssh("sha256sum", input=b"x" * 3_000_000)
     assert (status, out.split()[0].decode()) == (0, hashlib.sha256(b"x" * 3_000_000).hexdigest())
 
 
 @needs_ssh
-async def test_all_output_arrives_before_the_code(agent: World) -> None:
+async def test_all_output_arrives_before_the_code(agent: AgentRig) -> None:
     status, out, _ = await agent.ssh(f"head -c {BIG} /dev/zero; exit 9")
     assert (status, len(out)) == (9, BIG)
 
 
 @needs_ssh
-async def test_both_directions_flow_at_once(agent: World) -> None:
+async def test_both_directions_flow_at_once(agent: AgentRig) -> None:
     data = os.urandom(BIG)
     status, out, _ = await agent.ssh("cat", input=data)
     assert status == 0
@@ -70,11 +70,11 @@ async def test_both_directions_flow_at_once(agent: World) -> None:
 
 
 @needs_ssh
-async def test_the_command_line_reaches_the_shell_byte_for_byte(agent: World) -> None:
+async def test_the_command_line_reaches_the_shell_byte_for_byte(agent: AgentRig) -> None:
     assert await agent.ssh("printf %s '\udcff' \"a'b\"") == (0, b"\xffa'b", b"")
 
 
-async def test_a_command_killed_by_a_signal_says_so(agent: World, client: Client) -> None:
+async def test_a_command_killed_by_a_signal_says_so(agent: AgentRig, client: Client) -> None:
     done = await client.run("kill -TERM $$")
     assert (done.exit_status, done.exit_signal) == (-1, ("TERM", False, "", "en-US"))
     assert [(r.exit_code, r.exit_signal) for r in agent.records] == [(None, None), (None, "TERM")]
@@ -114,7 +114,7 @@ async def test_an_unknown_signal_and_a_break_change_nothing(client: Client) -> N
 
 
 async def test_a_client_whose_screen_was_written_over_has_the_program_draw_anew(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     process = await client.create_process(
         "trap 'echo drawn; exit 5' WINCH; echo ready; while :; do sleep 0.01; done",
@@ -136,7 +136,7 @@ async def test_a_command_that_reads_nothing_is_not_waited_for(client: Client) ->
 
 
 async def test_a_background_process_that_keeps_the_pipes_keeps_the_session(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     """As OpenSSH: the output is not over while somebody may still write it."""
     process = await client.create_process("(read line; echo late) <&0 & echo early; exit 5")
@@ -155,7 +155,7 @@ async def test_a_background_process_that_lets_go_of_the_pipes_does_not(client: C
 
 
 async def test_a_client_that_leaves_kills_no_command_without_a_terminal(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     """As OpenSSH: a build started by `ssh host make &` goes on; only its pipes are closed."""
     process = await client.create_process(
@@ -169,7 +169,7 @@ async def test_a_client_that_leaves_kills_no_command_without_a_terminal(
 
 
 async def test_a_client_that_closes_its_channel_ends_the_record_without_a_code(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     process = await client.create_process("echo ready; cat")
     await process.stdout.readline()
@@ -188,11 +188,11 @@ async def test_a_client_that_closes_its_channel_ends_the_record_without_a_code(
 # -- where and as whom -------------------------------------------------------------------------
 
 
-async def test_a_command_starts_at_home(agent: World, client: Client) -> None:
+async def test_a_command_starts_at_home(agent: AgentRig, client: Client) -> None:
     assert (await client.run("pwd")).stdout == f"{agent.directory}/home\n"
 
 
-async def test_the_environment_says_where_one_is(agent: World, client: Client) -> None:
+async def test_the_environment_says_where_one_is(agent: AgentRig, client: Client) -> None:
     done = await client.run("env", env={"LANG": "C.UTF-8", "MY_OWN": "yes"})
     env = dict(line.split("=", 1) for line in str(done.stdout).splitlines())
     for shells in ("_", "SHLVL", "PWD"):
@@ -240,7 +240,7 @@ async def test_a_client_may_set_only_so_much(client: Client) -> None:
 
 async def test_a_home_that_is_gone_is_told_and_the_command_runs(tmp_path: Path) -> None:
     account = Account("worker", "/no/home", "/bin/sh")
-    async with world(tmp_path, account=account) as agent, await agent.connect() as client:
+    async with agent_rig(tmp_path, account=account) as agent, await agent.connect() as client:
         done = await client.run("pwd; exit 2")
     assert (done.stdout, done.stderr, done.exit_status) == (
         "/\n",
@@ -251,7 +251,7 @@ async def test_a_home_that_is_gone_is_told_and_the_command_runs(tmp_path: Path) 
 
 @pytest.mark.parametrize("term", [None, "xterm"])
 async def test_a_shell_that_is_gone_is_named(tmp_path: Path, term: str | None) -> None:
-    async with world(tmp_path, account=Account("worker", "/", "/no/shell")) as agent:
+    async with agent_rig(tmp_path, account=Account("worker", "/", "/no/shell")) as agent:
         async with await agent.connect() as client:
             done = await client.run("true", term_type=term)
         sentence = "tether: /no/shell does not exist or may not be run"
@@ -261,7 +261,7 @@ async def test_a_shell_that_is_gone_is_named(tmp_path: Path, term: str | None) -
 
 
 async def test_a_command_that_cannot_be_started_is_told_and_not_waited_for(
-    agent: World, client: Client, monkeypatch: pytest.MonkeyPatch
+    agent: AgentRig, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> int:
         raise OSError(11, "Resource temporarily unavailable")
@@ -288,13 +288,13 @@ async def test_a_command_with_a_nul_byte_is_refused(client: Client) -> None:
 
 
 @needs_ssh
-async def test_a_shell_without_a_terminal_is_a_login_shell(agent: World) -> None:
+async def test_a_shell_without_a_terminal_is_a_login_shell(agent: AgentRig) -> None:
     status, out, _ = await agent.ssh(input=b"shopt -q login_shell && echo login; exit 3\n")
     assert (status, out) == (3, b"login\n")
 
 
 @needs_ssh
-async def test_a_terminal_is_the_controlling_one_and_has_its_name(agent: World) -> None:
+async def test_a_terminal_is_the_controlling_one_and_has_its_name(agent: AgentRig) -> None:
     command = 'tty </dev/tty; [ "$(tty)" = "$SSH_TTY" ] && echo "$TERM"'
     status, out, _ = await agent.ssh("-tt", command, env={"TERM": "screen-256color"})
     assert (status, out) == (0, b"/dev/tty\r\nscreen-256color\r\n")
@@ -340,7 +340,7 @@ async def test_a_background_process_does_not_keep_a_terminal(client: Client) -> 
     os.kill(int(str(done.stdout)), signal.SIGKILL)
 
 
-async def test_a_client_that_leaves_hangs_up_its_terminal(agent: World, client: Client) -> None:
+async def test_a_client_that_leaves_hangs_up_its_terminal(agent: AgentRig, client: Client) -> None:
     process = await client.create_process("echo $$; exec sleep 60", term_type="xterm")
     pid = int(await process.stdout.readline())
     client.abort()
@@ -356,7 +356,7 @@ async def test_ctrl_c_interrupts_what_runs_on_the_terminal(client: Client) -> No
 
 
 async def test_without_terminals_the_client_is_told_and_may_go_on(
-    agent: World, monkeypatch: pytest.MonkeyPatch
+    agent: AgentRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none() -> tuple[int, int]:
         raise OSError(28, "No space left on device")
@@ -371,7 +371,7 @@ async def test_without_terminals_the_client_is_told_and_may_go_on(
 # -- files -----------------------------------------------------------------------------------------
 
 
-async def copy_there_and_back(agent: World, client: Client) -> None:
+async def copy_there_and_back(agent: AgentRig, client: Client) -> None:
     source, back = agent.directory / "source", agent.directory / "back"
     source.write_bytes(os.urandom(3_000_000))
     async with client.start_sftp_client() as files:
@@ -381,7 +381,7 @@ async def copy_there_and_back(agent: World, client: Client) -> None:
     assert back.read_bytes() == source.read_bytes()
 
 
-async def test_sftp_copies_both_ways(agent: World, client: Client) -> None:
+async def test_sftp_copies_both_ways(agent: AgentRig, client: Client) -> None:
     await copy_there_and_back(agent, client)
     client.close()
     end = await agent.end()
@@ -399,7 +399,7 @@ async def test_sftp_copies_both_ways(agent: World, client: Client) -> None:
 
 
 async def test_without_an_sftp_server_the_agent_brings_its_own(
-    agent: World, client: Client, monkeypatch: pytest.MonkeyPatch
+    agent: AgentRig, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sftp_subsystem, "SERVERS", ("/no/sftp-server",))
     assert sftp_subsystem.command()[0] == sys.executable
@@ -408,7 +408,7 @@ async def test_without_an_sftp_server_the_agent_brings_its_own(
 
 @needs_ssh
 @pytest.mark.parametrize("options", [(), ("-O",)], ids=["over sftp", "over a command"])
-async def test_scp_copies_both_ways(agent: World, options: tuple[str, ...]) -> None:
+async def test_scp_copies_both_ways(agent: AgentRig, options: tuple[str, ...]) -> None:
     source, back = agent.directory / "source", agent.directory / "back"
     source.write_bytes(os.urandom(1_000_000))
     scp = [*agent._program("scp", "-P"), *options]
@@ -418,7 +418,7 @@ async def test_scp_copies_both_ways(agent: World, options: tuple[str, ...]) -> N
 
 
 async def test_a_client_that_names_an_sftp_server_counts_as_sftp(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     await client.run("sftp-server </dev/null 2>/dev/null")
     assert {record.session_type for record in agent.records} == {"sftp"}
@@ -433,7 +433,7 @@ async def test_another_subsystem_is_refused(client: Client) -> None:
 # -- the record --------------------------------------------------------------------------------------
 
 
-async def test_a_session_is_recorded_at_its_start_and_its_end(agent: World) -> None:
+async def test_a_session_is_recorded_at_its_start_and_its_end(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         await client.run("exit 3", term_type="xterm")
     end = await agent.end()
@@ -460,7 +460,7 @@ async def test_a_session_is_recorded_at_its_start_and_its_end(agent: World) -> N
     assert first.started_at <= last.ended_at
 
 
-async def test_the_tunnel_is_told_the_result_before_ssh_is(agent: World, client: Client) -> None:
+async def test_the_tunnel_is_told_the_result_before_ssh_is(agent: AgentRig, client: Client) -> None:
     tunnel = agent.clients[0]
     await client.run("exit 3")
     await client.run("kill -9 $$")
@@ -468,7 +468,7 @@ async def test_the_tunnel_is_told_the_result_before_ssh_is(agent: World, client:
     assert results == [SessionResult(exit_code=3), SessionResult(exit_signal="KILL")]
 
 
-async def test_sessions_of_one_connection_are_counted_as_they_end(agent: World) -> None:
+async def test_sessions_of_one_connection_are_counted_as_they_end(agent: AgentRig) -> None:
     async with await agent.connect() as client:
         slow = await client.create_process("read line; exit 1")
         await client.run("exit 2")

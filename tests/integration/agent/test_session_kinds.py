@@ -11,8 +11,8 @@ import asyncssh
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.agent.agent_rig import AgentRig, agent_rig
 from tests.support.agent.listening import listening
-from tests.support.agent.world import World, world
 from tether.agent.commands.command_line import runner
 from tether.agent.commands.policy import TransferPolicy
 from tether.agent.ssh.motd import greeting
@@ -24,7 +24,7 @@ from tether.protocol.messages.reports import FileOperations, ForwardRecord, IdeS
 Client = asyncssh.SSHClientConnection
 
 
-def kinds(agent: World) -> list[tuple[str, str]]:
+def kinds(agent: AgentRig) -> list[tuple[str, str]]:
     return [(record.session_type, record.app) for record in agent.records]
 
 
@@ -33,7 +33,7 @@ def kinds(agent: World) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", ["TETHER_SSH_SESSION_TYPE", "CODER_SSH_SESSION_TYPE"])
 async def test_a_declared_app_is_recorded_and_not_passed_on(
-    agent: World, client: Client, name: str
+    agent: AgentRig, client: Client, name: str
 ) -> None:
     done = await client.run("env", env={name: " Cursor\n"})
     assert "SESSION_TYPE" not in str(done.stdout)
@@ -41,7 +41,7 @@ async def test_a_declared_app_is_recorded_and_not_passed_on(
 
 
 async def test_an_editors_script_on_standard_input_makes_its_session_the_editors(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     script = "export VSCODE_AGENT_FOLDER=$HOME/.vscode-server\nexit 3\n"
     done = await client.run("bash", input=script)
@@ -52,7 +52,7 @@ async def test_an_editors_script_on_standard_input_makes_its_session_the_editors
 
 
 async def test_sessions_are_counted_by_app_and_unknown_names_together(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     for app in ("cursor", "x1", "x2"):
         await client.run("true", env={"TETHER_SSH_SESSION_TYPE": app})
@@ -67,7 +67,7 @@ async def test_sessions_are_counted_by_app_and_unknown_names_together(
 
 
 async def test_what_an_sftp_session_did_to_files_is_recorded_with_its_end(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     async with client.start_sftp_client() as files:
         await files.mkdir("made")
@@ -90,16 +90,16 @@ async def test_what_an_sftp_session_did_to_files_is_recorded_with_its_end(
 
 
 @pytest.fixture
-async def strict(tmp_path: Path) -> AsyncIterator[World]:
+async def strict(tmp_path: Path) -> AsyncIterator[AgentRig]:
     """An agent that allows neither file transfer nor forwarding."""
     policy = TransferPolicy(
         block_file_transfer=True, block_local_forwarding=True, block_remote_forwarding=True
     )
-    async with world(tmp_path, policy=policy) as made:
+    async with agent_rig(tmp_path, policy=policy) as made:
         yield made
 
 
-async def test_a_blocked_command_says_so_exits_65_and_is_attributed(strict: World) -> None:
+async def test_a_blocked_command_says_so_exits_65_and_is_attributed(strict: AgentRig) -> None:
     async with await strict.connect() as client:
         done = await client.run("scp -t .", encoding=None)
     assert (done.stdout, done.exit_status) == (b"\x02File transfer has been disabled.\n", 65)
@@ -111,19 +111,19 @@ async def test_a_blocked_command_says_so_exits_65_and_is_attributed(strict: Worl
     assert [r.exit_code for r in strict.records] == [None, 65]
 
 
-async def test_a_blocked_connection_ends_with_the_policys_cause(strict: World) -> None:
+async def test_a_blocked_connection_ends_with_the_policys_cause(strict: AgentRig) -> None:
     async with await strict.connect() as client:
         with pytest.raises((asyncssh.Error, EOFError)):
             await client.start_sftp_client()
     assert (await strict.cause()).startswith("policy.")
 
 
-async def test_other_commands_run_where_file_transfer_is_blocked(strict: World) -> None:
+async def test_other_commands_run_where_file_transfer_is_blocked(strict: AgentRig) -> None:
     async with await strict.connect() as client:
         assert (await client.run("echo here")).stdout == "here\n"
 
 
-async def test_blocked_forwards_are_refused_and_recorded(strict: World) -> None:
+async def test_blocked_forwards_are_refused_and_recorded(strict: AgentRig) -> None:
     async with await strict.connect() as client:
         with pytest.raises(asyncssh.ChannelOpenError, match="local port forwarding is disabled"):
             await client.open_connection("127.0.0.1", 1)
@@ -145,7 +145,7 @@ async def test_blocked_forwards_are_refused_and_recorded(strict: World) -> None:
 
 
 async def test_a_forward_that_outlives_its_connection_is_reported_before_the_end(
-    agent: World,
+    agent: AgentRig,
 ) -> None:
     async with await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
@@ -162,7 +162,7 @@ async def test_a_forward_that_outlives_its_connection_is_reported_before_the_end
 
 
 async def test_cancelling_what_was_never_listened_on_ends_nothing(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     for request, arguments in (
         (b"cancel-tcpip-forward", (asyncssh.packet.String("127.0.0.1"), asyncssh.packet.UInt32(9))),
@@ -173,7 +173,7 @@ async def test_cancelling_what_was_never_listened_on_ends_nothing(
     assert (await client.run("echo here")).stdout == "here\n"
 
 
-async def test_a_socket_asked_for_twice_is_one_listener(agent: World, client: Client) -> None:
+async def test_a_socket_asked_for_twice_is_one_listener(agent: AgentRig, client: Client) -> None:
     path = str(agent.directory / "s")
     await client.forward_remote_path(path, "/nowhere")
     answer, _ = await client._make_global_request(
@@ -213,7 +213,7 @@ async def test_a_client_may_send_any_signal_of_the_system(client: Client) -> Non
     assert (await process.wait()).exit_status == 7
 
 
-async def test_a_process_that_outlives_its_client_is_told_of_when_it_ends(agent: World) -> None:
+async def test_a_process_that_outlives_its_client_is_told_of_when_it_ends(agent: AgentRig) -> None:
     fifo = agent.directory / "fifo"
     os.mkfifo(fifo)
     with capture_logs() as lines:
@@ -237,7 +237,7 @@ async def greeted(tmp_path: Path, *, pty: bool = True, hush: bool = False) -> st
     motd, announcement = tmp_path / "motd", tmp_path / "announcement"
     motd.write_text("\nWelcome\nback\n\n")
     announcement.write_text("Maintenance at noon")
-    async with world(tmp_path, motd_file=motd, announcement_file=announcement) as agent:
+    async with agent_rig(tmp_path, motd_file=motd, announcement_file=announcement) as agent:
         if hush:
             (tmp_path / "home" / ".hushlogin").touch()
         async with await agent.connect() as client:
@@ -285,7 +285,7 @@ def test_each_greeting_may_be_missing(
 async def test_a_changed_announcement_is_shown_from_then_on(tmp_path: Path) -> None:
     announcement = tmp_path / "announcement"
     async with (
-        world(tmp_path, announcement_file=announcement) as agent,
+        agent_rig(tmp_path, announcement_file=announcement) as agent,
         await agent.connect() as client,
     ):
         for text in ("first", "second"):
@@ -300,7 +300,7 @@ async def test_an_unknown_command_on_a_terminal_is_127(client: Client) -> None:
 
 async def test_a_missing_message_of_the_day_is_no_error(tmp_path: Path) -> None:
     files = {"motd_file": tmp_path, "announcement_file": tmp_path / "none"}
-    async with world(tmp_path, **files) as agent, await agent.connect() as client:
+    async with agent_rig(tmp_path, **files) as agent, await agent.connect() as client:
         done = await client.run(None, input="exit 3\n", term_type="xterm")
     assert done.exit_status == 3
 
@@ -311,7 +311,7 @@ async def test_sessions_start_where_the_workspace_says(tmp_path: Path, directory
     sub.mkdir(parents=True)
     env = {"PLACE": str(tmp_path / "home")}
     async with (
-        world(tmp_path, directory=directory, env=env) as agent,
+        agent_rig(tmp_path, directory=directory, env=env) as agent,
         await agent.connect() as client,
     ):
         assert (await client.run("pwd")).stdout == f"{sub}\n"
@@ -320,14 +320,14 @@ async def test_sessions_start_where_the_workspace_says(tmp_path: Path, directory
 # -- IDEs ------------------------------------------------------------------------------------------
 
 
-async def ide_records(agent: World, count: int) -> list[IdeSessionRecord]:
+async def ide_records(agent: AgentRig, count: int) -> list[IdeSessionRecord]:
     """What was reported of IDEs, once there is so much."""
     while len(found := [i for i in agent.items if isinstance(i, IdeSessionRecord)]) < count:
         await asyncio.sleep(0.01)
     return found
 
 
-async def test_an_ide_ends_with_its_connection_and_names_it(agent: World) -> None:
+async def test_an_ide_ends_with_its_connection_and_names_it(agent: AgentRig) -> None:
     with listening("127.0.0.1", "-Didea.vendor.name=JetBrains") as backend:
         client = await agent.connect()
         await client.open_connection("127.0.0.1", backend.port)
@@ -345,7 +345,7 @@ async def test_an_ide_ends_with_its_connection_and_names_it(agent: World) -> Non
 
 
 async def test_a_killed_ide_backend_ends_the_ide_and_not_the_connection(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     with listening("127.0.0.1", "remote-dev-server") as backend:
         await client.open_connection("127.0.0.1", backend.port)
@@ -357,7 +357,7 @@ async def test_a_killed_ide_backend_ends_the_ide_and_not_the_connection(
 
 
 async def test_what_is_left_of_an_ide_is_reported_when_the_agent_stops(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     with listening("127.0.0.1", "-Didea.vendor.name=JetBrains") as backend:
         _, writer = await client.open_connection("127.0.0.1", backend.port)

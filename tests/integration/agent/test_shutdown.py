@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from tests.support.agent.world import World
+from tests.support.agent.agent_rig import AgentRig
 from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -40,7 +40,7 @@ STOPS = [
 ]
 
 
-def stop(agent: World, because: ev.GoodbyeSaid = USER_STOP) -> None:
+def stop(agent: AgentRig, because: ev.GoodbyeSaid = USER_STOP) -> None:
     agent.server.end(None, EndOrder(because, "it ends"))
 
 
@@ -57,7 +57,7 @@ def ends(lines: Sequence[Line], event: str) -> list[Line]:
     return [line for line in lines if line["event"] == event]
 
 
-async def knows(agent: World) -> None:
+async def knows(agent: AgentRig) -> None:
     """Wait until the agent's only connection knows why it ends."""
     (connection,) = agent.server.live.values()
     while not connection.cell.ended:
@@ -73,7 +73,7 @@ def cause(facts: tuple[ev.Evidence, ...]) -> str:
 
 @pytest.mark.parametrize(("because", "expected"), STOPS)
 async def test_a_session_has_one_end_and_its_connection_one_with_who_stopped_it(
-    agent: World, because: ev.GoodbyeSaid, expected: tuple[str, str, bool, str]
+    agent: AgentRig, because: ev.GoodbyeSaid, expected: tuple[str, str, bool, str]
 ) -> None:
     with capture_logs() as lines:
         client = await agent.connect()
@@ -94,7 +94,7 @@ async def test_a_session_has_one_end_and_its_connection_one_with_who_stopped_it(
 
 @pytest.mark.parametrize(("because", "expected"), STOPS)
 async def test_a_connection_that_only_forwards_has_one_end_with_who_stopped_it(
-    agent: World, because: ev.GoodbyeSaid, expected: tuple[str, str, bool, str]
+    agent: AgentRig, because: ev.GoodbyeSaid, expected: tuple[str, str, bool, str]
 ) -> None:
     """It has no session whose end would tell: its own line is all there is (`ssh -N -L`)."""
 
@@ -121,7 +121,7 @@ async def test_a_connection_that_only_forwards_has_one_end_with_who_stopped_it(
 
 
 async def test_a_session_whose_input_has_ended_is_still_ended_by_the_stop(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     """`ssh host make </dev/null`: the end of its input is no end of the session."""
     process = await client.create_process("echo ready; cat >/dev/null; echo read; exec sleep 60")
@@ -134,7 +134,7 @@ async def test_a_session_whose_input_has_ended_is_still_ended_by_the_stop(
     assert agent.records[-1].ended_at is not None
 
 
-async def test_the_stop_waits_until_every_end_is_logged(agent: World) -> None:
+async def test_the_stop_waits_until_every_end_is_logged(agent: AgentRig) -> None:
     clients = [await agent.connect() for _ in range(3)]
     await clients[0].create_process("cat", term_type="xterm")
     waited = set(agent.server.live)
@@ -150,17 +150,17 @@ async def test_the_stop_waits_until_every_end_is_logged(agent: World) -> None:
 # -- what ended before the stop keeps its own end ---------------------------------------------------
 
 
-def breaks_off(agent: World) -> None:
+def breaks_off(agent: AgentRig) -> None:
     agent.cables[0].reset()
 
 
-def is_killed(agent: World) -> None:
+def is_killed(agent: AgentRig) -> None:
     agent.clients[0].vanish_politely()
 
 
 @pytest.mark.parametrize("leaves", [breaks_off, is_killed])
 async def test_a_connection_whose_transport_ended_first_keeps_that_end(
-    agent: World, leaves: Callable[[World], None]
+    agent: AgentRig, leaves: Callable[[AgentRig], None]
 ) -> None:
     client = await agent.connect()
     process = await client.create_process("echo ready; cat", term_type="xterm")
@@ -179,7 +179,7 @@ async def test_a_connection_whose_transport_ended_first_keeps_that_end(
 
 
 async def test_a_session_whose_channel_was_closed_first_keeps_its_end_while_its_process_runs(
-    agent: World, client: Client
+    agent: AgentRig, client: Client
 ) -> None:
     process = await client.create_process("echo $$; trap '' HUP PIPE TERM; exec sleep 60")
     pid = int(str(await process.stdout.readline()))
@@ -202,7 +202,7 @@ async def test_a_session_whose_channel_was_closed_first_keeps_its_end_while_its_
         os.kill(pid, 0)
 
 
-async def test_the_second_of_two_stops_changes_nothing(agent: World) -> None:
+async def test_the_second_of_two_stops_changes_nothing(agent: AgentRig) -> None:
     client = await agent.connect()
     await client.create_process("cat")
     stop(agent, AUTOSTOP)

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncssh
 
-from tests.support.agent.world import World, world
+from tests.support.agent.agent_rig import AgentRig, agent_rig
 from tether.agent.ssh.xauthority import Cookie, entries
 
 Client = asyncssh.SSHClientConnection
@@ -73,7 +73,7 @@ async def show(client: Client, display: str, **more: Any) -> Session:
     return Session(process, int(name.removeprefix("localhost:").removesuffix(".0")))
 
 
-async def draw(agent: World, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def draw(agent: AgentRig, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """What a program does: it takes the cookie, connects, and is welcomed."""
     cookie = cookies(agent)[number]
     reader, writer = await asyncio.open_connection("127.0.0.1", 6000 + number)
@@ -90,19 +90,19 @@ async def draw(agent: World, number: int) -> tuple[asyncio.StreamReader, asyncio
     return reader, writer
 
 
-async def draw_and_leave(agent: World, number: int) -> None:
+async def draw_and_leave(agent: AgentRig, number: int) -> None:
     reader, writer = await draw(agent, number)
     writer.write_eof()
     assert await reader.read() == b""
     writer.close()
 
 
-def cookies(agent: World) -> dict[int, Cookie]:
+def cookies(agent: AgentRig) -> dict[int, Cookie]:
     found = entries(str(agent.directory / "home" / ".Xauthority"))
     return {int(entry.number): entry for entry in found}
 
 
-async def forgotten(agent: World, number: int) -> None:
+async def forgotten(agent: AgentRig, number: int) -> None:
     async with asyncio.timeout(5):
         while number in cookies(agent):
             await asyncio.sleep(0.01)  # a thread writes the file
@@ -111,7 +111,7 @@ async def forgotten(agent: World, number: int) -> None:
 async def test_each_session_has_a_display_and_its_cookie_goes_with_it(tmp_path: Path) -> None:
     numbers = free_numbers(3)
     async with (
-        world(tmp_path, displays=numbers) as agent,
+        agent_rig(tmp_path, displays=numbers) as agent,
         screen() as display,
         await agent.connect() as client,
     ):
@@ -131,7 +131,7 @@ async def test_where_all_are_taken_the_one_that_was_used_least_recently_makes_ro
 ) -> None:
     numbers = free_numbers(3)
     async with (
-        world(tmp_path, displays=numbers) as agent,
+        agent_rig(tmp_path, displays=numbers) as agent,
         screen() as display,
         await agent.connect() as client,
         await agent.connect() as another,
@@ -151,7 +151,7 @@ async def test_where_all_are_taken_the_one_that_was_used_least_recently_makes_ro
 async def test_what_is_drawn_on_is_evicted_last_and_goes_on(tmp_path: Path) -> None:
     numbers = free_numbers(2)
     async with (
-        world(tmp_path, displays=numbers) as agent,
+        agent_rig(tmp_path, displays=numbers) as agent,
         screen() as display,
         await agent.connect() as client,
     ):
@@ -167,7 +167,7 @@ async def test_what_is_drawn_on_is_evicted_last_and_goes_on(tmp_path: Path) -> N
 
 async def test_a_display_for_one_connection_takes_no_second(tmp_path: Path) -> None:
     async with (
-        world(tmp_path, displays=free_numbers(1)) as agent,
+        agent_rig(tmp_path, displays=free_numbers(1)) as agent,
         screen() as display,
         await agent.connect() as client,
     ):
@@ -189,7 +189,7 @@ async def test_ports_that_others_hold_are_passed_over_and_none_is_a_refusal(
     numbers = free_numbers(2)
     with socket.create_server(("127.0.0.1", 6000 + numbers[0])):
         async with (
-            world(tmp_path, displays=numbers) as agent,
+            agent_rig(tmp_path, displays=numbers) as agent,
             screen() as display,
             await agent.connect() as client,
         ):
@@ -197,7 +197,7 @@ async def test_ports_that_others_hold_are_passed_over_and_none_is_a_refusal(
         with socket.create_server(("127.0.0.1", 6000 + numbers[1])):
             (tmp_path / "b").mkdir()
             async with (
-                world(tmp_path / "b", displays=numbers) as agent,
+                agent_rig(tmp_path / "b", displays=numbers) as agent,
                 await agent.connect() as client,
             ):
                 done = await client.run(
@@ -209,7 +209,7 @@ async def test_ports_that_others_hold_are_passed_over_and_none_is_a_refusal(
 async def test_the_end_of_a_connection_takes_its_displays_and_cookies_along(
     tmp_path: Path,
 ) -> None:
-    async with world(tmp_path, displays=free_numbers(2)) as agent, screen() as display:
+    async with agent_rig(tmp_path, displays=free_numbers(2)) as agent, screen() as display:
         async with await agent.connect() as client:
             session = await show(client, display)
         await agent.end()

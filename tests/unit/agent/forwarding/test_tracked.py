@@ -35,20 +35,20 @@ WAIT_S = 10
 class Server(asyncssh.SSHServer):
     """The callbacks as an agent's would be."""
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    def __init__(self, rig: ForwardRig) -> None:
+        self._rig = rig
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self._conn = self._bench.server_conn = conn
-        self._forwards = self._bench.forwards = Forwards(
+        self._conn = self._rig.server_conn = conn
+        self._forwards = self._rig.forwards = Forwards(
             "c1",
             client="alice",
-            cell=self._bench.cell,
+            cell=self._rig.cell,
             clock=SystemClock(),
             cause=lambda: "",
-            policy=self._bench.policy,
-            ide=self._bench.ide,
-            on_item=self._bench.items.put_nowait,
+            policy=self._rig.policy,
+            ide=self._rig.ide,
+            on_item=self._rig.items.put_nowait,
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -75,7 +75,7 @@ class Server(asyncssh.SSHServer):
 
 
 @dataclass
-class Bench:
+class ForwardRig:
     policy: TransferPolicy = field(default_factory=TransferPolicy)
     cell: CloseCell = field(default_factory=CloseCell)
     items: asyncio.Queue[ForwardItem] = field(default_factory=asyncio.Queue)
@@ -90,10 +90,10 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def connected(bench: Bench) -> AsyncIterator[asyncssh.SSHClientConnection]:
+async def connected(rig: ForwardRig) -> AsyncIterator[asyncssh.SSHClientConnection]:
     key = asyncssh.generate_private_key("ssh-ed25519")
     listener = await asyncssh.listen(
-        "127.0.0.1", 0, server_host_keys=[key], server_factory=lambda: Server(bench)
+        "127.0.0.1", 0, server_host_keys=[key], server_factory=lambda: Server(rig)
     )
     try:
         async with asyncssh.connect(
@@ -125,14 +125,14 @@ async def echo(path: str = "") -> AsyncIterator[int]:
 
 
 async def test_a_local_forward_is_counted_and_its_user_closes_it() -> None:
-    bench = Bench()
-    async with echo() as port, connected(bench) as conn:
+    rig = ForwardRig()
+    async with echo() as port, connected(rig) as conn:
         reader, writer = await conn.open_connection("127.0.0.1", port)
-        begun = await bench.following()
+        begun = await rig.following()
         writer.write(b"hello")
         assert await reader.readexactly(5) == b"hello"
         writer.close()
-        ended = await bench.following()
+        ended = await rig.following()
     assert (begun.kind, begun.destination, begun.end) == (
         "direct_tcpip",
         f"127.0.0.1:{port}",
@@ -144,82 +144,82 @@ async def test_a_local_forward_is_counted_and_its_user_closes_it() -> None:
         5,
         5,
     )
-    assert [fact.kind for fact in bench.cell.facts] == ["forward_served"]
+    assert [fact.kind for fact in rig.cell.facts] == ["forward_served"]
 
 
 async def test_a_program_that_hangs_up_is_told_from_a_client_that_does() -> None:
-    bench = Bench()
-    async with echo() as port, connected(bench) as conn:
+    rig = ForwardRig()
+    async with echo() as port, connected(rig) as conn:
         reader, writer = await conn.open_connection("127.0.0.1", port)
-        await bench.following()
+        await rig.following()
         writer.write(b"bye")
         assert await reader.read() == b""
         writer.close()
-        assert (await bench.following()).end == "workspace_closed"
+        assert (await rig.following()).end == "workspace_closed"
 
 
 async def test_half_closed_connections_carry_on_as_before() -> None:
-    bench = Bench()
-    async with echo() as port, connected(bench) as conn:
+    rig = ForwardRig()
+    async with echo() as port, connected(rig) as conn:
         reader, writer = await conn.open_connection("127.0.0.1", port)
         writer.write(b"x" * 300_000)
         writer.write_eof()
         assert len(await reader.read()) == 300_000
-        await bench.following()
-        ended = await bench.following()
+        await rig.following()
+        ended = await rig.following()
     assert (ended.end, ended.rx_bytes, ended.tx_bytes) == ("client_closed", 300_000, 300_000)
 
 
 async def test_nothing_there_is_refused_and_recorded() -> None:
-    bench = Bench()
-    async with connected(bench) as conn:
+    rig = ForwardRig()
+    async with connected(rig) as conn:
         with pytest.raises(asyncssh.ChannelOpenError):
             await conn.open_connection("127.0.0.1", 1)
-        ended = await bench.following()
+        ended = await rig.following()
         with pytest.raises(asyncssh.ChannelOpenError):
             await conn.open_connection("127.0.0.1", 70_000)
-        impossible = await bench.following()
+        impossible = await rig.following()
     assert (ended.end, ended.destination) == ("refused", "127.0.0.1:1")
     assert "onnect call failed" in ended.detail or "refused" in ended.detail.lower()
     assert (impossible.end, impossible.detail) == ("refused", "there is no port 70000")
-    assert bench.cell.facts == ()
+    assert rig.cell.facts == ()
 
 
 async def test_a_connection_that_ends_ends_its_forwards() -> None:
-    bench = Bench()
-    async with echo() as port, connected(bench) as conn:
+    rig = ForwardRig()
+    async with echo() as port, connected(rig) as conn:
         await conn.open_connection("127.0.0.1", port)
-        await bench.following()
-        bench.cell.offer(
+        await rig.following()
+        rig.cell.offer(
             ev.StreamEnded(vantage=Vantage.RELAY, at=1.0, peer=Party.CLIENT, how=StreamEnd.SILENT)
         )
-        assert bench.server_conn is not None
-        bench.server_conn.abort()
-        assert (await bench.following()).end == "connection_ended"
+        assert rig.server_conn is not None
+        rig.server_conn.abort()
+        assert (await rig.following()).end == "connection_ended"
 
 
 async def test_a_local_socket_is_carried(tmp_path: Path) -> None:
-    path, bench = str(tmp_path / "s"), Bench()
-    async with echo(path), connected(bench) as conn:
+    path, rig = str(tmp_path / "s"), ForwardRig()
+    async with echo(path), connected(rig) as conn:
         reader, writer = await conn.open_unix_connection(path)
         writer.write(b"hello")
         assert await reader.readexactly(5) == b"hello"
         writer.close()
-        begun, ended = await bench.following(), await bench.following()
+        begun, ended = await rig.following(), await rig.following()
     assert (begun.kind, begun.destination) == ("direct_streamlocal", path)
     assert (ended.rx_bytes, ended.tx_bytes) == (5, 5)
 
 
 async def test_a_remote_port_is_carried() -> None:
-    bench = Bench()
-    async with echo() as port, connected(bench) as conn:
+    rig = ForwardRig()
+    async with echo() as port, connected(rig) as conn:
         listener = await conn.forward_remote_port("127.0.0.1", 0, "127.0.0.1", port)
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.get_port())
         writer.write(b"hello")
         assert await reader.readexactly(5) == b"hello"
-        begun = await bench.following()
+        begun = await rig.following()
         writer.close()
-        ended = await bench.following()
+        ended = await rig.following()
         listener.close()
         await listener.wait_closed()
     assert (begun.kind, begun.destination) == (
@@ -231,14 +231,14 @@ async def test_a_remote_port_is_carried() -> None:
 
 
 async def test_a_remote_socket_is_carried(tmp_path: Path) -> None:
-    bench, path = Bench(), str(tmp_path / "r")
-    async with echo() as port, connected(bench) as conn:
+    rig, path = ForwardRig(), str(tmp_path / "r")
+    async with echo() as port, connected(rig) as conn:
         listener = await conn.forward_remote_path_to_port(path, "127.0.0.1", port)
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"hello")
         assert await reader.readexactly(5) == b"hello"
         writer.close()
-        begun, ended = await bench.following(), await bench.following()
+        begun, ended = await rig.following(), await rig.following()
         listener.close()
         await listener.wait_closed()
     assert (begun.kind, begun.destination) == ("forwarded_streamlocal", path)
@@ -246,10 +246,10 @@ async def test_a_remote_socket_is_carried(tmp_path: Path) -> None:
 
 
 async def test_what_is_in_a_sockets_way_goes_unless_it_is_a_folder(tmp_path: Path) -> None:
-    bench = Bench()
+    rig = ForwardRig()
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder").mkdir()
-    async with echo() as port, connected(bench) as conn:
+    async with echo() as port, connected(rig) as conn:
         for name in ("file", "new/deep/socket"):
             listener = await conn.forward_remote_path_to_port(
                 str(tmp_path / name), "127.0.0.1", port
@@ -264,31 +264,33 @@ async def test_what_is_in_a_sockets_way_goes_unless_it_is_a_folder(tmp_path: Pat
 
 @pytest.mark.parametrize("host", ["a" * 300, "..", "x\0y"])
 async def test_a_host_that_cannot_exist_is_refused_and_the_connection_lives(host: str) -> None:
-    bench = Bench()
-    async with echo() as port, connected(bench) as conn:
+    rig = ForwardRig()
+    async with echo() as port, connected(rig) as conn:
         with pytest.raises(asyncssh.ChannelOpenError):
             await conn.open_connection(host, 80)
-        assert (await bench.following()).end == "refused"
+        assert (await rig.following()).end == "refused"
         with pytest.raises(asyncssh.ChannelListenError):
             await conn.forward_remote_port(host, 0, "127.0.0.1", port)
         with pytest.raises(asyncssh.ChannelListenError):
             await conn.forward_remote_path_to_port("a\0b", "127.0.0.1", port)
         await conn.open_connection("127.0.0.1", port)
-        assert (await bench.following()).end == ""
+        assert (await rig.following()).end == ""
 
 
 async def test_policy_refuses_with_a_word_and_leaves_evidence() -> None:
-    bench = Bench(policy=TransferPolicy(block_local_forwarding=True, block_remote_forwarding=True))
-    async with echo() as port, connected(bench) as conn:
+    rig = ForwardRig(
+        policy=TransferPolicy(block_local_forwarding=True, block_remote_forwarding=True)
+    )
+    async with echo() as port, connected(rig) as conn:
         with pytest.raises(asyncssh.ChannelOpenError, match="local port forwarding is disabled"):
             await conn.open_connection("127.0.0.1", port)
-        blocked = await bench.following()
+        blocked = await rig.following()
         with pytest.raises(asyncssh.ChannelListenError):
             await conn.forward_remote_port("127.0.0.1", 0, "127.0.0.1", port)
-        unheard = await bench.following()
+        unheard = await rig.following()
     assert (blocked.end, blocked.cause) == ("blocked", "policy.local_forwarding_blocked")
     assert (unheard.end, unheard.cause) == ("blocked", "policy.remote_forwarding_blocked")
-    assert [fact.kind for fact in bench.cell.facts] == ["policy_refused", "policy_refused"]
+    assert [fact.kind for fact in rig.cell.facts] == ["policy_refused", "policy_refused"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
@@ -296,18 +298,18 @@ async def test_policy_refuses_with_a_word_and_leaves_evidence() -> None:
 async def test_the_channels_to_a_backend_are_one_ide_session(how: str) -> None:
     clock, records = SystemClock(), asyncio.Queue[IdeSessionRecord]()
     inspector = PortInspector(clock=clock)
-    bench = Bench(ide=IdeWatcher(inspector, clock=clock, on_record=records.put_nowait))
+    rig = ForwardRig(ide=IdeWatcher(inspector, clock=clock, on_record=records.put_nowait))
     with listening("127.0.0.1", "-Didea.vendor.name=JetBrains") as backend:
-        async with connected(bench) as conn:
+        async with connected(rig) as conn:
             writers = [(await conn.open_connection("127.0.0.1", backend.port))[1] for _ in range(3)]
             begun = await asyncio.wait_for(records.get(), WAIT_S)
-            assert bench.ide is not None
-            await bench.ide._tasks.wait(WAIT_S)  # it looks behind each channel while that runs
+            assert rig.ide is not None
+            await rig.ide._tasks.wait(WAIT_S)  # it looks behind each channel while that runs
             if how == "backend dies":
                 backend.kill()
                 ended = await asyncio.wait_for(records.get(), WAIT_S)
             else:
-                bench.cell.offer(
+                rig.cell.offer(
                     ev.SshDisconnected(
                         vantage=Vantage.AGENT, at=1, by=Party.CLIENT, code=11, open_sessions=0
                     )
@@ -322,5 +324,5 @@ async def test_the_channels_to_a_backend_are_one_ide_session(how: str) -> None:
     last = ended.facts[-1].kind
     assert last == ("ide_backend_gone" if how == "backend dies" else "ssh_disconnected")
     assert ended.caused_by == ("" if how == "backend dies" else "c1")
-    await bench.ide.close()
+    await rig.ide.close()
     inspector.close()

@@ -24,7 +24,7 @@ from tether.protocol.udp import (
 )
 
 
-class Rig:
+class UdpRig:
     """A relay with its pipes, and a UDP service."""
 
     def __init__(self, **options: Any) -> None:
@@ -80,8 +80,8 @@ class Rig:
 
 
 @pytest.fixture
-def rigs() -> Iterator[list[Rig]]:
-    made: list[Rig] = []
+def rigs() -> Iterator[list[UdpRig]]:
+    made: list[UdpRig] = []
     yield made
     for rig in made:
         if rig.thread.is_alive():
@@ -92,12 +92,12 @@ def rigs() -> Iterator[list[Rig]]:
                 os.close(descriptor)
 
 
-def rig(rigs: list[Rig], **options: Any) -> Rig:
-    rigs.append(Rig(**options))
+def rig(rigs: list[UdpRig], **options: Any) -> UdpRig:
+    rigs.append(UdpRig(**options))
     return rigs[-1]
 
 
-def test_datagrams_find_their_way_there_and_back(rigs: list[Rig]) -> None:
+def test_datagrams_find_their_way_there_and_back(rigs: list[UdpRig]) -> None:
     udp = rig(rigs)
     assert udp.open() == UdpOpened()
     first, second = udp.ask(7, b"one"), udp.ask(8, b"x" * 65_000)
@@ -109,14 +109,14 @@ def test_datagrams_find_their_way_there_and_back(rigs: list[Rig]) -> None:
     assert udp.finish() == 0
 
 
-def test_a_flow_keeps_its_socket(rigs: list[Rig]) -> None:
+def test_a_flow_keeps_its_socket(rigs: list[UdpRig]) -> None:
     udp = rig(rigs)
     udp.open()
     assert udp.ask(1, b"a") == udp.ask(1, b"b")
     assert udp.finish() == 0
 
 
-def test_the_flow_that_was_idle_for_longest_makes_room(rigs: list[Rig]) -> None:
+def test_the_flow_that_was_idle_for_longest_makes_room(rigs: list[UdpRig]) -> None:
     udp = rig(rigs, max_flows=2)
     udp.open()
     before = [udp.ask(1, b"a"), udp.ask(2, b"b")]
@@ -127,7 +127,7 @@ def test_the_flow_that_was_idle_for_longest_makes_room(rigs: list[Rig]) -> None:
     assert udp.finish() == 0
 
 
-def test_an_idle_flow_is_forgotten(rigs: list[Rig]) -> None:
+def test_an_idle_flow_is_forgotten(rigs: list[UdpRig]) -> None:
     udp = rig(rigs, idle_s=60.0)
     udp.open()
     before = udp.ask(1, b"a")
@@ -138,7 +138,7 @@ def test_an_idle_flow_is_forgotten(rigs: list[Rig]) -> None:
     assert udp.finish() == 0
 
 
-def test_a_port_where_nobody_listens_loses_datagrams_and_nothing_else(rigs: list[Rig]) -> None:
+def test_a_port_where_nobody_listens_loses_datagrams_and_nothing_else(rigs: list[UdpRig]) -> None:
     udp = rig(rigs)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.1", 0))
@@ -149,7 +149,7 @@ def test_a_port_where_nobody_listens_loses_datagrams_and_nothing_else(rigs: list
     assert udp.finish() == 0
 
 
-def test_a_name_that_nobody_knows_is_told(rigs: list[Rig]) -> None:
+def test_a_name_that_nobody_knows_is_told(rigs: list[UdpRig]) -> None:
     udp = rig(rigs)
     assert udp.open(53, host="no-such-host.invalid") == UdpOpened(
         error="the name could not be resolved in the workspace"
@@ -158,7 +158,9 @@ def test_a_name_that_nobody_knows_is_told(rigs: list[Rig]) -> None:
 
 
 @pytest.mark.parametrize("first", [b"{}\n", b"x" * 3000, b""])
-def test_a_client_that_names_no_destination_is_told_and_left(rigs: list[Rig], first: bytes) -> None:
+def test_a_client_that_names_no_destination_is_told_and_left(
+    rigs: list[UdpRig], first: bytes
+) -> None:
     udp = rig(rigs)
     udp.thread.start()
     udp.send(first) if first else None
@@ -166,7 +168,7 @@ def test_a_client_that_names_no_destination_is_told_and_left(rigs: list[Rig], fi
     assert read_opened(os.read(udp.reads, 1000)).error.startswith("no destination")
 
 
-def test_garbage_in_the_stream_ends_it(rigs: list[Rig]) -> None:
+def test_garbage_in_the_stream_ends_it(rigs: list[UdpRig]) -> None:
     udp = rig(rigs)
     udp.open()
     udp.send(b"\0\0\0\1\xff\xff")
@@ -174,7 +176,7 @@ def test_garbage_in_the_stream_ends_it(rigs: list[Rig]) -> None:
     assert udp.code == 1
 
 
-def test_a_client_that_is_gone_ends_it(rigs: list[Rig]) -> None:
+def test_a_client_that_is_gone_ends_it(rigs: list[UdpRig]) -> None:
     udp = rig(rigs)
     udp.open()
     source = udp.ask(1, b"a")

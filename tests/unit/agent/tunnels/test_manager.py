@@ -63,7 +63,7 @@ def offer(connection_id: str) -> TunnelOffer:
     )
 
 
-class Place:
+class ManagerRig:
     """Tunnels, and a relay that joins them when the test says so."""
 
     def __init__(self, directory: Path, journal: Journal, limit: int) -> None:
@@ -179,13 +179,15 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def place(directory: Path, limit: int = 256, region: str = "eu") -> AsyncIterator[Place]:
+async def manager_rig(
+    directory: Path, limit: int = 256, region: str = "eu"
+) -> AsyncIterator[ManagerRig]:
     clock = SystemClock()
     journal, _ = await Journal.open(
         directory / "journal.db", RUN, clock=clock, owed=lambda previous: ()
     )
     with captured():
-        made = Place(directory, journal, limit)
+        made = ManagerRig(directory, journal, limit)
         made.region = region
         try:
             async with asyncio.timeout(20):
@@ -201,38 +203,38 @@ async def place(directory: Path, limit: int = 256, region: str = "eu") -> AsyncI
 
 
 async def test_a_tunnel_is_opened_and_ended(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        client = await here.served("t1")
-        assert here.tunnels.ids == {"t1"}
-        assert await here.causes() == {"t1": ""}
+    async with manager_rig(tmp_path) as rig:
+        client = await rig.served("t1")
+        assert rig.tunnels.ids == {"t1"}
+        assert await rig.causes() == {"t1": ""}
         client.leave("client.closed")
-        while here.tunnels.ids:
+        while rig.tunnels.ids:
             await asyncio.sleep(0)
-        assert await here.causes() == {"t1": "client.closed"}
-        assert here.declined == []
+        assert await rig.causes() == {"t1": "client.closed"}
+        assert rig.declined == []
 
 
 async def test_an_offer_that_cannot_be_joined_is_declined_and_leaves_no_trace(
     tmp_path: Path,
 ) -> None:
-    async with place(tmp_path) as here:
-        here.refusal = DialFailed("the other end of the tunnel did not come to the relay in time")
-        here.offered("t1")
-        while here.tunnels.ids:
+    async with manager_rig(tmp_path) as rig:
+        rig.refusal = DialFailed("the other end of the tunnel did not come to the relay in time")
+        rig.offered("t1")
+        while rig.tunnels.ids:
             await asyncio.sleep(0)
-        assert here.declined == [
+        assert rig.declined == [
             OfferDeclined(
-                connection_id="t1", message=f"the agent could not join the tunnel: {here.refusal}"
+                connection_id="t1", message=f"the agent could not join the tunnel: {rig.refusal}"
             ),
         ]
-        assert await here.causes() == {}
+        assert await rig.causes() == {}
 
 
 async def test_more_than_the_limit_is_declined(tmp_path: Path) -> None:
-    async with place(tmp_path, limit=1) as here:
-        await here.served("t1")
-        here.offered("t2")
-        (declined,) = here.declined
+    async with manager_rig(tmp_path, limit=1) as rig:
+        await rig.served("t1")
+        rig.offered("t2")
+        (declined,) = rig.declined
         assert declined == OfferDeclined(
             connection_id="t2",
             message="the agent already serves 1 connections: close some of them",
@@ -240,30 +242,30 @@ async def test_more_than_the_limit_is_declined(tmp_path: Path) -> None:
 
 
 async def test_the_same_offer_twice_is_one_tunnel(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        await here.served("t1")
-        here.offered("t1")
-        assert (here.tunnels.ids, here.declined, len(here.clients)) == ({"t1"}, [], 1)
+    async with manager_rig(tmp_path) as rig:
+        await rig.served("t1")
+        rig.offered("t1")
+        assert (rig.tunnels.ids, rig.declined, len(rig.clients)) == ({"t1"}, [], 1)
 
 
 async def test_while_refusing_every_offer_is_declined_with_the_sentence(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        here.tunnels.refuse("the workspace is stopped")
-        here.offered("t1")
-        assert here.declined == [
+    async with manager_rig(tmp_path) as rig:
+        rig.tunnels.refuse("the workspace is stopped")
+        rig.offered("t1")
+        assert rig.declined == [
             OfferDeclined(connection_id="t1", message="the workspace is stopped")
         ]
-        here.tunnels.refuse("")
-        await here.served("t2")
+        rig.tunnels.refuse("")
+        await rig.served("t2")
 
 
 async def test_an_order_ends_what_is_served_and_what_it_names_only(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        first, second = await here.served("t1"), await here.served("t2")
-        here.tunnels.end(["t1", "t9"], ORDER)
-        await here.tunnels.close(5.0)
-        assert await here.causes() == {"t1": "workspace.stopped", "t2": ""}
-        assert here.tunnels.ids == {"t2"}
+    async with manager_rig(tmp_path) as rig:
+        first, second = await rig.served("t1"), await rig.served("t2")
+        rig.tunnels.end(["t1", "t9"], ORDER)
+        await rig.tunnels.close(5.0)
+        assert await rig.causes() == {"t1": "workspace.stopped", "t2": ""}
+        assert rig.tunnels.ids == {"t2"}
         (said,) = [f for f in first.cell.facts if isinstance(f, ev.GoodbyeSaid)]
         assert (said.cause, said.actor, said.detail) == ("workspace.stopped", "user:alice", "lunch")
         assert not second.cell.ended
@@ -271,89 +273,89 @@ async def test_an_order_ends_what_is_served_and_what_it_names_only(tmp_path: Pat
 
 async def test_an_order_reaches_a_tunnel_that_is_still_being_joined(tmp_path: Path) -> None:
     """Its client hears the reason on whichever way it comes: by the relay, or by the tunnel."""
-    async with place(tmp_path) as here:
-        here.joined.clear()
-        here.offered("t1")
+    async with manager_rig(tmp_path) as rig:
+        rig.joined.clear()
+        rig.offered("t1")
         await asyncio.sleep(0)
-        here.tunnels.end(None, ORDER)
-        assert here.declined == [OfferDeclined(connection_id="t1", message=ORDER.announcement)]
-        here.joined.set()
-        await here.tunnels.close(5.0)
-        assert await here.causes() == {"t1": "workspace.stopped"}
-        (client,) = here.clients
+        rig.tunnels.end(None, ORDER)
+        assert rig.declined == [OfferDeclined(connection_id="t1", message=ORDER.announcement)]
+        rig.joined.set()
+        await rig.tunnels.close(5.0)
+        assert await rig.causes() == {"t1": "workspace.stopped"}
+        (client,) = rig.clients
         judged = classify(ConnectType.AGENT_TO_CLIENT, client.cell.facts).disconnect
         assert (judged.cause, judged.actor) == ("workspace.stopped", "user:alice")
-        assert len(here.declined) == 1
+        assert len(rig.declined) == 1
 
 
 async def test_what_never_joins_is_dropped_in_time(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        here.joined.clear()
-        here.offered("t1")
+    async with manager_rig(tmp_path) as rig:
+        rig.joined.clear()
+        rig.offered("t1")
         await asyncio.sleep(0)
-        here.tunnels.end(None, ORDER)
-        await here.tunnels.close(0.05)
-        assert here.tunnels.ids == set()
-        assert await here.causes() == {}
+        rig.tunnels.end(None, ORDER)
+        await rig.tunnels.close(0.05)
+        assert rig.tunnels.ids == set()
+        assert await rig.causes() == {}
 
 
 async def test_a_tunnel_that_does_not_end_in_time_is_dropped_with_the_cause_of_the_order(
     tmp_path: Path,
 ) -> None:
-    async with place(tmp_path) as here:
-        await here.served("t1")
-        here.tunnels.end(None, ORDER)
-        await here.tunnels.close(0.0)
-        assert here.tunnels.ids == set()
-        await here.tunnels.close(0.0)
-        assert await here.causes() == {"t1": "workspace.stopped"}
+    async with manager_rig(tmp_path) as rig:
+        await rig.served("t1")
+        rig.tunnels.end(None, ORDER)
+        await rig.tunnels.close(0.0)
+        assert rig.tunnels.ids == set()
+        await rig.tunnels.close(0.0)
+        assert await rig.causes() == {"t1": "workspace.stopped"}
 
 
 async def test_an_earlier_cause_is_not_overwritten_by_an_order(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        client = await here.served("t1")
+    async with manager_rig(tmp_path) as rig:
+        client = await rig.served("t1")
         client.leave("client.closed")
         while client.link.state is not LinkState.CLOSED:  # until it was acknowledged
             await asyncio.sleep(0)
-        here.tunnels.end(None, ORDER)
-        await here.tunnels.close(5.0)
-        assert await here.causes() == {"t1": "client.closed"}
+        rig.tunnels.end(None, ORDER)
+        await rig.tunnels.close(5.0)
+        assert await rig.causes() == {"t1": "client.closed"}
 
 
 # -- further carriers, and direct ones -----------------------------------------------------
 
 
 async def test_a_further_carrier_takes_over_and_is_reported(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        client = await here.served("t1")
-        here.further("t1", 7, small=True)
-        here.further("t1", 7, small=True)  # an offer may come twice
-        while not here.cables:
+    async with manager_rig(tmp_path) as rig:
+        client = await rig.served("t1")
+        rig.further("t1", 7, small=True)
+        rig.further("t1", 7, small=True)  # an offer may come twice
+        while not rig.cables:
             await asyncio.sleep(0)
-        client.stream.add(relayed(7, here.cables[0].right))
+        client.stream.add(relayed(7, rig.cables[0].right))
         while 7 not in client.stream.carriers():
             await asyncio.sleep(0)
         client.stream.use(7)
         client.leave("client.closed")
-        while here.tunnels.ids:
+        while rig.tunnels.ids:
             await asyncio.sleep(0)
-        assert await here.causes() == {"t1": "client.closed"}
-        assert await here.paths("t1") == [("used", 1, "derp"), ("used", 7, "derp")]
-        assert len(here.cables) == 1 and here.declined == []
-        assert here.small == [False, True]
+        assert await rig.causes() == {"t1": "client.closed"}
+        assert await rig.paths("t1") == [("used", 1, "derp"), ("used", 7, "derp")]
+        assert len(rig.cables) == 1 and rig.declined == []
+        assert rig.small == [False, True]
 
 
 async def test_a_further_carrier_of_a_tunnel_that_is_not_served_is_declined_with_a_code(
     tmp_path: Path,
 ) -> None:
-    async with place(tmp_path) as here:
-        client = await here.served("t1")
+    async with manager_rig(tmp_path) as rig:
+        client = await rig.served("t1")
         client.leave("client.closed")
-        while here.tunnels.ids:
+        while rig.tunnels.ids:
             await asyncio.sleep(0)
-        here.further("t1", 2)
-        here.further("t9", 3)
-        assert [(d.connection_id, d.carrier, d.code) for d in here.declined] == [
+        rig.further("t1", 2)
+        rig.further("t9", 3)
+        assert [(d.connection_id, d.carrier, d.code) for d in rig.declined] == [
             ("t1", 2, "tunnel_over"),
             ("t9", 3, "tunnel_unknown"),
         ]
@@ -362,70 +364,70 @@ async def test_a_further_carrier_of_a_tunnel_that_is_not_served_is_declined_with
 async def test_a_further_relay_that_cannot_be_reached_is_declined_and_the_tunnel_lives(
     tmp_path: Path,
 ) -> None:
-    async with place(tmp_path) as here:
-        await here.served("t1")
-        here.refusal = DialFailed("relay: nothing listens")
-        here.further("t1", 2)
-        while not here.declined:
+    async with manager_rig(tmp_path) as rig:
+        await rig.served("t1")
+        rig.refusal = DialFailed("relay: nothing listens")
+        rig.further("t1", 2)
+        while not rig.declined:
             await asyncio.sleep(0)
-        assert here.declined == [
+        assert rig.declined == [
             OfferDeclined(
                 connection_id="t1",
                 message="the agent could not join the tunnel: relay: nothing listens",
                 carrier=2,
             )
         ]
-        assert await here.causes() == {"t1": ""}
+        assert await rig.causes() == {"t1": ""}
 
 
 async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away(
     tmp_path: Path,
 ) -> None:
-    async with place(tmp_path) as here:
-        here.tunnels.direct = True
-        here.refusal = DialFailed("relay: nothing listens")
-        here.offered("t1")
-        while not here.declined:
+    async with manager_rig(tmp_path) as rig:
+        rig.tunnels.direct = True
+        rig.refusal = DialFailed("relay: nothing listens")
+        rig.offered("t1")
+        while not rig.declined:
             await asyncio.sleep(0)
-        assert here.tunnels.ids == {"t1"}
-        stream = client_over(Cable().left, here.clock, connection_id="t1")
+        assert rig.tunnels.ids == {"t1"}
+        stream = client_over(Cable().left, rig.clock, connection_id="t1")
         client = TunnelEndpoint(
             stream,
             me=Party.CLIENT,
             peer=Party.AGENT,
-            clock=here.clock,
+            clock=rig.clock,
             version="test",
-            on_data=lambda data: here.came.set(),
+            on_data=lambda data: rig.came.set(),
             on_message=lambda message: None,
         )
-        here.tasks.spawn(client.run(), "client")
-        left = await here.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
+        rig.tasks.spawn(client.run(), "client")
+        left = await rig.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
         answer = parse_carrier_frame(await left.recv())
         assert isinstance(answer, Join) and KEY.proves(answer)
         # From here on the client's own stream goes on, with a further carrier.
         pair = await direct_pair()
-        here.direct += pair
+        rig.direct += pair
         mine = KEY.attach(Party.CLIENT, "t1", 3, 0)
         stream.add(direct(3, pair[0], Party.AGENT))
         raw = await pair[1].recv()
         assert raw == encode_opening(mine)
-        await here.tunnels.join_directly(pair[1], mine, raw)
-        await here.came.wait()
+        await rig.tunnels.join_directly(pair[1], mine, raw)
+        await rig.came.wait()
         client.leave("client.closed")
-        while here.tunnels.ids:
+        while rig.tunnels.ids:
             await asyncio.sleep(0)
-        assert await here.causes() == {"t1": "client.closed"}
-        assert ("used", 3, "direct") in await here.paths("t1")
+        assert await rig.causes() == {"t1": "client.closed"}
+        assert ("used", 3, "direct") in await rig.paths("t1")
 
 
 async def test_a_client_may_be_quicker_than_its_offer(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        here.joined.clear()
-        left = await here.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
+    async with manager_rig(tmp_path) as rig:
+        rig.joined.clear()
+        left = await rig.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
         await asyncio.sleep(0)
-        here.offered("t1")
+        rig.offered("t1")
         assert isinstance(parse_carrier_frame(await left.recv()), Join)
-        assert await here.causes() == {"t1": ""}
+        assert await rig.causes() == {"t1": ""}
 
 
 @pytest.mark.parametrize(
@@ -441,31 +443,31 @@ async def test_who_may_not_join_is_told_so_and_disturbs_nobody(
     tmp_path: Path, attach: Join, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tether.agent.tunnels.manager.OFFER_WAIT_S", 0.05)
-    async with place(tmp_path) as here:
-        await here.served("t1")
-        left = await here.come(attach)
+    async with manager_rig(tmp_path) as rig:
+        await rig.served("t1")
+        left = await rig.come(attach)
         assert parse_carrier_frame(await left.recv()) == JoinRefused(code=code)
-        assert await here.causes() == {"t1": ""}
+        assert await rig.causes() == {"t1": ""}
 
 
 async def test_a_client_that_the_server_has_lost_too_is_not_waited_for(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
+    async with manager_rig(tmp_path) as rig:
         for name in ("t1", "t2", "t3"):
-            await here.served(name)
+            await rig.served(name)
         ended = asyncio.Event()
-        tunnels = {name: here.tunnels._tunnels[name] for name in ("t1", "t3")}
+        tunnels = {name: rig.tunnels._tunnels[name] for name in ("t1", "t3")}
         for name, how in (("t1", StreamEnd.EOF), ("t3", StreamEnd.SILENT)):
             tunnels[name].stream.listen(lambda event: ended.set())
             word = PeerGone(how=str(how))
-            here.first[name].right.sends.put(encode_word(word))
+            rig.first[name].right.sends.put(encode_word(word))
             await ended.wait()
             ended.clear()
-        here.tunnels.client_lost(["t1", "t2", "t3", "t9"])
+        rig.tunnels.client_lost(["t1", "t2", "t3", "t9"])
         task = tunnels["t1"].task
         assert task is not None
         await asyncio.wait({task}, timeout=10.0)
         # the second one's carrier lives, and the third one's client may only sleep
-        assert await here.causes() == {"t1": "client.vanished", "t2": "", "t3": ""}
+        assert await rig.causes() == {"t1": "client.vanished", "t2": "", "t3": ""}
 
 
 @pytest.mark.parametrize(("region", "told"), [("eu", (2, 1)), ("embedded", (0, 0))])
@@ -473,19 +475,19 @@ async def test_clients_are_asked_whether_they_hear_us_on_ways_without_the_server
     tmp_path: Path, region: str, told: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tether.agent.tunnels.manager.ANSWER_S", 0.1)
-    async with place(tmp_path, region=region) as here:
-        await here.served("t1")
-        await here.served("t2")
-        here.first["t2"].go_silent()
-        assert await here.tunnels.ask_clients() == told
+    async with manager_rig(tmp_path, region=region) as rig:
+        await rig.served("t1")
+        await rig.served("t2")
+        rig.first["t2"].go_silent()
+        assert await rig.tunnels.ask_clients() == told
 
 
 async def test_a_client_that_comes_back_too_late_learns_why(tmp_path: Path) -> None:
-    async with place(tmp_path) as here:
-        await here.served("t1")
-        here.tunnels.end(["t1"], ORDER)
-        await here.tunnels.close(5.0)
-        left = await here.come(KEY.attach(Party.CLIENT, "t1", 5, 0))
+    async with manager_rig(tmp_path) as rig:
+        await rig.served("t1")
+        rig.tunnels.end(["t1"], ORDER)
+        await rig.tunnels.close(5.0)
+        left = await rig.come(KEY.attach(Party.CLIENT, "t1", 5, 0))
         told = parse_carrier_frame(await left.recv())
         assert isinstance(told, JoinRefused)
         assert (told.code, told.cause, told.actor) == (
@@ -506,21 +508,21 @@ async def test_a_client_that_comes_back_too_late_learns_why(tmp_path: Path) -> N
 async def test_what_cannot_be_served_is_declined_with_a_sentence(
     tmp_path: Path, changes: dict[str, str], sentence: str
 ) -> None:
-    async with place(tmp_path) as here:
-        here.tunnels.offered(msgspec.structs.replace(offer("t1"), **changes), here.declined.append)
-        assert here.declined == [OfferDeclined(connection_id="t1", message=sentence)]
+    async with manager_rig(tmp_path) as rig:
+        rig.tunnels.offered(msgspec.structs.replace(offer("t1"), **changes), rig.declined.append)
+        assert rig.declined == [OfferDeclined(connection_id="t1", message=sentence)]
 
 
 async def test_nobody_who_comes_is_an_offer_declined_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tether.agent.tunnels.manager.JOIN_S", 0.05)
-    async with place(tmp_path) as here:
-        here.joined.clear()
-        here.offered("t1")
-        while here.tunnels.ids:
+    async with manager_rig(tmp_path) as rig:
+        rig.joined.clear()
+        rig.offered("t1")
+        while rig.tunnels.ids:
             await asyncio.sleep(0.01)
-        assert here.declined == [
+        assert rig.declined == [
             OfferDeclined(connection_id="t1", message="nobody came to the tunnel in time")
         ]
-        assert await here.causes() == {}
+        assert await rig.causes() == {}

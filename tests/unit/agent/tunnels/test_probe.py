@@ -22,7 +22,7 @@ from tether.protocol.messages.tunnel import Redraw
 pytestmark = pytest.mark.virtual_time
 
 
-class Rig:
+class ProbeRig:
     def __init__(self) -> None:
         clock, cable = LoopClock(), Cable(delay=0.01, window=1 << 20)
         self.tasks, self.loop = Tasks("rig"), asyncio.get_running_loop()
@@ -45,20 +45,20 @@ class Rig:
 
 
 @pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    rig = Rig()
+async def rig() -> AsyncIterator[ProbeRig]:
+    rig = ProbeRig()
     yield rig
     await rig.tasks.cancel()
 
 
-async def test_an_echo_comes_back(rig: Rig) -> None:
+async def test_an_echo_comes_back(rig: ProbeRig) -> None:
     rig.client.send(ProbeStart(mode="echo"))
     rig.client.write(b"x" * 100_000)
     await asyncio.sleep(5)
     assert bytes(rig.got) == b"x" * 100_000
 
 
-async def test_a_sink_counts_what_it_received_and_gives_nothing_back(rig: Rig) -> None:
+async def test_a_sink_counts_what_it_received_and_gives_nothing_back(rig: ProbeRig) -> None:
     rig.client.send(ProbeStart(mode="sink"))
     for _ in range(50):
         rig.client.write(bytes(100_000))
@@ -71,7 +71,7 @@ async def test_a_sink_counts_what_it_received_and_gives_nothing_back(rig: Rig) -
     assert not rig.got
 
 
-async def test_a_source_ends_by_itself_and_says_how_much_it_was(rig: Rig) -> None:
+async def test_a_source_ends_by_itself_and_says_how_much_it_was(rig: ProbeRig) -> None:
     rig.client.send(ProbeStart(mode="source", seconds=2.0))
     result = await rig.heard.get()
     assert isinstance(result, ProbeResult)
@@ -79,7 +79,7 @@ async def test_a_source_ends_by_itself_and_says_how_much_it_was(rig: Rig) -> Non
     assert 2.0 <= result.seconds < 3.0
 
 
-async def test_a_source_can_be_stopped_and_a_new_probe_begun(rig: Rig) -> None:
+async def test_a_source_can_be_stopped_and_a_new_probe_begun(rig: ProbeRig) -> None:
     rig.client.send(ProbeStart(mode="source", seconds=50.0))
     await asyncio.sleep(1)
     rig.client.send(ProbeStop())
@@ -92,7 +92,7 @@ async def test_a_source_can_be_stopped_and_a_new_probe_begun(rig: Rig) -> None:
     assert isinstance(await rig.heard.get(), ProbeResult)
 
 
-async def test_a_client_that_leaves_ends_it_with_its_own_fact(rig: Rig) -> None:
+async def test_a_client_that_leaves_ends_it_with_its_own_fact(rig: ProbeRig) -> None:
     rig.client.send(ProbeStart(mode="source", seconds=50.0))
     await asyncio.sleep(1)
     rig.client.leave(because=ev.LocalSideClosed(vantage=Vantage.CLIENT, at=1.0))

@@ -127,8 +127,8 @@ class ClientEnd:
         self.tunnel.leave(because=fact)
 
 
-class World:
-    """See the module's text. Made by `world`."""
+class AgentRig:
+    """An agent's SSH server and its clients. Made by `agent_rig`."""
 
     def __init__(self, directory: Path, settings: SshSettings, keys: Keys, clock: Clock) -> None:
         self.directory, self.keys, self.clock = directory, keys, clock
@@ -136,13 +136,12 @@ class World:
         self.ends: asyncio.Queue[ConnectionEnd] = asyncio.Queue()
         self.clients: list[ClientEnd] = []
         self.cables: list[Cable] = []
-        self.waits = SHORT
+        self.waits = SHORT  # for a further carrier, of which there is none unless a test adds it
         self.served: list[TunnelStream] = []
-        """How long the agent's tunnels wait for a further carrier: there is none here."""
         self.port = 0
         self.user = "alice"
         self.announced = line_of(keys.device)
-        self.tasks = Tasks("world")
+        self.tasks = Tasks("rig")
         self.server = SshServer(settings, clock=clock, on_item=self.items.append)
 
     @property
@@ -293,8 +292,8 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(directory: Path, /, **changes: Any) -> AsyncIterator[World]:
-    """A World with its loopback port; `changes` go into the settings."""
+async def agent_rig(directory: Path, /, **changes: Any) -> AsyncIterator[AgentRig]:
+    """An AgentRig with its loopback port; `changes` go into the settings."""
     keys = Keys(load_or_create(directory / "agent"))
     home = directory / "home"
     home.mkdir(exist_ok=True)
@@ -306,7 +305,7 @@ async def world(directory: Path, /, **changes: Any) -> AsyncIterator[World]:
         "account": Account("worker", str(home), "/bin/bash"),
     } | changes
     clock = settings.pop("clock", None) or SystemClock()
-    made = World(directory, SshSettings(**settings), keys, clock)
+    made = AgentRig(directory, SshSettings(**settings), keys, clock)
     listener = await asyncio.start_server(made._accepted, "127.0.0.1", 0)
     made.port = listener.sockets[0].getsockname()[1]
     made.write_client_files()

@@ -16,7 +16,7 @@ from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType
 
 
-class World:
+class TerminalRig:
     """An agent's terminals, with programs that the test plays and screens in this process."""
 
     def __init__(
