@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/ from the tables in the source; `--check` only compares.
+"""Writes the generated parts of docs/ from the tables in the source; with `--check` it only compares.
 
 Law: what a table in the source says is never written by hand a second time. A page is whole
 (docs/vocabulary.md), or prose with generated parts between `<!-- generated: NAME -->` and
@@ -54,34 +54,38 @@ SRC = ROOT / "src" / "tether"
 DOCS = ROOT / "docs"
 
 FIELDS: Mapping[str, tuple[type[StrEnum] | None, str]] = {
-    "connect_type": (ConnectType, "Which two parties the connection joined."),
+    "connect_type": (ConnectType, "The two parties that the connection joined."),
     "disconnect_reason": (Reason, "What happened."),
     "disconnect_expected": (None, "`true`: part of normal operation; `false`: investigate."),
-    "disconnect_initiator": (Initiator, 'Who began it; `""` where that could not be told.'),
-    "disconnect_detail": (None, "Free text for people; never parsed."),
-    "disconnect_cause": (None, "One code of the cause catalogue below."),
-    "disconnect_basis": (Basis, "How we know: said by the party, seen by us, or concluded."),
+    "disconnect_initiator": (Initiator, 'Who began the end; `""` where nobody can tell.'),
+    "disconnect_detail": (None, "Free text for people, which no program parses."),
+    "disconnect_cause": (None, "A code of the catalogue of causes below."),
+    "disconnect_basis": (
+        Basis,
+        "How it is known: a party said so, somebody saw it, a rule concluded it.",
+    ),
     "disconnect_actor": (
         None,
         "Who is behind the initiator, where known: `user:alice`, `policy:autostop`, "
         "`signal:15 from pid 1 uid 0`.",
     ),
-    "exit_code": (None, "Of the last session's process, where it exited."),
-    "exit_signal": (None, "Of the last session's process, where a signal ended it."),
-    "connection_method": (ConnectionMethod, "How tunnel bytes travelled."),
+    "exit_code": (None, "The exit code of the last session's process, where it exited."),
+    "exit_signal": (None, "The signal that ended the last session's process, where one did."),
+    "connection_method": (ConnectionMethod, "How the bytes of a tunnel travelled."),
 }
 OTHER_WORDS: tuple[tuple[type[StrEnum], str], ...] = (
-    (ConnectionType, "`type`: what ran over a connection."),
-    (StreamEnd, "`how` of `stream_ended`: how a byte stream stopped. None of these is a goodbye."),
-    (AccessRefusal, "`why` of `access_refused`."),
-    (Policy, "`policy` of `policy_refused`."),
-    (DialStage, "`stage` of `redial_failed`: how far the dial came."),
-    (Resource, "`resource` of `exhausted` and `pressure`."),
-    (OomVictim, "`victim` of `oom_kills`, as seen by the process that tells."),
-    (Element, "`element` of `ended_together`, and of an incident: what ends had in common."),
-    (Purpose, "`purpose` of a tunnel: what the agent serves on it."),
-    (Party, "Who is at an end of a stream."),
-    (Vantage, "Who saw a fact."),
+    (ConnectionType, "`type`, what ran over a connection"),
+    (StreamEnd, "`how` of `stream_ended`, how a byte stream stopped without a goodbye"),
+    (AccessRefusal, "`why` of `access_refused`"),
+    (Policy, "`policy` of `policy_refused`"),
+    (DialStage, "`stage` of `redial_failed`, how far the dial came"),
+    (Resource, "`resource` of `exhausted` and `pressure`"),
+    (OomVictim, "`victim` of `oom_kills`, seen from the process that tells"),
+    (Element, "`element` of a cause, of an incident and of `ended_together`, what ends share"),
+    (Correction, "what may correct a cause"),
+    (Purpose, "`purpose` of a tunnel, what the agent serves on it"),
+    (Party, "who is at an end of a stream"),
+    (Vantage, "who saw a fact"),
 )
 
 
@@ -109,6 +113,14 @@ def codes(values: Iterable[object]) -> str:
     return ", ".join(code(value) for value in values)
 
 
+def noted(words: type[StrEnum]) -> str:
+    """The words of an enum, each with the comment that follows it in the source."""
+    notes = dict(re.findall(r"^    (\w+) = .*  # (.+)$", inspect.getsource(words), re.MULTILINE))
+    return "<br>".join(
+        f"{code(word)}: {notes[word.name]}" if word.name in notes else code(word) for word in words
+    )
+
+
 def first_paragraph(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").split("\n\n")[0]
 
@@ -123,9 +135,9 @@ def vocabulary() -> str:
             "# Vocabulary",
             "<!-- Written by scripts/gen_docs.py from src/tether/attribution/. Do not edit: run "
             "`make docs`. -->",
-            "Every end of a connection is logged and stored with the same words. They are a "
-            "contract: a word is never renamed, and old readers find the public word of a newer "
-            "reason in the table below.",
+            "Every end of a connection is logged and stored with the same words. Readers can rely on "
+            "them: no word is ever renamed, and the table of reasons gives the public word that "
+            "stands for a newer reason.",
             "## Fields",
             table(
                 ("field", "values", "meaning"),
@@ -135,8 +147,8 @@ def vocabulary() -> str:
                 ),
             ),
             "## Reasons",
-            "*What happened*: never who did it or where it was seen. `public word` is what "
-            "readers that know only the first eight are given.",
+            "A reason says what happened, never who did it or where it was seen. Readers that know only "
+            "the first eight reasons are given the `public word`.",
             table(
                 ("reason", "title", "public word", "causes"),
                 (
@@ -150,7 +162,8 @@ def vocabulary() -> str:
                 ),
             ),
             "## Causes",
-            "A cause decides reason, initiator and expected; no site sets them by hand.",
+            "Reason, initiator and expected follow from the cause; nothing in the source sets them by "
+            "hand.",
             table(
                 ("cause", "reason", "initiator", "expected", "title", "what people read", "advice"),
                 (
@@ -166,9 +179,9 @@ def vocabulary() -> str:
                     for row in CATALOGUE.values()
                 ),
             ),
-            "What a cause says besides. Ends that share an *element* are one incident. Before a verdict "
-            "stays at a cause, the server looks for, and later still hears, what may *correct* it "
-            f"({'; '.join(f'{code(word)}' for word in Correction)}).",
+            "Ends that share an *element* are one incident. An *actor* stands here where nothing more "
+            "can be known of who is behind the cause. What may *correct* a cause is looked up before "
+            "the verdict stays at it, or is heard later ([words](#other-words)).",
             table(
                 ("cause", "element", "actor", "corrected by"),
                 (
@@ -183,7 +196,7 @@ def vocabulary() -> str:
                 ),
             ),
             "## In the words of others",
-            "OpenTelemetry's `error.type` (unset where nothing went wrong), OCSF's Network Activity "
+            "OpenTelemetry's `error.type` (not set where nothing went wrong), OCSF's Network Activity "
             "(`activity_id` 2 close, 3 reset, 4 fail, 5 refuse; `status_id` 1 success, 2 failure), "
             "the WebSocket close code, and the code of SSH_MSG_DISCONNECT.",
             table(
@@ -191,8 +204,8 @@ def vocabulary() -> str:
                 (mapping(row) for row in CATALOGUE.values()),
             ),
             "## Rules",
-            "From facts to a cause: the first rule that matches decides, and the record names it. How "
-            "far to trust it is its `confidence`.",
+            "From facts to a cause: the first rule that matches decides, and the record names it. "
+            "`confidence` says how far to trust its conclusion.",
             table(
                 ("", "rule", "when", "cause", "basis", "confidence", "because"),
                 (
@@ -209,17 +222,17 @@ def vocabulary() -> str:
                 ),
             ),
             "## Evidence",
-            "What parties see or say. Every fact also has its observer (`vantage`) and the "
-            "observer's clock (`at`, unix seconds).",
+            "A fact is what a party saw or said. Every fact also has its observer (`vantage`) and the "
+            "time by the observer's clock (`at`, unix seconds).",
             table(
                 ("kind", "values", "meaning"),
                 (
-                    (code(kind), codes(fact_fields(cls)), first_paragraph(cls))
+                    (code(kind), codes(fact_fields(cls)), inspect.getdoc(cls))
                     for kind, cls in ev.KINDS.items()
                 ),
             ),
             "## Other words",
-            table(("words", "where"), ((codes(words), meaning) for words, meaning in OTHER_WORDS)),
+            table(("where", "words"), ((where, noted(words)) for words, where in OTHER_WORDS)),
             "",
         ]
     )

@@ -126,10 +126,10 @@ class StreamEnd(StrEnum):
     CLOSED = "closed"  # a WebSocket close frame arrived, with or without a code
     EOF = "eof"  # FIN without a close frame: a process ended, or a middlebox closed
     RESET = "reset"  # RST
-    TIMED_OUT = "timed_out"  # the kernel gave up (errno ETIMEDOUT and its kin)
+    TIMED_OUT = "timed_out"  # the kernel gave up: ETIMEDOUT and its kin
     UNREACHABLE = "unreachable"  # EHOSTUNREACH, ENETUNREACH
-    SILENT = "silent"  # we gave up: nothing was heard for longer than our patience
-    ABORTED = "aborted"  # our own side was cut below us (ECONNABORTED)
+    SILENT = "silent"  # the observer gave up: nothing was heard for too long
+    ABORTED = "aborted"  # the observer's own kernel cut the stream (ECONNABORTED)
     OTHER = "other"
 
 
@@ -172,8 +172,8 @@ class DialStage(StrEnum):
     DNS = "dns"
     TCP = "tcp"
     TLS = "tls"
-    PROXY = "proxy"  # a proxy of ours refused, or wanted to be told who we are
-    HTTP = "http"  # something else than our server answered, or our server refused
+    PROXY = "proxy"  # a proxy on our side refused, or asked for credentials
+    HTTP = "http"  # something other than our server answered, or our server refused
     AUTH = "auth"  # the server refused the credential
     OTHER = "other"  # something was raised that no table of ours foresees
 
@@ -193,7 +193,7 @@ class OomVictim(StrEnum):
     """Whom the kernel killed for want of memory, seen from our process."""
 
     SELF = "self"
-    CHILD = "child"  # of a session of ours
+    CHILD = "child"  # of a session
     OTHER = "other"
 
 
@@ -210,14 +210,10 @@ class Element(StrEnum):
 class Correction(StrEnum):
     """What may show that a cause, as one end alone looked, was another one."""
 
-    INTENT = (
-        "intent"  # somebody had asked the server for it; asked of every end that nobody planned
-    )
+    INTENT = "intent"  # somebody had asked for it (of an unplanned end, always looked up)
     SAME_HOST = "same_host"  # other agents of the machine ended with it
-    SAME_RELAY = "same_relay"  # the relay went on to carry others, or lost them, too
-    CONTROL_LINK = (
-        "control_link"  # a control link of one of the tunnel's ends tells which way was lost
-    )
+    SAME_RELAY = "same_relay"  # what else the relay lost then, or still carries
+    CONTROL_LINK = "control_link"  # that of one of the tunnel's ends tells which way was lost
     RETURN = "return"  # the party dialled again
 
 
