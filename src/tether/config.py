@@ -64,7 +64,17 @@ class ClientConfig:
     @property
     def control_url(self) -> str:
         """Where control links are dialled."""
-        return f"ws{self.url.removeprefix('http')}/api/v1/control"
+        return control_url(self.url)
+
+
+def control_url(server_url: str) -> str:
+    """Where control links of the server at `server_url` are dialled."""
+    return f"ws{server_url.removeprefix('http')}/api/v1/control"
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` is made of what tokens are made of, and may stand in a header."""
+    return bool(text) and all(" " < character < "\x7f" for character in text)
 
 
 def client_files(env: Mapping[str, str]) -> ClientFiles:
@@ -96,7 +106,7 @@ def load(env: Mapping[str, str]) -> ClientConfig:
         raise ConfigError("no server is configured: run `tether login URL`, or `tether up` for one")
     if not token:
         raise ConfigError(f"no token for {url}: run `tether login {url}`")
-    if any(not " " < character < "\x7f" for character in token):
+    if not is_token(token):
         raise ConfigError("the token holds characters that no token has: run `tether login` again")
     return ClientConfig(url=url, token=token)
 
@@ -157,10 +167,13 @@ def server_url(text: str, key: str = "the server's URL") -> str:
     return url
 
 
-def write_atomically(path: Path, text: str | bytes, mode: int = 0o600) -> None:
+def write_atomically(
+    path: Path, text: str | bytes, mode: int = 0o600, *, durable: bool = False
+) -> None:
     """Replace `path` by `text`: readers see the old file or the new one, never a part.
 
-    Directories that are missing are made for the user alone.
+    Directories that are missing are made for the user alone. `durable` waits until the disk has the
+    text, so that a power failure leaves no empty file.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # By hand, not with tempfile: its imports would cost every `ssh` some milliseconds.
@@ -170,6 +183,9 @@ def write_atomically(path: Path, text: str | bytes, mode: int = 0o600) -> None:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(text.encode() if isinstance(text, str) else text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

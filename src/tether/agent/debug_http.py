@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from tether.agent.metrics import CONTENT_TYPE
+from tether.net.transport.tcp import NoAddress, split_address
 
 State = Mapping[str, Any]
 
 _JSON, _TEXT = "application/json", "text/plain; charset=utf-8"
 
 
-class NotLoopback(ValueError):
+class NotLoopback(NoAddress):
     """The address can be reached from elsewhere; the text is one sentence."""
 
 
@@ -27,12 +28,9 @@ def listen_address(text: str) -> tuple[str, int]:
     """Read `HOST:PORT` of a loopback address; port 0 is any free port.
 
     Raises:
-        NotLoopback: it is no such address.
+        NoAddress: it is no such address.
     """
-    host, colon, port = text.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdecimal() and int(port) < 65536):
-        raise NotLoopback(f"{text!r} is no address: write HOST:PORT, such as 127.0.0.1:9464")
+    host, port = split_address(text)
     try:
         loopback = host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -41,7 +39,7 @@ def listen_address(text: str) -> tuple[str, int]:
         raise NotLoopback(
             f"{host} is no loopback address: metrics are told on this machine only, to whoever asks"
         )
-    return host, int(port)
+    return host, port
 
 
 class Introspection:

@@ -8,7 +8,6 @@ shorter than that may be missing.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from tether.attribution.evidence import Evidence
+from tether.config import write_atomically
 from tether.log import get_logger
 from tether.net.derp.splice import CarrierEnding, CarrierLog
 from tether.net.tasks import Tasks
@@ -94,18 +94,10 @@ class CarriersOnDisk:
             self._changed = False
             left = Left(self._instance_id, tuple(sorted(self._joined)))
             try:
-                await asyncio.to_thread(_write, self._path, left)
+                await asyncio.to_thread(write_atomically, self._path, msgspec.json.encode(left))
                 self._refused = False
             except OSError as wrong:
                 if not self._refused:
                     _log.warning("the list of carriers cannot be kept", error=str(wrong))
                 self._refused = True
             await asyncio.sleep(EVERY_S)
-
-
-def _write(path: Path, left: Left) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(left))
-    fresh.replace(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tether.net.transport.tcp import join_address
 from tether.server.app import RELAY_PATH
 from tether.server.control.handshake import Opening
 from tether.server.settings import ServerSettings
@@ -18,8 +19,7 @@ def url_of(settings: ServerSettings, port: int) -> str:
     """Where others reach the server."""
     if settings.external_url:
         return settings.external_url.rstrip("/")
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{port}"
+    return f"http://{join_address(settings.host, port)}"
 
 
 def relay_url(settings: ServerSettings, url: str) -> Callable[[Opening | None], str]:

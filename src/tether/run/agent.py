@@ -11,16 +11,15 @@ import contextlib
 import dataclasses
 import os
 import signal
-import stat
+import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tether import config, log
-from tether.agent import host
+from tether import log
 from tether.agent.commands.policy import TransferPolicy
 from tether.agent.control.link import AgentControl
 from tether.agent.debug_http import Introspection
@@ -35,7 +34,7 @@ from tether.agent.stop_script import StopScript
 from tether.agent.supervisor import AgentIdentity, Supervisor
 from tether.agent.terminal.browser import browser_terminals
 from tether.agent.terminal.pty import PtySettings
-from tether.agent.tunnels.direct_endpoint import BadAddress, DirectEndpoint, DirectSettings
+from tether.agent.tunnels.direct_endpoint import DirectEndpoint, DirectSettings
 from tether.agent.tunnels.manager import Tunnels
 from tether.agent.tunnels.probe import probes
 from tether.attribution import evidence as ev
@@ -43,16 +42,24 @@ from tether.attribution.records import to_record
 from tether.attribution.vocabulary import Party, Purpose, Resource
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
+from tether.net.host.identity import boot_id
 from tether.net.host.watch import HostWatch
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import DialFailed, MessageStream
-from tether.net.transport.ws_client import dial
+from tether.net.transport.tcp import NoAddress, join_address
 from tether.net.tunnel.relay_dial import dial_relay
-from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.reports import ReportItem
 from tether.protocol.tunnel.resume_policy import VANISHED_S
+from tether.run.starting import (
+    CannotStart,
+    control_dial,
+    control_url,
+    locked,
+    loop_factory,
+    read_token,
+    warn_of_readers,
+)
 from tether.version import VERSION
 
 JOURNAL_FILE = "journal.db"
@@ -95,10 +102,6 @@ class _Built:
     door: DirectEndpoint
 
 
-class CannotStart(Exception):
-    """The agent cannot start; the text is one sentence that says what to do."""
-
-
 def main(settings: AgentSettings) -> int:
     """Run an agent until it is told to stop; the exit code."""
     signals.block()
@@ -106,17 +109,19 @@ def main(settings: AgentSettings) -> int:
     if not follow_parent():
         print("tether: the process that started this is gone", file=sys.stderr)
         return 1
-    data_dir: host.DataDir | None = None
     box: BlackBox | None = None
     try:
-        control_url = _control_url(settings.server_url)
-        _read_token(settings.token_file, warn=True)
-        data_dir = host.DataDir(settings.data_dir)
-        host_key = _host_key(settings.data_dir)
-        box = BlackBox.open(settings.data_dir, Party.AGENT, SystemClock())
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            code, journal_closed = runner.run(_run(settings, control_url, host_key, box))
-    except (CannotStart, host.DataDirUnusable, JournalFailed) as wrong:
+        control_url(settings.server_url)
+        _read_token(settings.token_file)
+        warn_of_readers(settings.token_file)
+        with (
+            locked(settings.data_dir, "agent"),
+            asyncio.Runner(loop_factory=loop_factory()) as runner,
+        ):
+            host_key = _host_key(settings.data_dir)
+            box = BlackBox.open(settings.data_dir, Party.AGENT, SystemClock())
+            code, journal_closed = runner.run(_run(settings, host_key, box))
+    except (CannotStart, JournalFailed) as wrong:
         print(f"tether: {wrong}", file=sys.stderr)
         return 1
     except Exception as wrong:
@@ -124,22 +129,17 @@ def main(settings: AgentSettings) -> int:
         if box is not None:
             box.failed(wrong)
         return 1
-    finally:
-        if data_dir is not None:
-            data_dir.release()
     if not journal_closed:  # its thread hangs in a disk that does not answer, and would hold us
         sys.stderr.flush()
         os._exit(code)
     return code
 
 
-async def _run(
-    settings: AgentSettings, control_url: str, host_key: HostKey, box: BlackBox
-) -> tuple[int, bool]:
+async def _run(settings: AgentSettings, host_key: HostKey, box: BlackBox) -> tuple[int, bool]:
     clock = SystemClock()
     me = RunMarker(
         instance_id=uuid.uuid4().hex,
-        boot_id=host.boot_id(),
+        boot_id=boot_id(),
         pid=os.getpid(),
         started_at=clock.now().wall,
     )
@@ -160,7 +160,7 @@ async def _run(
     if previous is not None and previous.died:
         _tell_of_death(previous, me, box.death_of(previous.marker.instance_id))
     try:
-        built = _build(settings, control_url, host_key, journal, me, clock, box.host)
+        built = _build(settings, host_key, journal, me, clock, box.host)
 
         def signalled(received: signals.Received) -> None:
             if built.supervisor.signalled(received):
@@ -182,7 +182,6 @@ async def _run(
 
 def _build(
     settings: AgentSettings,
-    control_url: str,
     host_key: HostKey,
     journal: Journal,
     me: RunMarker,
@@ -210,7 +209,9 @@ def _build(
     )
     door = _door(settings, tunnels)
     control = AgentControl(
-        dial=_dialler(control_url, settings.token_file),
+        dial=control_dial(
+            control_url(settings.server_url), lambda: _read_token(settings.token_file)
+        ),
         journal=journal,
         clock=clock,
         on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
@@ -223,7 +224,7 @@ def _build(
     supervisor = Supervisor(
         me=AgentIdentity(
             run=me,
-            hostname=host.hostname(),
+            hostname=socket.gethostname(),
             ssh_host_key=host_key.public_line,
             hangup_stops=_hangup_stops(),
         ),
@@ -275,7 +276,7 @@ def _ssh(
 def _door(settings: AgentSettings, tunnels: Tunnels) -> DirectEndpoint:
     try:
         door = DirectEndpoint(settings.direct, settings.server_url, tunnels.join_directly)
-    except BadAddress as wrong:
+    except NoAddress as wrong:
         raise CannotStart(str(wrong)) from wrong
     except OSError as wrong:
         at = settings.direct.listen or "any port"
@@ -305,8 +306,7 @@ async def _told_here(
     )
     tasks = Tasks("metrics")
     tasks.spawn(listener.serve(sockets=[sock]), "listener")
-    host, port = sock.getsockname()[:2]
-    _log.info("metrics ready", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+    _log.info("metrics ready", url=f"http://{join_address(*sock.getsockname()[:2])}/metrics")
     try:
         yield
     finally:
@@ -352,38 +352,8 @@ def _tell_of_death(
     )
 
 
-def _dialler(control_url: str, token_file: Path) -> Callable[[], Awaitable[MessageStream]]:
-    async def dial_control() -> MessageStream:
-        try:
-            token = _read_token(token_file)  # each time anew: a token may be rotated under us
-        except CannotStart as wrong:
-            raise DialFailed(str(wrong)) from wrong
-        return await dial(
-            control_url,
-            token=token,
-            max_size=MAX_CONTROL_MESSAGE,
-            small_segments=True,  # it carries little, and must get through
-        )
-
-    return dial_control
-
-
-def _read_token(path: Path, *, warn: bool = False) -> str:
-    try:
-        token = path.read_text().strip()
-        mode = path.stat().st_mode
-    except OSError as wrong:
-        raise CannotStart(f"the token file {path} cannot be read: {wrong.strerror}") from wrong
-    except ValueError as wrong:
-        raise CannotStart(f"the token file {path} holds no token") from wrong
-    if not token or any(not " " < character < "\x7f" for character in token):
-        raise CannotStart(
-            f"the token file {path} holds no token: write into it the agent_token that "
-            f"`tether workspace create` printed"
-        )
-    if warn and mode & (stat.S_IRGRP | stat.S_IROTH):
-        _log.warning("token file can be read by others", path=str(path), advice=f"chmod 600 {path}")
-    return token
+def _read_token(path: Path) -> str:
+    return read_token(path, "agent", "`tether workspace create` (its agent_token)")
 
 
 def _host_key(data_dir: Path) -> HostKey:
@@ -395,15 +365,6 @@ def _host_key(data_dir: Path) -> HostKey:
         raise CannotStart(f"the SSH host key cannot be kept in {data_dir}: {wrong}") from wrong
 
 
-def _control_url(server_url: str) -> str:
-    try:
-        return config.ClientConfig(
-            url=config.server_url(server_url, "--server"), token=""
-        ).control_url
-    except config.ConfigError as wrong:
-        raise CannotStart(str(wrong)) from wrong
-
-
 def _hangup_stops() -> bool:
     """Whether SIGHUP should end this agent: it has a terminal, and was not started by nohup."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -411,12 +372,3 @@ def _hangup_stops() -> bool:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
         return not ignored
     return False
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

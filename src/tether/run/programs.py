@@ -126,10 +126,11 @@ def server(
       tether server --data-dir /var/lib/tether
       tether server --listen 0.0.0.0:7080 --data-dir ./data --external-url https://t.example.com
     """
-    from tether.server.settings import BadSetting, Graces, LinkTimes, ServerSettings, parse_listen
+    from tether.net.transport.tcp import NoAddress, split_address
+    from tether.server.settings import BadSetting, Graces, LinkTimes, ServerSettings
 
     try:
-        host, port = parse_listen(listen)
+        host, port = split_address(listen)
         settings = ServerSettings(
             host=host,
             port=port,
@@ -144,7 +145,7 @@ def server(
             ),
             **more,
         )
-    except BadSetting as wrong:
+    except (BadSetting, NoAddress) as wrong:
         raise click.UsageError(str(wrong)) from wrong
     from tether.run.server import main
 
@@ -201,11 +202,12 @@ def relay(
         --token-file relay-token --region fra --url wss://derp-fra.example.com/derp
     """
     from tether.net.derp.relay import RelayLimits
+    from tether.net.transport.tcp import NoAddress, split_address
     from tether.run.relay import RelaySettings, main
-    from tether.run.starting import CannotStart, parse_address
+    from tether.run.starting import CannotStart
 
     try:
-        host, port = parse_address(listen)
+        host, port = split_address(listen)
         settings = RelaySettings(
             host=host,
             port=port,
@@ -217,7 +219,7 @@ def relay(
             ),
             **more,
         )
-    except CannotStart as wrong:
+    except (CannotStart, NoAddress) as wrong:
         raise click.UsageError(str(wrong)) from wrong
     return main(settings)
 
@@ -302,9 +304,10 @@ def agent(
       tether agent --server https://tether.example.com --token-file token --data-dir ~/.tether-agent
     """
     from tether.agent.commands.policy import TransferPolicy
-    from tether.agent.debug_http import NotLoopback, listen_address
+    from tether.agent.debug_http import listen_address
     from tether.agent.terminal.pty import PtySettings
     from tether.agent.tunnels.direct_endpoint import DirectSettings
+    from tether.net.transport.tcp import NoAddress
     from tether.run.agent import AgentSettings, main
 
     policy = TransferPolicy(
@@ -314,7 +317,7 @@ def agent(
     )
     try:
         listen = listen_address(metrics_listen) if metrics_listen is not None else None
-    except NotLoopback as wrong:
+    except NoAddress as wrong:
         raise click.UsageError(str(wrong)) from wrong
     return main(
         AgentSettings(

@@ -14,18 +14,17 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.process_collector import ProcessCollector
 
-from tether import config, log
+from tether import log
 from tether.attribution.classify import signal_actor
 from tether.attribution.vocabulary import Party
+from tether.config import write_atomically
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.derp.metrics import RelayCounts
@@ -37,17 +36,25 @@ from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
 from tether.net.transport.http_server import HttpServer
-from tether.net.transport.streams import DialFailed, MessageStream
-from tether.net.transport.ws_client import dial
+from tether.net.transport.tcp import join_address
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.link.redial import Dismissed, Outcome, Stopped, TokenRejected
-from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.derp import EMBEDDED_REGION, REGION_NAME
 from tether.relay.app import PATH, RelayFront
 from tether.relay.control import RelayControl
 from tether.relay.lifecycle import RelayLife
 from tether.relay.previous_run import CarriersOnDisk, owed, read_left
-from tether.run.starting import CannotStart, listen_socket, locked, loop_factory, stop_signals
+from tether.run.starting import (
+    CannotStart,
+    control_dial,
+    control_url,
+    listen_socket,
+    locked,
+    loop_factory,
+    read_token,
+    stop_signals,
+    warn_of_readers,
+)
 from tether.version import VERSION
 
 LISTENER_STOP_S = 2.0
@@ -92,17 +99,16 @@ def main(settings: RelaySettings) -> int:
         return 1
     box: BlackBox | None = None
     try:
-        control_url = config.ClientConfig(
-            url=config.server_url(settings.server_url, "--server"), token=""
-        ).control_url
+        control_url(settings.server_url)
         _read_token(settings.token_file)
+        warn_of_readers(settings.token_file)
         with contextlib.ExitStack() as held:
             if settings.data_dir is not None:
                 held.enter_context(locked(settings.data_dir, "relay"))
                 box = BlackBox.open(settings.data_dir, Party.RELAY, SystemClock())
             runner = held.enter_context(asyncio.Runner(loop_factory=loop_factory()))
-            return runner.run(_run(settings, control_url, box))
-    except (CannotStart, config.ConfigError) as wrong:
+            return runner.run(_run(settings, box))
+    except CannotStart as wrong:
         print(f"tether: {wrong}", file=sys.stderr)
         return 1
     except Exception as wrong:
@@ -115,9 +121,7 @@ def main(settings: RelaySettings) -> int:
 class _Parts:
     """A relay and what it runs with."""
 
-    def __init__(
-        self, settings: RelaySettings, control_url: str, port: int, box: BlackBox | None
-    ) -> None:
+    def __init__(self, settings: RelaySettings, port: int, box: BlackBox | None) -> None:
         clock: Clock = SystemClock()
         self.box, self.instance_id = box, uuid.uuid4().hex
         self.url = settings.url or _own_url(settings, port)
@@ -128,7 +132,9 @@ class _Parts:
             _take_over(settings.data_dir, box, ledger, clock)
         self.gate = TicketGate(settings.region, clock, _kept_keys(settings.data_dir))
         self.control = RelayControl(
-            dial=_dialler(settings, control_url),
+            dial=control_dial(
+                control_url(settings.server_url), lambda: _read_token(settings.token_file)
+            ),
             region=settings.region,
             url=self.url,
             instance_id=self.instance_id,
@@ -170,10 +176,10 @@ class _Parts:
         self.listener = HttpServer(front)
 
 
-async def _run(settings: RelaySettings, control_url: str, box: BlackBox | None) -> int:
+async def _run(settings: RelaySettings, box: BlackBox | None) -> int:
     sock = listen_socket(settings.host, settings.port)
     tasks = Tasks("relay-run")
-    parts = _Parts(settings, control_url, sock.getsockname()[1], box)
+    parts = _Parts(settings, sock.getsockname()[1], box)
     if box is not None:
         box.begin(parts.instance_id)
     asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -249,32 +255,11 @@ async def _announce(parts: _Parts) -> None:
 def _own_url(settings: RelaySettings, port: int) -> str:
     if settings.host in WILDCARDS:
         raise CannotStart("a relay that listens everywhere has no address of its own: give --url")
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"ws://{host}:{port}{PATH}"
-
-
-def _dialler(settings: RelaySettings, control_url: str) -> Callable[[], Any]:
-    async def to_server() -> MessageStream:
-        try:  # read anew for each dial: it may have been replaced
-            token = _read_token(settings.token_file)
-        except CannotStart as wrong:
-            raise DialFailed(str(wrong)) from wrong
-        return await dial(control_url, token=token, max_size=MAX_CONTROL_MESSAGE)
-
-    return to_server
+    return f"ws://{join_address(settings.host, port)}{PATH}"
 
 
 def _read_token(path: Path) -> str:
-    try:
-        token = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise CannotStart(f"the token file {path} cannot be read: {wrong}") from wrong
-    if not token.startswith("tether_relay_") or not token.isascii() or not token.isprintable():
-        raise CannotStart(
-            f"the token file {path} holds no relay's token: write into it what"
-            " `tether token create NAME --relay` printed"
-        )
-    return token
+    return read_token(path, "relay", "`tether token create NAME --relay`", prefix="tether_relay_")
 
 
 def _kept_keys(data_dir: Path | None) -> list[Ed25519PublicKey]:
@@ -295,9 +280,7 @@ def _keep_keys(data_dir: Path | None, keys: list[Ed25519PublicKey]) -> None:
     if data_dir is None:
         return
     told = [base64.b64encode(key.public_bytes_raw()).decode() for key in keys]
-    fresh = data_dir / f"{KEYS_FILE}.new"
     try:
-        fresh.write_text(json.dumps(told))
-        fresh.replace(data_dir / KEYS_FILE)
+        write_atomically(data_dir / KEYS_FILE, json.dumps(told))
     except OSError as wrong:
         _log.warning("ticket keys cannot be kept", error=str(wrong))

@@ -68,7 +68,6 @@ from tether.server.settings import (
     BadSetting,
     ServerSettings,
     TrustedProxies,
-    parse_listen,
 )
 from tether.server.shutdown import Shutdown
 from tether.server.web.assets import WebInterface
@@ -82,7 +81,6 @@ __all__ = [
     "Server",
     "ServerSettings",
     "main",
-    "parse_listen",
     "run_server",
 ]
 
@@ -101,7 +99,10 @@ def main(settings: ServerSettings) -> int:
         return 1
     box: BlackBox | None = None
     try:
-        with locked(settings.data_dir), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with (
+            locked(settings.data_dir, "server"),
+            asyncio.Runner(loop_factory=loop_factory()) as runner,
+        ):
             box = BlackBox.open(settings.data_dir, Party.SERVER, SystemClock())
             return runner.run(run_server(settings, box))
     except CannotStart as wrong:

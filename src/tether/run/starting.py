@@ -1,4 +1,4 @@
-"""How a program with a port starts: its lock, its socket, its loop, and the signals that stop it.
+"""How a program starts: data directory, token, the server's URL, port, loop, signals.
 
 Law: what keeps a program from starting is a `CannotStart`, whose text is one line for its operator.
 """
@@ -11,52 +11,137 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from tether import config
+from tether.client.errors import Failure
+from tether.log import get_logger
 from tether.net.clock import Clock
-from tether.net.transport.http_server import bind
+from tether.net.transport.streams import DialFailed, MessageStream
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
+
+LOCK_FILE = "lock"
+
+_log = get_logger("starting")
 
 
-class CannotStart(Exception):
+class CannotStart(Failure):
     """The program cannot start; the text is one sentence that says what to do."""
 
 
 @contextlib.contextmanager
-def locked(data_dir: Path, program: str = "server") -> Iterator[None]:
-    """Hold the data directory, made where there is none; one program at a time.
+def locked(data_dir: Path, program: str) -> Iterator[None]:
+    """Hold the data directory, made (mode 0700) where there is none; one program at a time.
+
+    Args:
+        data_dir: the directory.
+        program: the command that asks, for people: "agent" for `tether agent`.
 
     Raises:
-        CannotStart: another server has it, or it cannot be used.
+        CannotStart: another process has it, or it cannot be used.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as wrong:
-        raise CannotStart(f"{data_dir} cannot be used: {wrong.strerror}") from wrong
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as wrong:
         raise CannotStart(
-            f"another `tether {program}` uses {data_dir}: stop it, or choose another --data-dir"
+            f"the data directory {data_dir} cannot be used: {wrong.strerror}"
         ) from wrong
+    try:
+        _lock(descriptor, data_dir, program)
+        with contextlib.suppress(OSError):  # a full disk: the pid is only a courtesy
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
     finally:
         os.close(descriptor)
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT` or `[HOST]:PORT`; port 0 is any free port.
+def _lock(descriptor: int, data_dir: Path, program: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as wrong:
+        holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+        who = f"another `tether {program}`{f' (pid {holder})' if holder else ''}"
+        raise CannotStart(
+            f"{who} already uses {data_dir}: stop it, or choose another --data-dir"
+        ) from wrong
+
+
+def read_token(path: Path, whose: str, source: str, *, prefix: str = "") -> str:
+    """The token in a file.
+
+    Args:
+        path: the file.
+        whose: who is known by it, for people: "relay".
+        source: which command prints it, for people.
+        prefix: what such a token begins with.
 
     Raises:
-        CannotStart: it is neither.
+        CannotStart: the file cannot be read, or holds no such token.
     """
-    host, colon, port = text.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdecimal() and int(port) < 65536):
-        raise CannotStart(f"{text!r} is no address: write HOST:PORT, such as 127.0.0.1:7081")
-    return host, int(port)
+    try:
+        token = path.read_text().strip()
+    except (OSError, ValueError) as wrong:
+        why = wrong.strerror if isinstance(wrong, OSError) else "it is no text"
+        raise CannotStart(f"the token file {path} cannot be read: {why}") from wrong
+    if not token.startswith(prefix) or not config.is_token(token):
+        raise CannotStart(
+            f"the token file {path} holds no {whose}'s token: write into it what {source} printed"
+        )
+    return token
+
+
+def warn_of_readers(token_file: Path) -> None:
+    """Log a token file that others may read."""
+    with contextlib.suppress(OSError):
+        if token_file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            _log.warning(
+                "token file can be read by others",
+                path=str(token_file),
+                advice=f"chmod 600 {token_file}",
+            )
+
+
+def control_url(server_url: str) -> str:
+    """Where control links of the server at `server_url` are dialled.
+
+    Raises:
+        CannotStart: it is no URL of a server.
+    """
+    try:
+        return config.control_url(config.server_url(server_url, "--server"))
+    except config.ConfigError as wrong:
+        raise CannotStart(str(wrong)) from wrong
+
+
+def control_dial(url: str, token: Callable[[], str]) -> Callable[[], Awaitable[MessageStream]]:
+    """Opens streams to the server's control endpoint.
+
+    Args:
+        url: where to, as `control_url` says.
+        token: reads the token, anew for each dial, because it may be replaced while we run; raises
+            `CannotStart`, which is a failed dial by then.
+    """
+
+    async def dial_control() -> MessageStream:
+        from tether.net.transport.ws_client import dial
+
+        try:
+            bearer = token()
+        except CannotStart as wrong:
+            raise DialFailed(str(wrong)) from wrong
+        return await dial(
+            url,
+            token=bearer,
+            max_size=MAX_CONTROL_MESSAGE,
+            small_segments=True,  # it carries little, and must get through
+        )
+
+    return dial_control
 
 
 def listen_socket(host: str, port: int) -> socket.socket:
@@ -65,6 +150,8 @@ def listen_socket(host: str, port: int) -> socket.socket:
     Raises:
         CannotStart: the address cannot be had.
     """
+    from tether.net.transport.http_server import bind
+
     try:
         return bind(host, port)
     except OSError as wrong:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,10 @@ from tether.client.errors import Failure, set_up_logging
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.tasks import Tasks
+from tether.net.transport.tcp import NoAddress, join_address, split_address
 from tether.protocol.backoff import Backoff
 from tether.run.children import ChildProgram, how_it_ended, rotate
+from tether.run.starting import CannotStart, locked
 
 WORKSPACE = "local"
 DEFAULT_PORT = 7080
@@ -55,7 +55,7 @@ def main(settings: UpSettings) -> int:
     """
     signals.block()
     set_up_logging(os.environ)
-    with locked(settings.data_dir):
+    with locked(settings.data_dir, "up"):
         return asyncio.run(Up(settings, SystemClock()).run())
 
 
@@ -234,11 +234,14 @@ def choose_listen(given: str, remembered: str) -> str:
     """Where to listen: as told, as last time, at the default port, or at a free one.
 
     Raises:
-        Failure: what was told cannot be used.
+        CannotStart: what was told cannot be used.
     """
     if given:
+        _checked(given)
         if not _free(given):
-            raise Failure(f"{given} cannot be listened at: it is in use, or not of this machine")
+            raise CannotStart(
+                f"{given} cannot be listened at: it is in use, or not of this machine"
+            )
         return given
     for candidate in (remembered, f"127.0.0.1:{DEFAULT_PORT}"):
         if candidate and _free(candidate):
@@ -248,52 +251,19 @@ def choose_listen(given: str, remembered: str) -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+def _checked(listen: str) -> None:
+    try:
+        _, port = split_address(listen)
+    except NoAddress as wrong:
+        raise CannotStart(str(wrong)) from wrong
+    if not port:
+        raise CannotStart("--listen names a port: leave it out for one that is free")
+
+
 def url_of(listen: str) -> str:
     """How this machine reaches a server that listens there."""
     host, port = split_address(listen)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT` or `[HOST]:PORT`.
-
-    Raises:
-        Failure: it is neither.
-    """
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise Failure(f"{text!r} is no address: write HOST:PORT, such as 127.0.0.1:7080")
-    return host, int(port)
-
-
-@contextlib.contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory; one `tether up` at a time.
-
-    Raises:
-        Failure: another one has it, or it cannot be made.
-    """
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as wrong:
-        raise Failure(f"{data_dir} cannot be used: {wrong.strerror}") from wrong
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as wrong:
-            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            raise Failure(
-                f"another `tether up` (pid {holder}) already uses {data_dir}: "
-                "stop it first, or choose another --data-dir"
-            ) from wrong
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+    return f"http://{join_address({'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host), port)}"
 
 
 def say(text: str) -> None:

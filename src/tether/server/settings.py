@@ -87,19 +87,6 @@ class ServerSettings:
         TrustedProxies(self.trusted_proxies)
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """`HOST:PORT` or `[HOST]:PORT`; port 0 is any free port.
-
-    Raises:
-        BadSetting: it is neither.
-    """
-    host, colon, port = text.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdecimal() and int(port) < 65536):
-        raise BadSetting(f"{text!r} is no address: write HOST:PORT, such as 127.0.0.1:7080")
-    return host, int(port)
-
-
 class TrustedProxies:
     """Whose word about a client's address is believed."""
 

@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.agent.agent_rig import AgentRig, agent_rig, line_of
 from tether.agent.commands.policy import TransferPolicy
-from tether.agent.debug_http import NotLoopback, listen_address
+from tether.agent.debug_http import listen_address
 from tether.agent.metrics import AgentMetrics
 from tether.agent.process.environment import Account
+from tether.net.transport.tcp import NoAddress
 from tether.protocol.messages.reports import ForwardRecord, ForwardRollup
 
 Client = asyncssh.SSHClientConnection
@@ -167,5 +168,5 @@ def test_metrics_are_told_on_loopback(text: str, address: tuple[str, int]) -> No
              "10.0.0.1:1", "[::]:1", "example.com:1"]
 )  # fmt: skip
 def test_metrics_are_told_nowhere_else(text: str) -> None:
-    with pytest.raises(NotLoopback):
+    with pytest.raises(NoAddress):
         listen_address(text)

@@ -90,7 +90,7 @@ async def test_the_agent_says_who_it_is(tmp_path: Path) -> None:
     [
         ({"port": "nonsense"}, "tether: --server must be an http:// or https:// URL"),
         ({"token": None}, "tether: the token file {directory}/token cannot be read: No such file"),
-        ({"token": ""}, "tether: the token file {directory}/token holds no token"),
+        ({"token": ""}, "tether: the token file {directory}/token holds no agent's token"),
         ({"data_dir": "/proc/nowhere"}, "tether: the data directory /proc/nowhere cannot be used"),
     ],
     ids=["no URL", "no token file", "an empty token file", "no data directory"],
@@ -116,8 +116,8 @@ async def test_a_second_agent_on_one_data_directory_is_refused(tmp_path: Path) -
         second = await played.start(wait=False)
         assert await stopped(second) == 1
         assert second.text == [
-            f"tether: another agent (pid {first.process.pid}) already uses the data directory "
-            f"{tmp_path}/agent; give each agent its own --data-dir"
+            f"tether: another `tether agent` (pid {first.process.pid}) already uses "
+            f"{tmp_path}/agent: stop it, or choose another --data-dir"
         ]
         assert first.process.returncode is None
 

@@ -24,8 +24,7 @@ from tether.net.clock import SystemClock
 from tether.net.transport import http_server
 from tether.net.transport.http_server import bind
 from tether.protocol.messages.tunnel import TunnelGrant, TunnelOffer
-from tether.run.server import CannotStart, Server, ServerSettings, parse_listen
-from tether.run.starting import locked
+from tether.run.server import CannotStart, Server, ServerSettings
 from tether.server.auth.keys import BadKeyFile, load_keys
 from tether.server.settings import BadSetting, TrustedProxies
 
@@ -164,12 +163,14 @@ def test_a_port_that_is_taken_is_one_line(start: Callable[..., Program]) -> None
 def test_a_data_directory_belongs_to_one_server(
     data_dir: Path, tmp_path: Path, start: Callable[..., Program]
 ) -> None:
-    start().ready()
+    first = start()
+    first.ready()
     log = tmp_path / "server.log"
     log.write_text("")
     second = start()
     assert second.process.wait(DEADLINE_S) == 1
-    assert f"another `tether server` uses {data_dir}" in log.read_text()
+    who = f"another `tether server` (pid {first.process.pid})"
+    assert f"{who} already uses {data_dir}" in log.read_text()
 
 
 def test_a_damaged_key_is_one_line_and_is_not_replaced(
@@ -354,13 +355,6 @@ async def test_a_server_that_listens_everywhere_sends_peers_back_the_way_they_ca
     assert offer.relay_url == f"ws://localhost:{live.port}/derp"
 
 
-def test_a_data_directory_is_locked_while_it_is_held(tmp_path: Path) -> None:
-    with locked(tmp_path / "data"), pytest.raises(CannotStart), locked(tmp_path / "data"):
-        pass
-    with locked(tmp_path / "data"):
-        pass
-
-
 def test_keys_are_made_once_and_read_again(tmp_path: Path) -> None:
     first, second = load_keys(tmp_path), load_keys(tmp_path)
     assert first.ticket.private_bytes_raw() == second.ticket.private_bytes_raw()
@@ -374,18 +368,6 @@ def test_a_key_file_that_holds_no_key_is_refused(tmp_path: Path, name: str, cont
     (tmp_path / name).write_text(content)
     with pytest.raises(BadKeyFile, match=name):
         load_keys(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:7080", ("127.0.0.1", 7080)),
-        ("[::1]:0", ("::1", 0)),
-        ("localhost:65535", ("localhost", 65535)),
-    ],
-)
-def test_an_address_to_listen_at(text: str, address: tuple[str, int]) -> None:
-    assert parse_listen(text) == address
 
 
 @pytest.mark.parametrize(

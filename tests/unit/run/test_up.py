@@ -10,7 +10,8 @@ import pytest
 
 from tether.client.errors import Failure
 from tether.config import ClientConfig, ClientFiles, load_saved, save
-from tether.run.up import choose_listen, configure_client, locked, split_address, url_of
+from tether.run.starting import CannotStart
+from tether.run.up import choose_listen, configure_client, url_of
 
 MINE = ClientConfig(url="http://127.0.0.1:7080", token="admin")
 
@@ -50,10 +51,12 @@ def test_the_port_of_last_time_is_used_again_unless_it_is_taken(taken: str) -> N
     assert choose_listen("", taken) != taken
 
 
-@pytest.mark.parametrize("text", ["", "7080", ":7080", "h:", "h:x", "h:0", "h:70000"])
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(Failure, match="write HOST:PORT"):
-        split_address(text)
+@pytest.mark.parametrize(
+    ("given", "sentence"), [("7080", "write HOST:PORT"), ("127.0.0.1:0", "names a port")]
+)
+def test_what_is_no_address_is_refused(given: str, sentence: str) -> None:
+    with pytest.raises(CannotStart, match=sentence):
+        choose_listen(given, "")
 
 
 @pytest.mark.parametrize(
@@ -94,11 +97,3 @@ def test_a_client_that_points_elsewhere_is_left_alone_and_told_how_to_switch(
 def test_a_damaged_client_configuration_does_not_stop_us(files: ClientFiles) -> None:
     files.config.write_text("{")
     assert "is damaged" in configure_client(MINE, "")
-
-
-def test_one_up_at_a_time_holds_a_data_directory(tmp_path: Path) -> None:
-    refused = pytest.raises(Failure, match=r"another `tether up` \(pid \d+\) already uses")
-    with locked(tmp_path / "d"), refused, locked(tmp_path / "d"):
-        pass
-    with locked(tmp_path / "d"):
-        pass

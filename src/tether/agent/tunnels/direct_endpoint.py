@@ -7,24 +7,20 @@ repetitions, and is read anew each time it is asked for, because addresses come 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tether.log import get_logger
 from tether.net.host.interfaces import is_loopback, reachable_addresses
-from tether.net.transport.direct import join_endpoint, split_endpoint
 from tether.net.transport.direct_listener import DirectListener, OnAttach, bind_direct
-from tether.net.transport.streams import DialFailed
+from tether.net.transport.tcp import NoAddress, join_address, split_address
 from tether.protocol.messages.coordination import TRIED_ENDPOINTS
 
 OFF = "off"
 
 _log = get_logger("direct")
-
-
-class BadAddress(ValueError):
-    """A setting is no address to listen at; the text is one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +36,7 @@ def listen_at(settings: DirectSettings, server_url: str) -> tuple[str, int] | No
     """Host ("" for all addresses) and port to listen at; None for nowhere.
 
     Raises:
-        BadAddress: a setting is no address.
+        NoAddress: a setting is no address.
     """
     for external in settings.external:
         _parsed(external, "--external-address")
@@ -68,7 +64,7 @@ class DirectEndpoint:
 
         Raises:
             OSError: the address cannot be had.
-            BadAddress: a setting is no address.
+            NoAddress: a setting is no address.
         """
         self._settings = settings
         self._addresses = addresses
@@ -96,7 +92,7 @@ class DirectEndpoint:
             return []
         ((host, port),) = self._listener.addresses
         hosts = [host] if self._host else self._addresses()
-        offered = [*(join_endpoint(each, port) for each in hosts), *self._settings.external]
+        offered = [*(join_address(each, port) for each in hosts), *self._settings.external]
         return list(dict.fromkeys(offered))[:TRIED_ENDPOINTS]
 
     async def close(self) -> None:
@@ -106,10 +102,8 @@ class DirectEndpoint:
 
 
 def _parsed(text: str, option: str, *, any_port: bool = False) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if any_port and colon and port == "0" and host:
-        return host.removeprefix("[").removesuffix("]"), 0
-    try:
-        return split_endpoint(text)
-    except DialFailed:
-        raise BadAddress(f"{option} takes HOST:PORT, which {text[:80]!r} is not") from None
+    with contextlib.suppress(NoAddress):
+        host, port = split_address(text)
+        if port or any_port:
+            return host, port
+    raise NoAddress(f"{option} takes HOST:PORT, which {text[:80]!r} is not")

@@ -41,10 +41,15 @@ class HostIdentity:
 def identify(proc: Path = PROC, root: Path = Path("/")) -> HostIdentity:
     """Where this process runs."""
     return HostIdentity(
-        boot_id=_read(proc / "sys/kernel/random/boot_id").strip(),
+        boot_id=boot_id(proc),
         container_id=container_id(proc, root),
         init_start=_start_of(proc / "1" / "stat"),
     )
+
+
+def boot_id(proc: Path = PROC) -> str:
+    """The kernel's id of this boot; "" where it tells none."""
+    return _read(proc / "sys/kernel/random/boot_id").strip()
 
 
 def container_id(proc: Path = PROC, root: Path = Path("/")) -> str:

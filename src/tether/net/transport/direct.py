@@ -14,11 +14,18 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from tether.attribution.vocabulary import StreamEnd
 from tether.net.transport.streams import DialFailed, MessageStream, StreamLost, translate
-from tether.net.transport.tcp import connect_tcp, plain_address, read_tcp_info, set_keepalive
+from tether.net.transport.tcp import (
+    NoAddress,
+    connect_tcp,
+    join_address,
+    plain_address,
+    read_tcp_info,
+    set_keepalive,
+    split_address,
+)
 from tether.net.transport.ws_client import dial_failed
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 
@@ -48,7 +55,7 @@ class DirectStream(MessageStream):
         self._sock, self.max_size = sock, max_size
         peer = _peer_of(sock)
         self.local_address = plain_address(sock.getsockname())
-        self.remote_address: str = join_endpoint(*peer[:2]) if peer else ""
+        self.remote_address: str = join_address(*peer[:2]) if peer else ""
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[memoryview] = deque()
         self._unread = b""  # less than a length
@@ -305,34 +312,16 @@ async def dial_direct(
     Raises:
         DialFailed: no connection came up; the text says why.
     """
-    host, port = split_endpoint(endpoint)
+    try:
+        host, port = split_address(endpoint)
+    except NoAddress:
+        raise DialFailed(f"{endpoint[:80]!r} is no address to dial", fatal=True) from None
     try:
         async with asyncio.timeout(timeout):
             sock = await connect_tcp(host, port, small_segments=small_segments)
             return DirectStream(sock, max_size=max_size)
     except Exception as wrong:
         raise dial_failed(wrong, endpoint) from wrong
-
-
-def split_endpoint(endpoint: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[v6]:port`.
-
-    Raises:
-        DialFailed: it is no endpoint.
-    """
-    try:
-        parts = urlsplit(f"//{endpoint}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port or parts.path or parts.username is not None:
-        raise DialFailed(f"{endpoint[:80]!r} is no address to dial", fatal=True)
-    return host, port
-
-
-def join_endpoint(host: str, port: int) -> str:
-    """The endpoint's one form."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _peer_of(sock: socket.socket) -> tuple[Any, ...] | None:

@@ -1,4 +1,4 @@
-"""TCP: opening a connection, keeping it watched by the kernel, and its counters as a fact.
+"""TCP: addresses, opening a connection, keeping it watched by the kernel, and its counters as a fact.
 
 Law: decides nothing but what the counters say of one stream. TCP_INFO (linux/tcp.h, `struct tcp_info`)
 can be read after an error, too, while the descriptor is open (measured), so that protocols read it in
@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 from tether.attribution.evidence import TcpCounters
 from tether.attribution.vocabulary import Party, Vantage
@@ -20,6 +21,31 @@ from tether.attribution.vocabulary import Party, Vantage
 SMALL_SEGMENT = 1024
 """Bytes of a segment that gets through wherever large packets vanish: what Linux itself begins with
 where it looks for a path's limit (`net.ipv4.tcp_base_mss`). IPv6 promises 1220."""
+
+
+class NoAddress(ValueError):
+    """A text is no `HOST:PORT`; this one is a sentence that says how to write it."""
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT` or `[HOST]:PORT`; port 0 is any free port.
+
+    Raises:
+        NoAddress: it is neither.
+    """
+    try:
+        parts = urlsplit(f"//{text.strip()}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port is None or parts.path or parts.username is not None:
+        raise NoAddress(f"{text[:80]!r} is no address: write HOST:PORT, such as 127.0.0.1:7080")
+    return host, port
+
+
+def join_address(host: str, port: int) -> str:
+    """The one form of an address that `split_address` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def connect_tcp(host: str, port: int, *, small_segments: bool = False) -> socket.socket:

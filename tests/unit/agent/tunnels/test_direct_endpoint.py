@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tether.agent.tunnels.direct_endpoint import (
-    BadAddress,
     DirectEndpoint,
     DirectSettings,
     listen_at,
 )
 from tether.net.transport.direct import DirectStream
+from tether.net.transport.tcp import NoAddress
 from tether.protocol.messages.coordination import TRIED_ENDPOINTS
 from tether.protocol.tunnel.join import Join
 
@@ -49,7 +49,7 @@ def test_an_agent_listens_where_its_clients_are(
     ],
 )
 def test_what_is_no_address_is_said_with_its_option(settings: DirectSettings, option: str) -> None:
-    with pytest.raises(BadAddress, match=option):
+    with pytest.raises(NoAddress, match=option):
         listen_at(settings, "http://127.0.0.1:1")
 
 

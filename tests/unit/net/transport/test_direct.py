@@ -15,7 +15,7 @@ from tests.support.net.tunnels import direct_pair, socket_pair
 from tests.support.net.ws import linger_0
 from tether.attribution.vocabulary import StreamEnd
 from tether.net.tasks import Tasks
-from tether.net.transport.direct import DirectStream, dial_direct, join_endpoint, split_endpoint
+from tether.net.transport.direct import DirectStream, dial_direct
 from tether.net.transport.streams import DialFailed, StreamLost
 
 pytestmark = pytest.mark.anyio
@@ -193,19 +193,10 @@ async def test_a_dial_that_fails_says_why() -> None:
         await dial_direct("host.invalid:1")
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "parts"),
-    [("192.0.2.1:80", ("192.0.2.1", 80)), ("[2001:db8::1]:9", ("2001:db8::1", 9))],
-)
-def test_an_endpoint_has_one_form(endpoint: str, parts: tuple[str, int]) -> None:
-    assert split_endpoint(endpoint) == parts
-    assert join_endpoint(*parts) == endpoint
-
-
-@pytest.mark.parametrize("endpoint", ["", "x", "x:", ":9", "x:99999", "x:1/y", "a@b:1", "[::1:9"])
-def test_what_is_no_endpoint_is_no_address_to_dial(endpoint: str) -> None:
-    with pytest.raises(DialFailed, match="is no address to dial"):
-        split_endpoint(endpoint)
+async def test_what_is_no_address_is_not_dialled() -> None:
+    with pytest.raises(DialFailed, match="'x:1/y' is no address to dial") as raised:
+        await dial_direct("x:1/y")
+    assert raised.value.fatal
 
 
 async def test_a_reset_after_much_data_is_noticed() -> None:

@@ -13,9 +13,10 @@ import pytest
 from tests.support.net.tunnels import KEY
 from tether.attribution.vocabulary import Party
 from tether.net.host.interfaces import is_loopback, reachable_addresses
-from tether.net.transport.direct import DirectStream, dial_direct, join_endpoint
+from tether.net.transport.direct import DirectStream, dial_direct
 from tether.net.transport.direct_listener import DirectListener, bind_direct
 from tether.net.transport.streams import StreamLost
+from tether.net.transport.tcp import join_address
 from tether.protocol.tunnel.frames import MAX_OPENING, encode_opening
 from tether.protocol.tunnel.join import Join
 
@@ -29,7 +30,7 @@ class Door:
         self.changed = asyncio.Event()
         self.listener = DirectListener(bind_direct("127.0.0.1", 0), self._came, **limits)
         ((host, port),) = self.listener.addresses
-        self.endpoint = join_endpoint(host, port)
+        self.endpoint = join_address(host, port)
         self.dialled: list[DirectStream] = []
 
     async def _came(self, stream: DirectStream, attach: Join, raw: bytes) -> None:
@@ -75,7 +76,7 @@ async def test_who_introduces_itself_is_handed_on_with_its_frame() -> None:
         await here.until(lambda: bool(here.came))
         ((stream, attach, raw),) = here.came
         assert (attach.connection_id, attach.carrier, raw) == ("c1", 2, OPENING)
-        assert stream.remote_address == join_endpoint(*here.dialled[0]._sock.getsockname()[:2])
+        assert stream.remote_address == join_address(*here.dialled[0]._sock.getsockname()[:2])
         assert not here.listener.dropped
 
 

@@ -19,11 +19,14 @@ from tether.net.transport.tcp import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     SMALL_SEGMENT,
+    NoAddress,
     connect_tcp,
     counters_fact,
     is_lossy,
+    join_address,
     read_tcp_info,
     set_keepalive,
+    split_address,
 )
 from tether.net.transport.ws_client import dial
 
@@ -190,3 +193,26 @@ def test_a_path_that_loses_and_lives_is_lossy(changed: dict[str, int], lossy: bo
     } | changed
     assert is_lossy(counters, 6.0, 17) is lossy
     assert not is_lossy(None, 6.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("192.0.2.1:80", ("192.0.2.1", 80)),
+        ("[2001:db8::1]:9", ("2001:db8::1", 9)),
+        ("localhost:65535", ("localhost", 65535)),
+        ("[::1]:0", ("::1", 0)),
+    ],
+)
+def test_an_address_has_one_form(text: str, parts: tuple[str, int]) -> None:
+    assert split_address(f" {text}\n") == parts
+    assert join_address(*parts) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "7080", "x:", ":9", "x:y", "x:99999", "x:-1", "x:1/y", "a@b:1", "[::1:9", "::1:9"],
+)
+def test_what_is_no_address_is_told_how_to_write_one(text: str) -> None:
+    with pytest.raises(NoAddress, match="is no address: write HOST:PORT, such as"):
+        split_address(text)
