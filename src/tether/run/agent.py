@@ -190,23 +190,7 @@ def _build(
 ) -> _Built:
     metrics = AgentMetrics()
     ssh = _ssh(settings, host_key, journal, clock, watch, metrics)
-    tunnels = Tunnels(
-        ssh=ssh,
-        journal=journal,
-        clock=clock,
-        dial=dial_relay,
-        others={
-            Purpose.PROBE: probes(clock=clock),
-            Purpose.TERMINAL: browser_terminals(
-                terminals=lambda: ssh.terminals,
-                host_key=host_key.signer,
-                workspace=lambda: ssh.settings.workspace,
-                clock=clock,
-                on_item=journal.post,
-            ),
-        },
-        vanished_s=settings.resume_vanished_s,
-    )
+    tunnels = _tunnels(settings, ssh, host_key, journal, clock)
     door = _door(settings, tunnels)
     control = AgentControl(
         dial=control_dial(
@@ -241,6 +225,28 @@ def _build(
         ),
     )
     return _Built(supervisor, ssh, door)
+
+
+def _tunnels(
+    settings: AgentSettings, ssh: SshServer, host_key: HostKey, journal: Journal, clock: Clock
+) -> Tunnels:
+    return Tunnels(
+        ssh=ssh,
+        journal=journal,
+        clock=clock,
+        dial=dial_relay,
+        others={
+            Purpose.PROBE: probes(clock=clock),
+            Purpose.TERMINAL: browser_terminals(
+                terminals=lambda: ssh.terminals,
+                host_key=host_key.signer,
+                workspace=lambda: ssh.settings.workspace,
+                clock=clock,
+                on_item=journal.post,
+            ),
+        },
+        vanished_s=settings.resume_vanished_s,
+    )
 
 
 def _ssh(
