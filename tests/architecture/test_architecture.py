@@ -40,7 +40,6 @@ SLEEPS = {
     "run/server.py": 1,  # the beat that says when the server was last alive
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end
     "server/connlog/log.py": 1,  # an incident's window
-    "agent/tunnels/manager.py": 1,  # the time that clients have to answer, by whom nothing is told
     "server/connlog/janitor.py": 1,  # the sweep of what nothing else will end
     "net/link/dialer.py": 1,  # the wait before dialling again
     "net/derp/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO

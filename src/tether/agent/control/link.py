@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -54,14 +54,18 @@ ServerCommand: TypeAlias = (
     TunnelOffer | CarrierOffer | ClientLost | WorkspaceStop | WorkspaceStart | EndConnections
 )
 
-AskOthers = Callable[[], Awaitable[tuple[int, int]]]
-"""How many others were asked, and how many of them answered at once."""
+AskOthers = Callable[[], Callable[[], tuple[int, int]]]
+"""Asks others to answer; returns what tells how many were asked, and how many have answered by then."""
+
+ANSWER_S = 2.0
+"""How long others have to answer. In that time a path that has healed brings the link back, too: answers
+of such a moment tell nothing of its loss."""
 
 SILENT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
 
 
-async def _nobody_else() -> tuple[int, int]:
-    return 0, 0
+def _nobody_else() -> Callable[[], tuple[int, int]]:
+    return lambda: (0, 0)
 
 
 class ControlOwner(Protocol):
@@ -109,7 +113,7 @@ class AgentControl:
             on_unforeseen: counts an exception that no table foresees.
             host_context: tells what happened to this machine when a link is lost.
             endpoints: where this agent can be dialled now.
-            ask_others: which of the clients that it talks to on other ways answer now.
+            ask_others: asks the clients that it reaches without the server to answer.
         """
         self._journal = journal
         self._clock = clock
@@ -130,6 +134,7 @@ class AgentControl:
         )
         self._tasks = Tasks("control")
         self._live: _Live | None = None
+        self._link_up = asyncio.Event()
 
         self._missed = ""
         """The link whose end the next failed dial may explain; told once an outage."""
@@ -219,6 +224,7 @@ class AgentControl:
         pumping = self._tasks.spawn(pump.run(), "reports")
         pumping.add_done_callback(lambda task: self._pump_ended(link, task))
         self._live = _Live(link, pump, pumping)
+        self._link_up.set()
         self._journal.mark_open(link.connection_id)
         self._line.link_up(link.connection_id, welcome.version)
         self._owner.welcomed(welcome)
@@ -248,6 +254,7 @@ class AgentControl:
     def link_over(self, link: DialledLink, step: NextStep) -> None:
         """See `LinkOwner`."""
         live, self._live = self._live, None
+        self._link_up.clear()
         if live is not None:
             live.pump.close()
             live.pumping.cancel()
@@ -298,9 +305,14 @@ class AgentControl:
 
     async def _note_others(self, connection_id: str) -> None:
         """Whether our network is gone, or only the server: those tell who do not need the server."""
-        asked, answered = await self._ask_others()
-        if not asked or self._live is not None:  # back already: answers tell nothing of the loss
+        tally = self._ask_others()
+        if tally()[0] == 0:
             return
+        try:
+            await asyncio.wait_for(self._link_up.wait(), ANSWER_S)
+            return
+        except TimeoutError:
+            asked, answered = tally()
         fact = ev.OthersAnswered(
             vantage=Vantage.AGENT,
             at=self._clock.now().wall,

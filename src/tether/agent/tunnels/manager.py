@@ -44,9 +44,6 @@ JOIN_S = 20.0
 OFFER_WAIT_S = 2.0
 """How much earlier than its offer a direct carrier may come: the two take different paths."""
 
-ANSWER_S = 2.0
-"""How long clients that are asked whether they hear us have to answer."""
-
 _log = get_logger("tunnels")
 
 DialRelay = Callable[[str, str, bool], Awaitable[MessageStream]]
@@ -209,21 +206,24 @@ class Tunnels:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
 
-    async def ask_clients(self) -> tuple[int, int]:
-        """Ask the clients of all tunnels whose way does not lead through the server: how many were
-        asked, and how many answered at once. Takes `ANSWER_S` in any case, in which a way that has
-        healed brings the link back, too: answers of such a moment say nothing of its loss."""
-        asked = {}
+    def ask_clients(self) -> Callable[[], tuple[int, int]]:
+        """Ask the clients of all tunnels whose path does not lead through the server to answer.
+
+        Returns:
+            What tells how many were asked, and how many have answered by then.
+        """
+        asked: dict[TunnelStream, float] = {}
         for tunnel in self._tunnels.values():
             stream = tunnel.stream
             carrier = stream.carriers().get(stream.in_use)
             if carrier is not None and carrier.where != EMBEDDED_REGION:
                 asked[stream] = self._clock.now().mono
                 stream.ping(stream.in_use)
-        if asked:
-            await asyncio.sleep(ANSWER_S)
-        answered = [stream for stream, at in asked.items() if _heard_since(stream, at)]
-        return len(asked), len(answered)
+
+        def tally() -> tuple[int, int]:
+            return len(asked), sum(_heard_since(stream, at) for stream, at in asked.items())
+
+        return tally
 
     # -- one tunnel --------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from tether.protocol.messages.base import facts_of
 from tether.protocol.messages.derp import PeerGone, encode_word
 from tether.protocol.messages.reports import Ended, Opened, PathRecord, ReportItem, SessionRecord
 from tether.protocol.messages.tunnel import CarrierOffer, OfferDeclined, TunnelOffer
+from tether.protocol.tunnel.events import Answered
 from tether.protocol.tunnel.frames import encode_opening, parse_carrier_frame
 from tether.protocol.tunnel.join import Join, JoinRefused
 
@@ -472,14 +473,21 @@ async def test_a_client_that_the_server_has_lost_too_is_not_waited_for(tmp_path:
 
 @pytest.mark.parametrize(("region", "told"), [("eu", (2, 1)), ("embedded", (0, 0))])
 async def test_clients_are_asked_whether_they_hear_us_on_ways_without_the_server(
-    tmp_path: Path, region: str, told: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, region: str, told: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr("tether.agent.tunnels.manager.ANSWER_S", 0.1)
     async with manager_rig(tmp_path, region=region) as rig:
         await rig.served("t1")
         await rig.served("t2")
         rig.first["t2"].go_silent()
-        assert await rig.tunnels.ask_clients() == told
+        heard = asyncio.Event()
+        rig.tunnels._tunnels["t1"].stream.listen(
+            lambda event: heard.set() if isinstance(event, Answered) else None
+        )
+        tally = rig.tunnels.ask_clients()
+        assert tally() == (told[0], 0)
+        if told[0]:
+            await heard.wait()
+        assert tally() == told
 
 
 async def test_a_client_that_comes_back_too_late_learns_why(tmp_path: Path) -> None:
