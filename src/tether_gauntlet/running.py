@@ -27,7 +27,7 @@ from tether_gauntlet.scenario import Scenario
 from tether_gauntlet.scoring import RunOutcome, score
 from tether_gauntlet.sessions import SessionLost
 from tether_gauntlet.stage import Stage
-from tether_gauntlet.watch import Watch
+from tether_gauntlet.watch import LogWatch
 
 ALWAYS = ("namespaces", "veth", "nft", "ssh")
 
@@ -81,7 +81,7 @@ def run(scenario: Scenario, *, twins: bool = True, keep: Path | None = None) -> 
 
 
 def _staged(scenario: Scenario, stage: Stage, keep: Path | None) -> RunOutcome:
-    watch = Watch(stage, scenario)
+    watch = LogWatch(stage, scenario)
     try:
         lost = _played(scenario, stage)
         watched, seconds = watch.until_over()

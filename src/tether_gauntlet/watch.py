@@ -29,7 +29,7 @@ QUIET_S, RETURN_S = 3.0, 20.0
 """Everybody has returned: the log says nothing new for so long, or so much time has passed."""
 
 
-class Watch:
+class LogWatch:
     """Looks at the log again and again, and at the sessions once all is over."""
 
     def __init__(self, stage: Stage, scenario: Scenario) -> None:
@@ -37,7 +37,7 @@ class Watch:
         self._scenario = scenario
 
     def until_over(self) -> tuple[list[Row], float]:
-        """Watch the log for as long as the scenario says.
+        """LogWatch the log for as long as the scenario says.
 
         Returns:
             The rows that have ended then, and how many seconds after the fault the log began to say just

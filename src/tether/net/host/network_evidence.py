@@ -26,7 +26,7 @@ MOST = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _NetworkSeen:
     """What one look back at the network tells, and who looked."""
 
     watch: NetworkWatch
@@ -50,11 +50,11 @@ def network_facts(
 
     What is so now, and was never seen to become so, happened before anybody watched.
     """
-    seen = _Seen(watch, watch.recent(within_s), local_address, party, vantage, at)
+    seen = _NetworkSeen(watch, watch.recent(within_s), local_address, party, vantage, at)
     return [*_addresses(seen), *_routes(seen), *_links(seen)]
 
 
-def _addresses(seen: _Seen) -> Iterator[Evidence]:
+def _addresses(seen: _NetworkSeen) -> Iterator[Evidence]:
     changes = [(age, c) for age, c in seen.changes if isinstance(c, AddressChange)]
     added = [(age, change.address) for age, change in changes if not change.gone]
     removed = [(age, change.address) for age, change in changes if change.gone]
@@ -79,7 +79,7 @@ def _addresses(seen: _Seen) -> Iterator[Evidence]:
             )
 
 
-def _routes(seen: _Seen) -> Iterator[Evidence]:
+def _routes(seen: _NetworkSeen) -> Iterator[Evidence]:
     routes = [(age, c.interface) for age, c in seen.changes if isinstance(c, RouteChange)]
     if routes:
         now = seen.watch.default_interface()
@@ -93,7 +93,7 @@ def _routes(seen: _Seen) -> Iterator[Evidence]:
         )
 
 
-def _links(seen: _Seen) -> Iterator[Evidence]:
+def _links(seen: _NetworkSeen) -> Iterator[Evidence]:
     watch, address = seen.watch, seen.local_address
     mine = watch.interfaces_of(address) if address else watch.default_interfaces()
     links = [(age, c.interface, c.up) for age, c in seen.changes if isinstance(c, LinkChange)]

@@ -24,8 +24,8 @@ CLOSE_TIMEOUT_S = 1.0
 FLUSH_LIMIT_S = 60.0
 """How long a closed socket may take to send what was queued; a frozen peer would keep it for ever."""
 
-SILENT_CODE, SILENT_FLUSH_S = SILENCE_CODE, 3.0
-"""The close code of a link that fell silent, and how long its socket is kept for that frame."""
+SILENT_FLUSH_S = 3.0
+"""How long a socket is kept for the close frame to a peer that fell silent."""
 
 
 class CauseProtocol(WebSocketsSansIOProtocol):
@@ -145,7 +145,7 @@ class ServerStream(MessageStream):
             self.abort()
         except (ClientDisconnected, RuntimeError):
             pass  # it is gone already, which is what was asked for
-        self._protocol.flush_then_drop(SILENT_FLUSH_S if code == SILENT_CODE else FLUSH_LIMIT_S)
+        self._protocol.flush_then_drop(SILENT_FLUSH_S if code == SILENCE_CODE else FLUSH_LIMIT_S)
 
     def abort(self) -> None:
         """Drop the socket at once, without a close frame."""

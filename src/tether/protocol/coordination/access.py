@@ -48,20 +48,20 @@ Access: TypeAlias = AgentAccess | ClientAccess
 
 
 @dataclass(frozen=True, slots=True)
-class AccessRefused:
+class RequestDenied:
     """Why a request ends its stream. `violates`: no peer of this kind may ask it."""
 
     what: str
     violates: bool
 
 
-def refusal(peer_id: str, access: Access, asked: Coordinate, tunnels: int) -> AccessRefused | None:
+def refusal(peer_id: str, access: Access, asked: Coordinate, tunnels: int) -> RequestDenied | None:
     """What speaks against a request of a peer that has so many tunnels; None for nothing."""
     for what in _violations(peer_id, access, asked, tunnels):
-        return AccessRefused(what, violates=True)
+        return RequestDenied(what, violates=True)
     if asked.add_tunnel and not access.may_reach(asked.add_tunnel):
         what = "workspace agent not found or you do not have permission"
-        return AccessRefused(what, violates=False)
+        return RequestDenied(what, violates=False)
     return None
 
 
