@@ -58,7 +58,7 @@ from tether.protocol.tunnel.events import (
     PathEvent,
     RelayRestarting,
 )
-from tether.protocol.tunnel.resume_policy import left_as_spoilt
+from tether.protocol.tunnel.resume_policy import left_for_forgery
 
 UNHEARD = "the server has lost it, too"
 """Beside why nothing moves: it is the workspace that is away, and not only our way to it."""
@@ -310,7 +310,7 @@ class CarrierManager:
 def by_the_relay(fact: Evidence) -> bool:
     """Whether a carrier's end speaks against its relay, and not only of the tunnel's other end."""
     said = isinstance(fact, ev.GoodbyeSaid)
-    return said or fact.vantage is Vantage.CLIENT or left_as_spoilt(fact)
+    return said or fact.vantage is Vantage.CLIENT or left_for_forgery(fact)
 
 
 def why_lost(fact: Evidence) -> str:

@@ -112,7 +112,7 @@ class Pair:
     def take(self, end: End) -> None:
         while end.held:
             end.held -= 1
-            end.machine.took(at(self.seconds))
+            end.machine.consumed(at(self.seconds))
 
     def pull(self, end: End, most: int = 10_000) -> None:
         """Write what the machine wants written."""

@@ -40,7 +40,7 @@ from tether.protocol.messages.coordination import (
 )
 from tether.protocol.messages.derp import Restarting, encode_word
 from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, CarrierRequest, TunnelGrant
-from tether.protocol.tunnel.carrier import SPOILT_CODE
+from tether.protocol.tunnel.carrier import FORGED_CODE
 from tether.protocol.tunnel.frames import parse_carrier_frame
 from tether.protocol.tunnel.join import Join
 
@@ -406,7 +406,7 @@ async def test_nothing_is_left_behind_by_a_tunnel_that_is_closed_while_it_is_dia
                 at=1.0,
                 peer=Party.AGENT,
                 how=StreamEnd.CLOSED,
-                close_code=SPOILT_CODE,
+                close_code=FORGED_CODE,
             ),
             "the workspace closed the connection",
             True,

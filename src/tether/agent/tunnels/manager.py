@@ -162,7 +162,7 @@ class Tunnels:
         tunnel = await self._expect(join.connection_id)
         if tunnel is None:
             refusal = self._tombstones.refusal(join, self._clock.now())
-        elif (judged := tunnel.stream.judge(join)) is not None:
+        elif (judged := tunnel.stream.check_join(join)) is not None:
             refusal = judged
         else:
             carrier = AttachedCarrier(
@@ -215,13 +215,14 @@ class Tunnels:
         asked: dict[TunnelStream, float] = {}
         for tunnel in self._tunnels.values():
             stream = tunnel.stream
-            carrier = stream.carriers().get(stream.in_use)
+            carrier = stream.carrier(stream.in_use)
             if carrier is not None and carrier.where != EMBEDDED_REGION:
                 asked[stream] = self._clock.now().mono
                 stream.ping(stream.in_use)
 
         def tally() -> tuple[int, int]:
-            return len(asked), sum(_heard_since(stream, at) for stream, at in asked.items())
+            answered = [stream for stream, at in asked.items() if stream.last_heard_at > at]
+            return len(asked), len(answered)
 
         return tally
 
@@ -394,7 +395,3 @@ class Tunnels:
             party=Party.AGENT,
             what=f"{type(wrong).__name__}: {wrong}"[:200],
         )
-
-
-def _heard_since(stream: TunnelStream, at: float) -> bool:
-    return any(heard > at for heard in stream.heard_at.values())

@@ -18,7 +18,7 @@ from tether.protocol.tunnel.join import (
     JoinRefused,
     TunnelKey,
     UsedNumbers,
-    judge,
+    check_join,
 )
 
 KEPT = 1024
@@ -66,7 +66,7 @@ class Tombstones:
         """The answer to a client that wants to join a tunnel which is not served."""
         self._forget(now)
         stone = self._stones.get(attach.connection_id)
-        if stone is None or judge(
+        if stone is None or check_join(
             attach,
             key=stone.key,
             connection_id=attach.connection_id,

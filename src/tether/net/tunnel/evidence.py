@@ -1,4 +1,4 @@
-"""What happens on a tunnel's way, as context for the record of its end.
+"""What happens to a tunnel's carriers, as context for the record of its end.
 
 Law: pure; none of these facts is an end. A standby's end is worth a line as much as that of the carrier
 in use: when everything ends at once, the record shows it.

@@ -1,6 +1,6 @@
-"""The legs of a tunnel: how frames get onto a carrier's stream and off it.
+"""How frames get onto the stream of a tunnel's carrier, and off it.
 
-Law: decides nothing and queues nothing. A leg asks for the next frame whenever its stream has room for
+Law: decides nothing and queues nothing. A pump asks for the next frame whenever its stream has room for
 it, hands on what arrives at once, and says how its stream ended, once.
 """
 
@@ -40,22 +40,29 @@ class AttachedCarrier:
 
 
 class PumpOwner(Protocol):
-    """What a leg asks and tells."""
+    """What a pump asks and tells."""
 
-    def outgoing(self, number: int) -> tuple[bytes, bytes] | None: ...
+    def outgoing(self, number: int) -> tuple[bytes, bytes] | None:
+        """The next frame of a carrier, in two parts."""
 
-    def arrived(self, number: int, raw: bytes | memoryview | str) -> None: ...
+    def arrived(self, number: int, raw: bytes | memoryview | str) -> None:
+        """A carrier brought something."""
 
-    def lost(self, number: int, lost: StreamLost) -> None: ...
+    def lost(self, number: int, lost: StreamLost) -> None:
+        """The stream of a carrier has ended."""
 
-    def progressed(self) -> None: ...
+    def progressed(self) -> None:
+        """A pump that was busy has sent something."""
 
 
 class CarrierPump(Protocol):
     """One carrier at work."""
 
     carrier: AttachedCarrier
+    heard_at: float | None
+    """When (monotonic seconds) it last brought something; kept by its owner."""
     stalled_checks: int
+    """How often in a row the kernel said that nothing is acknowledged."""
 
     def start(self) -> None:
         """Read from now on."""
@@ -75,8 +82,11 @@ class InlinePump:
     """Over a stream that needs no tasks."""
 
     def __init__(self, carrier: AttachedCarrier, stream: DirectStream, owner: PumpOwner) -> None:
-        self.carrier, self._stream, self._owner = carrier, stream, owner
+        self.carrier = carrier
+        self.heard_at: float | None = None
         self.stalled_checks = 0
+        self._stream = stream
+        self._owner = owner
 
     def start(self) -> None:
         number, owner = self.carrier.number, self._owner
@@ -110,8 +120,11 @@ class TaskPump:
     """Over any other stream: one task reads, one writes."""
 
     def __init__(self, carrier: AttachedCarrier, owner: PumpOwner, tasks: Tasks) -> None:
-        self.carrier, self._stream, self._owner = carrier, carrier.stream, owner
+        self.carrier = carrier
+        self.heard_at: float | None = None
         self.stalled_checks = 0
+        self._stream = carrier.stream
+        self._owner = owner
         self._tasks = tasks
         self._wake = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
@@ -166,25 +179,26 @@ class TaskPump:
             await self._wake.wait()
 
 
-def leg_of(carrier: AttachedCarrier, owner: PumpOwner, tasks: Tasks) -> CarrierPump:
-    """The leg for a carrier's kind of stream."""
+def pump_for(carrier: AttachedCarrier, owner: PumpOwner, tasks: Tasks) -> CarrierPump:
+    """The pump for a carrier's kind of stream."""
     if isinstance(carrier.stream, DirectStream):
         return InlinePump(carrier, carrier.stream, owner)
     return TaskPump(carrier, owner, tasks)
 
 
 class PumpWatch:
-    """Asks the kernel how the legs are: a peer that is gone acknowledges nothing."""
+    """Asks the kernel how the carriers are: a peer that is gone acknowledges nothing."""
 
     def __init__(
-        self, legs: Mapping[int, CarrierPump], lost: Callable[[int, StreamLost], None]
+        self, pumps: Mapping[int, CarrierPump], lost: Callable[[int, StreamLost], None]
     ) -> None:
-        self._legs, self._lost = legs, lost
+        self._pumps = pumps
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Look from now on; again is no more."""
+        """Look from now on, if that was not done before."""
         if self._timer is None:
             self._timer = self._loop.call_later(WATCH_EVERY_S, self._look)
 
@@ -194,12 +208,12 @@ class PumpWatch:
             self._timer.cancel()
 
     def _look(self) -> None:
-        """Twice stalled is silent: one look may hit the moment between a probe and its answer."""
+        """Two stalled looks in a row are a silence: one may hit a probe that is about to be answered."""
         self._timer = self._loop.call_later(WATCH_EVERY_S, self._look)
-        for number, leg in list(self._legs.items()):
-            counters = leg.carrier.stream.counters()
-            leg.stalled_checks = leg.stalled_checks + 1 if is_stalled(counters) else 0
-            if counters is not None and leg.stalled_checks >= 2:
+        for number, pump in list(self._pumps.items()):
+            counters = pump.carrier.stream.counters()
+            pump.stalled_checks = pump.stalled_checks + 1 if is_stalled(counters) else 0
+            if counters is not None and pump.stalled_checks >= 2:
                 silence_s = counters["last_ack_recv_ms"] / 1000
                 self._lost(
                     number, StreamLost(StreamEnd.SILENT, counters=counters, silence_s=silence_s)

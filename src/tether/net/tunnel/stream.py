@@ -1,10 +1,9 @@
 """A tunnel's stream: ordered messages over carriers that come and go, as a `MessageStream`.
 
-Law: performs what the machine (`protocol/tunnel/tunnel.py`) says, and translates how carriers end
-into facts. A frame that can leave leaves within the caller's turn, and one that arrives is handed
-on within its own; nothing is queued but what the machine's window bounds. It ends with
-`StreamLost` like any other stream: by the fact for which the tunnel was given up, or because the
-peer has left.
+Law: performs what the machine (`protocol/tunnel/tunnel.py`) says, and translates how carriers end into
+facts. A frame that can leave leaves within the caller's turn, and one that arrives is handed on within
+its own; nothing is queued but what the machine's window bounds. It ends with `StreamLost` like any other
+stream: by the fact for which the tunnel was given up, or because the peer has left.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
@@ -26,7 +26,7 @@ from tether.net.tunnel.pumps import (
     AttachedCarrier as AttachedCarrier,
     CarrierPump,
     PumpWatch,
-    leg_of,
+    pump_for,
 )
 from tether.protocol.tunnel.events import (
     CloseCarrier,
@@ -53,13 +53,21 @@ LEAST_WAIT_S = 0.001
 """A timer may ring a moment too early, and must not ring again at once."""
 
 REMEMBERED = 64
-"""Carriers whose counters are kept after their end."""
+"""Ended carriers of which is remembered what they were, and their counters."""
 
-Sink = Callable[[memoryview], Awaitable[None] | None]
+FrameSink = Callable[[memoryview], Awaitable[None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A carrier that is no more."""
+
+    carrier: AttachedCarrier
+    counters: ev.TcpCounters | None
 
 
 class TunnelStream(MessageStream):
-    """See the module's law. Carriers are `add`ed; whoever is interested is told what happens."""
+    """Carriers are `add`ed and removed by whoever owns it, and `listen`ers are told what happens."""
 
     outlives_connections = True
 
@@ -72,32 +80,30 @@ class TunnelStream(MessageStream):
         clock: Clock,
         waits: Waits | None = None,
     ) -> None:
+        """See `Tunnel`, whose arguments these are."""
         self.connection_id = connection_id
+        self.last_heard_at = clock.now().mono  # when any carrier last brought something
         self._machine = Tunnel(me=me, connection_id=connection_id, key=key, waits=waits)
-        self._vantage, self._clock = Vantage(str(me)), clock
+        self._vantage = Vantage(str(me))
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(f"tunnel-{connection_id[:8]}")
         self._closing = Tasks(f"tunnel-{connection_id[:8]}-closing")
         self._listeners: list[Callable[[PathEvent], None]] = []
-        self._legs: dict[int, CarrierPump] = {}
-        self._known: dict[int, AttachedCarrier] = {}
-        self._counters: dict[int, ev.TcpCounters] = {}
-        self._heard_at: dict[int, float] = {}
-        self.last_heard_at = clock.now().mono
-        """When (monotonic seconds) any carrier last brought something."""
-        self._waiting_since: float | None = None
-        self._retiring: set[int] = set()
+        self._pumps: dict[int, CarrierPump] = {}  # of the carriers that are here
+        self._ended_ones: dict[int, _Ended] = {}  # the last carriers that are no more
         self._last_used: AttachedCarrier | None = None
-        self._inbox: deque[memoryview] = deque()
-        self._sink: Sink | None = None
-        self._busy = False
-        self._pending: Awaitable[None] | None = None
-        self._wake = asyncio.Event()
-        self._progress: asyncio.Future[None] | None = None
-        self._lost: StreamLost | None = None
+        self._waiting_since: float | None = None  # see `waiting_since`
+        self._inbox: deque[memoryview] = deque()  # frames that are not handed on yet
+        self._sink: FrameSink | None = None
+        self._busy = False  # the sink is at work, or there is none yet
+        self._handling: Awaitable[None] | None = None  # what the sink asked to be awaited
+        self._wake = asyncio.Event()  # something happened that `serve` or `recv` waits for
+        self._progress: asyncio.Future[None] | None = None  # of whoever waits for room
+        self._lost: StreamLost | None = None  # how it ended
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._watch = PumpWatch(self._legs, self.lost)
+        self._watch = PumpWatch(self._pumps, self.lost)
 
     # -- what can be asked -----------------------------------------------------------------
 
@@ -124,76 +130,75 @@ class TunnelStream(MessageStream):
     @property
     def heard_at(self) -> dict[int, float]:
         """When (monotonic seconds) each carrier last brought something."""
-        return dict(self._heard_at)
+        return {n: pump.heard_at for n, pump in self._pumps.items() if pump.heard_at is not None}
 
     @property
     def waiting_since(self) -> float | None:
         """Since when something waits to be acknowledged, without any progress."""
         return self._waiting_since if self._machine.unacked_bytes else None
 
-    def carriers(self) -> dict[int, AttachedCarrier]:
-        """Those that are up, by number."""
-        return {n: self._known[n] for n, up in self._machine.carriers.items() if up}
-
     def carrier(self, number: int) -> AttachedCarrier | None:
-        """What a carrier was that an event tells of."""
-        return self._known.get(number)
+        """A carrier that is here, or was."""
+        if (pump := self._pumps.get(number)) is not None:
+            return pump.carrier
+        ended = self._ended_ones.get(number)
+        return None if ended is None else ended.carrier
+
+    def carriers(self) -> dict[int, AttachedCarrier]:
+        """The carriers that are up, by number."""
+        phases = self._machine.carriers
+        return {n: pump.carrier for n, pump in self._pumps.items() if phases[n].is_up}
 
     def last_counters(self, number: int) -> ev.TcpCounters | None:
         """TCP_INFO of a carrier that has ended."""
-        return self._counters.get(number)
+        ended = self._ended_ones.get(number)
+        return None if ended is None else ended.counters
 
-    def judge(self, attach: Join) -> JoinRefused | None:
-        """What speaks against a stream that was dialled to us and begins with `attach`."""
-        return self._machine.judge(attach)
+    def check_join(self, join: Join) -> JoinRefused | None:
+        """What speaks against a stream that was dialled to us and begins with `join`."""
+        return self._machine.check_join(join)
 
     def listen(self, listener: Callable[[PathEvent], None]) -> None:
-        """Tell `listener` what happens, in order, as it happens."""
+        """Call `listener` with whatever happens, in order, as it happens."""
         self._listeners.append(listener)
 
     # -- carriers --------------------------------------------------------------------------
 
     def add(self, carrier: AttachedCarrier, first: bytes = b"") -> None:
-        """Let an open stream carry the tunnel: it attaches (`CarrierUp` or `CarrierRefused` follows)
-        and is at hand from then on. `first` is what was read from it already."""
-        self._known[carrier.number] = carrier
-        while len(self._known) > REMEMBERED:
-            oldest = next(n for n in self._known if n not in self._legs)
-            del self._known[oldest]
-        leg = leg_of(carrier, self, self._tasks)
+        """Let an open stream carry the tunnel. It joins (`CarrierUp` or `CarrierRefused` follows) and
+        is at hand from then on. `first` is what was read from it already."""
+        pump = pump_for(carrier, self, self._tasks)
         commands = self._machine.opened(carrier.number, self._clock.now(), stream_to=carrier.peer)
         if commands:
-            self._drop(leg, 1008, "not wanted")
+            self._drop(pump, 1008, "not wanted")
             return
-        self._legs[carrier.number] = leg
+        self._pumps[carrier.number] = pump
         self._watch.start()
         if first:
             self.arrived(carrier.number, first)
-        if self._legs.get(carrier.number) is leg:
-            leg.start()
-            leg.flush()
+        if self._pumps.get(carrier.number) is pump:
+            pump.start()
+            pump.flush()
         self._arm()
 
     def use(self, number: int) -> None:
         """Client: send on this carrier from now on."""
-        self._retiring.discard(number)
         self._step(self._machine.use(number, self._clock.now()))
 
     def retire(self, number: int) -> None:
         """Close this carrier when the peer knows that its end is no event."""
         self._machine.retire(number)
-        self._retiring.add(number)
         self._step([])
-        self._close_retired()
+        self._close_unneeded()
 
     def ping(self, number: int) -> None:
         """Have the other end answer on this carrier (`Answered`)."""
         self._machine.ping(number, self._clock.now())
-        if (leg := self._legs.get(number)) is not None:
-            leg.flush()
+        if (pump := self._pumps.get(number)) is not None:
+            pump.flush()
 
     def peer_is_gone(self) -> None:
-        """The server knows no more of the other end either: it is not waited for any longer."""
+        """The server knows no more of the other end either, so that it is not waited for any longer."""
         self._step(self._machine.peer_is_gone())
 
     # -- as a MessageStream ------------------------------------------------------------------
@@ -206,8 +211,8 @@ class TunnelStream(MessageStream):
         if not machine.unacked_bytes:
             self._waiting_since = self._clock.now().mono
         machine.send(message)
-        if (leg := self._legs.get(machine.in_use)) is not None:
-            leg.flush()
+        if (pump := self._pumps.get(machine.in_use)) is not None:
+            pump.flush()
         return True
 
     async def send(self, message: bytes | str) -> None:
@@ -224,23 +229,22 @@ class TunnelStream(MessageStream):
             self._wake.clear()
             await self._wake.wait()
         frame = self._inbox.popleft()
-        self._took()
+        self._consumed()
         return bytes(frame)
 
-    async def serve(self, sink: Sink) -> None:
-        """Hand every message to `sink` as it arrives. It may answer with an awaitable: nothing more
-        is handed over until that is done. Ends with `StreamLost`, after the last message."""
-        self._busy, self._sink = True, sink
+    async def serve(self, sink: FrameSink) -> None:
+        self._sink = sink
+        self._busy = True
         try:
             while True:
-                if self._pending is not None:
-                    waiting, self._pending = self._pending, None
-                    await waiting
-                    self._took()
+                if self._handling is not None:
+                    handling, self._handling = self._handling, None
+                    await handling
+                    self._consumed()
                 while self._inbox:
-                    if (handling := sink(self._inbox.popleft())) is not None:
-                        await handling
-                    self._took()
+                    if (waiting := sink(self._inbox.popleft())) is not None:
+                        await waiting
+                    self._consumed()
                 if self._lost is not None:
                     raise self._lost
                 self._busy = False
@@ -258,8 +262,8 @@ class TunnelStream(MessageStream):
                     async with asyncio.timeout(FLUSH_S):
                         await self._say_the_last()
             self._end(StreamEnd.CLOSED, close_code=code)
-            for number in list(self._legs):
-                self._drop(self._legs.pop(number), code, reason)
+            for number in list(self._pumps):
+                self._drop(self._pumps.pop(number), code, reason)
         self._watch.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -269,55 +273,61 @@ class TunnelStream(MessageStream):
 
     def counters(self) -> dict[str, int] | None:
         """Of the carrier in use."""
-        leg = self._legs.get(self._machine.in_use)
-        return None if leg is None else leg.carrier.stream.counters()
+        pump = self._pumps.get(self._machine.in_use)
+        return None if pump is None else pump.carrier.stream.counters()
 
     def counters_fact(self, *, vantage: Vantage, peer: Party, at: float) -> ev.TcpCounters | None:
         """Of the carrier in use, or of the last that was lost: about its own other end, not `peer`."""
-        leg = self._legs.get(self._machine.in_use)
-        if leg is None:
-            return max(self._counters.values(), key=lambda c: c.at, default=None)
-        stream = leg.carrier.stream
-        return stream.counters_fact(vantage=vantage, peer=leg.carrier.peer, at=at)
+        pump = self._pumps.get(self._machine.in_use)
+        if pump is None:
+            kept = (one.counters for one in self._ended_ones.values() if one.counters is not None)
+            return max(kept, key=lambda counters: counters.at, default=None)
+        carrier = pump.carrier
+        return carrier.stream.counters_fact(vantage=vantage, peer=carrier.peer, at=at)
 
-    # -- what legs ask and tell (net.legs.LegOwner) ----------------------------------------------
+    # -- what pumps ask and tell (`pumps.PumpOwner`) --------------------------------------------
 
     def outgoing(self, number: int) -> tuple[bytes, bytes] | None:
         return self._machine.outgoing(number)
 
     def arrived(self, number: int, raw: bytes | memoryview | str) -> None:
-        if not isinstance(raw, str):
-            now, unacked = self._clock.now(), self._machine.unacked_bytes
-            self._heard_at[number] = self.last_heard_at = now.mono
-            commands = self._machine.received(number, raw, now)
-            if self._machine.unacked_bytes < unacked:
-                self._waiting_since = now.mono
-            self._step(commands)
+        pump = self._pumps.get(number)
+        if pump is None:
             return
-        at = self._clock.now().wall
-        fact = fact_of_word(raw, vantage=self._vantage, other=self._machine.peer, at=at)
-        if fact is not None:
-            self._ended(number, fact, None)
-        elif (seconds := restart_of_word(raw)) is not None:
-            self._tell(RelayRestarting(number, seconds))
+        if isinstance(raw, str):
+            self._relay_said(number, raw)
+            return
+        now, unacked = self._clock.now(), self._machine.unacked_bytes
+        pump.heard_at = self.last_heard_at = now.mono
+        commands = self._machine.received(number, raw, now)
+        if self._machine.unacked_bytes < unacked:
+            self._waiting_since = now.mono
+        self._step(commands)
 
     def lost(self, number: int, lost: StreamLost) -> None:
-        leg = self._legs.get(number)
-        if leg is None:
+        pump = self._pumps.get(number)
+        if pump is None:
             return
         fact = fact_of_loss(
-            lost, vantage=self._vantage, peer=leg.carrier.peer, at=self._clock.now().wall
+            lost, vantage=self._vantage, peer=pump.carrier.peer, at=self._clock.now().wall
         )
         self._ended(number, fact, lost.counters)
 
     def progressed(self) -> None:
-        if self._retiring:
-            self._close_retired()
+        self._close_unneeded()
         if self._progress is not None:
             self._progress.set_result(None)
             self._progress = None
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _relay_said(self, number: int, text: str) -> None:
+        at = self._clock.now().wall
+        fact = fact_of_word(text, vantage=self._vantage, other=self._machine.peer, at=at)
+        if fact is not None:
+            self._ended(number, fact, None)
+        elif (seconds := restart_of_word(text)) is not None:
+            self._tell(RelayRestarting(number, seconds))
 
     def _room(self) -> bool:
         machine = self._machine
@@ -326,8 +336,8 @@ class TunnelStream(MessageStream):
     def _step(self, commands: list[Command]) -> None:
         for command in commands:
             self._perform(command)
-        for leg in list(self._legs.values()):
-            leg.flush()
+        for pump in list(self._pumps.values()):
+            pump.flush()
         if self._progress is not None and (self._lost is not None or self._room()):
             self.progressed()
         self._arm()
@@ -337,8 +347,8 @@ class TunnelStream(MessageStream):
             case DeliverFrame(frame=frame):
                 self._hand_on(frame)
             case CloseCarrier(carrier=number, code=code, why=why, last=last):
-                if (leg := self._legs.pop(number, None)) is not None:
-                    self._drop(leg, code, why, last)
+                if (pump := self._pumps.pop(number, None)) is not None:
+                    self._drop(pump, code, why, last)
             case PeerLeft():
                 self._end(StreamEnd.CLOSED, close_code=1000)
             case _:
@@ -346,7 +356,7 @@ class TunnelStream(MessageStream):
 
     def _tell(self, event: PathEvent) -> None:
         if isinstance(event, Used | Resumed):
-            self._last_used = self._known[event.carrier]
+            self._last_used = self._pumps[event.carrier].carrier
             self.local_address = self._last_used.stream.local_address
         for listener in self._listeners:
             listener(event)
@@ -358,30 +368,27 @@ class TunnelStream(MessageStream):
             self._inbox.append(frame)
             self._wake.set()
         elif (handling := self._sink(frame)) is None:
-            self._machine.took(self._clock.now())
+            self._machine.consumed(self._clock.now())
         else:
-            self._busy, self._pending = True, handling
+            self._busy = True
+            self._handling = handling
             self._wake.set()
 
-    def _took(self) -> None:
-        self._machine.took(self._clock.now())
-        if (leg := self._legs.get(self._machine.in_use)) is not None:
-            leg.flush()
+    def _consumed(self) -> None:
+        self._machine.consumed(self._clock.now())
+        if (pump := self._pumps.get(self._machine.in_use)) is not None:
+            pump.flush()
         self._arm()
 
     def _ended(self, number: int, fact: Evidence, counters: dict[str, int] | None) -> None:
-        leg = self._legs.pop(number, None)
-        if leg is None:
+        """The stream of a carrier has ended, with these last counters."""
+        pump = self._pumps.pop(number, None)
+        if pump is None:
             return
-        seen = counters_fact(
-            counters, vantage=self._vantage, peer=leg.carrier.peer, at=self._clock.now().wall
-        )
-        if seen is not None:
-            self._counters[number] = seen
-            while len(self._counters) > REMEMBERED:
-                del self._counters[next(iter(self._counters))]
-        self._drop(leg, 1000, "")
-        self._step(self._machine.ended(number, fact, self._clock.now()))
+        now = self._clock.now()
+        seen = counters_fact(counters, vantage=self._vantage, peer=pump.carrier.peer, at=now.wall)
+        self._drop(pump, 1000, "", counters=seen)
+        self._step(self._machine.ended(number, fact, now))
 
     def _end(
         self, how: StreamEnd, *, close_code: int | None = None, fact: Evidence | None = None
@@ -394,35 +401,45 @@ class TunnelStream(MessageStream):
             self._wake.set()
             self.progressed()
 
-    def _drop(self, leg: CarrierPump, code: int, why: str, last: bytes = b"") -> None:
-        self._retiring.discard(leg.carrier.number)
-        self._heard_at.pop(leg.carrier.number, None)
-        self._closing.spawn(leg.close(code, why, last), f"carrier-{leg.carrier.number}")
+    def _drop(
+        self,
+        pump: CarrierPump,
+        code: int,
+        why: str,
+        last: bytes = b"",
+        *,
+        counters: ev.TcpCounters | None = None,
+    ) -> None:
+        carrier = pump.carrier
+        self._ended_ones.pop(carrier.number, None)
+        self._ended_ones[carrier.number] = _Ended(carrier, counters)
+        if len(self._ended_ones) > REMEMBERED:
+            del self._ended_ones[next(iter(self._ended_ones))]
+        self._closing.spawn(pump.close(code, why, last), f"carrier-{carrier.number}")
 
-    def _close_retired(self) -> None:
-        for number in list(self._retiring):
-            leg = self._legs.get(number)
-            if leg is None:
-                self._retiring.discard(number)
-            elif number != self._machine.in_use and self._machine.retired(number) and not leg.busy:
-                del self._legs[number]
-                self._drop(leg, 1000, "retired")
-                retired = ev.StreamEnded(
+    def _close_unneeded(self) -> None:
+        """Close the carriers that we do not need any more, once the peer was told."""
+        for number in self._machine.ours_to_close:
+            pump = self._pumps[number]
+            if not pump.busy:
+                now = self._clock.now()
+                closed = ev.StreamEnded(
                     vantage=self._vantage,
-                    at=self._clock.now().wall,
-                    peer=leg.carrier.peer,
+                    at=now.wall,
+                    peer=pump.carrier.peer,
                     how=StreamEnd.CLOSED,
                     close_code=1000,
                 )
-                self._step(self._machine.ended(number, retired, self._clock.now()))
+                self._drop(self._pumps.pop(number), 1000, "retired")
+                self._step(self._machine.ended(number, closed, now))
 
     async def _say_the_last(self) -> None:
         while self._machine.in_use and not self._machine.flushed:
             await self._next_progress()
         self._machine.leave()
-        for leg in self._legs.values():
-            leg.flush()
-        while any(leg.busy for leg in self._legs.values()):
+        for pump in self._pumps.values():
+            pump.flush()
+        while any(pump.busy for pump in self._pumps.values()):
             await self._next_progress()
 
     async def _next_progress(self) -> None:
@@ -433,7 +450,7 @@ class TunnelStream(MessageStream):
     # -- time ----------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        """An earlier timer is left as it is: a tick too many costs less than a timer a frame."""
+        """Set the timer, but leave an earlier one: a tick too many costs less than a timer a frame."""
         deadline = self._machine.deadline()
         if deadline is None or self._closed:
             return

@@ -16,23 +16,27 @@ WINDOW = 8 << 20
 """Bytes that one end keeps for the other until they are acknowledged; then its writer waits."""
 
 FRAME_COST = 64
-"""What a frame counts beside its bytes: an empty one takes memory, too."""
+"""What a frame counts beside its bytes, because an empty one takes memory, too."""
 
 ACK_BYTES = 256 << 10
+"""An acknowledgement that no frame carries leaves by itself after so many bytes."""
+
 ACK_S = 0.1
-"""An acknowledgement that nothing carries leaves after so many bytes, or after so long."""
+"""… or after so long."""
 
 
 class SendBuffer:
-    """Frames that the peer has not acknowledged: `acked + 1 … sent`; `reached`: the last one that any
-    carrier has taken."""
+    """Frames that the peer has not acknowledged."""
 
     def __init__(self, window: int = WINDOW) -> None:
-        self.acked = self.sent = self.reached = 0
-        self.unacked_bytes = self.unsent_bytes = 0
+        self.acked = 0  # the number of the last frame that is acknowledged
+        self.sent = 0  # the number of the last frame that was added
+        self.reached = 0  # the number of the last frame that any carrier has taken
+        self.unacked_bytes = 0  # with what frames cost
+        self.unsent_bytes = 0  # of these, what no carrier has taken
         self._window = window
         self._frames: dict[int, bytes] = {}
-        self._cursor = 1
+        self._cursor = 1  # the number of the next frame for the carrier in use
 
     @property
     def writable(self) -> bool:
@@ -66,7 +70,7 @@ class SendBuffer:
         return number, frame
 
     def acknowledged(self, ack: int) -> None:
-        """The peer has taken everything up to `ack`; an old acknowledgement says nothing.
+        """The peer has consumed everything up to `ack`; an old acknowledgement says nothing.
 
         Raises:
             Garbage: it was never sent.
@@ -79,34 +83,36 @@ class SendBuffer:
         self._cursor = max(self._cursor, self.acked + 1)
 
     def rewind(self) -> int:
-        """Another carrier is in use: begin with what is not acknowledged. Bytes sent before."""
+        """Another carrier is in use: begin with what is not acknowledged. Returns how many bytes of that
+        were sent before."""
         self._cursor = self.acked + 1
         return self.unacked_bytes - self.unsent_bytes
 
     def clear(self) -> None:
-        """Nobody will ever ask for them."""
+        """Forget all frames: nobody will ask for them."""
         self._frames.clear()
 
 
 class ReceiveBuffer:
-    """What the peer sends: everything up to `received` was delivered, up to `taken` consumed."""
+    """What the peer sends: how much of it was delivered, and how much of that consumed."""
 
     def __init__(self, window: int = WINDOW) -> None:
-        self.received = self.taken = 0
-        self.ack_at: float | None = None
-        """When an acknowledgement is due, if nothing carries it before."""
+        self.received = 0  # the number of the last frame that was delivered
+        self.consumed = 0  # the number of the last frame that was consumed
+        self.ack_at: float | None = None  # when an acknowledgement leaves by itself at the latest
         self._most = window + MAX_TUNNEL_FRAME + FRAME_COST
-        self._untaken: deque[int] = deque()
-        self._untaken_bytes = self._untold_bytes = 0
-        self._due = False
+        self._unconsumed: deque[int] = deque()  # the costs of the frames between the two
+        self._unconsumed_bytes = 0
+        self._unacknowledged_bytes = 0  # consumed since the last acknowledgement
+        self._due = False  # an acknowledgement leaves by itself as soon as it can
 
     @property
     def due(self) -> bool:
         """Whether an acknowledgement is to leave by itself."""
-        return self._due or self._untold_bytes >= ACK_BYTES
+        return self._due or self._unacknowledged_bytes >= ACK_BYTES
 
     def arrived(self, number: int, frame: memoryview) -> bool:
-        """Frame `number` is here; whether it is to be delivered (not: a duplicate).
+        """Frame `number` is here. Returns whether it is to be delivered, as it is no duplicate.
 
         Raises:
             Garbage: an honest peer could not have sent it.
@@ -116,19 +122,19 @@ class ReceiveBuffer:
         if number != self.received + 1:
             raise Garbage(f"sent frame {number} after frame {self.received}")
         size = len(frame) + FRAME_COST
-        if self._untaken_bytes + size > self._most:
+        if self._unconsumed_bytes + size > self._most:
             raise Garbage("sent more than it may before an acknowledgement")
-        self._untaken_bytes += size
-        self._untaken.append(size)
+        self._unconsumed_bytes += size
+        self._unconsumed.append(size)
         self.received = number
         return True
 
-    def took(self, now: Timestamp) -> None:
+    def consume(self, now: Timestamp) -> None:
         """The oldest delivered frame has been consumed."""
-        size = self._untaken.popleft()
-        self.taken += 1
-        self._untaken_bytes -= size
-        self._untold_bytes += size
+        size = self._unconsumed.popleft()
+        self.consumed += 1
+        self._unconsumed_bytes -= size
+        self._unacknowledged_bytes += size
         if self.ack_at is None and not self._due:
             self.ack_at = now.mono + ACK_S
 
@@ -139,9 +145,12 @@ class ReceiveBuffer:
 
     def ask(self) -> None:
         """An acknowledgement is due now."""
-        self._due, self.ack_at = True, None
+        self._due = True
+        self.ack_at = None
 
     def acknowledge(self) -> int:
-        """The number to acknowledge; it leaves now."""
-        self._untold_bytes, self._due, self.ack_at = 0, False, None
-        return self.taken
+        """The number to acknowledge, in a frame that leaves now."""
+        self._unacknowledged_bytes = 0
+        self._due = False
+        self.ack_at = None
+        return self.consumed

@@ -1,7 +1,7 @@
-"""What the tunnel machine says: frames to hand on, carriers to close, and what happened on the way.
+"""What the tunnel machine says: frames to hand on, carriers to close, and what happened to carriers.
 
-Law: types only, closed and frozen; msgspec's, which take a tenth of the time to import: each `ssh`
-waits for them.
+Law: types only, closed and frozen. They are msgspec's, which take a tenth of the time of dataclasses to
+make, because each `ssh` waits for that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tether.protocol.tunnel.join import JoinRefused
 
 
 class DeliverFrame(msgspec.Struct, frozen=True):
-    """The next frame of the peer: once, in order. Say `took` when it has been consumed."""
+    """The next frame of the peer: once, in order. Say `consumed` when it has been."""
 
     frame: memoryview
 
@@ -37,7 +37,7 @@ class CarrierUp(msgspec.Struct, frozen=True):
 
 
 class CarrierRefused(msgspec.Struct, frozen=True):
-    """A carrier did not join. Unless it is proven, `refusal` may be anybody's word."""
+    """A carrier did not join. Anybody may have made a `refusal` that is not proven."""
 
     carrier: int
     refusal: JoinRefused
@@ -52,7 +52,7 @@ class CarrierLost(msgspec.Struct, frozen=True):
 
 
 class Used(msgspec.Struct, frozen=True):
-    """This carrier is in use now, without a gap (`before`: instead of that one; 0: the first)."""
+    """This carrier is in use now, without a gap, instead of `before` (0: it is the first one)."""
 
     carrier: int
     before: int
@@ -60,8 +60,8 @@ class Used(msgspec.Struct, frozen=True):
 
 
 class Detached(msgspec.Struct, frozen=True):
-    """The carrier in use has ended, because of `fact`. `wait_s`: how long the tunnel will wait for
-    another one; None while one is up and not yet used."""
+    """The carrier in use has ended, because of `fact`. The tunnel waits for another one for `wait_s`;
+    None while one is up that is not used yet."""
 
     carrier: int
     fact: Evidence
@@ -95,8 +95,8 @@ class PeerLeft(msgspec.Struct, frozen=True):
 
 
 class GaveUp(msgspec.Struct, frozen=True):
-    """The tunnel is over, because of `fact`: nobody resumed it, or the peer broke the protocol, or
-    has ended it. Comes once."""
+    """The tunnel is over, because of `fact`: nobody resumed it, or the peer broke the protocol or has
+    ended it. Comes once."""
 
     fact: Evidence
 

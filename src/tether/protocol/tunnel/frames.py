@@ -19,9 +19,10 @@ from tether.protocol.messages.codec import MAX_TUNNEL_FRAME, TUNNEL_CHUNK, decod
 from tether.protocol.tunnel.join import Join, JoinRefused, Opening
 
 MAX_OPENING = 1024
-"""Bytes of the first frame, with which a carrier that nobody knows yet introduces itself."""
+"""Bytes of a carrier's first frame, with which it introduces itself."""
 
 MAX_WORD = 64
+"""Bytes of a `Retired` frame."""
 
 _NUMBERED, _ACKED, _OPENING, _USE, _PING, _PONG, _RETIRED = range(7)
 _HEAD = struct.Struct(">BQQ")
@@ -32,7 +33,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """Frame `number` of its sender; everything up to `ack` of the other direction has been taken."""
+    """Frame `number` of its sender, who has consumed everything up to `ack` of the other direction."""
 
     number: int
     ack: int
@@ -41,7 +42,7 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """Everything up to here has been taken."""
+    """Everything up to `ack` of the other direction has been consumed."""
 
     ack: int
 
@@ -50,10 +51,10 @@ class Acked:
 class SwitchTo:
     """From the client: use this carrier from now on, and resend what follows `ack`.
 
-    `turn` counts up with each use: a use that another carrier delivers late is no use any more.
+    `sequence` counts up with each switch, so that one that a slow carrier delivers late is ignored.
     """
 
-    turn: int
+    sequence: int
     ack: int
 
 
@@ -69,7 +70,7 @@ class CarrierPong:
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """The end of this carrier, which follows, is no event. `word` says why (`OVER`: all is over)."""
+    """The end of this carrier, which follows, is no event: its sender has `MOVED`, or all is `OVER`."""
 
     word: str
 
@@ -82,7 +83,7 @@ CarrierFrame: TypeAlias = (
 
 
 def split_head(frame: memoryview) -> tuple[memoryview, memoryview]:
-    """A frame, not parsed yet, as what is a carrier's and what is the layer above's."""
+    """Split a frame that is not parsed yet into the carrier's part and the layer above's."""
     size = _HEAD.size if len(frame) and frame[0] == _NUMBERED else len(frame)
     return frame[:size], frame[size:]
 
@@ -97,14 +98,14 @@ def encode_carrier_frame(frame: Acked | SwitchTo | CarrierPing | CarrierPong | R
     if isinstance(frame, Acked):
         return _ONE.pack(_ACKED, frame.ack)
     if isinstance(frame, SwitchTo):
-        return _HEAD.pack(_USE, frame.turn, frame.ack)
+        return _HEAD.pack(_USE, frame.sequence, frame.ack)
     if isinstance(frame, Retired):
         return bytes((_RETIRED,)) + frame.word.encode()
     return _ONE.pack(_PING if isinstance(frame, CarrierPing) else _PONG, frame.nonce)
 
 
 def encode_opening(opening: Opening) -> bytes:
-    """The wire form of an attach or its refusal."""
+    """The wire form of a join or its refusal."""
     return bytes((_OPENING,)) + _ENCODER.encode(opening)
 
 
@@ -152,7 +153,7 @@ def _parse_opening(body: memoryview) -> Opening:
 # -- what a numbered frame holds ------------------------------------------------------------
 
 DATA, _CONTROL = 0, 1
-"""The kinds."""
+"""The first byte of what a numbered frame holds."""
 
 
 def data_frames(data: bytes | bytearray | memoryview) -> Iterator[bytes]:

@@ -24,19 +24,17 @@ KEY_BYTES = 32
 MAX_NUMBER = (1 << 53) - 1
 """The highest number of a carrier."""
 
-TUNNEL_UNKNOWN, TUNNEL_OVER, BAD_PROOF, CARRIER_USED, TOO_MANY, NOT_ATTACHED = (
-    "tunnel_unknown",
-    "tunnel_over",
-    "bad_proof",
-    "carrier_used",
-    "too_many_carriers",
-    "not_attached",
-)
-"""Codes of a refusal. `NOT_ATTACHED` is never sent: it stands for an opening that was none."""
+TUNNEL_UNKNOWN = "tunnel_unknown"
+TUNNEL_OVER = "tunnel_over"
+BAD_PROOF = "bad_proof"
+CARRIER_USED = "carrier_used"
+TOO_MANY = "too_many_carriers"
+NOT_JOINED = "not_attached"
+"""Codes of a refusal. `NOT_JOINED` is never sent: it stands for an opening that was none."""
 
 
 class Join(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
-    """First on a carrier, from both sides. `received`: everything up to it has been taken."""
+    """First on a carrier, from both ends, whose sender has consumed everything up to `received`."""
 
     connection_id: str
     carrier: int
@@ -52,10 +50,10 @@ class Join(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
 
 
 class JoinRefused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", omit_defaults=True):
-    """The answer to an attach that is not accepted.
+    """The answer to a join that is not accepted.
 
     `cause`, `actor` and `detail` tell why a tunnel is over; `proof` is there where the refuser still
-    holds the tunnel's key. Without it, anybody may have said this.
+    holds the tunnel's key. Without a proof, anybody may have said this.
     """
 
     code: str
@@ -97,8 +95,8 @@ class TunnelKey:
     def __repr__(self) -> str:
         return "TunnelKey(…)"
 
-    def attach(self, party: Party, connection_id: str, carrier: int, received: int) -> Join:
-        """The opening of a carrier, proven."""
+    def join(self, party: Party, connection_id: str, carrier: int, received: int) -> Join:
+        """The opening of a carrier, with its proof."""
         return Join(
             connection_id=connection_id,
             carrier=carrier,
@@ -107,25 +105,19 @@ class TunnelKey:
             proof=self._prove("attach", str(party), connection_id, str(carrier), str(received)),
         )
 
-    def proves(self, attach: Join) -> bool:
-        """Whether whoever made `attach` holds the key."""
-        return hmac.compare_digest(
-            attach.proof,
-            self._prove(
-                "attach",
-                attach.party,
-                attach.connection_id,
-                str(attach.carrier),
-                str(attach.received),
-            ),
+    def proves(self, join: Join) -> bool:
+        """Whether whoever made `join` holds the key."""
+        expected = self._prove(
+            "attach", join.party, join.connection_id, str(join.carrier), str(join.received)
         )
+        return hmac.compare_digest(join.proof, expected)
 
     def of_frames(self, party: Party, connection_id: str, carrier: int) -> bytes:
         """The key of the frames that `party` sends on this carrier."""
         return self._prove("frames", str(party), connection_id, str(carrier))
 
     def refuse(self, refusal: JoinRefused, connection_id: str, carrier: int) -> JoinRefused:
-        """`refusal`, proven."""
+        """`refusal` with its proof."""
         return msgspec.structs.replace(
             refusal, proof=self._prove_refusal(refusal, connection_id, carrier)
         )
@@ -154,7 +146,7 @@ class TunnelKey:
 
 
 def said_by(refusal: JoinRefused, by: Party, vantage: Vantage, at: float) -> GoodbyeSaid:
-    """A proven refusal as what the other end said about the end of the tunnel."""
+    """What the other end said, by a proven refusal, about the end of the tunnel."""
     return GoodbyeSaid(
         vantage=vantage,
         at=at,
@@ -166,13 +158,14 @@ def said_by(refusal: JoinRefused, by: Party, vantage: Vantage, at: float) -> Goo
 
 
 REMEMBERED = 64
+"""Numbers below the highest of which it is known whether they were used."""
 
 
 @dataclass(slots=True)
 class UsedNumbers:
     """Which numbers were used: the highest, and a bit for each of the `REMEMBERED` below it.
 
-    What is older counts as used: clients count up.
+    Older ones count as used, because clients count up.
     """
 
     _highest: int = 0
@@ -189,18 +182,19 @@ class UsedNumbers:
         ahead = number - self._highest
         if ahead > 0:
             kept = self._below << ahead if ahead < REMEMBERED else 0
-            self._highest, self._below = number, (kept | 1) & ((1 << REMEMBERED) - 1)
+            self._highest = number
+            self._below = (kept | 1) & ((1 << REMEMBERED) - 1)
         elif -ahead < REMEMBERED:
             self._below |= 1 << -ahead
 
 
-def judge(
-    attach: Join, *, key: TunnelKey, connection_id: str, peer: Party, used: UsedNumbers
+def check_join(
+    join: Join, *, key: TunnelKey, connection_id: str, peer: Party, used: UsedNumbers
 ) -> str:
-    """What speaks against `attach`: a code, or "" for nothing. The proof comes first: whoever cannot
-    prove anything is told nothing."""
-    if attach.connection_id != connection_id or attach.party != str(peer):
+    """The code of what speaks against `join`; "" for nothing. The proof comes first, so that whoever
+    cannot prove anything is told nothing."""
+    if join.connection_id != connection_id or join.party != str(peer):
         return BAD_PROOF
-    if not 1 <= attach.carrier <= MAX_NUMBER or not key.proves(attach):
+    if not 1 <= join.carrier <= MAX_NUMBER or not key.proves(join):
         return BAD_PROOF
-    return CARRIER_USED if attach.carrier in used else ""
+    return CARRIER_USED if join.carrier in used else ""

@@ -1,8 +1,8 @@
 """A tag before each frame of a carrier: without the tunnel's key nobody can make, alter or move one.
 
-Law: no I/O. One `FrameTags` is one direction of one carrier: it counts, so that a frame that was taken
-out, doubled, put elsewhere or sent back is none of its frames. Bytes of data are covered where
-`data_too` says so; where not, only how many they are: SSH has a MAC of its own for them.
+Law: no I/O. One `FrameTags` is one direction of one carrier. It counts frames, so that one that was left
+out, doubled, moved or sent back fails the check. Bytes of data are covered where `data_too` says so;
+elsewhere only their number is, because SSH has a MAC of its own for them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TAG_BYTES = 16
 
 _PREFIX = 8 + 4
 _KIND = 1
-"""Of a frame of data its kind is always covered: none can be made a message, nor a message data."""
+"""Bytes of a frame of data that are always covered, so that data cannot be made a message."""
 
 
 class FrameTags:
@@ -25,9 +25,10 @@ class FrameTags:
     __slots__ = ("_count", "_data_too", "_mac")
 
     def __init__(self, key: bytes, *, data_too: bool) -> None:
-        """`key`: of this direction of this carrier, and of nothing else."""
+        """`key` is for this direction of this carrier, and for nothing else."""
         self._mac = hmac.new(key, digestmod=hashlib.sha256)
-        self._count, self._data_too = 0, data_too
+        self._count = 0
+        self._data_too = data_too
 
     def __repr__(self) -> str:
         return "FrameTags(…)"

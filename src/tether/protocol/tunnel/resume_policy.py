@@ -1,8 +1,8 @@
 """How long a tunnel without a carrier waits for its peer: one table, by how its last carrier ended.
 
-Law: pure. The first row that matches decides. What a FIN or an RST of the peer's own stream says is
-that a process or a middlebox ended it; what a relay's own end or a silence says of the peer is nothing.
-A peer that left a carrier because of forged frames lives, and comes by another one.
+Law: pure. The first row that matches decides. A FIN or an RST of the peer's own stream says that a
+process or a middlebox ended it. The end of a relay, and a silence, say nothing about the peer. A peer
+that left a carrier because of forged frames lives, and comes by another one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.messages.tunnel import RESUME_S
 from tether.protocol.timestamp import Timestamp
-from tether.protocol.tunnel.carrier import SPOILT_CODE
+from tether.protocol.tunnel.carrier import FORGED_CODE
 
 VANISHED_S = 15.0
 """How long a peer may take to come back whose stream ended at once."""
@@ -25,7 +25,7 @@ _AT_ONCE = (StreamEnd.EOF, StreamEnd.RESET, StreamEnd.CLOSED, StreamEnd.ABORTED,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
-    """`policy_s` is the server's policy for a peer that may come back much later."""
+    """How long to wait: `policy_s`, by the server's policy, for a peer that may come back much later."""
 
     vanished_s: float = VANISHED_S
     policy_s: float = RESUME_S
@@ -45,7 +45,7 @@ class WaitRow:
 def ended_at_once(fact: Evidence, peer: Party) -> bool:
     """Whether the peer's own stream ended, as it does when its process does."""
     ended = isinstance(fact, ev.StreamEnded) and fact.peer is peer and fact.how in _AT_ONCE
-    return ended and not left_as_spoilt(fact)
+    return ended and not left_for_forgery(fact)
 
 
 def _relay_ended(fact: Evidence, peer: Party) -> bool:
@@ -74,16 +74,16 @@ ROWS: tuple[WaitRow, ...] = (
         ev.StreamEnded(vantage=Vantage.AGENT, at=0.0, peer=Party.RELAY, how=StreamEnd.RESET),
     ),
     WaitRow(
-        "left-as-spoilt",
-        lambda fact, peer: left_as_spoilt(fact),
+        "left-for-forgery",
+        lambda fact, peer: left_for_forgery(fact),
         lambda waits: waits.policy_s,
-        "a peer that lives, and a way that does not",
+        "a peer that lives, and a carrier that is meddled with",
         ev.StreamEnded(
             vantage=Vantage.RELAY,
             at=0.0,
             peer=Party.CLIENT,
             how=StreamEnd.CLOSED,
-            close_code=SPOILT_CODE,
+            close_code=FORGED_CODE,
         ),
     ),
     WaitRow(
@@ -96,9 +96,9 @@ ROWS: tuple[WaitRow, ...] = (
 )
 
 
-def left_as_spoilt(fact: Evidence) -> bool:
-    """Whether the other end of a carrier has left it because of frames that we did not send."""
-    return isinstance(fact, ev.StreamEnded) and fact.close_code == SPOILT_CODE
+def left_for_forgery(fact: Evidence) -> bool:
+    """Whether the other end of a carrier has left it because of frames that were not ours."""
+    return isinstance(fact, ev.StreamEnded) and fact.close_code == FORGED_CODE
 
 
 def row_of(fact: Evidence, peer: Party) -> WaitRow:
@@ -112,11 +112,12 @@ def wait_s(fact: Evidence, peer: Party, waits: Waits) -> float:
 
 
 def not_resumed(fact: Evidence, vantage: Vantage, waited_s: float, now: Timestamp) -> Evidence:
-    """What ends a tunnel whose last carrier ended by `fact` now, once it was waited for `waited_s`.
+    """The fact that ends a tunnel whose last carrier ended by `fact` now, after a wait of `waited_s`.
 
-    A relay that died began the wait, and is not what ended the tunnel: its client could have come by
-    another one. Of a relay that fell silent that is not known, nor that an agent did not come to its
-    client: it may be the way to it. A relay that left has said why.
+    It is `fact` itself, but for an agent whose relay died: that began the wait, and what ended the
+    tunnel is that the client, who could have come by another relay, did not return. This cannot be said
+    of a relay that fell silent, which may be the network's doing, nor of one that left and said why,
+    nor by a client of its agent, which the network may keep from it.
     """
     relay_died = (
         isinstance(fact, ev.StreamEnded) and fact.peer is Party.RELAY and fact.how in _AT_ONCE

@@ -402,13 +402,13 @@ async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away
             on_message=lambda message: None,
         )
         rig.tasks.spawn(client.run(), "client")
-        left = await rig.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
+        left = await rig.come(KEY.join(Party.CLIENT, "t1", 2, 0))
         answer = parse_carrier_frame(await left.recv())
         assert isinstance(answer, Join) and KEY.proves(answer)
         # From here on the client's own stream goes on, with a further carrier.
         pair = await direct_pair()
         rig.direct += pair
-        mine = KEY.attach(Party.CLIENT, "t1", 3, 0)
+        mine = KEY.join(Party.CLIENT, "t1", 3, 0)
         stream.add(direct(3, pair[0], Party.AGENT))
         raw = await pair[1].recv()
         assert raw == encode_opening(mine)
@@ -424,7 +424,7 @@ async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away
 async def test_a_client_may_be_quicker_than_its_offer(tmp_path: Path) -> None:
     async with manager_rig(tmp_path) as rig:
         rig.joined.clear()
-        left = await rig.come(KEY.attach(Party.CLIENT, "t1", 2, 0))
+        left = await rig.come(KEY.join(Party.CLIENT, "t1", 2, 0))
         await asyncio.sleep(0)
         rig.offered("t1")
         assert isinstance(parse_carrier_frame(await left.recv()), Join)
@@ -434,9 +434,9 @@ async def test_a_client_may_be_quicker_than_its_offer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attach", "code"),
     [
-        (KEY.attach(Party.CLIENT, "t1", 1, 0), "carrier_used"),
-        (KEY.attach(Party.AGENT, "t1", 2, 0), "bad_proof"),
-        (KEY.attach(Party.CLIENT, "t9", 2, 0), "tunnel_unknown"),
+        (KEY.join(Party.CLIENT, "t1", 1, 0), "carrier_used"),
+        (KEY.join(Party.AGENT, "t1", 2, 0), "bad_proof"),
+        (KEY.join(Party.CLIENT, "t9", 2, 0), "tunnel_unknown"),
     ],
     ids=["used", "no proof", "unknown"],
 )
@@ -495,7 +495,7 @@ async def test_a_client_that_comes_back_too_late_learns_why(tmp_path: Path) -> N
         await rig.served("t1")
         rig.tunnels.end(["t1"], ORDER)
         await rig.tunnels.close(5.0)
-        left = await rig.come(KEY.attach(Party.CLIENT, "t1", 5, 0))
+        left = await rig.come(KEY.join(Party.CLIENT, "t1", 5, 0))
         told = parse_carrier_frame(await left.recv())
         assert isinstance(told, JoinRefused)
         assert (told.code, told.cause, told.actor) == (

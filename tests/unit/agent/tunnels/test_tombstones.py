@@ -17,7 +17,7 @@ STOPPED = Disconnect(
     actor="user:bob",
     detail="lunch",
 )
-ATTACH = KEY.attach(Party.CLIENT, "c1", 9, 0)
+ATTACH = KEY.join(Party.CLIENT, "c1", 9, 0)
 UNKNOWN = JoinRefused(code="tunnel_unknown")
 
 
@@ -38,9 +38,9 @@ def test_who_holds_the_key_learns_why_and_that_the_agent_says_so() -> None:
 def test_nobody_else_learns_anything() -> None:
     stones = Tombstones()
     stones.add("c1", KEY, STOPPED, at(0))
-    assert stones.refusal(TunnelKey(bytes(32)).attach(Party.CLIENT, "c1", 9, 0), at(1)) == UNKNOWN
-    assert stones.refusal(KEY.attach(Party.AGENT, "c1", 9, 0), at(1)) == UNKNOWN
-    assert stones.refusal(KEY.attach(Party.CLIENT, "c2", 9, 0), at(1)) == UNKNOWN
+    assert stones.refusal(TunnelKey(bytes(32)).join(Party.CLIENT, "c1", 9, 0), at(1)) == UNKNOWN
+    assert stones.refusal(KEY.join(Party.AGENT, "c1", 9, 0), at(1)) == UNKNOWN
+    assert stones.refusal(KEY.join(Party.CLIENT, "c2", 9, 0), at(1)) == UNKNOWN
 
 
 def test_a_day_later_and_beyond_the_bound_it_is_forgotten() -> None:

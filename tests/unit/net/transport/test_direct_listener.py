@@ -21,7 +21,7 @@ from tether.protocol.tunnel.frames import MAX_OPENING, encode_opening
 from tether.protocol.tunnel.join import Join
 
 pytestmark = pytest.mark.anyio
-OPENING = encode_opening(KEY.attach(Party.CLIENT, "c1", 2, 0))
+OPENING = encode_opening(KEY.join(Party.CLIENT, "c1", 2, 0))
 
 
 class Door:

@@ -20,7 +20,7 @@ from tether.net.transport.streams import StreamLost
 from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.buffers import WINDOW
-from tether.protocol.tunnel.carrier import MAX_SPOILT, SPOILT, SPOILT_CODE
+from tether.protocol.tunnel.carrier import FORGED, FORGED_CODE, MAX_FORGED
 from tether.protocol.tunnel.events import (
     Answered,
     CarrierLost,
@@ -289,16 +289,16 @@ async def test_a_relay_that_makes_up_a_frame_costs_its_carrier_and_not_the_tunne
     await cable.left.send(encode_carrier_frame(Retired(OVER)))
     await asyncio.sleep(1)
     meddled = ev.ProtocolViolated(
-        vantage=Vantage.AGENT, at=EPOCH + 1.01, by=Party.RELAY, what=SPOILT
+        vantage=Vantage.AGENT, at=EPOCH + 1.01, by=Party.RELAY, what=FORGED
     )
     assert t.at_agent[-1] == Detached(1, meddled, 86_400.0)
-    assert cable.right.closed == (SPOILT_CODE, SPOILT)
+    assert cable.right.closed == (FORGED_CODE, FORGED)
     left = ev.StreamEnded(
         vantage=Vantage.CLIENT,
         at=EPOCH + 1.02,
         peer=Party.RELAY,
         how=StreamEnd.CLOSED,
-        close_code=SPOILT_CODE,
+        close_code=FORGED_CODE,
     )
     assert t.at_client[-1] == Detached(1, left, 86_400.0)
     await t.client.send(b"meanwhile")
@@ -309,7 +309,7 @@ async def test_a_relay_that_makes_up_a_frame_costs_its_carrier_and_not_the_tunne
 async def test_a_tunnel_whose_every_carrier_is_meddled_with_ends_in_the_end_and_says_why(
     t: Joined,
 ) -> None:
-    for number in range(1, MAX_SPOILT + 1):
+    for number in range(1, MAX_FORGED + 1):
         cable = t.relay(number)
         await asyncio.sleep(1)
         await cable.left.send(b"\x09")
@@ -317,7 +317,7 @@ async def test_a_tunnel_whose_every_carrier_is_meddled_with_ends_in_the_end_and_
     with pytest.raises(StreamLost) as lost:
         await t.agent.recv()
     assert lost.value.fact == ev.ProtocolViolated(
-        vantage=Vantage.AGENT, at=EPOCH + 15.01, by=Party.RELAY, what=SPOILT
+        vantage=Vantage.AGENT, at=EPOCH + 15.01, by=Party.RELAY, what=FORGED
     )
 
 
@@ -335,7 +335,7 @@ async def test_a_broken_stream_is_its_peers_violation(t: Joined) -> None:
 async def test_a_refusal_is_sent_before_the_stream_is_closed(t: Joined) -> None:
     cable = Cable(delay=0.01)
     t.agent.add(direct(1, cable.right, Party.CLIENT))
-    wrong = KEY.attach(Party.CLIENT, "another", 1, 0)
+    wrong = KEY.join(Party.CLIENT, "another", 1, 0)
     await cable.left.send(encode_opening(wrong))
     assert await cable.left.recv() == encode_opening(JoinRefused(code="bad_proof"))
     with pytest.raises(StreamLost):
@@ -345,11 +345,11 @@ async def test_a_refusal_is_sent_before_the_stream_is_closed(t: Joined) -> None:
 
 async def test_what_was_read_already_is_handed_over_with_the_carrier(t: Joined) -> None:
     cable = Cable(delay=0.01)
-    attach = KEY.attach(Party.CLIENT, "c1", 4, 0)
-    assert t.agent.judge(attach) is None
+    attach = KEY.join(Party.CLIENT, "c1", 4, 0)
+    assert t.agent.check_join(attach) is None
     t.agent.add(direct(4, cable.right, Party.CLIENT), encode_opening(attach))
     assert t.at_agent == [CarrierUp(4, None)]
-    assert t.agent.judge(attach) == JoinRefused(code="carrier_used")
+    assert t.agent.check_join(attach) == JoinRefused(code="carrier_used")
     again = Cable()
     t.agent.add(relayed(4, again.right))
     await asyncio.sleep(1)

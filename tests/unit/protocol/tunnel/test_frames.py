@@ -106,7 +106,7 @@ def test_bytes_from_anywhere_are_a_frame_or_garbage(frame: bytes) -> None:
 # -- frames of carriers -----------------------------------------------------------------
 
 ONE, TWO = bytes(7) + b"\x01", bytes(7) + b"\x02"
-ATTACH = TunnelKey(bytes(32)).attach(Party.CLIENT, "c" * 32, 1, 0)
+ATTACH = TunnelKey(bytes(32)).join(Party.CLIENT, "c" * 32, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ OVER = JoinRefused(code="tunnel_over", cause="session.exit", actor="a", detail="
     ("opening", "raw"),
     [
         (
-            KEY.attach(Party.CLIENT, "c1", 2, 300),
+            KEY.join(Party.CLIENT, "c1", 2, 300),
             "02 86 a474797065 a6617474616368 ad636f6e6e656374696f6e5f6964 a26331"
             " a763617272696572 02 a57061727479 a6636c69656e74 a87265636569766564 cd012c"
             " a570726f6f66 c420"

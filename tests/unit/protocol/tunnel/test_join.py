@@ -17,11 +17,11 @@ from tether.protocol.tunnel.join import (
     JoinRefused,
     TunnelKey,
     UsedNumbers,
-    judge,
+    check_join,
 )
 
 KEY = TunnelKey(bytes(range(32)))
-ATTACH = KEY.attach(Party.CLIENT, "c1", 7, 42)
+ATTACH = KEY.join(Party.CLIENT, "c1", 7, 42)
 REFUSAL = KEY.refuse(JoinRefused(code="tunnel_over", cause="a.b", actor="x", detail="y"), "c1", 7)
 
 
@@ -78,19 +78,19 @@ def test_nothing_secret_is_printed() -> None:
     ("attach", "code"),
     [
         (ATTACH, ""),
-        (KEY.attach(Party.CLIENT, "c1", 3, 0), "carrier_used"),
-        (KEY.attach(Party.CLIENT, "c1", 0, 0), "bad_proof"),
-        (KEY.attach(Party.CLIENT, "c1", -1, 0), "bad_proof"),
-        (KEY.attach(Party.CLIENT, "c1", MAX_NUMBER + 1, 0), "bad_proof"),
-        (KEY.attach(Party.CLIENT, "c2", 7, 0), "bad_proof"),
-        (KEY.attach(Party.AGENT, "c1", 7, 0), "bad_proof"),
-        (TunnelKey(bytes(32)).attach(Party.CLIENT, "c1", 3, 0), "bad_proof"),
+        (KEY.join(Party.CLIENT, "c1", 3, 0), "carrier_used"),
+        (KEY.join(Party.CLIENT, "c1", 0, 0), "bad_proof"),
+        (KEY.join(Party.CLIENT, "c1", -1, 0), "bad_proof"),
+        (KEY.join(Party.CLIENT, "c1", MAX_NUMBER + 1, 0), "bad_proof"),
+        (KEY.join(Party.CLIENT, "c2", 7, 0), "bad_proof"),
+        (KEY.join(Party.AGENT, "c1", 7, 0), "bad_proof"),
+        (TunnelKey(bytes(32)).join(Party.CLIENT, "c1", 3, 0), "bad_proof"),
     ],
 )
 def test_an_attach_is_judged(attach: Join, code: str) -> None:
     used = UsedNumbers()
     used.add(3)
-    assert judge(attach, key=KEY, connection_id="c1", peer=Party.CLIENT, used=used) == code
+    assert check_join(attach, key=KEY, connection_id="c1", peer=Party.CLIENT, used=used) == code
 
 
 @given(st.lists(st.integers(1, 3 * REMEMBERED), max_size=60))

@@ -9,7 +9,7 @@ from tests.support.protocol.tunnels import KEY, TUNNEL, End, Pair
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.protocol.tunnel.carrier import MAX_SPOILT, SPOILT, SPOILT_CODE
+from tether.protocol.tunnel.carrier import FORGED, FORGED_CODE, MAX_FORGED
 from tether.protocol.tunnel.events import CarrierLost, CloseCarrier, Detached, GaveUp, Resumed
 from tether.protocol.tunnel.frames import (
     MOVED,
@@ -37,7 +37,7 @@ MADE_UP = [
     encode_carrier_frame(CarrierPong(1)),
     encode_carrier_frame(Retired(MOVED)),
     encode_carrier_frame(Retired(OVER)),
-    encode_opening(KEY.attach(Party.CLIENT, TUNNEL, 1, 0)),
+    encode_opening(KEY.join(Party.CLIENT, TUNNEL, 1, 0)),
     b"\x09",
     b"",
 ]
@@ -45,7 +45,7 @@ MADE_UP = [
 
 def meddled(end: End, seconds: float = 0.0) -> Evidence:
     vantage = Vantage(str(end.machine.me))
-    return ev.ProtocolViolated(vantage=vantage, at=EPOCH + seconds, by=Party.RELAY, what=SPOILT)
+    return ev.ProtocolViolated(vantage=vantage, at=EPOCH + seconds, by=Party.RELAY, what=FORGED)
 
 
 def resumes(pair: Pair, number: int) -> None:
@@ -72,7 +72,7 @@ def test_a_frame_that_is_made_up_costs_its_carrier(side: int, raw: bytes, tag: b
     pair = Pair().joined(relayed=True)
     end = pair.ends[side]
     pair.meddle(end, 1, tag + raw)
-    assert end.closed == [CloseCarrier(1, SPOILT_CODE, SPOILT)]
+    assert end.closed == [CloseCarrier(1, FORGED_CODE, FORGED)]
     assert end.last() == Detached(1, meddled(end), DAY)
     assert not end.machine.over and end.frames == []
     resumes(pair, 2)
@@ -123,7 +123,7 @@ def test_a_true_frame_is_no_frame_of_another_carrier_nor_of_the_other_direction(
         (raw,) = fly(pair, b"\x00hello")
         end, number = (pair.client, 1) if back else (pair.agent, 2)
         pair.meddle(end, number, raw)
-        assert end.closed == [CloseCarrier(number, SPOILT_CODE, SPOILT)]
+        assert end.closed == [CloseCarrier(number, FORGED_CODE, FORGED)]
         assert end.frames == []
 
 
@@ -153,32 +153,32 @@ def test_of_data_on_a_direct_carrier_only_the_bytes_are_left_to_ssh() -> None:
 
 def test_who_meddles_with_every_carrier_ends_the_tunnel_in_the_end() -> None:
     pair = Pair().joined(relayed=True)
-    for number in range(1, MAX_SPOILT):
+    for number in range(1, MAX_FORGED):
         pair.meddle(pair.agent, number, b"\x09")
         assert not pair.agent.machine.over
         pair.cut(number, ends=(pair.client,))
         pair.open(number + 1, relayed=True)
         pair.settle()
-    pair.meddle(pair.agent, MAX_SPOILT, b"\x09")
+    pair.meddle(pair.agent, MAX_FORGED, b"\x09")
     assert pair.agent.last() == GaveUp(meddled(pair.agent))
     assert pair.agent.machine.over and pair.agent.machine.deadline() is None
 
 
 def test_a_tunnel_that_gets_on_all_the_same_does_not_end() -> None:
     pair = Pair().joined(relayed=True)
-    for number in range(1, 3 * MAX_SPOILT):
+    for number in range(1, 3 * MAX_FORGED):
         pair.send(pair.client, b"\x00one more")
         pair.settle()
         pair.meddle(pair.agent, number, b"\x09")
         pair.cut(number, ends=(pair.client,))
         pair.joined(number + 1, relayed=True)
     assert not pair.agent.machine.over
-    assert len(pair.agent.frames) == 3 * MAX_SPOILT - 1
+    assert len(pair.agent.frames) == 3 * MAX_FORGED - 1
 
 
 def test_a_relay_cannot_end_a_tunnel_that_goes_another_way() -> None:
     pair = Pair().joined()
-    for number in range(2, 3 * MAX_SPOILT):
+    for number in range(2, 3 * MAX_FORGED):
         pair.open(number, relayed=True)
         pair.settle()
         pair.meddle(pair.agent, number, b"\x06over")
@@ -189,14 +189,14 @@ def test_a_relay_cannot_end_a_tunnel_that_goes_another_way() -> None:
     assert pair.agent.frames == [b"\x00still here"]
 
 
-def test_a_peer_that_left_a_spoilt_carrier_is_waited_for() -> None:
+def test_a_peer_that_left_a_carrier_for_a_forgery_is_waited_for() -> None:
     pair = Pair().joined(relayed=True)
     left = ev.StreamEnded(
         vantage=Vantage.RELAY,
         at=EPOCH,
         peer=Party.AGENT,
         how=StreamEnd.CLOSED,
-        close_code=SPOILT_CODE,
+        close_code=FORGED_CODE,
     )
     pair.perform(pair.client, pair.client.machine.ended(1, left, at(0)))
     assert pair.client.last() == Detached(1, left, DAY)

@@ -11,7 +11,7 @@ from tests.support.protocol.tunnels import KEY, TUNNEL, Pair, stream_end, untagg
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.tunnel.buffers import ACK_BYTES, ACK_S, FRAME_COST, WINDOW
-from tether.protocol.tunnel.carrier import ATTACH_S, MAX_CARRIERS
+from tether.protocol.tunnel.carrier import JOIN_S, MAX_CARRIERS, CarrierPhase
 from tether.protocol.tunnel.events import (
     Answered,
     CarrierLost,
@@ -56,7 +56,7 @@ def test_a_carrier_is_up_when_both_ends_have_proven_themselves() -> None:
     pair.seconds = 0.25
     pair.arrive(pair.client, 1)
     assert pair.client.events == [CarrierUp(1, 0.25)]
-    assert pair.client.machine.carriers == {1: True}
+    assert pair.client.machine.carriers == {1: CarrierPhase.JOINED}
 
 
 def test_nothing_is_sent_before_the_carrier_is_used() -> None:
@@ -75,18 +75,18 @@ def test_nothing_is_sent_before_the_carrier_is_used() -> None:
 @pytest.mark.parametrize(
     ("attach", "code"),
     [
-        (TunnelKey(bytes(32)).attach(Party.CLIENT, TUNNEL, 1, 0), "bad_proof"),
-        (KEY.attach(Party.CLIENT, "d" * 32, 1, 0), "bad_proof"),
-        (KEY.attach(Party.AGENT, TUNNEL, 1, 0), "bad_proof"),
-        (KEY.attach(Party.CLIENT, TUNNEL, 2, 0), "bad_proof"),
-        (KEY.attach(Party.CLIENT, TUNNEL, 0, 0), "bad_proof"),
+        (TunnelKey(bytes(32)).join(Party.CLIENT, TUNNEL, 1, 0), "bad_proof"),
+        (KEY.join(Party.CLIENT, "d" * 32, 1, 0), "bad_proof"),
+        (KEY.join(Party.AGENT, TUNNEL, 1, 0), "bad_proof"),
+        (KEY.join(Party.CLIENT, TUNNEL, 2, 0), "bad_proof"),
+        (KEY.join(Party.CLIENT, TUNNEL, 0, 0), "bad_proof"),
         (
             Join(
                 connection_id=TUNNEL,
                 carrier=1,
                 party="client",
                 received=5,
-                proof=KEY.attach(Party.CLIENT, TUNNEL, 1, 0).proof,
+                proof=KEY.join(Party.CLIENT, TUNNEL, 1, 0).proof,
             ),
             "bad_proof",
         ),
@@ -104,13 +104,13 @@ def test_an_attach_without_its_proof_is_refused(attach: Join, code: str) -> None
     pair.agent.streams.clear()
     pair.open(2)
     pair.settle()
-    assert pair.agent.machine.carriers == {2: True}
+    assert pair.agent.machine.carriers == {2: CarrierPhase.JOINED}
 
 
 def test_an_agent_that_proves_nothing_is_dismissed() -> None:
     pair = Pair(agent_key=TunnelKey(bytes(32)))
     pair.open(1)
-    answer = TunnelKey(bytes(32)).attach(Party.AGENT, TUNNEL, 1, 0)
+    answer = TunnelKey(bytes(32)).join(Party.AGENT, TUNNEL, 1, 0)
     pair.perform(pair.client, pair.client.machine.received(1, encode_opening(answer), at(0)))
     assert pair.client.events == [CarrierRefused(1, JoinRefused(code="bad_proof"))]
     assert pair.client.closed == [CloseCarrier(1, 1008, "bad_proof")]
@@ -119,8 +119,8 @@ def test_an_agent_that_proves_nothing_is_dismissed() -> None:
 def test_a_number_is_good_once() -> None:
     pair = Pair().joined()
     pair.cut(1)
-    replayed = KEY.attach(Party.CLIENT, TUNNEL, 1, 0)
-    assert pair.agent.machine.judge(replayed) == JoinRefused(code="carrier_used")
+    replayed = KEY.join(Party.CLIENT, TUNNEL, 1, 0)
+    assert pair.agent.machine.check_join(replayed) == JoinRefused(code="carrier_used")
     assert pair.agent.machine.opened(1, at(0)) == [
         CloseCarrier(1, 1008, "carrier 1 was used before")
     ]
@@ -131,16 +131,16 @@ def test_a_number_is_good_once() -> None:
 
 def test_a_direct_attach_is_judged_before_it_is_let_in() -> None:
     pair = Pair().joined()
-    judge = pair.agent.machine.judge
-    assert judge(KEY.attach(Party.CLIENT, TUNNEL, 2, 0)) is None
-    assert judge(TunnelKey(bytes(32)).attach(Party.CLIENT, TUNNEL, 2, 0)) == JoinRefused(
+    check = pair.agent.machine.check_join
+    assert check(KEY.join(Party.CLIENT, TUNNEL, 2, 0)) is None
+    assert check(TunnelKey(bytes(32)).join(Party.CLIENT, TUNNEL, 2, 0)) == JoinRefused(
         code="bad_proof"
     )
     pair.agent.machine.opened(2, at(0))
-    assert judge(KEY.attach(Party.CLIENT, TUNNEL, 2, 0)) == JoinRefused(code="carrier_used")
+    assert check(KEY.join(Party.CLIENT, TUNNEL, 2, 0)) == JoinRefused(code="carrier_used")
     for number in range(3, MAX_CARRIERS + 1):
         pair.agent.machine.opened(number, at(0))
-    assert judge(KEY.attach(Party.CLIENT, TUNNEL, 99, 0)) == JoinRefused(code="too_many_carriers")
+    assert check(KEY.join(Party.CLIENT, TUNNEL, 99, 0)) == JoinRefused(code="too_many_carriers")
     assert pair.agent.machine.opened(99, at(0)) == [CloseCarrier(99, 1008, "too many carriers")]
 
 
@@ -169,8 +169,8 @@ def test_a_carrier_that_never_attaches_is_dropped() -> None:
     pair = Pair()
     pair.client.streams.clear()
     pair.perform(pair.agent, pair.agent.machine.opened(1, at(0)))
-    assert pair.agent.machine.deadline() == ATTACH_S
-    pair.wait(ATTACH_S)
+    assert pair.agent.machine.deadline() == JOIN_S
+    pair.wait(JOIN_S)
     assert pair.agent.closed == [CloseCarrier(1, 1008, "not attached in time")]
     assert pair.agent.events == [CarrierRefused(1, JoinRefused(code="not_attached"))]
     assert pair.agent.machine.deadline() is None
@@ -385,10 +385,11 @@ def test_a_standby_that_ends_is_lost_and_a_retired_one_is_not() -> None:
     lost = stream_end(Party.CLIENT, StreamEnd.EOF)
     assert pair.agent.last() == CarrierLost(2, lost)
     pair.client.machine.retire(3)
-    assert not pair.client.machine.retired(3)
+    assert pair.client.machine.ours_to_close == []
     pair.pull(pair.client)
-    assert pair.client.machine.retired(3)
+    assert pair.client.machine.ours_to_close == [3]
     pair.settle()
+    assert pair.agent.machine.carriers[3] is CarrierPhase.RELEASED
     before = list(pair.agent.events)
     pair.cut(3)
     assert pair.agent.events == before
@@ -404,9 +405,9 @@ def test_the_carrier_that_was_left_is_retired_when_the_agent_has_followed() -> N
     pair.use(2)
     pair.client.machine.retire(1)
     assert pair.client.machine.outgoing(1) is None
-    assert not pair.client.machine.retired(1)
+    assert pair.client.machine.carriers[1] is CarrierPhase.RETIRING
     pair.settle()
-    assert pair.client.machine.retired(1)
+    assert pair.client.machine.ours_to_close == [1]
     pair.cut(1)
     assert pair.agent.saw(Detached) == pair.agent.saw(CarrierLost) == []
 
@@ -420,7 +421,7 @@ def test_a_carrier_that_is_used_again_is_not_retired_after_all() -> None:
     pair.use(1)
     pair.settle()
     assert pair.agent.machine.in_use == 1
-    assert not pair.client.machine.retired(1)
+    assert pair.client.machine.carriers[1] is CarrierPhase.JOINED
 
 
 def test_a_carrier_to_be_retired_may_end_before() -> None:
@@ -431,8 +432,42 @@ def test_a_carrier_to_be_retired_may_end_before() -> None:
     pair.client.machine.retire(1)
     pair.cut(1, ends=(pair.client,))
     pair.settle()
-    assert pair.client.machine.retired(1)
+    assert pair.client.machine.ours_to_close == []
     assert pair.agent.machine.in_use == 2
+
+
+def test_a_carrier_that_the_agent_does_not_use_yet_is_not_retired_because_it_sends_on_another() -> (
+    None
+):
+    pair = Pair()
+    pair.open(1)
+    pair.open(2)
+    pair.settle()
+    pair.use(1)
+    pair.use(2)
+    pair.client.machine.retire(1)
+    pair.arrive(pair.agent, 1)  # the first use, and nothing of the second one
+    pair.send(pair.agent, b"on the first")
+    pair.arrive(pair.client, 1)
+    assert pair.client.machine.carriers[1] is CarrierPhase.RETIRING
+    pair.settle()
+    assert pair.client.machine.ours_to_close == [1]
+    assert pair.client.frames == [b"on the first"]
+
+
+def test_a_carrier_that_is_not_wanted_any_more_may_join_too_late() -> None:
+    pair = Pair().joined()
+    pair.open(2)
+    pair.client.machine.retire(2)
+    pair.client.machine.retire(2)
+    pair.pull(pair.client)
+    assert pair.client.machine.ours_to_close == [2]
+    pair.settle()
+    assert pair.agent.machine.carriers[2] is CarrierPhase.RELEASED
+    assert pair.client.machine.carriers[2] is CarrierPhase.UNWANTED
+    assert pair.client.saw(CarrierUp) == [CarrierUp(1, 0.0)]
+    pair.cut(2)
+    assert pair.agent.saw(CarrierLost) == pair.client.saw(CarrierLost) == []
 
 
 def test_the_agents_carrier_is_retired_at_once() -> None:
@@ -603,7 +638,7 @@ def test_what_comes_after_the_end_is_ignored() -> None:
         (encode_carrier_frame(Acked(9)), "acknowledged frame 9 of 1"),
         (encode_carrier_frame(SwitchTo(5, 9)), "acknowledged frame 9 of 1"),
         (b"\x09", "a carrier frame of unknown kind 9"),
-        (encode_opening(KEY.attach(Party.CLIENT, TUNNEL, 9, 0)), "a carrier's Join out of place"),
+        (encode_opening(KEY.join(Party.CLIENT, TUNNEL, 9, 0)), "a carrier's Join out of place"),
         (encode_opening(JoinRefused(code="x")), "a carrier's JoinRefused out of place"),
     ],
     ids=["gap", "future ack", "future bare ack", "future use", "garbage", "attach", "refusal"],
@@ -629,7 +664,7 @@ def test_only_the_client_says_which_carrier_is_used() -> None:
 def test_an_attach_that_acknowledges_the_future_ends_the_tunnel() -> None:
     pair = Pair()
     pair.open(1)
-    attach = encode_opening(KEY.attach(Party.CLIENT, TUNNEL, 1, 4))
+    attach = encode_opening(KEY.join(Party.CLIENT, TUNNEL, 1, 4))
     pair.perform(pair.agent, pair.agent.machine.received(1, attach, at(0)))
     assert isinstance(pair.agent.events[-1], GaveUp)
 
@@ -674,7 +709,7 @@ def test_a_peer_that_sends_beyond_the_window_ends_the_tunnel() -> None:
 @pytest.mark.parametrize("make", [lambda: Pair().client.machine, lambda: Pair().agent.machine])
 def test_no_key_and_no_proof_is_ever_printed(make: Callable[[], Tunnel]) -> None:
     machine = make()
-    secret = KEY.attach(Party.CLIENT, TUNNEL, 1, 0)
+    secret = KEY.join(Party.CLIENT, TUNNEL, 1, 0)
     told = repr((machine, vars(machine), KEY, secret, KEY.refuse(JoinRefused(code="x"), TUNNEL, 1)))
     for hidden in (bytes(range(32)), secret.proof):
         assert repr(hidden)[2:20] not in told

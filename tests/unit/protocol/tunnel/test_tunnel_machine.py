@@ -173,7 +173,7 @@ hostile = st.one_of(
     st.builds(lambda n: encode_carrier_frame(CarrierPong(n)), numbers),
     st.sampled_from([encode_carrier_frame(Retired(word)) for word in ("moved", "over", "x")]),
     st.builds(
-        lambda key, party, tunnel, n, r: encode_opening(key.attach(party, tunnel, n, r)),
+        lambda key, party, tunnel, n, r: encode_opening(key.join(party, tunnel, n, r)),
         st.sampled_from([KEY, TunnelKey(bytes(32))]),
         st.sampled_from(Party),
         st.sampled_from([TUNNEL, "d" * 32]),
