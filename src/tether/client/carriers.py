@@ -61,15 +61,15 @@ from tether.protocol.tunnel.events import (
 from tether.protocol.tunnel.resume_policy import left_for_forgery
 
 UNHEARD = "the server has lost it, too"
-"""Beside why nothing moves: it is the workspace that is away, and not only our way to it."""
+"""Said beside why nothing moves: the workspace itself is away, and not only our way to it."""
 
 
 class Dialler(Protocol):
     """How streams are opened; both raise `DialFailed`."""
 
-    def relay(self, url: str, ticket: str, small: bool) -> Awaitable[MessageStream]: ...
+    def relay(self, url: str, ticket: str, small_segments: bool) -> Awaitable[MessageStream]: ...
 
-    def direct(self, endpoint: str, small: bool) -> Awaitable[MessageStream]: ...
+    def direct(self, endpoint: str, small_segments: bool) -> Awaitable[MessageStream]: ...
 
 
 class CarrierManager:
@@ -87,25 +87,40 @@ class CarrierManager:
         on_over: Callable[[Over], None] = lambda _: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`on_status` is told what the user would want to know, `on_over` that no way will be
-        found any more, after one was."""
-        self._grant, self._stream, self._control = grant, stream, control
-        self._clock, self._dialler = clock, dialler
-        self._on_status, self._on_over = on_status, on_over
+        """
+        Args:
+            grant: the tunnel's.
+            stream: what carriers are added to.
+            control: the link to the server, which is asked for more.
+            clock: of the machine.
+            dialler: opens streams.
+            on_status: is told what the user would want to know.
+            on_over: is told that no carrier will be found any more, after one was.
+            jitter: draws from [0, 1).
+        """
+        self._grant = grant
+        self._stream = stream
+        self._control = control
+        self._clock = clock
+        self._dialler = dialler
+        self._on_status = on_status
+        self._on_over = on_over
         self._loop = asyncio.get_running_loop()
-        self._tasks = Tasks("ways")
-        self._dials: dict[int, asyncio.Task[None]] = {}
-        self._pending: deque[Command] = deque()
+        self._tasks = Tasks("carriers")
+        self._dials: dict[int, asyncio.Task[None]] = {}  # attempts whose stream is not open yet
+        self._asked = 0  # the number of the carrier that the server was asked for last
+        self._pending: deque[Command] = deque()  # commands that wait for those before them
         self._performing = False
         self._timer: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._turned_away = ""
-        self._closed = self._agent_lost = False
-        self._status: Status | None = None
+        self._turned_away = ""  # why the server does not let us in any more
+        self._closed = False
+        self._agent_lost = False  # whether the server has lost the agent, too
+        self._status: Status | None = None  # what was last shown
         relay = None
         if grant.relay_url:
             relay = RelayTicket(grant.relay_url, grant.ticket, grant.region)
-        self._paths = CarrierSelector(
+        self._selector = CarrierSelector(
             relay=relay, endpoints=grant.endpoints, resume_s=grant.resume_s, jitter=jitter
         )
 
@@ -113,7 +128,7 @@ class CarrierManager:
         """Begin to look for carriers."""
         self._stream.listen(self._happened)
         self._control.on_word = self.word
-        self._perform(self._paths.start(self._now()))
+        self._perform(self._selector.start(self._now()))
 
     async def ready(self) -> None:
         """Wait for the first carrier.
@@ -133,27 +148,27 @@ class CarrierManager:
 
     def word(self, word: ControlWord) -> None:
         """The server answered, or what became of the way to it."""
-        now, paths = self._now(), self._paths
+        now, selector = self._now(), self._selector
         match word:
             case CarrierGrant():
                 relay = None
                 if word.relay_url:
                     relay = RelayTicket(word.relay_url, word.ticket, word.region)
-                self._perform(paths.granted(word.carrier, relay, word.endpoints, now))
+                self._perform(selector.granted(word.carrier, relay, word.endpoints, now))
             case CarrierDenied(code=code, message=message):
                 self._perform(
-                    paths.denied(
+                    selector.denied(
                         self._asked, code, message, now, cause=word.cause, actor=word.actor
                     )
                 )
             case Unasked(carrier=number):
-                self._perform(paths.unasked(number, now))
+                self._perform(selector.unasked(number, now))
             case Back():
-                self._perform(paths.control_back(now))
+                self._perform(selector.control_back(now))
             case TurnedAway(message=message):
                 self._turned_away = message
             case AgentHere(endpoints=endpoints, moved_to=region):
-                self._perform(paths.offered(endpoints, region, now))
+                self._perform(selector.offered(endpoints, region, now))
             case AgentLost(lost=lost):
                 self._agent_lost = lost
                 if isinstance(self._status, Stalled):
@@ -166,12 +181,9 @@ class CarrierManager:
         if self._closed:
             return
         self._control.doubt()
-        self._perform(self._paths.disturbed(self._now()))
+        self._perform(self._selector.disturbed(self._now()))
 
     # -- performing --------------------------------------------------------------------------
-
-    _asked = 0
-    """The carrier that the server was asked for last."""
 
     def _perform(self, commands: list[Command]) -> None:
         self._pending.extend(commands)
@@ -187,11 +199,11 @@ class CarrierManager:
 
     def _do(self, command: Command) -> None:
         match command:
-            case DialRelay(number=number, relay=relay, small=small):
-                opening = self._dialler.relay(relay.url, relay.ticket, small)
+            case DialRelay(number=number, relay=relay, small_segments=small_segments):
+                opening = self._dialler.relay(relay.url, relay.ticket, small_segments)
                 self._dial(number, opening, ConnectionMethod.DERP, relay.region, Party.RELAY)
-            case DialDirect(number=number, endpoint=endpoint, small=small):
-                opening = self._dialler.direct(endpoint, small)
+            case DialDirect(number=number, endpoint=endpoint, small_segments=small_segments):
+                opening = self._dialler.direct(endpoint, small_segments)
                 self._dial(number, opening, ConnectionMethod.DIRECT, endpoint, Party.AGENT)
             case AskServer():
                 self._ask(command)
@@ -224,7 +236,7 @@ class CarrierManager:
             except DialFailed as failed:
                 self._dials.pop(number, None)
                 self._perform(
-                    self._paths.failed(
+                    self._selector.failed(
                         number, str(failed), self._now(), final=failed.fatal or bool(failed.cause)
                     )
                 )
@@ -238,7 +250,7 @@ class CarrierManager:
 
     def _ask(self, question: AskServer) -> None:
         self._asked = question.number
-        if self._turned_away and self._paths.current is None:
+        if self._turned_away and self._selector.current is None:
             self._over(Over("turned_away", self._turned_away))
         else:
             self._control.ask(
@@ -246,7 +258,7 @@ class CarrierManager:
                 question.number,
                 region=question.region,
                 avoid=question.avoid,
-                small=question.small,
+                small_segments=question.small_segments,
             )
 
     def _show(self) -> None:
@@ -271,19 +283,21 @@ class CarrierManager:
     # -- what happens ------------------------------------------------------------------------
 
     def _happened(self, event: PathEvent) -> None:
-        now, paths = self._now(), self._paths
+        now, selector = self._now(), self._selector
         match event:
             case CarrierUp(carrier=number, rtt_s=rtt_s):
-                self._perform(paths.up(number, rtt_s, now))
+                self._perform(selector.up(number, rtt_s, now))
             case CarrierRefused(carrier=number, refusal=refusal):
                 why = refusal.detail or f"the agent refused the connection ({refusal.code})"
-                self._perform(paths.refused(number, refusal.code, why, now))
+                self._perform(selector.refused(number, refusal.code, why, now))
             case CarrierLost(carrier=number, fact=fact) | Detached(carrier=number, fact=fact):
-                self._perform(paths.ended(number, why_lost(fact), now, at_fault=by_the_relay(fact)))
+                self._perform(
+                    selector.ended(number, why_lost(fact), now, at_fault=by_the_relay(fact))
+                )
             case Answered(carrier=number, rtt_s=rtt_s):
-                self._perform(paths.pong(number, rtt_s, now))
+                self._perform(selector.pong(number, rtt_s, now))
             case RelayRestarting(carrier=number):
-                self._perform(paths.restarting(number, now))
+                self._perform(selector.restarting(number, now))
             case GaveUp():
                 if self._timer is not None:
                     self._timer.cancel()
@@ -292,14 +306,14 @@ class CarrierManager:
 
     def _tick(self) -> None:
         stream = self._stream
-        sight = StreamActivity(stream.waiting_since, stream.heard_at)
-        self._perform(self._paths.tick(self._now(), sight))
+        activity = StreamActivity(stream.waiting_since, stream.heard_at)
+        self._perform(self._selector.tick(self._now(), activity))
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = self._paths.deadline()
+        deadline = self._selector.deadline()
         if deadline is not None and not self._stream.over:
             self._timer = self._loop.call_later(max(0.0, deadline - self._now()), self._tick)
 

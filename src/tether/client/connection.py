@@ -47,11 +47,11 @@ if TYPE_CHECKING:
 class RealDialler:
     """Opens carriers over the network."""
 
-    async def relay(self, url: str, ticket: str, small: bool) -> MessageStream:
-        return await dial_relay(url, ticket, small)
+    async def relay(self, url: str, ticket: str, small_segments: bool) -> MessageStream:
+        return await dial_relay(url, ticket, small_segments)
 
-    async def direct(self, endpoint: str, small: bool) -> MessageStream:
-        return await dial_direct(endpoint, small_segments=small)
+    async def direct(self, endpoint: str, small_segments: bool) -> MessageStream:
+        return await dial_direct(endpoint, small_segments=small_segments)
 
 
 SESSION_ID = "TETHER_CLIENT_SESSION_ID"

@@ -57,10 +57,10 @@ class Net:
         self.fails: dict[str, DialFailed] = {}
         self.cables: dict[str, list[Cable]] = {}
 
-    async def relay(self, url: str, ticket: str, small: bool) -> MessageStream:
+    async def relay(self, url: str, ticket: str, small_segments: bool) -> MessageStream:
         return await self._dial(url, DERP, Party.RELAY)
 
-    async def direct(self, endpoint: str, small: bool) -> MessageStream:
+    async def direct(self, endpoint: str, small_segments: bool) -> MessageStream:
         return await self._dial(endpoint, DIRECT, Party.CLIENT)
 
     async def _dial(self, address: str, method: ConnectionMethod, peer: Party) -> MessageStream:

@@ -182,7 +182,7 @@ class ClientControl:
         *,
         region: str = "",
         avoid: tuple[str, ...] = (),
-        small: bool = False,
+        small_segments: bool = False,
     ) -> None:
         """Ask for a further carrier; `on_word` is told the answer."""
         link = self._dialer.link
@@ -201,7 +201,7 @@ class ClientControl:
                 region=region,
                 region_latency=self._distances,
                 avoid=list(avoid),
-                small_segments=small,
+                small_segments=small_segments,
             )
         )
 

@@ -1,6 +1,7 @@
-"""One way of a tunnel, and when to look for another: the parts of `protocol.carriers.selector`.
+"""What may be dialled and what came of it: candidates, when to look for more, and the agent's endpoints.
 
-Law: bookkeeping only; no I/O, no clock, no randomness of its own. Times are monotonic seconds.
+Law: bookkeeping of `selector`, which decides; no I/O, no clock, no randomness of its own. Moments are
+monotonic seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from tether.protocol.backoff import USEFUL_AFTER_S, Backoff
 from tether.protocol.carriers.commands import PingCarrier
 from tether.protocol.messages.coordination import TRIED_ENDPOINTS
 
+# -- dialling -------------------------------------------------------------------------------
+
 MAX_DIALS = 4
+"""Attempts at once, one of them reserved for a relay."""
+
 STAGGER_S = 0.05
 """Between the starts of two direct attempts; a failure lets the next one start at once."""
 
@@ -25,108 +30,134 @@ ASK_S = 10.0
 """How long the server may take to answer."""
 
 FIRST_ASK_S = 1.0
-"""How long a grant without a relay is left alone."""
+"""How long after a grant without a relay the server is asked for one at the earliest."""
 
 START_S = 20.0
 """How long the first carrier may take."""
+
+STANDBY_S = 15.0
+"""The least time between two questions for a relay that would only be a standby."""
+
+DIRECT_AGAIN_S = 15.0
+"""While a relay is used, direct endpoints are tried again after this time to twice this time."""
+
+# -- signs of life --------------------------------------------------------------------------
 
 LOOK_S = 1.0
 """How often what the stream has seen is looked at."""
 
 IDLE_PING_S = 5.0
-STANDBY_PING_S = 30.0
-UNACKED_S = 1.0
-"""How long a frame may wait for its acknowledgement before the carrier is pinged."""
+"""After how long a silence the carrier in use is pinged."""
 
-STEADY = 2
-"""At so many looks since the last question there was news: if that stops, it is worth another one."""
+UNACKED_S = 1.0
+"""The same, while a frame waits to be acknowledged, or the carrier was busy until then."""
+
+STANDBY_PING_S = 30.0
+"""After how long a silence a carrier that is not in use is pinged."""
+
+BUSY_LOOKS = 2
+"""A carrier that brought something at so many looks since its last ping was busy."""
+
+ANSWER_S = 3.0
+"""How long a ping may stay unanswered."""
+
+PROBE_S = 1.0
+"""The same, after a change of the network."""
+
+PROBE_AGAIN_S = 0.2
+"""So long after the last symptom of a change all carriers are pinged once more, because answers that
+came between its first and its last symptom show nothing."""
+
+# -- moving from one carrier to another -----------------------------------------------------
 
 SETTLE_S = 5.0
+"""How long a direct carrier must last before it is used, where the last one was lost just now …"""
+
 FLAPPING_S = 60.0
-"""A direct carrier that follows a lost one within the second must last for the first to be used."""
-
-STANDBY_S = 15.0
-"""The least time between two questions for a relay that is no more than a standby."""
-
-DIRECT_AGAIN_S = 15.0
-"""While relayed, direct endpoints are tried again after this to twice this."""
+"""… which means within this time."""
 
 FORGET_S = 60.0
 """How long a silent carrier that is not in use is kept, and a failed relay avoided."""
 
-ANSWER_S = 3.0
-PROBE_S = 1.0
-"""How long a ping may stay unanswered; the shorter one after a change of the network."""
-
-AGAIN_S = 0.2
-"""So long after the last symptom of a change the carriers are asked once more: what was answered
-between its first and its last tells nothing."""
-
 
 @dataclass(slots=True)
 class Candidate:
+    """A relay or an endpoint that was dialled, and the carrier that came of it."""
+
     number: int
     method: ConnectionMethod
     address: str
+    """The relay's URL, or the endpoint."""
     where: str
+    """The DERP region, or the endpoint."""
     since: float
     """When it was dialled; once it is `up`, since when it is."""
     up: bool = False
-    leaving: bool = False
-    """Its relay has said that it will restart."""
-    taken_back: bool = False
-    """The agent does not offer its address any more."""
+    """Whether the agent has answered on it."""
+    restarting: bool = False
+    """Whether its relay has said that it will restart."""
+    withdrawn: bool = False
+    """Whether the agent does not offer its address any more."""
     settles_at: float = 0.0
+    """When it may be preferred to a relay."""
     rtt_s: float | None = None
     heard_at: float = 0.0
     pinged_at: float | None = None
-    """When the ping went out that nothing has answered yet."""
+    """When the oldest ping went out that nothing has answered yet."""
     patience_s: float = ANSWER_S
-    steady: int = 0
-    """At how many looks since it was asked last something had come."""
+    """How long that ping may stay unanswered."""
+    news: int = 0
+    """At how many looks since it was pinged last it had brought something."""
 
     def heard(self, at: float) -> None:
-        self.steady += at > self.heard_at
+        """It was last heard then."""
+        self.news += at > self.heard_at
         self.heard_at = max(self.heard_at, at)
         if self.pinged_at is not None and self.heard_at > self.pinged_at:
             self.pinged_at = None
 
-    def ask(self, now: float, patience_s: float) -> PingCarrier:
+    def ping(self, now: float, patience_s: float) -> PingCarrier:
         """Ask its other end for a sign of life."""
-        self.pinged_at, self.patience_s, self.steady = now, patience_s, 0
+        self.pinged_at = now
+        self.patience_s = patience_s
+        self.news = 0
         return PingCarrier(self.number)
 
-    def quiet_in_use(self, waits: bool) -> float:
-        """After how much quiet it is asked while it is used. `waits`: a frame does, for its
-        acknowledgement."""
-        return UNACKED_S if waits or self.steady >= STEADY else IDLE_PING_S
+    def ping_after_s(self, frame_waits: bool) -> float:
+        """After how long a silence it is pinged while it is in use."""
+        return UNACKED_S if frame_waits or self.news >= BUSY_LOOKS else IDLE_PING_S
 
-    def silent(self, now: float) -> bool:
+    def is_silent(self, now: float) -> bool:
+        """Whether a ping was not answered in time."""
         return self.pinged_at is not None and now >= self.pinged_at + self.patience_s
 
-    def sound(self, now: float) -> bool:
-        """Up, and nothing speaks against using it."""
-        return self.up and not self.leaving and not self.silent(now)
+    def is_sound(self, now: float) -> bool:
+        """Whether it is up, and nothing speaks against using it."""
+        return self.up and not self.restarting and not self.is_silent(now)
 
-    def lasts(self, now: float) -> bool:
-        """Sound, and nothing says that it will not stay so."""
-        return self.sound(now) and not self.taken_back
+    def is_lasting(self, now: float) -> bool:
+        """Whether it is sound, and nothing says that it will not stay so."""
+        return self.is_sound(now) and not self.withdrawn
 
 
 class RetrySchedule:
-    """When to look again for ways of one kind: at once at first, then by a backoff."""
+    """When to look again for candidates of one kind: at once at first, then by a backoff."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
+        """`jitter` draws from [0, 1)."""
         self._backoff = Backoff(first=0.1, most=5.0)
         self._jitter = jitter
-        self._free_at = self._delay = self._share = 0.0
+        self._free_at = 0.0  # when the last attempt ended
+        self._delay = 0.0  # how long to wait from then on
+        self._share = 0.0  # what was drawn for that wait
 
     def begin(self, now: float, delay: float) -> None:
         """Nothing was tried so far; do not before `delay` is over."""
-        self._free_at, self._delay = now, delay
+        self._free_at = now
+        self._delay = delay
 
     def ended(self, now: float, lived: float) -> None:
-        """An attempt failed (`lived` 0), or what it found ended."""
+        """An attempt failed (`lived` is 0), or the carrier that it found ended."""
         self._backoff.lived(lived)
         self._share = self._jitter()
         self._free_at = now
@@ -135,27 +166,34 @@ class RetrySchedule:
     def hurry(self, now: float) -> None:
         """Something changed: what failed before may work now."""
         self._backoff.lived(USEFUL_AFTER_S)
-        self._free_at, self._delay = now, 0.0
+        self._free_at = now
+        self._delay = 0.0
 
     def due(self, at_least: float) -> float:
+        """When to try again, at the earliest `at_least` after the last attempt."""
         return self._free_at + max(self._delay, at_least)
 
     def due_between(self, least: float) -> float:
-        return self._free_at + max(self._delay, least * (1.0 + self._share))
+        """When to try again, at the earliest `least` to twice `least` after the last attempt."""
+        return self.due(least * (1.0 + self._share))
 
 
 class Endpoints:
-    """See the module's law. All that is offered at first waits to be tried."""
+    """Where the agent can be dialled, as it says itself, and which of these is to be tried next.
+
+    What is offered is bounded. What is not offered any more is not tried any more. What is new comes
+    before what waits to be tried again.
+    """
 
     def __init__(self, offered: Sequence[str]) -> None:
+        """All that is offered at first waits to be tried."""
         self.offered = tuple(offered[:TRIED_ENDPOINTS])
-        self.next_at = 0.0
-        """When the next attempt may start, if any endpoint waits."""
+        self.next_at = 0.0  # when the next attempt may start, if any endpoint waits
         self._waiting: deque[str] = deque(self.offered)
 
     @property
     def waiting(self) -> bool:
-        """Whether any is to be tried still."""
+        """Whether any is still to be tried."""
         return bool(self._waiting)
 
     @property
@@ -171,7 +209,7 @@ class Endpoints:
         self._waiting = deque([*new, *kept])
 
     def again(self) -> None:
-        """Try all of them, those first that wait already."""
+        """Try all of them, first those that wait already."""
         self._waiting = deque(dict.fromkeys([*self._waiting, *self.offered]))
 
     def rest(self) -> None:
@@ -179,7 +217,7 @@ class Endpoints:
         self._waiting.clear()
 
     def take(self, now: float) -> str | None:
-        """The next one to try, if its turn has come."""
+        """The next one to try, if it is time for it."""
         if not self._waiting or now < self.next_at:
             return None
         self.next_at = now + STAGGER_S

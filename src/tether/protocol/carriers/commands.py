@@ -1,7 +1,7 @@
-"""What the client's choice of ways asks for, and what it shows.
+"""What the client's choice of carriers asks for, and what it shows.
 
-Law: types only; msgspec's, which take a tenth of the time to import: each `ssh` waits for them. A
-carrier's number is counted up by the client and never used twice in one tunnel.
+Law: types only. They are msgspec's, which take a tenth of the time of dataclasses to make, because each
+`ssh` waits for that. The client counts carriers up, and never uses a number twice in one tunnel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tether.attribution.vocabulary import ConnectionMethod
 
 
 class RelayTicket(msgspec.Struct, frozen=True):
-    """A leg that may be dialled."""
+    """A relay that may be dialled, and what lets one leg in."""
 
     url: str
     ticket: str
@@ -25,20 +25,20 @@ class RelayTicket(msgspec.Struct, frozen=True):
 
 
 class DialRelay(msgspec.Struct, frozen=True, repr_omit_defaults=True):
-    """Dial this relay and attach; answer with `up`, `failed` or `refused`. `small`: what is large seems
-    to be lost on the way, so TCP is to send small segments only."""
+    """Dial this relay and join; answer with `up`, `failed` or `refused`. With `small_segments`, because
+    large ones seem to be lost, TCP is to send small ones only."""
 
     number: int
     relay: RelayTicket
-    small: bool = False
+    small_segments: bool = False
 
 
 class DialDirect(msgspec.Struct, frozen=True):
-    """Dial this endpoint of the agent and attach; answer likewise."""
+    """Dial this endpoint of the agent and join; answer likewise."""
 
     number: int
     endpoint: str
-    small: bool = False
+    small_segments: bool = False
 
 
 class AskServer(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class AskServer(msgspec.Struct, frozen=True):
     number: int
     region: str
     avoid: tuple[str, ...]
-    small: bool = False
+    small_segments: bool = False
 
 
 class UseCarrier(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class UseCarrier(msgspec.Struct, frozen=True):
 
 
 class Retire(msgspec.Struct, frozen=True):
-    """This carrier, or the attempt at one, is not needed any more: its end is no event."""
+    """This carrier, or the attempt at one, is not needed any more, and its end is no event."""
 
     number: int
 
@@ -69,7 +69,7 @@ class PingCarrier(msgspec.Struct, frozen=True):
 
 
 class Carried(msgspec.Struct, frozen=True):
-    """The tunnel is carried by this; nothing moved for `gap_s` before."""
+    """This carrier is in use; before, nothing moved for `gap_s`."""
 
     number: int
     method: ConnectionMethod
@@ -78,7 +78,7 @@ class Carried(msgspec.Struct, frozen=True):
 
 
 class Stalled(msgspec.Struct, frozen=True):
-    """Nothing moves since `since` (monotonic seconds)."""
+    """Nothing has moved since `since` (monotonic seconds)."""
 
     since: float
     reason: str
@@ -88,7 +88,7 @@ Status: TypeAlias = Carried | Stalled
 
 
 class Show(msgspec.Struct, frozen=True):
-    """What the user would want to know has changed."""
+    """What the user would want to know about has changed."""
 
     status: Status
 
@@ -98,10 +98,10 @@ TIMED_OUT = "timed_out"
 
 
 class Over(msgspec.Struct, frozen=True):
-    """No way will be found any more. `cause` and `actor` are the server's word, where it had one.
+    """No carrier will be found any more. `cause` and `actor` are the server's, where it named any.
 
-    `code` is `tunnel_over` or `tunnel_unknown` as the server or the agent said, `turned_away` by the
-    server, `failed` before anything was up, or `TIMED_OUT`.
+    `code` is `tunnel_over` or `tunnel_unknown`, as the server or the agent said, `turned_away` by the
+    server, `failed` before any carrier was up, or `TIMED_OUT`.
     """
 
     code: str
@@ -116,8 +116,9 @@ Command: TypeAlias = (
 
 
 class StreamActivity(msgspec.Struct, frozen=True):
-    """What the stream has seen: the oldest frame that is not acknowledged, and each carrier's last
-    sign of life (monotonic seconds)."""
+    """What the stream has seen."""
 
     waiting_since: float | None = None
+    """Since when (monotonic seconds) the oldest frame waits to be acknowledged."""
     heard_at: dict[int, float] = {}
+    """When (monotonic seconds) each carrier last brought something."""

@@ -345,7 +345,7 @@ async def test_a_proxys_401_is_only_a_failed_dial() -> None:
 async def test_a_carrier_is_asked_for_and_the_answer_handed_on() -> None:
     async with connected() as town:
         await town.control.request_tunnel("dev", "k")
-        town.control.ask("t", 7, region="fra", avoid=("ws://a",), small=True)
+        town.control.ask("t", 7, region="fra", avoid=("ws://a",), small_segments=True)
         await asyncio.sleep(1)
         assert town.heard[-1] == CarrierRequest(
             request_id=2,

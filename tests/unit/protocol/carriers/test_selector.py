@@ -484,7 +484,7 @@ def test_after_one_that_fell_silent_small_segments_are_asked_for_until_the_net_c
     play.log.clear()
     play.do(play.paths.disturbed(play.now))
     play.passes(20.0)
-    assert {command.small for command in play.said(DialDirect, AskServer)} == {False}
+    assert {command.small_segments for command in play.said(DialDirect, AskServer)} == {False}
 
 
 def test_a_cut_direct_path_falls_back_to_the_standby_once_that_has_answered() -> None:
