@@ -363,7 +363,7 @@ async def home(live: Live, region: str) -> set[str]:
         while True:
             told = (await live.server.workspaces.get("dev", ADMIN)).agent_latency
             if told.home == region:
-                return set(told.distances)
+                return set(told.latency_s)
             await asyncio.sleep(0.02)
 
 

@@ -97,12 +97,12 @@ class ClientConnection:
         """
         public_key = ensure_device_key(self.files)
         await self.control.connect()
-        near = load_home(self.files, self.config.url, self._clock.now().wall)
+        home = load_home(self.files, self.config.url, self._clock.now().wall)
         grant = await self.control.request_tunnel(
             self._workspace,
             public_key,
             purpose=self._purpose,
-            near=near,
+            home=home,
             client_session_id=self._session_id or self.control.instance_id,
         )
         self.connection_id = grant.connection_id
@@ -129,7 +129,7 @@ class ClientConnection:
         )
         ways.start()
         await ways.ready()
-        self.control.coordinate(grant.workspace_id, near.home)
+        self.control.coordinate(grant.workspace_id, home.home)
         self._witness = ClientRecorder(
             self.files,
             self.config.url,

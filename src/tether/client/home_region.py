@@ -19,8 +19,8 @@ def load_home(files: ClientFiles, url: str, now: float) -> RegionLatency:
     try:
         saved = json.loads((files.directory / "netcheck.json").read_bytes())
         if saved["url"] == url and 0 <= now - float(saved["at"]) < GOOD_FOR_S:
-            distances = {str(k): float(v) for k, v in saved.get("distances", {}).items()}
-            return RegionLatency(str(saved["home_region"]), distances)
+            latency_s = {str(k): float(v) for k, v in saved.get("latency_s", {}).items()}
+            return RegionLatency(str(saved["home_region"]), latency_s)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return RegionLatency()
@@ -29,5 +29,5 @@ def load_home(files: ClientFiles, url: str, now: float) -> RegionLatency:
 def save_home(files: ClientFiles, url: str, found: RegionLatency, now: float) -> None:
     """Remember what was found."""
     files.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    told = {"url": url, "home_region": found.home, "distances": dict(found.distances), "at": now}
+    told = {"url": url, "home_region": found.home, "latency_s": dict(found.latency_s), "at": now}
     write_atomically(files.directory / "netcheck.json", f"{json.dumps(told)}\n", mode=0o600)

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import WORKSPACE_STOPS
 from tether.net.clock import Clock
-from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
+from tether.protocol.derp.latency import NOT_MEASURED, RegionLatency
 from tether.server.auth.accounts import Accounts, Rotated
 from tether.server.db.fetch import fetch_all, fetch_one
 from tether.server.db.store import Store
@@ -68,7 +68,7 @@ class WorkspaceInfo:
     agent_version: str | None
     agent_hostname: str | None
     agent_last_seen_at: float | None
-    agent_latency: RegionLatency = NOT_KNOWN
+    agent_latency: RegionLatency = NOT_MEASURED
     agent_state: str | None = None
     """The newest state of its life that the agent has told of, and since when by its clock."""
     agent_state_at: float | None = None

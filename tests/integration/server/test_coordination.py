@@ -119,7 +119,7 @@ async def test_a_tunnel_goes_where_both_ways_together_are_shortest(live: Live) -
         live.server.regions.register(number, region, f"ws://{region}/derp", draining=False)
     pair = await (await Pair(live).join()).meet()
     its = {"ams": 0.01, "fra": 0.03, "embedded": 0.09}
-    more = {**its, "far": 1e308, "nowhere": -1.0}  # numbers, and no distances
+    more = {**its, "far": 1e308, "nowhere": -1.0}  # numbers, and no latency_s
     where = msgspec.structs.replace(pair.node(), home_region="ams", region_latency=more)
     pair.agent.send(Coordinate(update_self=where))
     await heard(pair.client)

@@ -68,9 +68,9 @@ def test_the_smallest_sum_of_both_ways_counts_more_than_a_wish() -> None:
     made = regions(("fra", FRA), ("ams", AMS))
 
     def through(
-        *wanted: str, avoid: tuple[str, ...] = (), **distances: float
+        *wanted: str, avoid: tuple[str, ...] = (), **latency_s: float
     ) -> ChosenRelay | None:
-        return made.choose(*wanted, avoid=avoid, opening=ANYBODY, distances=distances)
+        return made.choose(*wanted, avoid=avoid, opening=ANYBODY, latency_s=latency_s)
 
     assert through("ams", fra=0.02, ams=0.09, embedded=0.08) == ChosenRelay("fra", FRA)
     assert through("ams", fra=0.020, ams=0.025) == ChosenRelay("ams", AMS)  # not worth it

@@ -30,7 +30,7 @@ class HomeRegion:
         on_change: Callable[[], None],
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`on_change` is told that `nearness` is another one."""
+        """`on_change` is told that `region_latency` is another one."""
         self._clock, self._on_change, self._jitter = clock, on_change, jitter
         self._finder = HomeRegionSelector()
         self._tasks = Tasks("home-region")
@@ -38,13 +38,13 @@ class HomeRegion:
         self._measuring: asyncio.Task[None] | None = None
 
     @property
-    def nearness(self) -> RegionLatency:
+    def region_latency(self) -> RegionLatency:
         """The home region, and how far each region is."""
-        return self._finder.nearness
+        return self._finder.region_latency
 
     def map_came(self, derp_map: DerpMap) -> None:
         """The server has sent its newest map."""
-        before = self.nearness.home
+        before = self.region_latency.home
         changed = self._finder.map_came(derp_map, self._clock.now().mono, self._jitter())
         self._settled(before, changed=changed)
 
@@ -62,19 +62,19 @@ class HomeRegion:
         self._arm()
 
     async def _measure(self, nodes: Nodes) -> None:
-        before = self.nearness.home
+        before = self.region_latency.home
         found = await measure(nodes)
-        distances = {m.region: m.latency_s for m in found if m.latency_s is not None}
+        latency_s = {m.region: m.latency_s for m in found if m.latency_s is not None}
         _log.debug(
             "regions measured",
-            distances_ms={region: round(1000 * far, 2) for region, far in distances.items()},
+            latency_ms={region: round(1000 * one, 2) for region, one in latency_s.items()},
             unreached=[m.region for m in found if m.latency_s is None],
         )
-        changed = self._finder.measured(distances, self._clock.now().mono, self._jitter())
+        changed = self._finder.measured(latency_s, self._clock.now().mono, self._jitter())
         self._settled(before, changed=changed)
 
     def _settled(self, before: str, *, changed: bool) -> None:
-        home = self.nearness.home
+        home = self.region_latency.home
         if home != before:
             _log.info("home region changed", region=home, before=before)
         if changed:

@@ -78,14 +78,14 @@ class ControlStreams:
         return self._coordination.deliver(message)
 
     def refresh(self) -> None:
-        """Say where we are, and how far the DERP regions are, if that has changed."""
-        near = self._home.nearness
+        """Say where we are, and how far each DERP region is, if that has changed."""
+        latency = self._home.region_latency
         node = Node(
             id="",
             as_of=self._clock.now().wall,
             endpoints=self._endpoints(),
-            home_region=near.home,
-            region_latency={region: round(far, 4) for region, far in near.distances.items()},
+            home_region=latency.home,
+            region_latency={name: round(one, 4) for name, one in latency.latency_s.items()},
         )
         self._coordination.update_self(node)
 

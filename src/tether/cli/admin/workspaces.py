@@ -227,5 +227,5 @@ def _life(agent: dict[str, Any]) -> str:
 
 def _home(agent: dict[str, Any]) -> str:
     """The agent's home region, and how far it is."""
-    home, distances = str(agent.get("home_region") or ""), agent.get("region_latency_ms") or {}
-    return f"{home} ({distances[home]:g} ms)" if home in distances else home
+    home, latency_ms = str(agent.get("home_region") or ""), agent.get("region_latency_ms") or {}
+    return f"{home} ({latency_ms[home]:g} ms)" if home in latency_ms else home

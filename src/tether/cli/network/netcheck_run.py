@@ -61,18 +61,18 @@ async def check(config: ClientConfig, *, timeout: float, env: Mapping[str, str])
     report.ipv4, report.ipv6 = own_address("192.0.2.1"), own_address("2001:db8::1")
     regions = await _ask_server(config, report)
     nodes = {region.name: [node.url for node in region.nodes] for region in regions}
-    distances = {}
+    latency_s = {}
     for found in await measure(nodes, timeout=timeout):
         latency_ms = None
         if found.latency_s is not None:
-            distances[found.region] = found.latency_s
+            latency_s[found.region] = found.latency_s
             latency_ms = round(1000 * found.latency_s, 2)
         report.regions.append(MeasuredRegion(found.region, found.url, latency_ms, found.error))
     files, now = client_files(env), SystemClock().now().wall
     before = load_home(files, config.url, now).home
-    report.home_region = choose(distances, usable(DerpMap(regions=regions)), before)
+    report.home_region = choose(latency_s, usable(DerpMap(regions=regions)), before)
     if report.home_region:
-        save_home(files, config.url, RegionLatency(report.home_region, distances), now)
+        save_home(files, config.url, RegionLatency(report.home_region, latency_s), now)
     return report
 
 

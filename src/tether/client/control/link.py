@@ -28,7 +28,7 @@ from tether.net.link.handshake import WelcomeRefused
 from tether.net.link.host_context import LazyHostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed
-from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency
+from tether.protocol.derp.latency import NOT_MEASURED, RegionLatency
 from tether.protocol.link.redial import (
     DialAgain,
     Dismissed,
@@ -129,7 +129,7 @@ class ClientControl:
 
         self._ponged: asyncio.Future[float] | None = None  # the round trip that is being measured
         self._doubt_timer: asyncio.TimerHandle | None = None
-        self._distances: dict[str, float] = {}  # round trips to the DERP regions, in seconds
+        self._latency_s: dict[str, float] = {}  # round trips to the DERP regions, in seconds
 
     async def connect(self) -> None:
         """Dial the first link.
@@ -146,7 +146,7 @@ class ClientControl:
         public_key: str,
         *,
         purpose: Purpose = Purpose.SSH,
-        near: RegionLatency = NOT_KNOWN,
+        home: RegionLatency = NOT_MEASURED,
         client_session_id: str = "",
     ) -> TunnelGrant:
         """Ask to be joined to a workspace's agent.
@@ -156,7 +156,7 @@ class ClientControl:
         """
         link = self._dialer.link
         assert link is not None, "connected"
-        self._distances = dict(near.distances)
+        self._latency_s = dict(home.latency_s)
         # Right after the hello: the server reads them in order, and a round trip is saved.
         link.driver.send(
             TunnelRequest(
@@ -164,8 +164,8 @@ class ClientControl:
                 workspace=workspace,
                 public_key=public_key,
                 purpose=purpose,
-                region=near.home,
-                region_latency=self._distances,
+                region=home.home,
+                region_latency=self._latency_s,
                 client_session_id=client_session_id,
             )
         )
@@ -199,7 +199,7 @@ class ClientControl:
                 connection_id=connection_id,
                 carrier=carrier,
                 region=region,
-                region_latency=self._distances,
+                region_latency=self._latency_s,
                 avoid=list(avoid),
                 small_segments=small_segments,
             )

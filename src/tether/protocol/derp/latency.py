@@ -1,7 +1,7 @@
-"""Which DERP region is near: the one rule of agents, clients and server, and when to measure anew.
+"""Which DERP region to use: the one rule of agents, clients and server, and when to measure anew.
 
-Law: no I/O, no clock, no randomness (the caller passes the jitter). Distances are round trips in
-seconds. A region is left only for one that is clearly nearer, so that two that are about as far do not
+Law: no I/O, no clock, no randomness (the caller passes the jitter). A latency is a round trip in
+seconds. A region is left only for one that is clearly nearer, so that two that are nearly alike do not
 take turns; among such the map's order decides, which has the embedded relay last.
 """
 
@@ -16,10 +16,11 @@ from tether.protocol.messages.derp import EMBEDDED_REGION, MAX_REGIONS, DerpMap,
 CLEARLY_S, CLEARLY = 0.010, 2 / 3
 """Another region is clearly nearer if it is nearer by this, and by a third."""
 
-AS_NEAR_S = 0.005
-"""The embedded relay, which shares its process with the control plane, is left for one as near."""
+ALIKE_S = 0.005
+"""The embedded relay, which shares its process with the control plane, is left for a region that is as
+near, or farther by no more than this."""
 
-FURTHEST_S = 60.0
+MAX_LATENCY_S = 60.0
 """A longer round trip is none."""
 
 EVERY_S = 300.0
@@ -37,47 +38,49 @@ Nodes = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class RegionLatency:
-    """Where somebody would like to be met ("" where they do not know), and how far the regions are."""
+    """Which region somebody would like to be met in, and what they have measured."""
 
     home: str = ""
-    distances: Mapping[str, float] = field(default_factory=dict)
+    """"" where they do not know."""
+    latency_s: Mapping[str, float] = field(default_factory=dict)
+    """Of the regions that they have reached."""
 
 
-NOT_KNOWN = RegionLatency()
+NOT_MEASURED = RegionLatency()
 
 
-def clearly_nearer(one: float, other: float) -> bool:
-    """Whether it is worth it to move from `other` to `one`."""
-    return other - one >= CLEARLY_S and one <= other * CLEARLY
+def clearly_nearer(one_s: float, other_s: float) -> bool:
+    """Whether it is worth it to move from the region with `other_s` to the one with `one_s`."""
+    return other_s - one_s >= CLEARLY_S and one_s <= other_s * CLEARLY
 
 
-def choose(distances: Mapping[str, float], order: Iterable[str], kept: str = "") -> str:
-    """The region to use; "" where no distance is known.
+def choose(latency_s: Mapping[str, float], order: Iterable[str], kept: str = "") -> str:
+    """The region to use; "" where no latency is known.
 
     Args:
-        distances: of the regions that were reached.
+        latency_s: of the regions that were reached.
         order: the regions that can be used, the one to prefer among equals first.
         kept: the region that was chosen before, or is asked for.
     """
-    known = {region: distances[region] for region in order if region in distances}
+    known = {region: latency_s[region] for region in order if region in latency_s}
     if not known:
         return ""
-    nearest = min(known.values())
-    stays = kept in known and not clearly_nearer(nearest, known[kept])
+    nearest_s = min(known.values())
+    stays = kept in known and not clearly_nearer(nearest_s, known[kept])
     if stays and kept == EMBEDDED_REGION:
-        near = known[kept] + AS_NEAR_S
-        stays = all(distance > near for region, distance in known.items() if region != kept)
+        limit_s = known[kept] + ALIKE_S
+        stays = all(one_s > limit_s for region, one_s in known.items() if region != kept)
     if stays:
         return kept
-    return next(region for region, far in known.items() if not clearly_nearer(nearest, far))
+    return next(region for region, one_s in known.items() if not clearly_nearer(nearest_s, one_s))
 
 
-def sums(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """How far two are from one another through each region that both have told of."""
+def joint_latency_s(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """The round trip between two parties through each region that both have reached."""
     return {
         region: one[region] + other[region]
         for region in one
-        if region in other and is_distance(one[region]) and is_distance(other[region])
+        if region in other and is_latency(one[region]) and is_latency(other[region])
     }
 
 
@@ -90,43 +93,43 @@ def usable(derp_map: DerpMap) -> dict[str, tuple[str, ...]]:
     return {region: urls for region, urls in found.items() if urls}
 
 
-def is_distance(distance: float) -> bool:
-    """Whether this is one, and not only a number."""
-    return math.isfinite(distance) and 0 <= distance <= FURTHEST_S
+def is_latency(seconds: float) -> bool:
+    """Whether a number that somebody told can be a latency."""
+    return math.isfinite(seconds) and 0 <= seconds <= MAX_LATENCY_S
 
 
 class HomeRegionSelector:
-    """Keeps a home region. `tick` at `deadline()`; where a method says so, `nearness` has changed."""
+    """Keeps a home region. Call `tick` at `deadline()`. Methods say whether `region_latency` changed."""
 
     def __init__(self) -> None:
-        self._nodes: dict[str, tuple[str, ...]] = {}
-        self._distances: dict[str, float] = {}
+        self._nodes: dict[str, tuple[str, ...]] = {}  # of the newest map
+        self._latency_s: dict[str, float] = {}
         self._home = ""
-        self._due: float | None = None
-        self._asked: dict[str, tuple[str, ...]] | None = None
+        self._due: float | None = None  # when to measure next
+        self._asked: dict[str, tuple[str, ...]] | None = None  # what is being measured
 
     @property
-    def nearness(self) -> RegionLatency:
+    def region_latency(self) -> RegionLatency:
         """What to tell others."""
-        return RegionLatency(self._home, dict(self._distances))
+        return RegionLatency(self._home, dict(self._latency_s))
 
     def deadline(self) -> float | None:
         """When (monotonic seconds) to call `tick`; None while there is nothing to wait for."""
         return self._due if self._asked is None else None
 
     def map_came(self, derp_map: DerpMap, now: float, jitter: float) -> bool:
-        """The newest map. A home that is off it is left at once, for the best that is known."""
+        """This is the newest map. A home that is not on it is left at once, for the best one known."""
         before, self._nodes = self._nodes, usable(derp_map)
-        known = self._distances
-        self._distances = {
-            region: far
-            for region, far in known.items()
+        known = self._latency_s
+        self._latency_s = {
+            region: seconds
+            for region, seconds in known.items()
             if self._nodes.get(region, ())[:1] == before.get(region, ())[:1]
         }
         if any(before.get(region, ())[:1] != urls[:1] for region, urls in self._nodes.items()):
             soon = now + (SPREAD_S * jitter if before else 0.0)
             self._due = soon if self._due is None else min(self._due, soon)
-        return self._settle() or self._distances != known
+        return self._settle() or self._latency_s != known
 
     def tick(self, now: float) -> Nodes | None:
         """What to measure now, if anything; then call `measured`."""
@@ -137,22 +140,22 @@ class HomeRegionSelector:
         return self._asked
 
     def measured(self, found: Mapping[str, float], now: float, jitter: float) -> bool:
-        """How far the regions were that were reached."""
+        """The regions that `tick` named were measured: `found` has the seconds of those reached."""
         asked, self._asked = self._asked or {}, None
-        # what has come onto the map meanwhile was not asked for, and what went is of no use
+        # What came onto the map meanwhile was not measured, and what went is of no use.
         still = {
-            region: far
-            for region, far in found.items()
+            region: seconds
+            for region, seconds in found.items()
             if asked.get(region, ())[:1] == self._nodes.get(region, ())[:1]
         }
         again = now + (EVERY_S * (1 + jitter / 10) if found else AGAIN_S)
         self._due = again if self._due is None else min(self._due, again)
-        if not found:  # that tells of this machine, and of no region
+        if not found:  # which is a failure of this machine, and not of all regions
             return False
-        known, self._distances = self._distances, still
-        return self._settle() or self._distances != known
+        known, self._latency_s = self._latency_s, still
+        return self._settle() or self._latency_s != known
 
     def _settle(self) -> bool:
         before = self._home
-        self._home = choose(self._distances, self._nodes, before)
+        self._home = choose(self._latency_s, self._nodes, before)
         return self._home != before

@@ -102,7 +102,7 @@ def _workspace(info: WorkspaceInfo) -> Workspace:
             lifecycle_at=iso_or_none(info.agent_state_at),
             home_region=info.agent_latency.home,
             region_latency_ms={
-                region: round(1000 * far, 2) for region, far in info.agent_latency.distances.items()
+                region: round(1000 * one, 2) for region, one in info.agent_latency.latency_s.items()
             },
         ),
         host_key=info.host_key,

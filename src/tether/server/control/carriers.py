@@ -15,7 +15,7 @@ from tether.attribution.vocabulary import Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.tickets import MAX_CARRIER, Tickets
-from tether.protocol.derp.latency import RegionLatency, sums
+from tether.protocol.derp.latency import RegionLatency, joint_latency_s
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.tunnel import (
     CarrierDenied,
@@ -112,7 +112,7 @@ class Carriers:
         carrier: CarrierId,
         agent: AgentLink,
         client: Opening,
-        near: RegionLatency,
+        wish: RegionLatency,
         avoid: Collection[str] = (),
     ) -> RelayTargets | None:
         """Where agent and client meet for this carrier; None: nowhere.
@@ -121,17 +121,17 @@ class Carriers:
             carrier: the carrier.
             agent: the link of the agent that serves its tunnel.
             client: how the client came to its control link.
-            near: the DERP region that it would like, and how far it has found regions to be.
+            wish: the DERP region that it would like, and what it has measured.
             avoid: relay URLs that failed just now.
         """
         endpoints = self._coordination.endpoints(agent.workspace_id, client.client_ip)
-        its = self._coordination.nearness(agent.workspace_id)
+        its = self._coordination.region_latency(agent.workspace_id)
         way = self._regions.choose(
-            near.home,
+            wish.home,
             its.home,
             avoid=avoid,
             opening=client,
-            distances=sums(near.distances, its.distances),
+            latency_s=joint_latency_s(wish.latency_s, its.latency_s),
         )
         if way is None:
             return RelayTargets(_NOWHERE, _NOWHERE, "", endpoints) if endpoints else None
@@ -205,7 +205,7 @@ class Carriers:
     ) -> CarrierGrant | CarrierDenied:
         carrier = CarrierId(request.connection_id, request.carrier)
         avoid = frozenset(request.avoid[:MAX_AVOIDED])
-        legs = self.legs(carrier, agent, asker.opening, near_of(request), avoid)
+        legs = self.legs(carrier, agent, asker.opening, wish_of(request), avoid)
         if legs is None:
             return _denied(request, "relay_unavailable", NO_RELAY)
         if legs.agent.url:
@@ -250,7 +250,7 @@ class Carriers:
         return self._requests.of(connection_id, now).try_take(now)
 
 
-def near_of(request: TunnelRequest | CarrierRequest) -> RegionLatency:
+def wish_of(request: TunnelRequest | CarrierRequest) -> RegionLatency:
     """Where the client that asks would like to be met."""
     return RegionLatency(request.region, request.region_latency)
 

@@ -43,7 +43,7 @@ from tether.server.auth.ca import BadPublicKey, UserCa, key_line, read_public_ke
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.records import NewConnection
 from tether.server.control.agents import AgentLinks
-from tether.server.control.carriers import NO_RELAY, Carriers, Requester, near_of
+from tether.server.control.carriers import NO_RELAY, Carriers, Requester, wish_of
 from tether.server.control.client_runs import ClientRuns
 from tether.server.control.coordination import REQUESTS, CoordinationFront
 from tether.server.control.directory import Directory, WorkspaceEntry
@@ -260,7 +260,7 @@ class ClientLinks:
         connection_id = uuid.uuid4().hex
         agent = self._agents.current(wanted.workspace.workspace_id)
         assert agent is not None, "checked, and nothing was awaited since"
-        legs = self._carriers.legs(CarrierId(connection_id), agent, link.opening, near_of(request))
+        legs = self._carriers.legs(CarrierId(connection_id), agent, link.opening, wish_of(request))
         if legs is None:
             raise Denied("relay_unavailable", NO_RELAY)
         new = NewConnection(

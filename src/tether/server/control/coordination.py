@@ -26,7 +26,7 @@ from tether.net.tasks import Tasks
 from tether.protocol.coordination import resume_token
 from tether.protocol.coordination.access import AgentAccess, ClientAccess
 from tether.protocol.coordination.coordinator import Coordinator, PeerStream, StreamEnding
-from tether.protocol.derp.latency import NOT_KNOWN, RegionLatency, is_distance
+from tether.protocol.derp.latency import NOT_MEASURED, RegionLatency, is_latency
 from tether.protocol.messages.coordination import (
     Coordinate,
     CoordinateClosed,
@@ -156,12 +156,16 @@ class CoordinationFront:
         """The coordination of a link that is being welcomed."""
         return LinkCoordination(self, link, is_current)
 
-    def nearness(self, workspace_id: str) -> RegionLatency:
-        """Where the workspace's agent would like to be met, and how far it has found regions to be."""
+    def region_latency(self, workspace_id: str) -> RegionLatency:
+        """Where the workspace's agent would like to be met, and what it has measured."""
         node = self._coordinator.node_of(workspace_id)
         if node is None:
-            return NOT_KNOWN
-        told = {region: far for region, far in node.region_latency.items() if is_distance(far)}
+            return NOT_MEASURED
+        told = {
+            region: seconds
+            for region, seconds in node.region_latency.items()
+            if is_latency(seconds)
+        }
         return RegionLatency(node.home_region, told)
 
     def endpoints(self, workspace_id: str, client_ip: str) -> list[str]:

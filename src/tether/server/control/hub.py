@@ -133,7 +133,7 @@ class Hub:
 
     def agent_latency(self, workspace_id: str) -> RegionLatency:
         """See `HubPort`."""
-        return self._coordination.nearness(workspace_id)
+        return self._coordination.region_latency(workspace_id)
 
     # -- the database -----------------------------------------------------------------------
 

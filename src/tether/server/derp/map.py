@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from tether.protocol.derp import latency as nearness
+from tether.protocol.derp.latency import choose
 from tether.protocol.messages.derp import (
     EMBEDDED_REGION,
     MAX_REGIONS,
@@ -119,7 +119,7 @@ class Regions:
         *wanted: str,
         avoid: Collection[str],
         opening: Opening,
-        distances: Mapping[str, float] = MappingProxyType({}),
+        latency_s: Mapping[str, float] = MappingProxyType({}),
     ) -> ChosenRelay | None:
         """A relay for a new carrier; None where there is none.
 
@@ -131,13 +131,13 @@ class Regions:
             wanted: regions, the most wanted first; "" is none.
             avoid: relay URLs that failed just now.
             opening: of whom the URLs to avoid are.
-            distances: from the one to the other, through the regions of which that is known.
+            latency_s: from the one to the other, through each region of which it is known.
         """
         ways = self._own()
         if self.embedded_url is not None and not self._embedded_leaves:
             ways.append(ChosenRelay(EMBEDDED_REGION, self.embedded_url(opening)))
         fresh = [way for way in ways if way.url not in avoid] or ways
-        near = nearness.choose(distances, [way.region for way in fresh], next(iter(wanted), ""))
+        near = choose(latency_s, [way.region for way in fresh], next(iter(wanted), ""))
         for region in (near, *wanted):
             for way in fresh:
                 if way.region == region:

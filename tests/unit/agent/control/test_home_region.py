@@ -58,7 +58,7 @@ class Agent:
         self.told: asyncio.Queue[RegionLatency] = asyncio.Queue()
         self.home = HomeRegion(
             SystemClock(),
-            on_change=lambda: self.told.put_nowait(self.home.nearness),
+            on_change=lambda: self.told.put_nowait(self.home.region_latency),
             jitter=lambda: 0.0,
         )
 
@@ -79,8 +79,8 @@ async def test_the_nearer_of_two_relays_becomes_home_and_both_distances_are_told
     async with relay(delay=0.15) as slow, relay() as quick, an_agent() as agent:
         agent.home.map_came(a_map(ams=slow, fra=quick))
         told = await agent.next()
-        assert (told.home, set(told.distances)) == ("fra", {"ams", "fra"})
-        assert told.distances["fra"] < 0.15 <= told.distances["ams"]
+        assert (told.home, set(told.latency_s)) == ("fra", {"ams", "fra"})
+        assert told.latency_s["fra"] < 0.15 <= told.latency_s["ams"]
 
 
 async def test_a_dead_relay_is_no_home() -> None:
@@ -89,7 +89,7 @@ async def test_a_dead_relay_is_no_home() -> None:
     async with relay(delay=0.05) as alive, an_agent() as agent:
         agent.home.map_came(a_map(ams=dead, fra=alive))
         told = await agent.next()
-        assert (told.home, set(told.distances)) == ("fra", {"fra"})
+        assert (told.home, set(told.latency_s)) == ("fra", {"fra"})
 
 
 async def test_a_region_that_goes_off_the_map_is_left_before_anything_is_measured() -> None:
@@ -97,7 +97,7 @@ async def test_a_region_that_goes_off_the_map_is_left_before_anything_is_measure
         agent.home.map_came(a_map(ams=slow, fra=quick))
         first = await agent.next()
         agent.home.map_came(a_map(ams=slow))
-        assert agent.told.get_nowait() == RegionLatency("ams", {"ams": first.distances["ams"]})
+        assert agent.told.get_nowait() == RegionLatency("ams", {"ams": first.latency_s["ams"]})
 
 
 async def test_a_relay_that_comes_onto_the_map_is_measured_and_may_become_home() -> None:

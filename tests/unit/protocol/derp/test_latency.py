@@ -13,7 +13,7 @@ from tether.protocol.derp.latency import (
     HomeRegionSelector,
     RegionLatency,
     choose,
-    sums,
+    joint_latency_s,
     usable,
 )
 from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
@@ -31,7 +31,7 @@ def a_map(*names: str, draining: tuple[str, ...] = (), url: str = "") -> DerpMap
 
 
 @pytest.mark.parametrize(
-    ("distances", "kept", "chosen"),
+    ("latency_s", "kept", "chosen"),
     [
         ({}, "", ""),
         ({"elsewhere": 0.001}, "", ""),
@@ -45,9 +45,9 @@ def a_map(*names: str, draining: tuple[str, ...] = (), url: str = "") -> DerpMap
     ],
 )
 def test_a_region_is_left_only_for_one_that_is_clearly_nearer(
-    distances: dict[str, float], kept: str, chosen: str
+    latency_s: dict[str, float], kept: str, chosen: str
 ) -> None:
-    assert choose(distances, ["ams", "fra", "embedded"], kept) == chosen
+    assert choose(latency_s, ["ams", "fra", "embedded"], kept) == chosen
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_a_region_is_left_only_for_one_that_is_clearly_nearer(
 def test_the_embedded_relay_is_home_only_where_it_is_clearly_the_nearest(
     fra: float, embedded: float, kept: str, chosen: str
 ) -> None:
-    distances = {"fra": fra, "embedded": embedded}
-    assert choose(distances, ["fra", "embedded"], kept) == chosen
+    latency_s = {"fra": fra, "embedded": embedded}
+    assert choose(latency_s, ["fra", "embedded"], kept) == chosen
 
 
 def test_a_home_does_not_flap_between_two_that_are_about_as_far() -> None:
@@ -88,8 +88,8 @@ def test_a_home_does_not_flap_between_two_that_are_about_as_far() -> None:
 def test_two_are_as_far_as_both_ways_together() -> None:
     mine = {"ams": 0.25, "fra": 0.5, "nyc": 0.1, "bad": -1.0, "odd": math.nan, "far": 100.0}
     its = {"ams": 0.5, "fra": 0.125, "bad": 0.1, "odd": 0.1, "far": 0.1}
-    assert sums(mine, its) == {"ams": 0.75, "fra": 0.625}
-    assert sums(its, {**mine, "ams": math.inf}) == {"fra": 0.625}
+    assert joint_latency_s(mine, its) == {"ams": 0.75, "fra": 0.625}
+    assert joint_latency_s(its, {**mine, "ams": math.inf}) == {"fra": 0.625}
 
 
 def test_only_relays_that_take_carriers_can_be_used() -> None:
@@ -100,25 +100,25 @@ def test_only_relays_that_take_carriers_can_be_used() -> None:
 # -- the machine -----------------------------------------------------------------------------------
 
 
-def found_home(*names: str, **distances: float) -> HomeRegionSelector:
+def found_home(*names: str, **latency_s: float) -> HomeRegionSelector:
     """One that has measured these regions at 0 s."""
     finder = HomeRegionSelector()
     finder.map_came(a_map(*names), 0.0, 0.5)
     assert finder.tick(0.0) == usable(a_map(*names))
-    finder.measured(distances, 0.0, 0.0)
+    finder.measured(latency_s, 0.0, 0.0)
     return finder
 
 
 def test_the_first_map_is_measured_at_once_and_then_periodically() -> None:
     finder = HomeRegionSelector()
-    assert (finder.deadline(), finder.nearness) == (None, RegionLatency())
+    assert (finder.deadline(), finder.region_latency) == (None, RegionLatency())
     assert not finder.map_came(a_map("ams", "fra"), 7.0, 0.9)
     assert finder.deadline() == 7.0
     assert finder.tick(6.9) is None
     assert finder.tick(7.0) == {"ams": ("ws://ams/derp",), "fra": ("ws://fra/derp",)}
     assert (finder.deadline(), finder.tick(8.0)) == (None, None)  # one at a time
     assert finder.measured({"ams": 0.04, "fra": 0.01}, 8.0, 0.5)
-    assert finder.nearness == RegionLatency("fra", {"ams": 0.04, "fra": 0.01})
+    assert finder.region_latency == RegionLatency("fra", {"ams": 0.04, "fra": 0.01})
     assert finder.deadline() == 8.0 + EVERY_S * 1.05
     assert finder.tick(400.0) is not None
     assert not finder.measured({"ams": 0.04, "fra": 0.01}, 401.0, 0.5)
@@ -137,12 +137,12 @@ def test_a_changed_map_is_measured_soon_but_not_by_all_at_once() -> None:
 def test_a_home_that_is_taken_off_the_map_is_left_at_once() -> None:
     finder = found_home("ams", "fra", "nyc", ams=0.01, fra=0.05, nyc=0.09)
     assert finder.map_came(a_map("fra", "nyc"), 10.0, 0.5)
-    assert finder.nearness == RegionLatency("fra", {"fra": 0.05, "nyc": 0.09})
+    assert finder.region_latency == RegionLatency("fra", {"fra": 0.05, "nyc": 0.09})
     assert finder.deadline() == EVERY_S
     assert finder.map_came(a_map("fra", "nyc", draining=("fra",)), 11.0, 0.5)
-    assert finder.nearness.home == "nyc"
+    assert finder.region_latency.home == "nyc"
     assert finder.map_came(a_map(), 12.0, 0.5)
-    assert finder.nearness == RegionLatency()
+    assert finder.region_latency == RegionLatency()
     assert finder.tick(EVERY_S) is None  # there is nothing to measure
     assert finder.deadline() is None
 
@@ -151,7 +151,7 @@ def test_a_relay_at_another_url_is_another_one() -> None:
     finder = found_home("ams", "fra", ams=0.01, fra=0.05)
     elsewhere = DerpMap(regions=[*a_map("ams", url="ws://other").regions, *a_map("fra").regions])
     assert finder.map_came(elsewhere, 10.0, 0.0)
-    assert finder.nearness == RegionLatency("fra", {"fra": 0.05})
+    assert finder.region_latency == RegionLatency("fra", {"fra": 0.05})
     assert finder.deadline() == 10.0
 
 
@@ -161,7 +161,7 @@ def test_what_came_or_went_while_it_was_measured_is_not_taken_for_measured() -> 
     finder.tick(0.0)
     finder.map_came(a_map("fra", "nyc"), 1.0, 0.5)
     assert finder.measured({"ams": 0.001, "fra": 0.05}, 2.0, 0.0)
-    assert finder.nearness == RegionLatency("fra", {"fra": 0.05})
+    assert finder.region_latency == RegionLatency("fra", {"fra": 0.05})
     assert finder.deadline() == 1.0 + SPREAD_S / 2
 
 
@@ -169,14 +169,14 @@ def test_a_home_that_is_not_reached_any_more_is_left() -> None:
     finder = found_home("ams", "fra", ams=0.01, fra=0.05)
     finder.tick(EVERY_S)
     assert finder.measured({"fra": 0.05}, EVERY_S, 0.0)
-    assert finder.nearness == RegionLatency("fra", {"fra": 0.05})
+    assert finder.region_latency == RegionLatency("fra", {"fra": 0.05})
 
 
 def test_where_nothing_is_reached_nothing_is_learned_and_it_is_tried_again() -> None:
     finder = found_home("ams", "fra", ams=0.01, fra=0.05)
-    before = finder.nearness
+    before = finder.region_latency
     finder.tick(EVERY_S)
     assert not finder.measured({}, 400.0, 0.0)
-    assert finder.nearness == before
+    assert finder.region_latency == before
     assert finder.deadline() == 400.0 + AGAIN_S
     assert not finder.measured({}, 500.0, 0.0)  # nobody asked
