@@ -1,19 +1,20 @@
-"""A sealed channel: what a browser speaks over a tunnel, where a client speaks SSH.
+"""A sealed channel: what a page in a browser speaks over a tunnel, where a client speaks SSH.
 
-Relay and server see only ciphertext of it. A machine: bytes in, plaintext or bytes to send out.
+Relay and server see only its ciphertext. A machine: bytes in, plaintext or bytes to send out. Why it is
+this one: docs/adr/0013.
 
-Law: no I/O and no clock; randomness only for the ephemeral key. Nothing is delivered before the other
-end has proved who it is: the client by the key that the server announced to the agent for it, the agent
-by its SSH host key, which the client has pinned. Every record is authenticated and numbered; one that
-is not right ends the channel for good.
+Law: no I/O and no clock; randomness only for the fresh key. Nothing is delivered before the other end
+has proven who it is: the client by the key that the server has announced to the agent for it, the agent
+by its SSH host key, which the client has pinned. Every record is authenticated and numbered, and one
+that is not right ends the channel for good.
 
-Handshake (all keys fresh for one tunnel):
+Handshake (the X25519 keys are fresh for each tunnel):
     client -> agent   record: client's X25519 key (32)
     agent  -> client  record: agent's X25519 key (32), Ed25519 signature of the host key (64) over
                       SHA-256("tether-sealed-1" | connection id | client's key | agent's key)
     keys              HKDF-SHA256(X25519(…), salt = that hash, info = direction), AES-256-GCM
-A record is its length (4 bytes, big-endian), then that many bytes; sealed ones have a nonce that counts
-from 0 (RFC 5116 section 3.2). WebCrypto has all of it (X25519, Ed25519, HKDF, AES-GCM).
+A record is its length (4 bytes, big-endian), then that many bytes. Sealed ones have a nonce that counts
+from 0 (RFC 5116 section 3.2).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from abc import ABC, abstractmethod
 from enum import Enum, auto
 from hashlib import sha256
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -41,7 +42,7 @@ MAX_RECORD = 64 << 10
 """Bytes of plaintext in one record; longer writes are several."""
 
 _DOMAIN = b"tether-sealed-1"
-_KEY, _SIGNATURE, _TAG, _HEAD = 32, 64, 16, 4
+_KEY, _TAG, _HEAD = 32, 16, 4  # bytes
 
 
 def public_line(key: X25519PublicKey) -> str:
@@ -65,9 +66,9 @@ def read_public_line(line: str) -> bytes:
 
 
 class _State(Enum):
-    GREETING = auto()
+    GREETING = auto()  # the other end has not proven itself
     OPEN = auto()
-    BROKEN = auto()
+    BROKEN = auto()  # something came that the other end has not sealed
 
 
 class SealedChannel(ABC):
@@ -77,13 +78,14 @@ class SealedChannel(ABC):
         self._connection_id = connection_id.encode()
         self._state = _State.GREETING
         self._buffer = bytearray()
-        self._sealing: AESGCM | None = None
-        self._opening: AESGCM | None = None
-        self._sent = self._received = 0
+        self._sealing: AESGCM | None = None  # what we send
+        self._opening: AESGCM | None = None  # what we receive
+        self._sent = 0  # sealed records
+        self._received = 0
 
     @property
     def open(self) -> bool:
-        """Whether both ends have proved who they are: `seal` may be called."""
+        """Whether both ends have proven who they are, so that `seal` may be called."""
         return self._state is _State.OPEN
 
     def seal(self, data: bytes) -> bytes:
@@ -125,7 +127,7 @@ class SealedChannel(ABC):
 
     @abstractmethod
     def _greeted(self, record: bytes) -> bytes:
-        """The other end's first record is here: the keys are made, and this is to be answered."""
+        """The other end's first record is here: make the keys, and return the answer."""
 
     def _opened(self, opening: AESGCM, record: bytes) -> bytes:
         try:
@@ -172,9 +174,10 @@ class AgentChannel(SealedChannel):
     """The agent's end."""
 
     def __init__(self, connection_id: str, announced: bytes, host_key: Ed25519PrivateKey) -> None:
-        """`announced` is the key that the server vouched for: `read_public_line` of the offer's."""
+        """`announced` is the key that the server vouched for, `read_public_line` of the offer's."""
         super().__init__(connection_id)
-        self._announced, self._host_key = announced, host_key
+        self._announced = announced
+        self._host_key = host_key
 
     def _greeted(self, record: bytes) -> bytes:
         if not hmac.compare_digest(record, self._announced):
@@ -186,35 +189,6 @@ class AgentChannel(SealedChannel):
             mine, record, transcript, sealing=b"agent to client", opening=b"client to agent"
         )
         return _record(public + self._host_key.sign(transcript))
-
-
-class ClientChannel(SealedChannel):
-    """The client's end: what the page in the browser does, and what tests speak."""
-
-    def __init__(
-        self, connection_id: str, key: X25519PrivateKey, host_key: Ed25519PublicKey
-    ) -> None:
-        """`key` is the one whose public half was given to the server; `host_key` is pinned."""
-        super().__init__(connection_id)
-        self._key, self._host_key = key, host_key
-
-    def greeting(self) -> bytes:
-        """The first bytes to send."""
-        return _record(self._key.public_key().public_bytes_raw())
-
-    def _greeted(self, record: bytes) -> bytes:
-        if len(record) != _KEY + _SIGNATURE:
-            raise Garbage("an answer that is no agent's")
-        theirs, signature = record[:_KEY], record[_KEY:]
-        transcript = self._transcript(self._key.public_key().public_bytes_raw(), theirs)
-        try:
-            self._host_key.verify(signature, transcript)
-        except InvalidSignature:
-            raise Garbage("an answer that the workspace's host key has not signed") from None
-        self._agree(
-            self._key, theirs, transcript, sealing=b"client to agent", opening=b"agent to client"
-        )
-        return b""
 
 
 def _record(data: bytes) -> bytes:

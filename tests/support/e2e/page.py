@@ -15,10 +15,11 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from tests.support.e2e.stack import Stack
+from tests.support.net.page_channel import ClientChannel
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import ConnectionMethod, Party, Purpose
 from tether.net.clock import SystemClock
-from tether.net.e2e_channel import ClientChannel, public_line
+from tether.net.e2e_channel import public_line
 from tether.net.transport.ws_client import ClientStream, _Connection
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import AttachedCarrier, TunnelStream

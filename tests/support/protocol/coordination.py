@@ -87,13 +87,13 @@ class Plane:
         """Let time pass, each deadline at its moment."""
         end = self.now + seconds
         while True:
-            due = [one for side in self.sides if (one := side.controller.deadline()) is not None]
+            due = [one for side in self.sides if (one := side.machine.deadline()) is not None]
             moment = min(due, default=end)
             if moment > end:
                 break
             self.now = max(self.now, moment)
             for side in self.sides:
-                side.done(side.controller.tick(at(self.now)))
+                side.done(side.machine.tick(at(self.now)))
             self.settle()
             if moment == end:
                 break
@@ -101,14 +101,14 @@ class Plane:
 
 
 class Side:
-    """One controller with its link.
+    """One machine with its link.
 
     `did` is what its commands told its owner, but for `SendOnStream`.
     """
 
     def __init__(self, plane: Plane, role: Party, peer_id: str, access: Access) -> None:
         self.plane, self.access, self._next_id = plane, access, peer_id
-        self.controller = CoordinationClient(role)
+        self.machine = CoordinationClient(role)
         self.did: list[Command] = []
         self.sent: list[Message] = []
         self.heard: list[Message] = []
@@ -124,7 +124,7 @@ class Side:
 
     def connect(self) -> Side:
         self.is_up = True
-        self.done(self.controller.link_up(at(self.plane.now)))
+        self.done(self.machine.link_up(at(self.plane.now)))
         self.plane.settle()
         return self
 
@@ -136,11 +136,11 @@ class Side:
         if self.stream is not None:
             self.plane.coordinator.lost(self.stream, "server.vanished")
             self.stream = None
-        self.done(self.controller.link_over(facts, at(self.plane.now)))
+        self.done(self.machine.link_over(facts, at(self.plane.now)))
         self.plane.settle()
 
     def perform(self, commands: list[Command]) -> None:
-        """Do what the controller asked for, to the end."""
+        """Do what the machine asked for, to the end."""
         self.done(commands)
         self.plane.settle()
 
@@ -177,7 +177,7 @@ class Side:
                 self.stream = None
         for message in answers if self.is_up else []:
             self.heard.append(message)
-            self.done(self.controller.receive(message, at(self.plane.now), 0.0))
+            self.done(self.machine.receive(message, at(self.plane.now), 0.0))
         return before != (len(self.heard), len(self._to_server))
 
     def _serve(self, message: Message) -> None:

@@ -7,10 +7,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, strategies as st
 
+from tests.support.net.page_channel import ClientChannel
 from tether.net.e2e_channel import (
     MAX_RECORD,
     AgentChannel,
-    ClientChannel,
     SealedChannel,
     public_line,
     read_public_line,

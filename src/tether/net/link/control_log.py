@@ -18,7 +18,7 @@ from tether.log import disconnected, get_logger
 from tether.net.link.coordination import Event
 from tether.net.transport.streams import DialFailed
 from tether.protocol.coordination.client import CoordinationEnded, OpenFailed, StreamOpened, Warned
-from tether.protocol.coordination.peers import PeerChanged, PeerReady
+from tether.protocol.coordination.peers import PeerChanged
 
 NO_DATABASE = frozenset({"database_unavailable", SERVER_DATABASE_UNAVAILABLE})
 """The server's words for a database that does not answer: of its 503, and of its goodbye."""
@@ -116,8 +116,6 @@ class ControlLog:
                     reason=update.reason,
                     cause=update.cause,
                 )
-            case PeerReady():
-                pass  # nothing waits for it: whoever holds the tunnel's key is let in at any time
         return None
 
     def _coordination_over(self, connection_id: str, ended: CoordinationEnded) -> Disconnect:

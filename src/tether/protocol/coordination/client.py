@@ -1,15 +1,15 @@
 """The dialling side of the control plane: one machine for agents and clients.
 
 Law: no I/O, no clock, no randomness (the caller passes the jitter). Facts and moments go in, commands
-and `deadline()` come out. Nothing here touches a tunnel: when the control plane is away, peers are
-LOST and kept. A dial or an opening that fails is no disconnect. A stream that was opened ends once,
-by its own cause or by its link's, whichever came first.
+and `deadline()` come out. Nothing here touches a tunnel: while the control plane is away, peers are lost
+and kept. A dial or an opening that fails is no disconnect. A stream that was opened ends once, by its
+own cause or by its link's, whichever came first.
 
 How to use it: call `link_up` on each welcomed link and `link_over` at its end, `receive` with each
-message of which `is_ours` holds, `tick` at `deadline()`. Perform the commands that come back, in
-order. `update_self`, `add_destination`, `remove_destination`
-and `sync_destinations` may be called at any time: what is wanted is kept, and sent again on each
-stream. To leave, call `leave`, go on until `is_over`, and only then say goodbye on the link.
+message of which `is_ours` holds, and `tick` at `deadline()`. Perform the commands that come back, in
+order. `update_self` and `sync_destinations` may be called at any time: what is wanted is kept, and sent
+again on each stream. To leave, call `leave`, go on until `is_over`, and only then say goodbye on the
+link.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tether.attribution.causes.codes import COORDINATION_OVERWRITTEN, UNKNOWN
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, Vantage
 from tether.protocol.backoff import USEFUL_AFTER_S, Backoff
-from tether.protocol.coordination.peers import KnownPeer, KnownPeers, PeerChanged, PeerReady
+from tether.protocol.coordination.peers import KnownPeer, KnownPeers, PeerChanged
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.control import Unsupported
 from tether.protocol.messages.coordination import (
@@ -56,6 +56,8 @@ _ASKS = frozenset({"coordinate_open", "coordinate", "resume_token_request"})
 
 
 class Phase(Enum):
+    """How far it is to a stream, or from one."""
+
     DIALING = auto()  # no link
     OPENING = auto()  # a link, and no stream (yet)
     COORDINATING = auto()
@@ -88,18 +90,16 @@ class OpenFailed:
 
 @dataclass(frozen=True, slots=True)
 class CoordinationEnded:
-    """The stream that was opened is over, once; judge and log these facts.
-
-    `by_link`: it ended because its link did. `acknowledged`: whether the coordinator hung up in time
-    after our own disconnect; None where it ended otherwise. `retry_in_s` is set where it is opened
-    again on the same link.
-    """
+    """The stream that was opened is over. Comes once a stream; judge and log these facts."""
 
     facts: tuple[Evidence, ...]
     lived_s: float
     by_link: bool = False
+    """Whether it ended because its link did."""
     acknowledged: bool | None = None
+    """Whether the coordinator hung up in time after our disconnect; None where it ended otherwise."""
     retry_in_s: float | None = None
+    """When it is opened again on the same link; None where it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,28 +110,32 @@ class Warned:
 
 
 Command: TypeAlias = (
-    SendOnStream | StreamOpened | OpenFailed | CoordinationEnded | PeerChanged | PeerReady | Warned
+    SendOnStream | StreamOpened | OpenFailed | CoordinationEnded | PeerChanged | Warned
 )
 
 
 class CoordinationClient:
-    """See the module's law. `role` is the agent or the client."""
+    """One party's side of coordination, on one control link after another."""
 
     def __init__(self, role: Party) -> None:
+        """`role` is the agent or the client."""
         self.role = role
         self.phase = Phase.DIALING
-        self.peer_id = ""
+        self.peer_id = ""  # in the stream that is open, or was open last
         self._opening = Backoff()
-        self._node: Node | None = None
-        self._destinations: dict[str, None] = {}
-        self._peers = KnownPeers(awaited=role is Party.CLIENT)
-        self._said: ev.GoodbyeSaid | None = None
+        self._node: Node | None = None  # what we say of ourselves
+        self._destinations: dict[str, None] = {}  # whom we want tunnels to
+        self._peers = KnownPeers()
+        self._said: ev.GoodbyeSaid | None = None  # what we left with
         self._opened_at = 0.0
-        self._until: float | None = None  # of the phase: an answer, a next try, the end of waiting
-        self._asked = False  # the opening is out, its answer not in
-        self._token, self._token_expires_at = "", 0.0  # wall clock: sleep does not stop it
-        self._token_request = 0
-        self._refresh_at: float | None = None
+        self._until: float | None = (
+            None  # when the phase is over: no answer, next try, enough waited
+        )
+        self._asked = False  # whether the opening is out, and its answer is not in
+        self._token = ""  # keeps the peer id
+        self._token_expires_at = 0.0  # by the wall clock, which sleep does not stop
+        self._token_request = 0  # the number of the last request for one
+        self._refresh_at: float | None = None  # when to ask for another one
 
     @property
     def is_over(self) -> bool:
@@ -183,8 +187,9 @@ class CoordinationClient:
                 self._opening.lived(self._age(now))
         elif self.phase is Phase.CLOSING:
             commands = self._left(now, acknowledged=False)
-        if self._asked:  # no answer came: not a rejection
-            self._asked, self._until = False, None
+        if self._asked:  # no answer came, which is no rejection
+            self._asked = False
+            self._until = None
         if self.phase is not Phase.CLOSED:
             self.phase = Phase.DIALING
         return commands
@@ -192,7 +197,7 @@ class CoordinationClient:
     # -- what is wanted ------------------------------------------------------------------------
 
     def update_self(self, node: Node) -> list[Command]:
-        """Say where we are; what was said already is not said again. Its `id` is filled in here."""
+        """Say where we are, unless that was said already. The node's `id` is filled in here."""
         before, self._node = self._node, node
         if self.phase is not Phase.COORDINATING:
             return []
@@ -200,16 +205,8 @@ class CoordinationClient:
             return []
         return [self._say_node(node)]
 
-    def add_destination(self, peer_id: str) -> list[Command]:
-        """Want a tunnel to this peer, on this stream and all that follow."""
-        return self.sync_destinations([*self._destinations, peer_id])
-
-    def remove_destination(self, peer_id: str) -> list[Command]:
-        """Want no tunnel to this peer any more; it is forgotten."""
-        return self.sync_destinations([one for one in self._destinations if one != peer_id])
-
     def sync_destinations(self, peer_ids: Iterable[str]) -> list[Command]:
-        """Want tunnels to exactly these peers: only what differs is sent, additions first."""
+        """Want tunnels to exactly these peers. Only what differs is sent, additions first."""
         wanted = dict.fromkeys(peer_ids)
         added = [peer_id for peer_id in wanted if peer_id not in self._destinations]
         removed = [peer_id for peer_id in self._destinations if peer_id not in wanted]
@@ -223,18 +220,16 @@ class CoordinationClient:
             *(SendOnStream(Coordinate(remove_tunnel=peer_id)) for peer_id in removed),
         ]
 
-    def heard_of(self, peer_id: str, now: Timestamp) -> None:
-        """A tunnel to this peer lives: if it is lost, it is kept for longer."""
-        self._peers.heard_of(peer_id, now)
-
     def leave(self, said: ev.GoodbyeSaid, now: Timestamp) -> list[Command]:
-        """Leave the coordinator for good, with a cause; without a stream that is done at once."""
+        """Leave the coordinator for good, with a cause. Without a stream that is done at once."""
         if self.phase is Phase.CLOSING:
             return []
         if self.phase is not Phase.COORDINATING:
             self._close()
             return []
-        self.phase, self._said, self._until = Phase.CLOSING, said, now.mono + CLOSE_S
+        self.phase = Phase.CLOSING
+        self._said = said
+        self._until = now.mono + CLOSE_S
         self._refresh_at = None
         departure = Departure(cause=said.cause, actor=said.actor, detail=said.detail)
         return [SendOnStream(Coordinate(disconnect=departure))]
@@ -242,7 +237,7 @@ class CoordinationClient:
     # -- what arrives --------------------------------------------------------------------------
 
     def receive(self, message: Message, now: Timestamp, jitter: float) -> list[Command]:
-        """A message for this machine arrived (`is_ours`). What is late, of an old stream, is dropped."""
+        """A message for this machine arrived (`is_ours`). One of an earlier stream is dropped."""
         coordinating = self.phase is Phase.COORDINATING
         match message:
             case CoordinateOpened(peer_id=peer_id) if self._asked:
@@ -254,11 +249,12 @@ class CoordinationClient:
             case CoordinateError(error=error) if coordinating:
                 return [Warned(error)]
             case ResumeTokenGrant() if coordinating and message.request_id == self._token_request:
-                self._token, self._refresh_at = message.token, now.mono + message.refresh_in_s
+                self._token = message.token
                 self._token_expires_at = now.wall + message.expires_in_s
+                self._refresh_at = now.mono + message.refresh_in_s
             case Unsupported(message_type="coordinate_open") if self._asked:
                 return self._go_without("the server is of a version without coordination")
-            case _:  # a token that is unsupported included: nothing is left to refresh
+            case _:  # also that tokens are not supported: then there is nothing to refresh
                 pass
         return []
 
@@ -288,13 +284,17 @@ class CoordinationClient:
     # -- the stream's life ---------------------------------------------------------------------
 
     def _open(self, now: Timestamp) -> list[Command]:
-        self._asked, self._until = True, now.mono + OPEN_S
+        self._asked = True
+        self._until = now.mono + OPEN_S
         token = self._token if now.wall < self._token_expires_at else ""
         return [SendOnStream(CoordinateOpen(resume_token=token))]
 
     def _opened(self, peer_id: str, now: Timestamp) -> list[Command]:
-        self.phase, self.peer_id, self._asked = Phase.COORDINATING, peer_id, False
-        self._opened_at, self._until = now.mono, None
+        self.phase = Phase.COORDINATING
+        self.peer_id = peer_id
+        self._asked = False
+        self._opened_at = now.mono
+        self._until = None
         return [
             StreamOpened(peer_id),
             *([self._say_node(self._node)] if self._node is not None else []),
@@ -309,7 +309,7 @@ class CoordinationClient:
             case Phase.COORDINATING:
                 self.phase = Phase.OPENING
                 if closed.cause == COORDINATION_OVERWRITTEN:
-                    self._token = ""  # another program goes by our id: do not chase each other
+                    self._token = ""  # another program has our id: do not take it from one another
                 wait_s = self._wait_to_open(self._age(now), now, jitter, closed.retry_after_s)
                 fact = ev.GoodbyeSaid(
                     vantage=Vantage(str(self.role)),
@@ -336,7 +336,8 @@ class CoordinationClient:
 
     def _go_without(self, error: str) -> list[Command]:
         """This link has no coordination; the next one may."""
-        self._asked, self._until = False, None
+        self._asked = False
+        self._until = None
         return [OpenFailed(error)]
 
     def _stream_over(self, ended: CoordinationEnded, now: Timestamp) -> list[Command]:
@@ -349,8 +350,10 @@ class CoordinationClient:
         return [CoordinationEnded((self._said,), self._age(now), acknowledged=acknowledged)]
 
     def _close(self) -> None:
-        self.phase, self._asked = Phase.CLOSED, False
-        self._until = self._refresh_at = None
+        self.phase = Phase.CLOSED
+        self._asked = False
+        self._until = None
+        self._refresh_at = None
 
     def _age(self, now: Timestamp) -> float:
         return now.mono - self._opened_at

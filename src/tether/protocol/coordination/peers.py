@@ -1,22 +1,19 @@
 """The tunnel peers that one side of the control plane knows of.
 
-Law: no I/O and no clock. Whoever leaves is forgotten; whoever is lost is kept for a while, because a
-lost control plane says nothing about a tunnel. Bounded.
+Law: no I/O and no clock. A peer that leaves is forgotten. One that is lost is kept for a while, because
+a lost control plane says nothing about a tunnel. Bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tether.protocol.messages.coordination import Node, PeerUpdate, PeerWord
 from tether.protocol.timestamp import Timestamp
 
-READY_S = 5.0
-"""How long a peer that is ready for its handshake is waited for; then one goes ahead."""
-
 LOST_KEPT_S = 15 * 60.0
-"""How long a lost peer is kept after it was last heard of."""
+"""How long a lost peer is kept."""
 
 MAX_PEERS = 10_000
 
@@ -29,106 +26,67 @@ class PeerChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class PeerReady:
-    """A tunnel to this peer may begin; `confirmed` by it, or for want of a word in time."""
-
-    peer_id: str
-    confirmed: bool
-
-
-PeerEvent = PeerChanged | PeerReady
-
-
-@dataclass(frozen=True, slots=True)
 class KnownPeer:
-    """What is known of a tunnel peer. `forget_at` is set while it is lost."""
+    """What is known of a tunnel peer."""
 
     node: Node
-    ready: bool = False
-    ready_by: float | None = None
     forget_at: float | None = None
+    """While it is lost, when (monotonic seconds) it is forgotten."""
 
     @property
     def is_lost(self) -> bool:
+        """Whether its stream, or ours, ended without a word."""
         return self.forget_at is not None
 
 
 class KnownPeers:
-    """See the module's law. `awaited`: whether a new peer has to say that it is ready."""
+    """The known peers, by their ids."""
 
-    def __init__(self, *, awaited: bool, capacity: int = MAX_PEERS) -> None:
-        self._awaited, self._capacity = awaited, capacity
+    def __init__(self, *, capacity: int = MAX_PEERS) -> None:
+        self._capacity = capacity
         self._peers: dict[str, KnownPeer] = {}
 
     @property
     def all(self) -> Mapping[str, KnownPeer]:
+        """Every peer that is known, lost ones included."""
         return self._peers
 
     def deadline(self) -> float | None:
         """When (monotonic seconds) to call `tick` next; None for never."""
-        return min((due for one in self._peers.values() for due in _due(one)), default=None)
+        due = (one.forget_at for one in self._peers.values() if one.forget_at is not None)
+        return min(due, default=None)
 
-    def receive(self, update: PeerUpdate, now: Timestamp) -> list[PeerEvent]:
+    def receive(self, update: PeerUpdate, now: Timestamp) -> list[PeerChanged]:
         """Something happened to a peer."""
         known = self._peers.get(update.id)
         match update.kind:
             case PeerWord.NODE if update.node is not None:
                 if known is None and len(self._peers) >= self._capacity:
                     return []
-                self._peers[update.id] = self._with_node(known, update.node, now)
+                self._peers[update.id] = KnownPeer(update.node)
             case PeerWord.DISCONNECTED if known is not None:
                 del self._peers[update.id]
             case PeerWord.LOST if known is not None and not known.is_lost:
                 self._peers[update.id] = replace(known, forget_at=now.mono + LOST_KEPT_S)
-            case PeerWord.READY_FOR_HANDSHAKE if known is not None and not known.ready:
-                self._peers[update.id] = replace(known, ready=True, ready_by=None)
-                return [PeerReady(update.id, confirmed=True)]
-            case _:
+            case _:  # also that a peer is ready for a handshake: nobody has to wait for that
                 return []
         return [PeerChanged(update)]
 
-    def lose_all(self, now: Timestamp) -> list[PeerEvent]:
+    def lose_all(self, now: Timestamp) -> list[PeerChanged]:
         """The control plane is away: everybody is lost, and kept."""
-        return [
-            event
-            for peer_id in self._peers
-            for event in self.receive(
-                PeerUpdate(id=peer_id, kind=PeerWord.LOST, reason="lost"), now
-            )
-        ]
+        updates = [PeerUpdate(id=one, kind=PeerWord.LOST, reason="lost") for one in self._peers]
+        return [event for update in updates for event in self.receive(update, now)]
 
     def forget(self, peer_id: str) -> None:
         """This peer is of no interest any more."""
         self._peers.pop(peer_id, None)
 
-    def heard_of(self, peer_id: str, now: Timestamp) -> None:
-        """A tunnel to this peer lives: if it is lost, it is kept for longer."""
-        peer = self._peers.get(peer_id)
-        if peer is not None and peer.is_lost:
-            self._peers[peer_id] = replace(peer, forget_at=now.mono + LOST_KEPT_S)
-
-    def tick(self, now: Timestamp) -> list[PeerEvent]:
+    def tick(self, now: Timestamp) -> list[PeerChanged]:
         """Time has passed. Re-arm the timer from `deadline()`."""
-        events: list[PeerEvent] = []
-        for peer_id, peer in list(self._peers.items()):
-            if peer.forget_at is not None and now.mono >= peer.forget_at:
-                word, reason = PeerWord.DISCONNECTED, "lost for too long"
-                events += self.receive(PeerUpdate(id=peer_id, kind=word, reason=reason), now)
-            elif peer.ready_by is not None and now.mono >= peer.ready_by:
-                self._peers[peer_id] = replace(peer, ready=True, ready_by=None)
-                events.append(PeerReady(peer_id, confirmed=False))
-        return events
-
-    def _with_node(self, known: KnownPeer | None, node: Node, now: Timestamp) -> KnownPeer:
-        if known is not None and not known.is_lost:
-            return replace(known, node=node)
-        if self._awaited:
-            return KnownPeer(node, ready_by=now.mono + READY_S)
-        return KnownPeer(node, ready=True)
-
-
-def _due(peer: KnownPeer) -> Iterator[float]:
-    if peer.forget_at is not None:
-        yield peer.forget_at
-    if peer.ready_by is not None:
-        yield peer.ready_by
+        reason = "lost for too long"
+        updates = [
+            PeerUpdate(id=peer_id, kind=PeerWord.DISCONNECTED, reason=reason)
+            for peer_id, peer in self._peers.items()
+            if peer.forget_at is not None and now.mono >= peer.forget_at
+        ]
+        return [event for update in updates for event in self.receive(update, now)]

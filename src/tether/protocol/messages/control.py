@@ -57,6 +57,7 @@ class Hello(Message, frozen=True, kw_only=True):
     boot_id: str = ""
     hostname: str = ""
     capabilities: list[str] = []
+    """Neither sent nor read by this version; later ones may name here what they can do."""
     ssh_host_key: str = ""
     """Agents: public host key, one OpenSSH line."""
     journal_id: str = ""
@@ -74,6 +75,7 @@ class Welcome(Message, frozen=True, kw_only=True):
     server_instance: str
     version: str
     capabilities: list[str] = []
+    """Neither sent nor read by this version; later ones may name here what they can do."""
     ping_every_s: float = 15.0
     patience_s: float = 45.0
     workspace_id: str = ""

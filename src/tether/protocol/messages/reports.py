@@ -260,8 +260,6 @@ class LifecycleState(StrEnum):
 
     CREATED = "created"  # the agent runs, and has not heard of its workspace
     STARTING = "starting"  # the server has welcomed it
-    START_TIMEOUT = "start_timeout"  # what was to be done at the start took too long
-    START_ERROR = "start_error"  # it failed
     READY = "ready"  # people may come
     SHUTTING_DOWN = "shutting_down"  # sessions are being ended
     SHUTDOWN_TIMEOUT = "shutdown_timeout"  # it is over, and the stop script took too long

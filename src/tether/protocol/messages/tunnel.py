@@ -169,6 +169,7 @@ class TunnelHello(Message, frozen=True, kw_only=True):
     party: str
     version: str
     capabilities: list[str] = []
+    """Neither sent nor read by this version; later ones may name here what they can do."""
 
 
 class HalfClose(Message, frozen=True, kw_only=True):

@@ -23,11 +23,9 @@ from tether.protocol.coordination.client import (
 )
 from tether.protocol.coordination.peers import (
     LOST_KEPT_S,
-    READY_S,
     KnownPeer,
     KnownPeers,
     PeerChanged,
-    PeerReady,
 )
 from tether.protocol.coordination.resume_token import EXPIRES_S, REFRESH_S, mint, read
 from tether.protocol.messages.control import Ping, Unsupported
@@ -54,9 +52,9 @@ def pair() -> tuple[Plane, Side, Side]:
     """An agent and a client that wants a tunnel to it, both on their links."""
     plane = Plane()
     agent, client = plane.agent(), plane.client()
-    agent.controller.update_self(node("", "10.0.0.1:7000"))
-    client.controller.update_self(node(""))
-    client.controller.add_destination("ws")
+    agent.machine.update_self(node("", "10.0.0.1:7000"))
+    client.machine.update_self(node(""))
+    client.machine.sync_destinations(["ws"])
     agent.connect(), client.connect()
     for one in (agent, client):
         one.sent.clear()
@@ -83,8 +81,8 @@ def kinds(one: Side) -> list[tuple[str, str]]:
 def test_a_stream_begins_with_where_we_are_and_then_the_tunnels() -> None:
     plane = Plane()
     client = plane.client()
-    client.controller.update_self(node("", "h:1"))
-    client.controller.sync_destinations(["a", "b"])
+    client.machine.update_self(node("", "h:1"))
+    client.machine.sync_destinations(["a", "b"])
     client.connect()
     assert client.sent == [
         CoordinateOpen(),
@@ -94,55 +92,43 @@ def test_a_stream_begins_with_where_we_are_and_then_the_tunnels() -> None:
         ResumeTokenRequest(request_id=1),
     ]
     assert client.did == [StreamOpened("c")]
-    assert client.controller.peer_id == "c"
+    assert client.machine.peer_id == "c"
 
 
 def test_agent_and_client_find_each_other_whoever_comes_first() -> None:
     _, agent, client = pair()
-    assert client.controller.peers == {"ws": KnownPeer(node("ws", "10.0.0.1:7000"), ready=True)}
-    assert agent.controller.peers == {"c": KnownPeer(node("c"), ready=True)}
+    assert client.machine.peers == {"ws": KnownPeer(node("ws", "10.0.0.1:7000"))}
+    assert agent.machine.peers == {"c": KnownPeer(node("c"))}
 
 
 def test_a_change_of_address_reaches_the_other_side_and_the_same_one_is_not_said_again() -> None:
     _, agent, client = pair()
-    agent.perform(agent.controller.update_self(node("", "10.0.0.1:7000", as_of=50.0)))
+    agent.perform(agent.machine.update_self(node("", "10.0.0.1:7000", as_of=50.0)))
     assert (agent.asked(), kinds(client)) == ([], [])
-    agent.perform(agent.controller.update_self(node("", "10.9.9.9:7000", as_of=51.0)))
+    agent.perform(agent.machine.update_self(node("", "10.9.9.9:7000", as_of=51.0)))
     assert kinds(client) == [(PeerWord.NODE, "ws")]
-    assert client.controller.peers["ws"].node.endpoints == ["10.9.9.9:7000"]
+    assert client.machine.peers["ws"].node.endpoints == ["10.9.9.9:7000"]
 
 
 def test_an_agent_says_once_that_it_is_ready_for_each_node_that_comes() -> None:
     _, agent, client = pair()
-    client.perform(client.controller.update_self(node("", "c:1")))
+    client.perform(client.machine.update_self(node("", "c:1")))
     assert [one for one in agent.asked() if one.ready_for_handshake] == [
         Coordinate(ready_for_handshake=["c"])
     ]
 
 
-def test_a_client_waits_for_a_ready_peer_and_goes_ahead_after_five_seconds() -> None:
-    plane = Plane()
-    client = plane.client()
-    client.controller.add_destination("ws")
-    client.connect()
-    mute, _ = plane.coordinator.open("ws", plane.agent().access)
-    plane.coordinator.request(mute, Coordinate(update_self=node("ws")))
+def test_that_a_peer_is_ready_for_a_handshake_is_not_waited_for() -> None:
+    plane, agent, client = pair()
+    client.did.clear()
+    known = dict(client.machine.peers)
+    assert agent.stream is not None
+    plane.coordinator.request(agent.stream, Coordinate(ready_for_handshake=["c"]))
     plane.settle()
-    assert client.took(PeerReady) == []
-    plane.advance(READY_S - 0.1)
-    assert client.took(PeerReady) == []
-    plane.advance(0.1)
-    assert client.took(PeerReady) == [PeerReady("ws", confirmed=False)]
-    plane.coordinator.request(mute, Coordinate(ready_for_handshake=["c"]))
-    plane.settle()
-    assert client.took(PeerReady) == [], "once is enough"
-
-
-def test_a_peer_that_says_it_is_ready_is_waited_for_no_longer() -> None:
-    plane, _, client = pair()
-    assert client.controller.peers["ws"].ready
-    plane.advance(READY_S)
-    assert client.took(PeerReady) == []
+    assert client.heard[-1] == PeerUpdates(
+        updates=[PeerUpdate(id="ws", kind=PeerWord.READY_FOR_HANDSHAKE)]
+    )
+    assert (client.did, client.machine.peers) == ([], known)
 
 
 def test_an_opening_that_is_rejected_is_no_end_and_is_backed_off_on_the_same_link() -> None:
@@ -192,7 +178,7 @@ def test_streams_that_end_at_once_are_backed_off_and_a_useful_one_resets_that(ro
     for lived_s in (0.0, 0.0, 0.0, 11.0, 0.0, 0.0):
         one.plane.advance(lived_s)
         closed = CoordinateClosed(error="coordinator unhealthy", cause="server.shutdown")
-        one.perform(one.controller.receive(closed, at(one.plane.now), 0.0))
+        one.perform(one.machine.receive(closed, at(one.plane.now), 0.0))
         (ended,) = one.took(CoordinationEnded)
         waits.append(ended.retry_in_s)
         one.plane.advance(ended.retry_in_s or 0.0)
@@ -240,7 +226,7 @@ def test_an_opening_that_its_link_did_not_outlive_is_no_rejection() -> None:
 
 def test_a_link_that_comes_up_twice_is_opened_once() -> None:
     one = side(Party.AGENT)
-    assert one.controller.link_up(at(0)) == []
+    assert one.machine.link_up(at(0)) == []
 
 
 # -- destinations ----------------------------------------------------------------------------
@@ -248,7 +234,7 @@ def test_a_link_that_comes_up_twice_is_opened_once() -> None:
 
 def test_destinations_that_are_added_are_sent_and_sent_again_on_the_next_stream() -> None:
     plane, _, client = pair()
-    client.perform(client.controller.add_destination("ws2"))
+    client.perform(client.machine.sync_destinations(["ws", "ws2"]))
     assert client.asked() == [Coordinate(add_tunnel="ws2")]
     client.cut()
     client.connect()
@@ -262,9 +248,9 @@ def test_destinations_that_are_added_are_sent_and_sent_again_on_the_next_stream(
 
 def test_a_destination_that_is_removed_is_forgotten_and_never_sent_again() -> None:
     plane, agent, client = pair()
-    client.perform(client.controller.remove_destination("ws"))
+    client.perform(client.machine.sync_destinations([]))
     assert client.asked() == [Coordinate(remove_tunnel="ws")]
-    assert client.controller.peers == {}
+    assert client.machine.peers == {}
     assert kinds(agent) == [(PeerWord.DISCONNECTED, "c")]
     client.cut()
     client.connect()
@@ -274,20 +260,20 @@ def test_a_destination_that_is_removed_is_forgotten_and_never_sent_again() -> No
 
 def test_syncing_sends_only_the_difference_and_additions_first() -> None:
     _, _, client = pair()
-    client.perform(client.controller.sync_destinations(["ws", "x"]))
+    client.perform(client.machine.sync_destinations(["ws", "x"]))
     client.asked()
-    client.perform(client.controller.sync_destinations(["y", "x"]))
+    client.perform(client.machine.sync_destinations(["y", "x"]))
     assert client.asked() == [Coordinate(add_tunnel="y"), Coordinate(remove_tunnel="ws")]
-    assert client.controller.destinations == ("y", "x")
-    client.perform(client.controller.sync_destinations(["y", "x"]))
+    assert client.machine.destinations == ("y", "x")
+    client.perform(client.machine.sync_destinations(["y", "x"]))
     assert client.asked() == []
 
 
 def test_what_is_wanted_while_the_link_is_away_is_not_sent_then_but_later() -> None:
     _, _, client = pair()
     client.cut()
-    client.perform(client.controller.sync_destinations(["x"]))
-    client.perform(client.controller.update_self(node("", "new:1")))
+    client.perform(client.machine.sync_destinations(["x"]))
+    client.perform(client.machine.update_self(node("", "new:1")))
     assert client.asked() == []
     client.connect()
     assert client.asked() == [
@@ -300,7 +286,7 @@ def test_a_tunnel_that_may_not_be_opened_ends_the_stream_with_the_servers_words(
     plane = Plane()
     client = plane.client(may_reach=lambda peer_id: False)
     client.connect()
-    client.perform(client.controller.add_destination("theirs"))
+    client.perform(client.machine.sync_destinations(["theirs"]))
     (ended,) = client.took(CoordinationEnded)
     (fact,) = ended.facts
     what = "workspace agent not found or you do not have permission"
@@ -323,7 +309,7 @@ def test_a_link_that_ends_takes_its_stream_along_with_its_own_facts(role: Party)
     one.plane.advance(20.0)
     one.cut()
     assert one.took(CoordinationEnded) == [CoordinationEnded(LINK_LOST, 20.0, by_link=True)]
-    assert one.controller.phase is Phase.DIALING
+    assert one.machine.phase is Phase.DIALING
     one.plane.advance(3600.0)
     assert one.did == []
 
@@ -332,12 +318,12 @@ def test_a_lost_link_loses_the_peers_and_keeps_them_and_says_no_disconnect() -> 
     _, agent, client = pair()
     client.cut()
     assert kinds(client) == [(PeerWord.LOST, "ws")]
-    assert client.controller.peers["ws"].is_lost
+    assert client.machine.peers["ws"].is_lost
     assert [one for one in client.asked() if one.disconnect] == []
     assert kinds(agent) == [(PeerWord.LOST, "c")], "the other side keeps us, too"
     client.connect()
     assert kinds(client) == [(PeerWord.NODE, "ws")]
-    assert not client.controller.peers["ws"].is_lost
+    assert not client.machine.peers["ws"].is_lost
 
 
 def test_a_lost_peer_is_forgotten_after_fifteen_minutes() -> None:
@@ -345,29 +331,17 @@ def test_a_lost_peer_is_forgotten_after_fifteen_minutes() -> None:
     client.cut()
     client.did.clear()
     plane.advance(LOST_KEPT_S - 1)
-    assert "ws" in client.controller.peers
+    assert "ws" in client.machine.peers
     plane.advance(1)
     assert client.took(PeerChanged) == [
         PeerChanged(PeerUpdate(id="ws", kind=PeerWord.DISCONNECTED, reason="lost for too long"))
     ]
-    assert client.controller.peers == {}
-
-
-def test_a_lost_peer_whose_tunnel_lives_is_kept_for_longer() -> None:
-    plane, _, client = pair()
-    client.controller.heard_of("ws", at(plane.now))
-    assert not client.controller.peers["ws"].is_lost
-    client.cut()
-    plane.advance(LOST_KEPT_S - 1)
-    client.controller.heard_of("ws", at(plane.now))
-    plane.advance(LOST_KEPT_S - 1)
-    assert "ws" in client.controller.peers
-    client.controller.heard_of("nobody", at(plane.now))
+    assert client.machine.peers == {}
 
 
 def test_a_peer_that_left_is_forgotten_at_once_with_its_cause() -> None:
     _, agent, client = pair()
-    agent.perform(agent.controller.leave(AGENT_LEAVES, at(0)))
+    agent.perform(agent.machine.leave(AGENT_LEAVES, at(0)))
     (change,) = client.took(PeerChanged)
     assert change.update == PeerUpdate(
         id="ws",
@@ -376,7 +350,7 @@ def test_a_peer_that_left_is_forgotten_at_once_with_its_cause() -> None:
         cause="agent.shutdown",
         actor="signal:15",
     )
-    assert client.controller.peers == {}
+    assert client.machine.peers == {}
 
 
 @pytest.mark.parametrize("role", BOTH)
@@ -386,15 +360,15 @@ def test_leaving_is_announced_with_its_cause_and_ends_once_when_it_is_acknowledg
     one = side(role)
     leaving = AGENT_LEAVES if role is Party.AGENT else CLIENT_LEAVES
     one.sent.clear()
-    one.perform(one.controller.leave(leaving, at(0)))
+    one.perform(one.machine.leave(leaving, at(0)))
     assert one.asked() == [
         Coordinate(disconnect=Departure(cause=leaving.cause, actor=leaving.actor))
     ]
     assert one.took(CoordinationEnded) == [CoordinationEnded((leaving,), 0.0, acknowledged=True)]
-    assert one.controller.is_over
+    assert one.machine.is_over
     one.cut()
     one.plane.advance(3600.0)
-    assert (one.did, one.controller.deadline()) == ([], None)
+    assert (one.did, one.machine.deadline()) == ([], None)
 
 
 @pytest.mark.parametrize("role", BOTH)
@@ -402,8 +376,8 @@ def test_leaving_waits_for_its_deadline_and_not_longer(role: Party) -> None:
     one = side(role)
     one.stream = None  # the coordinator hears nothing any more
     leaving = AGENT_LEAVES if role is Party.AGENT else CLIENT_LEAVES
-    one.perform(one.controller.leave(leaving, at(0)))
-    assert one.controller.leave(leaving, at(0)) == []
+    one.perform(one.machine.leave(leaving, at(0)))
+    assert one.machine.leave(leaving, at(0)) == []
     one.plane.advance(CLOSE_S - 0.1)
     assert one.took(CoordinationEnded) == []
     one.plane.advance(0.1)
@@ -411,18 +385,18 @@ def test_leaving_waits_for_its_deadline_and_not_longer(role: Party) -> None:
     assert ended == CoordinationEnded((leaving,), CLOSE_S, acknowledged=False)
     judged = classify(ConnectType.SERVER_TO_AGENT, ended.facts).disconnect
     assert judged.cause == leaving.cause, "nobody's silence overwrites why we left"
-    assert one.controller.is_over
+    assert one.machine.is_over
 
 
 def test_a_link_that_ends_while_we_leave_leaves_our_cause_the_first() -> None:
     one = side(Party.AGENT)
     one.stream = None
-    one.perform(one.controller.leave(AGENT_LEAVES, at(0)))
+    one.perform(one.machine.leave(AGENT_LEAVES, at(0)))
     one.cut()
     assert one.took(CoordinationEnded) == [
         CoordinationEnded((AGENT_LEAVES,), 0.0, acknowledged=False)
     ]
-    assert one.controller.is_over
+    assert one.machine.is_over
 
 
 def test_leaving_without_a_stream_is_done_at_once_and_is_no_end() -> None:
@@ -431,13 +405,13 @@ def test_leaving_without_a_stream_is_done_at_once_and_is_no_end() -> None:
     opening.rejected = Ping(n=1)
     opening.connect()
     for one in (never, opening):
-        assert one.controller.leave(AGENT_LEAVES, at(0)) == []
-        assert one.controller.is_over
+        assert one.machine.leave(AGENT_LEAVES, at(0)) == []
+        assert one.machine.is_over
         assert one.took(CoordinationEnded) == []
-    assert never.controller.link_up(at(0)) == []
+    assert never.machine.link_up(at(0)) == []
     late = CoordinateClosed(cause="server.shutdown")
-    assert opening.controller.receive(late, at(0), 0.0) == []
-    assert opening.controller.receive(CoordinateOpened(peer_id="ws2"), at(0), 0.0) == []
+    assert opening.machine.receive(late, at(0), 0.0) == []
+    assert opening.machine.receive(CoordinateOpened(peer_id="ws2"), at(0), 0.0) == []
 
 
 def test_a_coordinator_that_closes_is_the_cause_and_is_opened_again_on_the_same_link() -> None:
@@ -476,7 +450,7 @@ def test_an_agent_that_connects_twice_ends_the_older_stream_and_the_newer_gets_t
 
 def test_a_close_without_a_cause_is_an_unknown_one() -> None:
     one = side(Party.AGENT)
-    one.perform(one.controller.receive(CoordinateClosed(error="?"), at(0), 0.0))
+    one.perform(one.machine.receive(CoordinateClosed(error="?"), at(0), 0.0))
     (ended,) = one.took(CoordinationEnded)
     (fact,) = ended.facts
     assert isinstance(fact, ev.GoodbyeSaid)
@@ -489,7 +463,7 @@ def test_an_error_in_band_is_a_warning_and_the_stream_is_kept() -> None:
     assert one.did == [
         Warned('ready for handshake error: you do not share a tunnel with "stranger"')
     ]
-    assert one.controller.phase is Phase.COORDINATING
+    assert one.machine.phase is Phase.COORDINATING
 
 
 def test_what_is_late_of_an_older_stream_is_dropped() -> None:
@@ -504,8 +478,8 @@ def test_what_is_late_of_an_older_stream_is_dropped() -> None:
         ResumeTokenGrant(request_id=1, token="late", expires_in_s=9.0, refresh_in_s=9.0),
         Unsupported(message_type="coordinate_open"),
     ):
-        assert one.controller.receive(late, at(0), 0.0) == []
-    assert (one.controller.phase, one.controller.peers) == (Phase.DIALING, {})
+        assert one.machine.receive(late, at(0), 0.0) == []
+    assert (one.machine.phase, one.machine.peers) == (Phase.DIALING, {})
 
 
 def test_a_controller_knows_its_messages() -> None:
@@ -529,7 +503,7 @@ def test_a_peer_that_comes_back_keeps_its_id() -> None:
     client.cut()
     agent.did.clear()
     client.connect()
-    assert client.controller.peer_id == "c"
+    assert client.machine.peer_id == "c"
     assert kinds(agent) == [(PeerWord.NODE, "c")]
 
 
@@ -550,14 +524,14 @@ def test_an_expired_token_is_not_offered() -> None:
     client.come_back_as("new")
     client.connect()
     assert client.sent[0] == CoordinateOpen()
-    assert client.controller.peer_id == "new"
+    assert client.machine.peer_id == "new"
 
 
 def test_of_two_refreshers_the_newest_wins() -> None:
     plane, _, client = pair()
     plane.advance(REFRESH_S)  # the second request
     old = ResumeTokenGrant(request_id=1, token="old", expires_in_s=1e6, refresh_in_s=1e6)
-    assert client.controller.receive(old, at(plane.now), 0.0) == []
+    assert client.machine.receive(old, at(plane.now), 0.0) == []
     client.cut()
     client.connect()
     opened = client.sent[-4]
@@ -608,7 +582,7 @@ def test_a_token_is_good_for_its_holder_only_and_for_a_day() -> None:
 
 
 def test_the_peers_that_are_kept_are_bounded() -> None:
-    peers = KnownPeers(awaited=False, capacity=1)
+    peers = KnownPeers(capacity=1)
     first = PeerUpdate(id="a", kind=PeerWord.NODE, node=node("a"))
     second = PeerUpdate(id="b", kind=PeerWord.NODE, node=node("b"))
     assert peers.receive(first, at(0)) == [PeerChanged(first)]
@@ -619,7 +593,7 @@ def test_the_peers_that_are_kept_are_bounded() -> None:
 def test_words_of_a_newer_server_are_ignored() -> None:
     one = side(Party.CLIENT)
     strange = PeerUpdates(updates=[PeerUpdate(id="ws", kind="teleported")])
-    assert one.controller.receive(strange, at(0), 0.0) == []
+    assert one.machine.receive(strange, at(0), 0.0) == []
 
 
 def test_a_wait_that_ends_without_a_link_leaves_no_deadline() -> None:
@@ -629,4 +603,4 @@ def test_a_wait_that_ends_without_a_link_leaves_no_deadline() -> None:
     one.connect()
     one.cut()
     plane.advance(6.0)  # the wait ends while there is no link
-    assert one.controller.deadline() is None
+    assert one.machine.deadline() is None

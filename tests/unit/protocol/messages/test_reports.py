@@ -53,8 +53,6 @@ def test_the_states_are_these_in_this_order() -> None:
     assert [str(state) for state in S] == [
         "created",
         "starting",
-        "start_timeout",
-        "start_error",
         "ready",
         "shutting_down",
         "shutdown_timeout",
