@@ -34,7 +34,7 @@ _OTHER_WAY_ROUND = {
 }
 
 
-class _Seen:
+class _Counted:
     """Mixed into the socket's side of a forwarder: counts bytes, and reports the end once."""
 
     _on_end: Callable[[ForwardEnd, int, int, str], None] | None = None
@@ -84,7 +84,7 @@ class _Seen:
             on_end(end, self._rx_bytes, self._tx_bytes, detail)
 
 
-class _SocketSide(_Seen, SSHForwarder):
+class _SocketSide(_Counted, SSHForwarder):
     """Connected to where the client wants to go. A program that speaks first is heard before the
     channel is open; asyncssh would drop what it said, so it is kept here until then."""
 
@@ -125,27 +125,27 @@ class _ChannelSide(SSHForwarder):
         self._side.release()
 
 
-class _AcceptedPort(_Seen, SSHLocalPortForwarder):
+class _AcceptedPort(_Counted, SSHLocalPortForwarder):
     """Accepted on a port that the client asked to listen on."""
 
-    seen: Callable[[_Seen, str], None]
+    seen: Callable[[_Counted, str], None]
 
     def forward(self, *args: object) -> None:
         self.seen(self, destination_of(str(args[0]), int(str(args[1]))))
         super().forward(*args)
 
 
-class _AcceptedPath(_Seen, SSHLocalPathForwarder):
+class _AcceptedPath(_Counted, SSHLocalPathForwarder):
     """Accepted on a UNIX socket that the client asked to listen on."""
 
-    seen: Callable[[_Seen, str], None]
+    seen: Callable[[_Counted, str], None]
 
     def forward(self, *args: object) -> None:
         self.seen(self, "")
         super().forward(*args)
 
 
-class _ClientSide(_Seen, SSHForwarder):
+class _ClientSide(_Counted, SSHForwarder):
     """The channel's side of a connection to the client: its ends mean the opposite of a socket's."""
 
 
@@ -204,7 +204,7 @@ async def _connect(
     return _ChannelSide(side)
 
 
-def _follow(side: _Seen, forwards: Forwards, number: int) -> None:
+def _follow(side: _Counted, forwards: Forwards, number: int) -> None:
     def on_end(end: ForwardEnd, rx_bytes: int, tx_bytes: int, detail: str) -> None:
         forwards.ended(number, end, rx_bytes=rx_bytes, tx_bytes=tx_bytes, detail=detail)
 
@@ -265,7 +265,7 @@ async def listen_tcp(
             factory, host, listener.get_port(), orig_host, orig_port
         )
 
-    def seen(side: _Seen, origin: str) -> None:
+    def seen(side: _Counted, origin: str) -> None:
         destination = destination_of(host, listener.get_port())
         _follow(side, forwards, forwards.started(kind, destination, origin=origin))
 
@@ -306,7 +306,7 @@ async def listen_unix(
     async def open_channel(factory: Any) -> Any:
         return await conn.create_unix_connection(factory, path)
 
-    def seen(side: _Seen, origin: str) -> None:
+    def seen(side: _Counted, origin: str) -> None:
         _follow(side, forwards, forwards.started(kind, path))
 
     def accept() -> _AcceptedPath:

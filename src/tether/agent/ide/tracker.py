@@ -111,7 +111,7 @@ class Finished:
 Command = Watch | Unwatch | Begun | Finished
 
 
-class _State(Enum):
+class _IdeState(Enum):
     OPEN = auto()  # it has channels
     QUIET = auto()  # it has none, and may open another
     FALLING = auto()  # its backend is gone, and its channels are about to close
@@ -140,7 +140,7 @@ class IdeSession:
     channels_total: int = 0
     rx_bytes: int = 0
     tx_bytes: int = 0
-    state: _State = _State.OPEN
+    state: _IdeState = _IdeState.OPEN
     open: dict[str, _Channel] = field(default_factory=dict)
     last: tuple[ForwardEnd, str] = (ForwardEnd.FAILED, "")
     """How the last channel to close did, and on which connection."""
@@ -224,7 +224,7 @@ class IdeTracker:
                 commands.append(Watch(backend.process))
             self._sessions[client, backend.process] = session
             commands.append(Begun(session))
-        session.state, session.since, session.leaving = _State.OPEN, None, None
+        session.state, session.since, session.leaving = _IdeState.OPEN, None, None
         session.open[channel] = _Channel(connection_id, destination, now)
         session.channels_total += 1
         self._by_channel[channel] = session
@@ -240,9 +240,9 @@ class IdeTracker:
         self._close(session, channel, end, now, rx_bytes, tx_bytes)
         if session.open:
             return []
-        if session.state is _State.FALLING:
+        if session.state is _IdeState.FALLING:
             return self._finish(session)
-        session.state, session.since = _State.QUIET, now
+        session.state, session.since = _IdeState.QUIET, now
         return []
 
     def backend_gone(self, process: Holder, end: ProcessEnd, now: Timestamp) -> list[Command]:
@@ -272,7 +272,7 @@ class IdeTracker:
             mine = [name for name, ch in session.open.items() if ch.connection_id == connection_id]
             for channel in mine:
                 commands += self.closed(channel, ForwardEnd.CONNECTION_ENDED, now)
-            if session.state is _State.QUIET and session.last[1] == connection_id:
+            if session.state is _IdeState.QUIET and session.last[1] == connection_id:
                 commands += self._left(session, connection_id, known, now)
         return commands
 
@@ -293,7 +293,7 @@ class IdeTracker:
                 self._by_channel.pop(channel, None)
                 self._close(session, channel, ForwardEnd.CONNECTION_ENDED, now, 0, 0)
             if session.since is None:
-                session.state, session.since = _State.QUIET, now
+                session.state, session.since = _IdeState.QUIET, now
             commands += self._settle(session)
         return commands
 
@@ -302,7 +302,7 @@ class IdeTracker:
     def _settle(self, session: IdeSession) -> list[Command]:
         if session.leaving is not None:
             return self._by_connection(session, *session.leaving)
-        if session.state is _State.FALLING:
+        if session.state is _IdeState.FALLING:
             return self._finish(session)
         return self._closed_by_itself(session, backend_running=True)
 
@@ -310,22 +310,22 @@ class IdeTracker:
         self, session: IdeSession, fact: ev.IdeBackendGone, now: Timestamp
     ) -> list[Command]:
         match session.state:
-            case _State.FALLING:
+            case _IdeState.FALLING:
                 return []
-            case _State.OPEN:
+            case _IdeState.OPEN:
                 session.cell.offer(fact)
-                session.state, session.since, session.ended = _State.FALLING, now, now
+                session.state, session.since, session.ended = _IdeState.FALLING, now, now
                 return []
-            case _State.QUIET if session.last[0] in _BY_WORKSPACE:
+            case _IdeState.QUIET if session.last[0] in _BY_WORKSPACE:
                 session.cell.offer(fact)  # its sockets told first
                 for symptom in session.leaving[1] if session.leaving else ():
                     session.cell.note(symptom)
                 return self._finish(session)
-            case _State.QUIET if session.last[0] is ForwardEnd.CONNECTION_ENDED:
+            case _IdeState.QUIET if session.last[0] is ForwardEnd.CONNECTION_ENDED:
                 # The end of the connection came first, and is about to be told.
                 session.cell.note(fact)
                 return []
-            case _State.QUIET:
+            case _IdeState.QUIET:
                 commands = self._closed_by_itself(session, backend_running=False)
                 session.cell.note(fact)
                 return commands
@@ -410,5 +410,5 @@ class IdeTracker:
 def _due(session: IdeSession) -> float | None:
     if session.since is None:
         return None
-    settling = session.state is _State.FALLING or session.leaving is not None
+    settling = session.state is _IdeState.FALLING or session.leaving is not None
     return session.since.mono + (SETTLE_S if settling else GRACE_S)

@@ -21,7 +21,7 @@ from tether.agent.process.environment import Account
 from tether.agent.ssh import auth
 from tether.agent.ssh.asyncssh_connection import SshConnection
 from tether.agent.ssh.session import Session
-from tether.agent.ssh.sessions import Sessions
+from tether.agent.ssh.sessions import SshSessions
 from tether.agent.ssh.settings import SharedParts, SshSettings
 from tether.agent.ssh.transport import TunnelTransport
 from tether.agent.tunnels.service import EndOrder, ServedTunnel
@@ -62,7 +62,7 @@ class AgentConnection(ServedTunnel):
         self.tunnel = self._tunnel_over(stream, shared)
         client = (offer.client_ip or "0.0.0.0", offer.client_port)
         self._transport = TunnelTransport(self.tunnel, self._tasks, client=client)
-        self._sessions = Sessions(
+        self._sessions = SshSessions(
             offer,
             settings,
             account,
@@ -109,7 +109,7 @@ class AgentConnection(ServedTunnel):
 
     @property
     def open_sessions(self) -> int:
-        """Sessions that were started and have not ended."""
+        """SshSessions that were started and have not ended."""
         return self._sessions.running
 
     async def run(self) -> None:

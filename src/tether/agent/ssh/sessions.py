@@ -34,10 +34,10 @@ from tether.protocol.messages.reports import SessionRecord
 from tether.protocol.messages.tunnel import SessionResult, TunnelOffer
 
 MAX_SESSIONS = 64
-"""Sessions open at once on one SSH connection."""
+"""SshSessions open at once on one SSH connection."""
 
 
-class Sessions:
+class SshSessions:
     """Owns the sessions of one connection: the `SessionOwner` of each."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Sessions:
 
     @property
     def running(self) -> int:
-        """Sessions that were started and have not ended."""
+        """SshSessions that were started and have not ended."""
         return sum(s.started_at is not None and not s.over for s in self._open)
 
     def new(self) -> Session:
