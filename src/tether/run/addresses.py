@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from tether.net.transport.tcp import join_address
 from tether.server.app import RELAY_PATH
-from tether.server.control.handshake import Opening
 from tether.server.settings import ServerSettings
 
 WILDCARDS = ("0.0.0.0", "::")
@@ -22,18 +21,13 @@ def url_of(settings: ServerSettings, port: int) -> str:
     return f"http://{join_address(settings.host, port)}"
 
 
-def relay_url(settings: ServerSettings, url: str) -> Callable[[Opening | None], str]:
-    """Where a peer dials the relay: a server that listens everywhere has no address of its own, so
-    the peer comes back the way it came."""
+def relay_url(settings: ServerSettings, url: str) -> Callable[[str], str]:
+    """Where a peer dials the relay that reached us under a host and port ("" for anybody): a server that
+    listens everywhere has no address of its own, so the peer comes back the way it came."""
 
-    def by_peer(opening: Opening | None) -> str:
-        if (
-            opening is not None
-            and opening.host
-            and not settings.external_url
-            and settings.host in WILDCARDS
-        ):
-            return f"ws://{opening.host}{RELAY_PATH}"
+    def by_host(host: str) -> str:
+        if host and not settings.external_url and settings.host in WILDCARDS:
+            return f"ws://{host}{RELAY_PATH}"
         return f"ws{url.removeprefix('http')}{RELAY_PATH}"
 
-    return by_peer
+    return by_host

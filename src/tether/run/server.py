@@ -49,7 +49,6 @@ from tether.server.connlog.janitor import Janitor
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.runs import no_black_box
 from tether.server.control.agents import AgentLinks
-from tether.server.control.all_relays import Relays
 from tether.server.control.carriers import Carriers
 from tether.server.control.clients import ClientLinks
 from tether.server.control.coordination import CoordinationFront
@@ -57,12 +56,12 @@ from tether.server.control.directory import Directory
 from tether.server.control.handshake import Handshakes
 from tether.server.control.hub import Hub
 from tether.server.control.link import ControlLinkRunner
-from tether.server.control.relays import RelayLinks
-from tether.server.database_watch import DatabaseWatch
+from tether.server.control.relays import Relays
 from tether.server.db.store import Store, StoreUnavailable
 from tether.server.derp.map import Regions
 from tether.server.derp.map_file import DerpMapFile
 from tether.server.derp.map_store import DerpMaps
+from tether.server.health import OutageWatch
 from tether.server.metrics import Metrics
 from tether.server.settings import (
     BadSetting,
@@ -161,38 +160,30 @@ class Server:
         port: int,
         box: BlackBox | None = None,
     ) -> None:
+        self.port = port
+        self.url = url_of(settings, port)
+        self.run_id = uuid.uuid4().hex
         self._box = box
-        self.port, self.url, self.run_id = port, url_of(settings, port), uuid.uuid4().hex
-        self._clock, self.store = clock, store
+        self._clock = clock
+        self.store = store
         self._tasks = Tasks("server")
-        self.metrics = metrics = Metrics()
-        self.accounts = accounts = Accounts(store, clock)
-        self.connections = connections = ConnectionLog(store, clock, metrics)
-        self.relay: Relay | None = None
-        if settings.embedded_relay:
-            self.relay = Relay(
-                log=connections,
-                clock=clock,
-                counts=metrics.relay,
-                table=PairingTable(wait_s=settings.pairing_wait_s),
-                host_context=None
-                if box is None
-                else SharedHostContext(box.host, host=Party.SERVER, guest=Party.RELAY),
-            )
-        self._tickets, self._throttle = Tickets(keys.ticket, clock), FailureThrottle(clock)
-        self.regions = regions = Regions(
-            relay_url(settings, self.url) if settings.embedded_relay else None
-        )
+        self.metrics = Metrics()
+        self.accounts = Accounts(store, clock)
+        self.connections = ConnectionLog(store, clock, self.metrics)
+        self.relay = self._make_relay(settings) if settings.embedded_relay else None
+        self._tickets = Tickets(keys.ticket, clock)
+        self._throttle = FailureThrottle(clock)
+        self.regions = Regions(relay_url(settings, self.url) if self.relay is not None else None)
         in_file = settings.derp_map is not None
-        self._derp_maps = DerpMaps(store, clock, regions, from_file=in_file)
+        self._derp_maps = DerpMaps(store, clock, self.regions, from_file=in_file)
         self._derp_file: DerpMapFile | None = None
         if settings.derp_map is not None:
-            self._derp_file = DerpMapFile(settings.derp_map.absolute(), regions)
+            self._derp_file = DerpMapFile(settings.derp_map.absolute(), self.regions)
         self._cookie = SessionCookie.of_server(settings.external_url, port)
         self._handshakes = Handshakes(
-            accounts=accounts,
+            accounts=self.accounts,
             cookie=self._cookie,
-            metrics=metrics,
+            metrics=self.metrics,
             throttle=self._throttle,
             proxies=TrustedProxies(settings.trusted_proxies),
             hello_s=settings.link_times.hello_s,
@@ -200,59 +191,55 @@ class Server:
         directory = Directory(store)
         self.coordination = CoordinationFront(directory=directory, clock=clock, key=keys.resume)
         self.hub = self._make_hub(settings, UserCa(keys.user_ca), directory)
-        self.connections.on_client_left = self._janitor.client_left
-        self.workspaces = Workspaces(store, accounts, self.hub, clock)
+        self.workspaces = Workspaces(store, self.accounts, self.hub, clock)
         dispatcher = self._make_front()
         self._listener = HttpServer(dispatcher)
         self._shutdown = Shutdown(
             dispatcher=dispatcher,
             hub=self.hub,
             relay=self.relay,
-            regions=regions,
+            regions=self.regions,
             clock=clock,
         )
         self.served: asyncio.Task[None]
 
-    def _make_hub(self, settings: ServerSettings, ca: UserCa, directory: Directory) -> Hub:
-        """Control links, and who hears of what happens to connections."""
-        lines = ControlLinkRunner(
+    def _make_relay(self, settings: ServerSettings) -> Relay:
+        """The embedded relay."""
+        host_context = None
+        if self._box is not None:
+            host_context = SharedHostContext(self._box.host, host=Party.SERVER, guest=Party.RELAY)
+        return Relay(
             log=self.connections,
             clock=self._clock,
-            metrics=self.metrics,
-            times=settings.link_times,
-            server_instance=self.run_id,
-            still_refused=self._handshakes.still_refused,
-            host_context=None if self._box is None else self._box.host,
+            counts=self.metrics.relay,
+            table=PairingTable(wait_s=settings.pairing_wait_s),
+            host_context=host_context,
         )
-        relays = self._make_relays(lines)
-        self._janitor = Janitor(
-            log=self.connections, lives=relays.lives, clock=self._clock, graces=settings.graces
-        )
+
+    def _make_hub(self, settings: ServerSettings, ca: UserCa, directory: Directory) -> Hub:
+        """Control links, the janitor, and who is told of what happens."""
+        runner = self._make_runner(settings)
+        relays = self._make_relays(runner)
         agents = AgentLinks(
-            lines=lines,
+            runner=runner,
             directory=directory,
-            presence=self._janitor,
-            user_ca_key=ca.public_key,
-            decline=relays.decline,
-            lives=relays.lives,
+            relays=relays,
             regions=self.regions,
             coordination=self.coordination,
+            user_ca_key=ca.public_key,
             min_version=settings.min_agent_version,
         )
         carriers = Carriers(
             log=self.connections,
             agents=agents,
-            relays=relays,
             regions=self.regions,
             coordination=self.coordination,
             tickets=self._tickets,
             clock=self._clock,
             metrics=self.metrics,
         )
-        agents.on_unknown_tunnel = carriers.unknown_to_agent
-        self._janitor.end_left = agents.end_left
         clients = ClientLinks(
-            lines=lines,
+            runner=runner,
             directory=directory,
             agents=agents,
             ca=ca,
@@ -261,7 +248,6 @@ class Server:
             resume_s=settings.resume_s,
             coordination=self.coordination,
         )
-        self.connections.listen(opened=clients.used, closed=self._janitor.closed)
         hub = Hub(
             handshakes=self._handshakes,
             agents=agents,
@@ -271,18 +257,42 @@ class Server:
             clock=self._clock,
             coordination=self.coordination,
         )
-        self.regions.changed = hub.map_changed
+        self._janitor = Janitor(
+            log=self.connections,
+            is_carried=relays.carries,
+            end_left=agents.end_left,
+            clock=self._clock,
+            graces=settings.graces,
+        )
+        # Calls go from what was made later to what was made earlier. The way back is only these
+        # subscriptions: see "Who is told of what" in docs/architecture.md.
+        agents.subscribe(self._janitor)
+        self.connections.subscribe(self._janitor.log_changed)
+        self.connections.subscribe(clients.log_changed)
+        self.regions.subscribe(hub.map_changed)
         return hub
 
-    def _make_relays(self, lines: ControlLinkRunner) -> Relays:
+    def _make_runner(self, settings: ServerSettings) -> ControlLinkRunner:
+        """What runs every control link."""
+        return ControlLinkRunner(
+            log=self.connections,
+            clock=self._clock,
+            metrics=self.metrics,
+            times=settings.link_times,
+            server_instance=self.run_id,
+            still_refused=self._handshakes.still_refused,
+            host_context=None if self._box is None else self._box.host,
+        )
+
+    def _make_relays(self, runner: ControlLinkRunner) -> Relays:
         """The embedded relay, and the links of others."""
-        links = RelayLinks(
-            lines=lines,
+        return Relays(
+            runner=runner,
+            embedded=self.relay,
             regions=self.regions,
             ticket_keys=self._tickets.public_keys,
             carrier_ended=self.connections.carrier_ended,
         )
-        return Relays(self.relay, links)
 
     def _make_front(self) -> Dispatcher:
         """What is behind the one port."""
@@ -409,7 +419,7 @@ class Server:
         self._shutdown.hurry()
 
     async def _keep_alive(self) -> None:
-        watch = DatabaseWatch(lost=self.hub.database_lost, back=self.hub.database_back)
+        watch = OutageWatch(lost=self.hub.database_lost, back=self.hub.database_back)
         while True:
             await asyncio.sleep(ALIVE_EVERY_S)
             try:

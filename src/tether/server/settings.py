@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
+
 from tether.protocol.messages.tunnel import RESUME_S
-from tether.server.control.agent_version import is_version
 
 MAX_RESUME_S = 30 * 86400.0
 
@@ -80,8 +81,13 @@ class ServerSettings:
             raise BadSetting(
                 f"tunnels wait for 0 to {MAX_RESUME_S:.0f} s to be resumed, not {self.resume_s:g}"
             )
-        if self.min_agent_version and not is_version(self.min_agent_version):
-            raise BadSetting(f"{self.min_agent_version!r} is no version: write one such as 1.4")
+        if self.min_agent_version:
+            try:
+                Version(self.min_agent_version)
+            except InvalidVersion as wrong:
+                raise BadSetting(
+                    f"{self.min_agent_version!r} is no version: write one such as 1.4"
+                ) from wrong
         if self.log_format not in ("json", "text"):
             raise BadSetting(f"the log format is json or text, not {self.log_format}")
         TrustedProxies(self.trusted_proxies)

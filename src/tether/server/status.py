@@ -52,7 +52,7 @@ class ServerStatus:
         """
         infos = await self._workspaces.list(viewer)
         opened, detached = await self._store.read(lambda tx: _open(tx, viewer))
-        nodes = [node for region in self._regions.map_for(None).regions for node in region.nodes]
+        nodes = [node for region in self._regions.map_for().regions for node in region.nodes]
         return Status(
             agents_connected=sum(info.agent_status == "connected" for info in infos),
             agents_total=len(infos),

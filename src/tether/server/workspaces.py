@@ -84,30 +84,21 @@ class Created:
 
 
 class LiveAgents(Protocol):
-    """The control links of agents, as far as workspaces need them."""
+    """What workspaces need of the control links; `control.hub.Hub` says what each does."""
 
     async def stop_workspace(
         self, workspace_id: str, cause: str, actor: str, detail: str = ""
-    ) -> None:
-        """End every session of the workspace with `cause`; return when its agent has left.
+    ) -> None: ...
 
-        Waits at most 5 s. Call after the state `stopped` is committed.
-        """
+    async def start_workspace(self, workspace_id: str) -> None: ...
 
-    async def start_workspace(self, workspace_id: str) -> None:
-        """Let the agent serve again. Call after the state `running` is committed."""
+    async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None: ...
 
-    async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None:
-        """As `stop_workspace`, and the agent shall not come back."""
+    async def revoke_token(self, token_id: str) -> None: ...
 
-    async def revoke_token(self, token_id: str) -> None:
-        """End the control links that were opened with this token."""
+    def agent_connected(self, workspace_id: str) -> bool: ...
 
-    def agent_connected(self, workspace_id: str) -> bool:
-        """Whether the workspace's agent has a control link now."""
-
-    def agent_latency(self, workspace_id: str) -> RegionLatency:
-        """The home region of the workspace's agent, and the latency of each region from there."""
+    def agent_latency(self, workspace_id: str) -> RegionLatency: ...
 
 
 class Workspaces:

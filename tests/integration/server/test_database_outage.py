@@ -14,8 +14,8 @@ from tether.net.transport.streams import DialFailed
 from tether.protocol.messages.control import Goodbye
 from tether.protocol.messages.coordination import CoordinateClosed, CoordinateOpen, CoordinateOpened
 from tether.protocol.messages.reports import Report
-from tether.server.database_watch import MISSED_BEATS, DatabaseWatch
 from tether.server.db.store import StoreUnavailable
+from tether.server.health import MISSED_BEATS, OutageWatch
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,7 @@ async def give_back_database(live: Live) -> None:
     await live.server.store._writer.dispose()  # the next connection has no such pragma
 
 
-async def beats(live: Live, watch: DatabaseWatch, count: int) -> None:
+async def beats(live: Live, watch: OutageWatch, count: int) -> None:
     """What the server's own beat does, without its five seconds."""
     for _ in range(count):
         try:
@@ -54,7 +54,7 @@ async def test_an_outage_ends_every_link_with_its_cause_and_the_rows_follow_late
     agent, client = await live.agent(token), await live.client()
     agent.send(CoordinateOpen())
     await agent.expect(CoordinateOpened)
-    watch = DatabaseWatch(lost=live.server.hub.database_lost, back=live.server.hub.database_back)
+    watch = OutageWatch(lost=live.server.hub.database_lost, back=live.server.hub.database_back)
     await lose_database(live)
     with capture_logs() as lines:
         await beats(live, watch, MISSED_BEATS - 1)

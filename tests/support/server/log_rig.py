@@ -30,7 +30,7 @@ from tether.protocol.messages.reports import Ended, Report, ReportItem, SessionR
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.records import NewConnection
-from tether.server.connlog.rows import mark_open
+from tether.server.connlog.rows import ClientLeft, Event, mark_open
 from tether.server.db.store import Store
 from tether.server.db.tables.accounts import Role
 from tether.server.identity import Identity
@@ -133,6 +133,11 @@ class LogRig:
         report = Report(journal_id=journal_id, first_seq=first, items=list(items))
         return await self.log.apply(by or self.agent, report)
 
+    def log_changed(self, event: Event) -> None:
+        """Note the tunnels that their clients left."""
+        if isinstance(event, ClientLeft):
+            self.left.append(event.row.connection_id)
+
     def move(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.mono += seconds
@@ -169,7 +174,7 @@ async def log_rig(tmp_path: Path) -> AsyncIterator[LogRig]:
             dev.workspace_id,
             other.workspace_id,
         )
-        made.connections.on_client_left = rig.left.append
+        made.connections.subscribe(rig.log_changed)
         yield rig
 
 

@@ -28,8 +28,8 @@ from tether.server.auth.throttle import FailureThrottle
 from tether.server.connlog.log import ConnectionLog
 from tether.server.db.store import Store
 from tether.server.derp.map_store import DerpMaps
+from tether.server.health import DatabaseHealth
 from tether.server.metrics import Metrics
-from tether.server.readiness import Readiness
 from tether.server.status import ServerStatus
 from tether.server.workspaces import Workspaces
 
@@ -109,7 +109,7 @@ def create_api(
         derp_maps=derp_maps,
         metrics=metrics,
         clock=clock,
-        readiness=Readiness(store, clock),
+        health=DatabaseHealth(store, clock),
         throttle=FailureThrottle(clock) if throttle is None else throttle,
         client_ip=client_ip,
         version=version,

@@ -30,7 +30,7 @@ async def healthz() -> Health:
 )
 async def readyz(parts: PartsOf) -> Health:
     """Ok if a write to the database works now. No token needed."""
-    await parts.readiness.check()
+    await parts.health.check()
     return Health()
 
 

@@ -25,9 +25,9 @@ from tether.server.db.store import Store
 from tether.server.derp.map import Regions
 from tether.server.derp.map_store import DerpMaps
 from tether.server.errors import Forbidden
+from tether.server.health import DatabaseHealth
 from tether.server.identity import Identity, TokenRejected
 from tether.server.metrics import Metrics
-from tether.server.readiness import Readiness
 from tether.server.status import ServerStatus
 from tether.server.web.cookies import SAFE_METHODS, SessionCookie, from_our_pages
 from tether.server.workspaces import Workspaces
@@ -56,13 +56,11 @@ class Browsers:
 
 
 class LiveLinks(Protocol):
-    """The control links, as far as the API withdraws what they stand on."""
+    """What the API needs of the control links; `control.hub.Hub` says what each does."""
 
-    async def revoke_user(self, user: str, actor: str) -> None:
-        """End the user's tunnels and control links. Call after the revocation is committed."""
+    async def revoke_user(self, user: str, actor: str) -> None: ...
 
-    async def revoke_token(self, token_id: str) -> None:
-        """End the control links that were opened with this token, a user's or an agent's."""
+    async def revoke_token(self, token_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,7 @@ class Parts:
     derp_maps: DerpMaps
     metrics: Metrics
     clock: Clock
-    readiness: Readiness
+    health: DatabaseHealth
     throttle: FailureThrottle
     client_ip: ClientIp
     version: str

@@ -91,8 +91,6 @@ class Applied:
     refused: list[str] = field(default_factory=list)
     repeated: int = 0
     applied: int = 0
-    left: list[str] = field(default_factory=list)
-    """Open tunnels that are over for their client, for good."""
     not_kept: set[str] = field(default_factory=set)
     """Kinds of items that this version has no table for."""
 
@@ -234,7 +232,7 @@ async def _apply_end(
     closed = row.is_closed
     if not closes and not closed:
         if row.connect_type is ConnectType.AGENT_TO_CLIENT and _is_over_for_client(testimony):
-            applied.left.append(item.connection_id)
+            applied.events.append(rows.ClientLeft(row))
         return
     if closes and (item.rx_bytes or item.tx_bytes):
         await tx.execute(

@@ -1,11 +1,11 @@
 """Nothing stays ongoing for ever: closes the tunnels that nobody will report, when their time is up.
 
-Law: while the run of the agent that serves a tunnel is there, its end is the agent's to tell, however
-long it is detached; only where its client has said goodbye does the agent's time to report run out. An
-agent that is gone is waited for: shortly where its stream ended, which says that a process did, and as
-long as tunnels are kept where it fell silent, which says nothing. One that came back as a new run has
-the time to report what the old one left. A tunnel that a relay carries is never closed here, and what
-is closed may be revised by whoever knows better, later.
+Law: while the run of the agent that serves a tunnel is connected, the end of the tunnel is the agent's
+to report, however long it is detached; only once the client has said goodbye does the agent's time to
+report run out. An agent that is gone is waited for: for seconds where its stream ended, because then
+its process did, and for as long as tunnels are kept where it fell silent, because that says nothing.
+One that came back as a new run has time to report what the old one left. A tunnel that a relay carries
+is never closed here, and what is closed may be revised later, by a party that knows better.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.rows import ClientLeft, Event, RowClosed
 from tether.server.connlog.runs import PreviousRun
 from tether.server.db.store import StoreUnavailable
 from tether.server.db.tables.connections import ConnectionRow
@@ -57,24 +58,33 @@ class _Here:
 
 
 class Janitor:
-    """See the module's law. Call `run` once; tell it what happens through the other methods."""
+    """Closes tunnels when their time is up. Call `run` once."""
 
     def __init__(
         self,
         *,
         log: ConnectionLog,
-        lives: Callable[[str], bool],
+        is_carried: Callable[[str], bool],
+        end_left: Callable[[list[str]], Awaitable[None]],
         clock: Clock,
         graces: Graces,
     ) -> None:
-        """`lives` asks the relays whether they carry a tunnel."""
-        self._connections, self._lives, self._clock, self._graces = log, lives, clock, graces
-        self.end_left: Callable[[list[str]], Awaitable[None]] = _nobody_to_tell
-        """Tells the agents of tunnels that their clients have left, and that are closed here, to end
-        them, too."""
-        self._left: dict[str, float] = {}
-        self._gone: dict[str, _Gone] = {}
-        self._here: dict[str, _Here] = {}
+        """
+        Args:
+            log: where tunnels are closed.
+            is_carried: whether a relay carries a tunnel.
+            end_left: has agents end tunnels that their clients have left, and that are closed here.
+            clock: the time.
+            graces: how long to wait for whom.
+        """
+        self._connections = log
+        self._is_carried = is_carried
+        self._end_left = end_left
+        self._clock = clock
+        self._graces = graces
+        self._left: dict[str, float] = {}  # tunnel that its client left -> when it is closed
+        self._gone: dict[str, _Gone] = {}  # by journal
+        self._here: dict[str, _Here] = {}  # by journal
         self._changed = asyncio.Event()
         self._tasks = Tasks("janitor")
 
@@ -88,14 +98,17 @@ class Janitor:
             self._gone[journal_id] = _Gone(now.mono, since, now.mono + wait_s, previous.death)
         self._changed.set()
 
-    def client_left(self, connection_id: str) -> None:
-        """A tunnel's client has said goodbye to it, and its agent has not reported that."""
-        self._left.setdefault(connection_id, self._clock.now().mono + self._graces.report_s)
-        self._changed.set()
-
-    def closed(self, connection_id: str) -> None:
-        """A row was closed."""
-        self._left.pop(connection_id, None)
+    def log_changed(self, event: Event) -> None:
+        """The connection log has changed."""
+        match event:
+            case ClientLeft(row):
+                due = self._clock.now().mono + self._graces.report_s
+                self._left.setdefault(row.connection_id, due)
+                self._changed.set()
+            case RowClosed(row):
+                self._left.pop(row.connection_id, None)
+            case _:
+                pass
 
     def agent_here(self, journal_id: str, instance_id: str) -> None:
         """An agent was welcomed."""
@@ -121,7 +134,7 @@ class Janitor:
         try:
             while True:
                 self._changed.clear()
-                await self._close_due()
+                await self.close_due()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._until_next()):
                         await self._changed.wait()
@@ -139,7 +152,8 @@ class Janitor:
         due = self.next_due()
         return None if due is None else max(0.0, due - self._clock.now().mono)
 
-    async def _close_due(self) -> None:
+    async def close_due(self) -> None:
+        """Close what is due now."""
         now = self._clock.now().mono
         for connection_id in [c for c, due in self._left.items() if due <= now]:
             if await self._close(connection_id, (), None):
@@ -194,7 +208,8 @@ class Janitor:
         for tunnel in tunnels:
             if not tunnel.is_ongoing or tunnel.agent_instance == but:
                 continue
-            carried = but is None and self._lives(tunnel.connection_id)  # another run's cannot be
+            # what belonged to another run of an agent that is back cannot be carried any more
+            carried = but is None and self._is_carried(tunnel.connection_id)
             if carried or not await self._close(tunnel.connection_id, facts, ended_at):
                 done = False
         return done
@@ -211,26 +226,22 @@ class Janitor:
 
     async def _tell_agent(self, connection_id: str) -> None:
         try:
-            await self.end_left([connection_id])
+            await self._end_left([connection_id])
         except StoreUnavailable as wrong:  # it is told when it comes back
             _log.error("a tunnel that its client left cannot be looked up now", error=str(wrong))
 
-    def _spared(self, tunnel: ConnectionRow) -> bool:
+    def is_spared(self, tunnel: ConnectionRow) -> bool:
         """A grant that may have been used: a relay carries it, or its agent may still report it."""
-        return self._lives(tunnel.connection_id) or tunnel.journal_id in self._gone
+        return self._is_carried(tunnel.connection_id) or tunnel.journal_id in self._gone
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             try:
-                forgotten = await self._connections.forget_unused(self._spared)
+                forgotten = await self._connections.forget_unused(self.is_spared)
                 await self._connections.close_orphans()
             except StoreUnavailable as wrong:
                 _log.error("unused grants cannot be forgotten now", error=str(wrong))
                 continue
             if forgotten:
                 _log.debug("unused grants forgotten", count=forgotten)
-
-
-async def _nobody_to_tell(_connection_ids: list[str]) -> None:
-    pass

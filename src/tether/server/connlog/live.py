@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tether.server.connlog.rows import Event, PathChanged, RowClosed, RowOpened, RowRevised
+from tether.server.connlog.rows import (
+    ClientLeft,
+    Event,
+    PathChanged,
+    RowClosed,
+    RowOpened,
+    RowRevised,
+)
 from tether.server.db.tables.connections import ConnectionRow
 from tether.server.identity import Identity
 
@@ -108,13 +115,15 @@ class LiveFeed:
         self.version = 0
         """Counts up with each change of the log."""
 
-    def publish(self, events: Iterable[Event]) -> None:
-        """These are committed."""
-        for event in events:
-            self.version += 1
-            change = Change(_kind(event), event.row)
-            for watcher in self._watchers:
-                watcher.offer(change)
+    def publish(self, event: Event) -> None:
+        """A change is committed."""
+        kind = _kind(event)
+        if kind is None:
+            return
+        self.version += 1
+        change = Change(kind, event.row)
+        for watcher in self._watchers:
+            watcher.offer(change)
 
     @contextmanager
     def watch(self, viewer: Identity, owned: frozenset[str]) -> Iterator[Watcher]:
@@ -138,7 +147,7 @@ class LiveFeed:
             watcher.end()
 
 
-def _kind(event: Event) -> ChangeKind:
+def _kind(event: Event) -> ChangeKind | None:
     match event:
         case RowOpened():
             return ChangeKind.OPENED
@@ -148,3 +157,5 @@ def _kind(event: Event) -> ChangeKind:
             return ChangeKind.REVISED
         case PathChanged():
             return ChangeKind.PATH
+        case ClientLeft():
+            return None

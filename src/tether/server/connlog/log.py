@@ -81,20 +81,17 @@ class ConnectionLog:
         self._metrics = metrics
         self._publisher = Publisher(metrics)
         self.live = LiveFeed()
+        self.subscribe(self.live.publish)
         self._kinds_not_kept: set[str] = set()  # of report items; each is logged once
         self._waiting = 0  # writes that wait for the database to work again
-        self.on_client_left: Callable[[str], None] = lambda _connection_id: None
-        """Called with a tunnel that is over for its client, and whose agent has not reported that."""
 
-    def listen(self, *, opened: Callable[[str], None], closed: Callable[[str], None]) -> None:
-        """Call these with the id of each row that becomes ongoing, and of each that is closed."""
-        self._publisher.on_opened = opened
-        self._publisher.on_closed = closed
+    def subscribe(self, observer: Callable[[Event], None]) -> None:
+        """Call `observer` with each change from now on, after it is committed."""
+        self._publisher.subscribe(observer)
 
-    def publish(self, events: Collection[Event]) -> None:
-        """These changes are committed: log them, count them, and tell those who wait or watch."""
+    def publish(self, events: Iterable[Event]) -> None:
+        """These changes are committed: log them, count them, and tell who waits or has subscribed."""
         self._publisher.publish(events)
-        self.live.publish(events)
 
     # -- runs of the server -----------------------------------------------------------------
 
@@ -328,8 +325,6 @@ class ConnectionLog:
         applied = await self._store.write(lambda tx: ingest.apply(tx, reporter, report, now))
         self.publish(applied.events)
         self._publisher.count(applied.tallies)
-        for connection_id in applied.left:
-            self.on_client_left(connection_id)
         for outcome, items in applied.outcomes().items():
             self._metrics.reported(outcome, items)
         for kind in applied.not_kept - self._kinds_not_kept:

@@ -13,7 +13,14 @@ from tether import log as logs
 from tether.attribution.explain import explain
 from tether.server.connlog.activity import ForwardsEnded, SessionsEnded, Tally
 from tether.server.connlog.incidents import Grouped
-from tether.server.connlog.rows import Event, PathChanged, RowClosed, RowOpened, RowRevised
+from tether.server.connlog.rows import (
+    ClientLeft,
+    Event,
+    PathChanged,
+    RowClosed,
+    RowOpened,
+    RowRevised,
+)
 from tether.server.db.tables.connections import ConnectionRow
 from tether.server.metrics import Metrics
 
@@ -26,8 +33,11 @@ class Publisher:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._waiters: list[tuple[set[str], asyncio.Event]] = []
-        self.on_opened: Callable[[str], None] = lambda _connection_id: None
-        self.on_closed: Callable[[str], None] = lambda _connection_id: None
+        self._observers: list[Callable[[Event], None]] = []
+
+    def subscribe(self, observer: Callable[[Event], None]) -> None:
+        """Call `observer` with each change from now on."""
+        self._observers.append(observer)
 
     def waiting_for(self, connection_ids: Collection[str]) -> OpenRows:
         """Begin to wait for the closing of these rows; use as a context manager."""
@@ -36,30 +46,44 @@ class Publisher:
     def publish(self, events: Iterable[Event]) -> None:
         """These changes are committed."""
         for event in events:
-            match event:
-                case RowOpened(row):
-                    if row.parent_id is not None:  # others are counted when they are granted
-                        self._metrics.connections_open.inc()
-                    _log.info(
-                        "connection opened", connect_type=str(row.connect_type), **_about(row)
-                    )
-                    self.on_opened(row.connection_id)
-                case RowClosed():
-                    self._closed(event)
-                    self._grouped(event.grouped)
-                case RowRevised(row):
-                    self._grouped(event.grouped)
-                    self._metrics.revised()
-                    _log.info(
-                        "connection revised",
-                        connection_id=row.connection_id,
-                        revision=row.revision,
-                        was=event.was,
-                        now=row.disconnect_cause,
-                        rule=row.rule,
-                    )
-                case PathChanged():
-                    self._path_changed(event)
+            self._log(event)
+            for observer in self._observers:
+                observer(event)
+            if isinstance(event, RowClosed):
+                self._wake(event.row.connection_id)
+
+    def _log(self, event: Event) -> None:
+        """Log and count one change."""
+        match event:
+            case RowOpened(row):
+                if row.parent_id is not None:  # others are counted when they are granted
+                    self._metrics.connections_open.inc()
+                connect_type = str(row.connect_type)
+                _log.info("connection opened", connect_type=connect_type, **_about(row))
+            case RowClosed():
+                self._closed(event)
+                self._grouped(event.grouped)
+            case RowRevised(row):
+                self._grouped(event.grouped)
+                self._metrics.revised()
+                _log.info(
+                    "connection revised",
+                    connection_id=row.connection_id,
+                    revision=row.revision,
+                    was=event.was,
+                    now=row.disconnect_cause,
+                    rule=row.rule,
+                )
+            case PathChanged():
+                self._path_changed(event)
+            case ClientLeft():
+                pass  # nothing has happened to the row
+
+    def _wake(self, connection_id: str) -> None:
+        for left, done in self._waiters:
+            left.discard(connection_id)
+            if not left:
+                done.set()
 
     def count(self, tallies: Iterable[Tally]) -> None:
         """These ends are committed."""
@@ -89,11 +113,6 @@ class Publisher:
             rule=event.verdict.rule,
             sentence=explain(disconnect, row.workspace or "").sentence,
         )
-        self.on_closed(row.connection_id)
-        for left, done in self._waiters:
-            left.discard(row.connection_id)
-            if not left:
-                done.set()
 
     def _grouped(self, grouped: Grouped | None) -> None:
         if grouped is not None and grouped.new:

@@ -67,7 +67,14 @@ class PathChanged:
     record: PathRecord
 
 
-Event = RowOpened | RowClosed | RowRevised | PathChanged
+@dataclass(frozen=True, slots=True)
+class ClientLeft:
+    """An open tunnel is over for its client, for good, and its agent has not reported that."""
+
+    row: ConnectionRow
+
+
+Event = RowOpened | RowClosed | RowRevised | PathChanged | ClientLeft
 
 
 async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> RowOpened | None:

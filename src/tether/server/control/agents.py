@@ -1,16 +1,18 @@
 """The control links of agents: who serves which workspace now.
 
-Law: a workspace has one current agent link. A second agent takes its place, and the older link is told
-who did; the same agent coming back replaces what is left of its own dead link, and that is no rival.
-Presence is told by journal: an agent that was superseded still answers for its own tunnels.
+Law: a workspace has one current agent link. A second agent takes its place, and the older one is told by
+whom; the same agent coming back replaces what is left of its own dead link, and that is no rival.
+Presence is by journal: an agent that was superseded still answers for its own tunnels.
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from packaging.version import InvalidVersion, Version
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes.codes import AGENT_OUTDATED, AGENT_SUPERSEDED, WORKSPACE_STOPPED
@@ -19,25 +21,23 @@ from tether.log import get_logger
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import PAIRING_WAIT_S, CarrierId
-from tether.protocol.messages.base import Message, Unrecognized
-from tether.protocol.messages.control import EndConnections, Goodbye, Unsupported, WorkspaceStart
-from tether.protocol.messages.reports import Report, ReportAck
+from tether.protocol.messages.base import Message
+from tether.protocol.messages.control import EndConnections, WorkspaceStart
 from tether.protocol.messages.tunnel import CarrierOffer, ClientLost, OfferDeclined, TunnelOffer
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.records import NewConnection
-from tether.server.control.agent_version import is_older
-from tether.server.control.coordination import REQUESTS, CoordinationFront
+from tether.server.control.coordination import CoordinationFront, LinkCoordination
 from tether.server.control.directory import Directory, WorkspaceEntry
-from tether.server.control.handshake import Opening
+from tether.server.control.handshake import CONNECT_TYPES, Opening
 from tether.server.control.link import (
-    CONNECT_TYPES,
     CloseReason,
     ControlLink,
     ControlLinkRunner,
-    UnknownMessages,
-    misplaced,
+    ControlLinks,
 )
+from tether.server.control.relays import Relays
 from tether.server.db.store import StoreUnavailable
+from tether.server.db.tables.connections import ConnectionRow
 from tether.server.derp.map import Regions
 
 SUPERSEDED_RETRY_S = 60.0
@@ -52,7 +52,10 @@ RIVALS_S = 600.0
 MAX_OFFERS = 1024
 
 TUNNEL_UNKNOWN = "tunnel_unknown"
-"""The code of an agent that does not serve the tunnel (any more)."""
+"""The code with which an agent declines that does not serve the tunnel (any more)."""
+
+REPORT_S = 1.0
+"""How long the report of an agent that does not know a tunnel may take to arrive."""
 
 MAX_SENTENCE = 500
 
@@ -60,23 +63,48 @@ _log = get_logger("control")
 
 
 class Presence(Protocol):
-    """Who is told which agents are there."""
+    """Whoever acts on which agents are there."""
 
-    def agent_here(self, journal_id: str, instance_id: str) -> None: ...
+    def agent_here(self, journal_id: str, instance_id: str) -> None:
+        """An agent was welcomed."""
 
-    def agent_gone(self, journal_id: str, *, silent: bool) -> None: ...
+    def agent_gone(self, journal_id: str, *, silent: bool) -> None:
+        """The last link of an agent is over; `silent`: nothing says that its process ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rivalry:
+    """Two runs of agents that take a workspace from each other: how often, and when last."""
+
+    runs: frozenset[str]
+    turns: int
+    at: float
 
 
 class AgentLink(ControlLink):
     """One agent."""
 
     def __init__(
-        self, opening: Opening, connection_id: str, driver: LinkDriver, workspace: WorkspaceEntry
+        self,
+        opening: Opening,
+        connection_id: str,
+        driver: LinkDriver,
+        *,
+        reporter: Reporter,
+        coordination: LinkCoordination,
+        workspace: WorkspaceEntry,
     ) -> None:
-        super().__init__(opening, connection_id, driver)
-        self.workspace_id, self.workspace = workspace.workspace_id, workspace.name
+        super().__init__(
+            opening, connection_id, driver, reporter=reporter, coordination=coordination
+        )
+        self.workspace_id = workspace.workspace_id
+        self.workspace = workspace.name
         self.hostname = opening.hello.hostname
-        self._offers: dict[CarrierId, float] = {}
+        self._offers: dict[CarrierId, float] = {}  # carrier -> when it was offered
+
+    def serves(self, row: ConnectionRow) -> bool:
+        """Whether this is the link of the very run that the tunnel was granted to."""
+        return self.journal_id == row.journal_id and self.instance_id == row.agent_instance
 
     def offer(self, offer: TunnelOffer) -> None:
         """Tell the agent that a client wants it."""
@@ -84,7 +112,7 @@ class AgentLink(ControlLink):
         self.driver.send(offer)
 
     def offer_carrier(self, offer: CarrierOffer) -> None:
-        """Tell the agent that the client of one of its tunnels comes another way, too."""
+        """Tell the agent that the client of one of its tunnels comes over another carrier, too."""
         self._note(CarrierId(offer.connection_id, offer.carrier))
         self.driver.send(offer)
 
@@ -93,8 +121,8 @@ class AgentLink(ControlLink):
         return self._offers.pop(carrier, None) is not None
 
     def fresh_offers(self) -> list[CarrierId]:
-        """Carriers that were offered just now: of a link that is over, the agent may never have heard
-        of them, and nobody else can decline them."""
+        """Carriers that were offered just now: where the link is over, the agent may never have received
+        the offers, and nobody else can decline them."""
         since = asyncio.get_running_loop().time() - PAIRING_WAIT_S
         return [carrier for carrier, at in self._offers.items() if at > since]
 
@@ -104,45 +132,41 @@ class AgentLink(ControlLink):
         self._offers[carrier] = asyncio.get_running_loop().time()
 
 
-class AgentLinks:
-    """See the module's law."""
+class AgentLinks(ControlLinks[AgentLink]):
+    """The links of agents, and which of them is its workspace's current one."""
 
     def __init__(
         self,
         *,
-        lines: ControlLinkRunner,
+        runner: ControlLinkRunner,
         directory: Directory,
-        presence: Presence,
-        user_ca_key: str,
-        decline: Callable[[CarrierId, str], None],
-        lives: Callable[[str], bool],
-        coordination: CoordinationFront,
+        relays: Relays,
         regions: Regions,
+        coordination: CoordinationFront,
+        user_ca_key: str,
         min_version: str = "",
     ) -> None:
-        """`decline` tells the relays of an offer that an agent cannot take; `lives` asks them whether
-        they carry a tunnel; agents older than `min_version` are turned away."""
+        """`user_ca_key` is what agents are to trust; those older than `min_version` are turned away."""
+        super().__init__(runner, _log)
+        self._directory = directory
+        self._relays = relays
+        self._regions = regions
+        self._coordination = coordination
+        self._user_ca_key = user_ca_key
         self._min_version = min_version
-        self._lines, self._directory, self._presence = lines, directory, presence
-        self._user_ca_key, self._decline, self._lives = user_ca_key, decline, lives
-        self._coordination, self._regions = coordination, regions
-        self._current: dict[str, AgentLink] = {}
-        self._awaited: dict[str, set[asyncio.Future[None]]] = {}
+        self._current: dict[str, AgentLink] = {}  # by workspace
+        self._awaited: dict[str, set[asyncio.Future[None]]] = {}  # by workspace
+        self._rivalries: dict[str, _Rivalry] = {}  # by workspace
+        self._observers: list[Presence] = []
         self._tasks = Tasks("agent-links")
-        self.on_unknown_tunnel: Callable[[AgentLink, CarrierId, str], Coroutine[Any, Any, None]] = (
-            _nothing_to_do
-        )
-        """Called where an agent does not serve a tunnel that a further carrier was offered for."""
-        self._all: set[AgentLink] = set()
-        self._rivals: dict[str, tuple[frozenset[str], int, float]] = {}
+
+    def subscribe(self, observer: Presence) -> None:
+        """Tell `observer` which agents come and go from now on."""
+        self._observers.append(observer)
 
     def current(self, workspace_id: str | None) -> AgentLink | None:
         """The link of the workspace's agent, if it is there."""
         return None if workspace_id is None else self._current.get(workspace_id)
-
-    def all(self) -> list[AgentLink]:
-        """Every link, those that are ending included."""
-        return list(self._all)
 
     async def wait_for(self, workspace_id: str, timeout: float) -> None:
         """Wait until an agent of the workspace comes, at most `timeout` seconds."""
@@ -157,9 +181,9 @@ class AgentLinks:
                 self._awaited.pop(workspace_id, None)
 
     async def end_left(self, connection_ids: Collection[str]) -> None:
-        """Tell agents to end those of these tunnels whose clients have told us that they left: a
-        tunnel that is detached cannot tell its agent, and would wait for nobody."""
-        for row, cause in await self._lines.log.left_by_clients(connection_ids):
+        """Tell agents to end those of these tunnels whose clients have reported that they left: over a
+        tunnel that is detached nobody can, and its agent would wait for nobody."""
+        for row, cause in await self._runner.log.left_by_clients(connection_ids):
             link = self.current(row.workspace_id)
             if link is not None and link.journal_id == row.journal_id:
                 ids = [row.connection_id]
@@ -178,43 +202,21 @@ class AgentLinks:
         for link in self._current.values():
             link.send_map(self._regions)
 
-    async def serve(self, opening: Opening) -> None:
-        """Serve an agent from its hello to the end of its link."""
+    async def _open(
+        self, opening: Opening, connection_id: str, driver: LinkDriver
+    ) -> AgentLink | None:
         workspace = await self._directory.by_id(opening.identity.workspace_id)
         if workspace is None:  # deleted while the handshake went on
             await opening.stream.close(1008, "the workspace was deleted")
-            return
-        link = await self._open(opening, workspace)
-        self._all.add(link)
-        try:
-            await self._lines.run(link, lambda: self._welcome(link))
-        finally:
-            self._all.discard(link)
-            await self._left(link)
-
-    async def _open(self, opening: Opening, workspace: WorkspaceEntry) -> AgentLink:
-        connection_id = uuid.uuid4().hex
-        reporter = Reporter(
-            vantage=Vantage.AGENT,
-            since=self._lines.clock.now().wall,
-            workspace_id=workspace.workspace_id,
-        )
-        words = UnknownMessages(_log, connection_id)
-
-        async def deliver(message: Message) -> None:
-            handling = (
-                coordination.handle(message)
-                if isinstance(message, REQUESTS)
-                else self._deliver(link, reporter, words, message)
-            )
-            await self._lines.deliver(link, handling)
-
-        await self._lines.log.open(
+            return None
+        workspace_id = workspace.workspace_id
+        now = self._runner.clock.now().wall
+        await self._runner.log.open(
             NewConnection(
                 connection_id=connection_id,
                 connect_type=CONNECT_TYPES[Party.AGENT],
                 type=ConnectionType.CONTROL,
-                workspace_id=workspace.workspace_id,
+                workspace_id=workspace_id,
                 workspace=workspace.name,
                 agent=opening.hello.hostname,
                 client_ip=opening.client_ip,
@@ -223,12 +225,19 @@ class AgentLinks:
                 node_id=opening.hello.boot_id or None,
             )
         )
-        link = AgentLink(opening, connection_id, self._lines.driver(opening, deliver), workspace)
-        coordination = self._coordination.attach(
-            link, lambda: self._current.get(workspace.workspace_id) is link
+
+        def is_current() -> bool:
+            current = self._current.get(workspace_id)
+            return current is not None and current.connection_id == connection_id
+
+        return AgentLink(
+            opening,
+            connection_id,
+            driver,
+            reporter=Reporter(vantage=Vantage.AGENT, since=now, workspace_id=workspace_id),
+            coordination=self._coordination.attach(opening, connection_id, driver, is_current),
+            workspace=workspace,
         )
-        link.on_over = coordination.over
-        return link
 
     async def _welcome(self, link: AgentLink) -> None:
         hello, workspace_id = link.opening.hello, link.workspace_id
@@ -240,24 +249,25 @@ class AgentLinks:
             version=hello.version,
             hostname=hello.hostname,
             host_key=hello.ssh_host_key.strip(),
-            at=self._lines.clock.now().wall,
+            at=self._runner.clock.now().wall,
         )
-        await self._lines.log.reconcile(
+        await self._runner.log.reconcile(
             workspace_id,
             hello.journal_id,
             set(hello.open_connections),
-            self._lives,
+            self._relays.carries,
             hello.instance_id,
         )
-        await self._lines.log.agent_returned(link.connection_id, hello)
-        self._presence.agent_here(hello.journal_id, hello.instance_id)
+        await self._runner.log.agent_returned(link.connection_id, hello)
+        for observer in self._observers:
+            observer.agent_here(hello.journal_id, hello.instance_id)
         before = await self._directory.by_id(workspace_id)
         self._take_place(link, running=before is not None and before.running)
         # From now on a stop finds the link. What was decided just before did not: look once more.
         after = await self._directory.by_id(workspace_id)
         was_running, is_running = (one is not None and one.running for one in (before, after))
         if was_running and not is_running:
-            link.leave(CloseReason(WORKSPACE_STOPPED), self._lines.clock.now().wall)
+            link.leave(CloseReason(WORKSPACE_STOPPED), self._runner.clock.now().wall)
         elif is_running and not was_running:
             link.driver.send(WorkspaceStart())
         await self.end_left(hello.open_connections)
@@ -277,15 +287,15 @@ class AgentLinks:
             f"this server takes agents from version {self._min_version} on, and this one is "
             f"{link.opening.hello.version[:40]}: update it"
         )
-        parting = CloseReason(AGENT_OUTDATED, detail=detail, retry_after_s=OUTDATED_RETRY_S)
-        link.leave(parting, self._lines.clock.now().wall)
+        reason = CloseReason(AGENT_OUTDATED, detail=detail, retry_after_s=OUTDATED_RETRY_S)
+        link.leave(reason, self._runner.clock.now().wall)
 
     def _take_place(self, link: AgentLink, *, running: bool) -> None:
         """Make this the workspace's link; its welcome goes first, before any offer."""
         older = self._current.get(link.workspace_id)
         self._current[link.workspace_id] = link
         link.driver.send(
-            self._lines.welcome(
+            self._runner.welcome(
                 link,
                 workspace_id=link.workspace_id,
                 workspace=link.workspace,
@@ -301,7 +311,7 @@ class AgentLinks:
             self._replace(older, link)
 
     def _replace(self, older: AgentLink, newer: AgentLink) -> None:
-        at = self._lines.clock.now().wall
+        at = self._runner.clock.now().wall
         if older.instance_id == newer.instance_id:
             older.driver.cut(
                 ev.StreamEnded(
@@ -339,58 +349,75 @@ class AgentLinks:
         )
 
     def _turns(self, older: AgentLink, newer: AgentLink, at: float) -> int:
-        """For which time these two take the workspace from each other, this one included."""
-        pair = frozenset({older.instance_id, newer.instance_id})
-        before = self._rivals.get(older.workspace_id)
-        turns = before[1] + 1 if before and before[0] == pair and at - before[2] < RIVALS_S else 1
-        self._rivals[older.workspace_id] = (pair, turns, at)
-        while len(self._rivals) > MAX_OFFERS:
-            del self._rivals[next(iter(self._rivals))]
+        """How often these two have taken the workspace from each other, this time included."""
+        runs = frozenset({older.instance_id, newer.instance_id})
+        before = self._rivalries.get(older.workspace_id)
+        goes_on = before is not None and before.runs == runs and at - before.at < RIVALS_S
+        turns = before.turns + 1 if before is not None and goes_on else 1
+        self._rivalries[older.workspace_id] = _Rivalry(runs, turns, at)
+        while len(self._rivalries) > MAX_OFFERS:
+            del self._rivalries[next(iter(self._rivalries))]
         return turns
 
-    async def _left(self, link: AgentLink) -> None:
+    async def _gone(self, link: AgentLink) -> None:
         if self._current.get(link.workspace_id) is link:
             del self._current[link.workspace_id]
         for carrier in link.fresh_offers():
-            self._decline(carrier, "the agent's connection to the server was lost: try again")
+            why = "the agent's connection to the server was lost: try again"
+            self._relays.decline(carrier, why)
         if all(other.journal_id != link.journal_id for other in self._all):
-            self._presence.agent_gone(link.journal_id, silent=_fell_silent(link))
+            for observer in self._observers:
+                observer.agent_gone(link.journal_id, silent=_fell_silent(link))
         try:
-            await self._directory.agent_left(link.workspace_id, self._lines.clock.now().wall)
+            await self._directory.agent_left(link.workspace_id, self._runner.clock.now().wall)
         except StoreUnavailable as wrong:
             _log.warning("when the agent was last seen is not written", error=str(wrong))
 
-    async def _deliver(
-        self, link: AgentLink, reporter: Reporter, words: UnknownMessages, message: Message
-    ) -> None:
+    async def _handle(self, link: AgentLink, message: Message) -> bool:
         match message:
-            case Report():
-                acked = await self._lines.log.apply(reporter, message)
-                link.driver.send(ReportAck(journal_id=message.journal_id, seq=acked))
             case OfferDeclined():
                 self._declined(link, message)
-            case Unrecognized() | Unsupported():
-                words.heard(message)
-            case Goodbye():
-                pass  # the link has offered it, and its end writes the row
             case _:
-                raise misplaced(message, Party.AGENT)
+                return False
+        return True
 
     def _declined(self, link: AgentLink, message: OfferDeclined) -> None:
-        carrier, sentence = (
-            CarrierId(message.connection_id, message.carrier),
-            message.message[:MAX_SENTENCE],
-        )
+        carrier = CarrierId(message.connection_id, message.carrier)
+        sentence = message.message[:MAX_SENTENCE]
         if not link.withdraw(carrier):
             return
         if message.code == TUNNEL_UNKNOWN and carrier.number > 1:
-            self._tasks.spawn(self.on_unknown_tunnel(link, carrier, sentence), "unknown-tunnel")
+            self._tasks.spawn(self._close_unknown(link, carrier, sentence), "unknown-tunnel")
         else:
-            self._decline(carrier, sentence)
+            self._relays.decline(carrier, sentence)
+
+    async def _close_unknown(self, link: AgentLink, carrier: CarrierId, sentence: str) -> None:
+        """An agent does not serve a tunnel that the record says it serves: so it is over."""
+        log, connection_id = self._runner.log, carrier.connection_id
+        # its report may be on the way, and knows more
+        if await log.wait_closed([connection_id], REPORT_S):
+            row = await log.find_tunnel(connection_id)
+            if row is None or not link.serves(row):
+                return
+            at = self._runner.clock.now().wall
+            missing = ev.ReportMissing(vantage=Vantage.SERVER, at=at, party=Party.AGENT)
+            await log.close_tunnel(connection_id, (missing,))
+        row = await log.find_tunnel(connection_id)
+        cause, actor = ("", "") if row is None else row.cause_and_actor
+        self._relays.decline(carrier, sentence, cause, actor)
 
 
-async def _nothing_to_do(link: AgentLink, carrier: CarrierId, sentence: str) -> None:
-    pass
+def is_older(version: str, minimum: str) -> bool:
+    """Whether `version` is older than `minimum`; nothing is older than "".
+
+    A pre-release counts as its release, and what is no version is older than every version.
+    """
+    if not minimum:
+        return False
+    try:
+        return Version(Version(version).base_version) < Version(minimum)
+    except InvalidVersion:
+        return True
 
 
 _SILENT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)

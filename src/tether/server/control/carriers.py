@@ -2,7 +2,7 @@
 
 Law: the record decides. A tunnel whose row is closed is over, and its client is told why; one whose row
 is open is served by the one run of an agent that it was granted to, and by no other. An agent that is
-away is waited for, shortly. What is asked is bounded for each tunnel and for each link.
+away is waited for, for seconds. Requests are bounded for each tunnel and for each link.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.tickets import MAX_CARRIER, Tickets
@@ -28,7 +27,6 @@ from tether.protocol.token_bucket import TokenBuckets
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.queries.explain import explanation_of
 from tether.server.control.agents import AgentLink, AgentLinks
-from tether.server.control.all_relays import Relays
 from tether.server.control.coordination import CoordinationFront
 from tether.server.control.handshake import Opening
 from tether.server.db.store import StoreUnavailable
@@ -38,9 +36,6 @@ from tether.server.metrics import Metrics
 
 WAIT_FOR_AGENT_S = 10.0
 """How long a request waits for an agent that is away."""
-
-REPORT_S = 1.0
-"""How long the report of an agent that does not know a tunnel may take to arrive."""
 
 BURST, PER_S = 30, 0.5
 """Requests for carriers of one tunnel."""
@@ -85,14 +80,13 @@ class RelayTargets:
 
 
 class Carriers:
-    """See the module's law."""
+    """Answers requests for carriers, and says where the two ends of one meet."""
 
     def __init__(
         self,
         *,
         log: ConnectionLog,
         agents: AgentLinks,
-        relays: Relays,
         regions: Regions,
         coordination: CoordinationFront,
         tickets: Tickets,
@@ -100,14 +94,18 @@ class Carriers:
         metrics: Metrics,
         wait_s: float = WAIT_FOR_AGENT_S,
     ) -> None:
-        self._log, self._agents, self._relays, self._regions = log, agents, relays, regions
-        self._coordination, self._tickets = coordination, tickets
-        self._clock, self._metrics = clock, metrics
+        self._log = log
+        self._agents = agents
+        self._regions = regions
+        self._coordination = coordination
+        self._tickets = tickets
+        self._clock = clock
+        self._metrics = metrics
         self._wait_s = wait_s
         self._requests = TokenBuckets(burst=BURST, per_s=PER_S, most=MAX_TUNNELS)
         self.refusing = False
 
-    def legs(
+    def targets(
         self,
         carrier: CarrierId,
         agent: AgentLink,
@@ -121,35 +119,38 @@ class Carriers:
             carrier: the carrier.
             agent: the link of the agent that serves its tunnel.
             client: how the client came to its control link.
-            wish: the DERP region that it would like, and what it has measured.
+            wish: the client's home region, and the latency of each region from there.
             avoid: relay URLs that failed just now.
         """
         endpoints = self._coordination.endpoints(agent.workspace_id, client.client_ip)
-        its = self._coordination.region_latency(agent.workspace_id)
-        way = self._regions.choose(
+        agents = self._coordination.region_latency(agent.workspace_id)
+        relay = self._regions.choose(
             wish.home,
-            its.home,
+            agents.home,
             avoid=avoid,
-            opening=client,
-            latency_s=joint_latency_s(wish.latency_s, its.latency_s),
+            host=client.host,
+            latency_s=joint_latency_s(wish.latency_s, agents.latency_s),
         )
-        if way is None:
+        if relay is None:
             return RelayTargets(_NOWHERE, _NOWHERE, "", endpoints) if endpoints else None
 
-        def leg(party: Party, opening: Opening) -> RelayTarget:
-            ticket = self._tickets.mint(carrier, party, way.region)
-            return RelayTarget(self._regions.url_for(way, opening), ticket)
+        def target(party: Party, opening: Opening) -> RelayTarget:
+            ticket = self._tickets.mint(carrier, party, relay.region)
+            return RelayTarget(self._regions.url_for(relay, opening.host), ticket)
 
         return RelayTargets(
-            leg(Party.AGENT, agent.opening), leg(Party.CLIENT, client), way.region, endpoints
+            agent=target(Party.AGENT, agent.opening),
+            client=target(Party.CLIENT, client),
+            region=relay.region,
+            endpoints=endpoints,
         )
 
     async def answer(
-        self, asker: Requester, request: CarrierRequest
+        self, requester: Requester, request: CarrierRequest
     ) -> CarrierGrant | CarrierDenied:
         """The answer to a request; may take `WAIT_FOR_AGENT_S`."""
         try:
-            answer = await self._answer(asker, request)
+            answer = await self._answer(requester, request)
         except StoreUnavailable as wrong:
             answer = _denied(request, "relay_unavailable", str(wrong))
         code = answer.code if isinstance(answer, CarrierDenied) else "granted"
@@ -158,15 +159,15 @@ class Carriers:
             "carrier granted" if code == "granted" else "carrier denied",
             connection_id=request.connection_id[:64],
             carrier=request.carrier,
-            user=asker.user,
-            client_ip=asker.opening.client_ip,
+            user=requester.user,
+            client_ip=requester.opening.client_ip,
             code=code,
             region=answer.region if isinstance(answer, CarrierGrant) else "",
         )
         return answer
 
     async def _answer(
-        self, asker: Requester, request: CarrierRequest
+        self, requester: Requester, request: CarrierRequest
     ) -> CarrierGrant | CarrierDenied:
         if self.refusing:
             return _denied(
@@ -180,14 +181,14 @@ class Carriers:
             )
         until = self._clock.now().mono + self._wait_s
         while True:
-            found = await self._log.find_tunnel(request.connection_id, asker.user)
+            found = await self._log.find_tunnel(request.connection_id, requester.user)
             if found is None or not 1 < request.carrier < MAX_CARRIER:
                 return _denied(request, "tunnel_unknown", "there is no such tunnel of yours")
             if found.is_closed:
                 return _over(request, found)
             agent = self._agents.current(found.workspace_id)
-            if agent is not None and _serves(agent, found):
-                return self._grant(asker, request, agent)
+            if agent is not None and agent.serves(found):
+                return self._grant(requester, request, agent)
             left_s = until - self._clock.now().mono
             if left_s <= 0:
                 return _denied(
@@ -201,21 +202,21 @@ class Carriers:
                 await self._log.wait_closed([request.connection_id], left_s)
 
     def _grant(
-        self, asker: Requester, request: CarrierRequest, agent: AgentLink
+        self, requester: Requester, request: CarrierRequest, agent: AgentLink
     ) -> CarrierGrant | CarrierDenied:
         carrier = CarrierId(request.connection_id, request.carrier)
         avoid = frozenset(request.avoid[:MAX_AVOIDED])
-        legs = self.legs(carrier, agent, asker.opening, wish_of(request), avoid)
-        if legs is None:
+        targets = self.targets(carrier, agent, requester.opening, latency_of(request), avoid)
+        if targets is None:
             return _denied(request, "relay_unavailable", NO_RELAY)
-        if legs.agent.url:
+        if targets.agent.url:
             agent.offer_carrier(
                 CarrierOffer(
                     connection_id=request.connection_id,
                     carrier=request.carrier,
-                    relay_url=legs.agent.url,
-                    ticket=legs.agent.ticket,
-                    region=legs.region,
+                    relay_url=targets.agent.url,
+                    ticket=targets.agent.ticket,
+                    region=targets.region,
                     small_segments=request.small_segments,
                 )
             )
@@ -223,41 +224,20 @@ class Carriers:
             request_id=request.request_id,
             connection_id=request.connection_id,
             carrier=request.carrier,
-            relay_url=legs.client.url,
-            ticket=legs.client.ticket,
-            region=legs.region,
-            endpoints=legs.endpoints,
+            relay_url=targets.client.url,
+            ticket=targets.client.ticket,
+            region=targets.region,
+            endpoints=targets.endpoints,
         )
-
-    async def unknown_to_agent(self, agent: AgentLink, carrier: CarrierId, sentence: str) -> None:
-        """An agent does not serve a tunnel that the record says it serves: so it is over."""
-        connection_id = carrier.connection_id
-        # its report may be on the way, and knows more
-        if await self._log.wait_closed([connection_id], REPORT_S):
-            row = await self._log.find_tunnel(connection_id)
-            if row is None or not _serves(agent, row):
-                return
-            missing = ev.ReportMissing(
-                vantage=Vantage.SERVER, at=self._clock.now().wall, party=Party.AGENT
-            )
-            await self._log.close_tunnel(connection_id, (missing,))
-        row = await self._log.find_tunnel(connection_id)
-        cause, actor = ("", "") if row is None else _cause_of(row)
-        self._relays.decline(carrier, sentence, cause, actor)
 
     def _may_ask(self, connection_id: str) -> bool:
         now = self._clock.now().mono
         return self._requests.of(connection_id, now).try_take(now)
 
 
-def wish_of(request: TunnelRequest | CarrierRequest) -> RegionLatency:
-    """Where the client that asks would like to be met."""
+def latency_of(request: TunnelRequest | CarrierRequest) -> RegionLatency:
+    """The home region of the client that asks, and the latency of each region from there."""
     return RegionLatency(request.region, request.region_latency)
-
-
-def _serves(agent: AgentLink, row: ConnectionRow) -> bool:
-    """Whether this is the link of the very run that the tunnel was granted to."""
-    return agent.journal_id == row.journal_id and agent.instance_id == row.agent_instance
 
 
 def _denied(request: CarrierRequest, code: str, message: str, **more: str) -> CarrierDenied:
@@ -266,10 +246,5 @@ def _denied(request: CarrierRequest, code: str, message: str, **more: str) -> Ca
 
 def _over(request: CarrierRequest, row: ConnectionRow) -> CarrierDenied:
     sentence = explanation_of(row).sentence
-    cause, actor = _cause_of(row)
+    cause, actor = row.cause_and_actor
     return _denied(request, "tunnel_over", sentence, cause=cause, actor=actor)
-
-
-def _cause_of(row: ConnectionRow) -> tuple[str, str]:
-    """The cause and the actor of the tunnel's end."""
-    return row.disconnect_cause or "", row.disconnect_actor or ""

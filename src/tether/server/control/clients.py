@@ -1,8 +1,8 @@
 """The control links of clients: requests for tunnels, answered with a grant or one sentence.
 
-Law: a grant is written before anybody hears of it, names one user, one workspace, one agent and one
+Law: a grant is written before it is sent to anybody, names one user, one workspace, one agent and one
 key, and comes with tickets for exactly two legs. A refusal says what to do about it. One link's requests
-for tunnels are answered in turn, and the grants that wait to be used are bounded.
+for tunnels are answered in turn, and its grants that nobody has used yet are bounded.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from tether.net.e2e_channel import read_public_line
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.base import Message, Unrecognized
-from tether.protocol.messages.control import Goodbye, Unsupported
-from tether.protocol.messages.reports import Report, ReportAck
+from tether.protocol.messages.base import Message
 from tether.protocol.messages.tunnel import (
     CarrierDenied,
     CarrierRequest,
@@ -42,29 +40,24 @@ from tether.protocol.messages.tunnel import (
 from tether.server.auth.ca import BadPublicKey, UserCa, key_line, read_public_key
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.records import NewConnection
-from tether.server.control.agents import AgentLinks
-from tether.server.control.carriers import NO_RELAY, Carriers, Requester, wish_of
+from tether.server.connlog.rows import Event, RowOpened
+from tether.server.control.agents import AgentLink, AgentLinks
+from tether.server.control.carriers import NO_RELAY, Carriers, Requester, latency_of
 from tether.server.control.client_runs import ClientRuns
-from tether.server.control.coordination import REQUESTS, CoordinationFront
+from tether.server.control.coordination import CoordinationFront, LinkCoordination
 from tether.server.control.directory import Directory, WorkspaceEntry
-from tether.server.control.handshake import Opening
-from tether.server.control.link import (
-    CONNECT_TYPES,
-    ControlLink,
-    ControlLinkRunner,
-    UnknownMessages,
-    misplaced,
-)
+from tether.server.control.handshake import CONNECT_TYPES, Opening
+from tether.server.control.link import ControlLink, ControlLinkRunner, ControlLinks
 from tether.server.derp.map import Regions
 from tether.server.workspaces import NAME
 
 MAX_SESSION_ID = 64
 """Characters of a client's own name for what its connections are part of."""
 
-MAX_WAITING_GRANTS = 64
+MAX_UNUSED_GRANTS = 64
 """Grants of one link that nobody has used yet."""
 
-MAX_ASKING = 64
+MAX_CARRIER_REQUESTS = 64
 """Requests for carriers of one link that have no answer yet."""
 
 TUNNEL_KEY_BYTES = 32
@@ -83,10 +76,21 @@ class Denied(Exception):
 class ClientLink(ControlLink):
     """One client program."""
 
-    def __init__(self, opening: Opening, connection_id: str, driver: LinkDriver) -> None:
-        super().__init__(opening, connection_id, driver)
+    def __init__(
+        self,
+        opening: Opening,
+        connection_id: str,
+        driver: LinkDriver,
+        *,
+        reporter: Reporter,
+        coordination: LinkCoordination,
+    ) -> None:
+        super().__init__(
+            opening, connection_id, driver, reporter=reporter, coordination=coordination
+        )
         self.welcomed = False
-        self.asking = Tasks("carrier-requests")
+        self.unused_grants: dict[str, float] = {}  # connection id -> when it was granted
+        self.carrier_requests = Tasks("carrier-requests")
 
     @property
     def user(self) -> str:
@@ -94,19 +98,22 @@ class ClientLink(ControlLink):
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Checked:
+    """What a request for a tunnel comes to, once it is known to be allowed."""
+
     workspace: WorkspaceEntry
+    agent: AgentLink
     key: str
     certificate: str
 
 
-class ClientLinks:
-    """See the module's law."""
+class ClientLinks(ControlLinks[ClientLink]):
+    """The links of clients, and what they are granted."""
 
     def __init__(
         self,
         *,
-        lines: ControlLinkRunner,
+        runner: ControlLinkRunner,
         directory: Directory,
         agents: AgentLinks,
         ca: UserCa,
@@ -116,60 +123,39 @@ class ClientLinks:
         coordination: CoordinationFront,
     ) -> None:
         """`resume_s`: how long a tunnel may wait for a peer that fell silent."""
-        self._lines, self._directory, self._agents = lines, directory, agents
-        self._ca, self._regions = ca, regions
-        self._carriers, self._resume_s, self._coordination = carriers, resume_s, coordination
-        self._runs = ClientRuns(lines.clock, lines.log.client_returned, agents.clients_lost)
-        self._all: set[ClientLink] = set()
-        self._waiting: dict[ClientLink, dict[str, float]] = {}
-        self.refusing = False
-
-    def all(self) -> list[ClientLink]:
-        """Every link, those that are ending included."""
-        return list(self._all)
+        super().__init__(runner, _log)
+        self._directory = directory
+        self._agents = agents
+        self._ca = ca
+        self._regions = regions
+        self._carriers = carriers
+        self._resume_s = resume_s
+        self._coordination = coordination
+        self._runs = ClientRuns(runner.clock, runner.log.client_returned, agents.clients_lost)
+        self._refusing = False
 
     def refuse_new(self) -> None:
         """Grant nothing any more."""
-        self.refusing = self._carriers.refusing = True
+        self._refusing = True
+        self._carriers.refusing = True
 
-    def used(self, connection_id: str) -> None:
-        """A grant was used."""
-        for grants in self._waiting.values():
-            grants.pop(connection_id, None)
+    def log_changed(self, event: Event) -> None:
+        """The connection log has changed: a tunnel that is open uses its grant."""
+        if isinstance(event, RowOpened):
+            for link in self._all:
+                link.unused_grants.pop(event.row.connection_id, None)
 
     def send_map(self) -> None:
-        """Tell every client of the DERP map, where it changed for them."""
+        """Send every client the DERP map, where it changed for them."""
         for link in self._all:
             if link.welcomed:
                 link.send_map(self._regions)
 
-    async def serve(self, opening: Opening) -> None:
-        """Serve a client from its hello to the end of its link."""
-        link = await self._open(opening)
-        self._all.add(link)
-        self._waiting[link] = {}
-        try:
-            await self._lines.run(link, lambda: self._welcome(link))
-        finally:
-            self._runs.gone(link.user, link.instance_id, link.connection_id)
-            self._all.discard(link)
-            del self._waiting[link]
-            await link.asking.cancel()
-
-    async def _open(self, opening: Opening) -> ClientLink:
-        connection_id, user = uuid.uuid4().hex, opening.identity.user
-        reporter = Reporter(vantage=Vantage.CLIENT, since=self._lines.clock.now().wall, user=user)
-        words = UnknownMessages(_log, connection_id)
-
-        async def deliver(message: Message) -> None:
-            handling = (
-                coordination.handle(message)
-                if isinstance(message, REQUESTS)
-                else self._deliver(link, reporter, words, message)
-            )
-            await self._lines.deliver(link, handling)
-
-        await self._lines.log.open(
+    async def _open(
+        self, opening: Opening, connection_id: str, driver: LinkDriver
+    ) -> ClientLink | None:
+        user, now = opening.identity.user, self._runner.clock.now().wall
+        await self._runner.log.open(
             NewConnection(
                 connection_id=connection_id,
                 connect_type=CONNECT_TYPES[Party.CLIENT],
@@ -178,13 +164,20 @@ class ClientLinks:
                 client_ip=opening.client_ip,
             )
         )
-        link = ClientLink(opening, connection_id, self._lines.driver(opening, deliver))
-        coordination = self._coordination.attach(link)
-        link.on_over = coordination.over
-        return link
+        return ClientLink(
+            opening,
+            connection_id,
+            driver,
+            reporter=Reporter(vantage=Vantage.CLIENT, since=now, user=user),
+            coordination=self._coordination.attach(opening, connection_id, driver),
+        )
+
+    async def _gone(self, link: ClientLink) -> None:
+        self._runs.gone(link.user, link.instance_id, link.connection_id)
+        await link.carrier_requests.cancel()
 
     async def _welcome(self, link: ClientLink) -> None:
-        link.driver.send(self._lines.welcome(link, user=link.user))
+        link.driver.send(self._runner.welcome(link, user=link.user))
         link.welcomed = True
         await self._runs.here(
             link.user,
@@ -204,36 +197,29 @@ class ClientLinks:
             version=link.opening.hello.version,
         )
 
-    async def _deliver(
-        self, link: ClientLink, reporter: Reporter, words: UnknownMessages, message: Message
-    ) -> None:
+    async def _handle(self, link: ClientLink, message: Message) -> bool:
         match message:
             case TunnelRequest():
                 link.driver.send(await self._answer(link, message))
             case CarrierRequest():
-                self._ask(link, message)
-            case Report():
-                acked = await self._lines.log.apply(reporter, message)
-                link.driver.send(ReportAck(journal_id=message.journal_id, seq=acked))
-            case Unrecognized() | Unsupported():
-                words.heard(message)
-            case Goodbye():
-                pass  # the link has offered it, and its end writes the row
+                self._ask_for_carrier(link, message)
             case _:
-                raise misplaced(message, Party.CLIENT)
+                return False
+        return True
 
-    def _ask(self, link: ClientLink, request: CarrierRequest) -> None:
+    def _ask_for_carrier(self, link: ClientLink, request: CarrierRequest) -> None:
         """Answer when there is an answer; other requests do not wait for it."""
-        if len(link.asking) >= MAX_ASKING:
+        waiting = len(link.carrier_requests)
+        if waiting >= MAX_CARRIER_REQUESTS:
             link.driver.send(
                 CarrierDenied(
                     request_id=request.request_id,
                     code="too_many_requests",
-                    message=f"{len(link.asking)} requests for carriers wait: ask again in a moment",
+                    message=f"{waiting} requests for carriers wait: ask again in a moment",
                 )
             )
             return
-        link.asking.spawn(self._answer_later(link, request), "carrier")
+        link.carrier_requests.spawn(self._answer_later(link, request), "carrier")
 
     async def _answer_later(self, link: ClientLink, request: CarrierRequest) -> None:
         answer = await self._carriers.answer(Requester(link.user, link.opening), request)
@@ -255,89 +241,77 @@ class ClientLinks:
             )
 
     async def _grant(self, link: ClientLink, request: TunnelRequest) -> TunnelGrant:
+        """Grant a tunnel, and offer it to its agent.
+
+        Raises:
+            Denied: it cannot be granted.
+        """
         self._make_room(link)
-        wanted = await self._check(link, request)
+        checked = await self._check(link, request)
+        workspace, agent = checked.workspace, checked.agent
         connection_id = uuid.uuid4().hex
-        agent = self._agents.current(wanted.workspace.workspace_id)
-        assert agent is not None, "checked, and nothing was awaited since"
-        legs = self._carriers.legs(CarrierId(connection_id), agent, link.opening, wish_of(request))
-        if legs is None:
-            raise Denied("relay_unavailable", NO_RELAY)
-        new = NewConnection(
-            connection_id=connection_id,
-            connect_type=ConnectType.AGENT_TO_CLIENT,
-            type=ConnectionType.TUNNEL,
-            workspace_id=wanted.workspace.workspace_id,
-            workspace=wanted.workspace.name,
-            agent=agent.hostname,
-            user=link.user,
-            client_ip=link.opening.client_ip,
-            journal_id=agent.journal_id,
-            agent_instance=agent.instance_id,
-            node_id=agent.opening.hello.boot_id or None,
-            relay_region=legs.region or None,
-            connection_method=ConnectionMethod.DERP,
-            client_session_id=_session_id(request) or None,
+        targets = self._carriers.targets(
+            CarrierId(connection_id), agent, link.opening, latency_of(request)
         )
-        self._note_grant(link, connection_id, wanted.workspace.workspace_id)
-        await self._lines.log.grant(new)
-        if self._agents.current(wanted.workspace.workspace_id) is not agent:
-            raise Denied("agent_not_connected", await self._why_absent(wanted.workspace))
-        tunnel_key = _tunnel_key()
+        if targets is None:
+            raise Denied("relay_unavailable", NO_RELAY)
+        link.unused_grants[connection_id] = self._runner.clock.now().mono
+        self._runs.granted(link.user, link.instance_id, connection_id, workspace.workspace_id)
+        new = _new_connection(link, request, checked, connection_id, targets.region)
+        await self._runner.log.grant(new)
+        if self._agents.current(workspace.workspace_id) is not agent:
+            raise Denied("agent_not_connected", await self._why_absent(workspace))
+        tunnel_key = _new_tunnel_key()
         agent.offer(
             TunnelOffer(
                 connection_id=connection_id,
-                relay_url=legs.agent.url,
-                ticket=legs.agent.ticket,
+                relay_url=targets.agent.url,
+                ticket=targets.agent.ticket,
                 user=link.user,
-                public_key=wanted.key,
+                public_key=checked.key,
                 client_ip=link.opening.client_ip,
                 client_port=link.opening.client_port,
                 purpose=request.purpose,
-                region=legs.region,
+                region=targets.region,
                 tunnel_key=tunnel_key,
                 resume_s=self._resume_s,
-                client_session_id=_session_id(request),
+                client_session_id=new.client_session_id or "",
             )
         )
         return TunnelGrant(
             request_id=request.request_id,
             connection_id=connection_id,
-            relay_url=legs.client.url,
-            ticket=legs.client.ticket,
-            workspace_id=wanted.workspace.workspace_id,
-            workspace=wanted.workspace.name,
-            host_key=wanted.workspace.host_key,
-            certificate=wanted.certificate,
-            region=legs.region,
+            relay_url=targets.client.url,
+            ticket=targets.client.ticket,
+            workspace_id=workspace.workspace_id,
+            workspace=workspace.name,
+            host_key=workspace.host_key,
+            certificate=checked.certificate,
+            region=targets.region,
             tunnel_key=tunnel_key,
-            endpoints=legs.endpoints,
+            endpoints=targets.endpoints,
             resume_s=self._resume_s,
         )
 
-    def _note_grant(self, link: ClientLink, connection_id: str, workspace_id: str) -> None:
-        self._waiting[link][connection_id] = self._lines.clock.now().mono
-        self._runs.granted(link.user, link.instance_id, connection_id, workspace_id)
-
     def _make_room(self, link: ClientLink) -> None:
-        if self.refusing:
+        if self._refusing:
             raise Denied("server_stopping", "the server is stopping: try again in a moment")
-        grants, now = self._waiting[link], self._lines.clock.now().mono
+        grants, now = link.unused_grants, self._runner.clock.now().mono
         for connection_id in [c for c, at in grants.items() if now - at > TICKET_LIFE_S]:
             del grants[connection_id]
-        if len(grants) >= MAX_WAITING_GRANTS:
+        if len(grants) >= MAX_UNUSED_GRANTS:
             raise Denied(
                 "too_many_requests",
                 f"{len(grants)} tunnels of this client are still being set up: wait a moment",
             )
 
-    async def _check(self, link: ClientLink, request: TunnelRequest) -> _Wanted:
+    async def _check(self, link: ClientLink, request: TunnelRequest) -> _Checked:
         if request.purpose not in Purpose._value2member_map_:
             raise Denied(
                 "unknown_purpose",
                 f"this server knows no tunnel for {request.purpose[:40]!r}: update the server",
             )
-        key = _announced(request)
+        key = _key_in(request)
         name, identity = request.workspace, link.opening.identity
         found = await self._directory.by_name(name, identity) if NAME.fullmatch(name) else None
         if found is None:
@@ -347,19 +321,20 @@ class ClientLinks:
                 "workspace_stopped",
                 f"workspace {name} is stopped: start it with `tether workspace start {name}`",
             )
-        if self._agents.current(found.workspace_id) is None:
+        agent = self._agents.current(found.workspace_id)
+        if agent is None:
             raise Denied("agent_not_connected", await self._why_absent(found))
         if not found.host_key:
             raise Denied("no_host_key", f"the agent of workspace {name} has announced no host key")
         if isinstance(key, str):
-            return _Wanted(found, key, certificate="")
+            return _Checked(found, agent, key, certificate="")
         certificate = self._ca.certify(
             key,
             user=link.user,
             workspace_id=found.workspace_id,
-            now=self._lines.clock.now().wall,
+            now=self._runner.clock.now().wall,
         )
-        return _Wanted(found, key_line(key), certificate)
+        return _Checked(found, agent, key_line(key), certificate)
 
     async def _why_absent(self, workspace: WorkspaceEntry) -> str:
         name, seen_at = workspace.name, workspace.agent_last_seen_at
@@ -368,14 +343,37 @@ class ClientLinks:
                 f"the agent of workspace {name} has never connected: start it there with"
                 " `tether agent` and the workspace's token"
             )
-        seen = _ago(self._lines.clock.now().wall - seen_at)
-        ended = await self._lines.log.last_agent_end(workspace.workspace_id)
+        seen = _ago(self._runner.clock.now().wall - seen_at)
+        ended = await self._runner.log.last_agent_end(workspace.workspace_id)
         why = f"last seen {seen}: {ended}" if ended else f"last seen {seen}"
         return f"the agent of workspace {name} is not connected ({why})"
 
 
-def _announced(request: TunnelRequest) -> SSHKey | str:
-    """The key that the client will prove: of SSH, or of a sealed channel as its own line."""
+def _new_connection(
+    link: ClientLink, request: TunnelRequest, checked: _Checked, connection_id: str, region: str
+) -> NewConnection:
+    """The row of a tunnel that is granted, through a relay of `region`."""
+    workspace, agent = checked.workspace, checked.agent
+    return NewConnection(
+        connection_id=connection_id,
+        connect_type=ConnectType.AGENT_TO_CLIENT,
+        type=ConnectionType.TUNNEL,
+        workspace_id=workspace.workspace_id,
+        workspace=workspace.name,
+        agent=agent.hostname,
+        user=link.user,
+        client_ip=link.opening.client_ip,
+        journal_id=agent.journal_id,
+        agent_instance=agent.instance_id,
+        node_id=agent.opening.hello.boot_id or None,
+        relay_region=region or None,
+        connection_method=ConnectionMethod.DERP,
+        client_session_id=request.client_session_id[:MAX_SESSION_ID] or None,
+    )
+
+
+def _key_in(request: TunnelRequest) -> SSHKey | str:
+    """The key that the client will prove: an SSH key, or the line of an end-to-end channel's key."""
     try:
         if request.purpose == Purpose.TERMINAL:
             read_public_line(request.public_key)
@@ -385,12 +383,8 @@ def _announced(request: TunnelRequest) -> SSHKey | str:
         raise Denied("bad_public_key", f"{wrong}: make a new device key") from wrong
 
 
-def _session_id(request: TunnelRequest) -> str:
-    return request.client_session_id[:MAX_SESSION_ID]
-
-
-def _tunnel_key() -> str:
-    """The secret of one tunnel. It is told to both ends and kept nowhere here: a further carrier is
+def _new_tunnel_key() -> str:
+    """The secret of one tunnel. It is sent to both ends and kept nowhere here: a further carrier is
     proven with the same key, end to end."""
     return base64.b64encode(secrets.token_bytes(TUNNEL_KEY_BYTES)).decode()
 

@@ -1,10 +1,10 @@
 """The coordinator of this server, over its control links.
 
-Law: the machine decides (`protocol.coordination.coordinator`), this carries. A peer is who its
-token says: an agent its workspace, a client an id of its own that a resume token keeps. What a
-peer asks is bounded in rate; what waits for it is bounded by the machine, and leaves as fast as
-its link takes it. A violation ends the link, any other end of a stream leaves the link alone and
-is a line and a fact of it.
+Law: the machine in `protocol.coordination.coordinator` decides, this sends and receives. A peer is who
+its token says: an agent its workspace, a client an id of its own that a resume token keeps. What a peer
+asks is bounded in rate; what waits for it is bounded by the machine, and leaves as fast as its link
+takes it. A violation ends the link; any other end of a stream leaves the link alone, and is a log line
+and a fact of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tether.attribution.classify import classify
 from tether.attribution.vocabulary import Party, Vantage
 from tether.log import disconnected, get_logger
 from tether.net.clock import Clock
-from tether.net.link.driver import HIGH_WATER
+from tether.net.link.driver import HIGH_WATER, LinkDriver
 from tether.net.tasks import Tasks
 from tether.protocol.coordination import resume_token
 from tether.protocol.coordination.access import AgentAccess, ClientAccess
@@ -39,7 +39,7 @@ from tether.protocol.messages.coordination import (
 from tether.protocol.token_bucket import TokenBucket
 from tether.server.control.agent_endpoints import for_client, reachable, with_seen
 from tether.server.control.directory import Directory
-from tether.server.control.link import CONNECT_TYPES, ControlLink
+from tether.server.control.handshake import CONNECT_TYPES, Opening
 
 BURST, PER_S = 300, 20.0
 """Requests of one link: at once, and each second from then on."""
@@ -48,7 +48,7 @@ CoordinationRequest: TypeAlias = CoordinateOpen | Coordinate | ResumeTokenReques
 REQUESTS = (CoordinateOpen, Coordinate, ResumeTokenRequest)
 
 _SILENT_ENDS = (StreamEnding.LEFT, StreamEnding.LOST, StreamEnding.CLOSED)
-"""Ends of streams that are told with their link, or by whoever closed the coordinator."""
+"""Ends of streams that are logged with their link, or by whoever closed the coordinator."""
 
 _log = get_logger("coordination")
 
@@ -57,11 +57,20 @@ class LinkCoordination:
     """The coordination of one link. `handle` what it asks, and say when it is `over`."""
 
     def __init__(
-        self, front: CoordinationFront, link: ControlLink, is_current: Callable[[], bool]
+        self,
+        front: CoordinationFront,
+        opening: Opening,
+        connection_id: str,
+        driver: LinkDriver,
+        is_current: Callable[[], bool],
     ) -> None:
-        self.link, self.draining = link, False
+        self.opening = opening
+        self.connection_id = connection_id
+        self.driver = driver
         self.stream: PeerStream | None = None
-        self._front, self._is_current = front, is_current
+        self.draining = False  # what waits goes on when the link has room
+        self._front = front
+        self._is_current = is_current
         self._requests = TokenBucket(burst=BURST, per_s=PER_S, now=front.clock.now().mono)
         self._may_reach = ""  # the one destination that was looked up for the request at hand
 
@@ -69,24 +78,24 @@ class LinkCoordination:
         """Do what the peer asks.
 
         Raises:
-            StoreUnavailable: it cannot be told what it may.
+            StoreUnavailable: what the peer may do cannot be looked up.
         """
         if not self._requests.try_take(self._front.clock.now().mono):
             rate = f"{PER_S:.0f} a second after {BURST} at once"
-            self.link.driver.violated(f"floods the coordinator: more requests than {rate}")
+            self.driver.violated(f"floods the coordinator: more requests than {rate}")
             return
         match asked:
             case CoordinateOpen(resume_token=token):
                 self._open(token)
             case Coordinate(add_tunnel=peer_id) if self.stream is not None:
-                identity = self.link.opening.identity
+                identity = self.opening.identity
                 may = bool(peer_id) and identity.kind != "agent"
                 if may and await self._front.directory.may_use(peer_id, identity):
                     self._may_reach = peer_id
                 if self.stream is not None:
                     self._front.request(self.stream, asked)
             case ResumeTokenRequest(request_id=number) if self.stream is not None:
-                self.link.driver.send(self._token(number, self.stream.peer_id))
+                self.driver.send(self._token(number, self.stream.peer_id))
             case _:
                 pass  # under way while the stream was closed
 
@@ -94,17 +103,17 @@ class LinkCoordination:
         """The link is over, for the cause in its cell."""
         if self.stream is None:
             return
-        facts = self.link.driver.cell.facts
-        judged = classify(CONNECT_TYPES[self.link.opening.party], facts).disconnect
+        facts = self.driver.cell.facts
+        judged = classify(CONNECT_TYPES[self.opening.party], facts).disconnect
         self._front.lost(self.stream, judged.cause, judged.actor)
         self.stream = None
 
     def _open(self, token: str) -> None:
         if self.stream is not None:
-            self.link.driver.violated("opened its coordination stream twice")
+            self.driver.violated("opened its coordination stream twice")
             return
         if not self._is_current():  # its successor is here: it must not be thrown out in turn
-            self.link.driver.send(
+            self.driver.send(
                 CoordinateClosed(
                     error="peer ID overwritten by new connection", cause=COORDINATION_OVERWRITTEN
                 )
@@ -113,7 +122,7 @@ class LinkCoordination:
         self._front.open(self, self._peer_id(token))
 
     def _peer_id(self, token: str) -> str:
-        identity = self.link.opening.identity
+        identity = self.opening.identity
         if identity.kind == "agent":
             return identity.workspace_id
         wall = self._front.clock.now().wall
@@ -133,7 +142,7 @@ class LinkCoordination:
 
     @property
     def _holder(self) -> str:
-        identity = self.link.opening.identity
+        identity = self.opening.identity
         return f"{identity.kind}:{identity.workspace_id or identity.user}"
 
     def may_reach(self, peer_id: str) -> bool:
@@ -142,31 +151,38 @@ class LinkCoordination:
 
 
 class CoordinationFront:
-    """See the module's law."""
+    """The coordinator, and the links that it is connected to."""
 
     def __init__(self, *, directory: Directory, clock: Clock, key: bytes) -> None:
-        self.directory, self.clock, self.key = directory, clock, key
+        self.directory = directory
+        self.clock = clock
+        self.key = key  # of resume tokens
         self._coordinator = Coordinator()
         self._links: dict[PeerStream, LinkCoordination] = {}
         self._tasks = Tasks("coordination")
 
     def attach(
-        self, link: ControlLink, is_current: Callable[[], bool] = lambda: True
+        self,
+        opening: Opening,
+        connection_id: str,
+        driver: LinkDriver,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> LinkCoordination:
-        """The coordination of a link that is being welcomed."""
-        return LinkCoordination(self, link, is_current)
+        """The coordination of a link that is being made.
+
+        `is_current` asks whether no newer link of its peer has taken its place.
+        """
+        return LinkCoordination(self, opening, connection_id, driver, is_current)
 
     def region_latency(self, workspace_id: str) -> RegionLatency:
-        """Where the workspace's agent would like to be met, and what it has measured."""
+        """The home region of the workspace's agent, and the latency of each region from there."""
         node = self._coordinator.node_of(workspace_id)
         if node is None:
             return NOT_MEASURED
-        told = {
-            region: seconds
-            for region, seconds in node.region_latency.items()
-            if is_latency(seconds)
+        latency_s = {
+            name: value for name, value in node.region_latency.items() if is_latency(value)
         }
-        return RegionLatency(node.home_region, told)
+        return RegionLatency(node.home_region, latency_s)
 
     def endpoints(self, workspace_id: str, client_ip: str) -> list[str]:
         """Where a client may dial the workspace's agent, best first."""
@@ -175,8 +191,8 @@ class CoordinationFront:
 
     def close(self, cause: str, *, actor: str = "", detail: str = "", error: str = "") -> None:
         """End every stream, and open no more until `reopen`."""
-        told = {"error": error} if error else {}
-        self._send(self._coordinator.close(cause, actor=actor, detail=detail, **told))
+        more = {"error": error} if error else {}
+        self._send(self._coordinator.close(cause, actor=actor, detail=detail, **more))
 
     def reopen(self) -> None:
         """Open streams again."""
@@ -190,20 +206,20 @@ class CoordinationFront:
 
     def open(self, link: LinkCoordination, peer_id: str) -> None:
         """Open a stream, and say so first; or say why not."""
-        is_agent = link.link.opening.party is Party.AGENT
+        is_agent = link.opening.party is Party.AGENT
         access = AgentAccess() if is_agent else ClientAccess(link.may_reach)
         stream, woken = self._coordinator.open(peer_id, access)
         self._links[stream] = link
         if stream.over is None:
             link.stream = stream
-            link.link.driver.send(CoordinateOpened(peer_id=peer_id))
+            link.driver.send(CoordinateOpened(peer_id=peer_id))
         self._send(woken)
 
     def request(self, stream: PeerStream, asked: Coordinate) -> None:
         """A peer asks."""
         link = self._links.get(stream)
         if asked.update_self is not None and link is not None and stream.party is Party.AGENT:
-            node = with_seen(asked.update_self, link.link.opening.client_ip)
+            node = with_seen(asked.update_self, link.opening.client_ip)
             asked = msgspec.structs.replace(asked, update_self=node)
         self._send(self._coordinator.request(stream, asked))
 
@@ -220,10 +236,10 @@ class CoordinationFront:
 
     def _pump(self, stream: PeerStream, link: LinkCoordination) -> None:
         """Send what waits, as much as the link takes; the rest when it has room."""
-        driver = link.link.driver
+        driver = link.driver
         while (message := stream.take()) is not None:
             if isinstance(message, PeerUpdates) and stream.party is Party.CLIENT:
-                message = for_client(message, link.link.opening.client_ip)
+                message = for_client(message, link.opening.client_ip)
             driver.send(message)
             if driver.queued > HIGH_WATER:
                 link.draining = True
@@ -233,7 +249,7 @@ class CoordinationFront:
             self._over(stream, link)
 
     async def _drain(self, stream: PeerStream, link: LinkCoordination) -> None:
-        await link.link.driver.drain()
+        await link.driver.drain()
         link.draining = False
         if self._links.get(stream) is link:
             self._pump(stream, link)
@@ -244,7 +260,7 @@ class CoordinationFront:
             return
         if link.stream is stream:
             link.stream = None
-        driver, at = link.link.driver, self.clock.now().wall
+        driver, at = link.driver, self.clock.now().wall
         if over.ending is StreamEnding.VIOLATED:
             driver.violated(over.detail)
             return
@@ -258,12 +274,12 @@ class CoordinationFront:
             actor=over.actor,
             detail=over.detail or over.error,
         )
-        judged = classify(CONNECT_TYPES[link.link.opening.party], (said,)).disconnect
+        judged = classify(CONNECT_TYPES[link.opening.party], (said,)).disconnect
         disconnected(
             _log,
             "coordination ended",
             judged,
-            connection_id=link.link.connection_id,
+            connection_id=link.connection_id,
             peer_id=stream.peer_id,
         )
         driver.cell.note(

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from tether.attribution.vocabulary import Party
+from tether.attribution.vocabulary import ConnectType, Party
 from tether.log import get_logger
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.ws_server import ServerStream, bearer, error_body
@@ -32,6 +32,12 @@ MAX_WORD, MAX_HOSTNAME, MAX_OPEN_CONNECTIONS = 64, 255, 20_000
 
 _log = get_logger("control")
 
+
+CONNECT_TYPES = {
+    Party.AGENT: ConnectType.SERVER_TO_AGENT,
+    Party.CLIENT: ConnectType.CLIENT_TO_SERVER,
+}
+"""Who is at the other end of a control link -> the type of its row. Links of relays have no rows."""
 
 PARTIES = {"agent": Party.AGENT, "relay": Party.RELAY, "user": Party.CLIENT}
 """Kind of a token -> who dials with it."""

@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from tether.attribution import evidence as ev
 from tether.attribution.causes.codes import AUTH_USER_REVOKED
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import Party
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
@@ -26,7 +25,6 @@ from tether.protocol.messages.control import EndConnections, Goodbye, WorkspaceS
 from tether.protocol.messages.derp import RelayGoodbye
 from tether.server.connlog.log import ConnectionLog
 from tether.server.control.agents import AgentLink, AgentLinks
-from tether.server.control.all_relays import Relays
 from tether.server.control.clients import ClientLinks
 from tether.server.control.coordination import CoordinationFront
 from tether.server.control.handshake import Handshakes, Opening
@@ -35,10 +33,11 @@ from tether.server.control.link import (
     TOKEN_REVOKED,
     CloseReason,
     ControlLink,
+    ControlLinks,
     all_closed,
     without_database,
 )
-from tether.server.control.relays import RelayLinks
+from tether.server.control.relays import Relays
 from tether.server.db.store import StoreUnavailable
 from tether.server.db.tables.connections import ConnectionRow
 
@@ -53,7 +52,7 @@ _log = get_logger("hub")
 
 
 class Hub:
-    """Fulfils `HubPort`; `serve` is the ASGI side of `/api/v1/control`."""
+    """Every control link. `serve` is the ASGI side of `/api/v1/control`."""
 
     def __init__(
         self,
@@ -66,59 +65,66 @@ class Hub:
         clock: Clock,
         coordination: CoordinationFront,
     ) -> None:
+        self._handshakes = handshakes
+        self._agents = agents
+        self._clients = clients
+        self._connections = log
+        self._relays = relays
+        self._clock = clock
         self._coordination = coordination
-        self._handshakes, self._agents, self._clients = handshakes, agents, clients
-        self._connections, self._relays, self._clock = log, relays, clock
 
     async def serve(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one WebSocket to `/api/v1/control`."""
         opening = await self._handshakes.open(scope, receive, send)
         if opening is None:
             return
-        links: AgentLinks | ClientLinks | RelayLinks = self._clients
+        links: ControlLinks[Any] = self._clients
         if opening.party is Party.AGENT:
             links = self._agents
         elif opening.party is Party.RELAY:
-            links = self._relays.links
+            links = self._relays
         try:
             await links.serve(opening)
         except StoreUnavailable as wrong:
             _log.error("control link not served", error=str(wrong))
             await _turn_away(opening, without_database(wrong))
 
-    # -- HubPort ----------------------------------------------------------------------------
+    # -- what people ask for -----------------------------------------------------------------
 
     async def stop_workspace(
         self, workspace_id: str, cause: str, actor: str, detail: str = ""
     ) -> None:
-        """See `HubPort`."""
+        """End every session of the workspace with `cause`; return when its agent has left.
+
+        Waits at most 5 s. Call after the state `stopped` is committed.
+        """
         await self._end_workspace(workspace_id, CloseReason(cause, actor, detail))
 
     async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None:
-        """See `HubPort`."""
+        """As `stop_workspace`, and the agent shall not come back."""
         await self._end_workspace(workspace_id, CloseReason(cause, actor, retry_after_s=NEVER))
 
     async def start_workspace(self, workspace_id: str) -> None:
-        """See `HubPort`."""
+        """Let the agent serve again. Call after the state `running` is committed."""
         link = self._agents.current(workspace_id)
         if link is not None:
             link.driver.send(WorkspaceStart())
 
     async def revoke_user(self, user: str, actor: str) -> None:
-        """See `HubPort`."""
-        parting = CloseReason(AUTH_USER_REVOKED, actor, retry_after_s=NEVER)
+        """End the user's tunnels and control links. Call after the revocation is committed."""
+        reason = CloseReason(AUTH_USER_REVOKED, actor, retry_after_s=NEVER)
         links = [link for link in self._clients.all() if link.user == user]
         for link in links:
-            link.leave(parting, self._now())
+            link.leave(reason, self._now())
         tunnels = await self._connections.open_tunnels(user=user)
-        asked = self._ask_agents_to_end((one for one in tunnels if one.is_ongoing), parting)
-        await self._end_at_relay((one for one in tunnels if one not in asked), parting)
+        asked = self._ask_agents_to_end((one for one in tunnels if one.is_ongoing), reason)
+        await self._end_at_relay((one for one in tunnels if one not in asked), reason)
         late = await self._connections.wait_closed([one.connection_id for one in asked], REPORTS_S)
-        await self._end_at_relay((one for one in asked if one.connection_id in late), parting)
+        await self._end_at_relay((one for one in asked if one.connection_id in late), reason)
         await all_closed(links, LEAVE_S)
 
     async def revoke_token(self, token_id: str) -> None:
-        """See `HubPort`."""
+        """End the control links that were opened with this token."""
         links = [link for link in self._links() if link.token_id == token_id]
         for link in links:
             # an agent reads its token anew for each dial: it may have the new one already
@@ -128,23 +134,21 @@ class Hub:
         await all_closed(links, LEAVE_S)
 
     def agent_connected(self, workspace_id: str) -> bool:
-        """See `HubPort`."""
+        """Whether the workspace's agent has a control link now."""
         return self._agents.current(workspace_id) is not None
 
     def agent_latency(self, workspace_id: str) -> RegionLatency:
-        """See `HubPort`."""
+        """The home region of the workspace's agent, and the latency of each region from there."""
         return self._coordination.region_latency(workspace_id)
 
     # -- the database -----------------------------------------------------------------------
 
     def database_lost(self, wrong: StoreUnavailable) -> None:
         """Let everybody go until the database is back: tunnels live on meanwhile."""
-        parting = without_database(wrong)
-        links = self.leave_all(parting)
-        self._coordination.close(
-            parting.cause, detail=parting.detail, error="coordinator unhealthy"
-        )
-        _log.error("control links let go", cause=parting.cause, error=str(wrong), links=len(links))
+        reason = without_database(wrong)
+        links = self.leave_all(reason)
+        self._coordination.close(reason.cause, detail=reason.detail, error="coordinator unhealthy")
+        _log.error("control links let go", cause=reason.cause, error=str(wrong), links=len(links))
 
     def database_back(self) -> None:
         """The database works again."""
@@ -156,7 +160,7 @@ class Hub:
         relays of regions that went are drained."""
         self._agents.send_map()
         self._clients.send_map()
-        self._relays.links.map_changed()
+        self._relays.map_changed()
 
     # -- the end of the server --------------------------------------------------------------
 
@@ -165,29 +169,29 @@ class Hub:
         self._handshakes.close()
         self._clients.refuse_new()
 
-    def declare_all(self, parting: CloseReason) -> None:
+    def declare_all(self, reason: CloseReason) -> None:
         """Settle the cause of every link now: what peers do about ended tunnels is a symptom."""
         for link in self._links():
-            link.declare(parting, self._now())
+            link.declare(reason, self._now())
 
-    def leave_all(self, parting: CloseReason) -> list[ControlLink]:
+    def leave_all(self, reason: CloseReason) -> list[ControlLink]:
         """Say goodbye on every link; the links."""
         links = self._links()
         for link in links:
-            link.leave(parting, self._now())
+            link.leave(reason, self._now())
         return links
 
     # -- how ends are brought about ---------------------------------------------------------
 
     def _links(self) -> list[ControlLink]:
-        return [*self._agents.all(), *self._clients.all(), *self._relays.links.all()]
+        return [*self._agents.all(), *self._clients.all(), *self._relays.all()]
 
-    async def _end_workspace(self, workspace_id: str, parting: CloseReason) -> None:
+    async def _end_workspace(self, workspace_id: str, reason: CloseReason) -> None:
         link = self._agents.current(workspace_id)
         if link is not None:
-            link.declare(parting, self._now())
+            link.declare(reason, self._now())
             link.driver.send(
-                WorkspaceStop(cause=parting.cause, actor=parting.actor, detail=parting.detail)
+                WorkspaceStop(cause=reason.cause, actor=reason.actor, detail=reason.detail)
             )
         tunnels = await self._connections.open_tunnels(workspace_id=workspace_id)
         reporting = [
@@ -195,13 +199,13 @@ class Hub:
             for one in tunnels
             if link is not None and one.is_ongoing and one.journal_id == link.journal_id
         ]
-        await self._end_at_relay((one for one in tunnels if one not in reporting), parting)
+        await self._end_at_relay((one for one in tunnels if one not in reporting), reason)
         if link is None:
             return
         await self._reported_or_gone(link, reporting)
         late = await self._connections.wait_closed([one.connection_id for one in reporting], 0)
-        await self._end_at_relay((one for one in reporting if one.connection_id in late), parting)
-        link.leave(parting, self._now())
+        await self._end_at_relay((one for one in reporting if one.connection_id in late), reason)
+        link.leave(reason, self._now())
         await all_closed([link], LEAVE_S)
 
     async def _reported_or_gone(self, link: ControlLink, tunnels: list[ConnectionRow]) -> None:
@@ -220,7 +224,7 @@ class Hub:
             await tasks.cancel()
 
     def _ask_agents_to_end(
-        self, tunnels: Iterable[ConnectionRow], parting: CloseReason
+        self, tunnels: Iterable[ConnectionRow], reason: CloseReason
     ) -> list[ConnectionRow]:
         """Tell agents to end these tunnels; those whose agent was told."""
         asked: dict[AgentLink, list[ConnectionRow]] = {}
@@ -232,26 +236,19 @@ class Hub:
             link.driver.send(
                 EndConnections(
                     connection_ids=[one.connection_id for one in its],
-                    cause=parting.cause,
-                    actor=parting.actor,
-                    detail=parting.detail,
+                    cause=reason.cause,
+                    actor=reason.actor,
+                    detail=reason.detail,
                 )
             )
         return [one for its in asked.values() for one in its]
 
-    async def _end_at_relay(self, tunnels: Iterable[ConnectionRow], parting: CloseReason) -> None:
+    async def _end_at_relay(self, tunnels: Iterable[ConnectionRow], reason: CloseReason) -> None:
         """End tunnels that no agent ends for us, and say in the record why."""
-        goodbye = RelayGoodbye(cause=parting.cause, actor=parting.actor, detail=parting.detail)
+        goodbye = RelayGoodbye(cause=reason.cause, actor=reason.actor, detail=reason.detail)
         for one in tunnels:
             if one.is_ongoing:
-                said = ev.GoodbyeSaid(
-                    vantage=Vantage.SERVER,
-                    at=self._now(),
-                    by=Party.SERVER,
-                    cause=parting.cause,
-                    actor=parting.actor,
-                    detail=parting.detail,
-                )
+                said = reason.said_at(self._now())
                 await self._connections.close_tunnel(one.connection_id, (said,))
             self._relays.end(one.connection_id, goodbye)
 
@@ -259,11 +256,9 @@ class Hub:
         return self._clock.now().wall
 
 
-async def _turn_away(opening: Opening, parting: CloseReason) -> None:
+async def _turn_away(opening: Opening, reason: CloseReason) -> None:
     """Say goodbye in place of a welcome: there is no link yet, and no row."""
-    goodbye = Goodbye(
-        cause=parting.cause, detail=parting.detail, retry_after_s=parting.retry_after_s
-    )
+    goodbye = Goodbye(cause=reason.cause, detail=reason.detail, retry_after_s=reason.retry_after_s)
     with contextlib.suppress(StreamLost):
         await opening.stream.send(encode(goodbye))
-    await opening.stream.close(1013, parting.detail)
+    await opening.stream.close(1013, reason.detail)

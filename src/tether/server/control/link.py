@@ -1,14 +1,18 @@
-"""What the control links of agents and of clients have in common: one driver, one row, one end.
+"""What the control links of agents, clients and relays have in common: one driver, one row, one end.
 
 Law: the row is opened before the peer is welcomed and closed by the link's own cell, whatever ends
 the link; a peer whose first message made no sense gets a row, too, because its token says who it is.
+(The links of relays have no rows.)
 """
 
 from __future__ import annotations
 
 import asyncio
+import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes.codes import (
@@ -18,7 +22,7 @@ from tether.attribution.causes.codes import (
     SERVER_DATABASE_UNAVAILABLE,
     WORKSPACE_DELETED,
 )
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import Party, Vantage
 from tether.log import Logger
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
@@ -26,9 +30,17 @@ from tether.net.link.host_context import HostContext
 from tether.protocol.link.link import Link
 from tether.protocol.messages.base import Garbage, Message, Unrecognized
 from tether.protocol.messages.codec import PROTOCOL, encode
-from tether.protocol.messages.control import Unsupported, Welcome
+from tether.protocol.messages.control import Goodbye, Unsupported, Welcome
+from tether.protocol.messages.coordination import (
+    Coordinate,
+    CoordinateOpen,
+    ResumeTokenRequest,
+)
 from tether.protocol.messages.derp import DerpMap
+from tether.protocol.messages.reports import Report, ReportAck
+from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import ConnectionLog
+from tether.server.control.coordination import LinkCoordination
 from tether.server.control.handshake import Opening, unpack_control
 from tether.server.control.idle_cuts import IdleCuts
 from tether.server.db.store import StoreUnavailable
@@ -40,6 +52,18 @@ from tether.version import VERSION
 LINGER_S = 1.5
 """How long our goodbye waits for its acknowledgement: a part of the shutdown's eight seconds."""
 
+MAX_WAIT_S = 40 * 24 * 3600.0
+"""No link lives longer than this without being dialled anew, which its token must pass."""
+
+NEVER = -1.0
+"""`retry_after_s` of a peer that need not come back."""
+
+DATABASE_RETRY_S = 5.0
+"""When a peer may try again that was let go because the database did not answer."""
+
+MAX_UNKNOWN = 100
+"""Types of messages of another version that one link may send before they are no longer logged."""
+
 
 @dataclass(frozen=True, slots=True)
 class CloseReason:
@@ -50,23 +74,54 @@ class CloseReason:
     detail: str = ""
     retry_after_s: float = 0.0
 
+    def said_at(self, at: float) -> ev.GoodbyeSaid:
+        """The goodbye, as a fact."""
+        return ev.GoodbyeSaid(
+            vantage=Vantage.SERVER,
+            at=at,
+            by=Party.SERVER,
+            cause=self.cause,
+            actor=self.actor,
+            detail=self.detail,
+        )
+
+
+TOKEN_REVOKED = CloseReason(AUTH_TOKEN_REVOKED, retry_after_s=NEVER)
+WITHDRAWN = {
+    "user_revoked": CloseReason(AUTH_USER_REVOKED, retry_after_s=NEVER),
+    "workspace_deleted": CloseReason(WORKSPACE_DELETED, retry_after_s=NEVER),
+    "token_expired": CloseReason(AUTH_TOKEN_EXPIRED, retry_after_s=NEVER),
+}
+"""Why a link ends whose token was withdrawn while its peer was let in; others: `TOKEN_REVOKED`."""
+
+
+def without_database(wrong: StoreUnavailable) -> CloseReason:
+    """Why a link ends that cannot be served without the database."""
+    return CloseReason(
+        SERVER_DATABASE_UNAVAILABLE, detail=str(wrong), retry_after_s=DATABASE_RETRY_S
+    )
+
 
 class ControlLink:
-    """One welcomed control link. `closed` is set when its row is closed."""
+    """One control link whose peer is known. `closed` is set when its row is closed."""
 
-    def __init__(self, opening: Opening, connection_id: str, driver: LinkDriver) -> None:
-        self.opening, self.connection_id, self.driver = opening, connection_id, driver
-        self.on_over: Callable[[], None] = lambda: None
-        """Called when the cause is known, before the row is closed."""
+    def __init__(
+        self,
+        opening: Opening,
+        connection_id: str,
+        driver: LinkDriver,
+        *,
+        reporter: Reporter | None = None,
+        coordination: LinkCoordination | None = None,
+    ) -> None:
+        """Without a `reporter`, its peer may not report; without a `coordination`, not coordinate."""
+        self.opening = opening
+        self.connection_id = connection_id
+        self.driver = driver
+        self.reporter = reporter
+        self.coordination = coordination
         self.closed = asyncio.Event()
-        self._map: DerpMap | None = None
-
-    def send_map(self, regions: Regions) -> None:
-        """Tell the peer of the DERP map, if it is another one than it knows."""
-        newest = regions.map_for(self.opening)
-        if newest != self._map:
-            self._map = newest
-            self.driver.send(newest)
+        self._map: DerpMap | None = None  # the one that the peer knows
 
     @property
     def token_id(self) -> str:
@@ -80,62 +135,31 @@ class ControlLink:
     def journal_id(self) -> str:
         return self.opening.hello.journal_id
 
-    def declare(self, parting: CloseReason, at: float) -> None:
+    def send_map(self, regions: Regions) -> None:
+        """Send the peer the DERP map, if it is another one than it knows."""
+        newest = regions.map_for(self.opening.host)
+        if newest != self._map:
+            self._map = newest
+            self.driver.send(newest)
+
+    def declare(self, reason: CloseReason, at: float) -> None:
         """Settle the cause now; the goodbye may follow later."""
         if not self.driver.cell.ended:
-            self.driver.cell.offer(_said(parting, at))
+            self.driver.cell.offer(reason.said_at(at))
 
-    def leave(self, parting: CloseReason, at: float, because: ev.Evidence | None = None) -> None:
-        """Say goodbye."""
+    def leave(self, reason: CloseReason, at: float, because: ev.Evidence | None = None) -> None:
+        """Say goodbye; the fact behind it is `because`, or that goodbye."""
         self.driver.leave(
-            parting.cause,
-            because=because or _said(parting, at),
-            actor=parting.actor,
-            detail=parting.detail,
-            retry_after_s=parting.retry_after_s,
+            reason.cause,
+            because=because or reason.said_at(at),
+            actor=reason.actor,
+            detail=reason.detail,
+            retry_after_s=reason.retry_after_s,
         )
 
     def cut(self, fact: ev.Evidence) -> None:
         """Wait no longer for the peer."""
         self.driver.cut(fact)
-
-
-def _said(parting: CloseReason, at: float) -> ev.GoodbyeSaid:
-    return ev.GoodbyeSaid(
-        vantage=Vantage.SERVER,
-        at=at,
-        by=Party.SERVER,
-        cause=parting.cause,
-        actor=parting.actor,
-        detail=parting.detail,
-    )
-
-
-MAX_WAIT_S = 40 * 24 * 3600.0
-"""No link lives longer than this without being dialled anew, which its token must pass."""
-
-NEVER = -1.0
-"""`retry_after_s` of a peer that need not come back."""
-
-WITHDRAWN = {
-    "user_revoked": CloseReason(AUTH_USER_REVOKED, retry_after_s=NEVER),
-    "workspace_deleted": CloseReason(WORKSPACE_DELETED, retry_after_s=NEVER),
-    "token_expired": CloseReason(AUTH_TOKEN_EXPIRED, retry_after_s=NEVER),
-}
-"""What to tell a peer whose token was withdrawn while it was let in; others: `TOKEN_REVOKED`."""
-
-DATABASE_RETRY_S = 5.0
-"""When a peer may try again that was let go because the database did not answer."""
-
-
-def without_database(wrong: StoreUnavailable) -> CloseReason:
-    """What to tell whoever cannot be served without the database."""
-    return CloseReason(
-        SERVER_DATABASE_UNAVAILABLE, detail=str(wrong), retry_after_s=DATABASE_RETRY_S
-    )
-
-
-TOKEN_REVOKED = CloseReason(AUTH_TOKEN_REVOKED, retry_after_s=NEVER)
 
 
 class ControlLinkRunner:
@@ -152,11 +176,14 @@ class ControlLinkRunner:
         still_refused: Callable[[Opening], Awaitable[str]],
         host_context: HostContext | None = None,
     ) -> None:
-        """`still_refused` asks what speaks against a peer's token now; `host_context` tells what
-        happened to this machine when a link is lost."""
-        self.log, self.clock, self.metrics = log, clock, metrics
+        """`still_refused` asks what speaks against a peer's token now, "" for nothing; `host_context`
+        knows what happened to this machine when a link is lost."""
+        self.log = log
+        self.clock = clock
+        self._metrics = metrics
+        self._times = times
+        self._server_instance = server_instance
         self._still_refused = still_refused
-        self._times, self.server_instance = times, server_instance
         self._host_context = host_context
         self._idle_cuts = IdleCuts()
 
@@ -195,7 +222,7 @@ class ControlLinkRunner:
         return Welcome(
             protocol=PROTOCOL,
             connection_id=link.connection_id,
-            server_instance=self.server_instance,
+            server_instance=self._server_instance,
             version=VERSION,
             ping_every_s=self._ping_every_s(link.opening),
             patience_s=self._times.patience_s,
@@ -214,7 +241,7 @@ class ControlLinkRunner:
             prepare: makes the link known and welcomes the peer.
         """
         driver = link.driver
-        gauge = self.metrics.control_links.labels(str(link.opening.party))
+        gauge = self._metrics.control_links.labels(str(link.opening.party))
         gauge.inc()
         expiry_timer = self._when_expired(link)
         try:
@@ -229,21 +256,15 @@ class ControlLinkRunner:
                 expiry_timer.cancel()
             if not driver.cell.ended:
                 self._failed(link, "the control link was dropped without a cause")
-            link.on_over()
-            told, earlier = self._cut_when_idle(link)
-            facts = driver.cell.facts if told is None else (*driver.cell.facts, told)
+            if link.coordination is not None:
+                link.coordination.over()
+            idle_cut, earlier = self._cut_when_idle(link)
+            facts = driver.cell.facts if idle_cut is None else (*driver.cell.facts, idle_cut)
             await self.log.close_control(link.connection_id, facts, driver.cell.symptoms)
             link.closed.set()
-            if told is not None:
+            if idle_cut is not None:
                 for connection_id in earlier:
-                    await self.log.learned(connection_id, told)
-
-    async def deliver(self, link: ControlLink, handling: Awaitable[None]) -> None:
-        """Handle a message; a link that cannot be served without the database is let go."""
-        try:
-            await handling
-        except StoreUnavailable as wrong:
-            link.leave(without_database(wrong), self.clock.now().wall)
+                    await self.log.learned(connection_id, idle_cut)
 
     async def _prepare(self, link: ControlLink, prepare: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -257,27 +278,27 @@ class ControlLinkRunner:
         return self._idle_cuts.ping_every_s(_run_of(opening), self._times.ping_every_s)
 
     def _cut_when_idle(self, link: ControlLink) -> tuple[ev.CutWhenIdle | None, tuple[str, ...]]:
-        quiet = link.driver.idle_times
+        idle_times = link.driver.idle_times
         return self._idle_cuts.ended(
             _run_of(link.opening),
             link.connection_id,
             link.opening.party,
             link.driver.cell.facts,
-            outlived_s=0.0 if quiet is None else quiet.longest_s,
+            outlived_s=0.0 if idle_times is None else idle_times.longest_s,
             at=self.clock.now().wall,
         )
 
     def _when_expired(self, link: ControlLink) -> asyncio.TimerHandle | None:
-        """A link stands on its token, and ends with it."""
+        """A link ends when its token runs out."""
         expires_at = link.opening.identity.expires_at
         if expires_at is None:
             return None
         wait_s = max(0.0, expires_at - self.clock.now().wall)
         if wait_s > MAX_WAIT_S:
             return None
-        parting = WITHDRAWN["token_expired"]
+        reason = WITHDRAWN["token_expired"]
         return asyncio.get_running_loop().call_later(
-            wait_s, lambda: link.leave(parting, self.clock.now().wall)
+            wait_s, lambda: link.leave(reason, self.clock.now().wall)
         )
 
     def _failed(self, link: ControlLink, what: str) -> None:
@@ -292,36 +313,92 @@ def _run_of(opening: Opening) -> tuple[str, str]:
     return opening.identity.token_id, opening.hello.instance_id
 
 
-class UnknownMessages:
-    """What a link says of messages that it does not know: one warning a type."""
+L = TypeVar("L", bound=ControlLink)
 
-    def __init__(self, logger: Logger, connection_id: str) -> None:
-        self._logger, self._connection_id = logger, connection_id
-        self._seen: set[str] = set()
 
-    def heard(self, message: Unrecognized | Unsupported) -> None:
-        """A peer of another version sent it, or did not know what we sent."""
+class ControlLinks(ABC, Generic[L]):
+    """The links of one kind of peer, from their hellos to their ends.
+
+    A subclass says how a link of its kind is made and welcomed, what its peers may send besides what all
+    peers may, and what is to be done when one is gone.
+    """
+
+    def __init__(self, runner: ControlLinkRunner, log: Logger) -> None:
+        self._runner = runner
+        self._log = log
+        self._all: set[L] = set()
+
+    def all(self) -> list[L]:
+        """Every link, those that are ending included."""
+        return list(self._all)
+
+    async def serve(self, opening: Opening) -> None:
+        """Serve a peer from its hello to the end of its link."""
+        unknown: set[str] = set()
+
+        async def deliver(message: Message) -> None:
+            try:
+                await self._deliver(link, message, unknown)
+            except StoreUnavailable as wrong:
+                link.leave(without_database(wrong), self._runner.clock.now().wall)
+
+        driver = self._runner.driver(opening, deliver)
+        opened = await self._open(opening, uuid.uuid4().hex, driver)
+        if opened is None:
+            return
+        link = opened
+        self._all.add(link)
+        try:
+            await self._runner.run(link, lambda: self._welcome(link))
+        finally:
+            self._all.discard(link)
+            await self._gone(link)
+
+    @abstractmethod
+    async def _open(self, opening: Opening, connection_id: str, driver: LinkDriver) -> L | None:
+        """Make the link, and its row where it has one; None if there is nothing to serve any more."""
+
+    @abstractmethod
+    async def _welcome(self, link: L) -> None:
+        """Make the link known, and welcome its peer."""
+
+    @abstractmethod
+    async def _handle(self, link: L, message: Message) -> bool:
+        """Handle a message that only this kind of peer sends; False if it is no such message."""
+
+    async def _gone(self, link: L) -> None:
+        """The link is over, and its row is closed."""
+
+    async def _deliver(self, link: L, message: Message, unknown: set[str]) -> None:
+        match message:
+            case Report() if link.reporter is not None:
+                acked = await self._runner.log.apply(link.reporter, message)
+                link.driver.send(ReportAck(journal_id=message.journal_id, seq=acked))
+            case CoordinateOpen() | Coordinate() | ResumeTokenRequest() if link.coordination:
+                await link.coordination.handle(message)
+            case Unrecognized() | Unsupported():
+                self._note_unknown(link, message, unknown)
+            case Goodbye():
+                pass  # the link's machine has offered it, and its end writes the row
+            case _:
+                if not await self._handle(link, message):
+                    kind = type(message).__name__
+                    raise Garbage(f"a {kind} message from the {link.opening.party}")
+
+    def _note_unknown(
+        self, link: L, message: Unrecognized | Unsupported, unknown: set[str]
+    ) -> None:
+        """A peer of another version sent it, or did not know what we sent: one warning a type."""
         kind = type(message).__name__
-        word = f"{kind}:{message.message_type}"
-        if word not in self._seen and len(self._seen) < 100:
-            self._seen.add(word)
-            self._logger.warning(
+        key = f"{kind}:{message.message_type}"
+        if key not in unknown and len(unknown) < MAX_UNKNOWN:
+            unknown.add(key)
+            self._log.warning(
                 "message of another version",
-                connection_id=self._connection_id,
+                connection_id=link.connection_id,
                 message_type=message.message_type,
                 known_by_us=kind == "Unsupported",
             )
-
-
-def misplaced(message: Message, party: Party) -> Garbage:
-    """A message that this party may not send here."""
-    return Garbage(f"a {type(message).__name__} message from the {party}")
-
-
-CONNECT_TYPES = {
-    Party.AGENT: ConnectType.SERVER_TO_AGENT,
-    Party.CLIENT: ConnectType.CLIENT_TO_SERVER,
-}
 
 
 async def all_closed(links: Iterable[ControlLink], timeout: float) -> list[ControlLink]:

@@ -1,25 +1,24 @@
-"""The control links of standalone relays: who is on the map, what they saw, what they are told.
+"""The relays of this installation: the embedded one, and the control links of standalone ones.
 
-Law: a relay is a vantage and a carrier of bytes, no party to any decision: what it says of a carrier is
-evidence, and nothing else that it says changes a record. A relay whose link is gone is taken off the
-map and goes on carrying; its links are no rows, and their ends are log lines.
+Law: a relay is a vantage and a carrier of bytes, no party to any decision: what it reports of a carrier
+is evidence, and nothing else that it reports changes a record. A relay whose link is gone is taken off
+the map and goes on carrying; its links have no rows, and their ends are log lines.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.log import get_logger
+from tether.net.derp.relay import Relay
 from tether.net.derp.splice import CarrierEnding
 from tether.net.derp.tickets import MAX_CARRIER
 from tether.net.link.driver import LinkDriver
 from tether.protocol.derp.pairing import CarrierId
-from tether.protocol.messages.base import Garbage, Message, Unrecognized, facts_of
-from tether.protocol.messages.control import Goodbye, Unsupported
+from tether.protocol.messages.base import Garbage, Message, facts_of
 from tether.protocol.messages.derp import (
     CarrierReport,
     RelayDrain,
@@ -33,7 +32,7 @@ from tether.protocol.messages.derp import (
 )
 from tether.server.connlog.activity import bounded
 from tether.server.control.handshake import Opening
-from tether.server.control.link import ControlLink, ControlLinkRunner, UnknownMessages, misplaced
+from tether.server.control.link import ControlLink, ControlLinkRunner, ControlLinks
 from tether.server.derp.map import BadDerpMap, Regions, check_region, check_url
 
 MAX_REPORTED = 10_000
@@ -50,38 +49,54 @@ class RelayLink(ControlLink):
 
     def __init__(self, opening: Opening, connection_id: str, driver: LinkDriver) -> None:
         super().__init__(opening, connection_id, driver)
-        self.region, self.url = "", ""
-        self.joined: Counter[str] = Counter()
-        self.drained = False
+        self.region = ""
+        self.url = ""
+        self.joined: Counter[str] = Counter()  # tunnel -> how many of its carriers it carries
+        self.drained = False  # whether it was told to take no new carriers
 
 
-class RelayLinks:
-    """See the module's law."""
+class Relays(ControlLinks[RelayLink]):
+    """Every relay of this installation: the embedded one, and the links of the others."""
 
     def __init__(
         self,
         *,
-        lines: ControlLinkRunner,
+        runner: ControlLinkRunner,
+        embedded: Relay | None,
         regions: Regions,
         ticket_keys: list[str],
         carrier_ended: Callable[[CarrierId, CarrierEnding], Awaitable[None]],
     ) -> None:
-        self._lines, self._regions, self._ticket_keys = lines, regions, ticket_keys
+        """`embedded` is None where the server runs no relay of its own."""
+        super().__init__(runner, _log)
+        self._embedded = embedded
+        self._regions = regions
+        self._ticket_keys = ticket_keys
         self._carrier_ended = carrier_ended
-        self._all: set[RelayLink] = set()
-        self._cursors: OrderedDict[str, int] = OrderedDict()
+        self._cursors: OrderedDict[str, int] = OrderedDict()  # run -> its last report's number
 
-    def all(self) -> list[RelayLink]:
-        """Every link, those that are ending included."""
-        return list(self._all)
-
-    def lives(self, connection_id: str) -> bool:
-        """Whether a relay carries the tunnel, as far as it has said."""
+    def carries(self, connection_id: str) -> bool:
+        """Whether a relay carries the tunnel, as far as is known here."""
+        if self._embedded is not None and self._embedded.lives(connection_id):
+            return True
         return any(link.joined[connection_id] > 0 for link in self._all)
 
-    def end(self, connection_id: str, goodbye: RelayGoodbye, carrier: int = 0) -> None:
-        """Tell the relays to end a tunnel's carriers, or one of them."""
-        word = RelayEnd(
+    def end(self, connection_id: str, goodbye: RelayGoodbye) -> None:
+        """Somebody decided that this tunnel shall end, or not come to be."""
+        if self._embedded is not None:
+            self._embedded.end(connection_id, goodbye)
+        self._send_end(connection_id, goodbye)
+
+    def decline(self, carrier: CarrierId, message: str, cause: str = "", actor: str = "") -> None:
+        """The agent cannot take this carrier: its client is told where it waits."""
+        if self._embedded is not None:
+            self._embedded.decline(carrier, message, cause, actor)
+        goodbye = RelayGoodbye(cause=cause, actor=actor, detail=message)
+        self._send_end(carrier.connection_id, goodbye, carrier.number)
+
+    def _send_end(self, connection_id: str, goodbye: RelayGoodbye, carrier: int = 0) -> None:
+        """Have the standalone relays end a tunnel's carriers, or one of them."""
+        order = RelayEnd(
             connection_id=connection_id,
             carrier=carrier,
             cause=goodbye.cause,
@@ -89,7 +104,7 @@ class RelayLinks:
             detail=goodbye.detail,
         )
         for link in self._all:
-            link.driver.send(word)
+            link.driver.send(order)
 
     def map_changed(self) -> None:
         """Drain the relays whose region was taken off the map, and take back those that are on it."""
@@ -100,27 +115,19 @@ class RelayLinks:
                 link.driver.send(RelayDrain(draining=wanted))
                 _log.info("relay drained" if wanted else "relay in use again", region=link.region)
 
-    async def serve(self, opening: Opening) -> None:
-        """Serve a relay from its hello to the end of its link."""
-        connection_id = uuid.uuid4().hex
-        words = UnknownMessages(_log, connection_id)
-
-        async def deliver(message: Message) -> None:
-            await self._deliver(link, words, message)
-
-        link = RelayLink(opening, connection_id, self._lines.driver(opening, deliver))
-        self._all.add(link)
-        try:
-            await self._lines.run(link, lambda: self._welcome(link))
-        finally:
-            self._all.discard(link)
-            self._regions.unregister(link)
-            _log_end(link)
+    async def _open(
+        self, opening: Opening, connection_id: str, driver: LinkDriver
+    ) -> RelayLink | None:
+        return RelayLink(opening, connection_id, driver)
 
     async def _welcome(self, link: RelayLink) -> None:
-        link.driver.send(self._lines.welcome(link))
+        link.driver.send(self._runner.welcome(link))
 
-    async def _deliver(self, link: RelayLink, words: UnknownMessages, message: Message) -> None:
+    async def _gone(self, link: RelayLink) -> None:
+        self._regions.unregister(link)
+        _log_end(link)
+
+    async def _handle(self, link: RelayLink, message: Message) -> bool:
         match message:
             case RelayRegister():
                 self._register(link, message)
@@ -129,12 +136,9 @@ class RelayLinks:
             case RelayDraining() if link.region:
                 _log.info("relay will restart", region=link.region, url=link.url)
                 self._regions.drain(link)
-            case Unrecognized() | Unsupported():
-                words.heard(message)
-            case Goodbye():
-                pass  # the link has offered it
             case _:
-                raise misplaced(message, Party.RELAY)
+                return False
+        return True
 
     def _register(self, link: RelayLink, message: RelayRegister) -> None:
         if link.region or len(message.joined) > MAX_REPORTED:
@@ -147,7 +151,7 @@ class RelayLinks:
             older.cut(
                 ev.StreamEnded(
                     vantage=Vantage.SERVER,
-                    at=self._lines.clock.now().wall,
+                    at=self._runner.clock.now().wall,
                     peer=Party.RELAY,
                     how=StreamEnd.SILENT,
                 )
@@ -202,16 +206,16 @@ def _ending(ended: CarrierReport) -> CarrierEnding:
 
 
 def _log_end(link: RelayLink) -> None:
-    """One line for the end of a relay's link: what was seen of it first."""
-    said = {"cause": "", "how": "", "errno": ""}
+    """One line for the end of a relay's link, with the last fact that tells of it."""
+    end = {"cause": "", "how": "", "errno": ""}
     for fact in link.driver.cell.facts:
         match fact:
             case ev.GoodbyeSaid(cause=cause, by=by):
-                said = {"cause": cause, "how": f"goodbye of the {by}", "errno": ""}
+                end = {"cause": cause, "how": f"goodbye of the {by}", "errno": ""}
             case ev.StreamEnded(how=how, errno=errno):
-                said = {"cause": "", "how": str(how), "errno": errno}
+                end = {"cause": "", "how": str(how), "errno": errno}
             case ev.ProtocolViolated(what=what):
-                said = {"cause": "", "how": what, "errno": ""}
+                end = {"cause": "", "how": what, "errno": ""}
             case _:
                 pass
-    _log.info("relay left", region=link.region, url=link.url, **said)
+    _log.info("relay left", region=link.region, url=link.url, **end)

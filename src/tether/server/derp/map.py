@@ -8,7 +8,7 @@ What is given out is always a relay that takes new carriers now.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -22,7 +22,6 @@ from tether.protocol.messages.derp import (
     DerpRegion,
     NodeStatus,
 )
-from tether.server.control.handshake import Opening
 
 MAX_NODES, MAX_URL = 64, 512
 
@@ -35,7 +34,7 @@ class BadDerpMap(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ChosenRelay:
-    """A relay that was chosen. Its embedded one is reached by each peer in its own way."""
+    """A relay that was chosen, and its URL for whom it was chosen for: see `Regions.url_for`."""
 
     region: str
     url: str
@@ -47,25 +46,35 @@ class _Relay:
     draining: bool
 
 
-@dataclass(slots=True)
 class Regions:
-    """See the module's law."""
+    """What is known of relays, and what is given out of it."""
 
-    embedded_url: Callable[[Opening | None], str] | None
-    """Where the peer of a control link (None: anybody) reaches the embedded relay; None: there is
-    none."""
-    changed: Callable[[], None] = lambda: None
-    """Called after each change of the map."""
-    _set: tuple[DerpRegion, ...] | None = None
-    _registered: dict[object, tuple[str, _Relay]] = field(default_factory=dict)
-    _embedded_leaves: bool = False
+    def __init__(self, embedded_url: Callable[[str], str] | None) -> None:
+        """
+        Args:
+            embedded_url: where the embedded relay is reached by a peer that reached us under this host
+                and port ("" for anybody); None: there is no embedded relay.
+        """
+        self.embedded_url = embedded_url
+        self._set: tuple[DerpRegion, ...] | None = None
+        self._registered: dict[object, tuple[str, _Relay]] = {}  # control link -> region, relay
+        self._embedded_leaves = False
+        self._observers: list[Callable[[], None]] = []
+
+    def subscribe(self, observer: Callable[[], None]) -> None:
+        """Call `observer` after each change of the map from now on."""
+        self._observers.append(observer)
+
+    def _changed(self) -> None:
+        for observer in self._observers:
+            observer()
 
     # -- what is known ----------------------------------------------------------------------
 
     def set_map(self, regions: Iterable[DerpRegion] | None) -> None:
         """An operator decides which regions are in use; None: all that registers."""
         self._set = None if regions is None else tuple(regions)
-        self.changed()
+        self._changed()
 
     @property
     def as_set(self) -> tuple[DerpRegion, ...] | None:
@@ -75,12 +84,12 @@ class Regions:
     def register(self, key: object, region: str, url: str, *, draining: bool) -> None:
         """A relay is there; `key` stands for its control link."""
         self._registered[key] = region, _Relay(url, draining)
-        self.changed()
+        self._changed()
 
     def drain(self, key: object) -> None:
         """A relay will leave."""
         self._registered[key][1].draining = True
-        self.changed()
+        self._changed()
 
     def drain_embedded(self) -> bool:
         """The embedded relay will leave. False where no other relay could take what it carries:
@@ -88,13 +97,13 @@ class Regions:
         if self.embedded_url is None or not self._own():
             return False
         self._embedded_leaves = True
-        self.changed()
+        self._changed()
         return True
 
     def unregister(self, key: object) -> None:
         """A relay's control link is gone."""
         if self._registered.pop(key, None) is not None:
-            self.changed()
+            self._changed()
 
     def in_use(self, region: str) -> bool:
         """Whether relays of this region take part."""
@@ -102,15 +111,15 @@ class Regions:
 
     # -- what is given out ------------------------------------------------------------------
 
-    def map_for(self, opening: Opening | None) -> DerpMap:
-        """The map as the peer of a control link (None: anybody) is to see it."""
+    def map_for(self, host: str = "") -> DerpMap:
+        """The map as a peer is to see it that reached us under this host and port ("" for anybody)."""
         regions = [
             DerpRegion(name=name, nodes=[DerpNode(url=u, status=s) for u, s in nodes.items()])
             for name, nodes in self._nodes().items()
         ]
         if self.embedded_url is not None:
             status = NodeStatus.DRAINING if self._embedded_leaves else NodeStatus.OK
-            node = DerpNode(url=self.embedded_url(opening), status=status)
+            node = DerpNode(url=self.embedded_url(host), status=status)
             regions.append(DerpRegion(name=EMBEDDED_REGION, nodes=[node]))
         return DerpMap(regions=regions)
 
@@ -118,37 +127,39 @@ class Regions:
         self,
         *wanted: str,
         avoid: Collection[str],
-        opening: Opening,
+        host: str,
         latency_s: Mapping[str, float] = MappingProxyType({}),
     ) -> ChosenRelay | None:
         """A relay for a new carrier; None where there is none.
 
         Relays of their own come before the embedded one, which shares its process with the control
-        plane. What is to be avoided is taken where nothing else is left: it may be back. Where it is
-        known how far the two are from one another, the nearest region counts more than a wish.
+        plane. What is to be avoided is taken where nothing else is left: it may be back. Where latencies
+        are known, the nearest region counts more than a wish.
 
         Args:
             wanted: regions, the most wanted first; "" is none.
             avoid: relay URLs that failed just now.
-            opening: of whom the URLs to avoid are.
-            latency_s: from the one to the other, through each region of which it is known.
+            host: under which the peer reached us whose URLs to avoid these are.
+            latency_s: round trips (seconds) from one end to the other through each region, as far as
+                they are known.
         """
-        ways = self._own()
+        relays = self._own()
         if self.embedded_url is not None and not self._embedded_leaves:
-            ways.append(ChosenRelay(EMBEDDED_REGION, self.embedded_url(opening)))
-        fresh = [way for way in ways if way.url not in avoid] or ways
-        near = choose(latency_s, [way.region for way in fresh], next(iter(wanted), ""))
-        for region in (near, *wanted):
-            for way in fresh:
-                if way.region == region:
-                    return way
+            relays.append(ChosenRelay(EMBEDDED_REGION, self.embedded_url(host)))
+        fresh = [relay for relay in relays if relay.url not in avoid] or relays
+        regions = [relay.region for relay in fresh]
+        nearest = choose(latency_s, regions, next(iter(wanted), ""))
+        for region in (nearest, *wanted):
+            for relay in fresh:
+                if relay.region == region:
+                    return relay
         return fresh[0] if fresh else None
 
-    def url_for(self, way: ChosenRelay, opening: Opening) -> str:
-        """Where this peer dials a relay that was chosen for another one, too."""
-        if way.region == EMBEDDED_REGION and self.embedded_url is not None:
-            return self.embedded_url(opening)
-        return way.url
+    def url_for(self, relay: ChosenRelay, host: str) -> str:
+        """Where the other end of the carrier, which reached us under `host`, dials a chosen relay."""
+        if relay.region == EMBEDDED_REGION and self.embedded_url is not None:
+            return self.embedded_url(host)
+        return relay.url
 
     def _own(self) -> list[ChosenRelay]:
         """The relays that take new carriers now, without the embedded one."""

@@ -43,7 +43,7 @@ class DerpMaps:
         chosen = "automatic" if self._regions.as_set is None else "api"
         return {
             "source": "file" if self._from_file else chosen,
-            "regions": [_plain(region) for region in self._regions.map_for(None).regions],
+            "regions": [_plain(region) for region in self._regions.map_for().regions],
         }
 
     async def put(self, plain: dict[str, Any] | None, by: Identity) -> None:

@@ -8,11 +8,13 @@ from typing import Any, cast
 import pytest
 
 from tests.support.clock import EPOCH, HandClock
-from tests.support.server.rows import connection_row
+from tests.support.server.rows import closed_row, connection_row
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.server.connlog.janitor import AGAIN_S, Janitor
+from tether.server.connlog.judge import classify_end
 from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.rows import ClientLeft, RowClosed
 from tether.server.connlog.runs import PreviousRun
 from tether.server.db.store import StoreUnavailable
 from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
@@ -67,23 +69,26 @@ class Site:
     """A janitor whose clock stands still."""
 
     def __init__(self, *tunnels: ConnectionRow, **graces: Any) -> None:
-        self.clock, self.log, self.alive = HandClock(100.0), Log(*tunnels), set[str]()
+        self.clock, self.log, self.carried = HandClock(100.0), Log(*tunnels), set[str]()
         self.janitor = Janitor(
             log=cast(ConnectionLog, self.log),
-            lives=self.alive.__contains__,
+            is_carried=self.carried.__contains__,
+            end_left=self._end_left,
             clock=self.clock,
             graces=Graces(**graces),
         )
-        self.told: list[str] = []
-        self.janitor.end_left = self._tell
+        self.ended_at_agents: list[str] = []
 
-    async def _tell(self, connection_ids: list[str]) -> None:
-        self.told += connection_ids
+    async def _end_left(self, connection_ids: list[str]) -> None:
+        self.ended_at_agents += connection_ids
+
+    def client_left(self, connection_id: str) -> None:
+        self.janitor.log_changed(ClientLeft(connection_row(connection_id)))
 
     async def at(self, mono: float) -> dict[str, list[str]]:
         """What is closed by then."""
         self.clock.mono = mono
-        await self.janitor._close_due()
+        await self.janitor.close_due()
         return self.log.closed
 
 
@@ -101,18 +106,19 @@ async def test_a_tunnel_whose_client_left_is_closed_if_its_agent_does_not_report
     site = Site(tunnel("c1"))
     site.janitor.agent_here("j", "run-1")
     site.clock.mono = 200.0
-    site.janitor.client_left("c1")
+    site.client_left("c1")
     site.clock.mono = 210.0
-    site.janitor.client_left("c1")  # said twice is not longer
-    assert (await site.at(214.9), site.told) == ({}, [])
-    assert (await site.at(215.0), site.told) == ({"c1": []}, ["c1"])
+    site.client_left("c1")  # said twice is not longer
+    assert (await site.at(214.9), site.ended_at_agents) == ({}, [])
+    assert (await site.at(215.0), site.ended_at_agents) == ({"c1": []}, ["c1"])
 
 
 async def test_a_report_in_time_leaves_nothing_to_close() -> None:
     site = Site(tunnel("c1"))
     site.janitor.agent_here("j", "run-1")
-    site.janitor.client_left("c1")
-    site.janitor.closed("c1")
+    site.client_left("c1")
+    verdict = classify_end(ConnectType.AGENT_TO_CLIENT, ())
+    site.janitor.log_changed(RowClosed(closed_row(verdict), verdict))
     assert await site.at(1000.0) == {}
 
 
@@ -157,9 +163,9 @@ async def test_an_agent_that_comes_back_as_the_same_run_has_lost_nothing() -> No
 async def test_a_tunnel_that_a_relay_carries_is_closed_when_it_does_not_any_more() -> None:
     site = Site(tunnel("c1"))
     site.janitor.agent_gone("j", silent=False)
-    site.alive.add("c1")
+    site.carried.add("c1")
     assert await site.at(1000.0) == {}
-    site.alive.clear()
+    site.carried.clear()
     assert await site.at(1000.0 + AGAIN_S - 0.1) == {}
     assert await site.at(1000.0 + AGAIN_S) == {"c1": ["NeverReturned"]}
 
@@ -168,11 +174,11 @@ async def test_a_grant_that_was_not_used_is_not_closed_but_spared_while_its_agen
     granted = tunnel("c1", status=PENDING)
     site = Site(granted)
     site.janitor.agent_here("j", "run-1")
-    assert not site.janitor._spared(granted)
+    assert not site.janitor.is_spared(granted)
     site.janitor.agent_gone("j", silent=False)
-    assert site.janitor._spared(granted)
+    assert site.janitor.is_spared(granted)
     assert await site.at(1000.0) == {}
-    assert not site.janitor._spared(granted)
+    assert not site.janitor.is_spared(granted)
 
 
 # -- after a restart of the server ------------------------------------------------------------------
@@ -211,7 +217,7 @@ async def test_what_cannot_be_closed_now_is_closed_later() -> None:
     site = Site(tunnel("c1"), tunnel("c2", "k", "run-0"), tunnel("c3", "l"))
     site.janitor.agent_gone("j", silent=False)
     site.janitor.agent_here("k", "run-1")
-    site.janitor.client_left("c3")
+    site.client_left("c3")
     site.log.broken = True
     assert await site.at(200.0) == {}
     site.log.broken = False

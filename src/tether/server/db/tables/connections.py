@@ -83,6 +83,11 @@ class ConnectionRow(Row, frozen=True, kw_only=True):
         return self.status is ConnectionStatus.ONGOING
 
     @property
+    def cause_and_actor(self) -> tuple[str, str]:
+        """Of its end; "" where there is none."""
+        return self.disconnect_cause or "", self.disconnect_actor or ""
+
+    @property
     def is_closed(self) -> bool:
         return self.status is ConnectionStatus.CLOSED
 

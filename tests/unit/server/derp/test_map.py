@@ -6,12 +6,10 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.server.live import PATIENT
 from tether.net.tasks import Tasks
 from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
 from tether.server.derp import map_file as derp_file
@@ -25,23 +23,24 @@ from tether.server.derp.map import (
 )
 from tether.server.derp.map_file import DerpMapFile
 
-ANYBODY: Any = None
+PATIENT_S = 60.0
+
 AMS, FRA, HERE = "ws://ams/derp", "ws://fra/derp", "ws://here/derp"
 
 
 def regions(*registered: tuple[str, str], embedded: bool = True) -> Regions:
-    made = Regions((lambda opening: HERE) if embedded else None)
+    made = Regions((lambda _host: HERE) if embedded else None)
     for number, (name, url) in enumerate(registered):
         made.register(number, name, url, draining=False)
     return made
 
 
 def chosen(made: Regions, *wanted: str, avoid: tuple[str, ...] = ()) -> ChosenRelay | None:
-    return made.choose(*wanted, avoid=avoid, opening=ANYBODY)
+    return made.choose(*wanted, avoid=avoid, host="")
 
 
 def statuses(made: Regions) -> dict[str, dict[str, str]]:
-    shown = made.map_for(ANYBODY)
+    shown = made.map_for()
     return {one.name: {node.url: str(node.status) for node in one.nodes} for one in shown.regions}
 
 
@@ -70,7 +69,7 @@ def test_the_smallest_sum_of_both_ways_counts_more_than_a_wish() -> None:
     def through(
         *wanted: str, avoid: tuple[str, ...] = (), **latency_s: float
     ) -> ChosenRelay | None:
-        return made.choose(*wanted, avoid=avoid, opening=ANYBODY, latency_s=latency_s)
+        return made.choose(*wanted, avoid=avoid, host="", latency_s=latency_s)
 
     assert through("ams", fra=0.02, ams=0.09, embedded=0.08) == ChosenRelay("fra", FRA)
     assert through("ams", fra=0.020, ams=0.025) == ChosenRelay("ams", AMS)  # not worth it
@@ -116,7 +115,7 @@ def test_a_relay_whose_link_is_gone_is_off_the_map() -> None:
     made = regions(("fra", FRA), embedded=False)
     made.unregister(0)
     made.unregister("never there")
-    assert made.map_for(ANYBODY) == DerpMap(regions=[])
+    assert made.map_for() == DerpMap(regions=[])
 
 
 def test_two_relays_share_a_region() -> None:
@@ -148,7 +147,8 @@ def test_an_operator_may_drain_a_relay_that_is_well() -> None:
 
 def test_each_change_is_told() -> None:
     told: list[str] = []
-    made = Regions(None, changed=lambda: told.append("changed"))
+    made = Regions(None)
+    made.subscribe(lambda: told.append("changed"))
     made.register(1, "fra", FRA, draining=False)
     made.drain(1)
     made.set_map([])
@@ -251,7 +251,8 @@ async def test_a_file_that_changes_is_read_anew_and_a_bad_one_changes_nothing(
     monkeypatch.setattr(derp_file, "LOOK_EVERY_S", 0.01)
     path, changed = tmp_path / "map.json", asyncio.Event()
     path.write_text(json.dumps(GOOD))
-    made = Regions(None, changed=changed.set)
+    made = Regions(None)
+    made.subscribe(changed.set)
     file, tasks = DerpMapFile(path, made), Tasks("test")
     file.load()
     changed.clear()
@@ -259,7 +260,7 @@ async def test_a_file_that_changes_is_read_anew_and_a_bad_one_changes_nothing(
     try:
         with capture_logs() as lines:
             path.write_text("{")
-            async with asyncio.timeout(PATIENT):
+            async with asyncio.timeout(PATIENT_S):
                 while not lines:
                     await asyncio.sleep(0)
         assert [line["event"] for line in lines] == ["derp map not loaded"]
@@ -267,10 +268,10 @@ async def test_a_file_that_changes_is_read_anew_and_a_bad_one_changes_nothing(
         fresh = tmp_path / "fresh"
         fresh.write_text(json.dumps({"regions": [{"name": "nyc"}]}))
         os.replace(fresh, path)
-        await asyncio.wait_for(changed.wait(), PATIENT)
+        await asyncio.wait_for(changed.wait(), PATIENT_S)
         assert (made.in_use("fra"), made.in_use("nyc")) == (False, True)
         changed.clear()
         file.reload()
-        await asyncio.wait_for(changed.wait(), PATIENT)
+        await asyncio.wait_for(changed.wait(), PATIENT_S)
     finally:
         await tasks.cancel()
