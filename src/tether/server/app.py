@@ -37,8 +37,11 @@ class Dispatcher:
     ) -> None:
         """`relay` is None where the server runs none of its own."""
         self._web = web
-        self._api, self._hub, self._relay = api, hub, relay
-        self._gate, self._handshakes = gate, handshakes
+        self._api = api
+        self._hub = hub
+        self._relay = relay
+        self._gate = gate
+        self._handshakes = handshakes
         self.stopping = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

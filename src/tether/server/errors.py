@@ -1,6 +1,6 @@
 """Why a request cannot be done, as exceptions that carry a code and one sentence for people.
 
-Law: no HTTP here, only the words; `api.py` gives each class its status. A message is safe to show to
+Law: no HTTP here; `api/errors.py` gives each class its status. A message is safe to show to
 whoever asked: it holds no secrets and nothing about what they may not see.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class RequestError(Exception):
-    """Base of what is the asker's to change. `code` is for programs, `message` for people."""
+    """Base of what whoever asks can change. `code` is for programs, `message` for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -33,4 +33,4 @@ class Forbidden(RequestError):
 
 
 class Invalid(RequestError):
-    """The request's words make no sense."""
+    """The values of the request make no sense."""

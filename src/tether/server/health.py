@@ -1,4 +1,4 @@
-"""Whether the database can be written: asked at most once a second, and told by the beat of the run.
+"""Whether the database can be written: probed at most once a second, and watched by the beat of the run.
 
 Law: one answer is shared by everybody who asks while it is fresh, so that nobody can make the server
 write as fast as they can ask. One failed beat is bad luck; three in a row are an outage: whoever is
@@ -54,7 +54,7 @@ class DatabaseHealth:
 
 
 class OutageWatch:
-    """Tells an outage of the database by the beats that are written anyway: tell it of each."""
+    """Recognises an outage of the database by the beats that are written anyway. Call it for each."""
 
     def __init__(
         self, *, lost: Callable[[StoreUnavailable], None], back: Callable[[], None]

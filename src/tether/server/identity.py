@@ -1,4 +1,4 @@
-"""Who is asking: what a valid token says, or why a token is not valid.
+"""Who is asking: the holder of a valid token, or why a token is not valid.
 
 Law: values only; `accounts.py` makes them.
 """
@@ -58,7 +58,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class TokenRejected:
-    """Why a token is not accepted. `message` is one sentence that says what to do."""
+    """Why a token is not accepted. `message` is one sentence with what to do about it."""
 
     code: RefusalCode
     message: str

@@ -192,7 +192,7 @@ class Metrics:
         self._sessions.labels(app if app in FAMILIES else OTHER, family).inc(count)
 
     def forwards_ended(self, kind: str, end: str, count: int) -> None:
-        """Count forwarded connections; words of a newer agent count as `other`."""
+        """Count forwarded connections; kinds and ends that only a newer agent knows count as `other`."""
         self._forwards.labels(
             kind if kind in ForwardKind._value2member_map_ else OTHER,
             end if end in ForwardEnd._value2member_map_ else OTHER,
@@ -203,7 +203,7 @@ class Metrics:
         self._refused.labels(code if code in REFUSED_CODES else OTHER).inc()
 
     def path_event(self, event: str, method: str) -> None:
-        """Count one path event; words of a newer agent count as `other`."""
+        """Count one path event; what only a newer agent knows counts as `other`."""
         self._path_events.labels(
             event if event in PathWord._value2member_map_ else OTHER,
             method if method in ConnectionMethod._value2member_map_ else OTHER,
@@ -235,9 +235,9 @@ class Metrics:
         for kind in ForwardKind:
             for end in ForwardEnd:
                 self._forwards.labels(str(kind), str(end))
-        for word in PathWord:
+        for event in PathWord:
             for method in (ConnectionMethod.DIRECT, ConnectionMethod.DERP):
-                self._path_events.labels(str(word), str(method))
+                self._path_events.labels(str(event), str(method))
         for answer in CARRIER_ANSWERS:
             self._carrier_requests.labels(answer)
         for code in (*sorted(REFUSED_CODES), OTHER):

@@ -17,7 +17,7 @@ MAX_RESUME_S = 30 * 86400.0
 
 
 class BadSetting(ValueError):
-    """A setting makes no sense; the text names it and says what it should be."""
+    """A setting makes no sense; the text names it and what it should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Graces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """Everything that `tether server` can be told."""
+    """Every setting of `tether server`."""
 
     data_dir: Path
     host: str = "127.0.0.1"
@@ -94,7 +94,7 @@ class ServerSettings:
 
 
 class TrustedProxies:
-    """Whose word about a client's address is believed."""
+    """Whose X-Forwarded-For is believed."""
 
     def __init__(self, proxies: tuple[str, ...]) -> None:
         """Raises `BadSetting`."""

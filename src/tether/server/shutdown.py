@@ -1,7 +1,7 @@
-"""How a server leaves: all are told, what was seen is on file, every link is closed; then it goes.
+"""How a server stops: it says goodbye to all, writes what was seen, closes every link, and ends.
 
 Law: the order is the point. Where another relay could take the tunnels of the embedded one, they are
-told to move while the server still grants carriers. Then new work is refused; the relay's carriers are
+asked to move while the server still grants carriers. Then new work is refused; the relay's carriers are
 left before control links, so that agents can still report what it meant for their tunnels. No tunnel
 ends by this: its row stays open, and the next run finds it. Each wait is for an event, and has an end.
 A second signal shortens the waits, never the telling.
@@ -58,8 +58,11 @@ class Shutdown:
         clock: Clock,
     ) -> None:
         """`relay`: the embedded one, if there is one."""
-        self._dispatcher, self._hub = dispatcher, hub
-        self._relay, self._regions, self._clock = relay, regions, clock
+        self._dispatcher = dispatcher
+        self._hub = hub
+        self._relay = relay
+        self._regions = regions
+        self._clock = clock
         self._hurry = asyncio.Event()
         self._tasks = Tasks("shutdown")
 
@@ -70,14 +73,14 @@ class Shutdown:
     async def run(self, actor: str) -> None:
         """Leave everybody, because of `actor`."""
         _log.info("server stopping", actor=actor)
-        parting = CloseReason(SERVER_SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
+        reason = CloseReason(SERVER_SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
         try:
             await self._move_tunnels(actor)
             self._hub.refuse_new()
             self._dispatcher.stopping = True
-            self._hub.declare_all(parting)
+            self._hub.declare_all(reason)
             await self._leave_carriers(actor)
-            await self._leave_links(parting)
+            await self._leave_links(reason)
         except StoreUnavailable as wrong:
             _log.error("the record could not be completed", error=str(wrong))
         finally:
@@ -100,8 +103,8 @@ class Shutdown:
         self._relay.stop(RelayGoodbye(cause=SERVER_SHUTDOWN, actor=actor))
         await self._unless_hurried(self._relay.wait_empty(CARRIERS_S), otherwise=False)
 
-    async def _leave_links(self, parting: CloseReason) -> None:
-        links = self._hub.leave_all(parting)
+    async def _leave_links(self, reason: CloseReason) -> None:
+        links = self._hub.leave_all(reason)
         left = await self._unless_hurried(all_closed(links, LINKS_S), links)
         for link in left:
             link.cut(

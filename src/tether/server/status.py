@@ -36,12 +36,14 @@ class Status:
 
 
 class ServerStatus:
-    """See the module's law."""
+    """Counts what is there now."""
 
     def __init__(
         self, store: Store, workspaces: Workspaces, regions: Regions, clock: Clock
     ) -> None:
-        self._store, self._workspaces, self._regions = store, workspaces, regions
+        self._store = store
+        self._workspaces = workspaces
+        self._regions = regions
         self._clock = clock
 
     async def now(self, viewer: Identity) -> Status:

@@ -70,7 +70,7 @@ class WorkspaceInfo:
     agent_last_seen_at: float | None
     agent_latency: RegionLatency = NOT_MEASURED
     agent_state: str | None = None
-    """The newest state of its life that the agent has told of, and since when by its clock."""
+    """The newest state of its life that the agent has reported, and since when by its clock."""
     agent_state_at: float | None = None
 
 

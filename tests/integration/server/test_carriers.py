@@ -23,7 +23,7 @@ from tether.protocol.messages.tunnel import (
     CarrierRequest,
     OfferDeclined,
 )
-from tether.server.control import carriers
+from tether.server.control import agents, carriers
 from tether.server.settings import Graces
 
 pytestmark = pytest.mark.anyio
@@ -162,9 +162,9 @@ async def test_other_requests_of_the_link_do_not_wait_for_it(tmp_path: Path) -> 
 async def test_an_agent_that_stays_away_is_told_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(carriers, "WAIT_FOR_AGENT_S", 0.05)
     async with running(tmp_path) as live:
         client, agent, tunnel, _ = await tunnel_of(live)
-        monkeypatch.setattr(live.server.hub._clients._carriers, "_wait_s", 0.05)
         await agent.vanish()
         await live.closed(agent.connection_id)
         ask(client, tunnel.connection_id)
@@ -191,7 +191,7 @@ async def test_a_new_run_of_the_agent_gets_no_carrier_of_the_old_ones_tunnel(
 async def test_a_tunnel_that_its_agent_does_not_know_is_over_and_the_client_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carriers, "REPORT_S", 0.05)
+    monkeypatch.setattr(agents, "REPORT_S", 0.05)
     async with running(tmp_path) as live:
         client, agent, tunnel, _ = await tunnel_of(live)
         ask(client, tunnel.connection_id)

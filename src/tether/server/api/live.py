@@ -1,7 +1,7 @@
 """`/api/v1/live`: what happens now, as server-sent events; and `/api/v1/status`.
 
-Law: one stream shows what its viewer may see, for as long as they may: who they are is asked again with
-each beat. A reader that does not read is told nothing in detail, but to read the log anew.
+Law: one stream shows what its viewer may see, for as long as they may: their identity is checked again
+with each beat. A reader that falls behind gets no details, but has to read the log anew.
 """
 
 from __future__ import annotations
@@ -123,5 +123,5 @@ def _status(parts: Parts, status: Status) -> StatusView:
 
 
 def _event(name: str, data: Any) -> bytes:
-    said = data.model_dump() if isinstance(data, ApiModel) else data
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(said))
+    plain = data.model_dump() if isinstance(data, ApiModel) else data
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(plain))

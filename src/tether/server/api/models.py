@@ -53,7 +53,7 @@ class ApiModel(BaseModel):
 
 class ErrorBody(ApiModel):
     code: Annotated[str, Field(examples=["token_revoked"])]
-    """One word for programs."""
+    """A code for programs."""
     message: Annotated[str, Field(examples=["this token was revoked: use a new one"])]
     """One sentence for people."""
 
@@ -158,7 +158,7 @@ class Agent(ApiModel):
     hostname: str | None
     last_seen_at: Time | None
     lifecycle: Annotated[str | None, Field(examples=["ready"])] = None
-    """The newest state of its life that it has told of: `created`, `starting`, `ready`,
+    """The newest state of its life that it has reported: `created`, `starting`, `ready`,
     `shutting_down`, `shutdown_timeout`, `shutdown_error` or `off`."""
     lifecycle_at: Time | None = None
     """Since when, by the agent's clock."""
@@ -228,14 +228,14 @@ class ConnectionView(ApiModel):
     disconnect_expected: bool | None = None
     """true: part of normal operation; false: investigate."""
     disconnect_initiator: Initiator | None = None
-    """The empty word: it could not be told."""
+    """Empty: it is not known."""
     disconnect_detail: str | None = None
     """For people; never parsed."""
     disconnect_cause: Annotated[str, Field(examples=[AGENT_CRASHED])] | None = None
     disconnect_basis: Basis | None = None
     disconnect_actor: Annotated[str, Field(examples=["policy:autostop"])] | None = None
     coarse_reason: Reason | None = None
-    """`disconnect_reason` in the eight words that old readers know."""
+    """`disconnect_reason` as one of the eight reasons that old readers know."""
     exit_code: int | None = None
     exit_signal: str | None = None
     rule: Annotated[str, Field(examples=["agent-came-back"])] | None = None
@@ -318,7 +318,7 @@ class ForwardView(ApiModel):
     """Counts up within the connection."""
     kind: Annotated[str, Field(examples=["direct_tcpip"])]
     destination: Annotated[str, Field(examples=["127.0.0.1:8080"])]
-    """`*`: too many to be told apart."""
+    """`*`: too many to be counted one by one."""
     origin: str = ""
     started_at: Time
     """By the agent's clock; of several: when the first window began."""
@@ -452,7 +452,7 @@ class Explained(ConnectionView):
     symptoms: list[Evidence] = []
     """Later ends that this one explains."""
     agent_states: list[AgentState] = []
-    """What that run of the agent has told of its own life, in order."""
+    """The states that this run of the agent has reported of its own life, in order."""
     sessions: list[SessionView] = []
     revisions: list[Revision] = []
     children: list[ChildView] = []

@@ -1,7 +1,7 @@
 """What every endpoint needs: the server's parts, and who is asking.
 
 Law: endpoints are module-level functions that find their collaborators through the request's app, so
-one process may run several servers. Whoever cannot be identified is told why, once, here.
+one process may run several servers. Whoever cannot be identified gets the reason, once, here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def peer_ip(scope: Scope) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Browsers:
-    """What is there for browsers, beside the API."""
+    """What there is for browsers besides the API."""
 
     cookie: SessionCookie = field(default_factory=lambda: SessionCookie("tether", secure=False))
     url: str = ""

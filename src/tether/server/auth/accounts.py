@@ -114,7 +114,7 @@ class Accounts:
         """Who `token` speaks for, or why it is not accepted.
 
         Raises:
-            StoreUnavailable: it cannot be told now.
+            StoreUnavailable: the database cannot be read now.
         """
         if not token:
             return admission.MISSING
@@ -188,7 +188,7 @@ class Accounts:
     async def revoke_user(self, name: str, by: Identity) -> None:
         """Withdraw a user's access: every token of theirs is refused from now on.
 
-        The caller tells the hub afterwards, which ends what the user has open.
+        The caller has the hub end afterwards what the user has open.
 
         Raises:
             Forbidden, NotFound, Conflict: `by` may not, no such user, or the last administrator.
@@ -286,7 +286,7 @@ class Accounts:
         ]
 
     async def revoke_token(self, token_id: str, by: Identity) -> None:
-        """Refuse a token from now on; the caller tells the hub, which ends what it opened.
+        """Refuse a token from now on; the caller has the hub end what it opened.
 
         Raises:
             NotFound: no such token, or it is another's and `by` is no administrator.

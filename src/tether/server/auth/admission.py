@@ -1,4 +1,4 @@
-"""What a stored token says: the identity behind it, or the reason why it is refused.
+"""What a stored token comes to: the identity behind it, or the reason why it is refused.
 
 Law: one query and one judgement, made anew for each request; the order of the checks is the order in
 which an answer helps the asker most.

@@ -31,7 +31,7 @@ class IssuedToken:
 
 
 RELAY: Literal["relay"] = "relay"
-"""What a standalone relay's token says it is."""
+"""The kind of a standalone relay's token."""
 
 
 def mint(kind: TokenKind | Literal["relay"]) -> IssuedToken:

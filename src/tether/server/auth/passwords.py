@@ -34,7 +34,8 @@ class Passwords:
     """The passwords of users."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+        self._store = store
+        self._clock = clock
         self._hasher = PasswordHasher()
         self._one_at_a_time = asyncio.Lock()
 

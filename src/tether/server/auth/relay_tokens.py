@@ -38,7 +38,7 @@ def identity_of(found: RelayTokenRow, now: float) -> Identity | TokenRejected:
 async def issue(
     store: Store, clock: Clock, label: str, expires_in_s: float | None, by: Identity
 ) -> IssuedToken:
-    """A new token; the caller has checked its words and who asks."""
+    """A new token; the caller has checked its name, its life, and who asks."""
     issued, now = mint(RELAY), clock.now().wall
 
     async def keep(connection: AsyncConnection) -> None:

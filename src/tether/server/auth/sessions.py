@@ -81,7 +81,8 @@ class Sessions:
     """Every signed-in browser, and the links by which one signs in."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+        self._store = store
+        self._clock = clock
         self._written: dict[str, float] = {}
         """Session -> when its use was last written."""
 
@@ -132,7 +133,7 @@ class Sessions:
         """Whose browser has this secret, or why it is not let in.
 
         Raises:
-            StoreUnavailable: it cannot be told now.
+            StoreUnavailable: the database cannot be read now.
         """
         wanted = digest(secret)
         found = await self._store.read(lambda connection: _find(connection, wanted))
@@ -235,7 +236,7 @@ class Sessions:
         ]
 
     async def end(self, session_id: str, by: Identity) -> None:
-        """Sign a browser out; the caller tells the hub, which ends what it opened.
+        """Sign a browser out; the caller has the hub end what it opened.
 
         Raises:
             NotFound: there is no such session, or it is another's and `by` is no administrator.

@@ -39,7 +39,7 @@ from tether.server.db.tables.connections import ConnectionRow, connections
 
 MAX_BYTES = (1 << 63) - 1
 MAX_COUNT = (1 << 31) - 1
-MAX_WORD = 64
+MAX_NAME = 64
 """Characters of an id or a name that a reporter chose."""
 
 MAX_TEXT = 256
@@ -50,7 +50,7 @@ MAX_FORWARDS = 256
 """Forwarded connections of one connection that are kept one by one; an agent reports 200."""
 
 MAX_ROLLUPS = 64
-"""Kinds and destinations that are told apart in roll-ups; what exceeds them is counted under "*"."""
+"""Roll-ups (by kind and destination) of one connection; what exceeds them is counted under "*"."""
 
 MAX_AUDITS = 256
 """Sessions of one connection whose file operations are kept."""
@@ -120,11 +120,11 @@ async def keep_session(
     """Keep a session's start or end; None if it makes no sense."""
     given = (item.started_at, item.ended_at, item.process_ended_at)
     times = [at for at in given if at is not None]
-    words = (item.session_id, item.session_type, item.subsystem, item.exit_signal or "", item.app)
+    names = (item.session_id, item.session_type, item.subsystem, item.exit_signal or "", item.app)
     code = item.exit_code
     if (
         not are_times(*times)
-        or any(len(word) > MAX_WORD for word in words)
+        or any(len(name) > MAX_NAME for name in names)
         or not item.session_id
         or (code is not None and not -(1 << 31) <= code < 1 << 32)
     ):
@@ -173,10 +173,10 @@ async def keep_forward(
 ) -> list[Tally] | None:
     """Keep a forwarded connection's start or end; None if it makes no sense or is one too many."""
     times = [at for at in (item.started_at, item.ended_at) if at is not None]
-    words = (item.kind, item.end, item.cause)
+    names = (item.kind, item.end, item.cause)
     if (
         not are_times(*times, abs(item.duration_s))
-        or any(len(word) > MAX_WORD for word in words)
+        or any(len(name) > MAX_NAME for name in names)
         or not 0 <= item.forward_id <= MAX_COUNT
     ):
         return None
@@ -230,7 +230,7 @@ async def keep_rollup(
     tx: AsyncConnection, row: ConnectionRow, item: ForwardRollup
 ) -> list[Tally] | None:
     """Add a window's counts to those of its kind and destination; None if it makes no sense."""
-    if not are_times(item.since, item.until, abs(item.longest_s)) or len(item.kind) > MAX_WORD:
+    if not are_times(item.since, item.until, abs(item.longest_s)) or len(item.kind) > MAX_NAME:
         return None
     destination = item.destination[:MAX_TEXT]
     mine = forwards.c.connection_id == item.connection_id
@@ -271,10 +271,10 @@ async def keep_rollup(
 
 async def keep_files(tx: AsyncConnection, item: FileOperations, now: float) -> list[Tally] | None:
     """Keep what a session did to files; None if it makes no sense or is one too many."""
-    words = (item.session_id, item.program, *(one.act for one in item.operations))
+    names = (item.session_id, item.program, *(one.act for one in item.operations))
     if (
         not item.session_id
-        or any(len(word) > MAX_WORD for word in words)
+        or any(len(name) > MAX_NAME for name in names)
         or not are_times(*(one.first_at for one in item.operations))
         or await _count(tx, file_operations.c.connection_id == item.connection_id) >= MAX_AUDITS
     ):
@@ -331,10 +331,10 @@ def are_times(*times: float) -> bool:
     return all(0 <= at <= LATEST_TIME for at in times)
 
 
-def known_type(word: str, otherwise: ConnectionType) -> ConnectionType:
-    """The connection type that `word` names, if something can run over a connection as that."""
-    known = word in ConnectionType._value2member_map_
-    return ConnectionType(word) if known else otherwise
+def known_type(name: str, otherwise: ConnectionType) -> ConnectionType:
+    """The connection type of this name; one that only a newer agent knows is `otherwise`."""
+    known = name in ConnectionType._value2member_map_
+    return ConnectionType(name) if known else otherwise
 
 
 def bounded(number: int, most: int = MAX_BYTES) -> int:
@@ -343,7 +343,7 @@ def bounded(number: int, most: int = MAX_BYTES) -> int:
 
 
 async def _refine(tx: AsyncConnection, row: ConnectionRow, found: ConnectionType, app: str) -> None:
-    """What runs over a connection says what it is for, unless something more telling has."""
+    """What runs over a connection gives it its type, unless it has a more specific one."""
     mine = connections.c.connection_id == row.connection_id
     known = ConnectionType((await tx.execute(select(connections.c.type).where(mine))).scalar_one())
     if _SPECIFIC.get(found, 0) > _SPECIFIC.get(known, MAX_COUNT):

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.protocol.messages.reports import LifecycleRecord, LifecycleState, may_follow
-from tether.server.connlog.activity import MAX_WORD, are_times
+from tether.server.connlog.activity import MAX_NAME, are_times
 from tether.server.db.fetch import fetch_all
 from tether.server.db.tables.agent_states import AgentStateRow, agent_states
 from tether.server.db.tables.workspaces import workspaces
@@ -21,7 +21,7 @@ MAX_STATES = 200
 
 async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, now: float) -> bool:
     """Keep one state that an agent reports; False where it makes no sense."""
-    if not are_times(item.at) or not 0 < len(item.instance_id) <= MAX_WORD:
+    if not are_times(item.at) or not 0 < len(item.instance_id) <= MAX_NAME:
         return False
     last_states = await _last_states(tx, workspace_id)
     before = _known(last_states.get(item.instance_id, ""))
@@ -32,7 +32,7 @@ async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, no
         insert(agent_states).values(
             workspace_id=workspace_id,
             instance_id=item.instance_id,
-            state=item.state[:MAX_WORD],
+            state=item.state[:MAX_NAME],
             at=item.at,
             received_at=now,
         )
@@ -41,7 +41,7 @@ async def keep(tx: AsyncConnection, workspace_id: str, item: LifecycleRecord, no
         await tx.execute(
             update(workspaces)
             .where(workspaces.c.workspace_id == workspace_id)
-            .values(agent_state=item.state[:MAX_WORD], agent_state_at=item.at)
+            .values(agent_state=item.state[:MAX_NAME], agent_state_at=item.at)
         )
     await _make_room(tx, workspace_id)
     return True

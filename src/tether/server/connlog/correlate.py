@@ -43,17 +43,17 @@ SEEN_S = 5.0
 """By then, every agent whose tunnel lost a relay has reported so."""
 
 RETURN_S = 600.0
-"""A return after more than this says nothing of the end before it."""
+"""A return after more than this proves nothing about the end before it."""
 
 BY_HOST = codes_where(lambda row: Correction.SAME_HOST in row.corrected_by)
-"""Causes that say of one agent what may be true of its whole machine."""
+"""Causes of one agent's end that may be those of its whole machine."""
 
 BY_RETURN = codes_where(lambda row: Correction.RETURN in row.corrected_by)
 """Causes of a control link that the return of its peer may correct."""
 
 CLIENT_ONE_WAY = codes_where(lambda row: row.holds_for_tunnels and row.element is Element.CLIENT)
 AGENT_ONE_WAY = codes_where(lambda row: row.holds_for_tunnels and row.element is Element.AGENT)
-"""Causes of a control link that tell which way a tunnel of the same party was lost."""
+"""Causes of a control link that show which way a tunnel of the same party was lost."""
 
 _ENDING = (IntentKind.STOP, IntentKind.EVICT, IntentKind.DELETE, IntentKind.REVOKE_USER)
 

@@ -19,7 +19,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionType, ConnectType, Vantage
 from tether.protocol.messages.base import facts_of
 from tether.protocol.messages.reports import IdeChannel, IdeSessionRecord
-from tether.server.connlog.activity import MAX_COUNT, MAX_TEXT, MAX_WORD, are_times, bounded
+from tether.server.connlog.activity import MAX_COUNT, MAX_NAME, MAX_TEXT, are_times, bounded
 from tether.server.connlog.judge import Testimony
 from tether.server.connlog.records import IS_CHILD, IS_ONGOING, find
 from tether.server.connlog.rows import Event, RowOpened, settle
@@ -38,7 +38,7 @@ ORPHAN_AFTER_S = 60.0
 _ID = re.compile(r"[0-9a-f]{32}")
 _TYPES = (ConnectionType.JETBRAINS, ConnectionType.VSCODE)
 _OF_THE_PARENT = (ev.SessionEnded, ev.TerminalDetached, ev.PolicyRefused)
-"""Facts that tell of what else ran over the parent, and nothing of an IDE."""
+"""Facts about what else ran over the parent, and not about an IDE."""
 
 
 async def keep(
@@ -57,12 +57,12 @@ async def keep(
     if (
         not _ID.fullmatch(item.session_id)
         or not are_times(*times)
-        or len(item.caused_by) > MAX_WORD
+        or len(item.caused_by) > MAX_NAME
         or not 0 <= item.backend_pid <= MAX_COUNT
         or parent.connected_at is None  # it is only granted
     ):
         return None
-    # one clock tells how long it lasted; another one when it began
+    # how long it lasted is the agent's clock, when it began may be the server's
     lasted = 0.0 if item.ended_at is None else max(0.0, item.ended_at - item.started_at)
     row = await find(tx, item.session_id)
     events: list[Event] = []
@@ -198,11 +198,11 @@ def _channel(one: IdeChannel) -> dict[str, Any]:
     if not are_times(one.started_at, one.ended_at):
         raise ValueError("a channel without times")
     return {
-        "connection_id": one.connection_id[:MAX_WORD],
+        "connection_id": one.connection_id[:MAX_NAME],
         "destination": one.destination[:MAX_TEXT],
         "started_at": one.started_at,
         "ended_at": one.ended_at,
-        "end": one.end[:MAX_WORD],
+        "end": one.end[:MAX_NAME],
         "rx_bytes": bounded(one.rx_bytes),
         "tx_bytes": bounded(one.tx_bytes),
     }

@@ -34,7 +34,7 @@ ENOUGH = 3
 AT_LEAST = 2
 SHARE = 0.5
 MAX_ROWS = 100
-"""Rows that are looked at to tell whether there is an incident."""
+"""Rows that are looked at to decide whether there is an incident."""
 
 
 def key_of(row: ConnectionRow, cause: str) -> str | None:

@@ -32,7 +32,7 @@ from tether.protocol.messages.reports import (
     PathRecord,
 )
 from tether.server.connlog import activity, agent_states, ide_rows, path_rows, rows
-from tether.server.connlog.activity import MAX_WORD, Tally
+from tether.server.connlog.activity import MAX_NAME, Tally
 from tether.server.connlog.judge import Testimony
 from tether.server.connlog.records import find, find_tunnel
 from tether.server.connlog.testimonies import (
@@ -110,7 +110,7 @@ async def apply(tx: AsyncConnection, reporter: Reporter, report: m.Report, now: 
         Garbage: the numbers of the report make no sense.
     """
     last = report.first_seq + len(report.items) - 1
-    if not (report.first_seq >= 1 and last <= MAX_SEQ and 0 < len(report.journal_id) <= MAX_WORD):
+    if not (report.first_seq >= 1 and last <= MAX_SEQ and 0 < len(report.journal_id) <= MAX_NAME):
         raise Garbage("a report without a sensible journal or number")
     cursor = await tx.scalar(
         select(report_cursors.c.seq).where(
@@ -125,7 +125,7 @@ async def apply(tx: AsyncConnection, reporter: Reporter, report: m.Report, now: 
         elif await _try_item(tx, reporter, item, now, applied):
             applied.applied += 1
         else:
-            applied.refused.append(item.connection_id[:MAX_WORD])
+            applied.refused.append(item.connection_id[:MAX_NAME])
     if last > (cursor or 0):
         moved = insert(report_cursors).values(
             journal_id=report.journal_id, reporter=reporter.key, seq=last, updated_at=now
@@ -149,7 +149,7 @@ async def _try_item(
             return await _apply_item(tx, reporter, item, now, applied)
     except _UNSTORABLE:
         _log.exception(
-            "a report item cannot be stored", connection_id=item.connection_id[:MAX_WORD]
+            "a report item cannot be stored", connection_id=item.connection_id[:MAX_NAME]
         )
         del applied.events[events:], applied.tallies[tallies:]
         return False
@@ -249,7 +249,7 @@ async def _apply_end(
 
 
 async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now: float) -> float:
-    """A live report ends now. One from the journal ended when a relay saw it, or when it says."""
+    """A live report ends now; one from the journal ended when a relay saw it, or when the item says."""
     if not math.isfinite(item.at) or item.at >= reporter.since:
         return now
     seen_at = await last_carriers_end(tx, item.connection_id)
@@ -260,10 +260,9 @@ async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now:
 
 
 def _is_over_for_client(testimony: Testimony) -> bool:
-    """Whether a client tells of an end after which nobody comes back to the tunnel.
+    """Whether a client reports an end after which nobody comes back to the tunnel.
 
-    Somebody said goodbye on it, or its program closed its side. Its agent may be cut off, and know of
-    this or not.
+    Somebody said goodbye on it, or its program closed its side. Its agent may be cut off, and not know.
     """
     return testimony.reporter is Vantage.CLIENT and any(
         isinstance(fact, ev.LocalSideClosed)
@@ -273,7 +272,7 @@ def _is_over_for_client(testimony: Testimony) -> bool:
 
 
 def _cause_of_leaving(testimony: Testimony) -> str:
-    """The cause with which a client says that it left for good; "" where it does not say that."""
+    """The cause with which a client reports that it left for good; "" where it reports no such thing."""
     if testimony.reporter is not Vantage.CLIENT:
         return ""
     for fact in testimony.facts:

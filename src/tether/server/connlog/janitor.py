@@ -227,7 +227,7 @@ class Janitor:
     async def _tell_agent(self, connection_id: str) -> None:
         try:
             await self._end_left([connection_id])
-        except StoreUnavailable as wrong:  # it is told when it comes back
+        except StoreUnavailable as wrong:  # done when the agent is welcomed the next time
             _log.error("a tunnel that its client left cannot be looked up now", error=str(wrong))
 
     def is_spared(self, tunnel: ConnectionRow) -> bool:

@@ -1,8 +1,8 @@
-"""From the testimonies on file about one end to its verdict, and to what its row says.
+"""From the testimonies on file about one end to its verdict, and to the columns of its row.
 
-Law: pure. A reporter is heard only about vantages that it may claim, a client only about what it can
-have seen; what a client says that others said is judged only where no other party tells of an end. The
-facts of all reporters are judged together, their symptoms never.
+Law: pure. A reporter may hand in facts of its own vantages only, a client only what it can have seen;
+what a client reports that others said is judged only where no other party reports an end. The facts of
+all reporters are judged together, their symptoms never.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def classify_end(
     """
     relevant = about_the_end(testimonies, last_carrier)
     admitted = [(one.reporter, admissible(one.reporter, one.facts)) for one in relevant]
-    others_tell = any(
+    others_report = any(
         tells_an_end(fact)
         for reporter, facts in admitted
         if reporter is not Vantage.CLIENT
@@ -65,7 +65,7 @@ def classify_end(
             fact
             for reporter, facts in admitted
             for fact in facts
-            if not (others_tell and reporter is Vantage.CLIENT and is_hearsay(fact))
+            if not (others_report and reporter is Vantage.CLIENT and is_hearsay(fact))
         ],
     )
 
@@ -97,7 +97,7 @@ def about_the_end(testimonies: Iterable[Testimony], last_carrier: int | None) ->
     kept = [one for one in on_file if counts(one)]
     if all(_leaves_as_planned(fact) for one in kept for fact in one.facts):
         return kept
-    # a relay that leaves as planned ends no tunnel: the other facts tell of the end
+    # a relay that leaves as planned ends no tunnel: the other facts are about the end
     return [
         one
         if one.carrier is None
@@ -131,7 +131,7 @@ def columns_of(verdict: Verdict) -> dict[str, Any]:
 
 
 def differs(verdict: Verdict, row: ConnectionRow) -> bool:
-    """Whether a verdict says something else about the end than the row does.
+    """Whether a verdict is another one than the row has.
 
     Reason, initiator and expected follow from the cause. The detail is left out: which vantage reported
     first must not make a revision.

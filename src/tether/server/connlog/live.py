@@ -1,8 +1,8 @@
 """Changes of the connection log, handed on as they are committed to whoever watches.
 
-Law: bounded for each watcher: one that does not keep up loses what waited and is told to read the log
-anew (`None`). A watcher is told of what is theirs to see, as in `queries/listing.py`. Nothing here waits
-for a watcher.
+Law: bounded for each watcher: one that does not keep up loses what waited and has to read the log anew
+(`None`). A watcher gets what its viewer may see, as in `queries/listing.py`. Nothing here waits for a
+watcher.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Watcher:
 
 
 class LiveFeed:
-    """See the module's law."""
+    """Passes changes on to those who watch."""
 
     def __init__(self) -> None:
         self._watchers: set[Watcher] = set()

@@ -2,7 +2,7 @@
 
 Law: the one writer of the tables of connections and of what ran over them, and of `runs`. A log line,
 a metric and a waiter learn of a change only after it is committed, and of each change once.
-Times are the server's receipt times; what others say of time is evidence.
+Times are the server's receipt times; the times that others report are evidence.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ConnectionLog:
         self._publisher.subscribe(observer)
 
     def publish(self, events: Iterable[Event]) -> None:
-        """These changes are committed: log them, count them, and tell who waits or has subscribed."""
+        """These changes are committed: log and count them, and pass them to waiters and subscribers."""
         self._publisher.publish(events)
 
     # -- runs of the server -----------------------------------------------------------------
@@ -102,12 +102,12 @@ class ConnectionLog:
         booted_at: float | None,
         death_of: runs.DeathOf = runs.no_black_box,
     ) -> runs.PreviousRun:
-        """Begin this run; say of the last one's connections what can be said now.
+        """Begin this run, and close what the last one left open and cannot go on.
 
         Args:
             run_id: this run's instance id.
-            booted_at: when the host booted, None where that cannot be told.
-            death_of: what the black box says about the last run.
+            booted_at: when the host booted; None where that is not known.
+            death_of: what the black box knows of the last run.
         """
         now = self._clock.now().wall
         found, events = await self._store.write(
@@ -159,7 +159,7 @@ class ConnectionLog:
         self.publish(events)
 
     async def carrier_joined(self, carrier: CarrierId) -> None:
-        """A relay has joined two legs: the tunnel is up when its agent says so."""
+        """A relay has joined two legs: the tunnel is up once its agent has reported it open."""
 
     async def forget_unused(self, spared: Callable[[ConnectionRow], bool]) -> int:
         """Delete the grants that nobody used in time; how many there were."""
@@ -181,7 +181,7 @@ class ConnectionLog:
     async def close_control(
         self, connection_id: str, facts: Iterable[ev.Evidence], symptoms: Iterable[ev.Evidence]
     ) -> None:
-        """A control link is over, and its own cell says why."""
+        """A control link is over; `facts` and `symptoms` are those of its close cell."""
         now = self._clock.now().wall
         testimony = Testimony(Vantage.SERVER, now, tuple(facts), tuple(symptoms))
 
@@ -198,11 +198,11 @@ class ConnectionLog:
         self.publish(await self._surely(work))
 
     async def learned(self, connection_id: str, fact: ev.Evidence) -> None:
-        """More is known now of a control link that is over: judge it again."""
+        """One more fact is known of a control link that is over: judge it again."""
         await self.close_control(connection_id, (fact,), ())
 
     async def carrier_ended(self, carrier: CarrierId, ending: CarrierEnding) -> None:
-        """A relay's carrier is over: keep what it saw. The tunnel ends when its agent says so."""
+        """A relay's carrier is over: keep what it saw. The tunnel ends when its agent reports that."""
         now = self._clock.now().wall
         connection_id = carrier.connection_id
         seen = Testimony(Vantage.RELAY, now, ending.facts, ending.symptoms, carrier.number)
@@ -341,7 +341,7 @@ class ConnectionLog:
         return applied.acked
 
     async def agent_returned(self, connection_id: str, hello: Hello) -> None:
-        """An agent is welcomed on this link: that tells something of how its last one ended."""
+        """An agent is welcomed on this link: judge again how its last one ended."""
         now = self._clock.now().wall
         events = await self._store.write(
             lambda tx: rows.agent_returned(tx, connection_id, hello.instance_id, hello.boot_id, now)
@@ -349,7 +349,7 @@ class ConnectionLog:
         self.publish(events)
 
     async def client_returned(self, connection_id: str, returned: ev.PeerReturned) -> None:
-        """The client of this control link is back: that tells something of how it ended."""
+        """The client of this control link is back: judge again how the link ended."""
         now = self._clock.now().wall
         events = await self._store.write(
             lambda tx: rows.client_returned(tx, connection_id, returned, now)

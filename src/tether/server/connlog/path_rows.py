@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.protocol.messages.derp import REGION_NAME
 from tether.protocol.messages.reports import PathRecord, PathWord
-from tether.server.connlog.activity import MAX_WORD, bounded
+from tether.server.connlog.activity import MAX_NAME, bounded
 from tether.server.db.fetch import fetch_all
 from tether.server.db.tables.connections import (
     ConnectionRow,
@@ -53,13 +53,13 @@ async def keep(
             connection_id=item.connection_id,
             at=item.at,
             received_at=now,
-            event=item.event[:MAX_WORD],
+            event=item.event[:MAX_NAME],
             carrier=item.carrier,
-            method=item.method[:MAX_WORD],
+            method=item.method[:MAX_NAME],
             region=item.where[:MAX_PLACE],
-            peer=item.peer[:MAX_WORD],
-            how=item.how[:MAX_WORD],
-            errno=item.errno[:MAX_WORD],
+            peer=item.peer[:MAX_NAME],
+            how=item.how[:MAX_NAME],
+            errno=item.errno[:MAX_NAME],
             gap_s=item.gap_s,
             resent_bytes=bounded(item.resent_bytes),
         )

@@ -140,7 +140,7 @@ class Publisher:
 
 
 def _about(row: ConnectionRow) -> dict[str, str | None]:
-    """What every line about a row says of it."""
+    """The fields of every log line about a row."""
     about = {
         "connection_id": row.connection_id,
         "type": str(row.type),

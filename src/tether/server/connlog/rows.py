@@ -42,7 +42,7 @@ class RowOpened:
 
 @dataclass(frozen=True, slots=True)
 class RowClosed:
-    """A connection was closed, for the first time. `row` is what it says now."""
+    """A connection was closed, for the first time. `row` is its row now."""
 
     row: ConnectionRow
     verdict: Verdict
@@ -95,7 +95,7 @@ async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> RowOp
 async def settle(
     tx: AsyncConnection, row: ConnectionRow, *, ended_at: float, now: float
 ) -> list[Event]:
-    """Judge a connection that is over: close its row, or revise it where that says something else.
+    """Judge a connection that is over: close its row, or revise it where the verdict is another one.
 
     Args:
         tx: the transaction.

@@ -1,4 +1,4 @@
-"""The server's own runs: how the last one ended, and what that says of the connections it left open.
+"""The server's own runs: how the last one ended, and what follows for the connections it left open.
 
 Law: one transaction writes the whole post-mortem, so that a start that is cut off writes it again. Only
 rows of control links are closed here: a tunnel outlives its server, and its agent knows more of its end.
@@ -38,11 +38,11 @@ class PreviousRun:
     silent: frozenset[str] = frozenset()
     """The journals of agents that had fallen silent before, and may be asleep or cut off."""
     death: tuple[ev.Evidence, ...] = ()
-    """What the last run's end says, where it did not stop in order. It ends no tunnel by itself."""
+    """How the last run ended, where it did not stop in order. It ends no tunnel by itself."""
 
 
 DeathOf = Callable[[str], tuple[ev.Evidence, ...]]
-"""What a black box says about the death of a run, by its id; nothing where there was none."""
+"""What a black box knows of the death of a run, by its id; nothing where there was none."""
 
 
 def no_black_box(run_id: str) -> tuple[ev.Evidence, ...]:
@@ -58,7 +58,7 @@ async def begin(
     booted_at: float | None,
     death_of: DeathOf = no_black_box,
 ) -> tuple[PreviousRun, list[Event]]:
-    """Begin a run; say of the last one's connections what can be said now."""
+    """Begin a run, and close the control links that the last one left open."""
     newest = select(runs).order_by(runs.c.started_at.desc()).limit(1)
     last = await fetch_one(tx, newest, ServerRunRow)
     await tx.execute(insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now))

@@ -30,13 +30,13 @@ MAX_TESTIMONIES = 16
 
 
 async def add_testimony(tx: AsyncConnection, connection_id: str, testimony: Testimony) -> None:
-    """Keep what a reporter says about a connection, as far as it may and fits."""
+    """Keep what a reporter hands in about a connection, as far as it may and there is room."""
     its = and_(evidence.c.connection_id == connection_id, evidence.c.reporter == testimony.reporter)
     kept = await tx.scalar(select(func.count()).select_from(evidence).where(its))
     if (kept or 0) >= MAX_TESTIMONIES:
         if testimony.carrier is None:
             return
-        # a tunnel may wear out many carriers, and only the last ones tell of its end
+        # a tunnel may use up many carriers, and only the last ones matter for its end
         oldest = select(func.min(evidence.c.id)).where(its).scalar_subquery()
         await tx.execute(delete(evidence).where(evidence.c.id == oldest))
     await tx.execute(

@@ -1,6 +1,6 @@
-"""Where a client may dial an agent: what the agent says, and the address that its own link came from.
+"""Where a client may dial an agent: what the agent offers, and the address that its own link came from.
 
-Law: pure. A client is told the same with a grant and with an update of the agent. Nobody is sent to the
+Law: pure. A client gets the same with a grant and with an update of the agent. Nobody is sent to the
 loopback of another machine.
 """
 

@@ -69,7 +69,7 @@ class Presence(Protocol):
         """An agent was welcomed."""
 
     def agent_gone(self, journal_id: str, *, silent: bool) -> None:
-        """The last link of an agent is over; `silent`: nothing says that its process ended."""
+        """The last link of an agent is over; `silent`: nothing shows that its process ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +392,7 @@ class AgentLinks(ControlLinks[AgentLink]):
             self._relays.decline(carrier, sentence)
 
     async def _close_unknown(self, link: AgentLink, carrier: CarrierId, sentence: str) -> None:
-        """An agent does not serve a tunnel that the record says it serves: so it is over."""
+        """An agent does not serve a tunnel that its row has it serve: so it is over."""
         log, connection_id = self._runner.log, carrier.connection_id
         # its report may be on the way, and knows more
         if await log.wait_closed([connection_id], REPORT_S):
@@ -424,7 +424,7 @@ _SILENT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
 
 
 def _fell_silent(link: AgentLink) -> bool:
-    """Whether nothing says that the agent's process ended: it may sleep, or be cut off from us."""
+    """Whether nothing shows that the agent's process ended: it may sleep, or be cut off from us."""
     ends = (fact for fact in link.driver.cell.facts if isinstance(fact, ev.StreamEnded))
     goodbyes = any(isinstance(fact, ev.GoodbyeSaid) for fact in link.driver.cell.facts)
     return not goodbyes and any(end.how in _SILENT for end in ends)

@@ -1,4 +1,4 @@
-"""Further carriers of tunnels that live: a client asks, its tunnel's agent is told, both get a ticket.
+"""Further carriers of tunnels: a client asks for one, and it and its tunnel's agent get tickets.
 
 Law: the record decides. A tunnel whose row is closed is over, and its client is told why; one whose row
 is open is served by the one run of an agent that it was granted to, and by no other. An agent that is
@@ -80,7 +80,7 @@ class RelayTargets:
 
 
 class Carriers:
-    """Answers requests for carriers, and says where the two ends of one meet."""
+    """Answers requests for carriers, and chooses where the two ends of one meet."""
 
     def __init__(
         self,
@@ -92,7 +92,6 @@ class Carriers:
         tickets: Tickets,
         clock: Clock,
         metrics: Metrics,
-        wait_s: float = WAIT_FOR_AGENT_S,
     ) -> None:
         self._log = log
         self._agents = agents
@@ -101,7 +100,6 @@ class Carriers:
         self._tickets = tickets
         self._clock = clock
         self._metrics = metrics
-        self._wait_s = wait_s
         self._requests = TokenBuckets(burst=BURST, per_s=PER_S, most=MAX_TUNNELS)
         self.refusing = False
 
@@ -179,7 +177,7 @@ class Carriers:
                 "too_many_requests",
                 "this tunnel asks for too many carriers: wait a little",
             )
-        until = self._clock.now().mono + self._wait_s
+        until = self._clock.now().mono + WAIT_FOR_AGENT_S
         while True:
             found = await self._log.find_tunnel(request.connection_id, requester.user)
             if found is None or not 1 < request.carrier < MAX_CARRIER:

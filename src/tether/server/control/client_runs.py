@@ -1,10 +1,10 @@
 """Which runs of clients are here: a run that dials anew explains how its link before that ended.
 
 Law: a client has one control link at a time, so what is left of an older one of the same run is dead,
-whatever its stream looks like; it is asked once more, and cut. A run whose link was ended by its kernel
-or a middlebox, and that does not come back within seconds, is lost: the agents of its tunnels are told,
-which know whether the tunnels' own streams ended in that way, too. Bounded: of runs that left, the last
-are remembered, and of each the last tunnels. Only a run's own user can come back as it.
+whatever its stream looks like; it is asked once more, and cut. A run whose link was ended by its
+kernel or a middlebox, and that does not come back within seconds, is lost: the agents of its tunnels
+get to know it, who see whether the tunnels' own streams ended in that way, too. Bounded: of runs that
+left, the last are remembered, and of each the last tunnels. Only a run's own user can come back as it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tether.protocol.tunnel.resume_policy import ended_at_once
 
 MOST = 4096
 ANSWER_S = 1.0
-"""How long what is left of an older link may take to say how it is: a reset tells more than we can."""
+"""How long what is left of an older link may take to answer a ping: a reset proves more than silence."""
 
 LOST_S = 10.0
 """How long a run that lives may take to dial anew: it tries at once, and often by then. What its user's
@@ -30,7 +30,7 @@ proxy or VPN needs to restart is to cost no session."""
 MOST_TUNNELS = 64
 
 RETURN_S = 600.0
-"""A return after more than this says nothing of the end before it."""
+"""A return after more than this proves nothing about the end before it."""
 
 
 @dataclass(slots=True)
@@ -44,17 +44,19 @@ class _Run:
 
 
 class ClientRuns:
-    """See the module's law. `here` for each welcomed link, `gone` when its row is closed."""
+    """The runs of clients. Call `here` for each welcomed link, `gone` when its row is closed."""
 
     def __init__(
         self,
         clock: Clock,
         judge_again: Callable[[str, ev.PeerReturned], Awaitable[None]],
-        lost: Callable[[dict[str, str]], None] = lambda tunnels: None,
+        lost: Callable[[dict[str, str]], None],
     ) -> None:
-        """`judge_again` is told of a closed link whose client has come back; `lost` of the tunnels
+        """`judge_again` is called with a closed link whose client has come back; `lost` with the tunnels
         (and their workspaces) of a run that did not."""
-        self._clock, self._judge_again, self._lost = clock, judge_again, lost
+        self._clock = clock
+        self._judge_again = judge_again
+        self._lost = lost
         self._asked: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._runs: dict[tuple[str, str], _Run] = {}
 
@@ -89,7 +91,7 @@ class ClientRuns:
             )
 
     def _replace(self, driver: LinkDriver, returned: ev.PeerReturned) -> None:
-        """What the old link's own way said to our question is known now, if it said anything."""
+        """The old link had its time to answer our ping."""
         if not driver.cell.ended:
             driver.cut(
                 ev.StreamEnded(

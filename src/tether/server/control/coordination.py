@@ -266,7 +266,7 @@ class CoordinationFront:
             return
         if over.ending in _SILENT_ENDS:
             return
-        said = ev.GoodbyeSaid(
+        goodbye = ev.GoodbyeSaid(
             vantage=Vantage.SERVER,
             at=at,
             by=Party.SERVER,
@@ -274,7 +274,7 @@ class CoordinationFront:
             actor=over.actor,
             detail=over.detail or over.error,
         )
-        judged = classify(CONNECT_TYPES[link.opening.party], (said,)).disconnect
+        judged = classify(CONNECT_TYPES[link.opening.party], (goodbye,)).disconnect
         disconnected(
             _log,
             "coordination ended",

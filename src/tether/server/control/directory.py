@@ -29,7 +29,7 @@ class WorkspaceEntry:
 
 
 class Directory:
-    """See the module's law."""
+    """Workspaces, as far as control links need them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -67,7 +67,7 @@ class Directory:
         await self._store.write(lambda tx: tx.execute(changed))
 
     async def agent_left(self, workspace_id: str, at: float) -> None:
-        """The workspace's agent was heard until now."""
+        """The workspace's agent was connected until now."""
         changed = (
             update(workspaces)
             .where(workspaces.c.workspace_id == workspace_id)

@@ -1,7 +1,7 @@
 """How a control link begins: token, upgrade, `Hello`.
 
-Law: whoever is turned away hears one sentence, as an HTTP error before the upgrade; nothing of a peer
-is believed before its token is. The number of handshakes that are under way is bounded, each has a
+Law: whoever is turned away gets one sentence, as an HTTP error before the upgrade; nothing that a peer
+sends is believed before its token is. The number of handshakes that are under way is bounded, each has a
 deadline, and a refusal is a log line, never a row: a failed dial is not a disconnect.
 """
 
@@ -28,7 +28,9 @@ from tether.server.settings import TrustedProxies
 from tether.server.web.cookies import SessionCookie, from_our_pages
 
 MAX_PENDING = 256
-MAX_WORD, MAX_HOSTNAME, MAX_OPEN_CONNECTIONS = 64, 255, 20_000
+MAX_ID = 64
+MAX_HOSTNAME = 255
+MAX_OPEN_CONNECTIONS = 20_000
 
 _log = get_logger("control")
 
@@ -77,11 +79,14 @@ class Handshakes:
         proxies: TrustedProxies,
         hello_s: float,
     ) -> None:
-        self._accounts, self._metrics, self._throttle = accounts, metrics, throttle
+        self._accounts = accounts
         self._cookie = cookie
-        self._proxies, self._hello_s = proxies, hello_s
-        self._pending = 0
-        self._closed = False
+        self._metrics = metrics
+        self._throttle = throttle
+        self._proxies = proxies
+        self._hello_s = hello_s
+        self._pending = 0  # handshakes that are under way
+        self._closed = False  # the server is stopping
 
     def close(self) -> None:
         """Take no more; the server is stopping."""
@@ -140,7 +145,7 @@ class Handshakes:
         hub ends; what was withdrawn before, between token and welcome, is seen here.
 
         Raises:
-            StoreUnavailable: it cannot be told.
+            StoreUnavailable: the database cannot be read now.
         """
         found = await self._accounts.authenticate(opening.token)
         return found.code if isinstance(found, TokenRejected) else ""
@@ -185,7 +190,7 @@ class Handshakes:
 
 
 def _port_of(scope: Any, client_ip: str) -> int:
-    """The peer's port, if the peer is the client: a proxy's own says nothing of whom it serves."""
+    """The peer's port, if the peer is the client: a proxy's own port is not the client's."""
     peer = scope.get("client")
     return int(peer[1]) if peer and peer[0] == client_ip else 0
 
@@ -229,8 +234,8 @@ def _hello(raw: bytes | str, identity: Identity) -> Hello:
         raise Garbage(
             f"this is the token of {_holder(identity)}, but the hello says {hello.role!r:.40}"
         )
-    words = (hello.version, hello.instance_id, hello.boot_id, hello.journal_id)
-    if not hello.instance_id or any(len(word) > MAX_WORD for word in words):
+    ids = (hello.version, hello.instance_id, hello.boot_id, hello.journal_id)
+    if not hello.instance_id or any(len(one) > MAX_ID for one in ids):
         raise Garbage("a hello with ids that are none")
     if len(hello.hostname) > MAX_HOSTNAME or not hello.hostname.isprintable():
         raise Garbage("a hello with a host name that is none")

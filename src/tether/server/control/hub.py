@@ -1,8 +1,8 @@
 """The live control links, as the rest of the server sees them: who is there, and who is to go.
 
 Law: a cause is settled at every end that it concerns before anything is ended: in the link's own cell,
-at the agent, in the record. What an agent is told to end and does not report in time is ended at the
-relay and closed in the record, so that a decision never depends on a party that it is about.
+at the agent, in the record. What an agent has to end and does not report in time is ended at the relay
+and closed in the record, so that a decision never depends on a party that it is about.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ class Hub:
         _log.info("the database can be written again")
 
     def map_changed(self) -> None:
-        """The DERP map is another one: all are told, so that an agent's home moves first, and then the
-        relays of regions that went are drained."""
+        """The DERP map has changed: send it to all, so that agents' home regions move first, and then
+        drain the relays of regions that are gone."""
         self._agents.send_map()
         self._clients.send_map()
         self._relays.map_changed()
@@ -226,7 +226,7 @@ class Hub:
     def _ask_agents_to_end(
         self, tunnels: Iterable[ConnectionRow], reason: CloseReason
     ) -> list[ConnectionRow]:
-        """Tell agents to end these tunnels; those whose agent was told."""
+        """Have agents end these tunnels; those whose agent is connected."""
         asked: dict[AgentLink, list[ConnectionRow]] = {}
         for one in tunnels:
             link = self._agents.current(one.workspace_id)

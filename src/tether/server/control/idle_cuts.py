@@ -1,9 +1,9 @@
 """Which peers lose one link after the other whenever it is idle, and how often to ping them then.
 
 Law: in memory, of the last runs only; facts of the server's own vantage. A middlebox that forgets what
-is silent is told by repetition: the links of one run are each cut after the same idle time, and none of
-them but the first outlived such a silence. Once that is known, the peer's next links are pinged so often
-that they are not silent for so long.
+is silent is recognised by repetition: the links of one run are each cut after the same idle time, and
+none of them but the first outlived such a silence. Once that is known, the peer's next links are
+pinged so often that they are not silent for so long.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Chain:
 
 
 class IdleCuts:
-    """See the module's law. `ended` for every link, in the order of their ends."""
+    """What the last links of each run share. Call `ended` for every link, in the order of their ends."""
 
     def __init__(self) -> None:
         self._chains: dict[Run, _Chain] = {}
@@ -69,8 +69,8 @@ class IdleCuts:
             at: now, of the wall clock.
 
         Returns:
-            What its end shares with those before, if anything, and the links that are to be told of
-            it as well: nobody could know it when the first was cut.
+            What its end shares with those before, if anything, and the earlier links that this is true
+            of as well: nobody could know it when the first was cut.
         """
         before = self._chains.pop(run, None)
         idle_s = _cut_after(facts, party)
@@ -84,10 +84,10 @@ class IdleCuts:
             del self._chains[next(iter(self._chains))]
         if not earlier:
             return None, ()
-        told = ev.CutWhenIdle(
+        cut = ev.CutWhenIdle(
             vantage=Vantage.SERVER, at=at, party=party, cuts=len(earlier) + 1, idle_s=idle_s
         )
-        return told, earlier if len(earlier) == 1 else ()
+        return cut, earlier if len(earlier) == 1 else ()
 
     def ping_every_s(self, run: Run, usual_s: float) -> float:
         """How often to ping the next link of this run: twice within the silence that cut the last."""

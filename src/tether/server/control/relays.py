@@ -52,7 +52,7 @@ class RelayLink(ControlLink):
         self.region = ""
         self.url = ""
         self.joined: Counter[str] = Counter()  # tunnel -> how many of its carriers it carries
-        self.drained = False  # whether it was told to take no new carriers
+        self.drained = False  # whether it takes no new carriers
 
 
 class Relays(ControlLinks[RelayLink]):
@@ -88,7 +88,7 @@ class Relays(ControlLinks[RelayLink]):
         self._send_end(connection_id, goodbye)
 
     def decline(self, carrier: CarrierId, message: str, cause: str = "", actor: str = "") -> None:
-        """The agent cannot take this carrier: its client is told where it waits."""
+        """The agent cannot take this carrier: tell its client, which waits at a relay."""
         if self._embedded is not None:
             self._embedded.decline(carrier, message, cause, actor)
         goodbye = RelayGoodbye(cause=cause, actor=actor, detail=message)
@@ -206,7 +206,7 @@ def _ending(ended: CarrierReport) -> CarrierEnding:
 
 
 def _log_end(link: RelayLink) -> None:
-    """One line for the end of a relay's link, with the last fact that tells of it."""
+    """One line for the end of a relay's link, with the last fact about it."""
     end = {"cause": "", "how": "", "errno": ""}
     for fact in link.driver.cell.facts:
         match fact:

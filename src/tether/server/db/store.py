@@ -2,7 +2,7 @@
 
 Law: no queries and no knowledge of tables, but for the row that `probe` writes. All that is written
 goes through `write`: one transaction at a time, on disk when it returns (`synchronous=FULL`), so that
-a report may be acknowledged after it. What SQLite says about disks and locks is translated here, by
+a report may be acknowledged after it. What SQLite reports of disks and locks is translated here, by
 code, once; nobody above sees a driver's exception.
 """
 
@@ -44,7 +44,7 @@ _SENTENCES: Mapping[int, str] = {
     sqlite3.SQLITE_NOTADB: "the server's database file is no database; restore it from a backup",
     sqlite3.SQLITE_NOMEM: "the server ran out of memory; try again",
 }
-"""Primary result code of SQLite -> what to tell people. Codes that are not here are our bugs."""
+"""Primary result code of SQLite -> the sentence for people. Codes that are not here are our bugs."""
 
 
 class StoreUnavailable(Exception):

@@ -29,7 +29,7 @@ _KEYS = {"name", "nodes"}, {"url", "status"}
 
 
 class BadDerpMap(ValueError):
-    """A map makes no sense; the text says where and how it should be."""
+    """A map makes no sense; the text names the place and what it should be."""
 
 
 @dataclass(frozen=True, slots=True)

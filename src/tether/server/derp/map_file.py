@@ -1,4 +1,4 @@
-"""The DERP map in a file: read at the start, and again when the file or a signal says so.
+"""The DERP map in a file: read at the start, and again when the file changes or on a signal.
 
 Law: a file that makes no sense is refused with one line, and the map that was read last stays in use.
 """
@@ -15,7 +15,7 @@ from tether.protocol.messages.derp import DerpRegion
 from tether.server.derp.map import BadDerpMap, Regions, read_map
 
 LOOK_EVERY_S = 2.0
-"""How often the file's time of change is looked at: not every file system tells of changes."""
+"""How often the file's time of change is looked at: not every file system notifies of changes."""
 
 MAX_BYTES = 1 << 20
 
@@ -26,7 +26,8 @@ class DerpMapFile:
     """One file, JSON or (by its name's end) TOML."""
 
     def __init__(self, path: Path, regions: Regions) -> None:
-        self._path, self._regions = path, regions
+        self._path = path
+        self._regions = regions
         self._seen: tuple[int, int, int] | None = None
         self._again = asyncio.Event()
 

@@ -22,11 +22,13 @@ _log = get_logger("derp")
 
 
 class DerpMaps:
-    """See the module's law."""
+    """The DERP map of this installation."""
 
     def __init__(self, store: Store, clock: Clock, regions: Regions, *, from_file: bool) -> None:
-        self._store, self._clock = store, clock
-        self._regions, self._from_file = regions, from_file
+        self._store = store
+        self._clock = clock
+        self._regions = regions
+        self._from_file = from_file
 
     async def load(self) -> None:
         """Put into use what was set earlier. Call once, where the map is not in a file.

@@ -27,7 +27,7 @@ class Record:
 
     def __init__(self) -> None:
         self.judged: list[tuple[str, ev.PeerReturned]] = []
-        self.runs = ClientRuns(LoopClock(), self._judge_again)
+        self.runs = ClientRuns(LoopClock(), self._judge_again, lambda tunnels: None)
         self.tasks = Tasks("test")
 
     async def _judge_again(self, connection_id: str, returned: ev.PeerReturned) -> None:

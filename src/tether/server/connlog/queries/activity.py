@@ -1,7 +1,7 @@
 """Reading what ran over a connection: sessions, IDE sessions, forwarded connections, file operations.
 
-Law: reads only, of connections that the caller has found visible; what is listed is bounded, and says
-so where it leaves something out.
+Law: reads only, of connections that the caller has found visible; what is listed is bounded, and it
+shows where something is left out.
 """
 
 from __future__ import annotations

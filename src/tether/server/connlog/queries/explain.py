@@ -50,7 +50,7 @@ _NOT_YET_OPEN = Explanation(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactOnFile:
-    """A fact as people read it: who saw it, who handed it in, when, and what it says."""
+    """A fact as people read it: who saw it, who handed it in, when, and its values."""
 
     vantage: str
     reporter: Vantage
@@ -125,7 +125,7 @@ async def explain_connection(tx: AsyncConnection, row: ConnectionRow) -> Explain
 
 
 def explanation_of(row: ConnectionRow) -> Explanation:
-    """What to tell people about the end of a connection, or about its life while it is open."""
+    """The sentences for people about the end of a connection, or about one that is open."""
     if row.status is ConnectionStatus.PENDING:
         return _NOT_YET_OPEN
     if row.is_ongoing:

@@ -2,7 +2,7 @@
 
 Law: reads only, in SQL; shows a viewer what is theirs to see, as `listing` does. Whole hours or days
 come from the roll-ups of `db.tables.report`, what lies at the edges of the span from the log itself, so
-that the sums are exact. Control links and tunnels count alike: a filter by `type` tells them apart.
+that the sums are exact. Control links and tunnels count alike: a filter by `type` separates them.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class _Span:
 
 
 def _of_kinds(name: str, filters: ConnectionFilter, span: _Span, table: Table) -> Select[Any]:
-    """Sums of whole days or hours, by what can be said of an end."""
+    """Sums of whole days or hours, by kinds of ends."""
     unit = table.c[_UNIT[table.name]]
     days = unit if table is ends_by_day else unit // (DAY_S // HOUR_S)
     groups = [table.c.kind_id, *([days.label("the_day")] if name == "day" else [])]

@@ -46,15 +46,15 @@ class ForwardRow(Row, frozen=True, kw_only=True):
     id: Sequence
     connection_id: OfConnection
     forward_id: int | None  # counts up within the connection; NULL: a roll-up of many
-    kind: str  # a ForwardKind, or a word of a newer agent
-    destination: str  # '*': too many to be told apart
+    kind: str  # a ForwardKind, or a kind that only a newer agent knows
+    destination: str  # '*': too many for a row each
     origin: str = ""
     started_at: float  # the agent's clock; a roll-up's first
     ended_at: float | None  # NULL: open; a roll-up's last report
     duration_s: float = 0  # a roll-up's longest
     started: int = 1  # how many it stands for
     ended: int = 0
-    ends: dict[str, int]  # ForwardEnd, or a newer agent's word -> how often
+    ends: dict[str, int]  # ForwardEnd (or a newer agent's) -> how often
     cause: str = ""  # where it is more than the end
     detail: str = ""
     rx_bytes: BigInt = 0

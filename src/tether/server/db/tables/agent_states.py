@@ -13,7 +13,7 @@ class AgentStateRow(Row, frozen=True, kw_only=True):
     id: Sequence
     workspace_id: Annotated[str, column(refers_to="workspaces.workspace_id")]
     instance_id: str  # the run of the agent
-    state: str  # a LifecycleState, or a word of a newer agent
+    state: str  # a LifecycleState, or a state that only a newer agent knows
     at: float  # the agent's clock
     received_at: float
 

@@ -60,7 +60,7 @@ class ConnectionRow(Row, frozen=True, kw_only=True):
     disconnect_cause: str | None  # a code of attribution.causes
     disconnect_basis: Basis | None
     disconnect_actor: str | None
-    coarse_reason: str | None  # the word of the public vocabulary
+    coarse_reason: str | None  # its reason in the public vocabulary
     exit_code: int | None
     exit_signal: str | None
     rule: str | None  # the rule of attribution.rules that decided
@@ -143,8 +143,8 @@ connections = table(
     Index("ix_connections_open", "status", "workspace_id", **_where("status <> 'closed'")),
     sqlite_autoincrement=True,
 )
-"""One row per connection, control links and IDE sessions included. `revisions` keeps what it said
-before. `parent_id` is no foreign key: SQLite would have to rebuild the table to get one."""
+"""One row per connection, control links and IDE sessions included. `revisions` keeps its earlier
+verdicts. `parent_id` is no foreign key: SQLite would have to rebuild the table to get one."""
 
 OfConnection = Annotated[str, column(refers_to="connections.connection_id")]
 ConnectionKey = Annotated[str, column(refers_to="connections.connection_id", primary_key=True)]
@@ -185,7 +185,7 @@ class PathEventRow(Row, frozen=True, kw_only=True):
     connection_id: OfConnection
     at: float  # the agent's clock
     received_at: float
-    event: str  # a PathWord, or a word of a newer agent
+    event: str  # a PathWord, or an event that only a newer agent knows
     carrier: int
     method: str
     region: str  # or the endpoint

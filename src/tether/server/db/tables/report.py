@@ -30,7 +30,7 @@ TRIGGERS = "report_triggers_v0005.sql"
 
 
 class EndKindRow(Row, frozen=True, kw_only=True):
-    """What can be said of an end, whoever it was that lost a connection: some hundreds of rows."""
+    """A kind of end, whoever lost the connection: some hundreds of rows."""
 
     kind_id: Sequence
     type: str
