@@ -65,12 +65,12 @@ class PolicyRefusal:
         return PolicyRefused(vantage=Vantage.AGENT, at=at, policy=self.policy, what=self.what)
 
 
-def judge_session(
+def check_session(
     policy: TransferPolicy, *, command: str | None = None, subsystem: str | None = None
 ) -> PolicyRefusal | None:
     """Whether a session may run; None if it may."""
     if subsystem == datagrams.SUBSYSTEM:  # its client reads one line first, and shows it
-        refusal = judge_forward(policy, ForwardKind.DIRECT_TCPIP)
+        refusal = check_forward(policy, ForwardKind.DIRECT_TCPIP)
         return None if refusal is None else _no_datagrams(refusal)
     if not policy.block_file_transfer:
         return None
@@ -82,7 +82,7 @@ def judge_session(
     return _file_transfer(name, _FILE_TRANSFER) if name in TRANSFER_PROGRAMS else None
 
 
-def judge_forward(policy: TransferPolicy, kind: ForwardKind) -> PolicyRefusal | None:
+def check_forward(policy: TransferPolicy, kind: ForwardKind) -> PolicyRefusal | None:
     """Whether a connection (local) or a listener (remote) of this kind may be had; None if so."""
     if kind in _LOCAL and policy.block_local_forwarding:
         return PolicyRefusal(

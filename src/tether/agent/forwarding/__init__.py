@@ -1,1 +1,1 @@
-"""Forwarded ports and sockets of SSH connections: judged, carried, counted, recorded."""
+"""Forwarded ports and sockets of SSH connections: allowed or refused, carried, counted, recorded."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tether.agent.commands.policy import PolicyRefusal, TransferPolicy, judge_forward
+from tether.agent.commands.policy import PolicyRefusal, TransferPolicy, check_forward
 from tether.agent.forwarding.ledger import ForwardLedger
 from tether.agent.ide.watcher import IdeWatcher
 from tether.attribution.disconnect import CloseCell
@@ -55,9 +55,11 @@ class Forwards:
         self._refused = 0  # by policy
         self._stdio: set[int] = set()  # forwards of `ssh -W`
 
-    def judge(self, kind: ForwardKind, destination: str, origin: str = "") -> PolicyRefusal | None:
+    def check_policy(
+        self, kind: ForwardKind, destination: str, origin: str = ""
+    ) -> PolicyRefusal | None:
         """Whether policy allows it; a refusal is recorded, logged and noted as evidence."""
-        refusal = judge_forward(self.policy, kind)
+        refusal = check_forward(self.policy, kind)
         if refusal is None:
             return None
         now = self._clock.now()

@@ -152,7 +152,7 @@ class _ClientSide(_Counted, SSHForwarder):
 async def connect_tcp(
     forwards: Forwards, host: str, port: int, *, origin: tuple[str, int] = ("", 0)
 ) -> SSHForwarder:
-    """For `connection_requested`: the forwarder that carries one direct-tcpip channel.
+    """The forwarder that carries one direct-tcpip channel, for `connection_requested`.
 
     Raises:
         asyncssh.ChannelOpenError: policy does not allow it, or nothing could be connected to.
@@ -168,7 +168,7 @@ async def connect_tcp(
 
 
 async def connect_unix(forwards: Forwards, path: str) -> SSHForwarder:
-    """For `unix_connection_requested`: the same for one direct-streamlocal channel.
+    """The forwarder that carries one direct-streamlocal channel, for `unix_connection_requested`.
 
     Raises:
         asyncssh.ChannelOpenError: policy does not allow it, or nothing could be connected to.
@@ -190,7 +190,7 @@ async def _connect(
     origin: str,
     dial: Callable[[], Awaitable[tuple[asyncio.Transport, _SocketSide]]],
 ) -> SSHForwarder:
-    refusal = forwards.judge(kind, destination, origin)
+    refusal = forwards.check_policy(kind, destination, origin)
     if refusal is not None:
         raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, refusal.message)
     try:
@@ -222,8 +222,9 @@ async def carry_back(
     open_channel: Callable[[Callable[[], SSHForwarder]], Awaitable[T]],
     factory: Callable[[], Any],
 ) -> T:
-    """For what programs reach at the client through listeners that asyncssh makes itself: its
-    ssh-agent, its display. Opens the channel, and sees what `factory`'s forwarder carries.
+    """Open a channel to the client's ssh-agent or display, and see what `factory`'s forwarder carries.
+
+    asyncssh itself makes the listeners that programs use for these.
 
     Raises:
         asyncssh.ChannelOpenError: the client does not take it.
@@ -250,14 +251,14 @@ async def carry_back(
 async def listen_tcp(
     forwards: Forwards, conn: asyncssh.SSHServerConnection, host: str, port: int
 ) -> SSHForwardListener | None:
-    """For `server_requested`: a listener whose connections are carried to the client, or None
+    """A listener on a port whose connections are carried to the client, for `server_requested`; None
     where policy does not allow one.
 
     Raises:
         OSError: it cannot be bound.
     """
     kind = ForwardKind.FORWARDED_TCPIP
-    if forwards.judge(kind, destination_of(host, port)) is not None:
+    if forwards.check_policy(kind, destination_of(host, port)) is not None:
         return None
 
     async def open_channel(factory: Any, orig_host: str, orig_port: int) -> Any:
@@ -293,13 +294,13 @@ def _port(number: int) -> int:
 async def listen_unix(
     forwards: Forwards, conn: asyncssh.SSHServerConnection, path: str
 ) -> SSHForwardListener | None:
-    """For `unix_server_requested`: the same on a UNIX socket.
+    """The same on a UNIX socket, for `unix_server_requested`.
 
     Raises:
         OSError: it cannot be bound.
     """
     kind = ForwardKind.FORWARDED_STREAMLOCAL
-    if forwards.judge(kind, path) is not None:
+    if forwards.check_policy(kind, path) is not None:
         return None
     loop = asyncio.get_running_loop()
 

@@ -56,7 +56,7 @@ class _Waiting:
 
 
 class Journal:
-    """Use `open`. `journal_id` names the file's numbering, and changes with a new file."""
+    """Made by `open`. `journal_id` names the file's numbering, and changes with a new file."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         """Private; use `open`."""
@@ -293,7 +293,7 @@ class Journal:
         self.journal_id = self._file.journal_id
 
     async def _begin_anew(self, failed: JournalFailed) -> None:
-        """The file is beyond use: keep it for a look, and start another in the same run."""
+        """The file cannot be used any more: keep it aside, and begin another in the same run."""
         aside = await self._in_thread(lambda: move_aside(self.path))
         await self._in_thread(self._open_file)
         if self._run is not None:
@@ -312,7 +312,7 @@ class Journal:
         )
 
     async def _file_work(self, work: Callable[[JournalFile], T]) -> T:
-        """`work` on the file; once more on a new file where this one turns out to be damaged."""
+        """Do `work` on the file, and again on a new file where this one turns out to be damaged."""
         file = self._file
         try:
             return await self._in_thread(lambda: work(file))

@@ -26,7 +26,8 @@ from tether.protocol.messages.reports import Ended, LifecycleRecord, Opened, Rep
 FORMAT = 1
 KEPT_RUNS = 20
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
-"""The last: our statements are fixed, so one that SQLite cannot compile meets tables not ours."""
+"""SQLITE_ERROR, too: our statements are fixed, so where one cannot be compiled the tables are not
+ours."""
 _SIDE_FILES = ("", "-wal", "-shm")
 
 _SCHEMA = """
@@ -55,8 +56,8 @@ PostMortem = Callable[[JournaledRun], Sequence[ReportItem]]
 
 
 class JournalFailed(Exception):
-    """The file could not be read or written. `corrupt` means that it never will be again, `full` that
-    the disk has no room for it."""
+    """The file could not be read or written: for good, where it is `corrupt`; because the disk has no
+    room, where it is `full`."""
 
     def __init__(self, message: str, *, corrupt: bool = False, full: bool = False) -> None:
         super().__init__(message)
@@ -79,13 +80,13 @@ def entry_of(item: ReportItem) -> JournalEntry:
     return JournalEntry(
         kind=type(item).__name__,
         connection_id=item.connection_id,
-        at=item.at if isinstance(item, Opened | Ended) else 0.0,  # only openings are dated
+        at=item.at if isinstance(item, Opened | Ended) else 0.0,  # only openings need a date
         body=_BODY.encode(item),
     )
 
 
 def open_entry(connection_id: str, at: float) -> JournalEntry:
-    """A connection that is open and that nobody needs to be told of (the control link)."""
+    """A connection that is open and that the server knows of already (the control link)."""
     return JournalEntry(kind="Open", connection_id=connection_id, at=at)
 
 
@@ -257,7 +258,7 @@ class JournalFile:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a journal that cannot be used, with its side files; where it is now.
+    """Rename a journal that cannot be used, with its side files. Returns its new path.
 
     Raises:
         JournalFailed: it cannot be renamed.

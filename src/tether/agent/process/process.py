@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-# posix_spawn cannot change the directory, so a shell does, and then becomes the program. It also
-# finds the words for what may be wrong, in the session's own stderr, without a race to the exec.
+# posix_spawn cannot change the directory, so a shell does that and then becomes the program. The shell
+# also reports what is wrong on the session's own stderr, without a race against the exec.
 _SHELL = "/bin/sh"
 _TRAMPOLINE = """\
 cd -- "$1" 2>/dev/null || {
@@ -151,8 +151,8 @@ class Processes:
     ) -> Process:
         """Start `argv` on the terminal at path `terminal`, which becomes its controlling one.
 
-        It does because the file actions come after setsid: the first terminal that a session leader
-        without one opens is it.
+        The file actions come after setsid, and the first terminal that a session leader without one
+        opens becomes its controlling terminal.
 
         Raises:
             OSError: it could not be started.
@@ -165,7 +165,7 @@ class Processes:
         return self._start(argv, env, directory, actions, on_exit)
 
     async def end_all(self, grace: float = _HANG_UP_GRACE_S) -> None:
-        """Hang up on every group that is left; kill what has not gone after `grace` seconds, or at
+        """Hang up on every group that is left, and kill what has not ended after `grace` seconds, or at
         once when cancelled. What is started meanwhile is left alone."""
         left = list(self._live.values())
         try:

@@ -3,10 +3,9 @@
 Law: it reports evidence only, and says so where this system does not tell. A process is watched by a
 pidfd, so a pid that is used again is never taken for it. Its status comes from the pidfd where the
 kernel keeps it (PIDFD_GET_INFO, Linux 6.15), else from /proc until its parent has reaped it; else it
-is None.
-An out-of-memory kill shows as a rise of the process's own memory cgroup's `oom_kill` counter (v1 and
-v2) within the last seconds: the counter does not name its victim, so a rule must ask for more.
-Nothing here blocks for longer than it takes to read a file of /proc or /sys.
+is None. An out-of-memory kill shows as a rise of the `oom_kill` counter of the process's own memory
+cgroup (v1 and v2) within the last seconds. The counter does not name its victim, so a rule must ask for
+more. Nothing here blocks for longer than it takes to read a file of /proc or /sys.
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ class ProcessWatch:
         self._ask(self._loop.time() + _REAPED_WITHIN_S)
 
     def _ask(self, give_up_at: float) -> None:
-        """Its status, now or within a moment: the kernel keeps it once its parent has taken it."""
+        """Take its status, or ask again soon: the kernel keeps it once its parent has reaped it."""
         status = None if self._pidfd is None else status_by_pidfd(self._pidfd)
         if status is None:
             status = status_by_proc(self._process, self._proc)

@@ -114,7 +114,7 @@ class Terminal:
 
 
 def _apply(slave: int, modes: Mapping[int, int]) -> None:
-    """Set what the client's terminal has set, as far as this system knows it."""
+    """Set the modes of the client's terminal, as far as this system knows them."""
     settings = termios.tcgetattr(slave)
     for opcode, value in modes.items():
         if opcode in _SPECIAL_CHARACTERS:

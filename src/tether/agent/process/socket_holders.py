@@ -50,8 +50,8 @@ class SocketHolders:
         return None
 
     def search(self, wanted: Iterable[int], also: Iterable[int] = ()) -> Search:
-        """A search for every `wanted` inode; through everything, where none is wanted, to remember
-        the holders of `also`."""
+        """A search for every `wanted` inode. Where none is wanted it goes through everything, to
+        remember the holders of `also`."""
         return Search(self, set(wanted), also)
 
     def look_into(self, pid: int, interesting: dict[str, int]) -> list[int]:

@@ -97,8 +97,8 @@ class EmulatedScreen:
 
         Args:
             history: lines of scrollback to put before it.
-            rows: of a window of another size; 0 for a terminal of the same.
-            cols: likewise.
+            rows: of the window, where it has another size than the terminal; else 0.
+            cols: of the window, likewise.
         """
         return self._screens.ask(self._number, history, rows, cols)
 

@@ -12,7 +12,7 @@ import re
 from tether.agent.screen.ghostty import Emulator
 
 HISTORY_BYTES = 2 << 20
-"""Of scrollback that are kept: 2,300 rows of 80 columns, 900 of 200 (measured)."""
+"""Bytes of scrollback that are kept: 2,300 rows of 80 columns, 900 of 200 (measured)."""
 
 # A reset that leaves a user's own scrollback alone: RIS and ED 3 empty it, and after ED 2 some
 # terminals append the screen to it.
@@ -73,7 +73,7 @@ class TerminalScreen:
         self._emulator.close()
 
     def snapshot(self, *, history: int = 0) -> bytes:
-        """What makes a terminal of the same size the same as this one.
+        """The bytes that make a terminal of the same size show and behave as this one.
 
         Args:
             history: lines of scrollback to write before the screen.

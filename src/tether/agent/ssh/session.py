@@ -78,7 +78,7 @@ class SessionOwner(Protocol):
     def now(self) -> float:
         """Unix seconds."""
 
-    def judge(
+    def check_policy(
         self, *, command: str | None = None, subsystem: str | None = None
     ) -> PolicyRefusal | None:
         """Whether policy refuses it."""
@@ -209,7 +209,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if "\0" in command:
             return False
         self._command, self._transfer = command, transfer_of(command)
-        self._refusal = self._owner.judge(command=command)
+        self._refusal = self._owner.check_policy(command=command)
         self._argv = runner(command, self._owner.account.shell)
         return True
 
@@ -221,7 +221,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return False
         self._argv, self.kind = _SUBSYSTEMS[subsystem](), KINDS.get(subsystem, PLAIN)
         self.subsystem, self._transfer = subsystem, transfer_of(None, subsystem)
-        self._refusal = self._owner.judge(subsystem=subsystem)
+        self._refusal = self._owner.check_policy(subsystem=subsystem)
         return True
 
     def signal_received(self, name: str) -> None:

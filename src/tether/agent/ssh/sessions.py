@@ -12,7 +12,7 @@ from functools import partial
 
 import asyncssh
 
-from tether.agent.commands.policy import PolicyRefusal, judge_session
+from tether.agent.commands.policy import PolicyRefusal, check_session
 from tether.agent.commands.session_type import SessionType
 from tether.agent.metrics import SessionError
 from tether.agent.process.environment import Account, session_environment
@@ -98,10 +98,10 @@ class SshSessions:
     def now(self) -> float:
         return self._shared.clock.now().wall
 
-    def judge(
+    def check_policy(
         self, *, command: str | None = None, subsystem: str | None = None
     ) -> PolicyRefusal | None:
-        return judge_session(self._settings.policy, command=command, subsystem=subsystem)
+        return check_session(self._settings.policy, command=command, subsystem=subsystem)
 
     def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
         ip, port = self._offer.client_ip or "0.0.0.0", self._offer.client_port

@@ -1,8 +1,9 @@
 """X11 displays for programs in the workspace: a listener and a cookie for each session that asks.
 
 Law: a session's display lives as long as its channel. The range of numbers is shared by everybody on
-the machine. Where it is exhausted, the display of ours that was used least recently is closed, those
-first that no program is connected to; connections that it has go on. Listeners are on loopback only.
+the machine. Where it is exhausted, the display of ours that was used least recently is closed; displays
+without a connected program come first, and connections that there are go on. Listeners are on loopback
+only.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _write(path: str, wanted: list[Cookie]) -> None:
 
 @contextlib.contextmanager
 def _locked(path: str, now: float) -> Iterator[None]:
-    """Hold the lock as libXau's XauLockAuth does: it is with whoever can link one name to the other."""
+    """Hold the lock as libXau's XauLockAuth does: who can link one name to the other has it."""
     creating, linked = f"{path}-c", f"{path}-l"
     for name in (creating, linked):
         with contextlib.suppress(FileNotFoundError):

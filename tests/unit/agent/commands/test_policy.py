@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tether.agent.commands.policy import PolicyRefusal, TransferPolicy, judge_forward, judge_session
+from tether.agent.commands.policy import PolicyRefusal, TransferPolicy, check_forward, check_session
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
@@ -39,7 +39,7 @@ TEXT = b"\x02File transfer has been disabled.\n"
     ],
 )
 def test_a_transfer_program_is_refused_as_its_user_expects(command: str) -> None:
-    refusal = judge_session(NO_FILES, command=command)
+    refusal = check_session(NO_FILES, command=command)
     assert refusal is not None
     assert (refusal.exit_code, refusal.output) == (65, TEXT)
     assert refusal.cause == "policy.file_transfer_blocked"
@@ -47,7 +47,7 @@ def test_a_transfer_program_is_refused_as_its_user_expects(command: str) -> None
 
 @pytest.mark.parametrize("asked", [{"subsystem": "sftp"}, {"command": "/usr/lib/sftp-server"}])
 def test_an_sftp_client_is_refused_without_a_text(asked: dict[str, str]) -> None:
-    assert judge_session(NO_FILES, **asked) == PolicyRefusal(
+    assert check_session(NO_FILES, **asked) == PolicyRefusal(
         policy=Policy.BLOCK_FILE_TRANSFER, what="sftp", message="file transfer has been disabled"
     )
 
@@ -67,14 +67,14 @@ def test_an_sftp_client_is_refused_without_a_text(asked: dict[str, str]) -> None
     ],
 )
 def test_everything_else_runs(command: str | None) -> None:
-    assert judge_session(NO_FILES, command=command) is None
+    assert check_session(NO_FILES, command=command) is None
 
 
 def test_nothing_is_blocked_by_default() -> None:
     policy = TransferPolicy()
-    assert judge_session(policy, command="scp -t x") is None
-    assert judge_session(policy, subsystem="sftp") is None
-    assert all(judge_forward(policy, kind) is None for kind in ForwardKind)
+    assert check_session(policy, command="scp -t x") is None
+    assert check_session(policy, subsystem="sftp") is None
+    assert all(check_forward(policy, kind) is None for kind in ForwardKind)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_nothing_is_blocked_by_default() -> None:
 def test_each_switch_blocks_its_kinds(
     policy: TransferPolicy, blocked: set[ForwardKind], cause: str
 ) -> None:
-    refusals = {kind: judge_forward(policy, kind) for kind in ForwardKind}
+    refusals = {kind: check_forward(policy, kind) for kind in ForwardKind}
     assert {kind for kind, refusal in refusals.items() if refusal} == blocked
     assert {refusal.cause for refusal in refusals.values() if refusal} == ({cause} - {""})
 
 
 def test_local_sockets_are_refused_in_upstreams_words() -> None:
-    refusal = judge_forward(
+    refusal = check_forward(
         TransferPolicy(block_local_forwarding=True), ForwardKind.DIRECT_STREAMLOCAL
     )
     assert refusal is not None
@@ -113,7 +113,7 @@ def test_local_sockets_are_refused_in_upstreams_words() -> None:
 
 IN = ev.Authenticated(vantage=Vantage.AGENT, at=0.5, user="alice", method="publickey")
 BYE = ev.SshDisconnected(vantage=Vantage.AGENT, at=3.0, by=Party.CLIENT, code=11, open_sessions=0)
-REFUSED = judge_session(NO_FILES, command="scp -t x")
+REFUSED = check_session(NO_FILES, command="scp -t x")
 assert REFUSED is not None
 FACT = REFUSED.fact(1.0)
 
@@ -153,7 +153,7 @@ def test_a_client_that_also_worked_left_as_it_would_have() -> None:
 
 
 def test_a_refused_forward_is_why_a_client_that_got_nothing_left() -> None:
-    refusal = judge_forward(TransferPolicy(block_local_forwarding=True), ForwardKind.DIRECT_TCPIP)
+    refusal = check_forward(TransferPolicy(block_local_forwarding=True), ForwardKind.DIRECT_TCPIP)
     assert refusal is not None
     assert judged(IN, refusal.fact(1.0), BYE) == (
         "policy.local_forwarding_blocked",
@@ -162,7 +162,7 @@ def test_a_refused_forward_is_why_a_client_that_got_nothing_left() -> None:
 
 
 def test_a_client_that_had_other_forwards_left_by_itself() -> None:
-    refusal = judge_forward(
+    refusal = check_forward(
         TransferPolicy(block_remote_forwarding=True), ForwardKind.FORWARDED_TCPIP
     )
     assert refusal is not None

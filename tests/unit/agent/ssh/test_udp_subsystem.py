@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tether.agent.commands.policy import TransferPolicy, judge_session
+from tether.agent.commands.policy import TransferPolicy, check_session
 from tether.agent.ssh.udp_subsystem import UdpForwarder
 from tether.protocol.udp import (
     SUBSYSTEM,
@@ -187,8 +187,8 @@ def test_a_client_that_is_gone_ends_it(rigs: list[UdpRig]) -> None:
 
 
 def test_whoever_may_forward_no_ports_may_carry_no_datagrams() -> None:
-    assert judge_session(TransferPolicy(block_file_transfer=True), subsystem=SUBSYSTEM) is None
-    refusal = judge_session(TransferPolicy(block_local_forwarding=True), subsystem=SUBSYSTEM)
+    assert check_session(TransferPolicy(block_file_transfer=True), subsystem=SUBSYSTEM) is None
+    refusal = check_session(TransferPolicy(block_local_forwarding=True), subsystem=SUBSYSTEM)
     assert refusal is not None
     assert read_opened(refusal.output) == UdpOpened(error="local port forwarding is disabled")
     assert (refusal.what, refusal.cause) == (SUBSYSTEM, "policy.local_forwarding_blocked")
