@@ -20,7 +20,7 @@ import pytest
 
 from tests.integration.server.test_carriers import ask, meet, same_agent
 from tests.support.e2e.stack import TETHER, Program, free_port, wait_for
-from tests.support.server.live import PATIENT, JoinedTunnel, Live, Peer, join, running
+from tests.support.server.live_server import PATIENT, JoinedTunnel, LiveServer, Peer, join, running
 from tests.support.server.log_reader import ADMIN
 from tether.net.transport.streams import MessageStream, StreamLost
 from tether.protocol.messages.derp import DerpMap, PeerGone, RelayGoodbye, Restarting, decode_word
@@ -37,7 +37,7 @@ START_S = 30.0
 class Site:
     """A server here, and relays as processes."""
 
-    def __init__(self, live: Live, root: Path) -> None:
+    def __init__(self, live: LiveServer, root: Path) -> None:
         self.live, self.root = live, root
         self.relays: dict[str, Program] = {}
         self.token = root / "relay-token"
@@ -77,7 +77,7 @@ async def site(tmp_path: Path, port: int = 0) -> AsyncIterator[Site]:
                 program.process.wait()
 
 
-async def tunnel_of(live: Live) -> tuple[Peer, Peer, JoinedTunnel, str]:
+async def tunnel_of(live: LiveServer) -> tuple[Peer, Peer, JoinedTunnel, str]:
     _, token = await live.workspace()
     agent, client = await live.agent(token), await live.client()
     return client, agent, await join(client, agent), token
@@ -108,7 +108,7 @@ async def newest_map(peer: Peer, until: str, status: str | None) -> None:
                 return
 
 
-async def told_by_relay(live: Live, connection_id: str, kind: str) -> list[dict[str, Any]]:
+async def told_by_relay(live: LiveServer, connection_id: str, kind: str) -> list[dict[str, Any]]:
     """What relays have told of the tunnel's carriers, once they have told something of the kind."""
     async with asyncio.timeout(PATIENT):
         while True:
@@ -123,7 +123,7 @@ async def told_by_relay(live: Live, connection_id: str, kind: str) -> list[dict[
             await asyncio.sleep(0.02)
 
 
-async def seen_by_relay(live: Live, connection_id: str) -> list[tuple[str, str]]:
+async def seen_by_relay(live: LiveServer, connection_id: str) -> list[tuple[str, str]]:
     """How relays saw the tunnel's legs end."""
     told = await told_by_relay(live, connection_id, "stream_ended")
     return [(one["peer"], one["how"]) for one in told]
@@ -357,7 +357,7 @@ async def test_a_real_agent_tells_its_home_and_leaves_it_when_it_goes_off_the_ma
             agent.stop()
 
 
-async def home(live: Live, region: str) -> set[str]:
+async def home(live: LiveServer, region: str) -> set[str]:
     """Wait until the agent says that this is its home; the regions that it has measured."""
     async with asyncio.timeout(START_S):
         while True:

@@ -79,7 +79,7 @@ _WHERE: Mapping[str, tuple[ConnectType, ...]] = {
 
 
 class Metrics:
-    """The server's numbers."""
+    """The server's metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -22,7 +22,7 @@ class BadSetting(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkTimes:
-    """How patient control links are."""
+    """How often control links are pinged, and how long a silent peer is waited for."""
 
     ping_every_s: float = 15.0
     patience_s: float = 45.0
@@ -31,7 +31,7 @@ class LinkTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graces:
-    """How long the record waits for those who know more."""
+    """How long tunnels are kept open in the record for parties that may still report."""
 
     report_s: float = 15.0
     """For the agent's report, after its client said goodbye or its run was replaced."""

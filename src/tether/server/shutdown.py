@@ -46,7 +46,7 @@ _log = get_logger("server")
 
 
 class Shutdown:
-    """One orderly end. Call `run` once; `hurry` at any time."""
+    """One orderly stop of the server. Call `run` once; `hurry` at any time."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Shutdown:
         self._hurry.set()
 
     async def run(self, actor: str) -> None:
-        """Leave everybody, because of `actor`."""
+        """Say goodbye to everybody and end every link, because of `actor`."""
         _log.info("server stopping", actor=actor)
         reason = CloseReason(SERVER_SHUTDOWN, actor, retry_after_s=RETRY_AFTER_S)
         try:
@@ -87,8 +87,8 @@ class Shutdown:
             await self._tasks.cancel()
 
     async def _move_tunnels(self, actor: str) -> None:
-        """Have the embedded relay's tunnels move to another relay, if there is one: nothing of them
-        ends then. Where there is none they would only ask in vain, and wait for the next run."""
+        """Have the embedded relay's tunnels move to another relay, if there is one: no tunnel
+        ends by that. Without another relay they would ask for one in vain, and wait for the next run."""
         if self._relay is None or not len(self._relay) or not self._regions.drain_embedded():
             return
         self._relay.refuse_new(RelayGoodbye(cause=SERVER_SHUTDOWN, actor=actor))

@@ -25,7 +25,7 @@ from tether.server.workspaces import Workspaces
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The numbers of the live strip; of a viewer who is no administrator, of what is theirs."""
+    """The numbers at the top of the pages; for a viewer who is no administrator, of what is theirs."""
 
     agents_connected: int
     agents_total: int
@@ -47,7 +47,7 @@ class ServerStatus:
         self._clock = clock
 
     async def now(self, viewer: Identity) -> Status:
-        """What `viewer` may know of it.
+        """The numbers that `viewer` may see.
 
         Raises:
             StoreUnavailable: it cannot be read.

@@ -47,7 +47,7 @@ class StopReason(StrEnum):
 
 
 class AgentStatus(StrEnum):
-    """How a workspace's agent is known to the server now."""
+    """Whether a workspace's agent is connected now."""
 
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
@@ -228,7 +228,7 @@ class Workspaces:
         return rotated.issued.token
 
     def _change(self, workspace_id: str) -> asyncio.Lock:
-        """The lock under which a workspace is changed and its agent told, in the same order."""
+        """The lock that keeps changes of a workspace and the orders to its agent in the same order."""
         return self._changing.setdefault(workspace_id, asyncio.Lock())
 
     async def _find(self, name: str, viewer: Identity) -> WorkspaceRow:

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.server.live import PATIENT, JoinedTunnel, Live, Peer, ended, join, running
+from tests.support.server.live_server import (
+    PATIENT,
+    JoinedTunnel,
+    LiveServer,
+    Peer,
+    ended,
+    join,
+    running,
+)
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Vantage
 from tether.net.clock import SystemClock
@@ -54,14 +62,14 @@ async def denied(client: Peer) -> tuple[str, str]:
     return answer.code, answer.message
 
 
-async def tunnel_of(live: Live) -> tuple[Peer, Peer, JoinedTunnel, str]:
+async def tunnel_of(live: LiveServer) -> tuple[Peer, Peer, JoinedTunnel, str]:
     """A client, an agent and a tunnel between them; the agent's token."""
     _, token = await live.workspace()
     agent, client = await live.agent(token), await live.client()
     return client, agent, await join(client, agent), token
 
 
-async def same_agent(live: Live, agent: Peer, token: str, *tunnels: JoinedTunnel) -> Peer:
+async def same_agent(live: LiveServer, agent: Peer, token: str, *tunnels: JoinedTunnel) -> Peer:
     """The same run of an agent, with a new control link."""
     return await live.agent(
         token,

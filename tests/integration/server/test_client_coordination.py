@@ -12,7 +12,7 @@ import structlog
 from structlog.typing import EventDict
 
 from tests.support.protocol.coordination import node
-from tests.support.server.live import PATIENT, Live, Peer, device_key, running
+from tests.support.server.live_server import PATIENT, LiveServer, Peer, device_key, running
 from tether.attribution.causes.codes import COORDINATION_REFUSED
 from tether.attribution.vocabulary import ConnectType
 from tether.client.control.events import AgentHere, ControlWord
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def live(tmp_path: Path) -> AsyncIterator[Live]:
+async def live(tmp_path: Path) -> AsyncIterator[LiveServer]:
     async with running(tmp_path) as server:
         yield server
 
@@ -44,7 +44,7 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
 class Client:
     """A client program, as far as its control link."""
 
-    def __init__(self, live: Live, token: str) -> None:
+    def __init__(self, live: LiveServer, token: str) -> None:
         self.live, self.token = live, token
         self.words: asyncio.Queue[ControlWord] = asyncio.Queue()
         self.streams: list[MessageStream] = []
@@ -69,7 +69,7 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def connected(live: Live, token: str) -> AsyncIterator[Client]:
+async def connected(live: LiveServer, token: str) -> AsyncIterator[Client]:
     client = Client(live, token)
     try:
         await client.control.connect()
@@ -79,7 +79,7 @@ async def connected(live: Live, token: str) -> AsyncIterator[Client]:
         await client.control.leave()
 
 
-async def agent_of(live: Live, *endpoints: str) -> tuple[Peer, str]:
+async def agent_of(live: LiveServer, *endpoints: str) -> tuple[Peer, str]:
     """An agent in the coordinator, and its workspace."""
     workspace_id, token = await live.workspace()
     agent = await live.agent(token)
@@ -94,7 +94,7 @@ async def heard(agent: Peer) -> PeerUpdate:
     return update
 
 
-async def test_a_client_is_told_where_its_agent_is_with_no_new_grant(live: Live) -> None:
+async def test_a_client_is_told_where_its_agent_is_with_no_new_grant(live: LiveServer) -> None:
     agent, workspace_id = await agent_of(live, "192.0.2.1:7000")
     async with connected(live, await live.admin_token()) as client:
         grant = await client.control.request_tunnel("dev", device_key())
@@ -107,7 +107,7 @@ async def test_a_client_is_told_where_its_agent_is_with_no_new_grant(live: Live)
         assert await client.told_of_agent() == moved
 
 
-async def test_an_agent_is_told_that_its_client_has_left_and_why(live: Live) -> None:
+async def test_an_agent_is_told_that_its_client_has_left_and_why(live: LiveServer) -> None:
     agent, workspace_id = await agent_of(live, "192.0.2.1:7000")
     async with connected(live, await live.admin_token()) as client:
         client.control.coordinate(workspace_id, "fra")
@@ -120,7 +120,7 @@ async def test_an_agent_is_told_that_its_client_has_left_and_why(live: Live) -> 
     assert (row["disconnect_cause"], row["disconnect_expected"]) == ("client.closed", True)
 
 
-async def test_a_client_whose_link_is_cut_comes_back_under_its_id(live: Live) -> None:
+async def test_a_client_whose_link_is_cut_comes_back_under_its_id(live: LiveServer) -> None:
     agent, workspace_id = await agent_of(live, "192.0.2.1:7000")
     async with connected(live, await live.admin_token()) as client:
         await client.control.request_tunnel("dev", device_key())
@@ -137,7 +137,7 @@ async def test_a_client_whose_link_is_cut_comes_back_under_its_id(live: Live) ->
 
 
 async def test_a_client_that_may_not_know_is_refused_on_record_and_told_nothing(
-    live: Live,
+    live: LiveServer,
 ) -> None:
     agent, workspace_id = await agent_of(live, "192.0.2.1:7000")
     _, token = await live.user("mallory")

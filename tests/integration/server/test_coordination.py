@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.support.protocol.coordination import node
-from tests.support.server.live import Live, Peer, running
+from tests.support.server.live_server import LiveServer, Peer, running
 from tests.support.server.log_reader import ADMIN
 from tether.attribution.causes.codes import COORDINATION_REFUSED
 from tether.protocol.derp.latency import RegionLatency
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def live(tmp_path: Path) -> AsyncIterator[Live]:
+async def live(tmp_path: Path) -> AsyncIterator[LiveServer]:
     async with running(tmp_path) as server:
         yield server
 
@@ -65,7 +65,7 @@ async def answered(peer: Peer) -> list[Message]:
 class Pair:
     """An agent and a client of the administrator's, both in the coordinator."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: LiveServer) -> None:
         self.live = live
 
     async def join(self) -> Pair:
@@ -94,7 +94,7 @@ async def still_good(pair: Pair, *endpoints: str) -> None:
     assert last == endpoints[0]
 
 
-async def test_agent_and_client_are_told_of_each_other(live: Live) -> None:
+async def test_agent_and_client_are_told_of_each_other(live: LiveServer) -> None:
     pair = await Pair(live).join()
     pair.agent.send(Coordinate(update_self=pair.node("192.0.2.1:7000")))
     pair.client.send(Coordinate(update_self=node(pair.client_id), add_tunnel=pair.workspace_id))
@@ -107,14 +107,14 @@ async def test_agent_and_client_are_told_of_each_other(live: Live) -> None:
     assert [one.kind for one in await heard(pair.client)] == [PeerWord.READY_FOR_HANDSHAKE]
 
 
-async def test_an_agents_endpoints_come_with_each_grant(live: Live) -> None:
+async def test_an_agents_endpoints_come_with_each_grant(live: LiveServer) -> None:
     pair = await (await Pair(live).join()).meet()
     grant = await pair.client.request()
     assert isinstance(grant, TunnelGrant)
     assert grant.endpoints == ["192.0.2.1:7000", "127.0.0.1:7000"], "told, then seen"
 
 
-async def test_a_tunnel_goes_where_both_ways_together_are_shortest(live: Live) -> None:
+async def test_a_tunnel_goes_where_both_ways_together_are_shortest(live: LiveServer) -> None:
     for number, region in enumerate(("ams", "fra")):
         live.server.regions.register(number, region, f"ws://{region}/derp", draining=False)
     pair = await (await Pair(live).join()).meet()
@@ -140,7 +140,7 @@ async def test_a_tunnel_goes_where_both_ways_together_are_shortest(live: Live) -
     assert shown.agent_latency == RegionLatency("ams", its)
 
 
-async def test_an_agent_that_tells_no_endpoint_has_none(live: Live) -> None:
+async def test_an_agent_that_tells_no_endpoint_has_none(live: LiveServer) -> None:
     pair = await Pair(live).join()
     pair.agent.send(Coordinate(update_self=pair.node()))
     await answered(pair.agent)
@@ -150,7 +150,7 @@ async def test_an_agent_that_tells_no_endpoint_has_none(live: Live) -> None:
 
 
 async def test_a_client_is_told_the_same_endpoints_with_an_update_as_with_a_grant(
-    live: Live,
+    live: LiveServer,
 ) -> None:
     pair = await (await Pair(live).join()).meet()
     pair.agent.send(Coordinate(update_self=pair.node("192.0.2.2:7001")))
@@ -160,7 +160,9 @@ async def test_a_client_is_told_the_same_endpoints_with_an_update_as_with_a_gran
     assert update.node.endpoints == grant.endpoints == ["192.0.2.2:7001", "127.0.0.1:7001"]
 
 
-async def test_a_graceful_end_is_disconnected_with_its_cause_and_acknowledged(live: Live) -> None:
+async def test_a_graceful_end_is_disconnected_with_its_cause_and_acknowledged(
+    live: LiveServer,
+) -> None:
     pair = await (await Pair(live).join()).meet()
     leaving = Departure(cause="agent.shutdown", actor="signal:15")
     pair.agent.send(Coordinate(disconnect=leaving))
@@ -174,7 +176,7 @@ async def test_a_graceful_end_is_disconnected_with_its_cause_and_acknowledged(li
     )
 
 
-async def test_an_agent_that_vanishes_is_lost_with_the_cause_of_its_link(live: Live) -> None:
+async def test_an_agent_that_vanishes_is_lost_with_the_cause_of_its_link(live: LiveServer) -> None:
     pair = await (await Pair(live).join()).meet()
     await pair.agent.vanish()
     (update,) = await heard(pair.client)
@@ -185,7 +187,7 @@ async def test_an_agent_that_vanishes_is_lost_with_the_cause_of_its_link(live: L
 
 
 async def test_a_second_agent_takes_the_id_and_the_older_one_cannot_take_it_back(
-    live: Live,
+    live: LiveServer,
 ) -> None:
     pair = await (await Pair(live).join()).meet()
     second = await live.agent(pair.agent_token)
@@ -201,7 +203,7 @@ async def test_a_second_agent_takes_the_id_and_the_older_one_cannot_take_it_back
 
 
 async def test_a_client_that_comes_back_with_its_token_keeps_its_id_and_no_other(
-    live: Live,
+    live: LiveServer,
 ) -> None:
     client = await live.client()
     peer_id = await opened(client)
@@ -213,7 +215,9 @@ async def test_a_client_that_comes_back_with_its_token_keeps_its_id_and_no_other
     assert await opened(await live.client(alices), token) != peer_id
 
 
-async def test_two_streams_with_one_token_are_one_peer_and_the_older_is_told(live: Live) -> None:
+async def test_two_streams_with_one_token_are_one_peer_and_the_older_is_told(
+    live: LiveServer,
+) -> None:
     client = await live.client()
     peer_id = await opened(client)
     client.send(ResumeTokenRequest(request_id=1))
@@ -231,7 +235,7 @@ async def test_two_streams_with_one_token_are_one_peer_and_the_older_is_told(liv
 
 
 async def test_a_tunnel_that_a_client_may_not_open_is_refused_in_band_and_on_record(
-    live: Live,
+    live: LiveServer,
 ) -> None:
     pair = await (await Pair(live).join()).meet()
     _, token = await live.user("mallory")
@@ -275,7 +279,7 @@ def a_tunnel(pair: Pair) -> Coordinate:
     ],
 )
 async def test_what_no_agent_may_ask_is_a_protocol_error_of_that_agent_alone(
-    live: Live, bad: Any, what: str
+    live: LiveServer, bad: Any, what: str
 ) -> None:
     pair = await (await Pair(live).join()).meet()
     other = await live.workspace("other")
@@ -295,7 +299,7 @@ async def test_what_no_agent_may_ask_is_a_protocol_error_of_that_agent_alone(
 
 
 async def test_a_flood_of_updates_is_ended_as_what_it_is_and_others_do_not_notice(
-    live: Live,
+    live: LiveServer,
 ) -> None:
     pair = await (await Pair(live).join()).meet()
     _, token = await live.workspace("loud")
@@ -312,7 +316,7 @@ async def test_a_flood_of_updates_is_ended_as_what_it_is_and_others_do_not_notic
     await still_good(pair, "192.0.2.8:7000")
 
 
-async def test_opening_twice_is_a_protocol_error(live: Live) -> None:
+async def test_opening_twice_is_a_protocol_error(live: LiveServer) -> None:
     client = await live.client()
     await opened(client)
     client.send(CoordinateOpen())
@@ -321,7 +325,7 @@ async def test_opening_twice_is_a_protocol_error(live: Live) -> None:
     assert goodbye.cause == "client.protocol_error"
 
 
-async def test_ready_for_a_stranger_is_an_error_in_band(live: Live) -> None:
+async def test_ready_for_a_stranger_is_an_error_in_band(live: LiveServer) -> None:
     pair = await Pair(live).join()
     pair.agent.send(Coordinate(ready_for_handshake=["stranger"]))
     error = await pair.agent.expect(CoordinateError)
@@ -329,14 +333,14 @@ async def test_ready_for_a_stranger_is_an_error_in_band(live: Live) -> None:
     assert await answered(pair.agent) == []
 
 
-async def test_requests_without_a_stream_are_of_no_effect(live: Live) -> None:
+async def test_requests_without_a_stream_are_of_no_effect(live: LiveServer) -> None:
     client = await live.client()
     client.send(Coordinate(add_tunnel="x"))
     client.send(ResumeTokenRequest(request_id=1))
     assert await opened(client) != ""
 
 
-async def test_the_most_endpoints_that_are_allowed_are_taken(live: Live) -> None:
+async def test_the_most_endpoints_that_are_allowed_are_taken(live: LiveServer) -> None:
     pair = await Pair(live).join()
     pair.agent.send(
         Coordinate(update_self=pair.node(*[f"192.0.2.1:{n}" for n in range(1, MAX_ENDPOINTS + 1)]))
@@ -344,7 +348,9 @@ async def test_the_most_endpoints_that_are_allowed_are_taken(live: Live) -> None
     assert await answered(pair.agent) == []
 
 
-async def test_a_closed_coordinator_ends_streams_with_its_cause_and_opens_none(live: Live) -> None:
+async def test_a_closed_coordinator_ends_streams_with_its_cause_and_opens_none(
+    live: LiveServer,
+) -> None:
     pair = await (await Pair(live).join()).meet()
     coordination = live.server.coordination
     coordination.close("server.shutdown", actor="test", error="coordinator unhealthy")
@@ -361,7 +367,7 @@ async def test_a_closed_coordinator_ends_streams_with_its_cause_and_opens_none(l
     ("deaf", "cause"), [("client", "client.not_reading"), ("agent", "agent.not_reading")]
 )
 async def test_a_peer_that_does_not_read_is_removed_with_its_cause(
-    live: Live, deaf: str, cause: str
+    live: LiveServer, deaf: str, cause: str
 ) -> None:
     pair = await (await Pair(live).join()).meet()
     listener, talker = (pair.client, pair.agent) if deaf == "client" else (pair.agent, pair.client)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.server.live import Live, Peer, ended, running
+from tests.support.server.live_server import LiveServer, Peer, ended, running
 from tether.attribution.vocabulary import Party
 from tether.net.transport.streams import DialFailed
 from tether.protocol.messages.control import Goodbye
@@ -24,20 +24,20 @@ CAUSE = "server.database_unavailable"
 
 
 @pytest.fixture
-async def live(tmp_path: Path) -> AsyncIterator[Live]:
+async def live(tmp_path: Path) -> AsyncIterator[LiveServer]:
     async with running(tmp_path) as server:
         yield server
 
 
-async def lose_database(live: Live) -> None:
+async def lose_database(live: LiveServer) -> None:
     await live.server.store.write(lambda tx: tx.exec_driver_sql("PRAGMA query_only=1"))
 
 
-async def give_back_database(live: Live) -> None:
+async def give_back_database(live: LiveServer) -> None:
     await live.server.store._writer.dispose()  # the next connection has no such pragma
 
 
-async def beats(live: Live, watch: OutageWatch, count: int) -> None:
+async def beats(live: LiveServer, watch: OutageWatch, count: int) -> None:
     """What the server's own beat does, without its five seconds."""
     for _ in range(count):
         try:
@@ -48,7 +48,7 @@ async def beats(live: Live, watch: OutageWatch, count: int) -> None:
 
 
 async def test_an_outage_ends_every_link_with_its_cause_and_the_rows_follow_later(
-    live: Live,
+    live: LiveServer,
 ) -> None:
     _, token = await live.workspace()
     agent, client = await live.agent(token), await live.client()
@@ -75,7 +75,7 @@ async def test_an_outage_ends_every_link_with_its_cause_and_the_rows_follow_late
     await again.expect(CoordinateOpened)
 
 
-async def test_no_stream_is_opened_during_an_outage(live: Live) -> None:
+async def test_no_stream_is_opened_during_an_outage(live: LiveServer) -> None:
     _, token = await live.workspace()
     agent = await live.agent(token)
     live.server.hub._coordination.close(CAUSE, error="coordinator unhealthy")
@@ -83,7 +83,7 @@ async def test_no_stream_is_opened_during_an_outage(live: Live) -> None:
     assert (await agent.expect(CoordinateClosed)).cause == CAUSE
 
 
-async def test_a_report_that_cannot_be_kept_ends_its_link_and_no_other(live: Live) -> None:
+async def test_a_report_that_cannot_be_kept_ends_its_link_and_no_other(live: LiveServer) -> None:
     _, token = await live.workspace()
     agent, client = await live.agent(token), await live.client()
     await lose_database(live)
@@ -96,7 +96,7 @@ async def test_a_report_that_cannot_be_kept_ends_its_link_and_no_other(live: Liv
     assert (row["disconnect_cause"], row["disconnect_detail"]) == (CAUSE, READ_ONLY)
 
 
-async def test_who_comes_during_an_outage_is_told_instead_of_welcomed(live: Live) -> None:
+async def test_who_comes_during_an_outage_is_told_instead_of_welcomed(live: LiveServer) -> None:
     _, token = await live.workspace()
     await lose_database(live)
     peer = await Peer.dial(live, token, Party.AGENT)
@@ -106,7 +106,7 @@ async def test_who_comes_during_an_outage_is_told_instead_of_welcomed(live: Live
     assert await live.rows(type="control") == [], "a failed dial is not a disconnect"
 
 
-async def test_a_database_that_cannot_even_be_read_is_a_refusal(live: Live) -> None:
+async def test_a_database_that_cannot_even_be_read_is_a_refusal(live: LiveServer) -> None:
     _, token = await live.workspace()
     live.server.store._closed = True
     try:

@@ -16,12 +16,12 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.server.live import (
+from tests.support.server.live_server import (
     HOST_KEY,
     PATIENT,
     AheadClock,
     JoinedTunnel,
-    Live,
+    LiveServer,
     Peer,
     device_key,
     ended,
@@ -67,13 +67,13 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def live(tmp_path: Path) -> AsyncIterator[Live]:
+async def live(tmp_path: Path) -> AsyncIterator[LiveServer]:
     async with running(tmp_path) as here:
         yield here
 
 
 @pytest.fixture
-async def token(live: Live) -> str:
+async def token(live: LiveServer) -> str:
     """The token of the agent of workspace dev, which belongs to the administrator."""
     return (await live.workspace())[1]
 
@@ -87,11 +87,11 @@ def truth(row: dict[str, Any]) -> tuple[str, str, str, bool]:
     )
 
 
-async def raw_link(live: Live, token: str) -> ClientStream:
+async def raw_link(live: LiveServer, token: str) -> ClientStream:
     return await dial(live.control_url, token=token, max_size=MAX_CONTROL_MESSAGE, timeout=PATIENT)
 
 
-async def the_only_row(live: Live, **filters: Any) -> dict[str, Any]:
+async def the_only_row(live: LiveServer, **filters: Any) -> dict[str, Any]:
     (row,) = await live.rows(**filters)
     return await live.closed(row["id"])
 
@@ -108,13 +108,13 @@ def state(agent: Peer, word: str, at: float) -> LifecycleRecord:
     return LifecycleRecord(instance_id=agent.hello.instance_id, at=at, state=word)
 
 
-async def shown_state(live: Live) -> tuple[str | None, float | None]:
+async def shown_state(live: LiveServer) -> tuple[str | None, float | None]:
     info = await live.server.workspaces.get("dev", ADMIN)
     return info.agent_state, info.agent_state_at
 
 
 async def test_the_states_of_an_agents_life_are_shown_and_explain_its_link(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     assert await shown_state(live) == (None, None)
     agent = await live.agent(token)
@@ -130,7 +130,7 @@ async def test_the_states_of_an_agents_life_are_shown_and_explain_its_link(
 
 
 async def test_a_new_run_begins_anew_and_an_older_one_changes_nothing_any_more(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     older = await live.agent(token)
     await older.report(state(older, "created", 1.0), state(older, "ready", 2.0))
@@ -148,7 +148,7 @@ async def test_a_new_run_begins_anew_and_an_older_one_changes_nothing_any_more(
     assert await shown_state(live) == ("ready", 5.0), "the newer run is the newest still"
 
 
-async def test_only_an_agent_tells_of_its_life(live: Live, token: str) -> None:
+async def test_only_an_agent_tells_of_its_life(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     await client.report(state(agent, "off", 1.0))
     await agent.report(*(state(agent, "created", at) for at in (float("nan"), -1.0, 1e300)))
@@ -158,7 +158,9 @@ async def test_only_an_agent_tells_of_its_life(live: Live, token: str) -> None:
 # -- getting in ---------------------------------------------------------------------------------
 
 
-async def test_an_agent_is_welcomed_and_its_workspace_knows_it(live: Live, token: str) -> None:
+async def test_an_agent_is_welcomed_and_its_workspace_knows_it(
+    live: LiveServer, token: str
+) -> None:
     agent = await live.agent(token)
     assert agent.welcome.workspace == "dev"
     assert agent.welcome.workspace_running is True
@@ -179,7 +181,7 @@ async def test_an_agent_is_welcomed_and_its_workspace_knows_it(live: Live, token
     )
 
 
-async def test_a_client_is_welcomed_by_name(live: Live) -> None:
+async def test_a_client_is_welcomed_by_name(live: LiveServer) -> None:
     _, user_token = await live.user("alice")
     client = await live.client(user_token)
     assert (client.welcome.user, client.welcome.workspace) == ("alice", "")
@@ -191,7 +193,7 @@ async def test_a_client_is_welcomed_by_name(live: Live) -> None:
     )
 
 
-async def test_the_log_says_who_connected(live: Live, token: str) -> None:
+async def test_the_log_says_who_connected(live: LiveServer, token: str) -> None:
     with capture_logs() as lines:
         agent = await live.agent(token)
     (line,) = [line for line in lines if line["event"] == "control link connected"]
@@ -210,7 +212,7 @@ async def test_the_log_says_who_connected(live: Live, token: str) -> None:
     ids=["none", "nonsense", "made up agent", "made up user"],
 )
 async def test_a_token_that_is_not_known_is_refused_before_the_upgrade(
-    live: Live, bad: str
+    live: LiveServer, bad: str
 ) -> None:
     with capture_logs() as lines, pytest.raises(DialFailed) as refused:
         await raw_link(live, bad)
@@ -221,7 +223,7 @@ async def test_a_token_that_is_not_known_is_refused_before_the_upgrade(
     assert await live.rows() == []
 
 
-async def test_each_refusal_has_its_own_code(live: Live) -> None:
+async def test_each_refusal_has_its_own_code(live: LiveServer) -> None:
     _, rotated = await live.workspace("rotated")
     await live.server.workspaces.rotate_token("rotated", ADMIN)
     _, deleted = await live.workspace("deleted")
@@ -236,7 +238,7 @@ async def test_each_refusal_has_its_own_code(live: Live) -> None:
     assert codes == ["token_revoked", "workspace_deleted", "user_revoked"]
 
 
-async def test_who_fails_too_often_is_told_to_wait(live: Live) -> None:
+async def test_who_fails_too_often_is_told_to_wait(live: LiveServer) -> None:
     codes = set()
     for _ in range(25):
         with pytest.raises(DialFailed) as refused:
@@ -245,7 +247,7 @@ async def test_who_fails_too_often_is_told_to_wait(live: Live) -> None:
     assert codes == {(401, "token_unknown"), (429, "too_many_failures")}
 
 
-async def test_an_unknown_websocket_path_is_refused(live: Live) -> None:
+async def test_an_unknown_websocket_path_is_refused(live: LiveServer) -> None:
     with pytest.raises(DialFailed) as refused:
         await dial(live.control_url + "/else", token="x", max_size=1000)
     assert (refused.value.status, refused.value.cause) == (404, "not_found")
@@ -264,7 +266,9 @@ async def test_a_peer_that_says_nothing_is_let_go_and_leaves_no_row(tmp_path: Pa
         assert await live.rows() == []
 
 
-async def test_a_peer_that_leaves_before_its_hello_leaves_no_row(live: Live, token: str) -> None:
+async def test_a_peer_that_leaves_before_its_hello_leaves_no_row(
+    live: LiveServer, token: str
+) -> None:
     stream = await raw_link(live, token)
     with capture_logs() as lines:
         await stream.close(1000, "")
@@ -317,7 +321,7 @@ HELLO = Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="i-1", j
     ids=["garbage", "text", "no hello", "major", "role", "instance", "host key", "host name"],
 )
 async def test_an_agents_first_message_that_makes_no_sense_is_its_protocol_error(
-    live: Live, token: str, first: bytes | str, what: str
+    live: LiveServer, token: str, first: bytes | str, what: str
 ) -> None:
     stream = await raw_link(live, token)
     await stream.send(first)
@@ -345,7 +349,7 @@ async def test_an_agents_first_message_that_makes_no_sense_is_its_protocol_error
     ids=["garbage", "empty", "text", "a server's message", "a second hello"],
 )
 async def test_garbage_on_a_link_is_its_senders_protocol_error(
-    live: Live, token: str, garbage: bytes | str
+    live: LiveServer, token: str, garbage: bytes | str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     causes = []
@@ -359,7 +363,9 @@ async def test_garbage_on_a_link_is_its_senders_protocol_error(
     assert causes == ["agent.protocol_error", "client.protocol_error"]
 
 
-async def test_a_message_that_is_too_large_is_a_protocol_error(live: Live, token: str) -> None:
+async def test_a_message_that_is_too_large_is_a_protocol_error(
+    live: LiveServer, token: str
+) -> None:
     agent = await live.agent(token)
     await agent.stream.send(b"x" * (MAX_CONTROL_MESSAGE + 1))
     await agent.over()
@@ -368,7 +374,7 @@ async def test_a_message_that_is_too_large_is_a_protocol_error(live: Live, token
 
 
 async def test_a_message_of_a_newer_peer_is_answered_and_logged_once_a_type(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent = await live.agent(token)
     with capture_logs() as lines:
@@ -386,7 +392,7 @@ async def test_a_message_of_a_newer_peer_is_answered_and_logged_once_a_type(
 # -- ends of control links ----------------------------------------------------------------------
 
 
-async def test_an_agents_goodbye_is_its_rows_end(live: Live, token: str) -> None:
+async def test_an_agents_goodbye_is_its_rows_end(live: LiveServer, token: str) -> None:
     agent = await live.agent(token)
     agent.driver.leave("agent.shutdown", actor="signal:15 from pid 1 uid 0")
     await agent.over()
@@ -397,7 +403,7 @@ async def test_an_agents_goodbye_is_its_rows_end(live: Live, token: str) -> None
 
 
 @pytest.mark.parametrize("party", [Party.AGENT, Party.CLIENT])
-async def test_a_killed_peer_vanished(live: Live, token: str, party: Party) -> None:
+async def test_a_killed_peer_vanished(live: LiveServer, token: str, party: Party) -> None:
     peer = await (live.agent(token) if party is Party.AGENT else live.client())
     await peer.vanish()
     row = await live.closed(peer.connection_id)
@@ -439,7 +445,7 @@ async def test_a_link_is_kept_alive_by_pings(tmp_path: Path) -> None:
 
 
 async def test_a_second_agent_takes_over_and_the_first_is_told_who_did(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     first = await live.agent(token, hostname="old")
     second = await live.agent(token, hostname="clone")
@@ -454,7 +460,7 @@ async def test_a_second_agent_takes_over_and_the_first_is_told_who_did(
 
 
 async def test_two_agents_that_fight_over_a_workspace_are_told_apart_from_a_successor(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     first = await live.agent(token, instance_id="one")
     second = await live.agent(token, instance_id="two")
@@ -467,7 +473,7 @@ async def test_two_agents_that_fight_over_a_workspace_are_told_apart_from_a_succ
     assert (await live.row(again.connection_id))["status"] == "ongoing"
 
 
-async def test_the_same_agent_that_comes_back_is_no_rival(live: Live, token: str) -> None:
+async def test_the_same_agent_that_comes_back_is_no_rival(live: LiveServer, token: str) -> None:
     first = await live.agent(token, instance_id="same")
     second = await live.agent(token, instance_id="same")
     row = await live.closed(first.connection_id)
@@ -476,7 +482,7 @@ async def test_the_same_agent_that_comes_back_is_no_rival(live: Live, token: str
 
 
 async def test_a_superseded_agents_tunnel_lives_on_and_is_reported_later(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     journal = {"journal_id": "j-old", "instance_id": "i-old"}
     first, client = await live.agent(token, **journal), await live.client()
@@ -496,7 +502,7 @@ async def test_a_superseded_agents_tunnel_lives_on_and_is_reported_later(
 # -- tunnels ------------------------------------------------------------------------------------
 
 
-async def test_a_tunnel_is_granted_joined_and_recorded(live: Live, token: str) -> None:
+async def test_a_tunnel_is_granted_joined_and_recorded(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
     assert (tunnel.grant.workspace, tunnel.grant.host_key) == ("dev", HOST_KEY)
@@ -512,7 +518,7 @@ async def test_a_tunnel_is_granted_joined_and_recorded(live: Live, token: str) -
 
 
 async def test_the_grants_certificate_is_for_this_user_key_and_workspace(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     key = device_key()
@@ -530,7 +536,7 @@ async def test_the_grants_certificate_is_for_this_user_key_and_workspace(
     assert certificate._valid_after <= now <= certificate._valid_before <= now + 301
 
 
-async def test_the_agent_is_told_whose_key_it_is(live: Live, token: str) -> None:
+async def test_the_agent_is_told_whose_key_it_is(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     key = device_key()
     grant = await client.request(public_key=f"{key} me@laptop")
@@ -548,7 +554,7 @@ async def test_the_agent_is_told_whose_key_it_is(live: Live, token: str) -> None
 
 
 async def test_both_ends_are_told_one_secret_that_is_made_anew_for_each_tunnel(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     keys = []
@@ -575,7 +581,9 @@ async def test_both_ends_are_told_the_policy_the_purpose_and_the_region(tmp_path
     assert row["type"] == "tunnel"
 
 
-async def test_a_tunnel_for_a_purpose_that_nobody_knows_is_denied(live: Live, token: str) -> None:
+async def test_a_tunnel_for_a_purpose_that_nobody_knows_is_denied(
+    live: LiveServer, token: str
+) -> None:
     await live.agent(token)
     client = await live.client()
     assert await denied(client, purpose="mining") == (
@@ -584,7 +592,7 @@ async def test_a_tunnel_for_a_purpose_that_nobody_knows_is_denied(live: Live, to
     )
 
 
-async def test_a_ticket_is_good_once_and_for_one_leg(live: Live, token: str) -> None:
+async def test_a_ticket_is_good_once_and_for_one_leg(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
     for used in (tunnel.grant.ticket, "made.up.ticket", ""):
@@ -620,7 +628,7 @@ async def denied(client: Peer, *arguments: Any, **more: Any) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", ["nope", "", "x" * 500, "Dev", "dev;--"])
-async def test_a_workspace_that_is_not_there_is_denied(live: Live, name: str) -> None:
+async def test_a_workspace_that_is_not_there_is_denied(live: LiveServer, name: str) -> None:
     client = await live.client()
     code, message = await denied(client, name)
     assert (code, message) == (
@@ -629,21 +637,23 @@ async def test_a_workspace_that_is_not_there_is_denied(live: Live, name: str) ->
     )
 
 
-async def test_anothers_workspace_does_not_exist_for_a_member(live: Live, token: str) -> None:
+async def test_anothers_workspace_does_not_exist_for_a_member(live: LiveServer, token: str) -> None:
     await live.agent(token)
     _, user_token = await live.user("alice")
     client = await live.client(user_token)
     assert (await denied(client))[0] == "workspace_not_found"
 
 
-async def test_an_administrator_may_use_anothers_workspace(live: Live) -> None:
+async def test_an_administrator_may_use_anothers_workspace(live: LiveServer) -> None:
     alice, _ = await live.user("alice")
     _, agent_token = await live.workspace("hers", alice)
     agent, client = await live.agent(agent_token), await live.client()
     assert await echoes(await join(client, agent, "hers"))
 
 
-async def test_an_agent_that_never_came_is_said_to_never_have_come(live: Live, token: str) -> None:
+async def test_an_agent_that_never_came_is_said_to_never_have_come(
+    live: LiveServer, token: str
+) -> None:
     client = await live.client()
     assert await denied(client) == (
         "agent_not_connected",
@@ -652,7 +662,9 @@ async def test_an_agent_that_never_came_is_said_to_never_have_come(live: Live, t
     )
 
 
-async def test_an_agent_that_left_is_said_to_have_left_and_why(live: Live, token: str) -> None:
+async def test_an_agent_that_left_is_said_to_have_left_and_why(
+    live: LiveServer, token: str
+) -> None:
     agent, client = await live.agent(token), await live.client()
     agent.driver.leave("agent.shutdown", actor="signal:15")
     await agent.over()
@@ -665,7 +677,7 @@ async def test_an_agent_that_left_is_said_to_have_left_and_why(live: Live, token
     )
 
 
-async def test_an_agent_without_a_host_key_gets_no_clients(live: Live, token: str) -> None:
+async def test_an_agent_without_a_host_key_gets_no_clients(live: LiveServer, token: str) -> None:
     await live.agent(token, ssh_host_key="")
     client = await live.client()
     assert (await denied(client))[0] == "no_host_key"
@@ -683,13 +695,13 @@ async def test_an_agent_without_a_host_key_gets_no_clients(live: Live, token: st
     ],
     ids=["none", "garbage", "cut", "two", "long", "private"],
 )
-async def test_a_key_that_is_none_is_denied(live: Live, token: str, key: str) -> None:
+async def test_a_key_that_is_none_is_denied(live: LiveServer, token: str, key: str) -> None:
     await live.agent(token)
     client = await live.client()
     assert (await denied(client, public_key=key))[0] == "bad_public_key"
 
 
-async def test_requests_that_nobody_uses_are_bounded(live: Live, token: str) -> None:
+async def test_requests_that_nobody_uses_are_bounded(live: LiveServer, token: str) -> None:
     await live.agent(token)
     client, key = await live.client(), device_key()
     codes = []
@@ -700,14 +712,14 @@ async def test_requests_that_nobody_uses_are_bounded(live: Live, token: str) -> 
     assert codes == ["granted"] * 64 + ["too_many_requests"] * 2
 
 
-async def test_a_grant_that_was_used_makes_room_for_another(live: Live, token: str) -> None:
+async def test_a_grant_that_was_used_makes_room_for_another(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     for _ in range(70):
         tunnel = await join(client, agent)
         await tunnel.client.close(1000, "")
 
 
-async def test_an_offer_that_is_declined_reaches_the_user(live: Live, token: str) -> None:
+async def test_an_offer_that_is_declined_reaches_the_user(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     grant = await client.request()
     assert isinstance(grant, TunnelGrant)
@@ -717,7 +729,9 @@ async def test_an_offer_that_is_declined_reaches_the_user(live: Live, token: str
         await dial_relay(grant.relay_url, grant.ticket)
 
 
-async def test_an_agent_cannot_decline_what_it_was_not_offered(live: Live, token: str) -> None:
+async def test_an_agent_cannot_decline_what_it_was_not_offered(
+    live: LiveServer, token: str
+) -> None:
     _, other_token = await live.workspace("other")
     agent, rogue = await live.agent(token), await live.agent(other_token)
     client = await live.client()
@@ -733,7 +747,7 @@ async def test_an_agent_cannot_decline_what_it_was_not_offered(live: Live, token
     assert len(legs) == 2
 
 
-async def test_the_agents_report_closes_the_row(live: Live, token: str) -> None:
+async def test_the_agents_report_closes_the_row(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
     session = SessionRecord(
@@ -753,7 +767,7 @@ async def test_the_agents_report_closes_the_row(live: Live, token: str) -> None:
 
 
 async def test_a_report_is_acknowledged_after_it_is_committed_and_applied_once(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
@@ -772,7 +786,7 @@ async def test_a_report_is_acknowledged_after_it_is_committed_and_applied_once(
 
 
 async def test_a_killed_agent_that_never_returns_is_closed_after_the_grace(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
@@ -785,7 +799,7 @@ async def test_a_killed_agent_that_never_returns_is_closed_after_the_grace(
 
 
 async def test_a_tunnel_whose_carrier_ended_waits_for_its_agents_word(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
@@ -800,7 +814,7 @@ async def test_a_tunnel_whose_carrier_ended_waits_for_its_agents_word(
 
 
 async def test_a_tunnel_whose_client_said_goodbye_is_closed_though_its_agent_says_nothing(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
@@ -833,7 +847,7 @@ async def test_an_agent_that_returns_in_time_tells_it_first(tmp_path: Path) -> N
 
 
 async def test_a_tunnel_that_lives_is_never_closed_for_its_agents_lost_link(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
@@ -848,7 +862,7 @@ async def test_a_tunnel_that_lives_is_never_closed_for_its_agents_lost_link(
 
 
 async def test_a_stop_is_told_to_the_agent_and_waits_for_its_reports(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
@@ -877,7 +891,7 @@ async def test_a_stop_is_told_to_the_agent_and_waits_for_its_reports(
 
 
 async def test_an_agent_that_leaves_during_a_stop_left_because_of_it(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent = await live.agent(token)
     tasks = Tasks("test")
@@ -891,7 +905,9 @@ async def test_an_agent_that_leaves_during_a_stop_left_because_of_it(
     assert row["disconnect_detail"] == "asked for by user:admin"
 
 
-async def test_a_stop_without_an_agent_closes_its_tunnels_itself(live: Live, token: str) -> None:
+async def test_a_stop_without_an_agent_closes_its_tunnels_itself(
+    live: LiveServer, token: str
+) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
     await agent.vanish()
@@ -906,7 +922,7 @@ async def test_a_stop_without_an_agent_closes_its_tunnels_itself(live: Live, tok
 
 
 async def test_a_stopped_workspace_has_its_agent_on_standby_and_grants_nothing(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     await live.server.workspaces.stop("dev", StopReason.USER, ADMIN)
     agent, client = await live.agent(token), await live.client()
@@ -920,7 +936,9 @@ async def test_a_stopped_workspace_has_its_agent_on_standby_and_grants_nothing(
     assert await echoes(await join(client, agent))
 
 
-async def test_a_deleted_workspaces_agent_is_told_not_to_come_back(live: Live, token: str) -> None:
+async def test_a_deleted_workspaces_agent_is_told_not_to_come_back(
+    live: LiveServer, token: str
+) -> None:
     agent = await live.agent(token)
     tasks = Tasks("test")
     deleting = tasks.spawn(live.server.workspaces.delete("dev", ADMIN), "delete")
@@ -935,7 +953,7 @@ async def test_a_deleted_workspaces_agent_is_told_not_to_come_back(live: Live, t
     assert refused.value.cause == "workspace_deleted"
 
 
-async def test_a_revoked_users_tunnels_and_links_end(live: Live) -> None:
+async def test_a_revoked_users_tunnels_and_links_end(live: LiveServer) -> None:
     alice, user_token = await live.user("alice")
     _, agent_token = await live.workspace("hers", alice)
     agent, client = await live.agent(agent_token), await live.client(user_token)
@@ -962,7 +980,7 @@ async def test_a_revoked_users_tunnels_and_links_end(live: Live) -> None:
     assert await echoes(other)
 
 
-async def test_a_revoked_users_tunnel_ends_even_if_its_agent_is_away(live: Live) -> None:
+async def test_a_revoked_users_tunnel_ends_even_if_its_agent_is_away(live: LiveServer) -> None:
     alice, user_token = await live.user("alice")
     _, agent_token = await live.workspace("hers", alice)
     agent, client = await live.agent(agent_token), await live.client(user_token)
@@ -977,7 +995,7 @@ async def test_a_revoked_users_tunnel_ends_even_if_its_agent_is_away(live: Live)
 
 
 async def test_an_agent_that_is_back_ends_the_tunnels_that_their_clients_left_meanwhile(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel, other = await join(client, agent), await join(client, agent)
@@ -993,7 +1011,7 @@ async def test_an_agent_that_is_back_ends_the_tunnels_that_their_clients_left_me
     )
 
 
-async def test_a_withdrawn_token_ends_what_it_opened_and_nothing_else(live: Live) -> None:
+async def test_a_withdrawn_token_ends_what_it_opened_and_nothing_else(live: LiveServer) -> None:
     first = await live.server.accounts.issue_token("admin", "first")
     client, other = await live.client(first.token), await live.client()
     await live.server.accounts.revoke_token(first.token_id, ADMIN)
@@ -1006,7 +1024,7 @@ async def test_a_withdrawn_token_ends_what_it_opened_and_nothing_else(live: Live
     assert other.link.state is LinkState.OPEN
 
 
-async def test_a_link_ends_with_the_token_that_it_stands_on(live: Live) -> None:
+async def test_a_link_ends_with_the_token_that_it_stands_on(live: LiveServer) -> None:
     short = await live.server.accounts.issue_token("admin", "short", expires_in_s=1.0)
     client, other = await live.client(short.token), await live.client()
     goodbye = await client.over()
@@ -1018,7 +1036,7 @@ async def test_a_link_ends_with_the_token_that_it_stands_on(live: Live) -> None:
 
 
 async def test_an_agent_whose_token_was_replaced_is_told_to_come_again(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     agent = await live.agent(token)
     await live.server.workspaces.rotate_token("dev", ADMIN)
@@ -1082,7 +1100,7 @@ async def test_a_client_that_leaves_because_its_tunnel_ended_was_still_ended_by_
     assert {row["disconnect_actor"] for row in rows} == {"signal:15 from pid 1 uid 0"}
 
 
-async def test_a_stopping_server_takes_nothing_new(live: Live, token: str) -> None:
+async def test_a_stopping_server_takes_nothing_new(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     tunnel = await join(client, agent)
     user_token = await live.admin_token()
@@ -1146,7 +1164,7 @@ async def test_rows_are_closed_even_if_no_peer_says_goodbye(tmp_path: Path) -> N
 # -- decisions that fall between a token and a welcome --------------------------------------------
 
 
-async def test_a_token_that_is_withdrawn_before_the_hello_opens_nothing(live: Live) -> None:
+async def test_a_token_that_is_withdrawn_before_the_hello_opens_nothing(live: LiveServer) -> None:
     _, user_token = await live.user("alice")
     stream = await raw_link(live, user_token)
     await live.server.accounts.revoke_user("alice", ADMIN)
@@ -1164,7 +1182,7 @@ async def test_a_token_that_is_withdrawn_before_the_hello_opens_nothing(live: Li
 
 
 async def test_an_agent_of_a_workspace_that_is_deleted_before_the_hello_is_sent_away(
-    live: Live, token: str
+    live: LiveServer, token: str
 ) -> None:
     stream = await raw_link(live, token)
     await live.server.workspaces.delete("dev", ADMIN)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server.live import PATIENT, Live, Peer, join, running
+from tests.support.server.live_server import PATIENT, LiveServer, Peer, join, running
 from tether.protocol.messages.tunnel import ClientLost
 from tether.server.control import client_runs
 
@@ -19,7 +19,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_runs, "LOST_S", 0.3)
 
 
-async def two(live: Live) -> tuple[Peer, Peer, str]:
+async def two(live: LiveServer) -> tuple[Peer, Peer, str]:
     """An agent, a client with a tunnel to it, and that tunnel."""
     _, token = await live.workspace()
     agent, client = await live.agent(token), await live.client()

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.server.live import device_key, running
+from tests.support.server.live_server import device_key, running
 from tether.net.clock import SystemClock
 from tether.net.transport import http_server
 from tether.net.transport.http_server import bind

@@ -57,7 +57,7 @@ class Server:
         self._answer(message, self.driver)
 
 
-class Town:
+class FakeControlPlane:
     """Where the client dials: a cable and a server for each link, or a refusal."""
 
     def __init__(self, answer: Answers, log: ControlLog | None = None) -> None:
@@ -68,7 +68,7 @@ class Town:
         self.dialled: list[float] = []
         self.refuses: DialFailed | None = None
         self.words: list[ControlWord] = []
-        self.tasks = Tasks("town")
+        self.tasks = Tasks("plane")
         self.control = ClientControl(
             self.dial,
             LoopClock(),

@@ -16,7 +16,7 @@ import pytest
 from tests.support.clock import LoopClock
 from tests.support.net.cable import Cable, CableEnd
 from tests.support.net.tunnels import KEY_TEXT, resumable
-from tests.support.server.control_plane import WELCOME, Town, grants
+from tests.support.server.control_plane import WELCOME, FakeControlPlane, grants
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
 from tether.client.carriers import CarrierManager, by_the_relay, why_lost
@@ -89,7 +89,7 @@ class Trip:
     def __init__(self, answer: Callable[[Message, LinkDriver], None], *endpoints: str) -> None:
         clock, self.loop = LoopClock(), asyncio.get_running_loop()
         self.tasks = Tasks("trip")
-        self.town = Town(answer)
+        self.plane = FakeControlPlane(answer)
         self.client = resumable(Party.CLIENT, clock)
         self.agent = resumable(Party.AGENT, clock)
         self.net = Net(self.agent, self.tasks)
@@ -109,7 +109,7 @@ class Trip:
                 endpoints=list(endpoints),
             ),
             self.client,
-            self.town.control,
+            self.plane.control,
             clock=clock,
             dialler=self.net,
             on_status=self.shown.append,
@@ -162,16 +162,16 @@ async def travelling(
     trip = Trip(answer, *endpoints)
     trip.net.fails = dict(fails or {})
     try:
-        await trip.town.control.connect()
-        await trip.town.control.request_tunnel("dev", "k")
+        await trip.plane.control.connect()
+        await trip.plane.control.request_tunnel("dev", "k")
         trip.ways.start()
         yield trip
     finally:
         await trip.ways.close()
         await asyncio.gather(trip.client.close(1001, ""), trip.agent.close(1001, ""))
-        await trip.town.control.leave()
+        await trip.plane.control.leave()
         await trip.tasks.cancel()
-        await trip.town.tasks.cancel()
+        await trip.plane.tasks.cancel()
 
 
 async def test_it_starts_on_the_first_and_moves_to_the_direct_one() -> None:
@@ -208,7 +208,7 @@ async def test_without_a_standby_the_server_is_asked_and_the_loss_is_shown() -> 
         await asyncio.sleep(15)
         trip.net.cables["ws://fra"][0].reset()
         await trip.echo(b"over the other relay")
-        (request,) = [m for m in trip.town.heard if isinstance(m, CarrierRequest)]
+        (request,) = [m for m in trip.plane.heard if isinstance(m, CarrierRequest)]
         assert (request.region, request.avoid) == ("fra", ["ws://fra"])
 
     first, lost, back = trip.shown
@@ -306,10 +306,10 @@ async def test_the_control_link_may_go_and_come_meanwhile() -> None:
     async with travelling() as trip:
         await trip.ways.ready()
         await asyncio.sleep(15)
-        trip.town.refuses = DialFailed("the server is away")
-        trip.town.cables[0].reset()
+        trip.plane.refuses = DialFailed("the server is away")
+        trip.plane.cables[0].reset()
         trip.net.cables["ws://fra"][0].reset()
-        trip.loop.call_later(30, setattr, trip.town, "refuses", None)
+        trip.loop.call_later(30, setattr, trip.plane, "refuses", None)
         began = trip.loop.time()
         await trip.echo(b"at last")
         assert 30 < trip.loop.time() - began < 42
@@ -330,13 +330,13 @@ def coordinates(message: Message, driver: LinkDriver) -> None:
 async def test_an_agent_that_can_be_dialled_elsewhere_is_followed_without_a_new_grant() -> None:
     async with travelling("10.0.0.1:1", answer=coordinates, fails=NOBODY) as trip:
         await trip.ways.ready()
-        trip.town.control.coordinate("w", "")
+        trip.plane.control.coordinate("w", "")
         await asyncio.sleep(5)
         assert trip.client.method is DIRECT
         await trip.echo(b"over the new endpoint")
-        assert not [m for m in trip.town.heard if isinstance(m, CarrierRequest)]
+        assert not [m for m in trip.plane.heard if isinstance(m, CarrierRequest)]
         loss = PeerUpdate(id="w", kind=PeerWord.LOST, reason="lost", cause="agent.vanished")
-        trip.town.servers[0].driver.send(PeerUpdates(updates=[loss]))
+        trip.plane.servers[0].driver.send(PeerUpdates(updates=[loss]))
         await asyncio.sleep(3600)
         await trip.echo(b"an agent that the server has lost is carried on")
 

@@ -31,7 +31,7 @@ router = APIRouter(tags=["accounts"])
 
 @router.get("/whoami", response_model=Whoami, summary="Who am I here?")
 async def whoami(parts: PartsOf, caller: Caller) -> Whoami:
-    """Whom the token speaks for, and which server answers."""
+    """The token's user and role, and the version of this server."""
     return Whoami(user=caller.user, role=Role(caller.role), server_version=parts.version)
 
 
@@ -43,7 +43,7 @@ async def whoami(parts: PartsOf, caller: Caller) -> Whoami:
     summary="Create a user (administrators)",
 )
 async def create_user(body: NewUser, parts: PartsOf, caller: Caller) -> CreatedUser:
-    """With a first token, which is shown only in this answer."""
+    """The answer has the user's first token, which is shown only here."""
     issued = await parts.accounts.create_user(body.name, body.role, caller)
     return CreatedUser(name=body.name, role=body.role, token=issued.token)
 
@@ -55,7 +55,7 @@ async def create_user(body: NewUser, parts: PartsOf, caller: Caller) -> CreatedU
     summary="List users (administrators)",
 )
 async def list_users(parts: PartsOf, caller: Caller) -> list[User]:
-    """Everybody, those whose access was withdrawn included."""
+    """Every user, also those whose access was withdrawn."""
     return [_user(info) for info in await parts.accounts.list_users(caller)]
 
 
@@ -66,7 +66,7 @@ async def list_users(parts: PartsOf, caller: Caller) -> list[User]:
     summary="Withdraw a user's access (administrators)",
 )
 async def revoke_user(name: str, parts: PartsOf, caller: Caller) -> RevokedUser:
-    """Every token of theirs is refused at once, and what they have open ends."""
+    """All tokens of the user are refused at once, and what the user has open ends."""
     await parts.accounts.revoke_user(name, caller)
     await parts.hub.revoke_user(name, caller.actor())
     return RevokedUser(name=name)
@@ -80,7 +80,7 @@ async def revoke_user(name: str, parts: PartsOf, caller: Caller) -> RevokedUser:
     summary="Create a token for oneself, or for a relay",
 )
 async def create_token(body: NewToken, parts: PartsOf, caller: Caller) -> CreatedToken:
-    """Shown only in this answer. Administrators make the tokens of relays, too."""
+    """The token is shown only in this answer. Administrators make the tokens of relays, too."""
     if body.kind == "relay":
         issued = await parts.accounts.issue_relay_token(body.name, caller, body.expires_in_s)
     else:
@@ -101,7 +101,7 @@ async def list_tokens(
         Literal["user", "relay"], Query(description="`relay`: those of relays (administrators).")
     ] = "user",
 ) -> list[Token]:
-    """Those that are not revoked; the tokens themselves are never shown again."""
+    """The tokens that are not revoked, without their secrets, which are never shown again."""
     if kind == "relay":
         return [_token(info) for info in await parts.accounts.list_relay_tokens(caller)]
     return [_token(info) for info in await parts.accounts.list_tokens(caller.user)]
@@ -114,7 +114,7 @@ async def list_tokens(
     summary="Revoke a token",
 )
 async def revoke_token(token_id: str, parts: PartsOf, caller: Caller) -> RevokedToken:
-    """One's own; administrators any. The links that it opened end."""
+    """Users may revoke their own tokens, administrators any. The links that it opened end."""
     await parts.accounts.revoke_token(token_id, caller)
     await parts.hub.revoke_token(token_id)
     return RevokedToken(token_id=token_id)

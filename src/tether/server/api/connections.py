@@ -97,7 +97,7 @@ async def list_(
     filters: Filters,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
 ) -> list[ConnectionView]:
-    """Those of the caller and of the caller's workspaces; an administrator sees all."""
+    """The caller's connections and those of the caller's workspaces; administrators see all."""
     wanted = replace(filters, limit=limit)
     rows = await parts.store.read(lambda tx: list_connections(tx, wanted, user))
     now = parts.clock.now().wall
@@ -135,7 +135,7 @@ async def forwards(
     user: User,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
 ) -> list[ForwardView]:
-    """The first ones one by one, oldest first; then the others, counted per kind and destination."""
+    """The first ones one by one, oldest first; the others are counted, by kind and destination."""
 
     async def look(tx: AsyncConnection) -> list[ForwardRow]:
         row = await find_visible(tx, connection_id, user)
@@ -156,7 +156,7 @@ async def files(
     user: User,
     limit: Annotated[int, Query(ge=1, le=MAX_FILES)] = MAX_LIMIT,
 ) -> list[FileAudit]:
-    """What its sessions were asked to do to files, oldest session first; `limit` operations in all."""
+    """What each session was asked to do to files, oldest session first; `limit` operations in all."""
 
     async def look(tx: AsyncConnection) -> list[activity.FileAudit]:
         row = await find_visible(tx, connection_id, user)

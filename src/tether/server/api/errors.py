@@ -55,7 +55,7 @@ def install(app: FastAPI) -> None:
 
 
 class Guard:
-    """Outermost: reads the body, up to a limit, and turns what nobody caught into a 500."""
+    """The outermost layer: reads the body, up to a limit, and turns what nobody caught into a 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

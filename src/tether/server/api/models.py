@@ -218,7 +218,7 @@ class ConnectionView(ApiModel):
     connected_at: Time | None = None
     disconnected_at: Time | None = None
     detached_since: Time | None = None
-    """Of an ongoing tunnel: since when none of its ways works. It waits, and nothing has ended."""
+    """Of an ongoing tunnel: since when none of its carriers works. It waits, and nothing has ended."""
     duration_s: float | None = None
     rx_bytes: int = 0
     """Towards the agent."""
@@ -274,11 +274,11 @@ class Evidence(ApiModel):
     kind: Annotated[str, Field(examples=["stream_ended"])]
     values: dict[str, Any] = {}
     outlived: bool = False
-    """Of a carrier that the tunnel outlived: a part of its way, not judged as its end."""
+    """Of a carrier that the tunnel outlived: a part of its path, not judged as its end."""
 
 
 class PathEvent(ApiModel):
-    """What happened to a tunnel's way. None of these is an end."""
+    """Something that happened to the path of a tunnel. It does not end the tunnel."""
 
     at: Time
     """By the agent's clock."""
@@ -377,7 +377,7 @@ class ChildView(ApiModel):
 
 
 class Explains(ApiModel):
-    """A connection whose end this one's explains."""
+    """Another connection that ended for the same reason as this one, the root of the incident."""
 
     connection_id: str
     connect_type: ConnectType

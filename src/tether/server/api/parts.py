@@ -134,7 +134,11 @@ def credentials_of(request: Request) -> str:
 
 
 def admit(parts: Parts, request: Request, code: str) -> int:
-    """Note a failure to authenticate; for how long (seconds) its address has to wait, mostly 0."""
+    """Note a failure to authenticate.
+
+    Returns:
+        How many seconds its address has to wait before it may try again; mostly 0.
+    """
     wait = parts.throttle.failed(parts.client_ip(request.scope))
     parts.metrics.refused("too_many_failures" if wait else code)
     return wait

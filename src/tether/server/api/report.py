@@ -48,7 +48,7 @@ class ReportView(ApiModel):
 
 
 class Change(ApiModel):
-    """An old end that today's rules judge otherwise."""
+    """An old end that today's rules judge differently."""
 
     connection_id: str
     was: str
@@ -96,7 +96,7 @@ async def rejudge(
     filters: Filters,
     write: Annotated[bool, Query(description="Append what changes as revisions.")] = False,
 ) -> RejudgedView:
-    """What would be said of old ends today. Only an administrator may write it."""
+    """How today's rules judge old ends. Only administrators may have the changes written."""
     if write and not user.is_admin:
         raise Forbidden("admin_only", "only an administrator may write judgements")
     found = await parts.connections.rejudge(filters, user, write=write)

@@ -31,14 +31,14 @@ router = APIRouter(prefix="/workspaces", tags=["workspaces"])
     summary="Create a workspace",
 )
 async def create(body: NewWorkspace, parts: PartsOf, user: User) -> CreatedWorkspace:
-    """It belongs to the caller. Its agent's token is shown only in this answer."""
+    """The workspace belongs to the caller. Its agent's token is shown only in this answer."""
     made = await parts.workspaces.create(body.name, user)
     return CreatedWorkspace.model_validate(made)
 
 
 @router.get("", response_model=list[Workspace], summary="List workspaces")
 async def list_(parts: PartsOf, user: User) -> list[Workspace]:
-    """The caller's; an administrator's list has everybody's."""
+    """The caller's workspaces; administrators see everybody's."""
     return [_workspace(info) for info in await parts.workspaces.list(user)]
 
 

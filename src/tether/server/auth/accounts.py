@@ -307,14 +307,8 @@ class Accounts:
 
         await self._store.write(revoke)
 
-    async def issue_agent_token(self, workspace_id: str) -> Rotated:
-        """A new token for a workspace's agent, in a transaction of its own; the old ones die."""
-        return await self._store.write(
-            lambda connection: self.rotate_agent_token(connection, workspace_id)
-        )
-
     async def rotate_agent_token(self, connection: AsyncConnection, workspace_id: str) -> Rotated:
-        """As `issue_agent_token`, within the caller's transaction."""
+        """A new token for a workspace's agent, within the caller's transaction; the old ones die."""
         live = select(tokens.c.token_id).where(
             tokens.c.workspace_id == workspace_id, tokens.c.revoked_at.is_(None)
         )

@@ -47,7 +47,7 @@ def digest(token: str) -> str:
 
 
 def well_formed(token: str) -> bool:
-    """Whether `token` looks like one of ours; what does not needs no look into the database."""
+    """Whether `token` looks like one of ours; if not, the database is not asked."""
     return _SHAPE.fullmatch(token) is not None
 
 

@@ -25,7 +25,7 @@ async def find(connection: AsyncConnection, token_hash: str) -> RelayTokenRow | 
 
 
 def identity_of(found: RelayTokenRow, now: float) -> Identity | TokenRejected:
-    """Whom a stored relay token speaks for, or what speaks against it."""
+    """The identity behind a stored relay token, or why it is refused."""
     if found.revoked_at is not None:
         return TokenRejected("token_revoked", "this relay's token was revoked: use a new one")
     if found.expires_at is not None and found.expires_at <= now:
@@ -58,7 +58,7 @@ async def issue(
 
 
 async def listed(store: Store) -> list[RelayTokenRow]:
-    """Those that are not revoked, oldest first."""
+    """The tokens that are not revoked, oldest first."""
     wanted = (
         select(relay_tokens)
         .where(relay_tokens.c.revoked_at.is_(None))

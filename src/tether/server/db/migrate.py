@@ -19,15 +19,11 @@ def migrate(connection: Connection, revision: str = "head") -> None:
     Raises:
         alembic.util.CommandError: the database is at a revision that this version does not know.
     """
-    command.upgrade(_config(connection), revision)
+    command.upgrade(alembic_config(connection), revision)
 
 
-def unmigrate(connection: Connection, revision: str = "base") -> None:
-    """Downgrade to `revision`. Loses what older schemas cannot hold."""
-    command.downgrade(_config(connection), revision)
-
-
-def _config(connection: Connection) -> Config:
+def alembic_config(connection: Connection) -> Config:
+    """What Alembic's commands need to work on the database behind `connection`."""
     config = Config()
     config.set_main_option("script_location", SCRIPTS)
     config.attributes["connection"] = connection

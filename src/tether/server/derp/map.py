@@ -78,11 +78,11 @@ class Regions:
 
     @property
     def as_set(self) -> tuple[DerpRegion, ...] | None:
-        """What an operator has set."""
+        """The regions that an operator has set; None: all that register are in use."""
         return self._set
 
     def register(self, key: object, region: str, url: str, *, draining: bool) -> None:
-        """A relay is there; `key` stands for its control link."""
+        """A relay has registered; `key` stands for its control link."""
         self._registered[key] = region, _Relay(url, draining)
         self._changed()
 

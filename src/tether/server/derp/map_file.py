@@ -45,7 +45,7 @@ class DerpMapFile:
         )
 
     def reload(self) -> None:
-        """Somebody asks for the file to be read anew."""
+        """Have the file read anew."""
         self._again.set()
 
     async def follow(self) -> None:

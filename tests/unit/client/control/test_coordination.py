@@ -14,7 +14,7 @@ import pytest
 import structlog
 from structlog.typing import EventDict
 
-from tests.support.server.control_plane import WELCOME, Town, grants
+from tests.support.server.control_plane import WELCOME, FakeControlPlane, grants
 from tether.attribution.vocabulary import ConnectType
 from tether.client.control.events import AgentHere, AgentLost, Back
 from tether.client.control.late_coordination import COORDINATE_AFTER_S
@@ -86,15 +86,15 @@ def but(
 class Scene:
     """A client whose tunnel to `w` is up, and what it logs until it is gone."""
 
-    def __init__(self, town: Town, lines: list[EventDict]) -> None:
-        self.town, self.control, self.lines = town, town.control, lines
+    def __init__(self, plane: FakeControlPlane, lines: list[EventDict]) -> None:
+        self.plane, self.control, self.lines = plane, plane.control, lines
 
     def asked(self, link: int = 0) -> list[Message]:
         """What this link was asked of its coordinator."""
-        return [one for one in self.town.servers[link].heard if isinstance(one, OURS)]
+        return [one for one in self.plane.servers[link].heard if isinstance(one, OURS)]
 
     def say(self, *updates: PeerUpdate, link: int = 0) -> None:
-        self.town.servers[link].driver.send(PeerUpdates(updates=list(updates)))
+        self.plane.servers[link].driver.send(PeerUpdates(updates=list(updates)))
 
     async def settle(self) -> None:
         await asyncio.sleep(COORDINATE_AFTER_S + 0.1)
@@ -104,19 +104,19 @@ class Scene:
 async def coordinating(
     answer: Callable[[Message, LinkDriver], None] = coordinates, *, home: str = "ams"
 ) -> AsyncIterator[Scene]:
-    town = Town(answer, log=ControlLog(ConnectType.CLIENT_TO_SERVER))
+    plane = FakeControlPlane(answer, log=ControlLog(ConnectType.CLIENT_TO_SERVER))
     importlib.import_module(
         "tether.client.control.coordination"
     )  # else in a thread, which knows real time only
     with structlog.testing.capture_logs() as lines:
         try:
-            await town.control.connect()
-            await town.control.request_tunnel("dev", "k")
-            town.control.coordinate("w", home)
-            yield Scene(town, lines)
+            await plane.control.connect()
+            await plane.control.request_tunnel("dev", "k")
+            plane.control.coordinate("w", home)
+            yield Scene(plane, lines)
         finally:
-            await town.control.leave()
-            await town.tasks.cancel()
+            await plane.control.leave()
+            await plane.tasks.cancel()
 
 
 def ends(lines: list[EventDict]) -> list[tuple[str, str, str]]:
@@ -156,13 +156,13 @@ async def test_a_connection_that_is_over_within_a_moment_says_nothing() -> None:
 async def test_after_a_lost_link_the_tunnel_is_wanted_again_under_the_same_id() -> None:
     async with coordinating() as scene:
         await scene.settle()
-        scene.town.cables[0].reset()
+        scene.plane.cables[0].reset()
         await scene.settle()
         opened, here, tunnel, _ = scene.asked(1)
         assert opened == CoordinateOpen(resume_token="kept")
         assert isinstance(here, Coordinate) and here.update_self is not None
         assert (here.update_self.id, tunnel) == ("p", Coordinate(add_tunnel="w"))
-        assert scene.town.words == [
+        assert scene.plane.words == [
             AgentHere(("10.0.0.1:7",)),
             Back(),
             AgentHere(("10.0.0.1:7",)),
@@ -171,9 +171,9 @@ async def test_after_a_lost_link_the_tunnel_is_wanted_again_under_the_same_id() 
 
 async def test_a_link_that_is_lost_before_coordination_began_is_no_obstacle() -> None:
     async with coordinating() as scene:
-        scene.town.cables[0].reset()
+        scene.plane.cables[0].reset()
         await asyncio.sleep(0.2)
-        assert len(scene.town.servers) == 2
+        assert len(scene.plane.servers) == 2
         assert scene.asked(1) == []
         await scene.settle()
         assert scene.asked(1)[0] == CoordinateOpen()
@@ -187,7 +187,7 @@ async def test_where_the_agent_is_goes_further_and_its_new_home_once() -> None:
         await scene.settle()
         scene.say(at("10.0.0.2:7"), at("10.0.0.2:7", home="ams"), at(home=""))
         await asyncio.sleep(0.1)
-        assert scene.town.words == [
+        assert scene.plane.words == [
             AgentHere(("10.0.0.1:7",)),
             AgentHere(("10.0.0.2:7",)),
             AgentHere(("10.0.0.2:7",), moved_to="ams"),
@@ -201,11 +201,11 @@ async def test_an_agent_that_is_lost_or_has_left_ends_nothing_and_forgets_no_way
         await scene.settle()
         scene.say(PeerUpdate(id="w", kind=kind, reason="lost", cause="agent.vanished"))
         await asyncio.sleep(3600)
-        assert scene.town.words == [AgentHere(("10.0.0.1:7",)), AgentLost(True)]
-        assert len(scene.town.dialled) == 1
+        assert scene.plane.words == [AgentHere(("10.0.0.1:7",)), AgentLost(True)]
+        assert len(scene.plane.dialled) == 1
         scene.say(at("10.0.0.2:7"))
         await asyncio.sleep(1)
-        assert scene.town.words[2:] == [AgentLost(False), AgentHere(("10.0.0.2:7",))]
+        assert scene.plane.words[2:] == [AgentLost(False), AgentHere(("10.0.0.2:7",))]
 
 
 async def test_that_the_agent_is_lost_is_known_no_more_once_our_own_stream_is_away() -> None:
@@ -213,10 +213,10 @@ async def test_that_the_agent_is_lost_is_known_no_more_once_our_own_stream_is_aw
         await scene.settle()
         scene.say(PeerUpdate(id="w", kind=PeerWord.LOST, reason="lost"))
         await asyncio.sleep(1)
-        scene.town.refuses = DialFailed("nothing listens")
-        scene.town.cables[0].reset()
+        scene.plane.refuses = DialFailed("nothing listens")
+        scene.plane.cables[0].reset()
         await asyncio.sleep(3600)
-        assert scene.town.words == [AgentHere(("10.0.0.1:7",)), AgentLost(True), AgentLost(False)]
+        assert scene.plane.words == [AgentHere(("10.0.0.1:7",)), AgentLost(True), AgentLost(False)]
 
 
 async def test_what_other_peers_do_is_no_affair_of_ours() -> None:
@@ -226,7 +226,7 @@ async def test_what_other_peers_do_is_no_affair_of_ours() -> None:
         scene.say(PeerUpdate(id="x", kind=PeerWord.LOST))
         scene.say(PeerUpdate(id="w", kind="of another version"))
         await asyncio.sleep(1)
-        assert scene.town.words == [AgentHere(("10.0.0.1:7",))]
+        assert scene.plane.words == [AgentHere(("10.0.0.1:7",))]
 
 
 async def test_a_server_without_coordination_is_left_in_peace() -> None:
@@ -249,7 +249,7 @@ async def test_a_server_without_coordination_is_left_in_peace() -> None:
 async def test_an_error_in_band_is_told_and_ends_nothing() -> None:
     async with coordinating() as scene:
         await scene.settle()
-        scene.town.servers[0].driver.send(CoordinateError(error="not today"))
+        scene.plane.servers[0].driver.send(CoordinateError(error="not today"))
         scene.say(PeerUpdate(id="w", kind=PeerWord.READY_FOR_HANDSHAKE))
         await asyncio.sleep(1)
         assert len(scene.asked()) == 4
@@ -267,7 +267,7 @@ async def test_leaving_is_announced_and_acknowledged_before_the_goodbye() -> Non
         began = asyncio.get_running_loop().time()
         await scene.control.leave()
         assert asyncio.get_running_loop().time() - began < 0.1, "two round trips"
-        heard = scene.town.servers[0].heard
+        heard = scene.plane.servers[0].heard
         assert heard[-2] == Coordinate(disconnect=Departure(cause="client.closed"))
         assert isinstance(heard[-1], Goodbye)
 
@@ -285,7 +285,7 @@ async def test_the_last_report_does_not_wait_for_the_acknowledgement() -> None:
         await scene.settle()
         scene.control.leave_coordination()
         assert await scene.control.hand_in("journal", [])
-        heard = [type(one) for one in scene.town.servers[0].heard]
+        heard = [type(one) for one in scene.plane.servers[0].heard]
         assert heard[-2:] == [Coordinate, Report]
 
 
@@ -316,8 +316,8 @@ async def test_leaving_before_the_first_answer_is_no_end_of_coordination() -> No
 async def test_a_lost_link_ends_both_with_one_cause_and_a_failed_dial_is_no_end() -> None:
     async with coordinating() as scene:
         await scene.settle()
-        scene.town.refuses = DialFailed("nothing listens")
-        scene.town.cables[0].reset()
+        scene.plane.refuses = DialFailed("nothing listens")
+        scene.plane.cables[0].reset()
         await asyncio.sleep(1)
 
     lines = scene.lines
@@ -333,10 +333,10 @@ async def test_a_lost_link_ends_both_with_one_cause_and_a_failed_dial_is_no_end(
 async def test_a_link_that_ends_without_a_welcome_is_no_end() -> None:
     async with coordinating() as scene:
         await scene.settle()
-        scene.town.answer = but(Hello)
-        scene.town.cables[0].reset()
+        scene.plane.answer = but(Hello)
+        scene.plane.cables[0].reset()
         await asyncio.sleep(1)
-        scene.town.cables[1].reset()
+        scene.plane.cables[1].reset()
         await asyncio.sleep(1)
 
     assert len(ends(scene.lines)) == 2
@@ -347,12 +347,12 @@ async def test_a_coordinator_that_closes_is_its_cause_and_is_opened_again_on_the
 ):
     async with coordinating() as scene:
         await scene.settle()
-        scene.town.servers[0].driver.send(
+        scene.plane.servers[0].driver.send(
             CoordinateClosed(error="coordinator closed", cause="server.shutdown")
         )
         await asyncio.sleep(1)
         assert [type(one) for one in scene.asked()].count(CoordinateOpen) == 2
-        assert len(scene.town.dialled) == 1
+        assert len(scene.plane.dialled) == 1
 
     (closed, *_) = ends(scene.lines)
     assert closed == ("disconnected from coordination RPC", "server", "server.shutdown")
@@ -361,10 +361,10 @@ async def test_a_coordinator_that_closes_is_its_cause_and_is_opened_again_on_the
 async def test_the_agent_that_is_lost_with_our_own_link_is_no_news() -> None:
     async with coordinating() as scene:
         await scene.settle()
-        scene.town.refuses = DialFailed("nothing listens")
-        scene.town.cables[0].reset()
+        scene.plane.refuses = DialFailed("nothing listens")
+        scene.plane.cables[0].reset()
         await asyncio.sleep(3600)
-        assert scene.town.words == [AgentHere(("10.0.0.1:7",))]
+        assert scene.plane.words == [AgentHere(("10.0.0.1:7",))]
 
 
 async def test_the_welcome_of_each_link_is_a_line() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.clock import EPOCH
 from tests.support.net.cable import Cable
-from tests.support.server.control_plane import GRANT, WELCOME, Answers, Town, grants
+from tests.support.server.control_plane import GRANT, WELCOME, Answers, FakeControlPlane, grants
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
@@ -37,15 +37,15 @@ pytestmark = pytest.mark.virtual_time
 
 
 @contextlib.asynccontextmanager
-async def connected(answer: Answers = grants) -> AsyncIterator[Town]:
+async def connected(answer: Answers = grants) -> AsyncIterator[FakeControlPlane]:
     """A client's control link to a server that answers so."""
-    town = Town(answer)
+    plane = FakeControlPlane(answer)
     try:
-        await town.control.connect()
-        yield town
+        await plane.control.connect()
+        yield plane
     finally:
-        await town.control.leave()
-        await town.tasks.cancel()
+        await plane.control.leave()
+        await plane.tasks.cancel()
 
 
 def silent(*_: Any) -> None:
@@ -59,22 +59,22 @@ def welcomes(message: Message, driver: LinkDriver) -> None:
 
 
 async def test_hello_and_request_are_one_journey() -> None:
-    async with connected() as town:
-        assert await town.control.request_tunnel("dev", "ssh-ed25519 K") == GRANT
-        hello, request = town.heard
+    async with connected() as plane:
+        assert await plane.control.request_tunnel("dev", "ssh-ed25519 K") == GRANT
+        hello, request = plane.heard
         assert isinstance(hello, Hello)
         assert (hello.role, hello.protocol) == ("client", PROTOCOL)
         assert request == TunnelRequest(request_id=1, workspace="dev", public_key="ssh-ed25519 K")
 
 
 async def refusal(answer: Answers, break_it: Callable[[Cable], None] | None = None) -> str:
-    async with connected(answer) as town:
+    async with connected(answer) as plane:
         if break_it is not None:
-            asyncio.get_running_loop().call_later(1, break_it, town.cables[0])
+            asyncio.get_running_loop().call_later(1, break_it, plane.cables[0])
         with pytest.raises(Failure) as refused:
-            await town.control.request_tunnel("dev", "k")
+            await plane.control.request_tunnel("dev", "k")
         told = str(refused.value)
-        assert len(town.dialled) == 1, "a first link that fails is not dialled again"
+        assert len(plane.dialled) == 1, "a first link that fails is not dialled again"
     return told
 
 
@@ -125,10 +125,10 @@ async def test_a_server_that_hangs_up_before_its_welcome_is_told() -> None:
 
 @pytest.mark.parametrize("answer", [silent, welcomes])
 async def test_a_server_that_never_answers_is_given_up(answer: Answers) -> None:
-    async with connected(answer) as town:
+    async with connected(answer) as plane:
         began = asyncio.get_running_loop().time()
         with pytest.raises(Failure, match="did not answer the request for a tunnel in time"):
-            await town.control.request_tunnel("dev", "k")
+            await plane.control.request_tunnel("dev", "k")
         assert asyncio.get_running_loop().time() - began == GRANT_TIMEOUT_S
 
 
@@ -160,12 +160,12 @@ def seen() -> Tunnel:
 
 
 async def test_a_report_holds_our_own_vantage_and_is_committed_before_we_leave() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
         tunnel = seen()
-        assert await town.report("t", tunnel)
-        await town.control.leave()
-        hello, _, report = town.heard[:3]
+        assert await plane.report("t", tunnel)
+        await plane.control.leave()
+        hello, _, report = plane.heard[:3]
         assert isinstance(report, Report)
         assert isinstance(hello, Hello)
         (ended,) = report.items
@@ -174,7 +174,7 @@ async def test_a_report_holds_our_own_vantage_and_is_committed_before_we_leave()
         assert (ended.connection_id, ended.rx_bytes, ended.tx_bytes) == ("t", 10, 20)
         assert facts_of(ended.facts) == list(tunnel.cell.facts[1:])
         assert facts_of(ended.symptoms) == list(tunnel.cell.symptoms)
-        (said,) = (await town.running[0]).facts
+        (said,) = (await plane.running[0]).facts
         assert isinstance(said, ev.GoodbyeSaid)
         assert (said.by, said.cause) == (Party.CLIENT, "client.closed")
 
@@ -184,20 +184,20 @@ async def test_a_report_that_nobody_acknowledges_holds_us_up_for_a_second_only()
         if not isinstance(message, Report):
             grants(message, driver)
 
-    async with connected(forgets) as town:
-        await town.control.request_tunnel("dev", "k")
+    async with connected(forgets) as plane:
+        await plane.control.request_tunnel("dev", "k")
         began = asyncio.get_running_loop().time()
-        assert not await town.report("t", seen())
+        assert not await plane.report("t", seen())
         assert asyncio.get_running_loop().time() - began == 1.0
 
 
 async def test_the_last_report_waits_for_the_next_link() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.cables[0].reset()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.cables[0].reset()
         await asyncio.sleep(0)
-        assert await town.report("t", seen())
-        hello, of_the_link, of_the_tunnel = town.servers[1].heard
+        assert await plane.report("t", seen())
+        hello, of_the_link, of_the_tunnel = plane.servers[1].heard
         assert isinstance(hello, Hello)
         assert isinstance(of_the_link, Report) and isinstance(of_the_tunnel, Report)
         assert [r.items[0].connection_id for r in (of_the_link, of_the_tunnel)] == ["c", "t"]
@@ -210,34 +210,34 @@ async def test_a_report_whose_link_ends_is_sent_again_on_the_next_one() -> None:
         else:
             grants(message, driver)
 
-    town_of: list[Town] = []
-    async with connected(resets_once) as town:
-        town_of.append(town)
-        await town.control.request_tunnel("dev", "k")
-        assert await town.report("t", seen())
-        assert len(town.cables) == 2
+    town_of: list[FakeControlPlane] = []
+    async with connected(resets_once) as plane:
+        town_of.append(plane)
+        await plane.control.request_tunnel("dev", "k")
+        assert await plane.report("t", seen())
+        assert len(plane.cables) == 2
 
 
 async def test_a_server_that_stays_away_holds_the_last_report_up_for_a_bounded_time() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.refuses = DialFailed("nothing listens")
-        town.cables[0].reset()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.refuses = DialFailed("nothing listens")
+        plane.cables[0].reset()
         await asyncio.sleep(60)  # a tunnel lives on without its control link
         began = asyncio.get_running_loop().time()
-        assert not await town.report("t", seen())
+        assert not await plane.report("t", seen())
         assert asyncio.get_running_loop().time() - began == pytest.approx(LINK_WAIT_S)
 
 
 async def test_a_report_that_nobody_waits_for_is_told_once_the_server_is_back() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.refuses = DialFailed("nothing listens")
-        town.cables[0].reset()
-        asyncio.get_running_loop().call_later(60, setattr, town, "refuses", None)
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.refuses = DialFailed("nothing listens")
+        plane.cables[0].reset()
+        asyncio.get_running_loop().call_later(60, setattr, plane, "refuses", None)
         item = Ended(connection_id="t", at=EPOCH, facts=[])
-        assert await town.control.hand_in("mine", [item], wait_s=LINGER_S)
-        told = [m for m in town.servers[1].heard if isinstance(m, Report)]
+        assert await plane.control.hand_in("mine", [item], wait_s=LINGER_S)
+        told = [m for m in plane.servers[1].heard if isinstance(m, Report)]
         assert [(r.journal_id, r.items[0].connection_id) for r in told] == [
             ("c", "c"),
             ("mine", "t"),
@@ -250,14 +250,14 @@ async def test_a_report_lingers_for_its_time_and_no_longer(answers: bool) -> Non
         if not isinstance(message, Report):
             grants(message, driver)
 
-    async with connected(grants if answers else deaf) as town:
-        await town.control.request_tunnel("dev", "k")
+    async with connected(grants if answers else deaf) as plane:
+        await plane.control.request_tunnel("dev", "k")
         if answers:
-            town.refuses = DialFailed("nothing listens")
-            town.cables[0].reset()
+            plane.refuses = DialFailed("nothing listens")
+            plane.cables[0].reset()
         began = asyncio.get_running_loop().time()
         item = Ended(connection_id="t", at=EPOCH, facts=[])
-        assert not await town.control.hand_in("mine", [item], wait_s=LINGER_S)
+        assert not await plane.control.hand_in("mine", [item], wait_s=LINGER_S)
         lasted = asyncio.get_running_loop().time() - began
         assert LINGER_S <= lasted <= LINGER_S + 1.0
 
@@ -265,20 +265,20 @@ async def test_a_report_lingers_for_its_time_and_no_longer(answers: bool) -> Non
 async def test_a_lost_link_is_dialled_again_by_a_backoff_and_the_owner_is_told_when_it_is_back() -> (
     None
 ):
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
         await asyncio.sleep(20)  # a useful link
-        town.refuses = DialFailed("nothing listens")
+        plane.refuses = DialFailed("nothing listens")
         lost_at = asyncio.get_running_loop().time()
-        town.cables[0].reset()
+        plane.cables[0].reset()
         await asyncio.sleep(3)
-        town.refuses = None
+        plane.refuses = None
         await asyncio.sleep(10)
-        waits = [round(at - lost_at, 3) for at in town.dialled[1:]]
+        waits = [round(at - lost_at, 3) for at in plane.dialled[1:]]
         assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
-        assert town.words == [Back()]
-        hello, _ = town.servers[1].heard
-        first = town.servers[0].heard[0]
+        assert plane.words == [Back()]
+        hello, _ = plane.servers[1].heard
+        first = plane.servers[0].heard[0]
         assert isinstance(hello, Hello) and isinstance(first, Hello)
         assert hello.instance_id == first.instance_id
 
@@ -289,65 +289,65 @@ async def test_a_server_that_takes_the_link_and_drops_it_at_once_is_not_stormed(
         if isinstance(message, Hello) and len(town_of[0].servers) > 1:
             driver.leave("server.shutdown")
 
-    town_of: list[Town] = []
-    async with connected(drops) as town:
-        town_of.append(town)
-        await town.control.request_tunnel("dev", "k")
-        town.cables[0].reset()
+    town_of: list[FakeControlPlane] = []
+    async with connected(drops) as plane:
+        town_of.append(plane)
+        await plane.control.request_tunnel("dev", "k")
+        plane.cables[0].reset()
         await asyncio.sleep(600)
-        assert len(town.dialled) < 80
+        assert len(plane.dialled) < 80
 
 
 async def test_the_servers_hint_when_to_come_back_is_followed() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.servers[0].driver.leave("server.shutdown", retry_after_s=7.0)
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.servers[0].driver.leave("server.shutdown", retry_after_s=7.0)
         await asyncio.sleep(6)
-        assert len(town.dialled) == 1
+        assert len(plane.dialled) == 1
         await asyncio.sleep(3)
-        assert len(town.dialled) == 2
+        assert len(plane.dialled) == 2
 
 
 async def test_a_revoked_token_is_told_and_nothing_is_dialled_any_more() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.refuses = DialFailed("this token was revoked", status=401, cause="token_revoked")
-        town.cables[0].reset()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.refuses = DialFailed("this token was revoked", status=401, cause="token_revoked")
+        plane.cables[0].reset()
         await asyncio.sleep(600)
-        assert len(town.dialled) == 2
-        assert town.words == [TurnedAway("this token was revoked")]
+        assert len(plane.dialled) == 2
+        assert plane.words == [TurnedAway("this token was revoked")]
         began = asyncio.get_running_loop().time()
-        assert not await town.report("t", seen())
+        assert not await plane.report("t", seen())
         assert asyncio.get_running_loop().time() == began
 
 
 async def test_a_goodbye_for_ever_is_told() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.servers[0].driver.leave(
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.servers[0].driver.leave(
             "access.user_revoked", detail="alice may not use this server", retry_after_s=-1
         )
         await asyncio.sleep(600)
-        assert len(town.dialled) == 1
-        assert town.words == [TurnedAway("alice may not use this server")]
+        assert len(plane.dialled) == 1
+        assert plane.words == [TurnedAway("alice may not use this server")]
 
 
 async def test_a_proxys_401_is_only_a_failed_dial() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.refuses = DialFailed("HTTP status 401", status=401)
-        town.cables[0].reset()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.refuses = DialFailed("HTTP status 401", status=401)
+        plane.cables[0].reset()
         await asyncio.sleep(60)
-        assert len(town.dialled) > 5
-        assert town.words == []
+        assert len(plane.dialled) > 5
+        assert plane.words == []
 
 
 async def test_a_carrier_is_asked_for_and_the_answer_handed_on() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.control.ask("t", 7, region="fra", avoid=("ws://a",), small_segments=True)
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.control.ask("t", 7, region="fra", avoid=("ws://a",), small_segments=True)
         await asyncio.sleep(1)
-        assert town.heard[-1] == CarrierRequest(
+        assert plane.heard[-1] == CarrierRequest(
             request_id=2,
             connection_id="t",
             carrier=7,
@@ -355,19 +355,19 @@ async def test_a_carrier_is_asked_for_and_the_answer_handed_on() -> None:
             avoid=["ws://a"],
             small_segments=True,
         )
-        assert town.words == [CarrierGrant(request_id=2, connection_id="t", carrier=7)]
+        assert plane.words == [CarrierGrant(request_id=2, connection_id="t", carrier=7)]
 
 
 async def test_a_question_without_a_link_is_answered_at_once() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.refuses = DialFailed("nothing listens")
-        town.cables[0].reset()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.refuses = DialFailed("nothing listens")
+        plane.cables[0].reset()
         await asyncio.sleep(1)
-        town.control.ask("t", 7)
-        assert town.words == []  # not before the asker has gone on
+        plane.control.ask("t", 7)
+        assert plane.words == []  # not before the asker has gone on
         await asyncio.sleep(0)
-        assert town.words == [Unasked(7)]
+        assert plane.words == [Unasked(7)]
 
 
 async def test_a_question_whose_link_ends_is_answered() -> None:
@@ -375,88 +375,88 @@ async def test_a_question_whose_link_ends_is_answered() -> None:
         if not isinstance(message, CarrierRequest):
             grants(message, driver)
 
-    async with connected(mute) as town:
-        await town.control.request_tunnel("dev", "k")
-        town.control.ask("t", 7)
+    async with connected(mute) as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.control.ask("t", 7)
         await asyncio.sleep(1)
-        town.cables[0].reset()
+        plane.cables[0].reset()
         await asyncio.sleep(1)
-        assert town.words == [Unasked(7), Back()]
+        assert plane.words == [Unasked(7), Back()]
 
 
 async def test_an_answer_that_nobody_asked_for_is_nothing() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.servers[0].driver.send(CarrierDenied(request_id=9, code="tunnel_over", message="no"))
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.servers[0].driver.send(CarrierDenied(request_id=9, code="tunnel_over", message="no"))
         await asyncio.sleep(1)
-        assert town.words == []
+        assert plane.words == []
 
 
 async def test_a_link_that_is_doubted_and_does_not_answer_is_replaced() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.cables[0].go_silent()
-        town.control.doubt()
-        town.control.doubt()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.cables[0].go_silent()
+        plane.control.doubt()
+        plane.control.doubt()
         await asyncio.sleep(DOUBT_S + 1)
-        assert len(town.dialled) == 2
-        assert town.words == [Back()]
+        assert len(plane.dialled) == 2
+        assert plane.words == [Back()]
 
 
 async def test_a_link_that_is_doubted_and_answers_is_kept() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.control.doubt()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.control.doubt()
         await asyncio.sleep(10)
-        assert len(town.dialled) == 1
+        assert len(plane.dialled) == 1
 
 
 async def test_a_round_trip_is_measured_now() -> None:
-    async with connected() as town:
-        assert await town.control.greeted() == WELCOME
+    async with connected() as plane:
+        assert await plane.control.greeted() == WELCOME
         await asyncio.sleep(5)
-        assert await town.control.round_trip() == pytest.approx(0.02)
+        assert await plane.control.round_trip() == pytest.approx(0.02)
 
 
 async def test_a_link_that_ends_meanwhile_has_no_round_trip() -> None:
-    async with connected() as town:
-        await town.control.greeted()
-        asyncio.get_running_loop().call_later(0.001, town.cables[0].reset)
+    async with connected() as plane:
+        await plane.control.greeted()
+        asyncio.get_running_loop().call_later(0.001, plane.cables[0].reset)
         with pytest.raises(Failure, match="cut the connection"):
-            await town.control.round_trip()
+            await plane.control.round_trip()
         with pytest.raises(Failure, match="no connection to the server"):
-            await town.control.round_trip()
+            await plane.control.round_trip()
 
 
 async def test_a_server_that_hangs_up_instead_of_a_welcome_is_told() -> None:
-    async with connected(silent) as town:
-        asyncio.get_running_loop().call_later(0.1, town.cables[0].reset)
+    async with connected(silent) as plane:
+        asyncio.get_running_loop().call_later(0.1, plane.cables[0].reset)
         with pytest.raises(Failure, match="hung up before it welcomed this client: reset"):
-            await town.control.greeted()
+            await plane.control.greeted()
 
 
 async def test_a_server_that_says_nothing_instead_of_a_welcome_is_given_up() -> None:
-    async with connected(silent) as town:
+    async with connected(silent) as plane:
         with pytest.raises(Failure, match="took the connection and then said nothing"):
-            await town.control.greeted()
+            await plane.control.greeted()
 
 
 async def test_questions_that_stay_unanswered_raise_the_doubt() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.cables[0].go_silent()
-        town.control.ask("t", 2)
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.cables[0].go_silent()
+        plane.control.ask("t", 2)
         await asyncio.sleep(10)
-        town.control.ask("t", 3)
+        plane.control.ask("t", 3)
         await asyncio.sleep(DOUBT_S + 1)
-        assert town.words == [Unasked(2), Unasked(3), Back()]
+        assert plane.words == [Unasked(2), Unasked(3), Back()]
 
 
 async def test_the_servers_goodbye_is_acknowledged_and_ends_the_link_only() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.servers[0].driver.leave("server.shutdown", actor="signal:15")
-        cell = await town.running[0]
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.servers[0].driver.leave("server.shutdown", actor="signal:15")
+        cell = await plane.running[0]
         assert cell.facts == (
             ev.GoodbyeSaid(
                 vantage=Vantage.SERVER,
@@ -467,18 +467,18 @@ async def test_the_servers_goodbye_is_acknowledged_and_ends_the_link_only() -> N
             ),
         )
         assert cell.facts[0].at >= EPOCH
-        assert not [m for m in town.heard if isinstance(m, Goodbye)]
+        assert not [m for m in plane.heard if isinstance(m, Goodbye)]
 
 
 async def test_a_lost_link_is_told_on_the_next_one_with_what_the_dials_in_between_met() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.refuses = DialFailed("the name s could not be resolved", stage=DialStage.DNS)
-        town.cables[0].reset()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.refuses = DialFailed("the name s could not be resolved", stage=DialStage.DNS)
+        plane.cables[0].reset()
         await asyncio.sleep(2)
-        town.refuses = None
+        plane.refuses = None
         await asyncio.sleep(5)
-        (report,) = [m for m in town.servers[1].heard if isinstance(m, Report)]
+        (report,) = [m for m in plane.servers[1].heard if isinstance(m, Report)]
         (item,) = report.items
         assert isinstance(item, Ended)
         assert (report.journal_id, item.connection_id) == ("c", "c")
@@ -498,11 +498,11 @@ async def test_a_lost_link_is_told_on_the_next_one_with_what_the_dials_in_betwee
 
 
 async def test_an_answer_from_before_the_last_doubt_says_nothing_of_it() -> None:
-    async with connected() as town:
-        await town.control.request_tunnel("dev", "k")
-        town.control.doubt()
+    async with connected() as plane:
+        await plane.control.request_tunnel("dev", "k")
+        plane.control.doubt()
         await asyncio.sleep(0.5)  # answered
-        town.cables[0].go_silent()
-        town.control.doubt()
+        plane.cables[0].go_silent()
+        plane.control.doubt()
         await asyncio.sleep(DOUBT_S + 1)
-        assert len(town.dialled) == 2
+        assert len(plane.dialled) == 2

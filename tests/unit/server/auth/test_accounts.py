@@ -200,7 +200,9 @@ async def test_a_rotated_agent_token_replaces_the_old_one(server: Parts) -> None
     made = await server.workspaces.create("dev", ADMIN)
     old = await server.accounts.authenticate(made.agent_token)
     assert isinstance(old, Identity)
-    rotated = await server.accounts.issue_agent_token(made.workspace_id)
+    rotated = await server.store.write(
+        lambda tx: server.accounts.rotate_agent_token(tx, made.workspace_id)
+    )
     assert rotated.replaced == (old.token_id,)
     assert (await _refusal(server, made.agent_token)).code == "token_revoked"
     assert isinstance(await server.accounts.authenticate(rotated.issued.token), Identity)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tether.server.db import tables
-from tether.server.db.migrate import migrate, unmigrate
+from tether.server.db.migrate import alembic_config, migrate
 from tether.server.db.schema import TABLES, metadata
 from tether.server.db.statements import FOLDER
 from tether.server.db.store import Store, StoreUnavailable
@@ -79,7 +80,7 @@ def test_migrating_twice_changes_nothing(connection: sa.Connection) -> None:
 
 def test_the_migrations_can_be_undone(connection: sa.Connection) -> None:
     migrate(connection)
-    unmigrate(connection)
+    command.downgrade(alembic_config(connection), "base")
     assert _statements(connection) == {}
     migrate(connection)
     assert "connections" in _statements(connection)

@@ -65,7 +65,7 @@ HOST_KEY = device_key()
 @contextlib.asynccontextmanager
 async def running(
     tmp_path: Path, clock: Clock | None = None, **settings: Any
-) -> AsyncIterator[Live]:
+) -> AsyncIterator[LiveServer]:
     """A server over `tmp_path`, stopped in order at the end."""
     settings = {
         "port": 0,
@@ -77,7 +77,7 @@ async def running(
     server = await Server.start(
         ServerSettings(data_dir=tmp_path, **settings), clock or SystemClock()
     )
-    live = Live(server)
+    live = LiveServer(server)
     try:
         yield live
     finally:
@@ -89,7 +89,7 @@ async def running(
 
 
 @dataclass
-class Live:
+class LiveServer:
     """A running server and the peers that a test made."""
 
     server: Server
@@ -157,7 +157,7 @@ class Live:
 class Peer:
     """A client or an agent, as far as its control link."""
 
-    def __init__(self, live: Live, stream: ClientStream, party: Party, hello: Hello) -> None:
+    def __init__(self, live: LiveServer, stream: ClientStream, party: Party, hello: Hello) -> None:
         self.live, self.stream, self.party, self.hello = live, stream, party, hello
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
         self.maps: asyncio.Queue[Message] = asyncio.Queue()
@@ -182,7 +182,7 @@ class Peer:
         (self.maps if isinstance(message, DerpMap) else self.inbox).put_nowait(message)
 
     @classmethod
-    async def dial(cls, live: Live, token: str, party: Party, **hello: Any) -> Peer:
+    async def dial(cls, live: LiveServer, token: str, party: Party, **hello: Any) -> Peer:
         """Dial and greet."""
         stream = await dial(live.control_url, token=token, max_size=MAX_CONTROL_MESSAGE)
         said: dict[str, Any] = {
