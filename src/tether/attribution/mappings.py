@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tether.attribution.causes.cause import Cause
 from tether.attribution.vocabulary import Reason
@@ -34,84 +35,52 @@ class Outside:
     ssh: int
 
 
-_OCSF: Mapping[Reason, int] = {
-    Reason.GRACEFUL: OCSF_CLOSE,
-    Reason.CLIENT_CLOSED: OCSF_CLOSE,
-    Reason.SERVER_SHUTDOWN: OCSF_CLOSE,
-    Reason.NETWORK_ERROR: OCSF_FAIL,
-    Reason.PROTOCOL_ERROR: OCSF_FAIL,
-    Reason.WORKSPACE_STOPPED: OCSF_CLOSE,
-    Reason.CONTROL_PLANE_LOST: OCSF_FAIL,
-    Reason.UNKNOWN: OCSF_FAIL,
-    Reason.IDLE_TIMEOUT: OCSF_CLOSE,
-    Reason.SESSION_EXPIRED: OCSF_CLOSE,
-    Reason.ACCESS_REVOKED: OCSF_REFUSE,
-    Reason.SUPERSEDED: OCSF_CLOSE,
-    Reason.RESOURCE_EXHAUSTED: OCSF_FAIL,
-    Reason.PROCESS_CRASHED: OCSF_FAIL,
-    Reason.PEER_UNRESPONSIVE: OCSF_FAIL,
-    Reason.CLIENT_SUSPENDED: OCSF_FAIL,
-    Reason.PATH_CHANGED: OCSF_FAIL,
+class _Codes(NamedTuple):
+    ocsf: int
+    websocket: int
+    ssh: int
+
+
+_BY_REASON: Mapping[Reason, _Codes] = {
+    Reason.GRACEFUL: _Codes(OCSF_CLOSE, 1000, 11),
+    Reason.CLIENT_CLOSED: _Codes(OCSF_CLOSE, 1000, 11),
+    Reason.SERVER_SHUTDOWN: _Codes(OCSF_CLOSE, 1001, 11),
+    Reason.NETWORK_ERROR: _Codes(
+        OCSF_FAIL, 1014, 10
+    ),  # bad gateway; a lost stream itself carries no code
+    Reason.PROTOCOL_ERROR: _Codes(OCSF_FAIL, 1002, 2),
+    Reason.WORKSPACE_STOPPED: _Codes(OCSF_CLOSE, 1001, 11),
+    Reason.CONTROL_PLANE_LOST: _Codes(OCSF_FAIL, 1012, 10),
+    Reason.UNKNOWN: _Codes(OCSF_FAIL, 1011, 10),
+    Reason.IDLE_TIMEOUT: _Codes(OCSF_CLOSE, 1008, 11),
+    Reason.SESSION_EXPIRED: _Codes(OCSF_CLOSE, 1008, 14),
+    Reason.ACCESS_REVOKED: _Codes(OCSF_REFUSE, 1008, 14),
+    Reason.SUPERSEDED: _Codes(OCSF_CLOSE, 1008, 11),
+    Reason.RESOURCE_EXHAUSTED: _Codes(OCSF_FAIL, 1013, 12),
+    Reason.PROCESS_CRASHED: _Codes(OCSF_FAIL, 1011, 10),
+    Reason.PEER_UNRESPONSIVE: _Codes(OCSF_FAIL, 1013, 10),
+    Reason.CLIENT_SUSPENDED: _Codes(OCSF_FAIL, 1001, 10),
+    Reason.PATH_CHANGED: _Codes(OCSF_FAIL, 1012, 10),
 }
 
-_WEBSOCKET: Mapping[Reason, int] = {
-    Reason.GRACEFUL: 1000,
-    Reason.CLIENT_CLOSED: 1000,
-    Reason.SERVER_SHUTDOWN: 1001,
-    Reason.NETWORK_ERROR: 1014,  # bad gateway; a lost stream itself carries no code
-    Reason.PROTOCOL_ERROR: 1002,
-    Reason.WORKSPACE_STOPPED: 1001,
-    Reason.CONTROL_PLANE_LOST: 1012,
-    Reason.UNKNOWN: 1011,
-    Reason.IDLE_TIMEOUT: 1008,
-    Reason.SESSION_EXPIRED: 1008,
-    Reason.ACCESS_REVOKED: 1008,
-    Reason.SUPERSEDED: 1008,
-    Reason.RESOURCE_EXHAUSTED: 1013,
-    Reason.PROCESS_CRASHED: 1011,
-    Reason.PEER_UNRESPONSIVE: 1013,
-    Reason.CLIENT_SUSPENDED: 1001,
-    Reason.PATH_CHANGED: 1012,
-}
-
-_SSH: Mapping[Reason, int] = {
-    Reason.GRACEFUL: 11,
-    Reason.CLIENT_CLOSED: 11,
-    Reason.SERVER_SHUTDOWN: 11,
-    Reason.NETWORK_ERROR: 10,
-    Reason.PROTOCOL_ERROR: 2,
-    Reason.WORKSPACE_STOPPED: 11,
-    Reason.CONTROL_PLANE_LOST: 10,
-    Reason.UNKNOWN: 10,
-    Reason.IDLE_TIMEOUT: 11,
-    Reason.SESSION_EXPIRED: 14,
-    Reason.ACCESS_REVOKED: 14,
-    Reason.SUPERSEDED: 11,
-    Reason.RESOURCE_EXHAUSTED: 12,
-    Reason.PROCESS_CRASHED: 10,
-    Reason.PEER_UNRESPONSIVE: 10,
-    Reason.CLIENT_SUSPENDED: 10,
-    Reason.PATH_CHANGED: 10,
-}
-
-_BY_CAUSE: Mapping[str, tuple[tuple[str, int], ...]] = {
-    "network.middlebox_reset": (("ocsf", OCSF_RESET),),
-    "network.nat_rebinding": (("ocsf", OCSF_RESET),),
-    "client.socket_destroyed": (("ocsf", OCSF_RESET),),
-    "agent.socket_destroyed": (("ocsf", OCSF_RESET),),
-    "auth.certificate_refused": (("ssh", 15),),
-    "relay.unresponsive": (("websocket", 1014),),
+_BY_CAUSE: Mapping[str, Mapping[str, int]] = {
+    "network.middlebox_reset": {"ocsf": OCSF_RESET},
+    "network.nat_rebinding": {"ocsf": OCSF_RESET},
+    "client.socket_destroyed": {"ocsf": OCSF_RESET},
+    "agent.socket_destroyed": {"ocsf": OCSF_RESET},
+    "auth.certificate_refused": {"ssh": 15},
+    "relay.unresponsive": {"websocket": 1014},
 }
 """Where a cause has a better word than its reason's."""
 
 
 def outside(cause: Cause) -> Outside:
     """`cause` in the words of others."""
-    own = dict(_BY_CAUSE.get(cause.code, ()))
+    codes = _BY_REASON[cause.reason]._replace(**_BY_CAUSE.get(cause.code, {}))
     return Outside(
         error_type=None if cause.expected else str(cause.reason),
-        ocsf_activity_id=own.get("ocsf", _OCSF[cause.reason]),
+        ocsf_activity_id=codes.ocsf,
         ocsf_status_id=OCSF_SUCCESS if cause.expected else OCSF_FAILURE,
-        websocket=own.get("websocket", _WEBSOCKET[cause.reason]),
-        ssh=own.get("ssh", _SSH[cause.reason]),
+        websocket=codes.websocket,
+        ssh=codes.ssh,
     )

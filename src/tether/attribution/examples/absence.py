@@ -7,24 +7,17 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
-from tether.attribution.examples.facts import A2C, LOGGED_IN, died
+from tether.attribution.examples.facts import LOGGED_IN, a2c, died
 from tether.attribution.vocabulary import Party, Vantage
 
 EXAMPLES: tuple[Case, ...] = (
-    Case(
-        A2C,
-        (
-            LOGGED_IN,
-            died(Party.SERVER),
-            ev.NeverReturned(vantage=Vantage.SERVER, at=60.0, party=Party.AGENT, waited_s=15),
-        ),
+    a2c(
+        LOGGED_IN,
+        died(Party.SERVER),
+        ev.NeverReturned(vantage=Vantage.SERVER, at=60.0, party=Party.AGENT, waited_s=15),
     ),
-    Case(
-        A2C,
-        (
-            LOGGED_IN,
-            ev.NeverReturned(vantage=Vantage.SERVER, at=60.0, party=Party.AGENT, waited_s=15),
-        ),
+    a2c(
+        LOGGED_IN, ev.NeverReturned(vantage=Vantage.SERVER, at=60.0, party=Party.AGENT, waited_s=15)
     ),
-    Case(A2C, (ev.ReportMissing(vantage=Vantage.SERVER, at=60.0, party=Party.AGENT),)),
+    a2c(ev.ReportMissing(vantage=Vantage.SERVER, at=60.0, party=Party.AGENT)),
 )

@@ -1,4 +1,4 @@
-"""Facts that many examples are made of.
+"""What examples are made of: cases of each type of connection, and facts that many of them share.
 
 Law: data only.
 """
@@ -8,12 +8,27 @@ from __future__ import annotations
 from typing import Any
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import Case
+from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
 
-A2C, S2A = ConnectType.AGENT_TO_CLIENT, ConnectType.SERVER_TO_AGENT
-C2S = ConnectType.CLIENT_TO_SERVER
 LOGGED_IN = ev.Authenticated(vantage=Vantage.AGENT, at=0.5, user="alice", method="publickey")
 PIPE_CLOSED = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=3.0)
+
+
+def a2c(*facts: Evidence) -> Case:
+    """The end of a connection between an agent and a client."""
+    return Case(ConnectType.AGENT_TO_CLIENT, facts)
+
+
+def s2a(*facts: Evidence) -> Case:
+    """The end of an agent's control link."""
+    return Case(ConnectType.SERVER_TO_AGENT, facts)
+
+
+def c2s(*facts: Evidence) -> Case:
+    """The end of a client's control link."""
+    return Case(ConnectType.CLIENT_TO_SERVER, facts)
 
 
 def exited(code: int | None, signal: str | None = None) -> ev.SessionEnded:

@@ -6,15 +6,15 @@ Law: data only.
 from __future__ import annotations
 
 from tether.attribution.case import Case
-from tether.attribution.examples.facts import A2C, backend, ide_closed
+from tether.attribution.examples.facts import a2c, backend, ide_closed
 from tether.attribution.vocabulary import Party
 
 EXAMPLES: tuple[Case, ...] = (
-    Case(A2C, (backend(signal="KILL", oom_kills=1),)),
-    Case(A2C, (backend(signal="TERM"),)),
-    Case(A2C, (backend(0),)),
-    Case(A2C, (backend(3),)),
-    Case(A2C, (backend(oom_kills=None),)),
-    Case(A2C, (ide_closed(Party.CLIENT),)),
-    Case(A2C, (ide_closed(Party.AGENT),)),
+    a2c(backend(signal="KILL", oom_kills=1)),
+    a2c(backend(signal="TERM")),
+    a2c(backend(0)),
+    a2c(backend(3)),
+    a2c(backend(oom_kills=None)),
+    a2c(ide_closed(Party.CLIENT)),
+    a2c(ide_closed(Party.AGENT)),
 )

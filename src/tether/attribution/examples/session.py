@@ -7,53 +7,52 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
-from tether.attribution.examples.facts import A2C, LOGGED_IN, PIPE_CLOSED, exited, said, ssh_bye
-from tether.attribution.vocabulary import ConnectType, OomVictim, Party, Vantage
+from tether.attribution.examples.facts import (
+    LOGGED_IN,
+    PIPE_CLOSED,
+    a2c,
+    c2s,
+    exited,
+    said,
+    ssh_bye,
+)
+from tether.attribution.vocabulary import OomVictim, Party, Vantage
 
 EXAMPLES: tuple[Case, ...] = (
-    Case(A2C, (LOGGED_IN, ssh_bye(1, code=2))),
-    Case(
-        A2C,
-        (
-            LOGGED_IN,
-            ev.TerminalDetached(vantage=Vantage.AGENT, at=2.0, by=Party.CLIENT, open_sessions=0),
-            ssh_bye(0),
-        ),
+    a2c(LOGGED_IN, ssh_bye(1, code=2)),
+    a2c(
+        LOGGED_IN,
+        ev.TerminalDetached(vantage=Vantage.AGENT, at=2.0, by=Party.CLIENT, open_sessions=0),
+        ssh_bye(0),
     ),
-    Case(
-        A2C,
-        (
-            LOGGED_IN,
-            ev.SessionEnded(
-                vantage=Vantage.AGENT,
-                at=2.0,
-                exit_signal="HUP",
-                open_sessions=0,
-                cause="session.killed",
-                actor="user:alice",
-            ),
-            ssh_bye(0),
+    a2c(
+        LOGGED_IN,
+        ev.SessionEnded(
+            vantage=Vantage.AGENT,
+            at=2.0,
+            exit_signal="HUP",
+            open_sessions=0,
+            cause="session.killed",
+            actor="user:alice",
         ),
+        ssh_bye(0),
     ),
-    Case(
-        A2C,
-        (
-            LOGGED_IN,
-            exited(None, "KILL"),
-            ev.OomKills(
-                vantage=Vantage.AGENT, at=1.9, party=Party.AGENT, count=1, victim=OomVictim.CHILD
-            ),
-            ssh_bye(0),
+    a2c(
+        LOGGED_IN,
+        exited(None, "KILL"),
+        ev.OomKills(
+            vantage=Vantage.AGENT, at=1.9, party=Party.AGENT, count=1, victim=OomVictim.CHILD
         ),
+        ssh_bye(0),
     ),
-    Case(A2C, (LOGGED_IN, exited(None, "TERM"), ssh_bye(0))),
-    Case(A2C, (LOGGED_IN, exited(3), ssh_bye(0))),
-    Case(A2C, (LOGGED_IN, ssh_bye(1))),
-    Case(A2C, (LOGGED_IN, ssh_bye(0))),
-    Case(A2C, (LOGGED_IN, exited(None, "KILL"), PIPE_CLOSED)),
-    Case(A2C, (LOGGED_IN, exited(0), PIPE_CLOSED)),
-    Case(A2C, (LOGGED_IN, ev.StdioForwardEnded(vantage=Vantage.AGENT, at=2.0), PIPE_CLOSED)),
-    Case(A2C, (LOGGED_IN, PIPE_CLOSED)),
-    Case(ConnectType.CLIENT_TO_SERVER, (said(Party.CLIENT, "client.closed"),)),
-    Case(A2C, (PIPE_CLOSED,)),
+    a2c(LOGGED_IN, exited(None, "TERM"), ssh_bye(0)),
+    a2c(LOGGED_IN, exited(3), ssh_bye(0)),
+    a2c(LOGGED_IN, ssh_bye(1)),
+    a2c(LOGGED_IN, ssh_bye(0)),
+    a2c(LOGGED_IN, exited(None, "KILL"), PIPE_CLOSED),
+    a2c(LOGGED_IN, exited(0), PIPE_CLOSED),
+    a2c(LOGGED_IN, ev.StdioForwardEnded(vantage=Vantage.AGENT, at=2.0), PIPE_CLOSED),
+    a2c(LOGGED_IN, PIPE_CLOSED),
+    c2s(said(Party.CLIENT, "client.closed")),
+    a2c(PIPE_CLOSED),
 )

@@ -34,6 +34,11 @@ class Predicate:
         return self.check(case)
 
 
+def predicate(words: str, *needs: type[Fact]) -> Callable[[Callable[[Case], bool]], Predicate]:
+    """Make a predicate of a function; see `Predicate`."""
+    return lambda check: Predicate(check, words, needs)
+
+
 def saw(kind: type[Fact], **want: object) -> Predicate:
     """Some fact of `kind` has all the wanted values; a tuple means "one of these"."""
     wanted = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
-from tether.attribution.predicates.predicate import Predicate, saw
+from tether.attribution.predicates.predicate import predicate, saw
 from tether.attribution.vocabulary import BLOCKED_EXIT_CODE, Party
 
 INTENT_S = 30.0
@@ -26,36 +26,42 @@ LEFT_BY_SSH = saw(ev.SshDisconnected, by=Party.CLIENT, code=11)
 # -- sessions ---------------------------------------------------------------------------
 
 
-def _last_session_signalled(case: Case) -> bool:
+@predicate("last session ended by a signal", ev.SessionEnded)
+def last_session_signalled(case: Case) -> bool:
     ended = case.all(ev.SessionEnded)
     return bool(ended) and ended[-1].exit_signal is not None
 
 
-def _no_session_open(case: Case) -> bool:
+@predicate("no session left open", ev.SessionEnded)
+def no_session_open(case: Case) -> bool:
     ended = case.all(ev.SessionEnded)
     said = case.all(ev.SshDisconnected)
     left = said[-1].open_sessions if said else ended[-1].open_sessions if ended else 1
     return bool(ended) and left == 0
 
 
-def _detached_last(case: Case) -> bool:
+@predicate("the last session was detached, none left open", ev.TerminalDetached)
+def detached_last(case: Case) -> bool:
     detached, ended = case.all(ev.TerminalDetached), case.all(ev.SessionEnded)
     if not detached or detached[-1].open_sessions:
         return False
     return not ended or detached[-1].at >= ended[-1].at
 
 
-def _last_session_has_a_cause(case: Case) -> bool:
+@predicate("the agent ended the last session for a cause of its own", ev.SessionEnded)
+def last_session_has_a_cause(case: Case) -> bool:
     ended = case.all(ev.SessionEnded)
     return bool(ended) and bool(ended[-1].cause)
 
 
-def _last_session_killed(case: Case) -> bool:
+@predicate("last session ended by SIGKILL", ev.SessionEnded)
+def last_session_killed(case: Case) -> bool:
     ended = case.all(ev.SessionEnded)
     return bool(ended) and ended[-1].exit_signal == "KILL"
 
 
-def _only_refused(case: Case) -> bool:
+@predicate("the client left, and policy had refused all it asked for", ev.PolicyRefused)
+def only_refused(case: Case) -> bool:
     """The client left, and all that it got was a refusal by policy."""
     said = [fact for fact in case.all(ev.SshDisconnected) if fact.by is Party.CLIENT]
     if not case.all(ev.PolicyRefused) or case.all(ev.ForwardServed):
@@ -67,62 +73,33 @@ def _only_refused(case: Case) -> bool:
     return left == 0 and all(fact.exit_code == BLOCKED_EXIT_CODE for fact in ended)
 
 
-no_session_open = Predicate(_no_session_open, "no session left open", [ev.SessionEnded])
-detached_last = Predicate(
-    _detached_last, "the last session was detached, none left open", [ev.TerminalDetached]
-)
-last_session_has_a_cause = Predicate(
-    _last_session_has_a_cause,
-    "the agent ended the last session for a cause of its own",
-    [ev.SessionEnded],
-)
-last_session_signalled = Predicate(
-    _last_session_signalled, "last session ended by a signal", [ev.SessionEnded]
-)
-last_session_killed = Predicate(
-    _last_session_killed, "last session ended by SIGKILL", [ev.SessionEnded]
-)
-only_refused = Predicate(
-    _only_refused, "the client left, and policy had refused all it asked for", [ev.PolicyRefused]
-)
-
-
 # -- an IDE's backend -------------------------------------------------------------------
 
 
-def _backend_signalled(case: Case) -> bool:
+@predicate("the backend was ended by a signal", ev.IdeBackendGone)
+def backend_signalled(case: Case) -> bool:
     return any(
         fact.exit_signal is not None or fact.exit_code in _EXIT_BY_SIGNAL
         for fact in case.all(ev.IdeBackendGone)
     )
 
 
-def _backend_out_of_memory(case: Case) -> bool:
+@predicate("the backend was killed as memory ran out", ev.IdeBackendGone)
+def backend_out_of_memory(case: Case) -> bool:
     return any(
         fact.exit_code is None and fact.exit_signal in (None, "KILL") and (fact.oom_kills or 0) > 0
         for fact in case.all(ev.IdeBackendGone)
     )
 
 
-def _backend_status_known(case: Case) -> bool:
+@predicate("the backend ended with a status", ev.IdeBackendGone)
+def backend_status_known(case: Case) -> bool:
     return any(fact.exit_code is not None for fact in case.all(ev.IdeBackendGone))
-
-
-backend_signalled = Predicate(
-    _backend_signalled, "the backend was ended by a signal", [ev.IdeBackendGone]
-)
-backend_out_of_memory = Predicate(
-    _backend_out_of_memory, "the backend was killed as memory ran out", [ev.IdeBackendGone]
-)
-backend_status_known = Predicate(
-    _backend_status_known, "the backend ended with a status", [ev.IdeBackendGone]
-)
 
 
 # -- what somebody had asked for --------------------------------------------------------
 
-intended = Predicate(
-    lambda case: any(fact.before_s <= INTENT_S for fact in case.all(ev.IntentRecorded)),
-    f"somebody had asked for it at most {INTENT_S:.0f} s before",
-    [ev.IntentRecorded],
-)
+
+@predicate(f"somebody had asked for it at most {INTENT_S:.0f} s before", ev.IntentRecorded)
+def intended(case: Case) -> bool:
+    return any(fact.before_s <= INTENT_S for fact in case.all(ev.IntentRecorded))

@@ -12,7 +12,7 @@ from itertools import permutations
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
-from tether.attribution.predicates.predicate import Predicate, either, saw
+from tether.attribution.predicates.predicate import Predicate, either, predicate, saw
 from tether.attribution.vocabulary import (
     ABRUPT_ENDS,
     SILENCE_CODE,
@@ -156,7 +156,12 @@ def _heard_meanwhile(case: Case, counters: ev.TcpCounters) -> bool:
     return not silences or counters.last_ack_recv_ms < 1000 * max(silences) / 2
 
 
-def _large_frames_lost(case: Case) -> bool:
+@predicate(
+    "one end's large segments were lost while small ones passed both ways",
+    ev.TcpCounters,
+    ev.StreamEnded,
+)
+def large_frames_lost(case: Case) -> bool:
     return any(
         _gave_up(case, stuck)
         and stuck.retransmits >= STUCK_RETRANSMITS
@@ -168,13 +173,6 @@ def _large_frames_lost(case: Case) -> bool:
         and not _cut_off(case, other)
         for stuck, other in _counted(case)
     )
-
-
-large_frames_lost = Predicate(
-    _large_frames_lost,
-    "one end's large segments were lost while small ones passed both ways",
-    [ev.TcpCounters, ev.StreamEnded],
-)
 
 
 # -- a kernel that could not send, was not heard, or still answered ---------------------
@@ -194,7 +192,12 @@ def no_egress(party: Party) -> Predicate:
     )
 
 
-def _unheard_relay(case: Case) -> bool:
+@predicate(
+    "not even the relay's kernel was heard by the client while it waited",
+    ev.TcpCounters,
+    ev.StreamEnded,
+)
+def unheard_relay(case: Case) -> bool:
     return any(
         counters.vantage is Vantage.CLIENT
         and counters.peer is Party.RELAY
@@ -202,13 +205,6 @@ def _unheard_relay(case: Case) -> bool:
         and not _hears(case, counters)
         for counters in case.all(ev.TcpCounters)
     )
-
-
-unheard_relay = Predicate(
-    _unheard_relay,
-    "not even the relay's kernel was heard by the client while it waited",
-    [ev.TcpCounters, ev.StreamEnded],
-)
 
 
 def _sends_in_vain(counters: ev.TcpCounters) -> bool:
@@ -244,27 +240,22 @@ def lively(party: Party) -> Predicate:
 
 _CLOSED = (StreamEnd.EOF, StreamEnd.RESET)
 
-both_reset = Predicate(
-    lambda case: any(
+
+@predicate("both ends of one stream were reset", ev.StreamEnded)
+def both_reset(case: Case) -> bool:
+    return any(
         one.how is StreamEnd.RESET and other.how is StreamEnd.RESET for one, other in _ends(case)
-    ),
-    "both ends of one stream were reset",
-    [ev.StreamEnded],
-)
+    )
 
-both_closed = Predicate(
-    lambda case: any(one.how in _CLOSED and other.how in _CLOSED for one, other in _ends(case)),
-    "both ends of one stream say that the other closed it",
-    [ev.StreamEnded],
-)
 
-both_silent = Predicate(
-    lambda case: any(
-        one.how in SILENT_ENDS and other.how in SILENT_ENDS for one, other in _ends(case)
-    ),
-    "both ends of one stream heard nothing more from each other",
-    [ev.StreamEnded],
-)
+@predicate("both ends of one stream say that the other closed it", ev.StreamEnded)
+def both_closed(case: Case) -> bool:
+    return any(one.how in _CLOSED and other.how in _CLOSED for one, other in _ends(case))
+
+
+@predicate("both ends of one stream heard nothing more from each other", ev.StreamEnded)
+def both_silent(case: Case) -> bool:
+    return any(one.how in SILENT_ENDS and other.how in SILENT_ENDS for one, other in _ends(case))
 
 
 def _never_sent_a_reset(case: Case, silent: ev.StreamEnded) -> bool:
@@ -278,17 +269,24 @@ def _never_sent_a_reset(case: Case, silent: ev.StreamEnded) -> bool:
     return any(counters.retransmits >= STUCK_RETRANSMITS for counters in _counters_of(case, silent))
 
 
-one_reset_one_silent = Predicate(
-    lambda case: any(
+@predicate(
+    "one end of a stream was reset, and the other, which cannot have sent that, heard nothing more",
+    ev.StreamEnded,
+)
+def one_reset_one_silent(case: Case) -> bool:
+    return any(
         one.how is StreamEnd.RESET and other.how in SILENT_ENDS and _never_sent_a_reset(case, other)
         for one, other in _ends(case)
-    ),
-    "one end of a stream was reset, and the other, which cannot have sent that, heard nothing more",
-    [ev.StreamEnded],
+    )
+
+
+@predicate(
+    "one end of a stream was reset with nothing sent in vain, and had heard the other end much more"
+    " lately than that one's silence lasted",
+    ev.StreamEnded,
+    ev.TcpCounters,
 )
-
-
-def _reset_while_well(case: Case) -> bool:
+def reset_while_well(case: Case) -> bool:
     return any(
         not (counters.unacked or counters.retransmits)
         and counters.last_data_recv_ms + STALE_MS <= 1000 * (silent.silence_s or 0.0)
@@ -296,14 +294,6 @@ def _reset_while_well(case: Case) -> bool:
         if reset.how is StreamEnd.RESET and silent.how in SILENT_ENDS
         for counters in _counters_of(case, reset)
     )
-
-
-reset_while_well = Predicate(
-    _reset_while_well,
-    "one end of a stream was reset with nothing sent in vain, and had heard the other end much more"
-    " lately than that one's silence lasted",
-    [ev.StreamEnded, ev.TcpCounters],
-)
 
 
 # -- what one end alone shows -----------------------------------------------------------
@@ -321,13 +311,11 @@ def aborted_at(party: Party) -> Predicate:
     )
 
 
-well_known_idle = Predicate(
-    lambda case: any(
+@predicate("it was cut after an idle time that middleboxes are known for", ev.StreamEnded)
+def well_known_idle(case: Case) -> bool:
+    return any(
         ended.how in ABRUPT_ENDS
         and ended.idle_s is not None
         and any(abs(ended.idle_s - known) <= IDLE_TOLERANCE_S for known in WELL_KNOWN_IDLE_S)
         for ended in case.all(ev.StreamEnded)
-    ),
-    "it was cut after an idle time that middleboxes are known for",
-    [ev.StreamEnded],
-)
+    )
