@@ -408,6 +408,23 @@ def logging_parts() -> dict[str, str]:
     return parts
 
 
+# -- docs/architecture.md ---------------------------------------------------------------
+
+
+def package_tree() -> str:
+    """Every package with the first sentence of its docstring, indented by its depth."""
+    lines = []
+    for path in sorted(SRC.rglob("__init__.py"), key=lambda found: found.parent.parts):
+        package = path.parent.relative_to(SRC)
+        if "versions" in package.parts:
+            continue
+        says = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+        depth = len(package.parts)
+        name = "  " * depth + (package.name or "tether") + "/"
+        lines.append(f"{name:<22}{' '.join(says.split())}")
+    return "\n".join(["```text", *lines, "```"])
+
+
 # -- writing ----------------------------------------------------------------------------
 
 
@@ -424,10 +441,12 @@ def filled(page: str, parts: Mapping[str, str]) -> str:
 def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
     protocol, logging = DOCS / "protocol.md", DOCS / "logging.md"
+    architecture = DOCS / "architecture.md"
     return {
         DOCS / "vocabulary.md": vocabulary(),
         protocol: filled(protocol.read_text(), protocol_parts()),
         logging: filled(logging.read_text(), logging_parts()),
+        architecture: filled(architecture.read_text(), {"packages": package_tree()}),
     }
 
 
