@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,6 +36,10 @@ class ClientFiles:
     @property
     def device_key(self) -> Path:
         return self.ssh / "id_ed25519"
+
+    @property
+    def public_device_key(self) -> Path:
+        return self.ssh / "id_ed25519.pub"
 
     @property
     def certificate(self) -> Path:
@@ -165,6 +169,32 @@ def server_url(text: str, key: str = "the server's URL") -> str:
             f"not {text[:80]!r}"
         )
     return url
+
+
+def make_once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What is in `path`; where there is no such file, it is made with what `make` returns.
+
+    Of several that do so at once one makes the file, and all of them get what it holds. It is written
+    whole or not at all, is on the disk before it can be seen, and is its owner's alone (mode 0600).
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    candidate = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    write_atomically(candidate, make(), durable=True)
+    try:
+        os.link(candidate, path)  # fails if the file is there, as a rename does not
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            os.replace(candidate, path)
+    candidate.unlink(missing_ok=True)
+    return path.read_bytes()
 
 
 def write_atomically(

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tether.text import duration, printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -34,7 +36,7 @@ def print_json(value: Any) -> None:
 def clean(value: object) -> str:
     """`value` as one line of text that cannot drive a terminal."""
     text = "" if value is None else str(value)
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    return printable(text).strip()
 
 
 def table(*headings: str) -> Table:
@@ -81,21 +83,10 @@ def local_time(value: object) -> str:
 
 
 def span(seconds: object) -> str:
-    """Seconds in the two largest units that fit: `2 h 5 min`."""
+    """Seconds of the API in words, with tenths where they matter."""
     if not isinstance(seconds, (int, float)):
         return ""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for unit, size, smaller, part in (
-        ("d", 86400, "h", 3600),
-        ("h", 3600, "min", 60),
-        ("min", 60, "s", 1),
-    ):
-        if whole >= size:
-            rest = whole % size // part
-            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 def size(count: object) -> str:

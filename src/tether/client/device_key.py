@@ -1,15 +1,10 @@
 """This device's SSH key: made once, by us, so that a user sets up no keys.
 
-Law: the private key never leaves this machine and is readable by its owner alone. Made with
-`cryptography`, not with `ssh-keygen`: a device may hold an SSH program of another make, and the cost
-of the import (35 ms) is paid once in a device's life.
+Law: the private key never leaves this machine. The public half is kept beside it, so that most
+commands need not compute it.
 """
 
 from __future__ import annotations
-
-import contextlib
-import os
-from pathlib import Path
 
 from tether.client.errors import Failure
 from tether.config import ClientFiles, write_atomically
@@ -21,51 +16,29 @@ def ensure_device_key(files: ClientFiles) -> str:
     Raises:
         Failure: the files are there but cannot be used.
     """
-    path, public = files.device_key, _public(files)
+    path = files.device_key
     try:
-        if path.exists():
-            return public.read_text().strip() or _derive(path, public)
-        return _create(path, public)
-    except FileNotFoundError:
-        return _derive(path, public)
+        if path.exists() and (kept := _kept(files)):
+            return kept
+        return _derive(files)
     except OSError as wrong:
         raise Failure(f"the device key {path} cannot be used: {wrong.strerror}") from wrong
 
 
-def _create(path: Path, public: Path) -> str:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.OpenSSH,
-        serialization.NoEncryption(),
-    )
-    # Of two commands that run for the first time at once, one makes the key and both use it: the key
-    # is linked into place, which fails if it is there.
-    candidate = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    write_atomically(candidate, pem)
-    with contextlib.suppress(FileExistsError):
-        os.link(candidate, path)
-    candidate.unlink()
-    return _derive(path, public)
-
-
-def _derive(path: Path, public: Path) -> str:
-    from cryptography.hazmat.primitives import serialization
-
+def _kept(files: ClientFiles) -> str:
     try:
-        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as wrong:
+        return files.public_device_key.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _derive(files: ClientFiles) -> str:
+    from tether.net.ssh_key import BadKey, ensure_key, public_line  # not paid for where it is kept
+
+    path = files.device_key
+    try:
+        line = f"{public_line(ensure_key(path))} tether-device"
+    except BadKey as wrong:
         raise Failure(f"the device key {path} is damaged: delete it to get a new one") from wrong
-    line = key.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
-    text = f"{line.decode()} tether-device"
-    write_atomically(public, text + "\n", mode=0o644)
-    return text
-
-
-def _public(files: ClientFiles) -> Path:
-    return files.device_key.with_name(f"{files.device_key.name}.pub")
+    write_atomically(files.public_device_key, f"{line}\n", mode=0o644)
+    return line

@@ -18,6 +18,7 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import ConnectType, Initiator, Party, Vantage
 from tether.client.errors import EXIT_CONNECTION_FAILED
 from tether.protocol.carriers.commands import Over
+from tether.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def say(sentence: str, *, in_session: bool = False) -> None:
     """One line on stderr, also where ssh holds the terminal in raw mode."""
     terminal = os.isatty(2)
     start, end = ("\r\n" if in_session and terminal else ""), ("\r\n" if terminal else "\n")
-    line = "".join(c if c.isprintable() else " " for c in sentence)
+    line = printable(sentence)
     with contextlib.suppress(OSError):  # it may be that nobody is left to read it
         sys.stderr.write(f"{start}tether: {line}{end}")
         sys.stderr.flush()

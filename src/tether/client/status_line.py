@@ -21,6 +21,7 @@ from typing import Protocol
 
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.protocol.carriers.commands import Carried, Stalled, Status
+from tether.text import duration, printable
 
 QUIET_S = 2.0
 """A gap below this is nobody's business."""
@@ -172,7 +173,7 @@ class View:
         why = f" ({self._waiting.reason})" if self._waiting.reason else ""
         if held:
             self._draw(
-                f"tether: connection to {self._name} lost {_ago(seconds)} ago{why};"
+                f"tether: connection to {self._name} lost {duration(seconds)} ago{why};"
                 f" reconnecting… {self._way_out}"
             )
         elif not self._told and not self._drawn:
@@ -184,7 +185,7 @@ class View:
         if not self._told:
             return
         self._told = False
-        sentence = f"resumed after {_ago(status.gap_s)} (now {over(status)})"
+        sentence = f"resumed after {duration(status.gap_s)} (now {over(status)})"
         if self._drawn and self._screen.held():
             self._draw(f"tether: {sentence}")
             self._arm(RESUMED_S, self._erase)
@@ -194,7 +195,7 @@ class View:
 
     def _draw(self, text: str) -> None:
         self._drawn = True
-        line = _clean(text)[: max(1, self._screen.columns() - 1)]
+        line = printable(text)[: max(1, self._screen.columns() - 1)]
         self._screen.write(_BEGIN + line.encode() + _END)
 
     def _erase(self) -> None:
@@ -205,7 +206,7 @@ class View:
 
     def _say(self, sentence: str) -> None:
         ending = b"\r\n" if self._screen.held() else b"\n"
-        self._screen.write(b"tether: " + _clean(sentence).encode() + ending)
+        self._screen.write(b"tether: " + printable(sentence).encode() + ending)
 
     def _arm(self, seconds: float, then: Callable[[], None]) -> None:
         self._disarm()
@@ -222,16 +223,3 @@ def over(status: Carried) -> str:
     if status.method is ConnectionMethod.DIRECT:
         return f"direct to {status.where}"
     return f"over derp region {status.where}" if status.where else "over the relay"
-
-
-def _ago(seconds: float) -> str:
-    whole = max(0, round(seconds))
-    for unit, size, smaller, part in (("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            rest = whole % size // part
-            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -19,6 +19,7 @@ from tether.protocol.messages.reports import (
     ForwardRollup,
 )
 from tether.protocol.timestamp import Timestamp
+from tether.text import REPLACEMENT, printable
 
 PER_DESTINATION = 20
 """How many connections to one destination are recorded one by one."""
@@ -241,5 +242,5 @@ class ForwardLedger:
 
 def _text(text: str) -> str:
     """One printable line of bounded length: it comes from a client."""
-    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    line = printable(text, REPLACEMENT)
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"

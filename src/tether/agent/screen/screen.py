@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from tether.agent.screen.ghostty import Emulator
+from tether.text import printable
 
 HISTORY_BYTES = 2 << 20
 """Bytes of scrollback that are kept: 2,300 rows of 80 columns, 900 of 200 (measured)."""
@@ -194,7 +195,7 @@ def _answer(screen: Emulator, setting: bytes) -> bytes:
 
 
 def _title(title: str) -> bytes:
-    words = "".join(char for char in title if char.isprintable())
+    words = printable(title, "")
     return b"\x1b]2;" + words.encode() + b"\x1b\\" if words else b""
 
 

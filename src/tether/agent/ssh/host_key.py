@@ -6,12 +6,13 @@ cannot be read is an error, not a reason to make another one: clients have pinne
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tether.net.ssh_key import BadKey, ensure_key, public_line
 
 HOST_KEY_FILE = "ssh_host_ed25519_key"
 
@@ -39,36 +40,15 @@ def load_or_create(data_dir: Path) -> HostKey:
     """The host key in `data_dir`, made (mode 0600) where there is none.
 
     Raises:
-        HostKeyUnusable: the file cannot be read, or holds no private key.
-        OSError: the directory or the file cannot be written.
+        HostKeyUnusable: the file holds no private key.
+        OSError: the directory or the file cannot be read or written.
     """
     path = data_dir / HOST_KEY_FILE
-    if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        _create(path)
+    private = ensure_key(path)
     try:
-        key = asyncssh.import_private_key(path.read_bytes())
-    except (OSError, asyncssh.KeyImportError) as wrong:
+        return HostKey(asyncssh.import_private_key(private), public_line(private))
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, BadKey) as wrong:
         raise HostKeyUnusable(
             f"the SSH host key {path} cannot be used ({wrong}): restore it, or remove it to get a "
             "new one (clients that have pinned the old one will then refuse to connect)"
         ) from wrong
-    return HostKey(key, _public_line(key))
-
-
-def _create(path: Path) -> None:
-    """Write a new key whole or not at all: a half-written key would lock every client out."""
-    key = asyncssh.generate_private_key("ssh-ed25519")
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.export_private_key())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def _public_line(key: asyncssh.SSHKey) -> str:
-    algorithm, blob = key.export_public_key().decode().split()[:2]
-    return f"{algorithm} {blob}"

@@ -28,6 +28,7 @@ from tether.attribution.evidence import Evidence
 from tether.net.clock import Clock
 from tether.protocol.terminal.attach import agent_goodbye
 from tether.protocol.terminal.messages import Info, Init
+from tether.text import printable
 
 MAX_HISTORY = 10_000
 MAX_NAME = 100
@@ -192,7 +193,7 @@ class Terminals:
 
 
 def _name(words: str) -> str:
-    name = "".join(char for char in words if char.isprintable()).strip()[:MAX_NAME]
+    name = printable(words, "").strip()[:MAX_NAME]
     if not name:
         raise TerminalError("bad_name", "a terminal's name needs at least one letter")
     return name

@@ -25,6 +25,7 @@ from tether.attribution.vocabulary import SILENCE_CODE, Party, StreamEnd, Vantag
 from tether.protocol.messages.base import Message, Unrecognized, facts_of, records_of
 from tether.protocol.messages.control import Goodbye, GoodbyeAck, Ping, Pong, Unsupported
 from tether.protocol.timestamp import Timestamp
+from tether.text import REPLACEMENT, printable
 
 LINGER_S = 3.0
 """How long a goodbye waits for its acknowledgement."""
@@ -319,4 +320,4 @@ def _own(fact: Evidence, vantage: Vantage) -> bool:
 
 def _quoted(word: str) -> str:
     """A peer's word, cut and cleaned so that it fits into one printable line."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in word[:MAX_QUOTED])
+    return printable(word[:MAX_QUOTED], REPLACEMENT)

@@ -8,9 +8,6 @@ agent that trusts the old one.
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,9 @@ import asyncssh
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tether.config import make_once
+from tether.net.ssh_key import ensure_key
 
 TICKET_KEY, USER_CA_KEY = "ticket-key.pem", "ssh-user-ca"
 
@@ -53,7 +53,7 @@ def load_keys(data_dir: Path) -> ServerKeys:
 
 
 def _ticket_key(path: Path) -> Ed25519PrivateKey:
-    stored = _read_or_make(
+    stored = make_once(
         path,
         lambda: Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM,
@@ -71,11 +71,8 @@ def _ticket_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _user_ca(path: Path) -> asyncssh.SSHKey:
-    stored = _read_or_make(
-        path, lambda: asyncssh.generate_private_key("ssh-ed25519").export_private_key()
-    )
     try:
-        key = asyncssh.import_private_key(stored)
+        key = asyncssh.import_private_key(ensure_key(path))
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as wrong:
         raise _bad(path) from wrong
     if key.get_algorithm() != "ssh-ed25519":
@@ -85,24 +82,3 @@ def _user_ca(path: Path) -> asyncssh.SSHKey:
 
 def _bad(path: Path) -> BadKeyFile:
     return BadKeyFile(f"{path} holds no Ed25519 key: restore it from a backup, or move it away")
-
-
-def _read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(make())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # unlike a rename, never replaces what another start has made
-        except FileExistsError:
-            pass
-    finally:
-        draft.unlink()
-    return path.read_bytes()

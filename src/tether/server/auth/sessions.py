@@ -30,6 +30,7 @@ from tether.server.db.tables.web import (
 from tether.server.errors import NotFound
 from tether.server.identity import Identity, TokenRejected
 from tether.server.times import iso
+from tether.text import printable
 
 SESSION = "tether_session_"
 """How a session's secret begins."""
@@ -104,7 +105,7 @@ class Sessions:
             last_seen_at=now,
             expires_at=min(now + LIFE_S, identity.expires_at or now + LIFE_S),
             client_ip=client_ip[:64],
-            user_agent="".join(c for c in user_agent[:MAX_AGENT] if c.isprintable()),
+            user_agent=printable(user_agent[:MAX_AGENT], ""),
         )
 
         async def keep(connection: AsyncConnection) -> None:

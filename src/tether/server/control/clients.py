@@ -50,6 +50,7 @@ from tether.server.control.handshake import CONNECT_TYPES, Opening
 from tether.server.control.link import ControlLink, ControlLinkRunner, ControlLinks
 from tether.server.derp.map import Regions
 from tether.server.workspaces import NAME
+from tether.text import duration
 
 MAX_SESSION_ID = 64
 """Characters of a client's own name for what its connections are part of."""
@@ -343,7 +344,7 @@ class ClientLinks(ControlLinks[ClientLink]):
                 f"the agent of workspace {name} has never connected: start it there with"
                 " `tether agent` and the workspace's token"
             )
-        seen = _ago(self._runner.clock.now().wall - seen_at)
+        seen = f"{duration(self._runner.clock.now().wall - seen_at)} ago"
         ended = await self._runner.log.last_agent_end(workspace.workspace_id)
         why = f"last seen {seen}: {ended}" if ended else f"last seen {seen}"
         return f"the agent of workspace {name} is not connected ({why})"
@@ -387,10 +388,3 @@ def _new_tunnel_key() -> str:
     """The secret of one tunnel. It is sent to both ends and kept nowhere here: a further carrier is
     proven with the same key, end to end."""
     return base64.b64encode(secrets.token_bytes(TUNNEL_KEY_BYTES)).decode()
-
-
-def _ago(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return f"{max(0.0, seconds):.0f} s ago"
