@@ -1,12 +1,14 @@
 """What a command says when it cannot do its job: one line, and an exit code.
 
-Law: a leaf, so that the fast paths may use it. The text is for people and says what to do. Tracebacks
+Law: a leaf, so that the fast paths may use it; what it needs of others is imported where it is used. The
+text is for people and says what to do. Tracebacks
 and the log lines of libraries are for developers: TETHER_DEBUG shows them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 DEBUG = "TETHER_DEBUG"
 
@@ -30,6 +32,20 @@ def os_failure(wrong: OSError) -> Failure:
     """The line for a file that cannot be used: the system's words, and which file."""
     what = wrong.strerror or type(wrong).__name__
     return Failure(f"{wrong.filename}: {what}" if wrong.filename else what)
+
+
+@contextlib.contextmanager
+def connecting() -> Iterator[None]:
+    """Turns what keeps a connection from coming up into one sentence and the exit code that `ssh` has
+    for it."""
+    from tether.config import ConfigError
+    from tether.net.transport.streams import DialFailed
+
+    try:
+        yield
+    except (Failure, ConfigError, DialFailed, OSError) as wrong:
+        told = os_failure(wrong) if isinstance(wrong, OSError) else wrong
+        raise Failure(str(told), EXIT_CONNECTION_FAILED) from wrong
 
 
 def set_up_logging(env: Mapping[str, str]) -> None:

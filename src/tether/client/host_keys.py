@@ -2,7 +2,7 @@
 
 Law: a workspace is trusted on its first use, by its id; afterwards another key for the same id is
 refused until the user accepts it by name. `known_hosts` is written from the pins and never read, so
-that the two cannot disagree. The functions without a path are pure.
+that the two cannot disagree. A key that must not be trusted is a `Failure`, and nothing is dialled.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from tether.client.errors import Failure
 from tether.config import ClientFiles, write_atomically
+
+if TYPE_CHECKING:
+    from tether.protocol.messages.tunnel import TunnelGrant
 
 SUFFIX = ".tether"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -122,6 +126,25 @@ def check(files: ClientFiles, name: str, offered: Pin) -> KeyCheck:
             )
         _store(files, pins, {**pins, name: offered})
     return judged
+
+
+def trust_grant(files: ClientFiles, workspace: str, grant: TunnelGrant) -> None:
+    """Check what a grant says of the workspace before a byte is forwarded: pin its host key, or compare
+    it with the pinned one; keep the fresh certificate.
+
+    Raises:
+        Failure: the key must not be trusted; the text says what to do.
+    """
+    from tether.client.outcome import say  # not needed by those who only read pins
+
+    checked = check(files, workspace, Pin(grant.workspace_id, grant.host_key))
+    if checked is KeyCheck.OTHER_WORKSPACE:
+        say(
+            f"{workspace} is another workspace than the one of that name used before; "
+            "its host key is pinned anew"
+        )
+    if grant.certificate:
+        write_atomically(files.certificate, f"{grant.certificate.strip()}\n", mode=0o644)
 
 
 def accept(files: ClientFiles, name: str, offered: Pin) -> None:

@@ -626,7 +626,7 @@ def test_client_commands_import_nothing_of_the_server() -> None:
     heavy = "asyncssh fastapi sqlalchemy structlog uvicorn pydantic httpx"
     light = f"{heavy} asyncio websockets msgspec rich cryptography"
     late = (
-        "tether.client.control.coordination tether.net.link.coordination"
+        "tether.net.link.coordination tether.net.link.control_log"
         " tether.protocol.coordination.client tether.log"
     )
     proxy = f"{heavy} click rich {late}"

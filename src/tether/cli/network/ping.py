@@ -55,7 +55,7 @@ def ping(
     """
     import asyncio
 
-    from tether.client.connecting import connecting
+    from tether.client.errors import connecting
     from tether.client.probe import probing
 
     set_up_logging(os.environ)

@@ -50,7 +50,7 @@ def speedtest(name: str, seconds: float, direction: str, as_json: bool) -> int:
     """
     import asyncio
 
-    from tether.client.connecting import connecting
+    from tether.client.errors import connecting
     from tether.client.probe import probing
 
     set_up_logging(os.environ)

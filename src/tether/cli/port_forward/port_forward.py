@@ -50,7 +50,7 @@ def port_forward(name: str, tcp: tuple[str, ...], udp: tuple[str, ...], as_json:
     import asyncio
 
     from tether.cli.port_forward.run import Run
-    from tether.client.connecting import connecting
+    from tether.client.errors import connecting
     from tether.net.signals import block
 
     block()

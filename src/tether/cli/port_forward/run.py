@@ -15,10 +15,10 @@ from tether.cli.port_forward.specs import ForwardSpec
 from tether.cli.port_forward.view import ForwardView, JsonLines, LiveTable, PlainLines
 from tether.client.connection import ClientConnection
 from tether.client.errors import EXIT_CONNECTION_FAILED
+from tether.client.host_keys import trust_grant
 from tether.client.outcome import judge, say
 from tether.client.report.end_report import Seen
 from tether.client.ssh_client import SshClient
-from tether.client.trust import trust
 from tether.net.clock import SystemClock
 from tether.net.signals import Received, SignalWatcher
 from tether.net.tasks import Tasks
@@ -50,7 +50,7 @@ class Run:
             workspace,
             env,
             clock=self._clock,
-            on_grant=lambda files, grant: trust(files, workspace, grant),
+            on_grant=lambda files, grant: trust_grant(files, workspace, grant),
             on_status=self._view.path,
             on_over=self._no_way,
         )

@@ -26,10 +26,9 @@ from tether.client.errors import (
     os_failure,
     set_up_logging,
 )
-from tether.client.host_keys import workspace_name
+from tether.client.host_keys import trust_grant, workspace_name
 from tether.client.outcome import Outcome, judge, say
 from tether.client.report.end_report import Seen
-from tether.client.trust import trust
 from tether.config import ClientFiles, ConfigError
 from tether.net.clock import Clock, SystemClock
 from tether.net.fd_io import NonBlocking
@@ -141,7 +140,7 @@ class Proxy:
 
     def _granted(self, files: ClientFiles, grant: TunnelGrant) -> None:
         self._result.update(connection_id=grant.connection_id)
-        trust(files, self._workspace, grant)
+        trust_grant(files, self._workspace, grant)
 
     def _show(self, status: Status) -> None:
         if self._view is None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.evidence import GoodbyeSaid
 from tether.attribution.vocabulary import ConnectType, Party, Purpose, Vantage
+from tether.client.control.coordination import ClientCoordination
 from tether.client.control.events import Back, ControlWord, TurnedAway, Unasked
-from tether.client.control.late_coordination import LazyCoordination
 from tether.client.errors import Failure
 from tether.client.report.link_status import LinkEnds, LinkNote
 from tether.net.clock import Clock
@@ -92,7 +92,7 @@ class ClientControl:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("control")
         self._ends = LinkEnds(clock)
-        self._coordination = LazyCoordination(
+        self._coordination = ClientCoordination(
             clock, on_agent=lambda word: self.on_word(word), jitter=jitter, log=log
         )
         self._dialer = Dialer(

@@ -16,8 +16,8 @@ from structlog.typing import EventDict
 
 from tests.support.server.control_plane import WELCOME, FakeControlPlane, grants
 from tether.attribution.vocabulary import ConnectType
+from tether.client.control.coordination import COORDINATE_AFTER_S
 from tether.client.control.events import AgentHere, AgentLost, Back
-from tether.client.control.late_coordination import COORDINATE_AFTER_S
 from tether.net.link.control_log import ControlLog
 from tether.net.link.driver import LinkDriver
 from tether.net.transport.streams import DialFailed
