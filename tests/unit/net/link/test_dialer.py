@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -14,15 +13,13 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 
 from tests.support.clock import LoopClock
-from tests.support.net.cable import Cable
+from tests.support.net.played_server import PlayedServer, welcome
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
 from tether.net.link.dialer import WELCOME_S, Dialer, DialledLink
-from tether.net.link.driver import LinkDriver
 from tether.net.link.handshake import WelcomeRefused
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
-from tether.protocol.link.link import Link
 from tether.protocol.link.redial import (
     DialAgain,
     Dismissed,
@@ -33,7 +30,7 @@ from tether.protocol.link.redial import (
     TokenRejected,
 )
 from tether.protocol.messages.base import Message
-from tether.protocol.messages.codec import PROTOCOL, decode, encode
+from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import Goodbye, Hello, Ping, Pong, Welcome, WorkspaceStart
 
 pytestmark = pytest.mark.virtual_time
@@ -43,78 +40,6 @@ LEAVING = ev.GoodbyeSaid(
     vantage=Vantage.AGENT, at=1.0, by=Party.AGENT, cause="agent.shutdown", actor="signal:15"
 )
 LINGER_S = 1.5
-
-
-def welcome(number: int = 1, **more: Any) -> Welcome:
-    return Welcome(
-        **{
-            "protocol": PROTOCOL,
-            "connection_id": f"link-{number}",
-            "server_instance": "s",
-            "version": "9",
-            **more,
-        }
-    )
-
-
-class Server:
-    """Accepts control links as the test wishes: `answers` are used up first, one a dial."""
-
-    def __init__(self) -> None:
-        self.answers: list[Any] = []
-        """A `DialFailed` or another exception is raised by the dial, bytes are sent as they are, None
-        hangs up, and "" says nothing."""
-
-        self.dialled_at: list[float] = []
-        self.cables: list[Cable] = []
-        self.drivers: list[LinkDriver] = []
-        self.heard: list[Message] = []
-        self.tasks = Tasks("server")
-
-    async def dial(self) -> MessageStream:
-        self.dialled_at.append(asyncio.get_running_loop().time())
-        answer = self.answers.pop(0) if self.answers else welcome(len(self.drivers) + 1)
-        if isinstance(answer, Exception):
-            raise answer
-        cable = Cable()
-        clock = LoopClock()
-
-        def deliver(message: Message) -> None:
-            self.heard.append(message)
-            if isinstance(message, Hello):
-                answered(answer)
-
-        def answered(answer: Any) -> None:
-            match answer:
-                case None:
-                    cable.die(cable.right)
-                case "":
-                    pass
-                case bytes():
-                    driver.send_data(answer)
-                case Goodbye():
-                    driver.leave(
-                        answer.cause, detail=answer.detail, retry_after_s=answer.retry_after_s
-                    )
-                case _:
-                    driver.send(answer)
-
-        driver = LinkDriver(
-            stream=cable.right,
-            link=Link(me=Party.SERVER, peer=Party.AGENT, now=clock.now()),
-            clock=clock,
-            pack=encode,
-            unpack=decode,
-            deliver=deliver,
-        )
-        self.cables.append(cable)
-        self.drivers.append(driver)
-        self.tasks.spawn(driver.run(), "serve")
-        return cable.left
-
-    def waits(self) -> list[float]:
-        """Seconds between the dials."""
-        return [round(b - a, 1) for a, b in itertools.pairwise(self.dialled_at)]
 
 
 class Owner:
@@ -160,7 +85,7 @@ class Scene:
     """One dialer, its owner and its server."""
 
     def __init__(self, *answers: Any, **options: Any) -> None:
-        self.server, self.owner = Server(), Owner()
+        self.server, self.owner = PlayedServer(Party.AGENT), Owner()
         self.server.answers = list(answers)
         self.unforeseen = 0
         self.wanted = True
