@@ -97,7 +97,8 @@ class ShiftedClocks:
     """
 
     def __init__(self, clocks: Clocks, path: Path) -> None:
-        self._clocks, self._path = clocks, path
+        self._clocks = clocks
+        self._path = path
 
     def read(self) -> ClockReading:
         reading = self._clocks.read()

@@ -1,7 +1,7 @@
 """The programs that sessions serve, by name, and the family that users filter by.
 
-Law: a table only. The agent names a session by it; the server counts by it, so that the names that a
-client may make up never become series of their own.
+Law: a table only. The agent names a session by it, and the server counts by it, so that a name that a
+client makes up never becomes a series of its own.
 """
 
 from __future__ import annotations

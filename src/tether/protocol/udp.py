@@ -1,9 +1,9 @@
 """UDP over an SSH subsystem: one destination a session, many flows, one datagram a frame.
 
-Law: types and bytes only. The client's first line names the destination, the agent's first line says
-whether it can be reached; both are JSON. After them, both ways, come frames: the flow (4 bytes), the
-length (2 bytes), both big-endian, and the datagram. A flow is a number of the client's: a sender at its
-end, a socket at the agent's. Either end forgets a flow that is idle, and nobody is told: that is UDP.
+Law: types and bytes only. The client's first line names the destination, and the agent's first line
+says whether it can be reached; both are JSON. Then frames go both ways: the flow (4 bytes), the length
+(2 bytes), both big-endian, and the datagram. A flow is a number of the client's, for a sender at its
+end and a socket at the agent's. Either end forgets an idle flow without a word, as UDP does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 from tether.protocol.messages.base import Garbage
 
 SUBSYSTEM = "tether-udp"
+"""The SSH subsystem."""
 
 MAX_LINE = 1024
 """Bytes. A longer first line is garbage."""
@@ -24,7 +25,7 @@ MAX_DATAGRAM = 65_507
 """Bytes: what UDP over IPv4 can carry."""
 
 MAX_FLOWS = 256
-"""Flows at once; the one that was idle for longest makes room."""
+"""Flows at once. Beyond it, the one that was idle for longest is forgotten."""
 
 IDLE_S = 60.0
 """How long a flow without a datagram is remembered."""
@@ -33,14 +34,14 @@ _HEAD = struct.Struct("!IH")
 
 
 class UdpOpen(msgspec.Struct, frozen=True, kw_only=True):
-    """Client, first: where every flow's datagrams go."""
+    """The client's first line: where the datagrams of every flow go."""
 
     host: str
     port: int
 
 
 class UdpOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Agent, first. `error` is one sentence for people; then the session ends."""
+    """The agent's first line. After an `error`, one sentence for people, the session ends."""
 
     error: str = ""
 
@@ -58,7 +59,7 @@ def read_open(text: bytes) -> UdpOpen:
     """The client's first line.
 
     Raises:
-        Garbage: it is none.
+        Garbage: it is not one.
     """
     try:
         opening = _OPEN.decode(text)
@@ -73,7 +74,7 @@ def read_opened(text: bytes) -> UdpOpened:
     """The agent's first line.
 
     Raises:
-        Garbage: it is none.
+        Garbage: it is not one.
     """
     try:
         return _OPENED.decode(text)
@@ -87,13 +88,13 @@ def frame(flow: int, datagram: bytes | memoryview) -> bytes:
 
 
 class DatagramReader:
-    """Cuts a byte stream into datagrams, however the stream was cut. It keeps one frame at most."""
+    """Cuts a byte stream into datagrams, in whatever pieces it comes. It keeps one frame at most."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Add `data`; yields the flow and the datagram of what is complete."""
+        """Add `data`; yields the flow and the datagram of each complete frame. Raises `Garbage`."""
         self._buffer += data
         at = 0
         while at + _HEAD.size <= len(self._buffer):

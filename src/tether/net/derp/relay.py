@@ -62,7 +62,8 @@ class Relay:
         silent_after_ms: int = SILENT_AFTER_MS,
     ) -> None:
         self.counts = counts
-        self._carrier_log, self._clock = log, clock
+        self._carrier_log = log
+        self._clock = clock
         self._table = PairingTable() if table is None else table
         self._limits = RelayLimits() if limits is None else limits
         self._host_context = host_context
@@ -72,7 +73,8 @@ class Relay:
         self._by_ip: Counter[str] = Counter()
         self._stopped: RelayGoodbye | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._watch_every_s, self._silent_after_ms = watch_every_s, silent_after_ms
+        self._watch_every_s = watch_every_s
+        self._silent_after_ms = silent_after_ms
         self._tasks = Tasks("relay")
         self._watchdog: asyncio.Task[None] | None = None
         self._emptied = asyncio.Event()

@@ -63,7 +63,8 @@ class Leg:
     """One accepted WebSocket of a carrier."""
 
     def __init__(self, party: Party, stream: ServerStream, tasks: Tasks) -> None:
-        self.party, self.stream = party, stream
+        self.party = party
+        self.stream = stream
         self.summons: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.first = tasks.spawn(_received(stream), f"first-{party}")
         self._first_taken = False
@@ -117,11 +118,14 @@ class Splice:
         """`bandwidth`: how many bytes a second both directions may carry together; `host_context`: of
         the relay's machine and process."""
         self.id = carrier
-        self.client, self.agent = client, agent
+        self.client = client
+        self.agent = agent
         self.cell = CloseCell()
         self.over = asyncio.Event()
         self.finished = asyncio.Event()
-        self._clock, self._counts, self._bandwidth = clock, counts, bandwidth
+        self._clock = clock
+        self._counts = counts
+        self._bandwidth = bandwidth
         self._host_context = host_context or NoHostContext()
         self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}
         self._ended: Leg | None = None
@@ -244,7 +248,8 @@ class Splice:
         self, fact: ev.Evidence, *, ended: Leg | None = None, goodbye: RelayGoodbye | None = None
     ) -> None:
         if self.cell.offer(fact):
-            self._ended, self._goodbye = ended, goodbye
+            self._ended = ended
+            self._goodbye = goodbye
             self._counts.ended("relay" if ended is None else str(ended.party))
             self.over.set()
 

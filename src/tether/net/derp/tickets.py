@@ -62,7 +62,8 @@ class Tickets:
     """Mints tickets."""
 
     def __init__(self, key: Ed25519PrivateKey, clock: Clock) -> None:
-        self._private, self._clock = key, clock
+        self._private = key
+        self._clock = clock
         self.public_key = key.public_key()
 
     @property
@@ -105,7 +106,9 @@ class TicketGate:
         *,
         capacity: int = MAX_SPENT,
     ) -> None:
-        self._region, self._clock, self._capacity = region, clock, capacity
+        self._region = region
+        self._clock = clock
+        self._capacity = capacity
         self.keys = tuple(keys)
         """Who may sign; a relay learns them from its server."""
         self._spent: dict[str, float] = {}  # jti -> expiry, in the order of spending

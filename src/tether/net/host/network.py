@@ -60,7 +60,8 @@ class NetworkWatch:
     def __init__(
         self, on_change: Callable[[NetworkChange], None], *, proc: Path = Path("/proc")
     ) -> None:
-        self._on_change, self._proc = on_change, proc
+        self._on_change = on_change
+        self._proc = proc
         self._view = NetworkView()
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop

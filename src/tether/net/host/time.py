@@ -98,8 +98,10 @@ class TimeWatch:
         account: Callable[[], tuple[float, float] | None] = thread_account,
         every_s: float = EVERY_S,
     ) -> None:
-        self._clocks, self._on_event = clocks, on_event
-        self._account, self._every_s = account, every_s
+        self._clocks = clocks
+        self._on_event = on_event
+        self._account = account
+        self._every_s = every_s
         self._last: Look | None = None
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None

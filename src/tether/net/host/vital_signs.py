@@ -82,7 +82,8 @@ class VitalSigns:
 
     def __init__(self, directory: Path | None, *, group: Cgroup, proc: Path = PROC) -> None:
         self.group = group
-        self.directory, self._proc = directory, proc
+        self.directory = directory
+        self._proc = proc
         self._disk_free: int | None = None
         self._pressure = PressureReader(group.unified, proc)
         self.ring: deque[VitalSample] = deque(maxlen=KEPT)

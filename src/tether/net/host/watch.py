@@ -63,10 +63,12 @@ class HostWatch:
         on_time: Callable[[TimeEvent], None] | None = None,
         on_network: Callable[[NetworkChange], None] | None = None,
     ) -> None:
-        self._party, self._clock = party, clock
+        self._party = party
+        self._clock = clock
         self._vantage = Vantage(str(party))
         self.vitals = vitals
-        self._on_time, self.on_network = on_time, on_network
+        self._on_time = on_time
+        self.on_network = on_network
         self.time = TimeWatch(clocks, self._time_event)
         self.network = network or NetworkWatch(self._network_change)
         self._with_network = with_network and network is None

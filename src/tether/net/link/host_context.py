@@ -53,7 +53,9 @@ class SharedHostContext:
     host's loop or machine suffered, the guest's did, too."""
 
     def __init__(self, real: HostContext, *, host: Party, guest: Party) -> None:
-        self._real, self._host, self._guest = real, host, guest
+        self._real = real
+        self._host = host
+        self._guest = guest
 
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
         vantage = Vantage(str(self._guest))

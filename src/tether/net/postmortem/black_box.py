@@ -40,7 +40,10 @@ class BlackBox:
     ) -> None:
         """Private; use `open`. A server in a test is given none of what only a process may have."""
         self.last = last
-        self._directory, self._party, self._clock, self._armed = directory, party, clock, armed
+        self._directory = directory
+        self._party = party
+        self._clock = clock
+        self._armed = armed
         self._vitals = VitalSigns(directory, group=Cgroup())
         self.host = HostWatch(party, clock=clock, clocks=clocks_of(env), vitals=self._vitals)
         self._recorder: FlightRecorder | None = None

@@ -110,7 +110,9 @@ class FlightRecorder:
 
     def __init__(self, path: Path, flight: Flight, vitals: VitalSigns, clock: Clock) -> None:
         """Private; use `begin`."""
-        self._path, self._vitals, self._clock = path, vitals, clock
+        self._path = path
+        self._vitals = vitals
+        self._clock = clock
         self._flight = flight
         self._tasks = Tasks("recorder")
         self._writing: asyncio.Task[None] | None = None

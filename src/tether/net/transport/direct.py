@@ -52,7 +52,8 @@ class DirectStream(MessageStream):
         """`sock` is connected. `max_size` is the largest message to accept, in bytes."""
         sock.setblocking(False)
         set_keepalive(sock)
-        self._sock, self.max_size = sock, max_size
+        self._sock = sock
+        self.max_size = max_size
         peer = _peer_of(sock)
         self.local_address = plain_address(sock.getsockname())
         self.remote_address: str = join_address(*peer[:2]) if peer else ""
@@ -87,7 +88,9 @@ class DirectStream(MessageStream):
         on_room: Callable[[], None],
     ) -> None:
         """From now on, call. What has arrived already is handed over at once."""
-        self._on_message, self._on_lost, self._on_room = on_message, on_lost, on_room
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._on_room = on_room
         while self._inbox:
             on_message(self._inbox.popleft())
         if self._lost is not None:
@@ -233,7 +236,8 @@ class DirectStream(MessageStream):
                 return
             at += _LENGTH
             if end - at < size:
-                self._partial, self._filled = memoryview(bytearray(size)), end - at
+                self._partial = memoryview(bytearray(size))
+                self._filled = end - at
                 self._partial[: end - at] = data[at:end]
                 return
             self._on_message(bytes(data[at : at + size]))

@@ -59,8 +59,11 @@ class DirectListener:
         opening_s: float = OPENING_S,
     ) -> None:
         """`on_attach` owns the stream from then on, with the frame that it began with."""
-        self._sockets, self._on_attach = sockets, on_attach
-        self._max_pending, self._max_a_host, self._opening_s = max_pending, max_a_host, opening_s
+        self._sockets = sockets
+        self._on_attach = on_attach
+        self._max_pending = max_pending
+        self._max_a_host = max_a_host
+        self._opening_s = opening_s
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("direct-listener")
         self._hosts: Counter[str] = Counter()

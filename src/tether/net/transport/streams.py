@@ -40,10 +40,15 @@ class StreamLost(Exception):
         counters_fact: TcpCounters | None = None,
     ) -> None:
         super().__init__(f"{how}{f' ({errno_name})' if errno_name else ''}")
-        self.fact, self.counters_fact = fact, counters_fact
-        self.how, self.errno_name = how, errno_name
-        self.close_code, self.close_reason = close_code, close_reason
-        self.counters, self.violation, self.silence_s = counters, violation, silence_s
+        self.fact = fact
+        self.counters_fact = counters_fact
+        self.how = how
+        self.errno_name = errno_name
+        self.close_code = close_code
+        self.close_reason = close_reason
+        self.counters = counters
+        self.violation = violation
+        self.silence_s = silence_s
 
 
 class DialFailed(Exception):

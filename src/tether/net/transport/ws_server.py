@@ -97,7 +97,8 @@ class ServerStream(MessageStream):
     """A WebSocket that was accepted: ASGI's, served by `CauseProtocol`."""
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
-        self._receive, self._send = receive, send
+        self._receive = receive
+        self._send = send
         self._protocol: CauseProtocol = scope["extensions"]["tether"]
         offered = scope.get("subprotocols", ())
         self._subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None

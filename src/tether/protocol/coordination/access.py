@@ -1,7 +1,7 @@
 """What a peer may ask of the coordinator, and how much of it.
 
-Law: pure. A node claims its own id only and is bounded; an agent opens no tunnels; a client opens those
-that it may. What no peer of a kind may ask is a violation, what this one may not is a refusal.
+Law: pure. A node claims no id but its own, and is bounded. An agent opens no tunnels; a client opens
+those that it may. What no peer of its kind may ask is a violation; what this one may not is a refusal.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class AgentAccess:
     party: ClassVar = Party.AGENT
 
     def may_reach(self, peer_id: str) -> bool:
+        """Whether it may open a tunnel to this peer."""
         return False
 
 
@@ -49,14 +50,15 @@ Access: TypeAlias = AgentAccess | ClientAccess
 
 @dataclass(frozen=True, slots=True)
 class RequestDenied:
-    """Why a request ends its stream. `violates`: no peer of this kind may ask it."""
+    """Why a request ends its stream."""
 
     what: str
     violates: bool
+    """Whether no peer of this kind may ask it."""
 
 
 def refusal(peer_id: str, access: Access, asked: Coordinate, tunnels: int) -> RequestDenied | None:
-    """What speaks against a request of a peer that has so many tunnels; None for nothing."""
+    """What speaks against a request of a peer that has `tunnels` already; None for nothing."""
     for what in _violations(peer_id, access, asked, tunnels):
         return RequestDenied(what, violates=True)
     if asked.add_tunnel and not access.may_reach(asked.add_tunnel):

@@ -1,11 +1,11 @@
 """The coordinator: tells the two ends of each tunnel where the other one is. One machine a server.
 
-Law: no I/O and no clock. Streams are opened, asked and given up here; what a stream is to be sent
-waits in it, bounded, until `take` is called. Each method returns the streams that have something new
-to take. A stream ends once, typed, with its error text and its cause; nothing here ends a tunnel.
+Law: no I/O and no clock. What a stream is to be sent waits in it, bounded, until `take` is called; each
+method returns the streams that have something new to take. A stream ends once, with a type, an error
+text and a cause. Nothing here ends a tunnel.
 
-A peer that says `disconnect` is DISCONNECTED to its tunnel peers, one whose stream just ends is LOST:
-it may live on. A peer hears of the end of those only whose node it was sent.
+A peer that says `disconnect` is *disconnected* to its tunnel peers. One whose stream just ends is
+*lost*, because it may live on. A peer is told of the end of those only whose node it was sent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tether.protocol.messages.coordination import (
 )
 
 MAX_WAITING = 512
-"""What may wait to be sent to one peer; one more, and it is removed."""
+"""What may wait to be sent to one peer, which is removed if there is more."""
 
 BATCH = 64
 """Updates in one message."""
@@ -65,14 +65,15 @@ class PeerStream:
     """One coordination stream, as the coordinator has it."""
 
     def __init__(self, peer_id: str, access: Access, overwrites: int) -> None:
-        self.peer_id, self.party, self.access = peer_id, access.party, access
-        self.overwrites = overwrites
-        """How many older streams of this peer were overwritten in a row."""
-        self.node: Node | None = None
-        self.over: StreamOver | None = None
-        self._told_of: dict[str, Node] = {}
-        self._waiting: deque[PeerUpdate | CoordinateError] = deque()
-        self._closing: deque[CoordinateClosed] = deque()
+        self.peer_id = peer_id
+        self.party = access.party
+        self.access = access
+        self.overwrites = overwrites  # how many older streams of its peer were overwritten in a row
+        self.node: Node | None = None  # where its peer is
+        self.over: StreamOver | None = None  # how it ended
+        self._told_of: dict[str, Node] = {}  # what it was last sent of each tunnel peer
+        self._waiting: deque[PeerUpdate | CoordinateError] = deque()  # what is to be taken
+        self._closing: deque[CoordinateClosed] = deque()  # what is to be taken last
 
     def take(self) -> Message | None:
         """The next message for this peer; None for none at present."""
@@ -92,15 +93,15 @@ class PeerStream:
 
 
 class Coordinator:
-    """See the module's law."""
+    """All streams of a server, and the tunnels between their peers."""
 
     def __init__(self) -> None:
-        self._streams: dict[str, PeerStream] = {}
+        self._streams: dict[str, PeerStream] = {}  # by peer id
         self._to: dict[str, dict[str, None]] = {}  # source -> destinations
         self._from: dict[str, dict[str, None]] = {}  # destination -> sources
-        self._woken: dict[PeerStream, None] = {}
-        self._full: deque[PeerStream] = deque()
-        self._closed: StreamOver | None = None
+        self._woken: dict[PeerStream, None] = {}  # those that have something new to take
+        self._full: deque[PeerStream] = deque()  # those that do not take what is sent to them
+        self._closed: StreamOver | None = None  # how every stream ends, while closed
 
     def node_of(self, peer_id: str) -> Node | None:
         """Where a peer is now, if it is here and has said so."""
@@ -138,7 +139,7 @@ class Coordinator:
         return stream, self._flush()
 
     def request(self, stream: PeerStream, asked: Coordinate) -> list[PeerStream]:
-        """A peer asks. What it may not ask ends its stream."""
+        """A peer asks for something. If it may not ask for that, its stream ends."""
         if stream.over is not None:
             return []
         tunnels = len(self._to.get(stream.peer_id, ()))
@@ -171,7 +172,7 @@ class Coordinator:
         if stream.over is None:
             over = StreamOver(ending=StreamEnding.LOST, cause=cause, actor=actor)
             self._remove(stream, over, PeerWord.LOST, "lost")
-            stream._closing.clear()  # nobody is there to take it
+            stream._closing.clear()  # which nobody would take
         return self._flush()
 
     def close(

@@ -136,7 +136,8 @@ class HomeRegionSelector:
         due = self.deadline()
         if due is None or now < due:
             return None
-        self._due, self._asked = None, self._nodes or None
+        self._due = None
+        self._asked = self._nodes or None
         return self._asked
 
     def measured(self, found: Mapping[str, float], now: float, jitter: float) -> bool:

@@ -1,7 +1,7 @@
 """What a relay has yet to tell its server: carriers that were joined, and carriers that ended.
 
-Law: no I/O and no clock. An end is numbered and kept until the server has it on file; after a lost
-link it is sent again. The ledger is bounded: when it is full the oldest end goes, and is counted.
+Law: no I/O and no clock. An end is numbered and kept until the server has it on file, and is sent again
+after a lost link. The ledger is bounded: when it is full, the oldest end is dropped and counted.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from collections import deque
 from tether.protocol.messages.derp import CarrierReport, RelayReport
 
 MAX_KEPT = 10_000
+"""Ends that wait for the server."""
+
 MAX_REPORTED = 200
 """Carriers in one report: far below the size of a control message."""
 
 
 class RelayLedger:
-    """See the module's law."""
+    """Keeps what happened to carriers until the server knows."""
 
     def __init__(self, *, capacity: int = MAX_KEPT) -> None:
         self._capacity = capacity
         self._ended: deque[CarrierReport] = deque()
-        self._first = 1  # the number of the oldest that is kept
-        self._told = 0  # sent over this link up to this number
-        self._joined: list[str] = []
-        self.dropped = 0
+        self._first = 1  # the number of the oldest end that is kept
+        self._told = 0  # the number of the last end that was sent over this link
+        self._joined: list[str] = []  # joined since the last report
+        self.dropped = 0  # ends that were dropped because the ledger was full
 
     def __len__(self) -> int:
         return len(self._ended)
@@ -43,12 +45,12 @@ class RelayLedger:
             self.dropped += 1
 
     def link_up(self) -> None:
-        """A new link, whose registration has named what is joined: all ends are told again."""
+        """There is a new link, whose registration has named what is joined. All ends are sent again."""
         self._joined.clear()
         self._told = self._first - 1
 
     def report(self) -> RelayReport | None:
-        """The next report of this link; None where there is nothing to tell."""
+        """The next report of this link; None if there is nothing to tell."""
         self._told = max(self._told, self._first - 1)
         skipped = self._told - self._first + 1
         ended = [

@@ -1,8 +1,8 @@
-"""Who waits for whom at a relay: a table of carriers that have one leg so far, or a refusal on file.
+"""Who waits for whom at a relay: a table of carriers that have one leg so far, or have been refused.
 
-Law: no I/O and no clock. A leg arrives once; the second one joins the first; a leg that waits too
-long is told so; a refusal reaches the legs whichever comes first. The
-table is bounded, and nothing stays in it for longer than its own deadline.
+Law: no I/O and no clock. The second leg of a carrier joins the first. A leg that waits too long is told
+so. A refusal reaches a leg whether it comes before the leg or after it. The table is bounded, and
+nothing stays in it for longer than its own deadline.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ PAIRING_WAIT_S = 15.0
 """How long a leg waits for the other one."""
 
 DECLINE_KEPT_S = 60.0
-"""How long a refusal waits for the client's leg: as long as its ticket lives."""
+"""How long a refusal waits for the client's leg, whose ticket lives no longer."""
 
 MAX_WAITING = 10_000
+"""Legs that may wait at once, and refusals that may be kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class CarrierId:
-    """One carrier of one tunnel: two legs with the same number meet."""
+    """One carrier of one tunnel; its two legs bring the same."""
 
     connection_id: str
     number: int = 1
@@ -31,7 +32,7 @@ class CarrierId:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The leg is the first one: it waits."""
+    """The leg is the first one, and is to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The leg is not wanted. `message` is one sentence for the user."""
+    """The leg is turned away. `message` is one sentence for the user."""
 
     message: str
 
@@ -59,14 +60,15 @@ Answer = Wait | Join | Refuse
 
 
 class PairingTable:
-    """See the module's law."""
+    """Carriers between the arrival of their first leg and that of the second."""
 
     def __init__(self, *, wait_s: float = PAIRING_WAIT_S, capacity: int = MAX_WAITING) -> None:
-        self._wait_s, self._capacity = wait_s, capacity
-        self._waiting: dict[CarrierId, tuple[Party, float]] = {}  # in the order of arrival
-        self._declined: dict[
-            CarrierId | str, tuple[str, float]
-        ] = {}  # a carrier, or a whole tunnel
+        self._wait_s = wait_s
+        self._capacity = capacity
+        self._waiting: dict[CarrierId, tuple[Party, float]] = {}
+        """Whose leg waits, and until when; in the order of arrival."""
+        self._declined: dict[CarrierId | str, tuple[str, float]] = {}
+        """Of a carrier or of a whole tunnel: the message, and until when it is kept."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -99,12 +101,13 @@ class PairingTable:
             del self._waiting[carrier]
 
     def decline(self, carrier: CarrierId, message: str, now: Timestamp) -> bool:
-        """This carrier is not to be; True if a leg waits for it, which is to be told."""
+        """Refuse this carrier. True if a leg waits for it, which is to be told."""
         self._keep_refusal(carrier, message, now)
         return self._waiting.pop(carrier, None) is not None
 
     def decline_all(self, connection_id: str, message: str, now: Timestamp) -> list[CarrierId]:
-        """No carrier of this tunnel is to be; those for which a leg waits, which is to be told."""
+        """Refuse every carrier of this tunnel. Returns those for which a leg waits, which is to be
+        told."""
         self._keep_refusal(connection_id, message, now)
         told = [one for one in self._waiting if one.connection_id == connection_id]
         for one in told:
@@ -112,7 +115,7 @@ class PairingTable:
         return told
 
     def expire(self, now: Timestamp) -> list[GiveUp]:
-        """Time has passed: who has waited too long. Re-arm the timer from `deadline()`."""
+        """Time has passed. Returns who has waited too long. Re-arm the timer from `deadline()`."""
         over = []
         for carrier, (leg, until) in self._waiting.items():
             if until > now.mono:

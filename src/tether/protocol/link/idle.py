@@ -1,7 +1,8 @@
-"""How long a stream was silent: before its end, and at most before that.
+"""How long a stream was idle when it ended, and how long it had been idle at most before and lived on.
 
-Law: no clock; moments (monotonic seconds) go in. Silent means that nothing went either way. What was
-sent and never answered did not end a silence: a middlebox that forgot the stream answers with a reset.
+Law: no clock; moments (monotonic seconds) go in. Idle means that nothing went in either direction. What
+was sent and never answered did not end an idle time, because a middlebox that has forgotten the stream
+answers it with a reset.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ class IdleTimes:
     """Tell it what goes either way; ask it at the end."""
 
     def __init__(self, now: float) -> None:
-        self._last = now
-        self._unanswered_s = 0.0
-        """The longest silence that ended, since something was heard, by what we sent."""
-        self.longest_s = 0.0
-        """The longest silence that the stream outlived: something was heard after it."""
+        self._last = now  # when something last went either way
+        self._unanswered_s = 0.0  # the longest idle time that only something of ours has ended
+        self.longest_s = 0.0  # the longest idle time after which something was heard
 
     def sent(self, now: float) -> None:
         """Something was sent."""
@@ -24,8 +23,9 @@ class IdleTimes:
     def heard(self, now: float) -> None:
         """Something arrived."""
         self.longest_s = max(self.longest_s, self.idle_s(now))
-        self._unanswered_s, self._last = 0.0, now
+        self._unanswered_s = 0.0
+        self._last = now
 
     def idle_s(self, now: float) -> float:
-        """How long nothing had gone either way when the stream ended, which is now."""
+        """For how long the stream had been idle when it ended, which is now."""
         return max(self._unanswered_s, now - self._last)

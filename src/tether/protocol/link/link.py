@@ -132,7 +132,8 @@ class Link:
 
     def set_liveness(self, *, ping_every: float, patience: float, now: Timestamp) -> None:
         """Adopt the keepalive that the peer asked for (seconds)."""
-        self._ping_every, self._patience = ping_every, patience
+        self._ping_every = ping_every
+        self._patience = patience
         self._next_ping = now.mono + ping_every
 
     def heard(self, now: Timestamp) -> None:

@@ -33,11 +33,11 @@ class Goodbye(Message, frozen=True, kw_only=True):
 
 
 class GoodbyeAck(Message, frozen=True, kw_only=True):
-    """Heard; you may close."""
+    """Your goodbye was heard; you may close."""
 
 
 class Unsupported(Message, frozen=True, kw_only=True):
-    """You sent a message type that this version does not know; it was ignored."""
+    """You sent a message of a type that this version does not know. It was ignored."""
 
     message_type: str
 

@@ -1,7 +1,8 @@
 """Coordination: who is where, told over the control link, in one logical stream of it.
 
-Law: types only. The dialler opens the stream and leaves it with a cause; the server pushes what its
-tunnel peers do, and says why it closes a stream. A stream that ends says nothing about a tunnel.
+Law: types only. The dialler opens the stream and leaves it with a cause. The server pushes what the
+dialler's tunnel peers do, and says why it closes a stream. The end of a stream says nothing about a
+tunnel.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MAX_ENDPOINTS = 64
 """Endpoints of a node; more are a violation."""
 
 TRIED_ENDPOINTS = 16
-"""So many an agent offers, and a client tries."""
+"""Endpoints that an agent offers, and that a client tries, at most."""
 
 
 class PeerWord(StrEnum):
@@ -73,13 +74,13 @@ class CoordinateOpen(Message, frozen=True, kw_only=True):
 
 
 class CoordinateOpened(Message, frozen=True, kw_only=True):
-    """Server: it is open, and this is who you are in it."""
+    """Server: the stream is open, and this is who you are in it."""
 
     peer_id: str
 
 
 class Coordinate(Message, frozen=True, kw_only=True):
-    """Dialler: what changed. Done in the order of the keys."""
+    """Dialler: this has changed. It is done in the order of the keys."""
 
     update_self: Node | None = None
     add_tunnel: str = ""

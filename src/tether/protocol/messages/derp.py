@@ -95,7 +95,7 @@ class CarrierReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class RelayReport(Message, frozen=True, kw_only=True):
-    """Relay: these carriers were joined; these ended, numbered from `first_seq` on."""
+    """Relay: these carriers were joined, and these ended, which are numbered from `first_seq` on."""
 
     joined: list[str] = []
     first_seq: int = 0

@@ -1,7 +1,7 @@
 """What is said on a tunnel whose purpose is `probe`: how much it carries, each way.
 
-Law: types only. The round trip needs no message of these: carriers are pinged below. A probe's data is
-of no meaning and counted where it arrives.
+Law: types only. The data of a probe means nothing and is counted where it arrives. A round trip needs no
+message of these, because carriers have pings of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 from tether.protocol.messages.base import Message
 
 MAX_PROBE_S = 60.0
-"""A longer source is cut to this."""
+"""No source sends for longer."""
 
 
 class ProbeMode(StrEnum):
@@ -23,7 +23,7 @@ class ProbeMode(StrEnum):
 
 
 class ProbeStart(Message, frozen=True, kw_only=True):
-    """Client: begin. A probe that runs is over."""
+    """Client: begin, and end any probe that runs."""
 
     mode: str
     """A `ProbeMode` word."""
@@ -35,7 +35,7 @@ class ProbeStop(Message, frozen=True, kw_only=True):
 
 
 class ProbeResult(Message, frozen=True, kw_only=True):
-    """Agent: the probe is over. What a sink received, or a source has sent, and in which time."""
+    """Agent: the probe is over; so much a sink has received, or a source has sent, and in this time."""
 
     mode: str
     bytes: int

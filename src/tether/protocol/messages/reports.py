@@ -162,7 +162,7 @@ class IdeSessionRecord(
 
 
 ForwardItem = ForwardRecord | ForwardRollup
-"""What a `ForwardLedger` emits."""
+"""What is known of a forwarded connection, or of many."""
 
 
 STDIO_ORIGIN = "127.0.0.1:65535"
@@ -223,7 +223,7 @@ class FileOperations(
 
 
 class PathWord(StrEnum):
-    """What happened to a tunnel's way."""
+    """What happened to a tunnel's carriers."""
 
     USED = "used"  # the first carrier, or another one took over without a gap
     LOST = "lost"  # a carrier ended that was not the one in use

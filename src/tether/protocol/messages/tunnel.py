@@ -1,7 +1,7 @@
-"""Asking for a tunnel, and for a further carrier of one that lives.
+"""Asking for a tunnel or for a further carrier of one, and what its two ends say to each other on it.
 
-Law: types only. The client asks, the server grants and offers, the agent comes or declines. A carrier
-has a number, chosen by the client, never used twice in one tunnel.
+Law: types only. The client asks, the server grants and offers, the agent comes or declines. The client
+numbers carriers, and never uses a number twice in one tunnel.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from tether.attribution.vocabulary import Purpose
 from tether.protocol.messages.base import Message
 
 RESUME_S = 24 * 3600.0
-"""How long a tunnel whose peer fell silent waits for it (the server's policy may say less)."""
+"""How long a tunnel waits for a peer that fell silent, if the server's policy does not say less."""
 
 
 class TunnelRequest(Message, frozen=True, kw_only=True):
@@ -27,7 +27,7 @@ class TunnelRequest(Message, frozen=True, kw_only=True):
     region_latency: dict[str, float] = {}
     """Region -> round trip, in seconds, as the client has measured it."""
     client_session_id: str = ""
-    """Of whatever the client is part of: an IDE gives one to all of its connections."""
+    """Of whatever the client is part of, as an IDE gives one to all of its connections."""
 
 
 class TunnelGrant(Message, frozen=True, kw_only=True):
@@ -67,7 +67,8 @@ class TunnelDenied(Message, frozen=True, kw_only=True):
 
 
 class TunnelOffer(Message, frozen=True, kw_only=True):
-    """Server to agent: a client wants you; dial the relay with this ticket, and await it directly."""
+    """Server to agent: a client wants you. Dial the relay with this ticket, and expect it directly,
+    too."""
 
     connection_id: str
     relay_url: str
@@ -76,8 +77,8 @@ class TunnelOffer(Message, frozen=True, kw_only=True):
     public_key: str
     client_ip: str = ""
     client_port: int = 0
-    """Of the client's link to the server, the only socket of the client that anybody here has seen;
-    0 where a proxy hides it."""
+    """Of the client's link to the server, which is the only socket of the client that the server has
+    seen; 0 where a proxy hides it."""
     purpose: str = Purpose.SSH
     region: str = ""
     tunnel_key: str = ""
@@ -110,7 +111,7 @@ class CarrierRequest(Message, frozen=True, kw_only=True):
     avoid: list[str] = []
     """Relay URLs that failed just now."""
     small_segments: bool = False
-    """What is large seems to be lost on the way: both ends dial so that their TCP sends none."""
+    """Large segments seem to be lost on the way: both ends are to dial so that TCP sends none."""
 
 
 class CarrierGrant(Message, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """One attach, seen by the agent: a machine from the client's bytes to what shall be done, and its end.
 
-Law: no I/O and no clock. An attach ends exactly once and always with a cause in its cell, which is
-offered before anything is closed; the client is told that cause in words if it can still be told.
-The terminal is not this machine's business: it only says what the client wants of it.
+Law: no I/O and no clock. An attach ends exactly once, and always with a cause in its cell, which is
+offered before anything is closed. The client is told that cause in words, if it still can be told
+anything. Nothing here knows terminals; the machine only says what the client wants of one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ Request = List | Rename | Kill
 
 
 class AttachState(Enum):
-    OPENING = auto()
+    """How far an attach has come."""
+
+    OPENING = auto()  # the client has not said what it wants
     OPEN = auto()
     CLOSED = auto()
 
@@ -64,10 +66,11 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """The client wants this done or told. `alone`: it wants nothing else; `finish` after it."""
+    """The client wants this done, or to know it."""
 
     request: Request
     alone: bool
+    """Whether it wants nothing else: call `finish` after the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +104,18 @@ Command = Open | AnswerRequest | Type | SetSize | SendToClient | Close
 
 
 class AttachServer:
-    """See the module's law. Call `receive` with what arrives and `tick` when `deadline` has come."""
+    """The agent's end. Call `receive` with what arrives, and `tick` at `deadline()`."""
 
     def __init__(
         self, now: Timestamp, *, workspace: str = "", timeout: float = OPENING_TIMEOUT_S
     ) -> None:
         self.cell = CloseCell()
         self.state = AttachState.OPENING
-        self.attached = False
-        """Set by the owner once the client sees a terminal."""
-        self._workspace = workspace
+        self.attached = False  # set by the owner once the client sees a terminal
+        self._workspace = workspace  # named in the sentence of the end
         self._timeout = timeout
         self._open_until = now.mono + timeout
-        self._opening: OpeningReader | None = OpeningReader()
+        self._opening: OpeningReader | None = OpeningReader()  # until the first message is read
         self._frames = FrameReader()
 
     def deadline(self) -> float | None:
@@ -121,7 +123,7 @@ class AttachServer:
         return self._open_until if self.state is AttachState.OPENING else None
 
     def tick(self, now: Timestamp) -> list[Command]:
-        """Time has passed: a client that says nothing is given up."""
+        """Time has passed. A client that has not said what it wants is given up."""
         if self.state is not AttachState.OPENING or now.mono < self._open_until:
             return []
         return self.end(
@@ -164,7 +166,7 @@ class AttachServer:
         return [Close()]
 
     def finish(self, now: Timestamp) -> list[Command]:
-        """The one request of a client that wanted nothing else is answered."""
+        """The only request of a client that wants nothing else is answered."""
         return self.exited(now, exit_code=0, exit_signal=None)
 
     def exited(
@@ -184,7 +186,7 @@ class AttachServer:
         return self.end(agent_goodbye(cause, now))
 
     def end(self, fact: Evidence, *, terminal_lives: bool = False) -> list[Command]:
-        """End the attach because of `fact`. A no-op but for the cell once it has ended."""
+        """End the attach because of `fact`. Once it has ended, only the cell takes notice."""
         self.cell.offer(fact)
         if self.state is AttachState.CLOSED:
             return []

@@ -1,10 +1,10 @@
-"""The messages of an attach: a client's view of a terminal that outlives it. One codec, two carriers.
+"""The messages of an attach: a client's view of a terminal that outlives it.
 
-Law: types and bytes only. The CLI speaks over an SSH subsystem (`SUBSYSTEM`): the client's first line
-is one control message as JSON text, and everything after it, in both directions, is frames. The web
-terminal speaks over a WebSocket: the same messages, one a frame, without the length. A control message
-is `[type, body]` in JSON: a type of a newer peer reads as `Unrecognized`, unknown keys are ignored,
-missing ones take their defaults. Malformed bytes raise `Garbage`.
+Law: types and bytes only. The client's first line is one control message as JSON text, and everything
+after it, in both directions, is frames; the CLI speaks so over an SSH subsystem (`SUBSYSTEM`), and a
+page over its sealed channel. A control message is `[type, body]` in JSON. A type of a newer peer reads
+as `Unrecognized`, unknown keys are ignored, and missing ones take their defaults. Malformed bytes raise
+`Garbage`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_FRAME = 8 << 20
 """Bytes. A larger frame is garbage: a snapshot of the largest screen with its history fits."""
 
 MAX_SIDE = 1_000
-"""Rows or columns. A larger terminal is cut to it; 0 means "not told"."""
+"""Rows or columns; a larger terminal is cut to it."""
 
 _DATA, _CONTROL = b"\x00", b"\x01"
 _HEAD = 4
@@ -200,7 +200,7 @@ def decode_text(text: bytes | memoryview) -> TerminalMessage:
 
 
 def pack(item: Item) -> bytes:
-    """`item` as the payload of a WebSocket message: a kind byte, then data or JSON."""
+    """`item` as the payload of a frame: a kind byte, then data or JSON."""
     return _DATA + item if isinstance(item, bytes) else _CONTROL + encode_text(item)
 
 
@@ -219,7 +219,7 @@ def unpack(payload: bytes) -> Item:
 
 
 def frame(item: Item) -> bytes:
-    """`item` as one frame of the SSH subsystem: the payload's length (4 bytes), then the payload."""
+    """`item` as one frame: the payload's length (4 bytes), then the payload."""
     payload = pack(item)
     return len(payload).to_bytes(_HEAD, "big") + payload
 
@@ -230,13 +230,13 @@ def opening_line(message: TerminalMessage) -> bytes:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames, however the carrier has cut it."""
+    """Cuts a byte stream into frames, in whatever pieces it comes."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Item]:
-        """Add `data`; yields what is complete. Stop reading the carrier after `Garbage`.
+        """Add `data`; yields what is complete. Read no further after `Garbage`.
 
         Raises:
             Garbage: the stream is not frames of this protocol.
@@ -254,7 +254,7 @@ class FrameReader:
 
 
 class OpeningReader:
-    """Reads the client's first line; what comes after it belongs to a `FrameReader`."""
+    """Reads the client's first line. What comes after it belongs to a `FrameReader`."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
