@@ -1,8 +1,8 @@
 """The one place that reads the real clocks. Everything else is handed a `Clock` or a `Clocks`.
 
-Law: reads only. A machine that slept is seen by two clocks of its kernel: CLOCK_BOOTTIME counts the
-sleep, CLOCK_MONOTONIC does not. Where a system has no second one, `boot` is `mono` and no sleep is
-ever seen: absence is no evidence.
+Law: reads only. Two clocks of the kernel together show that a machine slept: CLOCK_BOOTTIME counts the
+time asleep, CLOCK_MONOTONIC does not. Where a system has only one of them, `boot` is `mono`, and no
+sleep is ever seen.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class AgentChannel(SealedChannel):
     """The agent's end."""
 
     def __init__(self, connection_id: str, announced: bytes, host_key: Ed25519PrivateKey) -> None:
-        """`announced` is the key that the server vouched for, `read_public_line` of the offer's."""
+        """`announced` is the client's key as the server told it in the offer (`read_public_line`)."""
         super().__init__(connection_id)
         self._announced = announced
         self._host_key = host_key

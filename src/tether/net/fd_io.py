@@ -1,8 +1,8 @@
 """Non-blocking reading and writing of file descriptors, with back-pressure both ways.
 
-Law: never blocks, keeps the order, and buffers nothing but one read and what a descriptor did not take.
-An error of a descriptor is its end: what is at the other side decides what that means. `FdReader` and
-`FdWriter` are driven by the loop; `read_to_end` is for whoever has a task.
+Law: never blocks, keeps the order, and buffers only one read and what a descriptor did not take. An
+error of a descriptor counts as its end; what that means is up to the caller. `FdReader` and `FdWriter`
+are driven by the loop; `read_to_end` is for a caller that has a task.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 CHUNK = 64 << 10
-"""Bytes that a session's process may hand over in one turn of the loop."""
+"""Bytes of one read of `FdReader`, before others have their turn of the loop."""
 
 BULK = 256 << 10
-"""Bytes of one read where nobody else has to have a turn."""
+"""Bytes of one read of `read_to_end`."""
 
 
 def _nothing() -> None:
@@ -24,9 +24,9 @@ def _nothing() -> None:
 
 
 class NonBlocking:
-    """Descriptors that do not block while the context lasts.
+    """Makes descriptors non-blocking while the context lasts.
 
-    They are given back as they were found, because other programs may share them.
+    They are restored after it, because other programs may share them.
     """
 
     def __init__(self, *descriptors: int) -> None:
@@ -39,7 +39,7 @@ class NonBlocking:
             os.set_blocking(descriptor, False)
 
     def __exit__(self, *_: object) -> None:
-        # In reverse: two descriptors may be one open file.
+        # In reverse, because two descriptors may be one open file.
         for descriptor, blocking in reversed(self._before):
             os.set_blocking(descriptor, blocking)
 
@@ -77,7 +77,12 @@ class FdReader:
     def __init__(
         self, descriptor: int, on_bytes: Callable[[bytes], None], on_end: Callable[[], None]
     ) -> None:
-        """`on_end` is called once, at the end of what comes; not after `close`."""
+        """
+        Args:
+            descriptor: non-blocking.
+            on_bytes: is handed what was read.
+            on_end: is called once there is no more to read; not after `close`.
+        """
         self._loop = asyncio.get_running_loop()
         self._fd: int | None = descriptor
         self._on_bytes = on_bytes
@@ -110,7 +115,7 @@ class FdReader:
             self._fd = None
 
     def finish(self) -> None:
-        """Take what is there now, then end, although others may still hold the other side."""
+        """Read what is there now, then end, even if other processes still hold the other side."""
         while self._fd is not None:
             if not self._take():
                 self._end()
@@ -120,7 +125,7 @@ class FdReader:
             self._end()
 
     def _take(self) -> bool | None:
-        """Hand on one read; False at the end, None if there is nothing now."""
+        """Read once; False at the end, None if there is nothing now."""
         assert self._fd is not None, "a closed reader is not called"
         try:
             data = os.read(self._fd, CHUNK)
@@ -140,7 +145,8 @@ class FdReader:
 
 
 class FdWriter:
-    """Writes to a descriptor; what that does not take at once waits, and whoever writes is told."""
+    """Writes to a descriptor. What it does not take at once waits, and the caller is told when to
+    pause."""
 
     def __init__(
         self,
@@ -156,9 +162,10 @@ class FdWriter:
         Args:
             descriptor: non-blocking.
             owned: whether it is closed here, at the end or when it breaks.
-            most: bytes that may wait before `on_full` asks for no more.
-            on_room: asks for more again, once no more than half of `most` waits.
-            on_broken: tells that nobody reads any more, and that what waited was dropped.
+            most: bytes that may wait before `on_full` is called.
+            on_full: is called when the caller should write no more for now.
+            on_room: is called when it may write again: half of `most` or less waits.
+            on_broken: is called when nobody reads any more; what waited was dropped.
         """
         self._loop = asyncio.get_running_loop()
         self._fd: int | None = descriptor
@@ -179,7 +186,8 @@ class FdWriter:
         return self._fd is not None
 
     def write(self, data: bytes | memoryview) -> None:
-        """Write `data`, at once or when the descriptor takes it; dropped once closed or ending."""
+        """Write `data` at once, or when the descriptor takes it. After `end` or `close` it is
+        dropped."""
         if self._fd is None or self._ending:
             return
         rest = memoryview(data)
@@ -195,7 +203,7 @@ class FdWriter:
             self._on_full()
 
     def emptied(self) -> Awaitable[None] | None:
-        """What to await until nothing waits any more, written or dropped; None: nothing does now."""
+        """What to await until nothing waits any more, written or dropped; None if nothing waits now."""
         if not self._queue:
             return None
         if self._emptied is None or self._emptied.done():
@@ -203,13 +211,13 @@ class FdWriter:
         return self._emptied
 
     def end(self) -> None:
-        """No more will come: close once everything that waits is written."""
+        """Close as soon as everything that waits is written."""
         self._ending = True
         if not self._queue:
             self.close()
 
     def close(self) -> None:
-        """Write no more; what waits is dropped."""
+        """Close now; what waits is dropped."""
         self._drop()
         if self._fd is not None and self._owned:
             os.close(self._fd)
@@ -234,7 +242,7 @@ class FdWriter:
         self._tell_room()
 
     def _push(self, data: memoryview) -> memoryview | None:
-        """Write what is taken now; the rest of `data`, or None where nobody reads any more."""
+        """Write what the descriptor takes now. Returns the rest; None where nobody reads any more."""
         assert self._fd is not None, "a closed writer has nothing to write"
         try:
             while data:
@@ -252,7 +260,7 @@ class FdWriter:
         return data
 
     def _drop(self) -> None:
-        """Nothing waits any more."""
+        """Forget what waits."""
         if self._fd is not None:
             self._loop.remove_writer(self._fd)
         self._queue.clear()

@@ -1,7 +1,7 @@
-"""Following a parent: a program that another one of ours started ends when that one is gone.
+"""Following a parent: a program that another one of ours started ends when that one ends.
 
-Law: Linux only (prctl(2)); elsewhere a no-op. Call it first thing in the main thread. The variable is
-taken out of the environment, so that what this program starts does not follow the same parent.
+Law: Linux only (prctl(2)); elsewhere a no-op. Call it first in the main thread. The variable is taken
+out of the environment, so that programs that this one starts do not follow the same parent.
 """
 
 from __future__ import annotations
@@ -28,4 +28,4 @@ def follow_parent(environ: MutableMapping[str, str] = os.environ) -> bool:
     if sys.platform.startswith("linux"):
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    return os.getppid() == int(named)  # asked for first: a parent that dies in between is seen
+    return os.getppid() == int(named)  # checked last, so that no death in between is missed

@@ -1,8 +1,8 @@
 """Signals with their sender: who asked this process to stop.
 
-Law: `block` is called in the main thread before any other thread starts; a thread then takes the
-signals with sigwaitinfo(2), which tells pid and uid of the sender. Programs that this process starts
-must be given an empty signal mask (`os.posix_spawn(..., setsigmask=())`), or they inherit the block.
+Law: `block` is called in the main thread before any other thread starts. A thread then takes the signals
+with sigwaitinfo(2), which tells the sender's pid and uid. Programs that this process starts inherit the
+blocked signals unless they are given an empty mask (`os.posix_spawn(..., setsigmask=())`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Received:
 
 
 def block(signals: Iterable[signal.Signals] = WATCHED) -> None:
-    """Keep the default action from happening; call first thing in the main thread."""
+    """Keep the default action from happening; call this first in the main thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
@@ -66,7 +66,7 @@ class SignalWatcher:
             try:
                 self._loop.call_soon_threadsafe(self._on_signal, received)
             except RuntimeError:
-                return  # the loop is closed: nobody is left to tell
+                return  # the loop is closed, and this process ends
 
 
 def _sender(info: signal.struct_siginfo) -> str:

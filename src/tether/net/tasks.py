@@ -1,7 +1,7 @@
 """Owned, named tasks. The only caller of `create_task`.
 
-Law: every task has an owner that outlives it or cancels it; a task that fails is logged with its name
-the moment it fails, never when it is collected.
+Law: every task has an owner that outlives it or cancels it. A task that fails is logged with its name at
+that moment, not when it is garbage-collected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Tasks:
             await asyncio.wait(self._running, timeout=timeout)
 
     async def cancel(self) -> None:
-        """Cancel what still runs and wait for it. Causes must have been offered before."""
+        """Cancel what still runs, and wait for it. Offer the cause of an end to its cell before that."""
         me = asyncio.current_task()
         running = [task for task in self._running if task is not me]
         for task in running:

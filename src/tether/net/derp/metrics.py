@@ -1,6 +1,6 @@
-"""A relay's numbers for Prometheus, the embedded one's and a standalone one's alike.
+"""A relay's numbers for Prometheus, the same for the embedded relay and a standalone one.
 
-Law: counts only. The reasons of refusals are a closed set, so that no peer can make series.
+Law: counts only. The reasons of refusals are a closed set, so that no peer can create time series.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REFUSED_LEGS = (
 
 
 class RelayCounts:
-    """What one relay counts."""
+    """The metrics of one relay, in a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.legs = Gauge("tether_relay_legs", "Legs at the relay now.", registry=registry)

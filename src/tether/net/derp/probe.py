@@ -1,9 +1,9 @@
-"""How far the regions of a DERP map are: one small HTTP request to each, timed on an open connection.
+"""The latency of the regions of a DERP map: a small HTTP request to each, timed on an open connection.
 
-Law: measures, concludes nothing; bounded in time and in number. It goes the way that a carrier would
-go, through the environment's proxies. Any answer counts, a refusal included: it is the time that is
-asked for. `http.client` in a thread, as it does TLS and CONNECT, and is in the standard library; the
-thread is a daemon, as a name server or a relay that hangs must not hold up whoever leaves.
+Law: measures, concludes nothing; bounded in time and in number. Requests go through the environment's
+proxies, as a carrier would. Any answer counts, even a refusal, for only its time is wanted.
+`http.client` in a thread does it, because it knows TLS and CONNECT and is in the standard library; the
+thread is a daemon, so that a name server or a relay that hangs does not hold up a program that ends.
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ from tether.net.transport.streams import DialFailed
 from tether.net.transport.ws_client import dial_failed, proxy_failed, proxy_of
 
 TIMEOUT_S = 3.0
+"""How long connecting and each answer may take."""
+
 SAMPLES = 3
+"""Round trips of one region, of which the best counts."""
+
 AT_ONCE = 8
+"""Regions that are measured at the same time."""
+
 MEASURED_REGIONS = 64
+"""Regions that are measured at most; the rest are left out."""
 
 Nodes = Mapping[str, Sequence[str]]
 """The URLs of each region's relays, the one to use first."""
@@ -35,16 +42,19 @@ Nodes = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One region. `latency_s` is the best of a few round trips; None where it was not reached."""
+    """One region."""
 
     region: str
     url: str
+    """The relay that was asked."""
     latency_s: float | None = None
+    """The best of a few round trips; None where it was not reached."""
     error: str = ""
+    """Why it was not reached."""
 
 
 async def measure(nodes: Nodes, *, timeout: float = TIMEOUT_S) -> list[Measured]:
-    """Every region's first relay, a few at a time; the nearest first."""
+    """Measure every region's first relay, a few at a time. Returns the nearest first."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(region: str, url: str) -> Measured:

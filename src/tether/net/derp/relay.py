@@ -1,8 +1,8 @@
 """A DERP relay: pairs the legs of carriers, and knows which tunnels they carry.
 
-Law: a leg comes with a good ticket and is served until it is over; a leg without its other one is told
-so in time. Both relays, the server's and a standalone one, are this one. What happens between two legs
-is `relay_carrier.py`'s.
+Law: a leg comes with a good ticket and is served until it is over. Where its other leg does not come, it
+is told so before its own end gives up waiting. The server's embedded relay and a standalone one are both
+this class. What happens between two joined legs is in `splice.py`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ _log = get_logger("relay")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayLimits:
-    """What a relay lets through. 0: no limit."""
+    """What a relay lets through. 0 is no limit."""
 
     max_carriers: int = 0
+    """Joined pairs of legs at one time."""
     max_legs_per_ip: int = 0
+    """Legs from one address at one time, joined or not."""
     bytes_per_second: int = 0
-    """Of one carrier, both directions together."""
+    """Bandwidth of one carrier, both directions together."""
 
 
 class Relay:
@@ -61,32 +63,43 @@ class Relay:
         watch_every_s: float = WATCH_EVERY_S,
         silent_after_ms: int = SILENT_AFTER_MS,
     ) -> None:
+        """
+        Args:
+            log: is told when a carrier is joined and when it ends.
+            clock: the clock of the table and of facts.
+            counts: the numbers for Prometheus.
+            table: which legs wait for which; one of its own by default.
+            limits: what is let through; no limits by default.
+            host_context: is asked what else happened to this machine when a leg is lost.
+            watch_every_s: how often the kernel is asked how the legs are.
+            silent_after_ms: for how long a leg with something outstanding may acknowledge nothing.
+        """
         self.counts = counts
         self._carrier_log = log
         self._clock = clock
         self._table = PairingTable() if table is None else table
         self._limits = RelayLimits() if limits is None else limits
         self._host_context = host_context
-        self._waiting: dict[CarrierId, Leg] = {}
-        self._carriers: dict[CarrierId, Splice] = {}
-        self._of_tunnel: dict[str, set[CarrierId]] = {}
-        self._by_ip: Counter[str] = Counter()
-        self._stopped: RelayGoodbye | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: dict[CarrierId, Leg] = {}  # the first legs of carriers that are not joined
+        self._carriers: dict[CarrierId, Splice] = {}  # those that are joined
+        self._of_tunnel: dict[str, set[CarrierId]] = {}  # keys of `_carriers` by connection id
+        self._by_ip: Counter[str] = Counter()  # legs here
+        self._stopped: RelayGoodbye | None = None  # what new legs are told, once none is taken
+        self._timer: asyncio.TimerHandle | None = None  # of the table's next deadline
         self._watch_every_s = watch_every_s
         self._silent_after_ms = silent_after_ms
         self._tasks = Tasks("relay")
-        self._watchdog: asyncio.Task[None] | None = None
-        self._emptied = asyncio.Event()
+        self._watchdog: asyncio.Task[None] | None = None  # runs from the first carrier on
+        self._emptied = asyncio.Event()  # the last carrier has ended
 
     def lives(self, connection_id: str) -> bool:
-        """Whether a carrier of the tunnel is joined and neither leg of it has ended."""
+        """Whether the tunnel has a carrier that is joined and of which neither leg has ended."""
         return any(
             not self._carriers[key].over.is_set() for key in self._of_tunnel.get(connection_id, ())
         )
 
     def living(self) -> list[CarrierId]:
-        """The carriers that are joined, and neither leg has ended."""
+        """The carriers that are joined and of which neither leg has ended."""
         return [key for key, carrier in self._carriers.items() if not carrier.over.is_set()]
 
     def __len__(self) -> int:
@@ -165,9 +178,9 @@ class Relay:
         finally:
             self.counts.carriers.dec()
             del self._carriers[carrier.id]
-            its = self._of_tunnel[carrier.id.connection_id]
-            its.discard(carrier.id)
-            if not its:
+            remaining = self._of_tunnel[carrier.id.connection_id]
+            remaining.discard(carrier.id)
+            if not remaining:
                 del self._of_tunnel[carrier.id.connection_id]
             if not self._carriers:
                 self._emptied.set()
@@ -176,7 +189,8 @@ class Relay:
         try:
             await asyncio.wait({leg.first, leg.summons}, return_when=asyncio.FIRST_COMPLETED)
             if not leg.summons.done() and not isinstance(leg.first.result(), StreamLost):
-                await asyncio.wait({leg.summons})  # it talks before it is joined: that keeps
+                # It sent something before it was joined, which `Leg.recv` will hand out.
+                await asyncio.wait({leg.summons})
         finally:
             if not leg.summons.done():
                 self._table.leave(carrier, leg.party)
@@ -194,13 +208,13 @@ class Relay:
             await summons.finished.wait()
 
     def decline(self, carrier: CarrierId, message: str, cause: str = "", actor: str = "") -> None:
-        """The agent cannot take this carrier: tell the client's leg, now or when it comes."""
+        """The agent cannot take this carrier: the client's leg is told, now or when it comes."""
         if self._table.decline(carrier, message, self._clock.now()):
             self._send_away(carrier, RelayGoodbye(cause=cause, actor=actor, detail=message))
             self._arm()
 
     def end(self, connection_id: str, goodbye: RelayGoodbye) -> None:
-        """Somebody decided that this tunnel shall end, or not come to be: so do its carriers."""
+        """End all carriers of a tunnel that somebody decided to end, and refuse further ones."""
         for key in self._of_tunnel.get(connection_id, ()):
             self._carriers[key].leave(goodbye)
         message = goodbye.detail or cause_of(goodbye.cause).title
@@ -211,15 +225,15 @@ class Relay:
     # -- leaving ----------------------------------------------------------------------------
 
     def announce(self, reconnect_in_s: float) -> None:
-        """Tell every joined leg to move its tunnel; nothing ends by this."""
-        word = Restarting(reconnect_in_s=reconnect_in_s)
+        """Tell every joined leg that this relay restarts, so that tunnels move. Nothing ends by it."""
+        restarting = Restarting(reconnect_in_s=reconnect_in_s)
         for carrier in list(self._carriers.values()):
             if not carrier.over.is_set():
                 for leg in (carrier.client, carrier.agent):
-                    self._tasks.spawn(leg.tell(word), "announce")
+                    self._tasks.spawn(leg.tell(restarting), "announce")
 
     def refuse_new(self, goodbye: RelayGoodbye) -> None:
-        """Take no new leg, and let the ones go that wait."""
+        """Take no new leg, and send away those that wait for their other one."""
         self._stopped = goodbye
         for carrier in list(self._waiting):
             self._table.leave(carrier, self._waiting[carrier].party)
@@ -227,7 +241,7 @@ class Relay:
         self._arm()
 
     async def wait_empty(self, timeout: float) -> bool:
-        """Wait until no carrier is left, at most `timeout` seconds; whether that is so."""
+        """Wait at most `timeout` seconds until no carrier is left; whether none is."""
         try:
             async with asyncio.timeout(timeout):
                 while self._carriers:
@@ -238,7 +252,7 @@ class Relay:
         return True
 
     def stop(self, goodbye: RelayGoodbye) -> list[CarrierId]:
-        """Leave every carrier and take no new one; the carriers that lived until now."""
+        """End every carrier and take no new one. Returns the carriers that lived until now."""
         self.refuse_new(goodbye)
         lived = self.living()
         for carrier in lived:
@@ -271,20 +285,20 @@ class Relay:
             self._timer = asyncio.get_running_loop().call_later(wait, self._expire)
 
     def _expire(self) -> None:
-        for over in self._table.expire(self._clock.now()):
-            self._give_up(over)
+        for given_up in self._table.expire(self._clock.now()):
+            self._give_up(given_up)
         self._arm()
 
-    def _give_up(self, over: GiveUp) -> None:
+    def _give_up(self, given_up: GiveUp) -> None:
         _log.info(
             "carrier was not joined",
-            connection_id=over.carrier.connection_id,
-            carrier=over.carrier.number,
-            waiting=str(over.leg),
-            detail=over.message,
+            connection_id=given_up.carrier.connection_id,
+            carrier=given_up.carrier.number,
+            waiting=str(given_up.leg),
+            detail=given_up.message,
         )
-        goodbye = RelayGoodbye(cause="", detail=over.message)
-        self._send_away(over.carrier, goodbye, "not_joined")
+        goodbye = RelayGoodbye(cause="", detail=given_up.message)
+        self._send_away(given_up.carrier, goodbye, "not_joined")
 
     async def _watch(self) -> None:
         while True:

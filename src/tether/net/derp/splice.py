@@ -1,9 +1,9 @@
-"""One relayed carrier: two legs, two copies, and one cell that says how it ended.
+"""One relayed carrier: two legs, two copying tasks, and one cell that says how it ended.
 
-Law: never looks inside a frame, holds one frame a direction (a slow leg slows the other one, nothing
-piles up; a bandwidth limit slows both), and reports facts, not verdicts. The first end of a leg is the
-fact; what follows from it is a symptom. Whoever remains is told how the other one went, after everything
-that had arrived for it.
+Law: never looks inside a frame. Holds one frame in each direction: nothing piles up, because a slow leg
+slows the other one, and a bandwidth limit slows both. Reports facts, not verdicts: the first end of a
+leg is the fact, and what follows from it is a symptom. The leg that remains first gets everything that
+had arrived for it, and is then told how the other one ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tether.net.derp.metrics import RelayCounts
 from tether.net.link.host_context import HostContext, NoHostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
-from tether.net.transport.tcp import counters_fact, is_stalled
+from tether.net.transport.tcp import STALLED_CHECKS, counters_fact, is_stalled
 from tether.net.transport.ws_server import ServerStream
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
@@ -32,21 +32,26 @@ from tether.protocol.messages.derp import Paired, PeerGone, RelayGoodbye, RelayW
 from tether.protocol.token_bucket import TokenBucket
 
 FAREWELL_S = 60.0
-"""How long the leg that remains may take to read what had arrived for it, and how the other one went."""
+"""How long the leg that remains may take to read the rest, and how the other leg ended."""
 
 STOP_FAREWELL_S = 1.0
+"""How long each leg may take to read a goodbye of the relay itself."""
 
 _log = get_logger("relay")
 
 
 @dataclass(frozen=True, slots=True)
 class CarrierEnding:
-    """What the relay saw of one carrier. `rx_bytes` went to the agent, `tx_bytes` came from it."""
+    """What the relay saw of one carrier."""
 
     facts: tuple[ev.Evidence, ...]
+    """The first end of a leg, after what was noted before it."""
     symptoms: tuple[ev.Evidence, ...]
+    """What came after it."""
     rx_bytes: int
+    """Bytes that went to the agent."""
     tx_bytes: int
+    """Bytes that came from the agent."""
 
 
 class CarrierLog(Protocol):
@@ -64,14 +69,18 @@ class Leg:
 
     def __init__(self, party: Party, stream: ServerStream, tasks: Tasks) -> None:
         self.party = party
+        """Whose leg it is."""
         self.stream = stream
         self.summons: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        """What becomes of a leg that waits: its `Splice`, or the `RelayGoodbye` to be told."""
         self.first = tasks.spawn(_received(stream), f"first-{party}")
-        self._first_taken = False
+        """The first read, begun at once so that the end of a leg that waits is noticed."""
         self.stalled_checks = 0
+        """How many checks in a row have found it stalled."""
+        self._first_taken = False  # the result of `first` was handed out
 
     async def recv(self) -> bytes | str:
-        """The next message. A leg is read from its arrival on, so that its end is noticed."""
+        """The next message. Raises `StreamLost`."""
         if not self._first_taken:
             self._first_taken = True
             first = await self.first
@@ -81,7 +90,7 @@ class Leg:
         return await self.stream.recv()
 
     async def tell(self, *words: RelayWord) -> bool:
-        """Say something to this leg; False if it is gone."""
+        """Send words of the relay to this leg; False if it is gone."""
         try:
             for word in words:
                 await self.stream.send(encode_word(word))
@@ -97,7 +106,7 @@ class Leg:
         await self.stream.close(code, "")
 
     async def release(self) -> None:
-        """Nobody reads this leg any more."""
+        """End the first read, if nobody has taken it. Call when the leg is over."""
         self.first.cancel()
         await asyncio.wait({self.first})
 
@@ -115,25 +124,36 @@ class Splice:
         bandwidth: TokenBucket | None = None,
         host_context: HostContext | None = None,
     ) -> None:
-        """`bandwidth`: how many bytes a second both directions may carry together; `host_context`: of
-        the relay's machine and process."""
+        """
+        Args:
+            carrier: which one it is.
+            client: the client's leg.
+            agent: the agent's leg.
+            clock: the clock of facts.
+            counts: the relay's numbers.
+            bandwidth: holds back both directions together; None for no limit.
+            host_context: is asked what else happened to this machine when a leg is lost.
+        """
         self.id = carrier
         self.client = client
         self.agent = agent
         self.cell = CloseCell()
+        """What is known about its end."""
         self.over = asyncio.Event()
+        """It has ended; the leg that remains may still be reading."""
         self.finished = asyncio.Event()
+        """Both legs are closed."""
         self._clock = clock
         self._counts = counts
         self._bandwidth = bandwidth
         self._host_context = host_context or NoHostContext()
-        self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}
-        self._ended: Leg | None = None
-        self._goodbye: RelayGoodbye | None = None
+        self._bytes = {Party.CLIENT: 0, Party.AGENT: 0}  # by whose leg they came from
+        self._ended: Leg | None = None  # the leg whose end it was, unless the relay ended it
+        self._goodbye: RelayGoodbye | None = None  # what both legs are told, if the relay ended it
         self._tasks = Tasks(f"carrier-{carrier.connection_id[:8]}")
 
     async def run(self, log: CarrierLog) -> None:
-        """Copy until a leg ends or the relay leaves; then part in order."""
+        """Copy until a leg ends or the relay ends the carrier; then close both legs in order."""
         copies = {}
         try:
             for leg, other in ((self.client, self.agent), (self.agent, self.client)):
@@ -172,14 +192,13 @@ class Splice:
         )
 
     def watch(self, silent_after_ms: int) -> None:
-        """Ask the kernel whether the legs still live. Twice stalled is silent: one look may hit the
-        moment between a probe and its answer."""
+        """Ask the kernel whether the legs still live, and give up one that is silent."""
         for leg in (self.client, self.agent):
             counters = leg.stream.counters()
             leg.stalled_checks = (
                 leg.stalled_checks + 1 if is_stalled(counters, silent_after_ms) else 0
             )
-            if counters is not None and leg.stalled_checks >= 2:
+            if counters is not None and leg.stalled_checks >= STALLED_CHECKS:
                 lost = StreamLost(
                     StreamEnd.SILENT,
                     counters=counters,
@@ -211,7 +230,7 @@ class Splice:
             try:
                 await sink.stream.send(message)
             except StreamLost:
-                return  # the other copy will meet its end, behind what it still has to deliver
+                return  # the task that reads `sink` sees its end, after what it still has to deliver
 
     def _lost(self, leg: Leg, lost: StreamLost) -> None:
         if lost.violation:

@@ -1,9 +1,9 @@
 """Relay tickets: EdDSA-signed JWTs that let one leg of one carrier in, once.
 
-Law: only the server, who has the private key, mints; whoever has the public key can redeem, so that a
-relay needs nobody to do it. A ticket is good for one minute, for one leg at one region, one time. The
-memory of spent tickets is bounded by their own life, and by a cap that fails closed. Tickets never
-reach a log line.
+Law: only the server, which has the private key, mints tickets. A relay redeems them with the public key
+and asks nobody. A ticket is good for one minute, for one leg at one region, and once. Spent tickets are
+remembered until they would have expired; where too many are remembered, new ones are refused. Tickets
+never reach a log line.
 """
 
 from __future__ import annotations
@@ -23,31 +23,43 @@ from tether.protocol.derp.pairing import CarrierId
 
 TICKET_LIFE_S = 60.0
 MAX_TICKET_CHARS = 2048
+"""A longer text is refused before anything is computed over it."""
+
 MAX_SPENT = 200_000
 """Spent tickets remembered at most; beyond it new ones are refused until old ones expire."""
 
 MAX_CARRIER = 1 << 31
+"""Numbers of carriers are below this."""
 
-_AUDIENCE, _ALGORITHM = "relay", "EdDSA"
+_AUDIENCE = "relay"
+_ALGORITHM = "EdDSA"
 _LEGS = (Party.CLIENT, Party.AGENT)
 
 
 class _Claims(msgspec.Struct, frozen=True):
-    """What a ticket says (RFC 7519 section 4): the carrier, its leg, the region, and once until when."""
+    """What a ticket says (RFC 7519 section 4)."""
 
     aud: str
+    """Always `relay`, so that no other token signed with this key is taken for a ticket."""
     cid: str
+    """The connection id."""
     car: int
+    """The carrier's number."""
     leg: Party
+    """Whose leg may come."""
     reg: str
+    """The region at whose relay."""
     jti: str
+    """What makes it different from every other ticket, so that it is spent once."""
     iat: float
+    """When it was minted (wall clock)."""
     exp: float
+    """When it expires (wall clock)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a verified ticket allows."""
+    """What a verified ticket allows: one leg of one carrier."""
 
     connection_id: str
     leg: Party
@@ -59,7 +71,7 @@ class Ticket:
 
 
 class Tickets:
-    """Mints tickets."""
+    """Mints tickets, at the server."""
 
     def __init__(self, key: Ed25519PrivateKey, clock: Clock) -> None:
         self._private = key
@@ -68,7 +80,7 @@ class Tickets:
 
     @property
     def public_keys(self) -> list[str]:
-        """What a relay needs to verify tickets: raw keys, base64."""
+        """The public keys as a relay is told them: raw, in base64."""
         return [base64.b64encode(self.public_key.public_bytes_raw()).decode()]
 
     def mint(self, carrier: CarrierId, leg: Party, region: str) -> str:
@@ -96,7 +108,7 @@ class TicketRefused(Exception):
 
 
 class TicketGate:
-    """Redeems tickets for one region's relay."""
+    """Redeems tickets, at the relay of one region."""
 
     def __init__(
         self,
@@ -161,7 +173,7 @@ class TicketGate:
     def _forget(self, now: float) -> None:
         while self._spent:
             oldest = next(iter(self._spent))
-            # spent in order, expiring nearly in order: at worst one minute's worth stays longer
+            # They expire nearly in the order of spending: what is kept too long is a minute's worth.
             if self._spent[oldest] > now:
                 return
             del self._spent[oldest]

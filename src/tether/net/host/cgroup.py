@@ -1,8 +1,9 @@
-"""A process's control groups: what its memory, CPU and process limits did to it. v1 and v2.
+"""A process's control groups (v1 and v2): the limits of its memory, CPU and processes, and their
+effects.
 
-Law: reads only, from the leaf that the process was in when this was made; each value is None where the
-kernel does not tell. The counters name no victim: `oom_kill` of a leaf counts every process of it (v1
-counts in the leaf alone, v2 in its ancestors, too). All of it costs 150 µs to read (measured).
+Law: reads only, from the group that the process was in when this was made; a value that the kernel does
+not tell is None. The counters name no process: `oom_kill` counts every process of the group, and in v2
+those of the groups below it. Reading everything takes 150 µs (measured).
 """
 
 from __future__ import annotations
@@ -13,26 +14,31 @@ from pathlib import Path
 
 PROC = Path("/proc")
 _NO_LIMIT = 1 << 60
-"""What v1 says for "no limit" is near the largest multiple of a page."""
+"""Numbers from this on are v1's "no limit", which is the largest multiple of a page."""
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupReading:
-    """One look. Counters are since the group was made."""
+    """The values at one moment. Counters count since the group was made."""
 
     oom_kills: int | None = None
+    """A counter of processes that were killed because the group's memory ran out."""
     memory: int | None = None
+    """Bytes in use."""
     memory_limit: int | None = None
     throttled_s: float | None = None
+    """A counter of seconds for which the group's CPU limit kept it from running."""
     processes: int | None = None
     process_limit: int | None = None
     forks_refused: int | None = None
+    """A counter of processes that the limit kept from starting."""
 
 
 class Cgroup:
-    """The leaf groups of one process, `pid` or our own."""
+    """The control groups of one process."""
 
     def __init__(self, pid: int | None = None, proc: Path = PROC) -> None:
+        """`pid` None is this process."""
         who = "self" if pid is None else str(pid)
         found = _directories(who, proc)
         self.unified = found.get("")
@@ -48,7 +54,8 @@ class Cgroup:
 
     @property
     def identity(self) -> str:
-        """Which memory group this is: its path, and the inode that a successor will not have."""
+        """Which memory group this is: its path and its inode, so that a later group is not taken for
+        it."""
         if self._memory is None:
             return ""
         try:
@@ -64,7 +71,7 @@ class Cgroup:
         return keyed(self._memory / name).get("oom_kill")
 
     def read(self) -> CgroupReading:
-        """Everything, now."""
+        """All values now."""
         usage, limit = (
             ("memory.current", "memory.max")
             if self._memory_v2
@@ -93,7 +100,7 @@ class Cgroup:
 
 
 def oom_kills_of(identity: str) -> int | None:
-    """The counter of the group that had this `Cgroup.identity`; None where that one is gone."""
+    """`Cgroup.oom_kills` of the group with this `Cgroup.identity`; None where that group is gone."""
     name, _, inode = identity.rpartition("#")
     directory = Path(name)
     try:
@@ -133,7 +140,7 @@ def _number(directory: Path | None, name: str) -> int | None:
 def _either(
     found: dict[str, Path], controller: str, unified: Path | None, needs: str
 ) -> tuple[Path | None, bool]:
-    """The directory of a controller, and whether it is v2's."""
+    """The directory of a controller, and whether it is one of v2."""
     if controller in found:
         return found[controller], False
     if unified is not None and (unified / needs).exists():
@@ -142,7 +149,7 @@ def _either(
 
 
 def _directories(who: str, proc: Path) -> dict[str, Path]:
-    """Controller -> directory of the leaf; "" -> that of the v2 hierarchy."""
+    """The directory of the process's group by controller; that of the v2 hierarchy is under ""."""
     try:
         memberships = (proc / who / "cgroup").read_text().splitlines()
         mounts = (proc / "self" / "mountinfo").read_text().splitlines()
@@ -159,7 +166,7 @@ def _directories(who: str, proc: Path) -> dict[str, Path]:
 
 
 def _mount(mounts: list[str], controller: str) -> tuple[str, str] | None:
-    """(root, mount point) of a controller's hierarchy, "" for v2's (proc(5), mountinfo)."""
+    """Root and mount point of a controller's hierarchy, "" for that of v2 (proc(5), mountinfo)."""
     for fields, described in _mounts(mounts):
         if described[0] == "cgroup2" and not controller:
             return fields[3], fields[4]
@@ -177,7 +184,7 @@ def _mounts(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def _under(mount: tuple[str, str] | None, path: str) -> Path | None:
-    if mount is None or "/.." in path:  # outside of our cgroup namespace
+    if mount is None or "/.." in path:  # the group is outside of our cgroup namespace
         return None
     root, point = mount
     inside = path.removeprefix(root.rstrip("/")) if root != "/" else path

@@ -1,8 +1,7 @@
 """Which boot of which machine, and which start of which container, this process runs in.
 
-Law: reads only; what cannot be told is "". Two identities are compared, never read: `container` is an
-id where the runtime left one to see, and `init_start` (when process 1 of our namespace started, in
-ticks since the boot) changes whenever a container is started again.
+Law: reads only; what cannot be told is "". The values mean something only in comparison with those of
+another run.
 """
 
 from __future__ import annotations
@@ -25,14 +24,16 @@ class HostIdentity:
 
     boot_id: str = ""
     container_id: str = ""
+    """An id of the container, where its runtime shows one."""
     init_start: str = ""
+    """When process 1 of our namespace started, in ticks since the boot: another start, another value."""
 
     def rebooted_since(self, earlier: HostIdentity) -> bool:
-        """Whether another kernel was booted: the machine restarted, or this is another machine."""
+        """Whether this is another boot: the machine was restarted, or this is another machine."""
         return _differ(self.boot_id, earlier.boot_id)
 
     def another_container_than(self, earlier: HostIdentity) -> bool:
-        """Whether this is another container, or another start of the same one, on the same boot."""
+        """Whether this is another container, or on the same boot another start of the same one."""
         if _differ(self.container_id, earlier.container_id):
             return True
         return not self.rebooted_since(earlier) and _differ(self.init_start, earlier.init_start)
@@ -53,7 +54,7 @@ def boot_id(proc: Path = PROC) -> str:
 
 
 def container_id(proc: Path = PROC, root: Path = Path("/")) -> str:
-    """The id of our container; "" outside of one, or where the runtime left none to see."""
+    """The id of our container; "" outside of one, or where its runtime shows none."""
     groups = _read(proc / "self/cgroup")
     if found := _ID.search(groups):
         return found[0]
@@ -73,7 +74,7 @@ def container_id(proc: Path = PROC, root: Path = Path("/")) -> str:
 
 
 def in_first_pid_namespace(proc: Path = PROC) -> bool:
-    """Whether our process ids are those that the kernel's log uses."""
+    """Whether our process ids are those in the kernel's log."""
     try:
         return os.readlink(proc / "self/ns/pid") == "pid:[4026531836]"  # PROC_PID_INIT_INO
     except OSError:

@@ -1,7 +1,7 @@
-"""The addresses of this machine by which others may reach it, asked of the kernel now.
+"""The addresses of this machine at which other machines may reach it.
 
-Law: reads only. Addresses of interfaces that are down, of the link alone and of this host alone are
-left out; those of bridges for containers come last.
+Law: reads only. Left out are addresses of interfaces that are down, link-local ones and loopback. Those
+of bridges for containers come last.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _INNER = ("docker", "br-", "veth", "virbr", "cni", "flannel", "lxc", "podman")
 
 
 def reachable_addresses() -> list[str]:
-    """Addresses that may lead here from another machine, the likeliest first."""
+    """The addresses, the most likely one first; none where netlink cannot be had."""
     view = NetworkView()
-    with contextlib.suppress(OSError, AttributeError):  # no Linux, or a sandbox: then none
+    with contextlib.suppress(OSError, AttributeError):  # not Linux, or a sandbox
         _ask(view)
     found = [
         (view.names.get(index, "").startswith(_INNER), ip_address(address).version, address)
@@ -39,7 +39,7 @@ def reachable_addresses() -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine's own name for itself."""
+    """Whether `host` is a loopback address or a name for one."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""Whom the kernel killed because memory ran out: its own log names the process.
+"""Which processes the kernel killed because memory ran out, as its log says.
 
-Law: reads only, and once, at a start: the whole log is some milliseconds. Most containers may not
-read it, and process ids in it are those of the first namespace: None then, which is no answer.
+Law: reads only. The whole log is read each time, which takes some milliseconds. Most containers may not
+read it, and its process ids are those of the first namespace: outside of that the answer is None.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ _KILLED = re.compile(
 
 
 def oom_victims(path: Path = KMSG) -> dict[int, float] | None:
-    """The processes that the log says were killed for memory, and when (seconds since the boot,
-    without sleep); None if it cannot be read here."""
+    """The processes that were killed for memory, with the time in seconds since the boot without sleep.
+
+    None if the log cannot be read here.
+    """
     if not in_first_pid_namespace():
         return None
     try:

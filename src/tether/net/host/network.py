@@ -1,11 +1,8 @@
-"""Addresses, default routes and links of this machine, as they change: told by the kernel.
+"""Changes of this machine's addresses, default routes and links, as the kernel tells them over netlink.
 
-Law: Linux only, reads only, concludes nothing; `NetworkWatch.start` says whether there is anything to
-watch. Addresses and links are listed once at the start, over the same socket, so that `rtnetlink` can
-tell news from repetition.
-
-Raw netlink in place of pyroute2: that takes 120-150 ms to import (measured, 337 modules), and each
-`git fetch` through us would pay it.
+Law: Linux only, reads only, concludes nothing; `NetworkWatch.start` says whether it can watch.
+Addresses and links are listed once at the start, over the same socket, so that `rtnetlink` can tell a
+change from a repetition. Why this is not pyroute2: docs/adr/0012.
 """
 
 from __future__ import annotations
@@ -43,19 +40,15 @@ __all__ = [
 ]
 
 _ROUTE = 0  # NETLINK_ROUTE
-_GROUPS = (
-    0x1 | 0x10 | 0x40 | 0x100 | 0x400
-)  # LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE
+_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
+_GROUPS = _LINK | _IPV4_IFADDR | _IPV4_ROUTE | _IPV6_IFADDR | _IPV6_ROUTE
 _BUFFER = 256 << 10
 _KEPT = 64
 """Changes that are remembered."""
 
 
 class NetworkWatch:
-    """Hands each change to `on_change`, in the event loop's thread.
-
-    `changes` holds the last ones, each with the loop's time; `has` says what is true now.
-    """
+    """Hands each change to `on_change`, in the event loop's thread, and remembers the last ones."""
 
     def __init__(
         self, on_change: Callable[[NetworkChange], None], *, proc: Path = Path("/proc")
@@ -65,8 +58,9 @@ class NetworkWatch:
         self._view = NetworkView()
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._to_list: list[int] = []
+        self._to_list: list[int] = []  # what is still to be asked for
         self.changes: deque[tuple[float, NetworkChange]] = deque(maxlen=_KEPT)
+        """The last changes, each with the loop's time."""
 
     def start(self) -> bool:
         """Begin to watch; False where this system does not tell."""
@@ -87,7 +81,7 @@ class NetworkWatch:
         return True
 
     def stop(self) -> None:
-        """Watch no more."""
+        """End watching."""
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
@@ -100,7 +94,7 @@ class NetworkWatch:
         return any(known == address for _, known in self._view.addresses)
 
     def interfaces_of(self, address: str) -> set[str]:
-        """The interfaces that have `address`, or had it a while ago."""
+        """The interfaces that have `address`, or had it lately."""
         had = {
             change.interface
             for _, change in self.changes
@@ -117,7 +111,7 @@ class NetworkWatch:
         return {interface for interface, _, _ in self._view.routes | self._view.doubtful}
 
     def default_interface(self) -> str:
-        """The one whose default route came last; "" where there is none."""
+        """The interface whose default route came last; "" where there is no default route."""
         latest = [
             change.interface
             for _, change in reversed(self.changes)
@@ -128,7 +122,7 @@ class NetworkWatch:
         return next(iter(latest + remaining), "")
 
     def is_down(self, interface: str) -> bool:
-        """Whether the kernel says that `interface` carries nothing now."""
+        """Whether the kernel says that `interface` is down."""
         return self._view.is_down(interface)
 
     def recent(self, within_s: float) -> list[tuple[float, NetworkChange]]:
@@ -143,14 +137,14 @@ class NetworkWatch:
         self._list_next()
 
     def _list_next(self) -> None:
-        """One list at a time: the kernel refuses a second one on the same socket meanwhile."""
+        """Ask for the next list: the kernel makes only one at a time for a socket."""
         if not self._to_list or self._socket is None:
             return
         kind = self._to_list.pop(0)
         try:
             self._socket.send(list_request(kind))
         except OSError:
-            self._to_list.clear()  # changes are told all the same
+            self._to_list.clear()  # changes come all the same
 
     def _readable(self) -> None:
         while self._socket is not None:

@@ -1,8 +1,7 @@
-"""What the network did, told from the point of view of one stream.
+"""Changes of the network as facts, from the point of view of one stream.
 
-Law: pure reading of a `NetworkWatch`; says what changed, never that it mattered. Interfaces that a
-container engine makes and unmakes (their addresses are none of the stream's) are told only as far as
-an address or a default route of the machine is concerned.
+Law: only reads a `NetworkWatch`; says what changed, never that it mattered. Links that come and go
+without being the stream's own, such as those of a container engine, are left out.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from tether.net.host.network import (
 )
 
 MOST = 8
-"""Of one kind; a machine whose network flaps for an hour tells of its last minutes."""
+"""Changes of one kind that are told: the last ones, where a network flaps for an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class _NetworkSeen:
-    """What one look back at the network tells, and who looked."""
+    """The changes to tell of, and what the facts about them have in common."""
 
     watch: NetworkWatch
     changes: Sequence[tuple[float, NetworkChange]]
-    """How many seconds ago, and what; oldest first."""
+    """Each with its age in seconds; oldest first."""
     local_address: str
     party: Party
     vantage: Vantage
@@ -46,9 +45,10 @@ def network_facts(
     vantage: Vantage,
     at: float,
 ) -> list[Evidence]:
-    """The facts of the last `within_s` seconds for a stream from `local_address` ("": unknown).
+    """What changed in the last `within_s` seconds, for a stream from `local_address` ("" if unknown).
 
-    What is so now, and was never seen to become so, happened before anybody watched.
+    The stream's address may be gone, or its link down, without a change that was seen: that happened
+    before the watch began, and is told as of now.
     """
     seen = _NetworkSeen(watch, watch.recent(within_s), local_address, party, vantage, at)
     return [*_addresses(seen), *_routes(seen), *_links(seen)]

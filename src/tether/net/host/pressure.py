@@ -1,8 +1,8 @@
 """Pressure stall information: how much of the last ten seconds was lost waiting for a resource.
 
-Law: reads only. Of our own control group where there is one below the root, else of the machine; None
-where the kernel does not tell. `some` is the share in which somebody waited, `full` that in which
-everybody did (percent; Documentation/accounting/psi.rst).
+Law: reads only: the pressure of our own control group if that is below the root, else that of the
+machine. `some` is the share of time in which at least one task waited, `full` that in which all of them
+did (Documentation/accounting/psi.rst). A value that the kernel does not tell is None.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _AVG10 = re.compile(rb"^(some|full) avg10=([0-9.]+)", re.M)
 
 @dataclass(frozen=True, slots=True)
 class PressureReading:
-    """Percent of the last ten seconds."""
+    """Shares of the last ten seconds, in percent."""
 
     cpu_some: float | None = None
     cpu_full: float | None = None
@@ -28,9 +28,10 @@ class PressureReading:
 
 
 class PressureReader:
-    """Where to read it; `unified` is our directory in the v2 hierarchy of control groups."""
+    """Reads the pressure of our control group or machine."""
 
     def __init__(self, unified: Path | None, proc: Path = PROC) -> None:
+        """`unified` is our directory in the v2 hierarchy of control groups."""
         own = unified if unified is not None and (unified / "cgroup.type").exists() else None
         self._cpu, self._memory, self._io = (
             own / f"{name}.pressure"
@@ -40,11 +41,11 @@ class PressureReader:
         )
 
     def read(self) -> PressureReading:
-        """All of it, now."""
+        """All values now."""
         cpu, memory = _averages(self._cpu), _averages(self._memory)
         return PressureReading(
             cpu_some=cpu.get("some"),
-            cpu_full=cpu.get("full"),  # of a machine as a whole the kernel says 0
+            cpu_full=cpu.get("full"),  # always 0 for a whole machine
             memory_some=memory.get("some"),
             memory_full=memory.get("full"),
             io_full=_averages(self._io).get("full"),

@@ -1,9 +1,9 @@
-"""What the kernel says of addresses, routes and links (rtnetlink(7)), and what of it is news.
+"""What the kernel says about addresses, routes and links (rtnetlink(7)), and which of it is a change.
 
-Law: no sockets; bytes go in, changes come out. One change is one real change: what the kernel repeats
-(a lifetime renewed, a router advertised again) is left out. Of routes only default ones count (`/0`,
-and the pair of `/1` by which a VPN outbids them), in any table but the local one, as VPNs have tables
-of their own.
+Law: no sockets; bytes go in, changes come out. What the kernel repeats without a change, such as a
+renewed lifetime or another router advertisement, is left out. Of routes only default ones count: `/0`,
+and the pair of `/1` that a VPN uses to take precedence over it. They count in any table but the local
+one, because VPNs have tables of their own.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_REQUEST_DUMP = 0x301
+_REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 DONE, ERROR = 3, 2
-_MULTI = (
-    0x2  # NLM_F_MULTI: an answer of several parts. What others ask for has their sequence number
-)
+_MULTI = 0x2  # NLM_F_MULTI, set in the parts of a list, and not in news
 _NEWLINK, _DELLINK, GETLINK = 16, 17, 18
 _NEWADDR, _DELADDR, GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE = 24, 25
@@ -33,7 +31,8 @@ _TENTATIVE, _DAD_FAILED = 0x40, 0x08
 _LINK_SCOPE = 253
 _TABLE_LOCAL, _UNICAST = 255, 1
 _TUNNELS = (65534, 512, 768, 769, 776, 778)
-"""ARPHRD_NONE (a tun device, WireGuard), PPP, and the kinds of IP in IP (if_arp.h)."""
+"""Hardware types of VPN devices (if_arp.h): ARPHRD_NONE (tun, WireGuard), PPP, and the kinds of IP in
+IP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +46,18 @@ class AddressChange:
 
 @dataclass(frozen=True, slots=True)
 class RouteChange:
-    """A default route came or went. `via` is the gateway, "" for a tunnel's or a direct one."""
+    """A default route came or went."""
 
     interface: str
     destination: str
     via: str
+    """The gateway; "" for a route through a tunnel, or without one."""
     gone: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LinkChange:
-    """An interface got its carrier, or lost it (or was taken down, or away)."""
+    """An interface went up or down, by its cable, by configuration, or by coming or going itself."""
 
     interface: str
     up: bool
@@ -65,38 +65,55 @@ class LinkChange:
 
 @dataclass(frozen=True, slots=True)
 class ChangesMissed:
-    """The kernel had more to tell than it could keep: something changed, and nobody knows what."""
+    """The kernel's queue ran over: something changed, and it is not known what."""
 
 
 NetworkChange = AddressChange | RouteChange | LinkChange | ChangesMissed
 
 
 class NetworkView:
-    """What is known of this machine's network; tells what of a message is new. No I/O."""
+    """What is known about this machine's network. Finds the changes in the kernel's messages."""
 
     def __init__(self, routes: set[tuple[str, str, str]] | None = None) -> None:
         self.names: dict[int, str] = {}
+        """Names of interfaces by index."""
         self.up: dict[int, bool] = {}
+        """Whether an interface is up, by index."""
         self.addresses: set[tuple[int, str]] = set()
+        """Each with the index of its interface."""
         self.routes = routes or set()
+        """Default routes, as (interface, destination, gateway)."""
         self.doubtful: set[tuple[str, str, str]] = set()
-        """Routes over a link that is down: a link taken down loses them without a word (measured)."""
+        """Default routes over a link that is down: it may have lost them, which the kernel does not tell
+        (measured)."""
         self.tunnels: dict[str, None] = {}
-        """The names of all VPN devices ever seen: what is told of one is told when it is gone, too."""
+        """The names of all VPN devices ever seen, also of those that are gone."""
         self.listed = False
+        """Whether all addresses are known."""
 
     def interfaces_of(self, address: str) -> set[str]:
         """The interfaces that have `address`."""
         return {self._name(index) for index, known in self.addresses if known == address}
 
     def done(self, sequence: int) -> None:
-        """A list has come to its end."""
+        """The list that was asked for with this sequence number is complete."""
         self.listed = self.listed or sequence == GETADDR
 
     def take(
         self, kind: int, data: bytes, start: int, end: int, *, listing: bool
     ) -> NetworkChange | None:
-        """One message of rtnetlink(7); the change that it tells, if it is one."""
+        """Take one message of the kernel.
+
+        Args:
+            kind: its type.
+            data: what was received.
+            start: where the body of the message begins in `data`.
+            end: where it ends.
+            listing: whether it is part of a list, and thus no change.
+
+        Returns:
+            The change, if it tells one.
+        """
         try:
             if kind in (_NEWLINK, _DELLINK):
                 return self._link(kind == _DELLINK, data, start, end, listing)
@@ -105,11 +122,11 @@ class NetworkView:
             if kind in (_NEWROUTE, _DELROUTE):
                 return self._route(kind == _DELROUTE, data, start, end)
         except (struct.error, ValueError):
-            return None  # a message of a kernel that we do not understand
+            return None  # a message in a form that we do not know
         return None
 
     def is_down(self, interface: str) -> bool:
-        """Whether this interface carries nothing."""
+        """Whether `interface` is down."""
         return any(self.names.get(index) == interface for index, up in self.up.items() if not up)
 
     def _link(
@@ -117,7 +134,7 @@ class NetworkView:
     ) -> NetworkChange | None:
         family, _, hardware, index, flags, _ = _LINK.unpack_from(data, start)
         if family != socket.AF_UNSPEC:
-            return None  # a bridge's or an IPv6 view of it: told with the same flags before
+            return None  # a bridge's or IPv6's view of the link, which was told before
         attributes = _attributes(data, start + _LINK.size, end)
         if 3 in attributes:  # IFLA_IFNAME
             self.names[index] = attributes[3].rstrip(b"\0").decode(errors="replace")
@@ -151,7 +168,7 @@ class NetworkView:
             (flags,) = _U32.unpack_from(attributes[8])
         key = (index, socket.inet_ntop(family, raw))
         if not gone and (family == socket.AF_INET6 and flags & (_TENTATIVE | _DAD_FAILED)):
-            return None  # not usable yet; the kernel tells when it is
+            return None  # not usable yet: the kernel sends another message when it is
         known = key in self.addresses
         (self.addresses.discard if gone else self.addresses.add)(key)
         if listing or known != gone or scope >= _LINK_SCOPE:  # of the link, or of this host alone
@@ -189,7 +206,7 @@ class NetworkView:
 def default_routes(proc: Path = Path("/proc")) -> set[tuple[str, str, str]]:
     """The default routes of the main table, as (interface, destination, gateway)."""
     found = set()
-    net = proc / "thread-self" / "net"  # of the namespace that this thread's sockets are in
+    net = proc / "thread-self" / "net"  # in the network namespace of this thread
     for line in _lines(net / "route")[1:]:
         fields = line.split()
         if len(fields) > 7 and fields[7] in ("00000000", "00000080"):
@@ -219,7 +236,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bool, int, int, int]]:
-    """(type, whether it is part of a list, sequence, start, end) of each message's body."""
+    """Each message in `data`: type, whether it is part of a list, sequence number, start and end of its
+    body."""
     at = 0
     while at + _HEADER.size <= len(data):
         size, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
@@ -241,6 +259,6 @@ def _attributes(data: bytes, at: int, end: int) -> dict[int, bytes]:
 
 
 def list_request(kind: int) -> bytes:
-    """Asks for a list of all links (`GETLINK`) or addresses (`GETADDR`)."""
+    """The request for a list of all links (`GETLINK`) or addresses (`GETADDR`)."""
     body = _LINK.pack(0, 0, 0, 0, 0, 0) if kind == GETLINK else _ADDRESS.pack(0, 0, 0, 0, 0)
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_DUMP, kind, 0) + body

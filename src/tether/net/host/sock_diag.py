@@ -1,10 +1,10 @@
 """Which TCP sockets listen on a port: asked of the kernel over netlink, or read from /proc/net.
 
-Law: Linux only, reads only, tells inodes and addresses but no processes. The netlink request names
-the state (LISTEN) and the port, so that the kernel filters: 0.1 ms, however many connections there
-are. Where netlink is not to be had (gVisor, some seccomp profiles) the same comes from
-/proc/net/tcp and tcp6, which lists every connection and takes tens of milliseconds on a busy host.
-Blocking, briefly: call it from the loop for netlink, from a thread for /proc/net.
+Law: Linux only, reads only; tells inodes and addresses, not processes. The request over netlink names
+the state (LISTEN) and the port, so that the kernel filters: it takes 0.1 ms with any number of
+connections, and may be called in the loop. Where netlink cannot be had (gVisor, some seccomp profiles),
+/proc/net/tcp and tcp6 tell the same; they list every connection, which takes tens of milliseconds on a
+busy host, and belong into a thread.
 """
 
 from __future__ import annotations
@@ -43,40 +43,43 @@ _PERMANENT = {
     getattr(errno, name)
     for name in ("EPROTONOSUPPORT", "EAFNOSUPPORT", "EOPNOTSUPP", "EPERM", "EACCES", "ENOENT")
 }
-"""What says that asking again is of no use; the rest (no free descriptor, a timeout) passes."""
+"""After these, asking again does not help; others pass, such as a timeout or no free descriptor."""
 
 
 class DiagUnavailable(Exception):
     """The kernel does not answer socket diagnosis here. The text is one line for people."""
 
     def __init__(self, why: str, *, permanent: bool) -> None:
+        """`permanent` says that asking again does not help."""
         super().__init__(why)
         self.permanent = permanent
 
 
 @dataclass(frozen=True, slots=True)
 class ListenSocket:
-    """One listening socket. `uid` owns it; `inode` is what /proc/PID/fd calls it by."""
+    """One listening socket."""
 
     address: IPAddress
     port: int
     inode: int
+    """By which /proc/PID/fd names it."""
     uid: int
+    """Whose it is."""
     v6only: bool | None = None
-    """IPv6 sockets: whether they refuse IPv4; None where it is not told."""
+    """Whether an IPv6 socket refuses IPv4; None where that is not told."""
 
     def accepts(self, destination: IPAddress) -> bool:
         """Whether a connection to `destination` (on this port, on this machine) ends here."""
         mine, wanted = _plain(self.address), _plain(destination)
         if mine.is_unspecified:
             return mine.version == wanted.version or (mine.version == 6 and not self.v6only)
-        if wanted.is_unspecified:  # connecting to "any" means this machine's loopback
+        if wanted.is_unspecified:  # a connection to it leads to this machine's loopback
             return mine.is_loopback
         return mine == wanted
 
 
 def _plain(address: IPAddress) -> IPAddress:
-    """`::ffff:127.0.0.1` as what it stands for."""
+    """`::ffff:127.0.0.1` as the IPv4 address that it stands for."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 
@@ -85,7 +88,7 @@ def listening_on(port: int) -> list[ListenSocket]:
     """The sockets that listen on `port`, of both families.
 
     Raises:
-        DiagUnavailable: netlink is not there, or not for us.
+        DiagUnavailable: netlink cannot be had, or not by us.
     """
     found = _dumped(port, _listen_socket)
     return [listening for listening in found if listening.port == port]
@@ -95,7 +98,7 @@ def listening_inodes() -> list[int]:
     """The inodes of all sockets that listen on any port.
 
     Raises:
-        DiagUnavailable: netlink is not there, or not for us.
+        DiagUnavailable: netlink cannot be had, or not by us.
     """
     return _dumped(0, lambda data, at, end: int(_INODE.unpack_from(data, at + _INODE_AT)[0]))
 

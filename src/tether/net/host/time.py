@@ -1,9 +1,8 @@
-"""Sleep, stalls and clock steps: what time did to this process, seen on a slow tick.
+"""Sleep, stalls and clock steps: what happened to this process between two looks at the clocks.
 
-Law: sans-IO in `judge`, which compares two looks at the clocks and says what happened between them;
-`TimeWatch` only looks, once a second, and hands on what `judge` saw. Nothing is concluded: a process
-that was stopped, starved or busy shows the same gap, and the thread's own account of it (time on a
-CPU, time waiting for one) is what tells them apart.
+Law: `compare` is pure; `TimeWatch` looks once a second and hands on what `compare` finds. A process that
+was stopped, starved or busy shows the same gap. The thread's own account tells them apart: how long it
+used a CPU and how long it waited for one.
 
 | boottime - monotonic | gap in monotonic | realtime - boottime | what it was |
 | --- | --- | --- | --- |
@@ -25,12 +24,13 @@ from dataclasses import dataclass
 from tether.net.clock import Clocks, Look, look, thread_account
 
 EVERY_S = 1.0
+"""Seconds between two looks."""
 
 ASLEEP_S = 1.0
-"""Sleep shorter than this is not told: no connection notices it."""
+"""Sleep shorter than this is ignored, for no connection notices it."""
 
 LATE_S = 2.0
-"""A look that is later than this is a stall. Shorter ones are an ordinary busy machine."""
+"""A look that is later than this is a stall; up to this it is an ordinary busy machine."""
 
 STEP_S = 1.0
 """A change of the wall clock below this is an ordinary correction."""
@@ -38,22 +38,20 @@ STEP_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Slept:
-    """The machine was suspended for `for_s` seconds, and is awake again."""
+    """The machine slept for `for_s` seconds, and is awake again."""
 
     for_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """The loop was away for `for_s` seconds.
-
-    Of those its thread used a CPU for `cpu_s`, and waited for one for `waited_s` (None where the
-    kernel does not tell).
-    """
+    """The loop did not look for `for_s` seconds longer than it should have."""
 
     for_s: float
     cpu_s: float | None
+    """For how long of it its thread used a CPU; None where the kernel does not tell."""
     waited_s: float | None
+    """For how long of it its thread waited for a CPU; None where the kernel does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class ClockSet:
 TimeEvent = Slept | Stalled | ClockSet
 
 
-def judge(before: Look, after: Look, every_s: float = EVERY_S) -> list[TimeEvent]:
+def compare(before: Look, after: Look, every_s: float = EVERY_S) -> list[TimeEvent]:
     """What happened between two looks that should be `every_s` apart."""
     gap = after.clocks.mono - before.clocks.mono
     awake = after.clocks.boot - before.clocks.boot
@@ -85,10 +83,7 @@ def judge(before: Look, after: Look, every_s: float = EVERY_S) -> list[TimeEvent
 
 
 class TimeWatch:
-    """Looks at the clocks every `EVERY_S` seconds. `start` it in the loop it shall watch.
-
-    `check` looks at once: whoever is about to judge a silence asks first whether it was its own.
-    """
+    """Looks at the clocks every `EVERY_S` seconds. Call `start` in the loop to be watched."""
 
     def __init__(
         self,
@@ -102,15 +97,19 @@ class TimeWatch:
         self._on_event = on_event
         self._account = account
         self._every_s = every_s
-        self._last: Look | None = None
-        self._due = 0.0
+        self._last: Look | None = None  # None until `start`
+        self._due = 0.0  # when the next regular look should be, by the loop's time
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
         self.lag_s = 0.0
-        """How late the last regular look was: this loop's lag."""
+        """How late the last regular look was."""
 
     def start(self, since: Look | None = None) -> None:
-        """Begin to watch; what happened since an earlier look, one interval ago, is told at once."""
+        """Begin to watch.
+
+        Args:
+            since: a look of one interval ago; what happened since then is told at once.
+        """
         self._loop = asyncio.get_running_loop()
         self._last = self._look() if since is None else since
         if since is None:
@@ -125,7 +124,8 @@ class TimeWatch:
             self._timer = None
 
     def check(self) -> None:
-        """Look now, out of turn."""
+        """Look now: call it before concluding anything from a silence, which may be this process's
+        own."""
         if self._timer is None or self._last is None:
             return
         self._timer.cancel()
@@ -140,7 +140,7 @@ class TimeWatch:
         assert before is not None, "started"
         self._last = after
         self._arm()
-        for event in judge(before, after, self._every_s - early_s):
+        for event in compare(before, after, self._every_s - early_s):
             self._on_event(event)
 
     def _arm(self) -> None:

@@ -1,9 +1,8 @@
-"""Vital signs of this process and its machine: one small sample a second, the last thirty kept.
+"""Vital signs of this process and its machine: one small sample a second, of which the last are kept.
 
-Law: reads only, and cheap: a sample is a dozen small files of /proc and /sys, 0.3 ms in all (measured:
-0.03 % of a CPU at one a second), all of them from memory; the disk, which may hang, is looked at by
-`look_at_disk` in a thread. What the kernel does not tell is None. The counters (`oom_kills`,
-`throttled_s`, `cpu_s`, `waited_s`) are running totals.
+Law: reads only. A sample is a dozen small files of /proc and /sys and takes 0.3 ms (measured; 0.03 % of
+a CPU at one a second). None of them is on a disk; the free space of the disk, which may hang, is read
+by `look_at_disk` in a thread. What the kernel does not tell is None.
 """
 
 from __future__ import annotations
@@ -22,27 +21,36 @@ if os.name == "posix":
     import resource
 
 KEPT = 30
+"""Samples that are kept."""
+
 DISK_FULL_BELOW = 64 << 10
-"""A disk with less than this is full: not even a journal's page fits for long."""
+"""A disk with fewer free bytes than this counts as full: a database cannot write for long."""
 
 DESCRIPTORS_SPARE = 2
-"""With fewer free descriptors than this nothing can be accepted."""
+"""A process with fewer free descriptors than this can accept nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class VitalSample:
-    """One second's look. `at` is the wall clock, `lag_s` how late the loop was for it."""
+    """One sample."""
 
     at: float
+    """The wall clock."""
     lag_s: float = 0.0
+    """How late the loop was for it."""
     cpu_s: float | None = None
+    """How long the loop's thread has used a CPU since it began."""
     waited_s: float | None = None
+    """How long the loop's thread has waited for a CPU since it began."""
     group: CgroupReading = field(default_factory=CgroupReading)
     pressure: PressureReading = field(default_factory=PressureReading)
     resident: int | None = None
+    """Bytes of this process that are in memory."""
     descriptors: int | None = None
+    """Descriptors that this process has open."""
     descriptor_limit: int | None = None
     disk_free: int | None = None
+    """Bytes that are free for us on the disk of the process's directory."""
 
     @property
     def disk_full(self) -> bool:
@@ -57,7 +65,7 @@ class VitalSample:
         )
 
     def brief(self) -> dict[str, Any]:
-        """What is worth a line in a marker: short names, and nothing that is not known."""
+        """The values that are known, for the flight recorder's file."""
         told = {
             "at": round(self.at, 1),
             "lag": round(self.lag_s, 2) or None,
@@ -78,9 +86,10 @@ class VitalSample:
 
 
 class VitalSigns:
-    """Takes samples of this process; `directory` is where its files are (and its disk)."""
+    """Takes samples of this process."""
 
     def __init__(self, directory: Path | None, *, group: Cgroup, proc: Path = PROC) -> None:
+        """`directory` is where the process keeps its files; its disk is the one that is watched."""
         self.group = group
         self.directory = directory
         self._proc = proc
@@ -89,7 +98,7 @@ class VitalSigns:
         self.ring: deque[VitalSample] = deque(maxlen=KEPT)
 
     def sample(self, at: float, lag_s: float = 0.0) -> VitalSample:
-        """Take one, and keep it. Call it in the thread of the event loop."""
+        """Take a sample and keep it. Call this in the thread of the event loop."""
         account = thread_account()
         descriptors, limit = self._descriptors()
         taken = VitalSample(
@@ -108,7 +117,7 @@ class VitalSigns:
         return taken
 
     def look_at_disk(self) -> None:
-        """Look how much is left, for the samples to come. Blocks for as long as the disk hangs."""
+        """Read how much disk is free, for the next samples. Blocks for as long as the disk hangs."""
         self._disk_free = disk_free(self.directory)
 
     def _resident(self) -> int | None:
@@ -129,7 +138,7 @@ class VitalSigns:
 
 
 def disk_free(directory: Path | None) -> int | None:
-    """Bytes that are left to us on the disk of `directory`; None where that is not told."""
+    """Bytes that are free for us on the disk of `directory`; None where that is not told."""
     if directory is None:
         return None
     try:

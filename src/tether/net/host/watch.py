@@ -1,9 +1,8 @@
-"""What happened to this machine and this process lately, as facts for whatever ends now.
+"""What happened to this machine and this process lately, as facts for a link that ends now.
 
-Law: collects and remembers, concludes nothing. `HostWatch.since` tells what lies within the last
-minute, or within a silence where that is longer, each as a fact of the party whose process this is.
-What the network did is told from the stream's point of view: whether the address that went was its
-own, whether the link that fell was the one it ran over.
+Law: collects and remembers, concludes nothing. Every fact is one about the party whose process this is.
+Changes of the network are told from the point of view of one stream: whether the address that is gone
+was its own, and whether the link that went down was the one that it ran over.
 """
 
 from __future__ import annotations
@@ -24,31 +23,27 @@ from tether.net.host.time import ClockSet, Slept, Stalled, TimeEvent, TimeWatch
 from tether.net.host.vital_signs import VitalSample, VitalSigns
 
 LATELY_S = 60.0
+"""Facts that are older than this are told only where a silence was longer."""
+
 SAMPLE_EVERY_S = 1.0
+
 KEPT = 64
+"""Facts that are remembered."""
+
 PRESSED = 10.0
-"""Per cent of the time lost above which pressure is worth telling."""
+"""Pressure is told where at least this share of the time was lost, in percent."""
 
 NAMED_S = 3600.0
-"""How long ago the log may name a process: pids come again, the dead child was ours until now."""
+"""Where the kernel's log names the pid of a child that was killed longer ago, it means another process:
+pids are used again, and ours lived until now."""
 
 CHILD_LATE_S = 2.0
-"""How far apart a kill for memory and the end of the child that it hit may be seen."""
+"""How far apart the rise of the counter of kills and the end of the child that was killed may be
+seen."""
 
 
 class HostWatch:
-    """See the module's law. `start` it in the loop it shall watch; `stop` before that ends.
-
-    Args:
-        party: whose process this is.
-        clock: for the times of facts.
-        clocks: where sleep and clock steps show.
-        vitals: what takes the samples; None to take none.
-        with_network: whether to watch the network, too.
-        network: a watch that was started before, in place of one of its own.
-        victims: whom the kernel's log names as killed for memory, where that may be read.
-        on_time, on_network: told of each event at once, for whoever must act on it.
-    """
+    """Watches one process and its machine. Call `start` in the loop to be watched, and `stop` in it."""
 
     def __init__(
         self,
@@ -63,27 +58,35 @@ class HostWatch:
         on_time: Callable[[TimeEvent], None] | None = None,
         on_network: Callable[[NetworkChange], None] | None = None,
     ) -> None:
+        """Args: party: whose process this is. clock: for the times of facts. clocks: show sleep and
+        steps of the wall clock. vitals: takes the samples; None to take none. with_network: whether to
+        watch the network, too. network: a watch that was started before, instead of one of its own.
+        victims: tells whom the kernel's log names as killed for memory; None where nobody may read it.
+        on_time: is told at once what happened to time, for a caller that must act on it. on_network: is
+        told at once what changed in the network.
+        """
         self._party = party
         self._clock = clock
         self._vantage = Vantage(str(party))
         self.vitals = vitals
         self._on_time = on_time
         self.on_network = on_network
+        """Called at each change of the network; may be set later."""
         self.time = TimeWatch(clocks, self._time_event)
         self.network = network or NetworkWatch(self._network_change)
         self._with_network = with_network and network is None
-        self._facts: deque[tuple[float, Evidence]] = deque(maxlen=KEPT)
-        self._sampling: asyncio.TimerHandle | None = None
+        self._facts: deque[tuple[float, Evidence]] = deque(maxlen=KEPT)  # with the loop's times
+        self._sampling: asyncio.TimerHandle | None = None  # takes the next sample
         self._loop: asyncio.AbstractEventLoop
-        self._out_of: set[Resource] = set()
-        self._child_killed_at = float("-inf")
-        self._claimed = 0
+        self._out_of: set[Resource] = set()  # resources that have run out, and were told of
+        self._child_killed_at = float("-inf")  # when SIGKILL last ended a child, by the loop's time
+        self._claimed = 0  # the count of kills up to which each is some child's
         self._victims = victims
         self.on_sample: Callable[[VitalSample], None] = lambda sample: None
         """Called after each sample."""
 
     def start(self, since: Look | None = None) -> None:
-        """Begin to watch; what time did since an earlier look is told, too."""
+        """Begin to watch; what happened to time since an earlier look is told, too."""
         self._loop = asyncio.get_running_loop()
         self.time.start(since)
         if self._with_network:
@@ -92,7 +95,7 @@ class HostWatch:
             self._sample()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """End watching."""
         self.time.stop()
         self.network.stop()
         if self._sampling is not None:
@@ -101,16 +104,11 @@ class HostWatch:
 
     @property
     def remembered(self) -> tuple[Evidence, ...]:
-        """What happened to the machine and the process, as long ago as is kept."""
+        """All facts that are kept."""
         return tuple(fact for _, fact in self._facts)
 
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
-        """The facts of the last minute, or of `silence_s` where that is longer.
-
-        Args:
-            silence_s: for how long the connection that ends had heard nothing.
-            local_address: our end of it; "" where that is not known.
-        """
+        """What happened lately; see `HostContext`."""
         self.time.check()
         within_s = max(LATELY_S, silence_s + SAMPLE_EVERY_S)
         earliest = self._loop.time() - within_s
@@ -121,7 +119,7 @@ class HostWatch:
         return [*told, *self._pressure()]
 
     def exhausted(self, of: Resource, where: str) -> None:
-        """There was no more of something, as whoever wanted it was told."""
+        """Keep as a fact that a resource has run out; `where` says of which limit or disk."""
         self._keep(
             ev.Exhausted(
                 vantage=self._vantage, at=self._now(), party=self._party, resource=of, where=where
@@ -129,10 +127,13 @@ class HostWatch:
         )
 
     def killed_for_memory(self, pid: int | None) -> bool:
-        """Whether a child of ours that SIGKILL has just ended was killed for want of memory.
+        """Whether a child of ours that SIGKILL has just ended was killed because memory ran out.
 
-        The kernel's log names it, or the counter of our memory group has just risen; each rise is
-        one child's. `pid` None: it was a child of that child, so that only the counter can tell.
+        It was if the kernel's log names it, or, where that cannot be read, if the counter of our memory
+        group has just risen. Each rise is counted for one child only.
+
+        Args:
+            pid: the child; None for a child of it, of which only the counter can tell.
         """
         self._child_killed_at = self._loop.time()
         for index, (at, fact) in enumerate(self._facts):
@@ -147,7 +148,7 @@ class HostWatch:
         return rise > 0
 
     def _unclaimed_kills(self) -> int:
-        """By how much the counter rose in the last seconds, less what other children have claimed."""
+        """By how much the counter rose in the last seconds, less what was counted for other children."""
         now = None if self.vitals is None else self.vitals.group.oom_kills()
         if self.vitals is None or now is None:
             return 0
@@ -190,7 +191,7 @@ class HostWatch:
             self.on_network(change)
 
     def _throttled(self) -> float | None:
-        """For how long our group was throttled since the last sample."""
+        """For how many seconds our control group was throttled since the last sample."""
         if self.vitals is None or not self.vitals.ring:
             return None
         before = self.vitals.ring[-1].group.throttled_s
@@ -203,9 +204,9 @@ class HostWatch:
         sample = self.vitals.sample(self._now(), self.time.lag_s)
         if before is not None:
             self._compare(before, sample)
-        self._note_end_of(Resource.DISK, sample.disk_full, str(self.vitals.directory or ""))
+        self._note_shortage(Resource.DISK, sample.disk_full, str(self.vitals.directory or ""))
         limit = f"limit of {sample.descriptor_limit}"
-        self._note_end_of(Resource.DESCRIPTORS, sample.out_of_descriptors, limit)
+        self._note_shortage(Resource.DESCRIPTORS, sample.out_of_descriptors, limit)
         self.on_sample(sample)
         self._sampling = self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 
@@ -226,14 +227,14 @@ class HostWatch:
         if _rise(before.group.forks_refused, sample.group.forks_refused):
             self.exhausted(Resource.PROCESSES, f"limit of {sample.group.process_limit}")
 
-    def _note_end_of(self, of: Resource, gone: bool, where: str) -> None:
-        """Told once for as long as it lasts."""
-        if gone and of not in self._out_of:
+    def _note_shortage(self, of: Resource, short: bool, where: str) -> None:
+        """Keep one fact for each time that a resource runs out, not one for each sample."""
+        if short and of not in self._out_of:
             self.exhausted(of, where)
-        (self._out_of.add if gone else self._out_of.discard)(of)
+        (self._out_of.add if short else self._out_of.discard)(of)
 
     def _pressure(self) -> list[Evidence]:
-        """The worst of the last samples, where it was bad."""
+        """The highest pressure in the samples that are kept, where it is worth telling."""
         ring = [] if self.vitals is None else [sample.pressure for sample in self.vitals.ring]
         worst = {
             Resource.MEMORY: max((p.memory_full or 0.0 for p in ring), default=0.0),

@@ -1,6 +1,6 @@
-"""The dialling side of coordination: messages and time to and from a `CoordinationClient`.
+"""Runs a `CoordinationClient`: carries messages and time between it and the control links.
 
-Law: performs the machine's commands on the link that is up, and re-arms one timer after each step.
+Law: performs the machine's commands on the link that is up, and sets one timer anew after each step.
 Decides nothing; what does not go onto the wire is handed to `on_event`, in order.
 """
 
@@ -68,7 +68,7 @@ class Coordination:
         return True
 
     def update_self(self, node: Node) -> None:
-        """Say where we are. The node's id is filled in."""
+        """Tell peers where we can be reached. The node's id is filled in."""
         self._do(self._machine.update_self(node))
 
     def sync_destinations(self, peer_ids: Iterable[str]) -> None:
@@ -76,15 +76,15 @@ class Coordination:
         self._do(self._machine.sync_destinations(peer_ids))
 
     def leave(self, said: GoodbyeSaid) -> None:
-        """Leave for good, with a cause; `over` tells when that is done."""
+        """Leave for good, with a cause; await `over` for its end."""
         self._do(self._machine.leave(said, self._clock.now()))
 
     async def over(self) -> None:
-        """Wait until `leave` is done: acknowledged, or its deadline has passed."""
+        """Wait until `leave` is acknowledged or its deadline has passed."""
         await self._over.wait()
 
     def stop(self) -> None:
-        """No timer fires any more."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

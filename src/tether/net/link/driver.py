@@ -1,7 +1,8 @@
 """Runs a `Link` over a `MessageStream`: carries messages, data and time between the two.
 
-Law: performs the machine's commands and re-arms one timer after every step, because a goodbye must not
-wait for an old keepalive's deadline. Decides nothing; what `StreamLost` says is offered once, here.
+Law: performs the machine's commands, and sets one timer anew after every step, so that a goodbye does
+not wait for the deadline of an older keepalive. Decides nothing. The end of the stream is offered to
+the cell here and nowhere else.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ HIGH_WATER = 512 << 10
 """Bytes queued for sending above which `drain` waits."""
 
 OVERFLOW = 16 << 20
-"""Bytes queued for sending above which a peer that does not read is given up."""
+"""Bytes queued for sending above which the peer, which does not read, is given up."""
 
 FLUSH_S = 1.0
 """How long what is queued may take to leave before an orderly close."""
 
 AWAY_S = 1.0
-"""A timer that rings later than this shows that it was this process that was away."""
+"""A timer that rings later than this shows that this process was stopped or starved."""
 
 
 class LinkDriver:
@@ -95,17 +96,18 @@ class LinkDriver:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when that timer should ring
-        self._resent = (-inf, 0)  # when the peer was heard, and how often we had resent until then
+        self._resent_heard_at = -inf  # when the peer was heard, as `_resent` was read
+        self._resent = 0  # how often our kernel had resent until then
         self._outbox: deque[bytes] = deque()
         self._queued = 0  # bytes in the outbox
         self._wake = asyncio.Event()  # there is something in the outbox
-        self._emptied = asyncio.Event()  # there is nothing, or nothing that will ever leave
+        self._emptied = asyncio.Event()  # the outbox is empty, or what is in it will never leave
         self._room = asyncio.Event()  # there is less than `HIGH_WATER`
         self._room.set()
         self._over = asyncio.Event()  # the machine has ended
         self._close: CloseStream | None = None  # how it wants the stream closed
-        self._stream_lost = False
-        self._handling = False  # a handler is awaited, so that nothing is read
+        self._stream_lost = False  # nothing more can be sent
+        self._handling = False  # a handler is awaited, and nothing is read until it is done
         self._inbox: deque[Message] = deque()  # delivered by the machine, not yet handed out
         self._tasks = Tasks(f"link-{link.me}-{link.peer}")
 
@@ -140,16 +142,16 @@ class LinkDriver:
             self._queue(self._pack(message))
 
     def send_data(self, frame: bytes) -> None:
-        """Queue a ready-made frame of data; follow with `drain` where much is sent.
+        """Queue a frame of data; follow with `drain` where much is sent.
 
-        Data may follow our own goodbye, because what ends the layer above comes after its cause. It
-        leaves before the stream is closed.
+        Data may follow our own goodbye, because the last bytes of the layer above come after the cause
+        of its end. It leaves before the stream is closed.
         """
         if self.link.state in (LinkState.OPEN, LinkState.LEAVING):
             self._queue(frame)
 
     async def drain(self) -> None:
-        """Wait until there is room to send more, or the link is over."""
+        """Wait until there is room to send more or the link is over."""
         await self._room.wait()
 
     def ping(self) -> None:
@@ -157,8 +159,13 @@ class LinkDriver:
         self._perform(self.link.ping(self._clock.now()))
 
     def set_liveness(self, *, ping_every: float, patience: float, linger: float) -> None:
-        """Adopt the keepalive that the peer asked for, and how long a goodbye of ours waits from now
-        on (all in seconds)."""
+        """Adopt the keepalive that the peer asked for.
+
+        Args:
+            ping_every: seconds between pings.
+            patience: seconds of silence after which the peer is given up.
+            linger: seconds for which a goodbye of ours waits for its answer.
+        """
         self.link.linger = linger
         self.link.set_liveness(ping_every=ping_every, patience=patience, now=self._clock.now())
         self._perform([])
@@ -189,7 +196,7 @@ class LinkDriver:
         self._perform(self.link.violated(what, self._clock.now()))
 
     def failed(self, wrong: Exception) -> None:
-        """A bug of ours: say so, and leave."""
+        """A handler raised what is a bug of ours: say so, and leave."""
         what = f"{type(wrong).__name__}: {wrong}"[:200]
         failure = ev.InternalFailure(
             vantage=self._vantage, at=self._clock.now().wall, party=self.link.me, what=what
@@ -200,11 +207,12 @@ class LinkDriver:
         self.leave(code if code in CATALOGUE else "", because=failure)
 
     def cut(self, fact: Evidence, *context: Evidence) -> None:
-        """The stream is of no more use because of `fact`; `context` is noted before."""
+        """End the link without a goodbye, because of `fact`; `context` is noted in the cell before
+        it."""
         self._perform(self.link.cut(fact, *context))
 
     def give_up(self) -> None:
-        """The peer is silent, and there is a reason not to wait until our patience is over."""
+        """End the link as that of a silent peer now, before our patience with it is over."""
         now = self._clock.now()
         silence_s = now.mono - self._heard_at()
         self._note_silence(now, silence_s)
@@ -250,7 +258,7 @@ class LinkDriver:
             self._lost_unforeseen(wrong)
 
     def _take(self, raw: bytes | memoryview | str) -> Awaitable[None] | None:
-        """A message arrived. What is returned is to be awaited before the next one."""
+        """A message arrived. The caller awaits what is returned before it hands over the next one."""
         if self._over.is_set():
             return None
         try:
@@ -361,43 +369,45 @@ class LinkDriver:
         self.cut(fact, *([counters] if counters else []), *around)
 
     def _lost_unforeseen(self, wrong: Exception) -> None:
-        """The stream raised what its table has no row for: it is of no more use, and is lost."""
+        """The stream raised something that no table foresees. It counts as lost."""
         _log.error("a stream failed: %s to %s", self.link.me, self.link.peer, exc_info=wrong)
         how, name = translate(wrong)
         self._lost(StreamLost(how, errno_name=name))
 
     def _around(self, silence_s: float) -> Sequence[Evidence]:
-        """What else happened to this machine since this link was made."""
+        """What else happened to this machine lately, but not before this link was made."""
         try:
             facts = self._host_context.since(silence_s, self._stream.local_address)
-        except Exception:  # what cannot be told of an end must not keep it from ending
+        except Exception:  # the link ends all the same
             _log.exception("the machine's context cannot be told")
             return []
         return [fact for fact in facts if fact.at >= self._made_at]
 
     def _tick(self) -> None:
         now = self._clock.now()
-        if now.mono - self._due > AWAY_S:  # read first what came while we were stopped or starved
+        if now.mono - self._due > AWAY_S:  # first read what came while we were stopped or starved
             self._arm(now.mono + AWAY_S)
             return
-        if self._handling:  # nothing is read, so that the silence is ours
+        if self._handling:  # nothing is read meanwhile: the silence is our own
             self.link.heard(now)
         self._mark_resent()
         if self.link.patience_over(now):
             silence_s = now.mono - self.link.heard_at
-            lossy = is_lossy(self._stream.counters(), silence_s, self._resent[1])
+            lossy = is_lossy(self._stream.counters(), silence_s, self._resent)
             if not (lossy and self.link.extend_patience(now)):
                 self._note_silence(now, silence_s)
         self._perform(self.link.tick(now))
 
     def _mark_resent(self) -> None:
-        """Remember what was resent until the peer was heard: only later losses excuse its silence."""
-        if self.link.heard_at > self._resent[0]:
+        """Remember how often was resent until the peer was heard: only losses since excuse its
+        silence."""
+        if self.link.heard_at > self._resent_heard_at:
             counters = self._stream.counters()
-            self._resent = (self.link.heard_at, counters["total_retrans"] if counters else 0)
+            self._resent_heard_at = self.link.heard_at
+            self._resent = counters["total_retrans"] if counters else 0
 
     def _note_silence(self, now: Timestamp, silence_s: float) -> None:
-        """What the kernel and the machine can tell of a silence, before it becomes the end."""
+        """Note what the kernel and the machine can tell of a silence, before it becomes the end."""
         counters = self._stream.counters_fact(
             vantage=self._vantage, peer=self.link.peer, at=now.wall
         )

@@ -1,7 +1,8 @@
-"""How the end of a stream, a relay's word about one, or a lack of something becomes a fact.
+"""Facts about the end of a stream, from what a relay says, and about resources that have run out.
 
-Law: pure. A stream that stopped is its own peer's end; what a relay says of the other leg is an end of
-the tunnel's other party, seen by the relay. Which errno means a lack of what is a table.
+Law: pure. A stream that stopped is a fact about the peer of that very stream. What a relay says of the
+other leg is a fact about the tunnel's other party, seen by the relay. A table says which errno means
+that which resource has run out.
 """
 
 from __future__ import annotations
@@ -19,8 +20,16 @@ from tether.protocol.messages.derp import PeerGone, RelayGoodbye, Restarting, de
 def fact_of_loss(
     lost: StreamLost, *, vantage: Vantage, peer: Party, at: float, idle_s: float | None = None
 ) -> Evidence:
-    """`lost`, seen by `vantage`, whose stream goes to `peer`. `idle_s`: how long nothing had gone
-    either way, where that was kept. A stream that ended by silence was not idle, but unanswered."""
+    """The end of a stream as a fact.
+
+    Args:
+        lost: how it ended.
+        vantage: whose end of the stream saw it.
+        peer: to whom the stream led.
+        at: when (wall clock).
+        idle_s: for how long nothing had gone either way, where that is known. It is left out of a
+            stream that ended by silence, which was not idle: something on it was not answered.
+    """
     if lost.fact is not None:
         return lost.fact
     if lost.violation:
@@ -38,7 +47,7 @@ def fact_of_loss(
 
 
 def fact_of_word(text: str, *, vantage: Vantage, other: Party, at: float) -> Evidence | None:
-    """What a relay's word says of a leg whose other leg is `other`'s; None: that it goes on."""
+    """What a relay's word says of our leg, where the other leg is `other`'s; None if the leg goes on."""
     try:
         word = decode_word(text)
     except Garbage as garbage:  # the relay's, not the other end's: that one never sends text
@@ -68,7 +77,7 @@ def fact_of_word(text: str, *, vantage: Vantage, other: Party, at: float) -> Evi
 
 
 def restart_of_word(text: str) -> float | None:
-    """In how many seconds a relay that announces its restart will be back; None: it announces none."""
+    """In how many seconds a relay that announces its restart will be back; None if it announces none."""
     match decode_word(text):
         case Restarting(reconnect_in_s=seconds):
             return seconds
@@ -88,9 +97,13 @@ _RESOURCES = {
 def exhausted(
     wrong: BaseException | None, *, party: Party, at: float, starting: bool = False
 ) -> ev.Exhausted | None:
-    """`wrong` as a fact; None where it does not mean that there is no more of something.
+    """`wrong` as a fact about a resource that has run out; None where it means something else.
 
-    EAGAIN means "no more processes" only to whoever tried to start one, who says so by `starting`.
+    Args:
+        wrong: what was raised.
+        party: whose process raised it.
+        at: when (wall clock).
+        starting: whether a process was being started: only then EAGAIN means that there are too many.
     """
     number = wrong.errno if isinstance(wrong, OSError) else None
     of = _RESOURCES.get(number or 0)

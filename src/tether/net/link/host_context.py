@@ -1,6 +1,7 @@
-"""What a link asks of the machine that it runs on when it ends. Small, for everybody imports it.
+"""What a link that ends asks about the machine that it runs on.
 
-Law: an interface, its empty form, and forms that pass on; `net.host.watch` has the full one.
+Law: the interface, and small implementations that everybody can afford to import; the one that watches
+the machine is in `net.host.watch`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ SHARED = (Suspended, LoopStalled, Pressure)
 
 
 class HostContext(Protocol):
-    """Facts of the machine and the process that may have to do with an end."""
+    """Facts about the machine and the process that may have to do with the end of a link."""
 
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
-        """What happened in the last minute, or during a silence of `silence_s` where that is
-        longer, seen from a stream whose own end is `local_address` ("" where it is not known)."""
+        """What happened lately.
+
+        Args:
+            silence_s: for how long nothing had come; facts go back so far, and one minute at least.
+            local_address: our end of the stream; "" where that is not known.
+        """
 
 
 class NoHostContext:
@@ -32,16 +37,13 @@ class NoHostContext:
 
 
 class LazyHostContext:
-    """For a process that is often over within a second: the machine is watched, and paid for, later.
-
-    `begin` is given the real ones when it is time for them.
-    """
+    """For a process that is often over within a second: it begins to watch the machine later."""
 
     def __init__(self) -> None:
         self._real: HostContext = NoHostContext()
 
     def begin(self, real: HostContext) -> None:
-        """From now on `real` is asked."""
+        """Ask `real` from now on; until then there are no facts."""
         self._real = real
 
     def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
@@ -49,8 +51,10 @@ class LazyHostContext:
 
 
 class SharedHostContext:
-    """Of a process that two parties share (a server and the relay in it), told as the guest's: what the
-    host's loop or machine suffered, the guest's did, too."""
+    """For a party that lives in the process of another one, as the embedded relay does in the server's.
+
+    What happened to the process or the machine happened to both, and is told as a fact about the guest.
+    """
 
     def __init__(self, real: HostContext, *, host: Party, guest: Party) -> None:
         self._real = real

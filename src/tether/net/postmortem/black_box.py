@@ -1,8 +1,8 @@
 """A program's black box: its watch over the machine, its flight recorder, and what the last run left.
 
-Law: composition only. `open` comes first, in the main thread and before any loop, while the program
-holds its directory: it takes over what the last run left and switches the crash handlers on. `begin`
-and `end` frame the life of the loop; `failed` is for the exception that ends both.
+Law: composition only. `open` is called first, in the main thread, before any loop and while the program
+holds the lock of its directory: it takes over what the last run left, and switches the crash handlers
+on. `begin` and `end` are called in the loop, `failed` when an exception ends the program.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tether.version import VERSION
 
 
 class BlackBox:
-    """Use `open`."""
+    """Made by `open`."""
 
     def __init__(
         self,
@@ -38,8 +38,9 @@ class BlackBox:
         armed: bool,
         env: Mapping[str, str],
     ) -> None:
-        """Private; use `open`. A server in a test is given none of what only a process may have."""
+        """Use `open`, but in tests: this one leaves alone what belongs to the whole process."""
         self.last = last
+        """What the last run left."""
         self._directory = directory
         self._party = party
         self._clock = clock
@@ -77,7 +78,8 @@ class BlackBox:
         self.host.start()
 
     def death_of(self, instance_id: str) -> tuple[Evidence, ...]:
-        """What is found out about the death of run `instance_id`; nothing if the box is another's."""
+        """What is known about how run `instance_id` ended; nothing if another run was the last one
+        here."""
         if self.last is None or self.last.flight.instance_id != instance_id:
             return ()
         return self.last.facts(party=self._party, at=self._clock.now().wall, version=VERSION)

@@ -1,8 +1,9 @@
-"""Crash handlers: a process that a signal ends leaves a word about which one.
+"""Crash handlers: a process that is ended by a signal writes down which one.
 
-Law: `arm` is called once, in the main thread, after what the last run left has been taken over. Every
-signal that ends a process by default is seen, but SIGKILL (which nobody can see, so that silence
-speaks of it) and those that `net.signals` takes as a wish to stop. The default action follows.
+Law: `arm` is called once, in the main thread, after what the last run left has been taken over. All
+signals that end a process by default are handled, and then have their default effect, except those that
+`net.signals` takes as a request to stop, and SIGKILL, which cannot be handled: a run that wrote nothing
+was ended by that.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _OTHERS = (
     *("SIGSYS", "SIGTRAP", "SIGSTKFLT"),
 )
 ROOM = 16 << 10
-"""Bytes for last words."""
+"""Bytes that are reserved in the file."""
 
 _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.M)
 _ENDED = re.compile(r"^Ended by signal (\d+)$", re.M)
@@ -37,7 +38,7 @@ _STACK = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.M)
 
 
 def arm(directory: Path) -> bool:
-    """Switch the handlers on; whether they are."""
+    """Switch the handlers on. Returns whether they are."""
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         descriptor = os.open(directory / CRASH_FILE, flags, 0o600)
@@ -46,7 +47,7 @@ def arm(directory: Path) -> bool:
     if not _reserve(descriptor):
         os.close(descriptor)
         return False
-    faulthandler.enable(descriptor, all_threads=True)  # which stays open for as long as we live
+    faulthandler.enable(descriptor, all_threads=True)  # it stays open until the process ends
 
     def last_word(number: int, _: FrameType | None) -> None:
         os.write(descriptor, f"Ended by signal {number}\n".encode())
@@ -62,7 +63,8 @@ def arm(directory: Path) -> bool:
 
 
 def _reserve(descriptor: int) -> bool:
-    """Take room for the last words now: the disk may be full when they come. Whether there is some."""
+    """Fill the file now, for the disk may be full when it is needed. Returns whether that was
+    possible."""
     try:
         written = os.write(descriptor, b"\n" * ROOM)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -72,7 +74,7 @@ def _reserve(descriptor: int) -> bool:
 
 
 def read_crash(directory: Path) -> tuple[int, str]:
-    """The signal that the handlers saw (0: none), and where it hit: a line for people."""
+    """The signal that the handlers saw (0 for none), and where in the program, for people."""
     try:
         text = (directory / CRASH_FILE).read_text(errors="replace")
     except OSError:

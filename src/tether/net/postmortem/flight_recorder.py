@@ -1,13 +1,12 @@
 """The flight recorder: what a program leaves behind, so that its next start can say how it ended.
 
-Law: nobody dies in silence, and the recorder never keeps anybody from living: a disk that refuses or
-hangs costs the record, not the program. All file work after `begin` is done in one thread, at most
-one piece at a time. Three small files in the program's directory (mode 0600):
+Law: a disk that refuses or hangs costs the record, never the program. After `begin` files are written in
+a thread, one at a time. There are three small files in the program's directory (mode 0600):
 
-- `flight.json`: who runs here, where, since when, and how it was at last. On the disk before `begin`
-  returns; replaced whole every few seconds, and at once when a kill for memory was survived.
-- `crash.txt`: what the crash handlers wrote. They see every signal that ends a process but SIGKILL.
-- `exit-note.json`: how it ended, as its parent saw it, where a parent of ours watched (`exit_note`).
+- `flight.json`: which run this is, where, since when, and its last samples. It is on the disk before
+  `begin` returns, and is replaced every few seconds, and at once when a kill for memory was survived.
+- `crash.txt`: what the crash handlers wrote.
+- `exit-note.json`: how it ended, as its parent saw it, if the parent is one of our programs.
 """
 
 from __future__ import annotations
@@ -30,10 +29,14 @@ from tether.net.tasks import Tasks
 
 FLIGHT_FILE, CRASH_FILE, NOTE_FILE = "flight.json", "crash.txt", "exit-note.json"
 EVERY_S = 5.0
+"""Seconds between two writes where nothing is urgent."""
+
 PATIENCE_S = 1.0
+"""How long an orderly end waits for the disk."""
+
 FORMAT = 1
 ROOM = 16 << 10
-"""The least size of the file: whatever is written later fits in the place of what was first."""
+"""The size of the file from the beginning on, so that a full disk has room for what is written later."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -42,7 +45,7 @@ _log = logging.getLogger("tether.recorder")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flight:
-    """One run of a program, as it last said itself. Times are its own wall clock."""
+    """One run of a program, as it last wrote about itself. Times are its wall clock."""
 
     instance_id: str
     pid: int
@@ -50,21 +53,27 @@ class Flight:
     version: str
     host: HostIdentity = field(default_factory=HostIdentity)
     memory_group: str = ""
+    """`Cgroup.identity`."""
     oom_kills: int | None = None
+    """The counter of that group at the last write."""
     alive_at: float = 0.0
+    """When it last wrote."""
     disk_full: bool = False
+    """Whether its disk was full at the last sample."""
     armed: bool = False
-    """Whether crash handlers were on."""
+    """Whether the crash handlers were on."""
     signal: int = 0
+    """The signal that told it to stop; 0 if none did."""
     sender: str = ""
-    """The signal that told it to stop, and who sent that."""
+    """Who sent that signal."""
     ended: str = ""
-    """"" while it lives, "clean", or the exception that it did not survive."""
+    """"" while it runs, "clean" after an orderly end, or the exception that ended it."""
     vitals: tuple[dict[str, Any], ...] = ()
+    """Its last samples."""
 
 
 def read_flight(path: Path) -> Flight | None:
-    """The flight at `path`; None where there is none that can be read."""
+    """The flight in the file at `path`; None where there is none that can be read."""
     try:
         told = json.loads(path.read_bytes())
         if told.pop("format") != FORMAT:
@@ -76,7 +85,7 @@ def read_flight(path: Path) -> Flight | None:
 
 
 def write_flight(path: Path, flight: Flight, *, durable: bool) -> None:
-    """Replace the file at `path` whole; on a full disk, overwrite it where it lies.
+    """Replace the file at `path`; on a full disk, overwrite it in place.
 
     Raises:
         OSError: the disk refuses.
@@ -91,7 +100,7 @@ def write_flight(path: Path, flight: Flight, *, durable: bool) -> None:
             os.unlink(beside)
         if wrong.errno not in NO_ROOM or not path.exists() or path.stat().st_size < len(body):
             raise
-        _put(path, 0, body, durable=durable)  # on the blocks that it has already
+        _put(path, 0, body, durable=durable)  # in the blocks that the file has already
 
 
 def _put(path: Path, how: int, body: bytes, *, durable: bool) -> None:
@@ -106,10 +115,10 @@ def _put(path: Path, how: int, body: bytes, *, durable: bool) -> None:
 
 
 class FlightRecorder:
-    """Keeps the flight of this run up to date. Use `begin`; feed `sampled`; end with `ended`."""
+    """Keeps the flight of this run up to date. Made by `begin`."""
 
     def __init__(self, path: Path, flight: Flight, vitals: VitalSigns, clock: Clock) -> None:
-        """Private; use `begin`."""
+        """Use `begin`."""
         self._path = path
         self._vitals = vitals
         self._clock = clock
@@ -117,16 +126,16 @@ class FlightRecorder:
         self._tasks = Tasks("recorder")
         self._writing: asyncio.Task[None] | None = None
         self._written_at = clock.now().mono
-        self._again = False
-        self._refused = False
+        self._again = False  # there is more to write once `_writing` is done
+        self._refused = False  # the disk refused, and that was logged
 
     @classmethod
     def begin(
         cls, directory: Path, flight: Flight, vitals: VitalSigns, clock: Clock
     ) -> FlightRecorder:
-        """Record that this run began: on the disk when this returns, if the disk lets us.
+        """Record that this run began; that is on the disk when this returns, if the disk allows it.
 
-        Whatever the last run left must have been read before.
+        What the last run left must have been read before.
         """
         recorder = cls(directory / FLIGHT_FILE, flight, vitals, clock)
         vitals.look_at_disk()
@@ -134,7 +143,7 @@ class FlightRecorder:
         return recorder
 
     def sampled(self, sample: VitalSample) -> None:
-        """A sample was taken: write it down when it is time, at once if it is news."""
+        """A sample was taken: write, if that is due or the sample has something urgent."""
         kills, known = sample.group.oom_kills, self._flight.oom_kills
         survived = kills is not None and known is not None and kills > known
         due = self._clock.now().mono - self._written_at >= EVERY_S
@@ -150,13 +159,13 @@ class FlightRecorder:
             self._save()
 
     def failed(self, what: str) -> None:
-        """This run ends by an exception, right now: written here, for no loop may be left."""
+        """An exception ends this run. It is written here and now, for the loop may be gone."""
         if not self._flight.ended:
             self._flight = replace(self._flight, ended=what[:500])
             self._write(self._flight, durable=True)
 
     async def ended(self) -> None:
-        """This run ends in order. A disk that hangs is not waited for long."""
+        """This run ends in order. The disk is waited for, but not for long."""
         self._flight = replace(self._flight, ended="clean")
         self._save()
         await self._tasks.wait(PATIENCE_S)
@@ -174,7 +183,7 @@ class FlightRecorder:
         durable = bool(flight.signal or flight.ended)
         try:
             await asyncio.to_thread(self._write, flight, durable=durable)
-        except RuntimeError as wrong:  # no thread can be started: so it is done here
+        except RuntimeError as wrong:  # no thread can be started: write it here
             _log.debug("the flight recorder has no thread: %s", wrong)
             self._write(flight, durable=durable)
 

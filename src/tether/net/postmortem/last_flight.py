@@ -1,8 +1,8 @@
-"""How the last run of a program ended: everything that its next start can find out, as facts.
+"""How the last run of a program ended: everything that the next start can find out, as facts.
 
-Law: reads what the last run, its parent, its control group and the kernel left; concludes only what
-excludes everything else (a process that left no word although every signal but SIGKILL makes it say
-one, on a machine and in a container that are still the same, was ended by SIGKILL).
+Law: reads what the last run, its parent, its control group and the kernel left behind. Concludes one
+thing only: a run that wrote nothing about its end, although its crash handlers were on, was ended by
+SIGKILL, if machine and container are still the same.
 """
 
 from __future__ import annotations
@@ -34,19 +34,25 @@ from tether.net.postmortem.flight_recorder import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastFlight:
-    """What the last run left, and what is found now. `now` is where the present run is."""
+    """What the last run left, and what is found now."""
 
     flight: Flight
     now: HostIdentity
+    """Where the present run is."""
     note: ExitNote | None = None
+    """What its parent wrote."""
     crash_signal: int = 0
+    """What its crash handlers saw; 0 for nothing."""
     crashed_in: str = ""
+    """Where in the program they saw it, for people."""
     oom_rise: int | None = None
+    """How many processes of its memory group, other than known ones, were killed since it last wrote."""
     oom_named: bool = False
+    """Whether the kernel's log names it as killed for memory."""
 
     @property
     def ended_by(self) -> tuple[int, int | None]:
-        """The signal that ended it (0: none that is known) and its exit status."""
+        """The signal that ended it (0 where none is known), and its exit status."""
         if self.note is not None:
             return self.note.signal, self.note.exit_status
         if self.flight.ended:
@@ -61,11 +67,11 @@ class LastFlight:
         return self.now.rebooted_since(before) or self.now.another_container_than(before)
 
     def facts(self, *, party: Party, at: float, version: str) -> tuple[Evidence, ...]:
-        """What there is to say of its death. Of one that did not die there is nothing."""
+        """How it ended, as facts of `party`, seen at wall-clock time `at` by the present `version`."""
         flight, vantage = self.flight, Vantage(str(party))
         number, status = self.ended_by
         another_container = self.now.another_container_than(flight.host)
-        # Another container on another kernel was moved there: that says nothing of the old machine.
+        # A container that moved to another machine says nothing about a reboot of the old one.
         rebooted = self.now.rebooted_since(flight.host) and not another_container
         died = ev.PreviousRunDied(
             vantage=vantage,
@@ -84,7 +90,7 @@ class LastFlight:
             disk_full=flight.disk_full,
         )
         told: list[Evidence] = []
-        if flight.signal:  # it was told to stop, and did not live to do so in order
+        if flight.signal:  # it was told to stop, and ended before it could do so in order
             told.append(
                 ev.SignalReceived(
                     vantage=vantage,
@@ -102,8 +108,8 @@ class LastFlight:
 
 
 def take_over(directory: Path, clock: Clock) -> LastFlight | None:
-    """`examine`, and put the files aside (`last-flight.json` and so on) until the next start, for
-    people to look at."""
+    """`examine`, then rename the files (to `last-flight.json` and so on), which keeps them for
+    people."""
     told = examine(directory, clock)
     for name in (FLIGHT_FILE, CRASH_FILE, NOTE_FILE):
         with contextlib.suppress(OSError):
@@ -118,7 +124,7 @@ def examine(
     now: Callable[[], HostIdentity] = identify,
     victims: Callable[[], Mapping[int, float] | None] = oom_victims,
 ) -> LastFlight | None:
-    """Look at what the last run left in `directory`; None where it left nothing that can be read."""
+    """Read what the last run left in `directory`; None where there is nothing that can be read."""
     flight = read_flight(directory / FLIGHT_FILE)
     if flight is None:
         return None
@@ -138,8 +144,7 @@ def examine(
 def _oom(
     flight: Flight, clock: Clock, victims: Callable[[], Mapping[int, float] | None]
 ) -> tuple[int | None, bool]:
-    """By how much the counter of its memory group rose since it last said so, less those whom the
-    kernel's log names as others; and whether that log names the process itself."""
+    """`LastFlight.oom_rise` and `oom_named`."""
     before, after = flight.oom_kills, oom_kills_of(flight.memory_group)
     rise = None if before is None or after is None else max(0, after - before)
     known = None if flight.ended == "clean" else victims()

@@ -1,9 +1,10 @@
 """A direct carrier: TCP between client and agent, as a stream of messages with a length before each.
 
-Law: reads and writes the socket itself. A message that fits leaves within the caller's turn, gathered
-from its parts without a copy; one that arrives is copied once, out of a buffer that all streams share.
-Nothing is queued but what the kernel did not take of one message. A stream that stops says how, once,
-with TCP_INFO; there is no close frame, so an orderly end is the layer above's to announce.
+Law: reads and writes the socket itself. A message leaves within the call that sends it, as far as the
+kernel takes it, and its parts are not joined first; what the kernel did not take of one message is all
+that is ever queued. An arriving message is copied once, out of a buffer that all streams share. A stream
+that stops says once how, with TCP_INFO. There is no close frame: an orderly end is announced by the
+layer above.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 DIAL_TIMEOUT_S = 10.0
 
 CLOSE_S = 1.0
-"""How long a close may take: what is queued leaves, and the peer's end is read to its FIN."""
+"""How long a close may take, in which what is queued leaves and the peer is read up to its FIN."""
 
 _LENGTH = 4
+"""Bytes of the length before each message."""
+
 _READ = 256 << 10
+"""Bytes of one read at most."""
+
 _ROUNDS = 8
-"""Reads in one turn of the loop, before others have theirs."""
+"""Reads in one turn of the loop, before other streams have theirs."""
 
 _shared = bytearray(_READ)
 """Filled and emptied within one callback, so that idle streams own no buffer."""
@@ -46,7 +51,7 @@ OnMessage = Callable[[bytes | memoryview], None]
 
 
 class DirectStream(MessageStream):
-    """A stream that can be asked like any other one, or told (`attend`) whom to call."""
+    """Either awaited like any other `MessageStream`, or told by `attend` which callbacks to call."""
 
     def __init__(self, sock: socket.socket, *, max_size: int = MAX_TUNNEL_FRAME) -> None:
         """`sock` is connected. `max_size` is the largest message to accept, in bytes."""
@@ -58,19 +63,21 @@ class DirectStream(MessageStream):
         self.local_address = plain_address(sock.getsockname())
         self.remote_address: str = join_address(*peer[:2]) if peer else ""
         self._loop = asyncio.get_running_loop()
-        self._unsent: deque[memoryview] = deque()
-        self._unread = b""  # less than a length
-        self._partial: memoryview | None = None
-        self._filled = 0
-        self._lost: StreamLost | None = None
-        self._closed = self._discarding = self._broken = False
-        self._inbox: deque[bytes | memoryview] = deque()
+        self._unsent: deque[memoryview] = deque()  # what the kernel did not take yet
+        self._unread = b""  # what came of a length that is not complete
+        self._partial: memoryview | None = None  # a message that is not complete
+        self._filled = 0  # bytes of `_partial` that have come
+        self._lost: StreamLost | None = None  # how it ended
+        self._closed = False  # by us
+        self._discarding = False  # what still comes is of no interest
+        self._broken = False  # a write failed, and `_lose` is about to be called
+        self._inbox: deque[bytes | memoryview] = deque()  # for `recv`
         self._on_message: OnMessage = self._keep
         self._on_lost: Callable[[StreamLost], None] = lambda lost: None
         self._on_room: Callable[[], None] = lambda: None
         self._on_closed: Callable[[], None] = lambda: None
-        self._changed: asyncio.Future[None] | None = None
-        self._reading = False
+        self._changed: asyncio.Future[None] | None = None  # resolved at the next change of anything
+        self._reading = False  # the loop watches for what comes
         self._read_on(True)
 
     # -- without waiting -----------------------------------------------------------------
@@ -87,7 +94,13 @@ class DirectStream(MessageStream):
         on_lost: Callable[[StreamLost], None],
         on_room: Callable[[], None],
     ) -> None:
-        """From now on, call. What has arrived already is handed over at once."""
+        """Call these from now on; `on_message` at once for what has arrived already.
+
+        Args:
+            on_message: takes one message.
+            on_lost: the stream has ended, otherwise than by `close`.
+            on_room: everything queued has left, so that `write` may be called again.
+        """
         self._on_message = on_message
         self._on_lost = on_lost
         self._on_room = on_room
@@ -99,7 +112,7 @@ class DirectStream(MessageStream):
             self._read_on(True)
 
     def when_closed(self, callback: Callable[[], None]) -> None:
-        """Call when the socket is given back."""
+        """Call `callback` when the socket is closed."""
         self._on_closed = callback
 
     def write(self, head: bytes, body: bytes = b"") -> None:
@@ -144,8 +157,8 @@ class DirectStream(MessageStream):
         return bytes(self._inbox.popleft())
 
     async def close(self, code: int, reason: str) -> None:
-        """Let what is queued leave, then a FIN; read on until the peer's, for an RST would take
-        from the peer what it has not read yet."""
+        """Let what is queued leave, send a FIN, and read on until the peer's. Closed any earlier, our
+        kernel might answer with an RST, which takes from the peer what it has not read yet."""
         if self._closed:
             return
         self._closed = self._discarding = True
@@ -176,7 +189,7 @@ class DirectStream(MessageStream):
     # -- reading ---------------------------------------------------------------------------
 
     def _keep(self, message: bytes | memoryview) -> None:
-        """Nobody attends: keep it for `recv`, and read no further until then."""
+        """Keep a message for `recv`, and read no further until that is called."""
         self._inbox.append(message)
         self._read_on(False)
         self._tell()
@@ -191,7 +204,7 @@ class DirectStream(MessageStream):
             self._loop.remove_reader(self._sock.fileno())
 
     def _readable(self) -> None:
-        """Read until nothing is left: uvloop calls once for a socket in error, and never again."""
+        """Read until nothing is left, for uvloop calls only once for a socket in error."""
         for _ in range(_ROUNDS):
             if not self._reading or not self._read_once():
                 return

@@ -1,8 +1,8 @@
-"""Accepts direct carriers: anybody may connect, and nobody is believed before its first frame.
+"""Accepts direct carriers: anybody may connect, and must introduce itself with its first frame.
 
-Law: bounded against strangers. A connection that does not introduce itself in time, with one small
-frame, is dropped; so many at once may be about to, and so many may come from one address. Whoever
-introduced itself is handed on, and is its new owner's.
+Law: bounded against strangers. A connection whose first small frame does not come in time is dropped,
+and there are limits for connections that have not introduced themselves and for those from one address.
+A connection that has introduced itself is handed on, and belongs to whoever takes it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ OPENING_S = 5.0
 """How long the first frame may take."""
 
 BACKLOG = 128
+"""Connections that the kernel keeps for us until they are accepted."""
+
 ACCEPTS = 32
 """Connections accepted in one turn of the loop."""
 
 EXHAUSTED_S = 1.0
-"""How long nothing is accepted after the process ran out of something."""
+"""How long nothing is accepted after descriptors or memory ran out."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -58,7 +60,15 @@ class DirectListener:
         max_a_host: int = MAX_A_HOST,
         opening_s: float = OPENING_S,
     ) -> None:
-        """`on_attach` owns the stream from then on, with the frame that it began with."""
+        """
+        Args:
+            sockets: bound ones; they are closed with the listener.
+            on_attach: is handed the stream, the join that it began with, and the bytes of that; the
+                stream is its own from then on.
+            max_pending: connections that have not introduced themselves yet.
+            max_a_host: connections from one address, in use or not.
+            opening_s: how long the first frame may take.
+        """
         self._sockets = sockets
         self._on_attach = on_attach
         self._max_pending = max_pending
@@ -66,8 +76,8 @@ class DirectListener:
         self._opening_s = opening_s
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("direct-listener")
-        self._hosts: Counter[str] = Counter()
-        self._again: asyncio.TimerHandle | None = None
+        self._hosts: Counter[str] = Counter()  # connections by address
+        self._again: asyncio.TimerHandle | None = None  # ends a pause
         self.dropped: Counter[str] = Counter()
         """Connections that were dropped, by why."""
 
@@ -84,7 +94,7 @@ class DirectListener:
         self._listen()
 
     async def close(self) -> None:
-        """Accept nothing more; what was handed on lives on."""
+        """Accept nothing more. Streams that were handed on are not touched."""
         if self._again is not None:
             self._again.cancel()
         for sock in self._sockets:
@@ -164,10 +174,10 @@ class DirectListener:
 
 
 def bind_direct(host: str, port: int) -> list[socket.socket]:
-    """Sockets for `host` and `port`; "" is every address of every family, port 0 any free port.
+    """Sockets bound to `host` and `port`; "" is every address of every family, port 0 any free port.
 
     Raises:
-        OSError: they cannot be had.
+        OSError: the address cannot be bound.
     """
     if host:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,9 +1,9 @@
-"""The listening side: uvicorn without signals, and without endless patience for half a request.
+"""The listening side: uvicorn without signal handlers, and with a limit for requests that arrive slowly.
 
 Law: leans on internals of uvicorn 0.54 (pinned below 0.55;
-`tests/integration/server/test_run_server.py` is the contract). Signals belong to `net.signals`; a
-connection that does not finish its request in time is dropped, so that nobody holds the port by
-talking slowly.
+`tests/integration/server/test_run_server.py` is the contract). Signals belong to `net.signals`. A
+connection whose request is not complete in time is dropped, so that slow clients do not use up the
+connections.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ GRACE_S = 1
 
 
 class PatientH11(H11Protocol):
-    """Drops who does not finish a request."""
+    """Drops a connection whose request takes too long to arrive."""
 
     request_timer: asyncio.TimerHandle | None = None
+    """Runs while a request arrives."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -39,7 +40,7 @@ class PatientH11(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # h11 does not see the end of a request that became a WebSocket: its protocol took over.
+        # A request that became a WebSocket is read by another protocol, so that h11 never sees its end.
         upgraded = self.transport.get_protocol() is not self
         if upgraded or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._disarm()
@@ -79,7 +80,7 @@ class HttpServer(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # whose X-Forwarded-For is believed is a setting of ours
+            proxy_headers=False,  # a setting of ours says whose X-Forwarded-For is believed
             timeout_graceful_shutdown=grace_s,
         )
         super().__init__(config)
@@ -103,7 +104,7 @@ def bind(host: str, port: int) -> socket.socket:
     """A socket bound to this address, ready to listen.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: the address cannot be bound.
     """
     family, kind, proto, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

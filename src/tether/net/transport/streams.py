@@ -1,8 +1,8 @@
-"""Message streams: what links run over, and the one table from platform errors to words of ours.
+"""Message streams: what links run over, and the one table from errors of the platform to `StreamEnd`.
 
-Law: nothing above this package sees an `OSError` or a WebSocket exception of a library. A stream that
-stops raises `StreamLost`, which says how; a stream that never came up raises `DialFailed`, which is
-not a disconnect.
+Law: nothing above this package sees an `OSError` or an exception of the WebSocket library. A stream
+that stops raises `StreamLost`, which says how. A stream that never came up raises `DialFailed`, which
+is not a disconnect.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ MAX_TOLD = 200
 
 
 class StreamLost(Exception):
-    """A stream stopped. `violation` is set where the peer broke the WebSocket protocol, `fact` where
-    the stream knows better than its own end what ended it (a tunnel's)."""
+    """A stream stopped."""
 
     def __init__(
         self,
@@ -39,6 +38,18 @@ class StreamLost(Exception):
         fact: Evidence | None = None,
         counters_fact: TcpCounters | None = None,
     ) -> None:
+        """
+        Args:
+            how: by what.
+            errno_name: the kernel's error, such as ECONNRESET.
+            close_code: of the close frame that ended it.
+            close_reason: the text in that frame.
+            counters: TCP_INFO at the end.
+            violation: what the peer did against the protocol; "" where it did nothing of the kind.
+            silence_s: for how long nothing had come, where that ended it.
+            fact: what ended it, where the stream knows that better (a tunnel's does).
+            counters_fact: in place of `counters`, where those are not of the stream itself.
+        """
         super().__init__(f"{how}{f' ({errno_name})' if errno_name else ''}")
         self.fact = fact
         self.counters_fact = counters_fact
@@ -52,12 +63,7 @@ class StreamLost(Exception):
 
 
 class DialFailed(Exception):
-    """A connection could not be made; its text is one sentence for people.
-
-    `status` is the HTTP status of a refusal, 0 where none arrived; `cause` the server's code for it;
-    `fatal` means that dialling again without a change cannot help; `stage` is how far it came.
-    `unforeseen` means that no table has a row for what was raised, which is its `__cause__`.
-    """
+    """A connection could not be made; its text is one sentence for people."""
 
     def __init__(
         self,
@@ -69,6 +75,15 @@ class DialFailed(Exception):
         stage: DialStage = DialStage.TCP,
         unforeseen: bool = False,
     ) -> None:
+        """
+        Args:
+            message: the sentence.
+            status: the HTTP status of a refusal; 0 where none arrived.
+            cause: the server's code for its refusal.
+            fatal: whether dialling again cannot help as long as nothing is changed.
+            stage: how far it came.
+            unforeseen: whether no table has a row for what was raised, which is the `__cause__`.
+        """
         super().__init__(message)
         self.status = status
         self.cause = cause
@@ -90,7 +105,7 @@ def unforeseen_failure(wrong: Exception, whom: str) -> DialFailed:
 
 
 Sink = Callable[[bytes | memoryview | str], Awaitable[None] | None]
-"""Takes one message. Nothing more is handed to it until the awaitable that it may return is done."""
+"""Takes one message. Where it returns an awaitable, the next message waits until that is done."""
 
 
 class MessageStream(ABC):
@@ -100,10 +115,10 @@ class MessageStream(ABC):
     """The address that it runs from, as the kernel lists it; "" where that is not known."""
 
     outlives_connections = False
-    """Whether the connections below come and go, so that their silences are no silence of this one."""
+    """Whether it goes on when a connection below it ends, so that the silence of one is not its own."""
 
     last_heard_at: float = -math.inf
-    """When (monotonic seconds) anything came, also what is handed to nobody, if that is kept."""
+    """When (monotonic seconds) anything last came, handed on or not; not every stream keeps it."""
 
     @abstractmethod
     async def send(self, message: bytes | str) -> None:
@@ -122,7 +137,7 @@ class MessageStream(ABC):
         """TCP_INFO of the stream right now."""
 
     def send_now(self, message: bytes) -> bool:
-        """Send one message if that needs no waiting; False if it does, and nothing was sent."""
+        """Send one message if there is room for it; False if there is none and nothing was sent."""
         return False
 
     async def serve(self, sink: Sink) -> None:
@@ -163,10 +178,10 @@ _BY_TYPE: Table = (
 
 
 def translate(exc: BaseException | None) -> tuple[StreamEnd, str]:
-    """How a stream ended and the errno's name, from what the platform raised (None: a FIN).
+    """How a stream ended and the errno's name, from what the platform raised (None for a FIN).
 
-    By errno first: a kernel ETIMEDOUT and an asyncio timeout are the same class since Python 3.11,
-    and only the kernel's carries an errno.
+    The errno decides before the class: since Python 3.11 the kernel's ETIMEDOUT and a timeout of asyncio
+    are of one class, and only the kernel's has an errno.
     """
     if exc is None:
         return StreamEnd.EOF, ""

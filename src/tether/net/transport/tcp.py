@@ -1,8 +1,8 @@
 """TCP: addresses, opening a connection, keeping it watched by the kernel, and its counters as a fact.
 
 Law: decides nothing but what the counters say of one stream. TCP_INFO (linux/tcp.h, `struct tcp_info`)
-can be read after an error, too, while the descriptor is open (measured), so that protocols read it in
-`connection_lost`. It is None on other systems and for sockets that are not TCP.
+can still be read after an error, as long as the descriptor is open (measured), so that protocols read it
+in `connection_lost`. It is None on other systems and for sockets that are not TCP.
 """
 
 from __future__ import annotations
@@ -19,12 +19,33 @@ from tether.attribution.evidence import TcpCounters
 from tether.attribution.vocabulary import Party, Vantage
 
 SMALL_SEGMENT = 1024
-"""Bytes of a segment that gets through wherever large packets vanish: what Linux itself begins with
-where it looks for a path's limit (`net.ipv4.tcp_base_mss`). IPv6 promises 1220."""
+"""Bytes of a segment that gets through even where large packets vanish. Linux starts with it when it
+looks for a path's limit (`net.ipv4.tcp_base_mss`); IPv6 guarantees 1220."""
+
+KEEPALIVE_IDLE_S = 12
+KEEPALIVE_INTERVAL_S = 1
+KEEPALIVE_COUNT = 16
+"""An idle connection is given up after 28 s and 16 unanswered probes. So many because where a third of
+all packets is lost, every second probe goes unanswered: with the usual three, half of the idle
+connections would end within minutes."""
+
+SILENT_AFTER_MS = 20_000
+"""A stream with something outstanding whose peer has acknowledged nothing for this long is dead. Whoever
+watches looks every 5 s and believes the second look in a row, so that it is noticed within 30 s."""
+
+STALLED_CHECKS = 2
+"""So many checks in a row must find a stream stalled: one may hit the moment between a keepalive probe
+and its answer."""
+
+STUCK_RETRANSMITS = 3
+"""A segment that was resent so often in a row is stuck, not only late."""
+
+_TCP_INFO = 11
+_FORMAT = struct.Struct("=8B24I4Q3I")
 
 
 class NoAddress(ValueError):
-    """A text is no `HOST:PORT`; this one is a sentence that says how to write it."""
+    """A text is no `HOST:PORT`; the message of this exception says how to write one."""
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -44,12 +65,17 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def join_address(host: str, port: int) -> str:
-    """The one form of an address that `split_address` reads."""
+    """`host` and `port` as `split_address` reads them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def connect_tcp(host: str, port: int, *, small_segments: bool = False) -> socket.socket:
     """A connected, non-blocking socket.
+
+    Args:
+        host: a name or an address.
+        port: the port.
+        small_segments: announce `SMALL_SEGMENT`, so that the peer sends no larger ones.
 
     Raises:
         OSError: no address of `host` could be connected to; `socket.gaierror` where it has none.
@@ -61,7 +87,7 @@ async def connect_tcp(host: str, port: int, *, small_segments: bool = False) -> 
         sock = socket.socket(family, kind, protocol)
         sock.setblocking(False)
         if small_segments:
-            with contextlib.suppress(OSError):  # a system that has no say in it
+            with contextlib.suppress(OSError):  # not every system can do it
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL_SEGMENT)
         try:
             await loop.sock_connect(sock, address)
@@ -75,18 +101,6 @@ async def connect_tcp(host: str, port: int, *, small_segments: bool = False) -> 
     raise wrong
 
 
-_FORMAT = struct.Struct("=8B24I4Q3I")
-_TCP_INFO = 11
-
-KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 12, 1, 16
-"""28 s until an idle connection is given up, by many probes: where a third of all packets is lost, every
-second one goes unanswered, and three (a usual count) end half the idle connections within minutes."""
-
-SILENT_AFTER_MS = 20_000
-"""A stream with something outstanding whose peer has acknowledged nothing for this long is dead. Those
-who watch look every 5 s and believe their second look: 30 s at most."""
-
-
 def read_tcp_info(sock: Any) -> dict[str, int] | None:
     """The counters of `sock` by the names of `TcpCounters`; None where there are none."""
     if sock is None or not sys.platform.startswith("linux"):
@@ -96,7 +110,7 @@ def read_tcp_info(sock: Any) -> dict[str, int] | None:
         fields = _FORMAT.unpack(raw.ljust(_FORMAT.size, b"\0"))
     except (OSError, AttributeError, struct.error):
         return None
-    u32 = fields[8:]  # from the 25th on of kernel 4.6; zero on older ones
+    u32 = fields[8:]  # those from the 25th on are zero before Linux 4.6
     return {
         "retransmits": fields[2],
         "probes": fields[3],
@@ -114,7 +128,7 @@ def read_tcp_info(sock: Any) -> dict[str, int] | None:
 
 
 def plain_address(name: Any) -> str:
-    """The host of a socket's name, an IPv4 one without its IPv6 form, as the kernel lists it."""
+    """The host of a socket's name as the kernel lists it: IPv4 not in its IPv6 form."""
     return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else ""
 
 
@@ -126,10 +140,10 @@ def counters_fact(
 
 
 def is_stalled(counters: dict[str, int] | None, after_ms: int = SILENT_AFTER_MS) -> bool:
-    """Whether something waits for an acknowledgement that has not come for too long.
+    """Whether something has waited too long for an acknowledgement.
 
-    A peer that only does not read, or is stopped, still acknowledges: its kernel does. Keepalive is
-    on, so an idle path that lives always has a fresh acknowledgement.
+    The kernel of a peer that is stopped or does not read still acknowledges. As keepalive is on, an idle
+    path that works always has a recent acknowledgement.
     """
     return (
         counters is not None
@@ -138,17 +152,18 @@ def is_stalled(counters: dict[str, int] | None, after_ms: int = SILENT_AFTER_MS)
     )
 
 
-STUCK_RETRANSMITS = 3
-"""So often in a row one segment was sent when it is stuck, not only late."""
-
-
 def is_lossy(counters: dict[str, int] | None, silence_s: float, resent_before: int) -> bool:
-    """Whether a silence of the peer's program may be the path's, which loses segments and lives: since
-    the peer was heard our kernel had to resend (`resent_before` times until then), the peer's kernel
-    acknowledged within the silence, and what we send gets through in the end.
+    """Whether a silence may come from a path that loses segments but works, not from the peer's program.
 
-    The next segment in order holds up all that came after it, for seconds where it is lost thrice. A
-    path that lost nothing meanwhile tells nothing: there, the peer's program is silent.
+    That is so where our kernel had to resend since the peer was last heard, the peer's kernel
+    acknowledged during the silence, and no segment is stuck. On such a path one lost segment holds up
+    all that follows it, for seconds if it is lost three times. Where nothing was lost, the peer's
+    program is silent.
+
+    Args:
+        counters: TCP_INFO now.
+        silence_s: how long the peer has been silent.
+        resent_before: how often our kernel had resent when the peer was last heard.
     """
     return (
         counters is not None
@@ -159,7 +174,7 @@ def is_lossy(counters: dict[str, int] | None, silence_s: float, resent_before: i
 
 
 def set_keepalive(sock: Any) -> None:
-    """Let the kernel notice a dead peer of an idle connection within 30 s."""
+    """Have the kernel notice within 30 s that the peer of an idle connection is gone."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

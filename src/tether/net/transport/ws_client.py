@@ -1,7 +1,7 @@
-"""The dialling side of control links and carriers: a WebSocket through proxies, with its true end.
+"""Dials WebSockets for control links and carriers, through proxies, and keeps how they really ended.
 
-Law: the only user of the `websockets` client. Keeps TCP_INFO at the moment of loss (the library
-forgets the socket), and turns every failure to dial into one sentence that says what to do.
+Law: the only user of the `websockets` client. Keeps TCP_INFO from the moment of loss, because the
+library forgets the socket. Every failed dial becomes one sentence that says what to do.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ CLOSE_TIMEOUT_S = 1.0
 
 
 class _Connection(ClientConnection):
-    """Keeps the kernel's counters and error at the moment the socket is lost."""
+    """Keeps the kernel's counters and error from the moment at which the socket is lost."""
 
     last_counters: dict[str, int] | None = None
     last_error: BaseException | None = None
     close_timer: asyncio.TimerHandle | None = None
+    """Drops a peer that has said goodbye and does not hang up."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -58,7 +59,7 @@ class _Connection(ClientConnection):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.close_timer is None and self.protocol.close_expected():
-            # The library waits for ever for a peer that says goodbye, or garbage, and stays.
+            # The library waits for ever until a peer that sent a close frame or garbage hangs up.
             self.close_timer = self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,7 +71,7 @@ class _Connection(ClientConnection):
 
 
 class _Connect(connect):
-    """Dials for small segments, wherever it is redirected to."""
+    """Dials with small segments, also wherever it is redirected to."""
 
     async def open_tcp_connection(self) -> ClientConnection:
         uri = self.ws_uri
@@ -79,7 +80,9 @@ class _Connect(connect):
         try:
             return await super().open_tcp_connection()
         finally:
-            del self.create_connection_kwargs["sock"]  # with one, no redirect is followed
+            del self.create_connection_kwargs[
+                "sock"
+            ]  # the library follows no redirect with a socket
 
 
 class ClientStream(MessageStream):
@@ -150,7 +153,7 @@ async def dial(
         headers: more request headers.
         max_size: largest message to accept, in bytes.
         timeout: seconds until the attempt is given up.
-        small_segments: agree on small ones, where no proxy ends our TCP; see `connect_tcp`.
+        small_segments: see `connect_tcp`; without effect through a proxy, where our TCP ends.
 
     Raises:
         DialFailed: no connection came up; the text says why and what to do.
@@ -182,16 +185,16 @@ async def dial(
 
 
 def proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for `url`, with its credentials: never to be shown.
+    """The proxy that the environment names for `url`, with its credentials; never show it to anybody.
 
     Raises:
-        DialFailed: what it names is none.
+        DialFailed: the environment names something that is no proxy.
     """
     proxy = get_proxy(parse_uri(url))
     if proxy is not None:
         try:
             parse_proxy(proxy)
-        except InvalidProxy as wrong:  # whose text holds the credentials
+        except InvalidProxy as wrong:  # its text holds the credentials
             raise DialFailed(
                 f"the proxy that the environment names is not valid: {wrong.msg}", fatal=True
             ) from None
@@ -199,7 +202,7 @@ def proxy_of(url: str) -> str | None:
 
 
 def proxy_failed(wrong: Exception, host: str, proxy: Proxy) -> DialFailed | None:
-    """The sentence where it was the way to the proxy, or the proxy itself, that failed."""
+    """The failed dial where the proxy, or the connection to it, failed; else None."""
     name = f"the proxy {proxy.host}:{proxy.port}"
     match wrong:
         case InvalidProxyStatus() if wrong.response.status_code == 407 and proxy.username:
@@ -247,7 +250,7 @@ def proxy_failed(wrong: Exception, host: str, proxy: Proxy) -> DialFailed | None
 
 
 def dial_failed(wrong: Exception, host: str) -> DialFailed:
-    """The sentence for a failed dial, by table; what no row foresees is a failed dial, too."""
+    """What was raised while dialling, as a failed dial; also what no row of this table foresees."""
     match wrong:
         case InvalidStatus():
             return _refused(wrong, host)

@@ -1,8 +1,8 @@
-"""The accepting side of WebSockets: uvicorn's sans-IO class, taught to keep why a socket ended.
+"""Accepts WebSockets: uvicorn's sans-IO class, extended so that it keeps why a socket ended.
 
 Law: leans on internals of uvicorn 0.54 (pinned below 0.55; `tests/unit/net/transport/test_ws.py` is the
-contract). Stock ASGI servers report a killed, a reset and a frozen peer all as close code 1005
-(control-plane 1.1); here the first cause is kept with TCP_INFO, and `ServerStream` raises it.
+contract). ASGI servers report a killed, a reset and a frozen peer all as close code 1005; here the first
+cause is kept with TCP_INFO, and `ServerStream` raises it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ CLOSE_TIMEOUT_S = 1.0
 """How long a close frame may wait for room, and then for its answer."""
 
 FLUSH_LIMIT_S = 60.0
-"""How long a closed socket may take to send what was queued; a frozen peer would keep it for ever."""
+"""How long a closed socket may take to send what was queued, for a frozen peer takes nothing."""
 
 SILENT_FLUSH_S = 3.0
 """How long a socket is kept for the close frame to a peer that fell silent."""
 
 
 class CauseProtocol(WebSocketsSansIOProtocol):
-    """Keeps the first reason for which the stream stopped, in `lost`."""
+    """Keeps the first reason for which the stream stopped."""
 
     lost: StreamLost | None = None
+    """That reason; None while the stream lives."""
     flush_timer: asyncio.TimerHandle | None = None
+    """Drops the socket when what is queued takes too long to leave."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -104,7 +106,11 @@ class ServerStream(MessageStream):
         self._subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
 
     async def accept(self) -> None:
-        """Complete the upgrade. Call once, first; or `refuse`. Raises `StreamLost`."""
+        """Complete the upgrade. Call either this or `refuse`, once, before anything else.
+
+        Raises:
+            StreamLost: the client has hung up.
+        """
         await self._receive()
         try:
             await self._send({"type": "websocket.accept", "subprotocol": self._subprotocol})
@@ -121,7 +127,7 @@ class ServerStream(MessageStream):
             await self._send({"type": "websocket.http.response.body", "body": body})
             self._protocol.handshake_complete = True  # or uvicorn logs an error for each refusal
         except (ClientDisconnected, RuntimeError):
-            pass  # nobody is left to hear it
+            pass  # the client has hung up
 
     async def send(self, message: bytes | str) -> None:
         key = "text" if isinstance(message, str) else "bytes"
@@ -166,10 +172,10 @@ def error_body(code: str, message: str) -> bytes:
 
 
 def bearer(scope: Any) -> str:
-    """The bearer token of an upgrade, "" where there is none.
+    """The bearer token of an upgrade; "" where there is none.
 
-    A page in a browser cannot set a header on a WebSocket: it offers the subprotocols `tether` and
-    `tether-bearer.TOKEN`, and is answered the first.
+    A page in a browser cannot set a header on a WebSocket. It offers two subprotocols instead, `tether`
+    and `tether-bearer.TOKEN`, and the first is accepted.
     """
     headers = dict(scope["headers"])
     scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")

@@ -1,8 +1,9 @@
 """One end of a tunnel: a link with data, over a stream that outlives its carriers.
 
-Law: both client and agent use exactly this. Tunnel bytes are handed over as they come; what happens to
-carriers is noted in the cell, as context: none of it is an end. A tunnel has no application keepalive:
-a client that is stopped by Ctrl-Z or whose terminal is paused stays attached.
+Law: client and agent use exactly this. Tunnel bytes are handed over as they come. What happens to
+carriers is noted in the cell as context, for none of it ends the tunnel. There are no keepalives
+between the two programs, so that a client that is stopped by Ctrl-Z, or whose terminal is paused, stays
+attached.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from tether.protocol.tunnel.events import Detached, PathEvent, Resumed
 from tether.protocol.tunnel.frames import control_frame, data_frames, parse_frame
 
 DETACHED_LINGER_S = 0.5
-"""How long a goodbye waits for a carrier that may be about to come."""
+"""How long a goodbye waits for a carrier while there is none."""
 
 
 class TunnelEndpoint(LinkDriver):
-    """A link driver that carries bytes, too, and whose cell tells what happened to carriers."""
+    """A link driver that also carries bytes, and whose cell tells what happened to carriers."""
 
     def __init__(
         self,
@@ -48,10 +49,10 @@ class TunnelEndpoint(LinkDriver):
             me: this end.
             peer: the other end.
             clock: the clock of the machines.
-            version: of this program, which the peer is told.
+            version: the version of this program, which the peer is told.
             on_data: is handed the peer's bytes. It may return an awaitable: nothing more is read until
                 that is done.
-            on_message: is handed the peer's messages, but those that belong to the link itself.
+            on_message: is handed the peer's messages, except those that belong to the link itself.
             host_context: is asked what else happened to this machine when the stream is lost.
         """
         super().__init__(
@@ -66,7 +67,9 @@ class TunnelEndpoint(LinkDriver):
         )
         self.stream = stream
         self.rx_bytes = 0
+        """Tunnel bytes that came from the peer."""
         self.tx_bytes = 0
+        """Tunnel bytes that were sent to the peer."""
         self._version = version
         self._sink = on_data
         self._on_message = on_message
@@ -85,7 +88,7 @@ class TunnelEndpoint(LinkDriver):
 
     def _happened(self, event: PathEvent) -> None:
         match event:
-            case Detached():  # nobody hears a goodbye now; the server tells the other end of it
+            case Detached():  # nobody hears a goodbye now; the server tells the peer
                 self.link.linger = DETACHED_LINGER_S
             case Resumed():
                 self.link.linger = LINGER_S

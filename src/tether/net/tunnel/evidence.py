@@ -1,7 +1,7 @@
 """What happens to a tunnel's carriers, as context for the record of its end.
 
-Law: pure; none of these facts is an end. A standby's end is worth a line as much as that of the carrier
-in use: when everything ends at once, the record shows it.
+Law: pure; none of these facts ends the tunnel. The end of a standby is recorded like that of the carrier
+in use, so that the record shows when everything ended at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resu
 def path_fact(
     event: PathEvent, stream: TunnelStream, *, vantage: Vantage, at: float
 ) -> Evidence | None:
-    """`event` as a fact; None for what is no news to a record."""
+    """`event` as a fact; None for what a record does not need."""
     match event:
         case CarrierLost(carrier=number, fact=fact) | Detached(carrier=number, fact=fact):
             carrier = stream.carrier(number)
@@ -39,7 +39,7 @@ def path_fact(
 
 
 def carrier_ended(carrier: AttachedCarrier, fact: Evidence) -> ev.CarrierEnded:
-    """How `carrier` stopped, as `fact` says."""
+    """The end of `carrier`, whose stream ended as `fact` says."""
     ended = fact if isinstance(fact, ev.StreamEnded) else None
     return ev.CarrierEnded(
         vantage=fact.vantage,

@@ -1,7 +1,7 @@
-"""How frames get onto the stream of a tunnel's carrier, and off it.
+"""Pumps: what moves frames between a tunnel and the stream of one of its carriers.
 
-Law: decides nothing and queues nothing. A pump asks for the next frame whenever its stream has room for
-it, hands on what arrives at once, and says how its stream ended, once.
+Law: decides nothing and queues nothing. A pump asks for the next frame whenever its stream has room,
+hands on at once what arrives, and says once how its stream ended.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd
 from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
 from tether.net.transport.streams import MessageStream, StreamLost
-from tether.net.transport.tcp import is_stalled
+from tether.net.transport.tcp import STALLED_CHECKS, is_stalled
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 
 WATCH_EVERY_S = 5.0
 """How often the kernel is asked whether the other side of a carrier still acknowledges."""
 
-LAST_WORD_S = 1.0
-"""How long a refusal may take to leave."""
+LAST_FRAME_S = 1.0
+"""How long the last frame of a carrier, a refusal, may take to leave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachedCarrier:
-    """An open stream that is to carry a tunnel."""
+    """An open stream that carries a tunnel, or will."""
 
     number: int
+    """Counts the carriers of the tunnel, from 1."""
     method: ConnectionMethod
     where: str
     """The DERP region, or the endpoint."""
@@ -43,10 +44,10 @@ class PumpOwner(Protocol):
     """What a pump asks and tells."""
 
     def outgoing(self, number: int) -> tuple[bytes, bytes] | None:
-        """The next frame of a carrier, in two parts."""
+        """The next frame for a carrier, in two parts; None if there is none."""
 
     def arrived(self, number: int, raw: bytes | memoryview | str) -> None:
-        """A carrier brought something."""
+        """Something arrived on a carrier."""
 
     def lost(self, number: int, lost: StreamLost) -> None:
         """The stream of a carrier has ended."""
@@ -60,26 +61,26 @@ class CarrierPump(Protocol):
 
     carrier: AttachedCarrier
     heard_at: float | None
-    """When (monotonic seconds) it last brought something; kept by its owner."""
+    """When (monotonic seconds) something last arrived; kept by its owner."""
     stalled_checks: int
-    """How often in a row the kernel said that nothing is acknowledged."""
+    """How many checks in a row have found it stalled; kept by `PumpWatch`."""
 
     def start(self) -> None:
-        """Read from now on."""
+        """Begin to read."""
 
     def flush(self) -> None:
         """There may be something to send."""
 
     @property
     def busy(self) -> bool:
-        """Whether something waits for room."""
+        """Whether something still waits for room in the stream."""
 
     async def close(self, code: int, why: str, last: bytes = b"") -> None:
-        """Send `last`, close the stream; nothing more is handed on."""
+        """Send `last`, then close the stream. Nothing more is handed on."""
 
 
 class InlinePump:
-    """Over a stream that needs no tasks."""
+    """For a direct stream, which calls back: needs no tasks."""
 
     def __init__(self, carrier: AttachedCarrier, stream: DirectStream, owner: PumpOwner) -> None:
         self.carrier = carrier
@@ -117,7 +118,7 @@ class InlinePump:
 
 
 class TaskPump:
-    """Over any other stream: one task reads, one writes."""
+    """For any other stream: one task reads, one writes."""
 
     def __init__(self, carrier: AttachedCarrier, owner: PumpOwner, tasks: Tasks) -> None:
         self.carrier = carrier
@@ -126,9 +127,9 @@ class TaskPump:
         self._stream = carrier.stream
         self._owner = owner
         self._tasks = tasks
-        self._wake = asyncio.Event()
+        self._wake = asyncio.Event()  # there may be something to send
         self._running: list[asyncio.Task[None]] = []
-        self._sending = False
+        self._sending = False  # a frame waits for room
 
     def start(self) -> None:
         name = f"carrier-{self.carrier.number}"
@@ -149,7 +150,7 @@ class TaskPump:
             task.cancel()
         if last:
             with contextlib.suppress(TimeoutError, StreamLost):
-                async with asyncio.timeout(LAST_WORD_S):
+                async with asyncio.timeout(LAST_FRAME_S):
                     await self._stream.send(last)
         await self._stream.close(code, why)
 
@@ -187,33 +188,33 @@ def pump_for(carrier: AttachedCarrier, owner: PumpOwner, tasks: Tasks) -> Carrie
 
 
 class PumpWatch:
-    """Asks the kernel how the carriers are: a peer that is gone acknowledges nothing."""
+    """Asks the kernel how the carriers are, for a peer that is gone acknowledges nothing."""
 
     def __init__(
         self, pumps: Mapping[int, CarrierPump], lost: Callable[[int, StreamLost], None]
     ) -> None:
+        """`lost` is called for each of `pumps` that is found to be silent."""
         self._pumps = pumps
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Look from now on, if that was not done before."""
+        """Begin to check, unless that has begun already."""
         if self._timer is None:
-            self._timer = self._loop.call_later(WATCH_EVERY_S, self._look)
+            self._timer = self._loop.call_later(WATCH_EVERY_S, self._check)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Check no more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
-        """Two stalled looks in a row are a silence: one may hit a probe that is about to be answered."""
-        self._timer = self._loop.call_later(WATCH_EVERY_S, self._look)
+    def _check(self) -> None:
+        self._timer = self._loop.call_later(WATCH_EVERY_S, self._check)
         for number, pump in list(self._pumps.items()):
             counters = pump.carrier.stream.counters()
             pump.stalled_checks = pump.stalled_checks + 1 if is_stalled(counters) else 0
-            if counters is not None and pump.stalled_checks >= 2:
+            if counters is not None and pump.stalled_checks >= STALLED_CHECKS:
                 silence_s = counters["last_ack_recv_ms"] / 1000
                 self._lost(
                     number, StreamLost(StreamEnd.SILENT, counters=counters, silence_s=silence_s)

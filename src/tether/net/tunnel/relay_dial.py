@@ -1,6 +1,6 @@
-"""Dialling one leg of a relayed carrier: a WebSocket to the relay, ready once the other leg is there.
+"""Dials a leg at a relay, and waits until the other leg of the carrier is there.
 
-Law: whatever goes wrong before that is a failed dial, never a disconnect.
+Law: whatever goes wrong until then is a failed dial, never a disconnect.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.messages.derp import Paired, PeerGone, RelayGoodbye, decode_word
 
 PAIRING_TIMEOUT_S = 20.0
-"""How long the other leg may take; a little longer than the relay itself waits."""
+"""How long the other leg may take: a little longer than the relay itself waits for it."""
 
 
 async def dial_relay(url: str, ticket: str, small_segments: bool = False) -> MessageStream:
-    """Dial one leg and wait until the other leg is there; see `connect_tcp` for `small_segments`.
+    """Dial one leg, and wait until the other one is there; see `connect_tcp` for `small_segments`.
 
     Raises:
         DialFailed: the relay could not be reached, refused the ticket, or the other leg did not come.

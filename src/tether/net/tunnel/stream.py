@@ -1,9 +1,10 @@
 """A tunnel's stream: ordered messages over carriers that come and go, as a `MessageStream`.
 
-Law: performs what the machine (`protocol/tunnel/tunnel.py`) says, and translates how carriers end into
-facts. A frame that can leave leaves within the caller's turn, and one that arrives is handed on within
-its own; nothing is queued but what the machine's window bounds. It ends with `StreamLost` like any other
-stream: by the fact for which the tunnel was given up, or because the peer has left.
+Law: performs the commands of the machine (`protocol/tunnel/tunnel.py`), and turns the ends of carriers
+into facts. A frame for which there is room leaves within the call that sends it, and one that arrives
+is handed on within the callback that brings it. What is queued is bounded by the machine's window. The
+stream ends with `StreamLost` like any other one: with the fact for which the tunnel was given up, or
+because the peer has left.
 """
 
 from __future__ import annotations
@@ -47,15 +48,16 @@ SEND_AHEAD = 256 << 10
 """Bytes that may wait for the carrier in use. While detached, the window is the bound."""
 
 FLUSH_S = 1.0
-"""How long the last frames, and the word that they were the last, may take to leave."""
+"""How long the last frames, and the one that says that they were the last, may take to leave."""
 
 LEAST_WAIT_S = 0.001
-"""A timer may ring a moment too early, and must not ring again at once."""
+"""The shortest timer: one that rang a moment too early must not ring again at once."""
 
 REMEMBERED = 64
-"""Ended carriers of which is remembered what they were, and their counters."""
+"""How many ended carriers are remembered, with their counters."""
 
 FrameSink = Callable[[memoryview], Awaitable[None] | None]
+"""Takes one frame. Where it returns an awaitable, the next frame waits until that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class _Ended:
 
 
 class TunnelStream(MessageStream):
-    """Carriers are `add`ed and removed by whoever owns it, and `listen`ers are told what happens."""
+    """Its owner adds carriers and retires them; listeners are told what happens to them."""
 
     outlives_connections = True
 
@@ -82,7 +84,7 @@ class TunnelStream(MessageStream):
     ) -> None:
         """See `Tunnel`, whose arguments these are."""
         self.connection_id = connection_id
-        self.last_heard_at = clock.now().mono  # when any carrier last brought something
+        self.last_heard_at = clock.now().mono  # when something last came on any carrier
         self._machine = Tunnel(me=me, connection_id=connection_id, key=key, waits=waits)
         self._vantage = Vantage(str(me))
         self._clock = clock
@@ -95,11 +97,11 @@ class TunnelStream(MessageStream):
         self._last_used: AttachedCarrier | None = None
         self._waiting_since: float | None = None  # see `waiting_since`
         self._inbox: deque[memoryview] = deque()  # frames that are not handed on yet
-        self._sink: FrameSink | None = None
+        self._sink: FrameSink | None = None  # of `serve`
         self._busy = False  # the sink is at work, or there is none yet
         self._handling: Awaitable[None] | None = None  # what the sink asked to be awaited
         self._wake = asyncio.Event()  # something happened that `serve` or `recv` waits for
-        self._progress: asyncio.Future[None] | None = None  # of whoever waits for room
+        self._progress: asyncio.Future[None] | None = None  # for whoever waits for room
         self._lost: StreamLost | None = None  # how it ended
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -119,22 +121,23 @@ class TunnelStream(MessageStream):
 
     @property
     def over(self) -> bool:
-        """Whether the tunnel was given up, or left."""
+        """Whether the tunnel was given up or left."""
         return self._machine.over
 
     @property
     def method(self) -> ConnectionMethod:
-        """Of the carrier in use, or the last that was."""
+        """How the carrier in use reaches the peer, or the last one that was in use."""
         return ConnectionMethod.NONE if self._last_used is None else self._last_used.method
 
     @property
     def heard_at(self) -> dict[int, float]:
-        """When (monotonic seconds) each carrier last brought something."""
+        """When (monotonic seconds) something last came on each carrier."""
         return {n: pump.heard_at for n, pump in self._pumps.items() if pump.heard_at is not None}
 
     @property
     def waiting_since(self) -> float | None:
-        """Since when something waits to be acknowledged, without any progress."""
+        """Since when (monotonic seconds) nothing that waits to be acknowledged has been; None: nothing
+        waits."""
         return self._waiting_since if self._machine.unacked_bytes else None
 
     def carrier(self, number: int) -> AttachedCarrier | None:
@@ -150,7 +153,7 @@ class TunnelStream(MessageStream):
         return {n: pump.carrier for n, pump in self._pumps.items() if phases[n].is_up}
 
     def last_counters(self, number: int) -> ev.TcpCounters | None:
-        """TCP_INFO of a carrier that has ended."""
+        """TCP_INFO of a carrier at its end."""
         ended = self._ended_ones.get(number)
         return None if ended is None else ended.counters
 
@@ -165,8 +168,13 @@ class TunnelStream(MessageStream):
     # -- carriers --------------------------------------------------------------------------
 
     def add(self, carrier: AttachedCarrier, first: bytes = b"") -> None:
-        """Let an open stream carry the tunnel. It joins (`CarrierUp` or `CarrierRefused` follows) and
-        is at hand from then on. `first` is what was read from it already."""
+        """Let an open stream carry the tunnel. `CarrierUp` or `CarrierRefused` follows when it has
+        joined.
+
+        Args:
+            carrier: the stream, and where it leads.
+            first: what was read from it already.
+        """
         pump = pump_for(carrier, self, self._tasks)
         commands = self._machine.opened(carrier.number, self._clock.now(), stream_to=carrier.peer)
         if commands:
@@ -186,19 +194,19 @@ class TunnelStream(MessageStream):
         self._step(self._machine.use(number, self._clock.now()))
 
     def retire(self, number: int) -> None:
-        """Close this carrier when the peer knows that its end is no event."""
+        """Close this carrier as soon as the peer knows that it is not wanted any more."""
         self._machine.retire(number)
         self._step([])
         self._close_unneeded()
 
     def ping(self, number: int) -> None:
-        """Have the other end answer on this carrier (`Answered`)."""
+        """Ask the other end for an answer on this carrier; `Answered` follows."""
         self._machine.ping(number, self._clock.now())
         if (pump := self._pumps.get(number)) is not None:
             pump.flush()
 
     def peer_is_gone(self) -> None:
-        """The server knows no more of the other end either, so that it is not waited for any longer."""
+        """The server does not know where the other end is either: do not wait for it any longer."""
         self._step(self._machine.peer_is_gone())
 
     # -- as a MessageStream ------------------------------------------------------------------
@@ -272,12 +280,15 @@ class TunnelStream(MessageStream):
         await self._tasks.cancel()
 
     def counters(self) -> dict[str, int] | None:
-        """Of the carrier in use."""
+        """TCP_INFO of the carrier in use."""
         pump = self._pumps.get(self._machine.in_use)
         return None if pump is None else pump.carrier.stream.counters()
 
     def counters_fact(self, *, vantage: Vantage, peer: Party, at: float) -> ev.TcpCounters | None:
-        """Of the carrier in use, or of the last that was lost: about its own other end, not `peer`."""
+        """TCP_INFO of the carrier in use, or of the last one that was lost, as evidence.
+
+        It is about the other end of that carrier, which may be a relay, and not about `peer`.
+        """
         pump = self._pumps.get(self._machine.in_use)
         if pump is None:
             kept = (one.counters for one in self._ended_ones.values() if one.counters is not None)
@@ -418,7 +429,7 @@ class TunnelStream(MessageStream):
         self._closing.spawn(pump.close(code, why, last), f"carrier-{carrier.number}")
 
     def _close_unneeded(self) -> None:
-        """Close the carriers that we do not need any more, once the peer was told."""
+        """Close the carriers that we do not need any more and of which the peer was told so."""
         for number in self._machine.ours_to_close:
             pump = self._pumps[number]
             if not pump.busy:
@@ -450,7 +461,8 @@ class TunnelStream(MessageStream):
     # -- time ----------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        """Set the timer, but leave an earlier one: a tick too many costs less than a timer a frame."""
+        """Set the timer, unless it rings earlier: a tick too many costs less than a timer for each
+        frame."""
         deadline = self._machine.deadline()
         if deadline is None or self._closed:
             return

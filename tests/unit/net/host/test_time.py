@@ -30,7 +30,7 @@ from tether.net.host.time import (
     Stalled,
     TimeEvent,
     TimeWatch,
-    judge,
+    compare,
 )
 
 pytestmark = pytest.mark.virtual_time
@@ -81,12 +81,12 @@ def after(
     ],
 )
 def test_two_looks_tell_what_time_did(look: Look, events: list[TimeEvent]) -> None:
-    assert judge(BEFORE, look) == events
+    assert compare(BEFORE, look) == events
 
 
 def test_without_an_account_of_its_own_a_stall_is_told_all_the_same() -> None:
     look = Look(after(6.0).clocks)
-    assert judge(Look(BEFORE.clocks), look) == [Stalled(5.0, None, None)]
+    assert compare(Look(BEFORE.clocks), look) == [Stalled(5.0, None, None)]
 
 
 class HandClocks:
@@ -173,13 +173,13 @@ def test_a_file_shifts_the_clocks_as_if_the_machine_had_slept(tmp_path: Path) ->
     assert isinstance(clocks, ShiftedClocks)
     before = Look(clocks.read())
     (tmp_path / "shift").write_text("90 90\n")
-    (slept,) = judge(before, Look(clocks.read()))
+    (slept,) = compare(before, Look(clocks.read()))
     assert isinstance(slept, Slept) and abs(slept.for_s - 90) < 0.5
 
 
 def test_without_a_file_the_clocks_are_the_kernels() -> None:
     assert isinstance(clocks_of({}), SystemClocks)
-    assert judge(Look(SystemClocks().read()), Look(SystemClocks().read())) == []
+    assert compare(Look(SystemClocks().read()), Look(SystemClocks().read())) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="schedstat is Linux's")

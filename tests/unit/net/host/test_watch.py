@@ -208,8 +208,8 @@ async def test_pressure_is_told_where_it_was_bad(machine: Machine) -> None:
 
 async def test_what_ran_out_is_told_once_for_as_long_as_it_lasts(machine: Machine) -> None:
     async with watching(machine) as (watch, _):
-        watch._note_end_of(Resource.DISK, True, "/data")
-        watch._note_end_of(Resource.DISK, True, "/data")
+        watch._note_shortage(Resource.DISK, True, "/data")
+        watch._note_shortage(Resource.DISK, True, "/data")
         assert watch.since() == [
             ev.Exhausted(
                 vantage=AGENT, at=EPOCH + 10, party=ME, resource=Resource.DISK, where="/data"
