@@ -99,6 +99,8 @@ class Scenario:
     """Sessions may go directly to the agent behind a middlebox as well; else they go through it."""
     plain_only: str = ""
     """Why it makes no sense behind a middlebox."""
+    one_middlebox: str = ""
+    """Why one middlebox, the first of the standard ones, tells as much as all of them."""
     behind: Mapping[str, tuple[Truth, ...]] = field(default_factory=dict)
     """Topology, or `ANY` -> the truths there, where a middlebox makes other ones."""
     middleboxes: tuple[Middlebox, ...] = ()
@@ -136,7 +138,7 @@ class Scenario:
 
     def placed_in(self, topologies: Iterable[str] | None) -> list[Scenario]:
         """The scenario in each of `topologies` in which it runs; by default once, in its first."""
-        standard = () if self.plain_only else STANDARD
+        standard = () if self.plain_only else STANDARD[:1] if self.one_middlebox else STANDARD
         own = {box.name: box for box in self.middleboxes}
         places: dict[str, Middlebox | None] = dict(own)
         if not own:

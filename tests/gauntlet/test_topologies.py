@@ -38,6 +38,11 @@ def test_what_makes_no_sense_behind_a_middlebox_runs_behind_none() -> None:
     assert places(scenario, [PLAIN, *(box.name for box in STANDARD)]) == [PLAIN]
 
 
+def test_where_one_middlebox_tells_as_much_as_all_it_runs_behind_one() -> None:
+    scenario = replace(SCENARIO, one_middlebox="a process ends alike")
+    assert places(scenario, [PLAIN, *(box.name for box in STANDARD)]) == [PLAIN, "nginx"]
+
+
 def test_what_is_about_a_middlebox_runs_behind_that_and_nowhere_else() -> None:
     scenario = replace(SCENARIO, middleboxes=(MINE, NGINX))
     assert (places(scenario, None), places(scenario, [PLAIN, "nginx"])) == (["mine"], ["nginx"])

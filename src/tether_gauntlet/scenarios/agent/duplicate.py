@@ -22,4 +22,5 @@ SCENARIO = Scenario(
     truths=(agent_link("superseded", "server", False, "agent.superseded", "agent.duplicate"),),
     limit_s=30,
     topology=internet(agents=2),
+    one_middlebox="a process ends alike behind every middlebox",
 )

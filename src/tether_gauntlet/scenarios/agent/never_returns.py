@@ -30,4 +30,5 @@ SCENARIO = Scenario(
     ),
     limit_s=60,
     gone_for_good=True,
+    one_middlebox="a process ends alike behind every middlebox",
 )

@@ -22,4 +22,5 @@ SCENARIO = Scenario(
         client_link("peer_unresponsive", "client", False, "client.unresponsive", "client.frozen"),
     ),
     limit_s=30,
+    one_middlebox="a process ends alike behind every middlebox",
 )

@@ -35,4 +35,5 @@ SCENARIO = Scenario(
     run=run,
     truths=(client_link("protocol_error", "client", False, "client.protocol_error"),),
     limit_s=20,
+    one_middlebox="a process ends alike behind every middlebox",
 )

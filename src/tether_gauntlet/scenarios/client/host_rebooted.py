@@ -31,4 +31,5 @@ SCENARIO = Scenario(
     ),
     limit_s=60,
     tricky=True,
+    one_middlebox="a process ends alike behind every middlebox",
 )

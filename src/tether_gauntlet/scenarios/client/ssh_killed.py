@@ -24,4 +24,5 @@ SCENARIO = Scenario(
     ),
     limit_s=20,
     tricky=True,
+    one_middlebox="a process ends alike behind every middlebox",
 )

@@ -27,4 +27,5 @@ SCENARIO = Scenario(
     limit_s=90,
     tricky=True,
     needs=frozenset({"cgroup-v1-cpu"}),
+    one_middlebox="a process ends alike behind every middlebox",
 )

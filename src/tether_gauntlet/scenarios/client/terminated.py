@@ -23,4 +23,5 @@ SCENARIO = Scenario(
         CLIENT_LEFT,
     ),
     limit_s=15,
+    one_middlebox="a process ends alike behind every middlebox",
 )

@@ -31,4 +31,5 @@ SCENARIO = Scenario(
     ),
     limit_s=30,
     topology=internet(clients=2),
+    one_middlebox="a decision is told alike through every middlebox",
 )

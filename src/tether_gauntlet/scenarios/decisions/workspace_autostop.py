@@ -22,4 +22,5 @@ SCENARIO = Scenario(
         CLIENT_LEFT,
     ),
     limit_s=30,
+    one_middlebox="a decision is told alike through every middlebox",
 )

@@ -43,4 +43,5 @@ SCENARIO = Scenario(
     ),
     limit_s=40,
     tricky=True,
+    one_middlebox="a process ends alike behind every middlebox",
 )

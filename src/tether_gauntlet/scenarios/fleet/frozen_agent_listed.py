@@ -46,4 +46,5 @@ SCENARIO = Scenario(
     truths=(),
     limit_s=40,
     check=check,
+    one_middlebox="a process ends alike behind every middlebox",
 )

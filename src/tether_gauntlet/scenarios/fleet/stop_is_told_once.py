@@ -36,4 +36,5 @@ SCENARIO = Scenario(
     ),
     limit_s=20,
     check=check,
+    one_middlebox="a process ends alike behind every middlebox",
 )

@@ -36,4 +36,5 @@ SCENARIO = Scenario(
         session("graceful", "client", True, "session.exit", exit_code=0),
     ),
     limit_s=40,
+    one_middlebox="a process ends alike behind every middlebox",
 )

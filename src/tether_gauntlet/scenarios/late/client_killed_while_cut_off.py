@@ -32,4 +32,5 @@ SCENARIO = Scenario(
     truths=(session("process_crashed", "client", False, "client.vanished"), CLIENT_DIED),
     limit_s=75,
     tricky=True,
+    one_middlebox="what comes late is late behind every middlebox",
 )

@@ -40,4 +40,5 @@ SCENARIO = Scenario(
     ),
     limit_s=50,
     tricky=True,
+    one_middlebox="what comes late is late behind every middlebox",
 )

@@ -31,4 +31,5 @@ SCENARIO = Scenario(
     truths=(session("client_closed", "client", True, "client.closed"), CLIENT_LEFT),
     limit_s=75,
     tricky=True,
+    one_middlebox="what comes late is late behind every middlebox",
 )

@@ -35,4 +35,5 @@ SCENARIO = Scenario(
     ),
     limit_s=60,
     tricky=True,
+    one_middlebox="what comes late is late behind every middlebox",
 )

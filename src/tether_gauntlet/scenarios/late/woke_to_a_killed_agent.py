@@ -41,4 +41,5 @@ SCENARIO = Scenario(
     ),
     limit_s=75,
     tricky=True,
+    one_middlebox="what comes late is late behind every middlebox",
 )

@@ -27,4 +27,5 @@ SCENARIO = Scenario(
         CLIENT_LEFT,
     ),
     limit_s=40,
+    one_middlebox="a process ends alike behind every middlebox",
 )

@@ -33,4 +33,5 @@ SCENARIO = Scenario(
     limit_s=40,
     tricky=True,
     needs=frozenset({"tmpfs"}),
+    one_middlebox="a process ends alike behind every middlebox",
 )

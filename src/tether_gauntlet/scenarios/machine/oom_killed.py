@@ -28,4 +28,5 @@ SCENARIO = Scenario(
     limit_s=60,
     tricky=True,
     needs=frozenset({"cgroup-v1-memory"}),
+    one_middlebox="a process ends alike behind every middlebox",
 )

@@ -25,4 +25,5 @@ SCENARIO = Scenario(
     limit_s=30,
     tricky=True,
     needs=frozenset({"cgroup-v1-pids"}),
+    one_middlebox="a process ends alike behind every middlebox",
 )

@@ -27,4 +27,5 @@ SCENARIO = Scenario(
     tricky=True,
     needs=frozenset({"cgroup-v1-cpu"}),
     tolerates=frozenset({C2S}),
+    one_middlebox="a process ends alike behind every middlebox",
 )

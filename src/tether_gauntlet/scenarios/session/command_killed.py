@@ -22,4 +22,5 @@ SCENARIO = Scenario(
     ),
     limit_s=15,
     tricky=True,
+    one_middlebox="what ssh says passes through every middlebox alike",
 )

@@ -38,4 +38,5 @@ SCENARIO = Scenario(
     ),
     limit_s=70,
     tricky=True,
+    one_middlebox="what is stale is so behind every middlebox",
 )

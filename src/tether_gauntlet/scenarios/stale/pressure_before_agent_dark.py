@@ -37,4 +37,5 @@ SCENARIO = Scenario(
     limit_s=70,
     tricky=True,
     needs=frozenset({"pressure"}),
+    one_middlebox="what is stale is so behind every middlebox",
 )

@@ -30,4 +30,5 @@ SCENARIO = Scenario(
     ),
     limit_s=60,
     tricky=True,
+    one_middlebox="what is stale is so behind every middlebox",
 )

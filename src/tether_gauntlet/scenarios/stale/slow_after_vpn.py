@@ -29,4 +29,5 @@ SCENARIO = Scenario(
     limit_s=100,
     needs=frozenset({"tun"}),
     tricky=True,
+    one_middlebox="what is stale is so behind every middlebox",
 )

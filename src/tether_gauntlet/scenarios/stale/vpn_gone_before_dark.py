@@ -34,4 +34,5 @@ SCENARIO = Scenario(
     limit_s=60,
     tricky=True,
     needs=frozenset({"tun"}),
+    one_middlebox="what is stale is so behind every middlebox",
 )

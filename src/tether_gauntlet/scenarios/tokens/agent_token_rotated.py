@@ -28,4 +28,5 @@ SCENARIO = Scenario(
     limit_s=30,
     tricky=True,
     tolerates=frozenset({S2A}),
+    one_middlebox="a decision is told alike through every middlebox",
 )

@@ -29,4 +29,5 @@ SCENARIO = Scenario(
     limit_s=45,
     tricky=True,
     tolerates=frozenset({S2A}),
+    one_middlebox="a decision is told alike through every middlebox",
 )

@@ -49,4 +49,5 @@ SCENARIO = Scenario(
     topology=internet(clients=2),
     tolerates=LINKS,
     check=check,
+    one_middlebox="a decision is told alike through every middlebox",
 )

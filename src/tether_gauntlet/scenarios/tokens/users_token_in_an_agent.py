@@ -45,4 +45,5 @@ SCENARIO = Scenario(
     topology=internet(agents=2),
     tolerates=LINKS,
     check=check,
+    one_middlebox="a decision is told alike through every middlebox",
 )

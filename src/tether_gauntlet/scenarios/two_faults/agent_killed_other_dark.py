@@ -48,4 +48,5 @@ SCENARIO = Scenario(
     limit_s=70,
     topology=internet(clients=2, agents=2),
     tricky=True,
+    one_middlebox="whose fault is whose does not depend on the kind of middlebox",
 )

@@ -38,4 +38,5 @@ SCENARIO = Scenario(
     limit_s=50,
     topology=internet(clients=2, agents=2),
     tricky=True,
+    one_middlebox="whose fault is whose does not depend on the kind of middlebox",
 )
