@@ -11,14 +11,17 @@ import itertools
 import os
 import re
 import signal
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from tether_gauntlet.lab.shell import LabError, call
+from tether_gauntlet.lab.shell import POLL_S, LabError, call
 
 PREFIX = "tlab"
 NETNS = Path("/run/netns")
 CGROUPS = Path("/sys/fs/cgroup")
+DEATH_S = 30.0
+"""How long killed processes may take to be gone, on a machine that is busy."""
 
 _NAME = re.compile(rf"{PREFIX}-(?P<pid>\d+)-(?P<start>\d+)-(?P<lab>\d+)(?:-|$)")
 _numbers = itertools.count(1)
@@ -59,20 +62,19 @@ def processes_in(namespaces: Collection[str]) -> list[int]:
     return found
 
 
-def kill_all_in(namespaces: Collection[str], *, rounds: int = 50) -> None:
-    """Kill every process in these namespaces, again and again until none is left."""
-    for _ in range(rounds):
-        pids = processes_in(namespaces)
-        if not pids:
-            return
+def kill_all_in(namespaces: Collection[str]) -> None:
+    """Kill every process in these namespaces, and what those may have started meanwhile."""
+    deadline = time.monotonic() + DEATH_S
+    while pids := processes_in(namespaces):
+        if time.monotonic() > deadline:
+            raise LabError(f"processes in {sorted(namespaces)} cannot be killed: {pids}")
         for pid in pids:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
         # a killed process leaves its namespace when it is scheduled to die, not when it is told
-        os.sched_yield()
-    raise LabError(f"processes in {sorted(namespaces)} cannot be killed: {pids}")
+        time.sleep(POLL_S)
 
 
 def delete_namespaces(names: Collection[str]) -> None:
