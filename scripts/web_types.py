@@ -35,7 +35,7 @@ async def document() -> str:
                 store=store,
                 accounts=Accounts(store, clock),
                 workspaces=nobody,  # type: ignore[arg-type]  # only described, never called
-                connlog=nobody,  # type: ignore[arg-type]
+                connections=nobody,  # type: ignore[arg-type]
                 hub=nobody,  # type: ignore[arg-type]
                 derp_maps=nobody,  # type: ignore[arg-type]
                 metrics=Metrics(),

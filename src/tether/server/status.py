@@ -6,7 +6,13 @@ rows, so that it costs the same however long the log is.
 
 from __future__ import annotations
 
+import asyncio
+import resource
+import shutil
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +23,7 @@ from tether.protocol.messages.derp import NodeStatus
 from tether.server.connlog.queries.listing import visible_to
 from tether.server.db.store import Store
 from tether.server.db.tables.connections import ConnectionStatus, connections
+from tether.server.db.tables.server_runs import report_cursors, runs
 from tether.server.db.tables.workspaces import workspaces as workspace_table
 from tether.server.derp.map import Regions
 from tether.server.identity import Identity
@@ -64,6 +71,27 @@ class ServerStatus:
             detached_now=detached,
         )
 
+    async def own_state(self) -> dict[str, Any]:
+        """What the server knows of itself: keys of the API's `ServerView`."""
+        now = self._clock.now()
+
+        async def look(tx: AsyncConnection) -> tuple[str, int, int, float | None]:
+            listed = await tx.exec_driver_sql("PRAGMA database_list")
+            path = str(listed.mappings().one()["file"])
+            most = await tx.scalar(select(func.max(connections.c.seq)))
+            journals = await tx.scalar(select(func.count()).select_from(report_cursors))
+            began = await tx.scalar(select(func.max(runs.c.started_at)))
+            return path, most or 0, journals or 0, began
+
+        path, most, journals, began = await self._store.read(look)
+        sizes = await asyncio.to_thread(_sizes, Path(path))
+        return {
+            **sizes,
+            "connections": most,
+            "journals": journals,
+            "up_s": round(now.wall - (began or now.wall), 1),
+        }
+
     async def owned(self, viewer: Identity) -> frozenset[str]:
         """The ids of the viewer's own workspaces, those that were deleted included."""
         c = workspace_table.c
@@ -87,3 +115,16 @@ async def _open(tx: AsyncConnection, viewer: Identity) -> tuple[int, int]:
     )
     opened, detached = (await tx.execute(wanted)).one()
     return int(opened), int(detached)
+
+
+def _sizes(database: Path) -> dict[str, int]:
+    """Of the database with its log, of the disk below it, and of this process."""
+    files = (database, database.with_name(database.name + "-wal"))
+    disk = shutil.disk_usage(database.parent)
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
+    return {
+        "database_bytes": sum(file.stat().st_size for file in files if file.exists()),
+        "disk_bytes": disk.total,
+        "disk_free_bytes": disk.free,
+        "memory_bytes": pages * resource.getpagesize(),
+    }

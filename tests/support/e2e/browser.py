@@ -49,7 +49,12 @@ class Window:
         self.page.on("request", self._asked)
 
     def _said(self, message: Any) -> None:
-        if message.type == "error" and "the server responded with a status of" not in message.text:
+        of_the_network = (
+            "the server responded with a status of",
+            "net::ERR_",
+            "WebSocket connection",
+        )
+        if message.type == "error" and not any(one in message.text for one in of_the_network):
             self.complaints.append(message.text)
 
     def _asked(self, request: Any) -> None:

@@ -113,6 +113,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/fleet": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List agents by version and health (administrators)
+         * @description Outdated, silent and duplicated ones stand out.
+         */
+        get: operations["insight_fleet"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/incidents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List incidents
+         * @description Newest first, at most a hundred; those that hit what the caller may see.
+         */
+        get: operations["insight_incidents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/incidents/{incident_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show an incident
+         * @description Who was hit, and who has come back.
+         */
+        get: operations["insight_incident"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/incidents/{incident_id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Acknowledge an incident (administrators)
+         * @description The first one who does so stays.
+         */
+        post: operations["insight_acknowledge"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/live": {
         parameters: {
             query?: never;
@@ -126,6 +206,106 @@ export interface paths {
          *     list of connections has it. `status`: as `/status`. `resync`: too much happened, read anew.
          */
         get: operations["live_live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search the connection log, newest first
+         * @description Those of the caller and of the caller's workspaces; an administrator sees all.
+         */
+        get: operations["log_page"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/log/causes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the cause catalogue
+         * @description It changes only with the server's version.
+         */
+        get: operations["log_causes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/log/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download what a filter leaves
+         * @description All of it, newest first, in the order of the pages.
+         */
+        get: operations["log_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/log/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count what a filter leaves
+         * @description By every field, and over time, in one answer.
+         */
+        get: operations["log_summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The last day at one glance
+         * @description People who were cut off by whose side, a timeline, incidents, and what changed.
+         */
+        get: operations["insight_overview"];
         put?: never;
         post?: never;
         delete?: never;
@@ -153,6 +333,46 @@ export interface paths {
          * @description From now on, sign in by token or link.
          */
         delete: operations["sign-in_remove_password"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/people/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * When and why one person is cut off
+         * @description Oneself; administrators anybody.
+         */
+        get: operations["insight_person"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/relays": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List relays by region (administrators)
+         * @description What each carries, and how often it lost a carrier.
+         */
+        get: operations["insight_relays"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -193,6 +413,66 @@ export interface paths {
          * @description What would be said of old ends today. Only an administrator may write it.
          */
         post: operations["connections_rejudge"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/restarts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the runs of the server (administrators)
+         * @description Newest first.
+         */
+        get: operations["insight_restarts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/restarts/{run_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a restart did to people (administrators)
+         * @description Who was dropped, who detached and resumed, who noticed nothing.
+         */
+        get: operations["insight_restart"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/server": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The server's own state (administrators)
+         * @description Version, database, disk, memory and queues.
+         */
+        get: operations["insight_server"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -395,6 +675,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/views": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List one's saved views
+         * @description By name.
+         */
+        get: operations["log_list"];
+        put?: never;
+        /**
+         * Save a view, in the place of one of the same name
+         * @description A hundred at most.
+         */
+        post: operations["log_save"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/views/{view_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete a view
+         * @description One's own.
+         */
+        delete: operations["log_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/whoami": {
         parameters: {
             query?: never;
@@ -477,6 +801,26 @@ export interface paths {
          * @description The old token is refused from now on, and the link that it opened ends.
          */
         post: operations["workspaces_rotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workspaces/{name}/life": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A workspace's last days
+         * @description When its agent was connected, what is open, what ended, and who asked for what.
+         */
+        get: operations["insight_workspace_life"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -656,11 +1000,92 @@ export interface components {
             agent_token: string;
         };
         /**
+         * Alone
+         * @description What would have been concluded from one vantage's facts, without the others.
+         */
+        Alone: {
+            /** Cause */
+            cause: string;
+            /** Facts */
+            facts: number;
+            /** Rule */
+            rule: string;
+            /** Title */
+            title: string;
+            vantage: components["schemas"]["Vantage"];
+        };
+        /**
          * Basis
          * @description How we know. Strongest first.
          * @enum {string}
          */
         Basis: "declared" | "observed" | "inferred";
+        /**
+         * BrowserSession
+         * @description One signed-in browser.
+         */
+        BrowserSession: {
+            /** Client Ip */
+            client_ip: string;
+            /**
+             * Created At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            created_at: string;
+            /**
+             * Current
+             * @description Whether it is the one that asks.
+             * @default false
+             */
+            current: boolean;
+            /**
+             * Expires At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            expires_at: string;
+            /**
+             * Last Seen At
+             * @description May lag by a minute.
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            last_seen_at: string;
+            /** @description How it was signed in. */
+            method: components["schemas"]["SignInMethod"];
+            /** Session Id */
+            session_id: string;
+            /**
+             * User
+             * @example alice
+             */
+            user: string;
+            /** User Agent */
+            user_agent: string;
+        };
+        /**
+         * CauseView
+         * @description A row of the cause catalogue.
+         */
+        CauseView: {
+            /** Advice */
+            advice: string;
+            /**
+             * Code
+             * @example client.suspended
+             */
+            code: string;
+            /** Expected */
+            expected: boolean;
+            initiator: components["schemas"]["Initiator"];
+            reason: components["schemas"]["Reason"];
+            /**
+             * Sentence
+             * @description May hold `{exit_code}`, `{exit_signal}`, `{actor}` and `{workspace}`.
+             */
+            sentence: string;
+            side: components["schemas"]["Side"];
+            /** Title */
+            title: string;
+        };
         /**
          * Change
          * @description An old end that today's rules judge otherwise.
@@ -682,6 +1107,27 @@ export interface components {
             was_rule: string | null;
         };
         /**
+         * ChangeView
+         * @description A cause that came more or less often than in the period before.
+         */
+        ChangeView: {
+            /** Cause */
+            cause: string;
+            /** Ends */
+            ends: number;
+            /** Ends Before */
+            ends_before: number;
+            /** New */
+            new: boolean;
+            /** People */
+            people: number;
+            /** People Before */
+            people_before: number;
+            side: components["schemas"]["Side"];
+            /** Title */
+            title: string;
+        };
+        /**
          * ChildView
          * @description A connection that began on this one.
          */
@@ -699,7 +1145,7 @@ export interface components {
         };
         /**
          * Confidence
-         * @description How far to trust a verdict: `high` is said or seen, `low` is what is left when all else is out.
+         * @description How far to trust a verdict: `high` was said or seen, `low` is left when all else is ruled out.
          * @enum {string}
          */
         Confidence: "high" | "medium" | "low";
@@ -905,6 +1351,17 @@ export interface components {
              */
             name: string;
         };
+        /** DeletedView */
+        DeletedView: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted: true;
+            /** View Id */
+            view_id: string;
+        };
         /** DerpMapInUse */
         DerpMapInUse: {
             /** Regions */
@@ -1016,6 +1473,12 @@ export interface components {
              * @default []
              */
             agent_states: components["schemas"]["AgentState"][];
+            /**
+             * Alone
+             * @description What each vantage's facts would say by themselves.
+             * @default []
+             */
+            alone: components["schemas"]["Alone"][];
             /**
              * App
              * @description The program that gave it its type, where it is known.
@@ -1185,7 +1648,7 @@ export interface components {
              * Sessions
              * @default []
              */
-            sessions: components["schemas"]["tether__server__api__models__SessionView"][];
+            sessions: components["schemas"]["SessionView"][];
             status: components["schemas"]["ConnectionStatus"];
             /**
              * Symptoms
@@ -1297,6 +1760,39 @@ export interface components {
              */
             target: string;
         };
+        /** Fleet */
+        Fleet: {
+            /** Agents */
+            agents: components["schemas"]["FleetAgent"][];
+            /** Server Version */
+            server_version: string;
+        };
+        /** FleetAgent */
+        FleetAgent: {
+            /**
+             * Duplicated
+             * @description How often a second agent took its place in the last week.
+             */
+            duplicated: number;
+            /** Home Region */
+            home_region: string;
+            /** Hostname */
+            hostname: string | null;
+            /** Last Seen At */
+            last_seen_at: string | null;
+            /** Outdated */
+            outdated: boolean;
+            /** Owner */
+            owner: string;
+            /** Rtt Ms */
+            rtt_ms: number | null;
+            /** Status */
+            status: string;
+            /** Version */
+            version: string | null;
+            /** Workspace */
+            workspace: string;
+        };
         /**
          * ForwardView
          * @description A forwarded connection; without a `forward_id`, several of one kind and destination.
@@ -1381,6 +1877,15 @@ export interface components {
              */
             tx_bytes: number;
         };
+        /** Gaps */
+        Gaps: {
+            /** Longest S */
+            longest_s: number;
+            /** Seconds */
+            seconds: number;
+            /** Survived */
+            survived: number;
+        };
         /**
          * Group
          * @description Ends that have one value in common.
@@ -1411,6 +1916,162 @@ export interface components {
              * @constant
              */
             status: "ok";
+        };
+        /**
+         * Histogram
+         * @description Ends over time, and beginnings.
+         */
+        Histogram: {
+            /** Began */
+            began: number[];
+            /** Expected */
+            expected: number[];
+            /**
+             * Since
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            since: string;
+            /** Step S */
+            step_s: number;
+            /**
+             * Unexpected
+             * @description Side -> unexpected ends of each step.
+             */
+            unexpected: {
+                [key: string]: number[];
+            };
+            /**
+             * Until
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            until: string;
+        };
+        /** Hit */
+        Hit: {
+            /**
+             * Agent
+             * @description The agent's name within its workspace.
+             */
+            agent?: string | null;
+            /**
+             * App
+             * @description The program that gave it its type, where it is known.
+             * @default
+             * @example cursor
+             */
+            app: string;
+            /**
+             * Back At
+             * @description When whoever was cut off was connected again.
+             */
+            back_at: string | null;
+            /** Client Ip */
+            client_ip?: string | null;
+            /** Client Session Id */
+            client_session_id?: string | null;
+            /** @description `disconnect_reason` in the eight words that old readers know. */
+            coarse_reason?: components["schemas"]["Reason"] | null;
+            /** @description How far to trust it. */
+            confidence?: components["schemas"]["Confidence"] | null;
+            connect_type: components["schemas"]["ConnectType"];
+            /** Connected At */
+            connected_at?: string | null;
+            /** Connection Id */
+            connection_id: string;
+            /** @default  */
+            connection_method: components["schemas"]["ConnectionMethod"];
+            /**
+             * Created At
+             * @description When it was asked for.
+             */
+            created_at?: string | null;
+            /**
+             * Detached Since
+             * @description Of an ongoing tunnel: since when none of its ways works. It waits, and nothing has ended.
+             */
+            detached_since?: string | null;
+            /** Disconnect Actor */
+            disconnect_actor?: string | null;
+            disconnect_basis?: components["schemas"]["Basis"] | null;
+            /** Disconnect Cause */
+            disconnect_cause?: string | null;
+            /**
+             * Disconnect Detail
+             * @description For people; never parsed.
+             */
+            disconnect_detail?: string | null;
+            /**
+             * Disconnect Expected
+             * @description true: part of normal operation; false: investigate.
+             */
+            disconnect_expected?: boolean | null;
+            /** @description The empty word: it could not be told. */
+            disconnect_initiator?: components["schemas"]["Initiator"] | null;
+            disconnect_reason?: components["schemas"]["Reason"] | null;
+            /** Disconnected At */
+            disconnected_at?: string | null;
+            /** Duration S */
+            duration_s?: number | null;
+            /** Exit Code */
+            exit_code?: number | null;
+            /** Exit Signal */
+            exit_signal?: string | null;
+            /**
+             * Id
+             * @description The same as `connection_id`.
+             */
+            readonly id: string;
+            /**
+             * Incident Id
+             * @description Shared by the ends of one incident.
+             */
+            incident_id?: string | null;
+            /**
+             * Parent Id
+             * @description Of an IDE session: the SSH connection that it began on.
+             */
+            parent_id?: string | null;
+            /**
+             * Proximate Cause
+             * @description What the end itself shows, where `disconnect_cause` is what lies behind it; else empty.
+             */
+            proximate_cause?: string | null;
+            /**
+             * Revision
+             * @description How many times it was judged; above 1, later evidence changed the record.
+             * @default 0
+             */
+            revision: number;
+            /**
+             * Root Event Id
+             * @description The connection that is nearest to what happened, where several ended of it.
+             */
+            root_event_id?: string | null;
+            /**
+             * Rule
+             * @description Which rule decided.
+             */
+            rule?: string | null;
+            /**
+             * Rx Bytes
+             * @description Towards the agent.
+             * @default 0
+             */
+            rx_bytes: number;
+            status: components["schemas"]["ConnectionStatus"];
+            /**
+             * Tx Bytes
+             * @description From the agent.
+             * @default 0
+             */
+            tx_bytes: number;
+            type: components["schemas"]["ConnectionType"];
+            /** User */
+            user?: string | null;
+            /** Workspace */
+            workspace?: string | null;
+            /** Workspace Id */
+            workspace_id?: string | null;
         };
         /**
          * Ide
@@ -1476,12 +2137,197 @@ export interface components {
              */
             tx_bytes: number;
         };
+        /** IncidentDetail */
+        IncidentDetail: {
+            /** Acknowledged At */
+            acknowledged_at: string | null;
+            /** Acknowledged By */
+            acknowledged_by: string | null;
+            /**
+             * Began At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            began_at: string;
+            /** Cause */
+            cause: string;
+            /**
+             * Element
+             * @example relay
+             */
+            element: string;
+            /** Ends */
+            ends: number;
+            /**
+             * Hit
+             * @description The first hundred ends.
+             */
+            hit: components["schemas"]["Hit"][];
+            /** Incident Id */
+            incident_id: string;
+            /** Name */
+            name: string;
+            /** People */
+            people: number;
+            /** Root Event Id */
+            root_event_id: string;
+            side: components["schemas"]["Side"];
+            /** Title */
+            title: string;
+            /**
+             * Until
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            until: string;
+            /** Workspaces */
+            workspaces: number;
+        };
+        /**
+         * IncidentView
+         * @description Ends that share an element.
+         */
+        IncidentView: {
+            /** Acknowledged At */
+            acknowledged_at: string | null;
+            /** Acknowledged By */
+            acknowledged_by: string | null;
+            /**
+             * Began At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            began_at: string;
+            /** Cause */
+            cause: string;
+            /**
+             * Element
+             * @example relay
+             */
+            element: string;
+            /** Ends */
+            ends: number;
+            /** Incident Id */
+            incident_id: string;
+            /** Name */
+            name: string;
+            /** People */
+            people: number;
+            /** Root Event Id */
+            root_event_id: string;
+            side: components["schemas"]["Side"];
+            /** Title */
+            title: string;
+            /**
+             * Until
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            until: string;
+            /** Workspaces */
+            workspaces: number;
+        };
         /**
          * Initiator
          * @description Who began the end. `UNTOLD` is printed as the empty string: it could not be told.
          * @enum {string}
          */
         Initiator: "client" | "agent" | "server" | "network" | "";
+        /** IntentView */
+        IntentView: {
+            /** Actor */
+            actor: string;
+            /**
+             * At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            at: string;
+            /** Cause */
+            cause: string;
+            /** Kind */
+            kind: string;
+            /** Requested By */
+            requested_by: string;
+        };
+        /** LinkSpan */
+        LinkSpan: {
+            /** Cause */
+            cause: string | null;
+            /** Connection Id */
+            connection_id: string;
+            /** Expected */
+            expected: boolean | null;
+            /**
+             * From At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            from_at: string;
+            /** Side */
+            side: string | null;
+            /** Until At */
+            until_at: string | null;
+        };
+        /**
+         * LogPage
+         * @description A page, newest first.
+         */
+        LogPage: {
+            /**
+             * Next
+             * @description The cursor of the next page; empty: this is the last one.
+             */
+            next: string;
+            /** Rows */
+            rows: components["schemas"]["ConnectionView"][];
+            /**
+             * Searched To
+             * @description Where a page is not full because so much had to be searched: as far back as this. Go on by
+             *     `next`.
+             */
+            searched_to?: string | null;
+        };
+        /**
+         * LogSummary
+         * @description What a filter leaves, counted.
+         */
+        LogSummary: {
+            /** Counted Since */
+            counted_since: string | null;
+            /**
+             * Exact
+             * @description false: only the newest 100,000 were counted, those since `counted_since`.
+             */
+            exact: boolean;
+            /**
+             * Facets
+             * @description Field -> its values, the most frequent first, whatever its own filter.
+             */
+            facets: {
+                [key: string]: components["schemas"]["ValueCount"][];
+            };
+            histogram: components["schemas"]["Histogram"];
+            /** Total */
+            total: number;
+        };
+        /**
+         * Marker
+         * @description Something that happened to a program.
+         */
+        Marker: {
+            /**
+             * At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            at: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "server" | "agent" | "relay";
+            /**
+             * Subject
+             * @description The run of a server, or a connection.
+             */
+            subject: string;
+            /** Title */
+            title: string;
+        };
         /**
          * Me
          * @description Who is signed in here.
@@ -1510,6 +2356,24 @@ export interface components {
              * @example alice
              */
             user: string;
+        };
+        /**
+         * Met
+         * @description A tunnel that was open when the server went.
+         */
+        Met: {
+            /** Cause */
+            cause: string | null;
+            /** Connection Id */
+            connection_id: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Gap S */
+            gap_s: number | null;
+            /** User */
+            user: string | null;
+            /** Workspace */
+            workspace: string | null;
         };
         /** NewDerpMap */
         NewDerpMap: {
@@ -1583,6 +2447,26 @@ export interface components {
             /** @default member */
             role: components["schemas"]["Role"];
         };
+        /** NewView */
+        NewView: {
+            /**
+             * Name
+             * @example cut off by us
+             */
+            name: string;
+            /**
+             * Page
+             * @default connections
+             * @example connections
+             * @constant
+             */
+            page: "connections";
+            /**
+             * Query
+             * @example side=us&expected=false&since=24h
+             */
+            query: string;
+        };
         /** NewWorkspace */
         NewWorkspace: {
             /**
@@ -1603,6 +2487,39 @@ export interface components {
             status: components["schemas"]["NodeStatus"];
             /** Url */
             url: string;
+        };
+        /**
+         * Overview
+         * @description The last day at one glance; of a member, of what is theirs.
+         */
+        Overview: {
+            /** Changes */
+            changes: components["schemas"]["ChangeView"][];
+            /** Ends */
+            ends: number;
+            /** Ends Before */
+            ends_before: number;
+            /** Incidents */
+            incidents: components["schemas"]["IncidentView"][];
+            /** Markers */
+            markers: components["schemas"]["Marker"][];
+            /** People */
+            people: number;
+            /** People Before */
+            people_before: number;
+            /** Sides */
+            sides: components["schemas"]["SideView"][];
+            /**
+             * Since
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            since: string;
+            timeline: components["schemas"]["Timeline"];
+            /**
+             * Until
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            until: string;
         };
         /** PasswordSet */
         PasswordSet: {
@@ -1672,6 +2589,65 @@ export interface components {
             where: string;
         };
         /**
+         * Person
+         * @description When and why one person is cut off. A cut is an unexpected end.
+         */
+        Person: {
+            /** Causes */
+            causes: components["schemas"]["PersonCause"][];
+            /** Connections */
+            connections: number;
+            /** Cuts */
+            cuts: number;
+            /**
+             * Cuts Per 100 H
+             * @description In a hundred connected hours.
+             */
+            cuts_per_100_h: number | null;
+            gaps: components["schemas"]["Gaps"];
+            /** Hours */
+            hours: number;
+            /** Networks */
+            networks: components["schemas"]["Share"][];
+            /**
+             * Others Per 100 H
+             * @description Of everybody else, over the last week.
+             */
+            others_per_100_h: number | null;
+            /** Programs */
+            programs: components["schemas"]["Share"][];
+            /** Relays */
+            relays: components["schemas"]["Share"][];
+            /**
+             * Since
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            since: string;
+            /** User */
+            user: string;
+            /** Week */
+            week: components["schemas"]["WeekHour"][];
+            /** Workspaces */
+            workspaces: components["schemas"]["Share"][];
+        };
+        /** PersonCause */
+        PersonCause: {
+            /** Advice */
+            advice: string;
+            /** Cause */
+            cause: string;
+            /** Ends */
+            ends: number;
+            /**
+             * Last At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            last_at: string;
+            side: components["schemas"]["Side"];
+            /** Title */
+            title: string;
+        };
+        /**
          * Reason
          * @description What happened. The first eight are the public words that old readers know.
          * @enum {string}
@@ -1700,6 +2676,36 @@ export interface components {
              * @description Whether the changes were appended as revisions.
              */
             written: boolean;
+        };
+        /** RelayNodeView */
+        RelayNodeView: {
+            /** Status */
+            status: string;
+            /** Url */
+            url: string;
+        };
+        /**
+         * RelayView
+         * @description A region, its relays, and what they carried.
+         */
+        RelayView: {
+            /** Cut */
+            cut: number;
+            /** Cut By Relay */
+            cut_by_relay: number;
+            /** Ended */
+            ended: number;
+            /**
+             * Lost Per 1000 H
+             * @description Carriers that were lost in a thousand hours of tunnels.
+             */
+            lost_per_1000_h: number | null;
+            /** Nodes */
+            nodes: components["schemas"]["RelayNodeView"][];
+            /** Region */
+            region: string;
+            /** Tunnels */
+            tunnels: number;
         };
         /**
          * ReportView
@@ -1730,6 +2736,67 @@ export interface components {
             unknown: number;
             /** Unknown Rate */
             unknown_rate: number;
+        };
+        /**
+         * Restart
+         * @description A run of the server, and how the one before it ended.
+         */
+        Restart: {
+            /**
+             * Deploy
+             * @description Whether the version changed.
+             */
+            deploy: boolean;
+            /** Died */
+            died: boolean;
+            /** Down S */
+            down_s: number | null;
+            /** Run Id */
+            run_id: string;
+            /**
+             * Started At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            started_at: string;
+            /** Stopped At */
+            stopped_at: string | null;
+            /** Version */
+            version: string;
+            /** Version Before */
+            version_before: string;
+        };
+        /** RestartDetail */
+        RestartDetail: {
+            /**
+             * Deploy
+             * @description Whether the version changed.
+             */
+            deploy: boolean;
+            /** Died */
+            died: boolean;
+            /** Down S */
+            down_s: number | null;
+            /** Dropped */
+            dropped: components["schemas"]["Met"][];
+            /** Open */
+            open: number;
+            /** Resumed */
+            resumed: components["schemas"]["Met"][];
+            /** Run Id */
+            run_id: string;
+            /**
+             * Started At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            started_at: string;
+            /** Stopped At */
+            stopped_at: string | null;
+            /** Unnoticed */
+            unnoticed: components["schemas"]["Met"][];
+            /** Version */
+            version: string;
+            /** Version Before */
+            version_before: string;
         };
         /**
          * Revision
@@ -1797,6 +2864,142 @@ export interface components {
          * @enum {string}
          */
         Role: "admin" | "member";
+        /** SavedView */
+        SavedView: {
+            /**
+             * Created At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            created_at: string;
+            /** Name */
+            name: string;
+            /** Page */
+            page: string;
+            /** Query */
+            query: string;
+            /** View Id */
+            view_id: string;
+        };
+        /**
+         * ServerView
+         * @description The server's own state.
+         */
+        ServerView: {
+            /**
+             * Connections
+             * @description On file.
+             */
+            connections: number;
+            /** Database Bytes */
+            database_bytes: number;
+            /** Database Problem */
+            database_problem: string;
+            /** Disk Bytes */
+            disk_bytes: number;
+            /** Disk Free Bytes */
+            disk_free_bytes: number;
+            /**
+             * Journals
+             * @description Of agents and clients, that reports have come from.
+             */
+            journals: number;
+            /**
+             * Longest Queue
+             * @description Changes that wait for the slowest of them.
+             */
+            longest_queue: number;
+            /** Memory Bytes */
+            memory_bytes: number;
+            /** Ready */
+            ready: boolean;
+            /** Up S */
+            up_s: number;
+            /** Version */
+            version: string;
+            /**
+             * Watchers
+             * @description Pages that watch what happens.
+             */
+            watchers: number;
+        };
+        /** SessionView */
+        SessionView: {
+            /**
+             * App
+             * @description The program behind it, where it is known.
+             * @default
+             */
+            app: string;
+            /** Ended At */
+            ended_at?: string | null;
+            /** Exit Code */
+            exit_code?: number | null;
+            /** Exit Signal */
+            exit_signal?: string | null;
+            /**
+             * Process Ended At
+             * @description Where its process outlived it: when that ended, with its status.
+             */
+            process_ended_at?: string | null;
+            /**
+             * Pty
+             * @default false
+             */
+            pty: boolean;
+            /** Session Id */
+            session_id: string;
+            session_type: components["schemas"]["ConnectionType"];
+            /**
+             * Started At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            started_at: string;
+            /**
+             * Subsystem
+             * @default
+             */
+            subsystem: string;
+        };
+        /** Share */
+        Share: {
+            /** Connections */
+            connections: number;
+            /** Cuts */
+            cuts: number;
+            /** Cuts Per 100 H */
+            cuts_per_100_h: number | null;
+            /** Hours */
+            hours: number;
+            /** Value */
+            value: string;
+        };
+        /**
+         * Side
+         * @description Where to look first.
+         * @enum {string}
+         */
+        Side: "us" | "workspace" | "network" | "machine" | "unknown";
+        /**
+         * SideView
+         * @description Who was cut off by one side.
+         */
+        SideView: {
+            /** Ends */
+            ends: number;
+            /** People */
+            people: number;
+            /**
+             * People Before
+             * @description In the period before.
+             */
+            people_before: number;
+            side: components["schemas"]["Side"];
+            /**
+             * Who
+             * @description Those who were cut off most often first.
+             */
+            who: components["schemas"]["Sufferer"][];
+        };
         /**
          * SignIn
          * @description Exactly one of: a token, a link's secret, or a name and its password.
@@ -1839,6 +3042,12 @@ export interface components {
              */
             url: string;
         };
+        /**
+         * SignInMethod
+         * @description How a browser was signed in.
+         * @enum {string}
+         */
+        SignInMethod: "token" | "link" | "password";
         /**
          * StatusView
          * @description What is so at this moment; of a member, of what is theirs.
@@ -1888,6 +3097,41 @@ export interface components {
              */
             reason: components["schemas"]["StopReason"];
         };
+        /**
+         * Sufferer
+         * @description Somebody who was cut off.
+         */
+        Sufferer: {
+            /** Cause */
+            cause: string;
+            /** Connection Id */
+            connection_id: string;
+            /** Ends */
+            ends: number;
+            /**
+             * Last At
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            last_at: string;
+            /** User */
+            user: string;
+        };
+        /** Timeline */
+        Timeline: {
+            /** Expected */
+            expected: number[];
+            /**
+             * Since
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            since: string;
+            /** Step S */
+            step_s: number;
+            /** Unexpected */
+            unexpected: {
+                [key: string]: number[];
+            };
+        };
         /** Token */
         Token: {
             /**
@@ -1922,12 +3166,32 @@ export interface components {
             revoked_by: string | null;
             role: components["schemas"]["Role"];
         };
+        /** ValueCount */
+        ValueCount: {
+            /** Count */
+            count: number;
+            /** Value */
+            value: string;
+        };
         /**
          * Vantage
          * @description Who saw a fact.
          * @enum {string}
          */
         Vantage: "client" | "relay" | "server" | "agent";
+        /** WeekHour */
+        WeekHour: {
+            /** Cause */
+            cause: string;
+            /** Ends */
+            ends: number;
+            /**
+             * Hour
+             * @description Of the week: 0 is Thursday, midnight UTC.
+             */
+            hour: number;
+            side: components["schemas"]["Side"];
+        };
         /** Whoami */
         Whoami: {
             role: components["schemas"]["Role"];
@@ -1970,94 +3234,35 @@ export interface components {
             workspace_id: string;
         };
         /**
+         * WorkspaceLife
+         * @description When a workspace's agent was connected, and what ended.
+         */
+        WorkspaceLife: {
+            /** Ends */
+            ends: components["schemas"]["ConnectionView"][];
+            /** Intents */
+            intents: components["schemas"]["IntentView"][];
+            /** Links */
+            links: components["schemas"]["LinkSpan"][];
+            /** Open */
+            open: components["schemas"]["ConnectionView"][];
+            /**
+             * Since
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            since: string;
+            /**
+             * Until
+             * @example 2026-11-23T03:57:12.345Z
+             */
+            until: string;
+        };
+        /**
          * WorkspaceState
          * @description What was last asked of a workspace.
          * @enum {string}
          */
         WorkspaceState: "running" | "stopped";
-        /** SessionView */
-        tether__server__api__models__SessionView: {
-            /**
-             * App
-             * @description The program behind it, where it is known.
-             * @default
-             */
-            app: string;
-            /** Ended At */
-            ended_at?: string | null;
-            /** Exit Code */
-            exit_code?: number | null;
-            /** Exit Signal */
-            exit_signal?: string | null;
-            /**
-             * Process Ended At
-             * @description Where its process outlived it: when that ended, with its status.
-             */
-            process_ended_at?: string | null;
-            /**
-             * Pty
-             * @default false
-             */
-            pty: boolean;
-            /** Session Id */
-            session_id: string;
-            session_type: components["schemas"]["ConnectionType"];
-            /**
-             * Started At
-             * @example 2026-11-23T03:57:12.345Z
-             */
-            started_at: string;
-            /**
-             * Subsystem
-             * @default
-             */
-            subsystem: string;
-        };
-        /**
-         * SessionView
-         * @description One signed-in browser.
-         */
-        tether__server__api__sessions__SessionView: {
-            /** Client Ip */
-            client_ip: string;
-            /**
-             * Created At
-             * @example 2026-11-23T03:57:12.345Z
-             */
-            created_at: string;
-            /**
-             * Current
-             * @description Whether it is the one that asks.
-             * @default false
-             */
-            current: boolean;
-            /**
-             * Expires At
-             * @example 2026-11-23T03:57:12.345Z
-             */
-            expires_at: string;
-            /**
-             * Last Seen At
-             * @description May lag by a minute.
-             * @example 2026-11-23T03:57:12.345Z
-             */
-            last_seen_at: string;
-            /**
-             * Method
-             * @description How it was signed in.
-             * @enum {string}
-             */
-            method: "token" | "link" | "password";
-            /** Session Id */
-            session_id: string;
-            /**
-             * User
-             * @example alice
-             */
-            user: string;
-            /** User Agent */
-            user_agent: string;
-        };
     };
     responses: never;
     parameters: never;
@@ -2714,6 +3919,345 @@ export interface operations {
             };
         };
     };
+    insight_fleet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fleet"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token's owner may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_incidents: {
+        parameters: {
+            query?: {
+                /** @description How far back, in hours. */
+                hours?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentView"][];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_incident: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                incident_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's to see. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_acknowledge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                incident_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetail"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token's owner may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's to see. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     live_live: {
         parameters: {
             query?: never;
@@ -2752,6 +4296,574 @@ export interface operations {
             };
             /** @description It contradicts what is already so. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    log_page: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Words that each have to be in a row: in a name, an address, a detail, the beginning of an id,
+                 *     or the cause's title.
+                 */
+                q?: string;
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                side?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                cause?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                reason?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                initiator?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                expected?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                status?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                connect_type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                app?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                workspace?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                user?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                agent?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                client_ip?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                method?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                relay?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                basis?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                confidence?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                actor?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                rule?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_code?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_signal?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                incident?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                session?: string[];
+                detached?: boolean | null;
+                /** @description Lived at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
+                since?: string;
+                /** @description Begun before this time. */
+                until?: string;
+                began_since?: string;
+                began_until?: string;
+                ended_since?: string;
+                ended_until?: string;
+                min_duration_s?: number | null;
+                max_duration_s?: number | null;
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogPage"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    log_causes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CauseView"][];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    log_export: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Words that each have to be in a row: in a name, an address, a detail, the beginning of an id,
+                 *     or the cause's title.
+                 */
+                q?: string;
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                side?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                cause?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                reason?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                initiator?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                expected?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                status?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                connect_type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                app?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                workspace?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                user?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                agent?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                client_ip?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                method?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                relay?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                basis?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                confidence?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                actor?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                rule?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_code?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_signal?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                incident?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                session?: string[];
+                detached?: boolean | null;
+                /** @description Lived at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
+                since?: string;
+                /** @description Begun before this time. */
+                until?: string;
+                began_since?: string;
+                began_until?: string;
+                ended_since?: string;
+                ended_until?: string;
+                min_duration_s?: number | null;
+                max_duration_s?: number | null;
+                format?: "csv" | "ndjson" | "json";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown[];
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    log_summary: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Words that each have to be in a row: in a name, an address, a detail, the beginning of an id,
+                 *     or the cause's title.
+                 */
+                q?: string;
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                side?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                cause?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                reason?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                initiator?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                expected?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                status?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                connect_type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                app?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                workspace?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                user?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                agent?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                client_ip?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                method?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                relay?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                basis?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                confidence?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                actor?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                rule?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_code?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_signal?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                incident?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                session?: string[];
+                detached?: boolean | null;
+                /** @description Lived at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
+                since?: string;
+                /** @description Begun before this time. */
+                until?: string;
+                began_since?: string;
+                began_until?: string;
+                ended_since?: string;
+                ended_until?: string;
+                min_duration_s?: number | null;
+                max_duration_s?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogSummary"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_overview: {
+        parameters: {
+            query?: {
+                /** @description How far back, in hours. */
+                hours?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Overview"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2967,6 +5079,180 @@ export interface operations {
             };
         };
     };
+    insight_person: {
+        parameters: {
+            query?: {
+                /** @description How far back, in hours. */
+                hours?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token's owner may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_relays: {
+        parameters: {
+            query?: {
+                /** @description How far back, in hours. */
+                hours?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RelayView"][];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token's owner may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     connections_report: {
         parameters: {
             query?: {
@@ -3103,6 +5389,268 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RejudgedView"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token's owner may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_restarts: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Restart"][];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token's owner may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_restart: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestartDetail"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token's owner may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's to see. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_server: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerView"];
                 };
             };
             /** @description The request's body is not JSON. */
@@ -3418,7 +5966,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["tether__server__api__sessions__SessionView"][];
+                    "application/json": components["schemas"]["BrowserSession"][];
                 };
             };
             /** @description The request's body is not JSON. */
@@ -4268,6 +6816,252 @@ export interface operations {
             };
         };
     };
+    log_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedView"][];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    log_save: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewView"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavedView"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description It contradicts what is already so. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    log_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                view_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedView"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's to see. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     accounts_whoami: {
         parameters: {
             query?: never;
@@ -4691,6 +7485,94 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AgentToken"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's to see. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    insight_workspace_life: {
+        parameters: {
+            query?: {
+                /** @description How far back, in hours. */
+                hours?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkspaceLife"];
                 };
             };
             /** @description The request's body is not JSON. */

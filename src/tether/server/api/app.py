@@ -16,9 +16,12 @@ from tether.server.api import (
     derp as api_derp,
     errors as api_errors,
     health as api_health,
+    insight as api_insight,
     live as api_live,
+    log as api_log,
     report as api_report,
     sessions as api_sessions,
+    views as api_views,
     workspaces as api_workspaces,
 )
 from tether.server.api.parts import Browsers, ClientIp, LiveLinks, Parts, may_fail, peer_ip
@@ -26,6 +29,7 @@ from tether.server.auth.accounts import Accounts
 from tether.server.auth.passwords import Passwords
 from tether.server.auth.throttle import FailureThrottle
 from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.pages import LogPages
 from tether.server.db.store import Store
 from tether.server.derp.map_store import DerpMaps
 from tether.server.health import DatabaseHealth
@@ -45,6 +49,8 @@ message is one sentence for people. `/healthz`, `/readyz` and `/metrics` need no
 
 _TAGS = [
     {"name": "connections", "description": "Every connection, and why it ended."},
+    {"name": "insight", "description": "What the log says of a day, a person, a relay, a restart."},
+    {"name": "log", "description": "The connection log by every filter, counted, and exported."},
     {"name": "live", "description": "What happens now."},
     {"name": "workspaces", "description": "Remote machines and their agents."},
     {"name": "derp", "description": "The relays that carry what cannot go directly."},
@@ -57,6 +63,9 @@ _TAGS = [
 MODULES = (
     api_connections,
     api_report,
+    api_insight,
+    api_log,
+    api_views,
     api_live,
     api_workspaces,
     api_accounts,
@@ -115,6 +124,7 @@ def create_api(
         version=version,
         passwords=Passwords(store, clock),
         browsers=browsers,
+        pages=LogPages(store, clock),
         status=ServerStatus(store, workspaces, browsers.regions, clock),
     )
     for module in MODULES:

@@ -185,6 +185,7 @@ def explained_view(found: ExplainedConnection, now: float) -> Explained:
             "evidence": found.evidence,
             "symptoms": found.symptoms,
             "explains": found.explains,
+            "alone": found.alone,
             "agent_states": found.agent_states,
             "sessions": found.sessions,
             "revisions": [

@@ -430,6 +430,16 @@ class Revision(ApiModel):
     exit_signal: str | None = None
 
 
+class Alone(ApiModel):
+    """What would have been concluded from one vantage's facts, without the others."""
+
+    vantage: Vantage
+    facts: int
+    cause: str
+    title: str
+    rule: str
+
+
 class AgentState(ApiModel):
     state: Annotated[str, Field(examples=["ready"])]
     at: Time
@@ -451,6 +461,8 @@ class Explained(ConnectionView):
     """Other connections that ended of the same, where this one is the root of an incident."""
     symptoms: list[Evidence] = []
     """Later ends that this one explains."""
+    alone: list[Alone] = []
+    """What each vantage's facts would say by themselves."""
     agent_states: list[AgentState] = []
     """The states that this run of the agent has reported of its own life, in order."""
     sessions: list[SessionView] = []

@@ -21,6 +21,7 @@ from tether.server.auth.passwords import Passwords
 from tether.server.auth.throttle import FailureThrottle
 from tether.server.connlog.live import LiveFeed
 from tether.server.connlog.log import ConnectionLog
+from tether.server.connlog.pages import LogPages
 from tether.server.db.store import Store
 from tether.server.derp.map import Regions
 from tether.server.derp.map_store import DerpMaps
@@ -81,6 +82,7 @@ class Parts:
     version: str
     passwords: Passwords
     browsers: Browsers
+    pages: LogPages
     status: ServerStatus
 
 

@@ -47,7 +47,7 @@ class SignIn(Model):
         return self
 
 
-class SessionView(ApiModel):
+class BrowserSession(ApiModel):
     """One signed-in browser."""
 
     session_id: str
@@ -148,8 +148,8 @@ async def sign_out(parts: PartsOf, user: User, request: Request) -> Response:
     return Response(status_code=204, headers={"set-cookie": parts.browsers.cookie.clear()})
 
 
-@router.get("/sessions", response_model=list[SessionView], summary="List one's own sessions")
-async def sessions(parts: PartsOf, user: User) -> list[SessionView]:
+@router.get("/sessions", response_model=list[BrowserSession], summary="List one's own sessions")
+async def sessions(parts: PartsOf, user: User) -> list[BrowserSession]:
     """The browsers that are signed in as the caller, used last first."""
     found = await parts.accounts.sessions.list(user.user)
     return [_session(info, user) for info in found]
@@ -217,8 +217,8 @@ def _me(parts: Parts, identity: Identity, session_id: str | None) -> Me:
     )
 
 
-def _session(info: SessionInfo, user: Identity) -> SessionView:
-    return SessionView(
+def _session(info: SessionInfo, user: Identity) -> BrowserSession:
+    return BrowserSession(
         session_id=info.session_id,
         user=info.user,
         method=info.method,

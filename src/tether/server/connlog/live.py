@@ -141,6 +141,16 @@ class LiveFeed:
         finally:
             self._watchers.discard(watcher)
 
+    @property
+    def watchers(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
+    @property
+    def longest_queue(self) -> int:
+        """Changes that wait for the slowest of them."""
+        return max((len(watcher._waiting) for watcher in self._watchers), default=0)
+
     def close(self) -> None:
         """Send everybody away; the server stops."""
         for watcher in self._watchers:

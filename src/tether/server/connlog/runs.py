@@ -19,6 +19,7 @@ from tether.server.connlog.rows import Event, settle_with
 from tether.server.db.fetch import fetch_one
 from tether.server.db.tables.connections import ConnectionRow, connections
 from tether.server.db.tables.server_runs import ServerRunRow, runs
+from tether.version import VERSION
 
 SILENCE = (Reason.NETWORK_ERROR, Reason.PEER_UNRESPONSIVE, Reason.CLIENT_SUSPENDED)
 """How links end of peers that may be there still."""
@@ -61,7 +62,9 @@ async def begin(
     """Begin a run, and close the control links that the last one left open."""
     newest = select(runs).order_by(runs.c.started_at.desc()).limit(1)
     last = await fetch_one(tx, newest, ServerRunRow)
-    await tx.execute(insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now))
+    await tx.execute(
+        insert(runs).values(run_id=run_id, started_at=now, last_alive_at=now, version=VERSION)
+    )
     last_alive_at = None if last is None else last.last_alive_at
     death: tuple[ev.Evidence, ...] = ()
     if last is not None and last.stopped_cleanly_at is None:

@@ -5,7 +5,7 @@ Law: reads only, of connections that the caller has found visible; what is liste
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -17,7 +17,7 @@ from tether.attribution.explain import Explanation, explain
 from tether.attribution.records import to_record
 from tether.attribution.vocabulary import ConnectType, Vantage
 from tether.server.connlog import agent_states, path_rows
-from tether.server.connlog.judge import Testimony, about_the_end
+from tether.server.connlog.judge import Testimony, about_the_end, classify_end
 from tether.server.connlog.queries import activity
 from tether.server.connlog.testimonies import testimonies_about
 from tether.server.db.fetch import fetch_all, fetch_one
@@ -68,6 +68,17 @@ class FactOnFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictAlone:
+    """What would have been concluded from one vantage's facts, without the others."""
+
+    vantage: Vantage
+    facts: int
+    cause: str
+    title: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedConnection:
     """One connection with everything on file about it."""
 
@@ -77,6 +88,7 @@ class ExplainedConnection:
     symptoms: list[FactOnFile]
     explains: list[ConnectionRow]
     """The other ends of the incident whose root this connection is."""
+    alone: list[VerdictAlone]
     agent_states: list[AgentStateRow]
     sessions: list[SessionRow]
     revisions: list[RevisionRow]
@@ -112,6 +124,7 @@ async def explain_connection(tx: AsyncConnection, row: ConnectionRow) -> Explain
             *map(_as_symptom, explains),
         ],
         explains=explains,
+        alone=_alone(row.connect_type, on_file) if row.is_closed else [],
         agent_states=await agent_states.states_of_run(tx, row.workspace_id, row.agent_instance),
         sessions=await activity.sessions_of(tx, connection_id),
         revisions=await fetch_all(tx, history, RevisionRow),
@@ -122,6 +135,28 @@ async def explain_connection(tx: AsyncConnection, row: ConnectionRow) -> Explain
         file_operations=await activity.files_of(tx, connection_id, LISTED),
         path_events=await path_rows.path_of(tx, connection_id),
     )
+
+
+def _alone(connect_type: ConnectType, on_file: list[Testimony]) -> list[VerdictAlone]:
+    told = []
+    for vantage in Vantage:
+        own = [
+            replace(one, facts=facts)
+            for one in on_file
+            if (facts := tuple(fact for fact in one.facts if fact.vantage is vantage))
+        ]
+        if own:
+            verdict = classify_end(connect_type, own)
+            told.append(
+                VerdictAlone(
+                    vantage=vantage,
+                    facts=sum(len(one.facts) for one in own),
+                    cause=verdict.disconnect.cause,
+                    title=verdict.disconnect.row.title,
+                    rule=verdict.rule,
+                )
+            )
+    return told
 
 
 def explanation_of(row: ConnectionRow) -> Explanation:

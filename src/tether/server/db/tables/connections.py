@@ -173,9 +173,11 @@ class IncidentRow(Row, frozen=True, kw_only=True):
     cause: str  # of its root
     root_event_id: str  # the connection that is nearest to it
     began_at: float
+    acknowledged_at: float | None  # NULL: nobody has seen to it
+    acknowledged_by: str | None
 
 
-incidents = table("incidents", IncidentRow)
+incidents = table("incidents", IncidentRow, Index(None, "began_at"))
 
 
 class PathEventRow(Row, frozen=True, kw_only=True):

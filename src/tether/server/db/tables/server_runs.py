@@ -10,6 +10,7 @@ class ServerRunRow(Row, frozen=True, kw_only=True):
     started_at: float
     last_alive_at: float
     stopped_cleanly_at: float | None  # NULL: it died, or it still runs
+    version: str = ""  # of the server; '' where it was not kept yet
 
 
 runs = table("runs", ServerRunRow)

@@ -1,0 +1,378 @@
+"""`/api/v1/log`: the connection log by every filter there is, its counts, and its export.
+
+Law: translation only: words of the query become a `Search`, and `connlog/pages.py` answers. A page, its
+counts and its download are asked with the same words, so that they agree.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
+from starlette.responses import StreamingResponse
+
+from tether.attribution.causes.catalogue import CATALOGUE
+from tether.attribution.sides import Side, side_of
+from tether.attribution.vocabulary import (
+    Basis,
+    Confidence,
+    ConnectionMethod,
+    ConnectionType,
+    ConnectType,
+    Initiator,
+    Reason,
+)
+from tether.server.api.connections import connection_view
+from tether.server.api.models import ApiModel, ConnectionView, Model, Time
+from tether.server.api.parts import PartsOf, User
+from tether.server.connlog.queries.search import NONE, Search, Values
+from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
+from tether.server.errors import Invalid
+from tether.server.times import iso, iso_or_none, parse_when
+
+router = APIRouter(prefix="/log", tags=["log"])
+
+MAX_VALUES, MAX_VALUE = 50, 128
+MAX_TEXT = 200
+MAX_LIMIT = 500
+
+_ANY = "Any of these; `!` before a value: not that one; `none`: there is none."
+
+Words = Annotated[
+    list[Annotated[str, Field(max_length=MAX_VALUE)]],
+    Field(default_factory=list, max_length=MAX_VALUES, description=_ANY),
+]
+Span = Annotated[str, Field(max_length=40)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class LogQuery(Model):
+    """The filters. Those of different fields all have to match."""
+
+    q: Annotated[str, Field(max_length=MAX_TEXT)] = ""
+    """Words that each have to be in a row: in a name, an address, a detail, the beginning of an id,
+    or the cause's title."""
+    side: Words
+    """Whose side the end lies on: `us`, `workspace`, `network`, `machine` or `unknown`."""
+    cause: Words
+    reason: Words
+    initiator: Words
+    expected: Words
+    """`false`: those to investigate."""
+    status: Words
+    type: Words
+    connect_type: Words
+    app: Words
+    workspace: Words
+    user: Words
+    agent: Words
+    """The agent's host name."""
+    client_ip: Words
+    method: Words
+    relay: Words
+    basis: Words
+    confidence: Words
+    actor: Words
+    rule: Words
+    exit_code: Words
+    exit_signal: Words
+    incident: Words
+    session: Words
+    """A client's own name for what its connections are part of."""
+    detached: bool | None = None
+    since: Span = ""
+    """Lived at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`."""
+    until: Span = ""
+    """Begun before this time."""
+    began_since: Span = ""
+    began_until: Span = ""
+    ended_since: Span = ""
+    ended_until: Span = ""
+    min_duration_s: Seconds | None = None
+    max_duration_s: Seconds | None = None
+
+
+class PageQuery(LogQuery):
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 100
+    cursor: Annotated[str, Field(max_length=64)] = ""
+    """`next` of the page before."""
+
+
+class ExportQuery(LogQuery):
+    format: Literal["csv", "ndjson", "json"] = "csv"
+
+
+class LogPage(ApiModel):
+    """A page, newest first."""
+
+    rows: list[ConnectionView]
+    next: str
+    """The cursor of the next page; empty: this is the last one."""
+    searched_to: Time | None = None
+    """Where a page is not full because so much had to be searched: as far back as this. Go on by
+    `next`."""
+
+
+class ValueCount(ApiModel):
+    value: str
+    count: int
+
+
+class Histogram(ApiModel):
+    """Ends over time, and beginnings."""
+
+    since: Time
+    until: Time
+    step_s: float
+    unexpected: dict[str, list[int]]
+    """Side -> unexpected ends of each step."""
+    expected: list[int]
+    began: list[int]
+
+
+class LogSummary(ApiModel):
+    """What a filter leaves, counted."""
+
+    total: int
+    exact: bool
+    """false: only the newest 100,000 were counted, those since `counted_since`."""
+    counted_since: Time | None
+    facets: dict[str, list[ValueCount]]
+    """Field -> its values, the most frequent first, whatever its own filter."""
+    histogram: Histogram
+
+
+class CauseView(ApiModel):
+    """A row of the cause catalogue."""
+
+    code: Annotated[str, Field(examples=["client.suspended"])]
+    title: str
+    sentence: str
+    """May hold `{exit_code}`, `{exit_signal}`, `{actor}` and `{workspace}`."""
+    advice: str
+    reason: Reason
+    initiator: Initiator
+    expected: bool
+    side: Side
+
+
+def _search(query: Annotated[LogQuery, Query()], parts: PartsOf) -> Search:
+    return _read(query, parts.clock.now().wall)
+
+
+@router.get("", response_model=LogPage, summary="Search the connection log, newest first")
+async def page(query: Annotated[PageQuery, Query()], parts: PartsOf, user: User) -> LogPage:
+    """Those of the caller and of the caller's workspaces; an administrator sees all."""
+    now = parts.clock.now().wall
+    search = _read(query, now)
+    found = await parts.pages.search(search, user, limit=query.limit, cursor=query.cursor)
+    return LogPage(
+        rows=[connection_view(row, now) for row in found.rows],
+        next=found.next,
+        searched_to=iso_or_none(found.searched_to),
+    )
+
+
+@router.get("/summary", response_model=LogSummary, summary="Count what a filter leaves")
+async def summary(
+    search: Annotated[Search, Depends(_search)], parts: PartsOf, user: User
+) -> LogSummary:
+    """By every field, and over time, in one answer."""
+    found = await parts.pages.summary(search, user)
+    histogram = found.histogram
+    return LogSummary(
+        total=found.total,
+        exact=found.exact,
+        counted_since=iso_or_none(found.counted_since),
+        facets={
+            name: [ValueCount(**one) for one in values] for name, values in found.facets.items()
+        },
+        histogram=Histogram(
+            **{
+                **histogram,
+                "since": iso(histogram["since"]),
+                "until": iso(histogram["until"]),
+            }
+        ),
+    )
+
+
+@router.get(
+    "/export",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {
+                "text/csv": {"schema": {"type": "string"}},
+                "application/x-ndjson": {"schema": {"type": "string"}},
+                "application/json": {"schema": {"type": "array", "items": {}}},
+            }
+        }
+    },
+    summary="Download what a filter leaves",
+)
+async def export(
+    query: Annotated[ExportQuery, Query()], parts: PartsOf, user: User
+) -> StreamingResponse:
+    """All of it, newest first, in the order of the pages."""
+    now = parts.clock.now().wall
+    rows = parts.pages.all(_read(query, now), user)
+    kind, write = _FORMATS[query.format]
+    name = f"connections-{iso(now)[:10]}.{query.format}"
+    return StreamingResponse(
+        write(_views(rows, now)),
+        media_type=kind,
+        headers={"content-disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@router.get("/causes", response_model=list[CauseView], summary="List the cause catalogue")
+async def causes(request: Request, parts: PartsOf, user: User) -> Response:
+    """It changes only with the server's version."""
+    tag = f'"causes-{parts.version}"'
+    headers = {"etag": tag, "cache-control": "private, no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(_CAUSES, media_type="application/json", headers=headers)
+
+
+_CAUSES = msgspec.json.encode(
+    [{**asdict(cause), "side": str(side_of(cause.code))} for cause in CATALOGUE.values()]
+)
+
+# -- words ---------------------------------------------------------------------------------------
+
+
+def _closed(words: type[Any]) -> Callable[[str], Any]:
+    return lambda word: str(words(word))
+
+
+def _true_or_false(word: str) -> bool:
+    return {"true": True, "false": False}[word]
+
+
+_VALUES: dict[str, Callable[[str], Any]] = {
+    "cause": lambda code: CATALOGUE[code].code,
+    "reason": _closed(Reason),
+    "initiator": _closed(Initiator),
+    "expected": _true_or_false,
+    "status": _closed(ConnectionStatus),
+    "type": _closed(ConnectionType),
+    "connect_type": _closed(ConnectType),
+    "method": _closed(ConnectionMethod),
+    "basis": _closed(Basis),
+    "confidence": _closed(Confidence),
+    "exit_code": int,
+    "side": _closed(Side),
+    **dict.fromkeys(
+        ("app", "workspace", "user", "agent", "client_ip", "relay", "actor", "rule"), str
+    ),
+    **dict.fromkeys(("exit_signal", "incident", "session"), str),
+}
+
+
+def _read(query: LogQuery, now: float) -> Search:
+    values = {
+        name: _values(name, words, read)
+        for name, read in _VALUES.items()
+        if (words := getattr(query, name))
+    }
+    sides = values.pop("side", Values())
+    moments = {
+        f"{bound}": _moment(name, getattr(query, name), now)
+        for name, bound in (
+            ("since", "lived_since"),
+            ("until", "lived_until"),
+            *(
+                (name, name)
+                for name in ("began_since", "began_until", "ended_since", "ended_until")
+            ),
+        )
+    }
+    return Search(
+        values=values,
+        sides=sides,
+        text=query.q.strip(),
+        detached=query.detached,
+        min_duration_s=query.min_duration_s,
+        max_duration_s=query.max_duration_s,
+        **moments,
+    )
+
+
+def _values(name: str, words: list[str], read: Callable[[str], Any]) -> Values:
+    wanted: list[Any] = []
+    unwanted: list[Any] = []
+    for word in words:
+        bare = word.removeprefix("!")
+        try:
+            value = NONE if bare == NONE and name != "side" else read(bare)
+        except (ValueError, KeyError):
+            raise Invalid(
+                "invalid_request", f"query parameter {name}: there is no {bare[:40]!r}"
+            ) from None
+        (wanted if bare == word else unwanted).append(value)
+    return Values(tuple(wanted), tuple(unwanted))
+
+
+def _moment(name: str, text: str, now: float) -> float | None:
+    if not text:
+        return None
+    try:
+        return parse_when(text, now)
+    except ValueError as wrong:
+        raise Invalid("invalid_request", f"query parameter {name}: {wrong}") from wrong
+
+
+# -- downloads ------------------------------------------------------------------------------------
+
+Rows = AsyncIterator[list[ConnectionView]]
+
+_COLUMNS = tuple(ConnectionView.model_fields)
+
+
+async def _views(rows: AsyncIterator[list[ConnectionRow]], now: float) -> Rows:
+    async for some in rows:
+        yield [connection_view(row, now) for row in some]
+
+
+async def _csv(rows: Rows) -> AsyncIterator[bytes]:
+    yield (",".join(_COLUMNS) + "\r\n").encode()
+    async for some in rows:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerows([_cell(getattr(row, name)) for name in _COLUMNS] for row in some)
+        yield text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    """A value for a table of calculations, which must take none for a formula of its own."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+async def _ndjson(rows: Rows) -> AsyncIterator[bytes]:
+    async for some in rows:
+        yield b"".join(row.model_dump_json().encode() + b"\n" for row in some)
+
+
+async def _json(rows: Rows) -> AsyncIterator[bytes]:
+    before = b"["
+    async for some in rows:
+        yield before + b",\n".join(row.model_dump_json().encode() for row in some)
+        before = b",\n"
+    yield b"]\n" if before != b"[" else b"[]\n"
+
+
+_FORMATS: dict[str, tuple[str, Callable[[Rows], AsyncIterator[bytes]]]] = {
+    "csv": ("text/csv", _csv),
+    "ndjson": ("application/x-ndjson", _ndjson),
+    "json": ("application/json", _json),
+}

@@ -1,1 +1,0 @@
-import{c as e,l as t}from"./index-B-S4Yzub.js";var n=t(`<div class="page"><h1>Overview</h1></div>`);function r(t){var r=n();e(t,r)}export{r as default};
