@@ -41,6 +41,12 @@ check: dev  ## lint, format, types, imports, generated docs
 docs: dev  ## write the generated parts of docs/
 	$(PYTHON_BIN)/python scripts/gen_docs.py
 
+.PHONY: web
+web: dev  ## check and build the pages: src/tether/server/web/static (needs Node.js 20 and npm)
+	cd web && npm ci --no-audit --no-fund
+	$(PYTHON_BIN)/python scripts/web_types.py --check
+	cd web && npm run check && npm run build
+
 .PHONY: coverage
 coverage: dev  ## branch coverage of attribution and protocol by their own tests: must be 100 %
 	$(PYTHON_BIN)/coverage run -m pytest -q -p no:xdist tests/unit/attribution tests/unit/protocol
