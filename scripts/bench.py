@@ -147,7 +147,7 @@ def run(rounds: int, megabytes: int) -> list[dict[str, Any]]:
         root = Path(raw)
         sshd, stack = Sshd(root / "sshd"), None
         try:
-            stack = Stack(root / "stack")
+            stack = Stack(root / "stack", own_python=True)
             config = stack.ssh_config
             config.write_text(f"Ciphers {CIPHER}\n" + config.read_text())
             ours = stack.ssh_argv(stack.host)

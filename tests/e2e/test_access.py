@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import TETHER, Stack, truth
 
 pytestmark = pytest.mark.real
@@ -152,7 +153,7 @@ def test_a_revoked_user_is_cut_off_and_kept_out(stack: Stack, tmp_path: Path) ->
 
     def as_bob(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*TETHER, *arguments], env=env, capture_output=True, text=True, timeout=60
+            [*TETHER, *arguments], env=env, capture_output=True, text=True, timeout=DEADLINE_S
         )
 
     assert as_bob("login", stack.url, "--token-file", str(token)).returncode == 0
@@ -169,7 +170,7 @@ def test_a_revoked_user_is_cut_off_and_kept_out(stack: Stack, tmp_path: Path) ->
             assert session.stdout is not None
             assert session.stdout.readline() == "up\n"
             stack.tether("user", "delete", "bob")
-            _out, err = session.communicate(timeout=20)
+            _out, err = session.communicate(timeout=DEADLINE_S)
         finally:
             session.kill()
             session.wait()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack, truth, wait_for
 
 pytestmark = [
@@ -93,7 +94,7 @@ def test_metrics_and_state_are_told_on_this_machine_without_a_secret(strict: Sta
     assert strict.tether("ssh", "dev", "exit 4", check=False).returncode == 4
 
     def read(path: str) -> str:
-        with urllib.request.urlopen(url.replace("/metrics", path), timeout=10) as answer:
+        with urllib.request.urlopen(url.replace("/metrics", path), timeout=DEADLINE_S) as answer:
             return str(answer.read().decode())
 
     ended = 'tether_agent_sessions_total{app="ssh",pty="false",type="ssh"} '

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import TETHER, Stack, children_of, truth, wait_for
 
 pytestmark = [
@@ -60,7 +61,7 @@ class Window:
         self.tmux("send-keys", "-t", "t", "-l", text)
         self.keys("Enter")
 
-    def shows(self, *texts: str, seconds: float = 12.0) -> list[str]:
+    def shows(self, *texts: str, seconds: float = DEADLINE_S) -> list[str]:
         """Wait for all of them; the screen that shows them."""
 
         def check() -> list[str] | None:
@@ -251,12 +252,12 @@ def test_a_gap_is_one_line_that_goes_away_and_leaves_the_screen_as_it_was(
     stack.agent.process.send_signal(signal.SIGSTOP)
     try:
         window.keys("x")  # something to wait for
-        window.shows("reconnecting… Ctrl-\\ d to detach", seconds=20)
+        window.shows("reconnecting… Ctrl-\\ d to detach")
         assert window.screen()[0].startswith("tether: connection to dev lost ")
         assert window.screen()[1:-1] == before[1:-1]
     finally:
         stack.agent.process.send_signal(signal.SIGCONT)
-    window.shows("tether: resumed after ", seconds=20)
+    window.shows("tether: resumed after ")
     wait_for("the whole screen", lambda: window.screen()[:-1] == before[:-1])
     window.keys("BSpace", "q")
     window.keys("C-\\", "d")
@@ -274,10 +275,10 @@ def test_a_connection_that_is_given_up_during_a_gap_says_why(stack: Stack, attac
     stack.agent.process.send_signal(signal.SIGSTOP)
     try:
         window.keys("x")
-        window.shows("reconnecting… Ctrl-\\ d to detach", seconds=20)
+        window.shows("reconnecting… Ctrl-\\ d to detach")
         window.keys("C-\\", "d")
         told = "try to attach again with `tether attach dev --id "
-        window.shows(told, "code=255", "given back", seconds=25)
+        window.shows(told, "code=255", "given back")
         assert "reconnecting" not in "".join(window.screen())
     finally:
         stack.agent.process.send_signal(signal.SIGCONT)
@@ -290,7 +291,7 @@ def test_a_runaway_program_is_stopped_at_once(attach: Attach) -> None:
     window.shows("runaway")
     window.keys("C-c")
     window.line("clear; echo sto''pped")
-    window.shows("stopped", seconds=5)
+    window.shows("stopped")
     window.line("exit")
     window.shows("code=0")
 
@@ -305,7 +306,7 @@ def test_a_megabyte_is_pasted_whole(stack: Stack, attach: Attach) -> None:
     window.shows("goes")
     window.tmux("load-buffer", str(paste))
     window.tmux("paste-buffer", "-r", "-t", "t")
-    window.shows(hashlib.md5(text.encode()).hexdigest(), "code=0", seconds=30)
+    window.shows(hashlib.md5(text.encode()).hexdigest(), "code=0")
 
 
 def test_bytes_that_are_no_attach_end_it_and_nothing_else(stack: Stack, attach: Attach) -> None:
@@ -314,7 +315,7 @@ def test_bytes_that_are_no_attach_end_it_and_nothing_else(stack: Stack, attach: 
     with stack.one_new_row() as row:
         argv = stack.ssh_argv("-s", stack.host, "tether-pty")
         done = subprocess.run(
-            argv, env=stack.env, input=b"no attach\n", capture_output=True, timeout=30
+            argv, env=stack.env, input=b"no attach\n", capture_output=True, timeout=DEADLINE_S
         )
     assert done.returncode == 1
     assert b'"cause":"client.protocol_error"' in done.stdout
@@ -346,7 +347,7 @@ def test_terminals_are_listed_renamed_and_ended(stack: Stack, attach: Attach) ->
     window.shows("ended on request by admin", "code=1")
 
     def viewers_row() -> dict[str, object] | None:
-        rows = stack.connections("--workspace", "dev", "--cause", "session.killed")
+        rows = stack.connections(workspace="dev", cause="session.killed")
         return rows[0] if rows else None
 
     killed = wait_for("the viewer's row", viewers_row)

@@ -61,7 +61,7 @@ def test_a_client_that_fails_before_there_is_a_connection_leaves_its_link_as_fai
     assert "tether: internal error: RuntimeError: a bug" in said
 
     def links() -> list[tuple[str, tuple[str, str, bool]]]:
-        rows = [row for row in stack.connections("--type", "control") if row["id"] not in before]
+        rows = [row for row in stack.connections(type="control") if row["id"] not in before]
         return [(r["disconnect_cause"], truth(r)) for r in rows if r["disconnected_at"]]
 
     assert wait_for("the row of the link", links) == [FAILED]
@@ -76,7 +76,7 @@ def test_a_client_that_fails_after_its_connection_has_ended_is_not_why_that_ende
     assert row["disconnect_cause"] == "session.exit"
 
     def link() -> str | None:
-        rows = [one for one in stack.connections("--type", "control") if one["id"] not in before]
+        rows = [one for one in stack.connections(type="control") if one["id"] not in before]
         return next((one["disconnect_cause"] for one in rows if one["disconnected_at"]), None)
 
     assert wait_for("the row of the link", link) == "client.internal_error"

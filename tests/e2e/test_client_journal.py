@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack, children_of, wait_for
 
 pytestmark = pytest.mark.real
@@ -26,7 +27,7 @@ def test_the_next_client_hands_in_what_a_dead_one_left(stack: Stack) -> None:
         assert ssh.stdout is not None and ssh.stdout.readline() == b"up\n"
         (left,) = wait_for("the journal", lambda: begun(journals))
         os.kill(children_of(ssh.pid)[0], signal.SIGKILL)
-        ssh.wait(20)
+        ssh.wait(DEADLINE_S)
     for pipe in (ssh.stdin, ssh.stdout, ssh.stderr):
         if pipe is not None:
             pipe.close()
@@ -36,7 +37,7 @@ def test_the_next_client_hands_in_what_a_dead_one_left(stack: Stack) -> None:
         wait_for("the journal to be handed in", lambda: not left.exists() or None)
     finally:
         heir.terminate()
-        heir.wait(20)
+        heir.wait(DEADLINE_S)
         for pipe in (heir.stdin, heir.stdout, heir.stderr):
             if pipe is not None:
                 pipe.close()

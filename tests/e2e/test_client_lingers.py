@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack, children_of, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
@@ -60,14 +61,14 @@ def left_while_the_server_is_away(stack: Stack) -> Iterator[Left]:
         connection_id = wait_for("a direct way", direct)
         stack.server.stop(signal.SIGKILL)
         ssh.terminate()
-        ssh.communicate(timeout=10)  # nobody holds its pipes
+        ssh.communicate(timeout=DEADLINE_S)  # nobody holds its pipes
         yield Left(connection_id, proxy)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(proxy, signal.SIGKILL)
         ssh.kill()
         with contextlib.suppress(subprocess.TimeoutExpired, ValueError):
-            ssh.communicate(timeout=10)
+            ssh.communicate(timeout=DEADLINE_S)
 
 
 def told_by_client(stack: Stack, connection_id: str) -> list[dict[str, Any]] | None:
@@ -110,5 +111,5 @@ def test_a_client_that_stays_behind_ends_when_it_is_told_to_and_the_next_one_tel
             wait_for("it to be handed in", lambda: kept not in journals(stack))
         finally:
             heir.terminate()
-            heir.communicate(timeout=20)
+            heir.communicate(timeout=DEADLINE_S)
         assert told_by_client(stack, left.connection_id)

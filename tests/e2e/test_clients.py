@@ -18,6 +18,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import TETHER, Stack, truth, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
@@ -82,7 +83,7 @@ def mounted(stack: Stack, there: Path, here: Path) -> Iterator[subprocess.Popen[
         if os.path.ismount(here):
             subprocess.run(["fusermount3", "-u", str(here)], check=True)
         try:
-            sshfs.wait(10)
+            sshfs.wait(DEADLINE_S)
         finally:
             sshfs.kill()
 
@@ -130,7 +131,7 @@ def test_git_pushes_and_fetches(stack: Stack, tmp_path: Path) -> None:
 
     def git(*words: str, cwd: Path = tmp_path) -> str:
         done = subprocess.run(
-            ["git", *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=30
+            ["git", *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=DEADLINE_S
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -268,7 +269,7 @@ def test_paramiko_runs_commands_and_moves_files(stack: Stack, tmp_path: Path) ->
         finally:
             client.close()
             proxy.close()
-            proxy.process.wait(10)
+            proxy.process.wait(DEADLINE_S)
             for pipe in (proxy.process.stdin, proxy.process.stdout, proxy.process.stderr):
                 pipe.close()
     sessions = stack.explain(row["id"])["sessions"]
@@ -302,7 +303,7 @@ def test_dropbears_client_runs_commands_and_forwards(stack: Stack, tmp_path: Pat
             env=env,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=DEADLINE_S,
         )
     assert (done.returncode, done.stdout) == (5, "in\n"), done.stderr
     assert "err\n" in done.stderr
@@ -324,7 +325,7 @@ def test_dropbears_client_runs_commands_and_forwards(stack: Stack, tmp_path: Pat
                 assert through.stdout is not None
                 assert through.stdout.read(5) == b"hello"
         finally:
-            through.communicate(timeout=10)
+            through.communicate(timeout=DEADLINE_S)
     assert piped["disconnect_initiator"] == "client"
     assert piped["disconnect_reason"] != "unknown"
 
@@ -404,7 +405,7 @@ def test_an_ansible_playbook_copies_templates_and_becomes(stack: Stack, tmp_path
         "ansible_python_interpreter": TETHER[0],
         "ansible_remote_tmp": str(stack.home / "ansible" / "tmp"),
     }
-    with stack.one_new_row(seconds=40) as row:
+    with stack.one_new_row() as row:
         done = subprocess.run(
             [str(playbook), "-i", f"{stack.host},", str(tmp_path / "play.yml")]
             + [word for key, value in more.items() for word in ("-e", f"{key}={value}")],
@@ -412,7 +413,7 @@ def test_an_ansible_playbook_copies_templates_and_becomes(stack: Stack, tmp_path
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=DEADLINE_S,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         (master,) = (tmp_path / "cp").iterdir()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack, truth, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
@@ -76,7 +77,7 @@ def test_ssh_w_that_is_done_ended_gracefully(stack: Stack) -> None:
             assert jump.stdout.read() == b"bye"
             assert jump.stdin is not None
             jump.stdin.close()
-            assert jump.wait(10) == 0
+            assert jump.wait(DEADLINE_S) == 0
         finally:
             jump.kill()
             jump.wait()
@@ -97,7 +98,7 @@ def test_a_process_that_outlives_its_session_has_an_end_of_its_own(stack: Stack)
         assert ssh.stdout is not None
         assert ssh.stdout.readline() == b"up\n"
         ssh.terminate()
-        ssh.wait(10)
+        ssh.wait(DEADLINE_S)
     assert truth(row) == ("client_closed", "client", True)
     (session,) = stack.explain(row["id"])["sessions"]
     assert (session["exit_code"], session["process_ended_at"]) == (None, None)
@@ -110,5 +111,5 @@ def test_a_process_that_outlives_its_session_has_an_end_of_its_own(stack: Stack)
     session = wait_for("the process's own end", outlived)
     assert session["exit_code"] == 9
     assert str(session["process_ended_at"]) > str(session["ended_at"])
-    (now,) = [r for r in stack.connections("--limit", "1000") if r["id"] == row["id"]]
+    (now,) = [r for r in stack.connections(limit=1000) if r["id"] == row["id"]]
     assert now == row, "what the process did later changes nothing about the connection's end"

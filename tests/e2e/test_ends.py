@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack, children_of, truth, wait_for
 
 pytestmark = pytest.mark.real
@@ -43,7 +44,7 @@ class Interactive:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def expect(self, text: str, seconds: float = 15.0) -> None:
+    def expect(self, text: str, seconds: float = DEADLINE_S) -> None:
         deadline = time.monotonic() + seconds
         os.set_blocking(self.master, False)
         while text.encode() not in self.seen:
@@ -62,7 +63,7 @@ class Interactive:
     def close(self) -> None:
         if self.ssh.poll() is None:
             self.ssh.kill()
-        self.ssh.wait(10)
+        self.ssh.wait(DEADLINE_S)
         if self.master >= 0:
             os.close(self.master)
             self.master = -1
@@ -135,7 +136,7 @@ def test_what_the_client_did(
         shell = Interactive(stack)
         try:
             fault(shell)
-            shell.ssh.wait(15)
+            shell.ssh.wait(DEADLINE_S)
         finally:
             shell.close()
     assert truth(row) == want, row
@@ -166,7 +167,7 @@ def test_a_person_kills_the_remote_command(stack: Stack) -> None:
         assert ssh.stdout is not None
         remote = int(ssh.stdout.readline())
         os.kill(remote, signal.SIGKILL)
-        ssh.wait(15)
+        ssh.wait(DEADLINE_S)
     assert (truth(row), row["exit_signal"]) == (("graceful", "client", True), "KILL")
 
 
@@ -174,15 +175,15 @@ def ended_control(stack: Stack, before: set[str]) -> dict[str, Any]:
     """The agent's control row that was open before and is closed now."""
 
     def check() -> dict[str, Any] | None:
-        rows = stack.connections("--workspace", stack.workspace, "--type", "control")
+        rows = stack.connections(workspace=stack.workspace, type="control")
         closed = [r for r in rows if r["id"] in before and r["disconnected_at"]]
         return closed[0] if closed else None
 
-    return wait_for("the control row to close", check, 40)
+    return wait_for("the control row to close", check)
 
 
 def open_control(stack: Stack) -> set[str]:
-    rows = stack.connections("--workspace", stack.workspace, "--type", "control")
+    rows = stack.connections(workspace=stack.workspace, type="control")
     return {r["id"] for r in rows if r["disconnected_at"] is None}
 
 
@@ -205,7 +206,7 @@ def test_sigterm_to_the_agent(own_stack: Stack) -> None:
     with stack.one_new_row() as row:
         ssh = running(stack)
         assert stack.agent.stop() == 0
-        assert ssh.wait(15) == 255
+        assert ssh.wait(DEADLINE_S) == 255
     assert truth(row) == want
     assert f"pid {os.getpid()}" in row["disconnect_actor"]
     assert truth(ended_control(stack, control)) == want
@@ -215,10 +216,10 @@ def test_sigterm_to_the_agent(own_stack: Stack) -> None:
 def test_sigkill_to_the_agent_that_returns(own_stack: Stack) -> None:
     stack = own_stack
     control = open_control(stack)
-    with stack.one_new_row(seconds=40) as row:
+    with stack.one_new_row() as row:
         ssh = running(stack)
         stack.agent.stop(signal.SIGKILL)
-        assert ssh.wait(30) == 255  # it is given 15 s to come back
+        assert ssh.wait(DEADLINE_S) == 255  # it is given 15 s to come back
         stack.start_agent()
     assert (truth(row), row["disconnect_cause"]) == (AGENT_CRASHED, "agent.killed")
     assert truth(ended_control(stack, control)) == AGENT_CRASHED
@@ -227,10 +228,10 @@ def test_sigkill_to_the_agent_that_returns(own_stack: Stack) -> None:
 
 def test_sigkill_to_the_agent_that_never_returns(own_stack: Stack) -> None:
     stack = own_stack
-    with stack.one_new_row(seconds=40) as row:
+    with stack.one_new_row() as row:
         ssh = running(stack)
         stack.agent.stop(signal.SIGKILL)
-        assert ssh.wait(20) == 255
+        assert ssh.wait(DEADLINE_S) == 255
     assert (truth(row), row["disconnect_cause"]) == (AGENT_CRASHED, "agent.vanished")
 
 
@@ -254,7 +255,7 @@ def test_sigterm_to_the_server_ends_control_links_and_no_session(own_stack: Stac
         assert truth(client[-1]) == want  # the link that the server ended, not the next one
     finally:
         ssh.terminate()
-        ssh.wait(20)
+        ssh.wait(DEADLINE_S)
 
 
 def test_sigkill_to_the_server_that_returns(own_stack: Stack) -> None:
@@ -275,7 +276,7 @@ def test_workspace_stop_and_start(own_stack: Stack) -> None:
     with stack.one_new_row() as row:
         ssh = running(stack)
         stack.tether("workspace", "stop", "dev")
-        assert ssh.wait(15) == 255
+        assert ssh.wait(DEADLINE_S) == 255
     assert (truth(row), row["disconnect_actor"]) == (want, "user:admin")
     assert truth(ended_control(stack, control)) == want
     assert "was stopped by admin" in stderr_of(ssh)
@@ -293,7 +294,7 @@ def test_reports_wait_for_a_server_that_is_down(own_stack: Stack) -> None:
     stack.server.stop(signal.SIGKILL)
     stack.agent.stop()  # nothing but this ends what it serves
     stack.agent.wait_event("ssh connection closed")
-    assert ssh.wait(20) == 255
+    assert ssh.wait(DEADLINE_S) == 255
     stack.start_server()
     stack.start_agent()
 
@@ -305,7 +306,7 @@ def test_reports_wait_for_a_server_that_is_down(own_stack: Stack) -> None:
         ]
         return rows if rows and all(r["disconnected_at"] for r in rows) else None
 
-    (row,) = wait_for("the replayed report", closed, 40)
+    (row,) = wait_for("the replayed report", closed)
     assert truth(row) == ("server_shutdown", "agent", True)
     assert row["revision"] == 1
 
@@ -338,4 +339,4 @@ def test_random_bytes_disturb_nobody(stack: Stack) -> None:
         assert stack.ssh("echo fine").stdout == "fine\n"
     finally:
         ssh.terminate()
-        ssh.wait(10)
+        ssh.wait(DEADLINE_S)

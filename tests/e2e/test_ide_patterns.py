@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack, children_of, free_port, truth, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
@@ -102,7 +103,7 @@ def master(stack: Stack, path: Path, *options: str) -> Iterator[list[str]]:
         wait_for("the control socket", lambda: path.exists() or None)
         yield share
         stack.run(*stack.ssh_argv(*share, "-O", "exit", stack.host), check=True)
-        ssh.communicate(timeout=15)
+        ssh.communicate(timeout=DEADLINE_S)
     finally:
         ssh.kill()
         ssh.communicate()
@@ -171,7 +172,7 @@ def backend(stack: Stack, *arguments: str) -> Iterator[tuple[int, int]]:
 
 
 def new_rows(stack: Stack, before: set[str], kind: str) -> list[dict[str, Any]]:
-    return [r for r in stack.connections("--type", kind) if r["id"] not in before]
+    return [r for r in stack.connections(type=kind) if r["id"] not in before]
 
 
 def ended(stack: Stack, before: set[str], kind: str) -> list[dict[str, Any]] | None:
@@ -201,7 +202,7 @@ def test_jetbrains_channels_to_one_backend_are_one_ide_session(stack: Stack) -> 
             for channel in channels[1:]:
                 channel.close()
             ssh.terminate()
-            ssh.communicate(timeout=15)
+            ssh.communicate(timeout=DEADLINE_S)
             channels[0].close()
         finally:
             ssh.kill()
@@ -240,7 +241,7 @@ def test_a_backend_that_is_killed_ends_the_ide_and_not_the_connection(stack: Sta
             assert ssh.stdout.readline() == b"still here\n"
         finally:
             ssh.terminate()
-            ssh.communicate(timeout=15)
+            ssh.communicate(timeout=DEADLINE_S)
     # How it died is the kernel's to tell, and it tells only the privileged.
     assert ide["disconnect_cause"] in {"ide.backend_killed", "ide.backend_gone"}
     assert ide["disconnect_expected"] is False
@@ -260,7 +261,7 @@ def test_a_forward_to_anything_else_is_no_ide(stack: Stack) -> None:
                 assert echoes(channel)
         finally:
             ssh.terminate()
-            ssh.communicate(timeout=15)
+            ssh.communicate(timeout=DEADLINE_S)
     assert new_rows(stack, before, "jetbrains") == []
     assert stack.explain(row["id"])["children"] == []
 
@@ -283,10 +284,10 @@ def test_agent_forwarding_reaches_the_users_keys(stack: Stack, tmp_path: Path) -
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=20,
+            timeout=DEADLINE_S,
         )
         assert (done.returncode, done.stdout) == (0, want)
     finally:
         agent.terminate()
-        agent.wait(10)
+        agent.wait(DEADLINE_S)
         assert children_of(agent.pid) == []

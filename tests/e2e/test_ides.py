@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.agent.listening import listening
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack, free_port, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
@@ -36,7 +37,7 @@ def forwarding(stack: Stack, local: int, port: int) -> Iterator[subprocess.Popen
         yield ssh
     finally:
         ssh.terminate()
-        ssh.communicate(timeout=20)
+        ssh.communicate(timeout=DEADLINE_S)
 
 
 def test_vs_code_is_known_by_its_bootstrap_and_by_the_many_sessions_that_follow(
@@ -72,9 +73,9 @@ def test_a_jetbrains_ide_is_a_row_that_says_which_connection_took_it_along(stack
         forwarding(stack, local, backend.port) as ssh,
         socket.create_connection(("127.0.0.1", local)),
     ):
-        ide = wait_for("the IDE's row", lambda: stack.connections("--type", "jetbrains"))[0]
+        ide = wait_for("the IDE's row", lambda: stack.connections(type="jetbrains"))[0]
         ssh.terminate()
-        ssh.wait(20)
+        ssh.wait(DEADLINE_S)
         over = wait_for("its end", lambda: _closed(stack, ide["id"]))
     carrier = stack.explain(ide["id"])["ide"]["channels"][0]["connection_id"]
     assert carrier in stack.ids() - before
@@ -84,7 +85,7 @@ def test_a_jetbrains_ide_is_a_row_that_says_which_connection_took_it_along(stack
 
 def test_a_jetbrains_backend_that_is_killed_is_told_so(stack: Stack) -> None:
     local = free_port()
-    known = {row["id"] for row in stack.connections("--type", "jetbrains")}
+    known = {row["id"] for row in stack.connections(type="jetbrains")}
     with (
         listening("127.0.0.1", "remote-dev-server") as backend,
         forwarding(stack, local, backend.port),
@@ -92,7 +93,7 @@ def test_a_jetbrains_backend_that_is_killed_is_told_so(stack: Stack) -> None:
     ):
         ide = wait_for(
             "the IDE's row",
-            lambda: [r for r in stack.connections("--type", "jetbrains") if r["id"] not in known],
+            lambda: [r for r in stack.connections(type="jetbrains") if r["id"] not in known],
         )[0]
         backend.kill()
         over = wait_for("its end", lambda: _closed(stack, ide["id"]))
@@ -100,5 +101,5 @@ def test_a_jetbrains_backend_that_is_killed_is_told_so(stack: Stack) -> None:
 
 
 def _closed(stack: Stack, connection_id: str) -> dict[str, object] | None:
-    rows = [r for r in stack.connections("--type", "jetbrains") if r["id"] == connection_id]
+    rows = [r for r in stack.connections(type="jetbrains") if r["id"] == connection_id]
     return rows[0] if rows and rows[0]["disconnected_at"] else None

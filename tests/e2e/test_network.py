@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import TETHER, Stack, free_port, wait_for
 from tests.support.net.proxy import Proxy, proxying
 
@@ -61,12 +62,14 @@ def test_netcheck_reaches_the_server_and_its_regions(stack: Stack) -> None:
 def test_a_server_that_is_not_there_is_one_sentence_and_an_exit_code(stack: Stack) -> None:
     env = {**stack.env, "TETHER_URL": f"http://127.0.0.1:{free_port()}", "TETHER_TOKEN": "t"}
     for argv, code in ((["ping", "dev"], 255), (["port-forward", "dev", "--tcp", "1"], 255)):
-        done = subprocess.run([*TETHER, *argv], env=env, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [*TETHER, *argv], env=env, capture_output=True, text=True, timeout=DEADLINE_S
+        )
         assert done.returncode == code
         assert done.stderr.startswith("tether: nothing listens at 127.0.0.1:")
         assert len(done.stderr.splitlines()) == 1
     done = subprocess.run(
-        [*TETHER, "netcheck"], env=env, capture_output=True, text=True, timeout=30
+        [*TETHER, "netcheck"], env=env, capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert (done.returncode, "not reachable: nothing listens" in done.stdout) == (1, True)
 
@@ -118,7 +121,7 @@ def test_ports_of_a_workspace_are_brought_here_and_ctrl_c_is_no_failure(stack: S
             listening = 0
             while listening < 2:
                 line = forward.stdout.readline()
-                assert line, forward.communicate(timeout=5)
+                assert line, forward.communicate(timeout=DEADLINE_S)
                 listening += json.loads(line)["event"] == "listening"
             with socket.create_connection(("127.0.0.1", here), 10) as sock:
                 sock.sendall(b"GET /page HTTP/1.0\r\n\r\n")
@@ -131,7 +134,7 @@ def test_ports_of_a_workspace_are_brought_here_and_ctrl_c_is_no_failure(stack: S
                 sock.sendto(b"hello", ("127.0.0.1", datagrams))
                 assert sock.recv(100) == b"re:hello"
             forward.send_signal(signal.SIGINT)
-            out, err = forward.communicate(timeout=15)
+            out, err = forward.communicate(timeout=DEADLINE_S)
         finally:
             for process in (forward, web):
                 process.kill()
@@ -172,7 +175,10 @@ def test_a_session_goes_through_a_proxy_that_wants_credentials(stack: Stack) -> 
     with proxy(user="alice", password="p@ss/w") as gate:
         env = {**stack.env, "HTTPS_PROXY": gate.url()}
         done = subprocess.run(
-            stack.ssh_argv(stack.host, "echo through"), env=env, capture_output=True, timeout=60
+            stack.ssh_argv(stack.host, "echo through"),
+            env=env,
+            capture_output=True,
+            timeout=DEADLINE_S,
         )
         assert (done.returncode, done.stdout) == (0, b"through\n")
         target = f"127.0.0.1:{stack.port}"
@@ -183,7 +189,11 @@ def test_a_proxy_that_refuses_is_one_clear_sentence(stack: Stack) -> None:
     with proxy(user="alice", password="p@ss/w") as gate:
         env = {**stack.env, "HTTPS_PROXY": gate.url(credentials=False)}
         done = subprocess.run(
-            [*TETHER, "ssh", "dev", "true"], env=env, capture_output=True, text=True, timeout=60
+            [*TETHER, "ssh", "dev", "true"],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
         )
         assert done.returncode == 255
         assert done.stderr == (
@@ -213,7 +223,7 @@ class Shell:
     def finish(self) -> tuple[int, str]:
         assert self.ssh.stdin is not None and self.ssh.stderr is not None
         self.ssh.stdin.close()
-        code = self.ssh.wait(20)
+        code = self.ssh.wait(DEADLINE_S)
         return code, self.ssh.stderr.read().decode()
 
 

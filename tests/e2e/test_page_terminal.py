@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.page import page
 from tests.support.e2e.stack import Stack
 from tether.attribution.evidence import GoodbyeSaid
@@ -52,7 +53,7 @@ async def test_a_page_with_another_key_than_was_announced_is_refused_and_attribu
     with stack.one_new_row() as row:
         async with page(stack, SCREEN, announce=other) as shown:
             assert shown.running is not None
-            cell = await asyncio.wait_for(asyncio.shield(shown.running), 20)
+            cell = await asyncio.wait_for(asyncio.shield(shown.running), DEADLINE_S)
             said = [fact for fact in cell.facts if isinstance(fact, GoodbyeSaid)]
             assert [(fact.by, fact.cause) for fact in said] == [
                 (Party.AGENT, "client.protocol_error")

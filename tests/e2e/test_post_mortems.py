@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack
 from tests.support.host.cgroups import control_group
 
@@ -22,7 +23,7 @@ def session_up(stack: Stack) -> Any:
 
 def done_with(ssh: Any) -> None:
     ssh.kill()
-    ssh.wait(10)
+    ssh.wait(DEADLINE_S)
     for pipe in (ssh.stdin, ssh.stdout, ssh.stderr):
         pipe.close()
 
@@ -90,7 +91,7 @@ def test_an_agent_that_the_kernel_kills_for_memory_says_so(stack: Stack) -> None
             eat = "import os; a = [os.urandom(1 << 20) for _ in range(400)]"
             last = "open('/proc/self/oom_score_adj', 'w').write('-900')"
             stack.run("python3", "-c", f"open('{procs}', 'w').write('0'); {last}; {eat}")
-            assert stack.agent.process.wait(20) == -signal.SIGKILL
+            assert stack.agent.process.wait(DEADLINE_S) == -signal.SIGKILL
             for pid in procs.read_text().split():  # what its sessions left
                 (group.parent / "cgroup.procs").write_text(pid)
             stack.start_agent()

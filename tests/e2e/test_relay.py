@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from tests.integration.server.test_carriers import ask, meet, same_agent
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import TETHER, Program, free_port, wait_for
-from tests.support.server.live_server import PATIENT, JoinedTunnel, LiveServer, Peer, join, running
+from tests.support.server.live_server import JoinedTunnel, LiveServer, Peer, join, running
 from tests.support.server.log_reader import ADMIN
 from tether.net.transport.streams import MessageStream, StreamLost
 from tether.protocol.messages.derp import DerpMap, PeerGone, RelayGoodbye, Restarting, decode_word
@@ -29,9 +30,6 @@ from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, TunnelG
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TETHER")}
-
-START_S = 30.0
-"""How long a process may take to start on a busy machine."""
 
 
 class Site:
@@ -62,7 +60,7 @@ class Site:
 
 
 async def event(program: Program, name: str) -> None:
-    await asyncio.to_thread(program.wait_event, name, START_S)
+    await asyncio.to_thread(program.wait_event, name, DEADLINE_S)
 
 
 @asynccontextmanager
@@ -86,20 +84,20 @@ async def tunnel_of(live: LiveServer) -> tuple[Peer, Peer, JoinedTunnel, str]:
 async def echoes(client: MessageStream, agent: MessageStream) -> bool:
     for leg, other in ((client, agent), (agent, client)):
         await leg.send(b"on")
-        if await asyncio.wait_for(other.recv(), PATIENT) != b"on":
+        if await asyncio.wait_for(other.recv(), DEADLINE_S) != b"on":
             return False
     return True
 
 
 async def word(leg: MessageStream) -> object:
-    raw = await asyncio.wait_for(leg.recv(), PATIENT)
+    raw = await asyncio.wait_for(leg.recv(), DEADLINE_S)
     assert isinstance(raw, str)
     return decode_word(raw)
 
 
 async def newest_map(peer: Peer, until: str, status: str | None) -> None:
     """Wait until this peer has been told of the region's status; None: it is off the map."""
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             told = await peer.maps.get()
             assert isinstance(told, DerpMap)
@@ -110,7 +108,7 @@ async def newest_map(peer: Peer, until: str, status: str | None) -> None:
 
 async def told_by_relay(live: LiveServer, connection_id: str, kind: str) -> list[dict[str, Any]]:
     """What relays have told of the tunnel's carriers, once they have told something of the kind."""
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             row = await live.row(connection_id)
             found = [
@@ -131,7 +129,7 @@ async def seen_by_relay(live: LiveServer, connection_id: str) -> list[tuple[str,
 
 def fetch(url: str) -> str:
     at = url.replace("ws://", "http://")
-    with urllib.request.urlopen(at, timeout=PATIENT) as answer:
+    with urllib.request.urlopen(at, timeout=DEADLINE_S) as answer:
         text: str = answer.read().decode()
     return text
 
@@ -147,7 +145,7 @@ async def test_a_tunnel_goes_over_a_relay_of_its_own_and_survives_its_death(
         here.relays["ams"].process.send_signal(signal.SIGKILL)
         for leg in (tunnel.client, tunnel.agent):
             with pytest.raises(StreamLost):
-                await asyncio.wait_for(leg.recv(), PATIENT)
+                await asyncio.wait_for(leg.recv(), DEADLINE_S)
         ask(client, tunnel.connection_id, 2, region="ams", avoid=[here.url("ams")])
         grant = await client.expect(CarrierGrant)
         assert grant.region == "fra"
@@ -208,7 +206,7 @@ async def test_a_planned_restart_is_announced_and_tunnels_move_before_it(tmp_pat
         assert await echoes(tunnel.client, tunnel.agent)  # nothing has ended yet
         assert await echoes(*legs)
         await tunnel.client.close(1000, "moved")
-        assert await asyncio.to_thread(here.relays["ams"].process.wait, START_S) == 0
+        assert await asyncio.to_thread(here.relays["ams"].process.wait, DEADLINE_S) == 0
         assert await seen_by_relay(here.live, tunnel.connection_id) == [("client", "closed")]
         assert await echoes(*legs)
 
@@ -227,7 +225,7 @@ async def test_legs_that_stay_are_told_goodbye_and_a_second_signal_does_not_wait
         assert isinstance(goodbye[1], RelayGoodbye)
         assert goodbye[1].cause == "relay.shutdown"
         assert goodbye[1].actor.startswith("signal:15 from pid ")
-        assert await asyncio.to_thread(here.relays["fra"].process.wait, START_S) == 0
+        assert await asyncio.to_thread(here.relays["fra"].process.wait, DEADLINE_S) == 0
         assert (await here.live.row(tunnel.connection_id))["status"] == "ongoing"
 
 
@@ -245,7 +243,7 @@ async def test_a_relay_carries_on_while_its_server_is_away_and_reports_when_it_i
         assert await word(tunnel.agent) == PeerGone(how="eof")
         async with running(tmp_path, port=port) as again:
             await same_agent(again, agent, token, tunnel)
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(DEADLINE_S):
                 assert await seen_by_relay(again, tunnel.connection_id) == [("client", "eof")]
             assert (await again.row(tunnel.connection_id))["status"] == "ongoing"
 
@@ -289,9 +287,9 @@ async def test_a_relay_whose_token_was_revoked_leaves_and_is_not_taken_back(
         (info,) = await here.live.server.accounts.list_relay_tokens(ADMIN)
         await here.live.server.accounts.revoke_token(info.token_id, ADMIN)
         await here.live.server.hub.revoke_token(info.token_id)
-        assert await asyncio.to_thread(relay.process.wait, START_S) == 1
+        assert await asyncio.to_thread(relay.process.wait, DEADLINE_S) == 1
         refused = await here.relay("fra", wait=False)
-        assert await asyncio.to_thread(refused.process.wait, START_S) == 1
+        assert await asyncio.to_thread(refused.process.wait, DEADLINE_S) == 1
         (line,) = refused.events("the server does not take this relay")
         assert line["error"].endswith("this relay's token was revoked: use a new one")
 
@@ -317,7 +315,7 @@ def test_what_keeps_a_relay_from_starting_is_one_line(
     argv += ["--token-file", str(tmp_path / "token"), *options]
     program = Program(argv, tmp_path / "relay.log", ENVIRONMENT)
     try:
-        wait_for("the relay to give up", lambda: program.process.poll() is not None or None, 30)
+        wait_for("the relay to give up", lambda: program.process.poll() is not None or None)
     finally:
         program.process.kill()
         program.process.wait()
@@ -359,7 +357,7 @@ async def test_a_real_agent_tells_its_home_and_leaves_it_when_it_goes_off_the_ma
 
 async def home(live: LiveServer, region: str) -> set[str]:
     """Wait until the agent says that this is its home; the regions that it has measured."""
-    async with asyncio.timeout(START_S):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             told = (await live.server.workspaces.get("dev", ADMIN)).agent_latency
             if told.home == region:
@@ -383,7 +381,7 @@ async def test_tunnels_of_the_embedded_relay_move_before_the_server_stops(tmp_pa
         assert await echoes(tunnel.client, tunnel.agent)  # nothing has ended yet
         await tunnel.client.close(1000, "moved")
         assert isinstance(await word(tunnel.agent), PeerGone)
-        await asyncio.wait_for(stopping, START_S)
+        await asyncio.wait_for(stopping, DEADLINE_S)
         assert await echoes(*legs)
 
 
@@ -399,7 +397,7 @@ async def test_who_does_not_move_is_told_goodbye_and_a_hurried_server_does_not_w
         goodbye = await word(tunnel.client)
         assert isinstance(goodbye, RelayGoodbye)
         assert (goodbye.cause, goodbye.actor) == ("server.shutdown", "signal:15 from pid 1 uid 0")
-        await asyncio.wait_for(stopping, START_S)
+        await asyncio.wait_for(stopping, DEADLINE_S)
 
 
 async def test_the_embedded_relay_alone_says_goodbye_at_once(tmp_path: Path) -> None:
@@ -408,4 +406,4 @@ async def test_the_embedded_relay_alone_says_goodbye_at_once(tmp_path: Path) -> 
         stopping = asyncio.create_task(here.live.stop())
         for leg in (tunnel.client, tunnel.agent):
             assert isinstance(await word(leg), RelayGoodbye)
-        await asyncio.wait_for(stopping, START_S)
+        await asyncio.wait_for(stopping, DEADLINE_S)

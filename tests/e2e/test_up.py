@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import TETHER, free_port, truth, wait_for
 
 pytestmark = pytest.mark.real
@@ -44,7 +45,7 @@ class Up:
                 stdout=out,
                 stderr=out,
             )
-        wait_for("tether up to be ready", self._ready, 40)
+        wait_for("tether up to be ready", self._ready)
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, self.out.read_text()
@@ -60,16 +61,17 @@ class Up:
             stdin=subprocess.DEVNULL,
         )
 
-    def connections(self, *filters: str) -> list[dict[str, object]]:
+    def connections(self, **filters: str) -> list[dict[str, object]]:
+        asked = [f"--{name}={value}" for name, value in filters.items()]
         rows: list[dict[str, object]] = json.loads(
-            self.run(*TETHER, "connections", "--json", *filters).stdout
+            self.run(*TETHER, "connections", "--json", *asked).stdout
         )
         return rows
 
     def close(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        return self.process.wait(DEADLINE_S)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,7 @@ def test_an_interactive_shell_in_a_real_terminal(up: Up) -> None:
     )  # fmt: skip
     assert started.returncode == 0, started.stderr
     try:
-        wait_for("a prompt", lambda: re.search(r"[#$%>] ?$", screen().rstrip()) is not None, 20)
+        wait_for("a prompt", lambda: re.search(r"[#$%>] ?$", screen().rstrip()) is not None)
         keys("stty size; tty; echo te''ther-$TETHER_WORKSPACE", "Enter")
         wait_for("the size", lambda: "30 100" in screen())
         wait_for("the environment", lambda: "tether-local" in screen())
@@ -153,9 +155,7 @@ def test_an_interactive_shell_in_a_real_terminal(up: Up) -> None:
 
 def test_an_agent_that_is_killed_is_started_again(up: Up) -> None:
     (control,) = [
-        r
-        for r in up.connections("--type", "control", "--workspace", "local")
-        if r["disconnected_at"] is None
+        r for r in up.connections(type="control", workspace="local") if r["disconnected_at"] is None
     ]
     agent = [
         int(p.name)
@@ -169,7 +169,7 @@ def test_an_agent_that_is_killed_is_started_again(up: Up) -> None:
         lambda: up.run(*TETHER, "ssh", "local", "--", "true").returncode == 0 or None,
         30,
     )
-    (row,) = [r for r in up.connections("--type", "control") if r["id"] == control["id"]]
+    (row,) = [r for r in up.connections(type="control") if r["id"] == control["id"]]
     assert truth(row) == ("process_crashed", "agent", False)
     assert "signal 9" in up.out.read_text()
 
@@ -194,7 +194,7 @@ def test_ctrl_c_stops_everything_in_order_and_attributed(up: Up) -> None:
     assert session.stdout is not None
     assert session.stdout.readline() == "up\n"
     assert up.close() == 0
-    out, err = session.communicate(timeout=20)
+    out, err = session.communicate(timeout=DEADLINE_S)
     assert (session.returncode, out) == (255, "")
     assert err.startswith("tether: The workspace's agent was asked to stop")
     server = [

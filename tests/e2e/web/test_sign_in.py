@@ -8,6 +8,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.browser import Window
 from tests.support.e2e.stack import Stack
 
@@ -54,6 +55,6 @@ def test_a_connection_appears_and_ends_while_one_looks(page: Page, stack: Stack)
         ssh = stack.spawn_ssh(stack.host)
         ongoing = page.locator("tbody tr", has_text="ongoing").filter(has_text=stack.workspace)
         expect(ongoing.filter(has_text=re.compile("tunnel|ssh"))).to_have_count(1)
-        ssh.communicate(b"exit\n", timeout=20)
+        ssh.communicate(b"exit\n", timeout=DEADLINE_S)
     ended = page.locator(f"tr[data-id='{row['id']}']")
     expect(ended).to_contain_text("session.exit")

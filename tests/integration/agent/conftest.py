@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.agent import loops
 from tests.support.agent.agent_rig import AgentRig, agent_rig
+from tests.support.deadline import DEADLINE_S
 
 
 @pytest.fixture(params=loops.NAMES)
@@ -29,5 +30,5 @@ async def agent(tmp_path: Path) -> AsyncIterator[AgentRig]:
 @pytest.fixture
 async def client(agent: AgentRig) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """asyncssh's client, logged in."""
-    async with await agent.connect() as connection, asyncio.timeout(30):
+    async with await agent.connect() as connection, asyncio.timeout(DEADLINE_S):
         yield connection

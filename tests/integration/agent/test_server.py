@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from tests.support.agent.agent_rig import AgentRig, agent_rig, line_of
 from tests.support.clock import LoopClock
+from tests.support.deadline import DEADLINE_S
 from tether.agent.ssh.asyncssh_connection import guessed_wrong
 from tether.agent.ssh.auth import MAX_REFUSALS
 from tether.agent.ssh.sessions import MAX_SESSIONS
@@ -514,7 +515,7 @@ async def test_closing_ends_what_sessions_left_running(agent: AgentRig) -> None:
         process = await client.create_process("echo $$; trap '' PIPE; exec sleep 60")
         pid = int(await process.stdout.readline())
     await agent.end()
-    await agent.server.close(timeout=5)
+    await agent.server.close(timeout=DEADLINE_S)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert len(agent.server._processes) == 0
@@ -522,7 +523,7 @@ async def test_closing_ends_what_sessions_left_running(agent: AgentRig) -> None:
 
 
 async def test_after_closing_no_tunnel_is_served(agent: AgentRig) -> None:
-    await agent.server.close(timeout=5)
+    await agent.server.close(timeout=DEADLINE_S)
     client = agent.tunnel()
     assert (await client.goodbye()).cause == "agent.shutdown"
     assert await agent.cause() == "agent.shutdown"
@@ -595,6 +596,6 @@ async def test_a_connection_leaves_nothing_behind(agent: AgentRig) -> None:
     before = left()
     for _ in range(5):
         await come_and_go()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         while left() > before:
             await asyncio.sleep(0)

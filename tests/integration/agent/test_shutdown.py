@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from tests.support.agent.agent_rig import AgentRig
+from tests.support.deadline import DEADLINE_S
 from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
@@ -140,7 +141,7 @@ async def test_the_stop_waits_until_every_end_is_logged(agent: AgentRig) -> None
     waited = set(agent.server.live)
     with capture_logs() as lines:
         stop(agent, SHUTDOWN)
-        await agent.server.close(timeout=5)
+        await agent.server.close(timeout=DEADLINE_S)
         closed = ends(lines, "ssh connection closed")
     assert {line["connection_id"] for line in closed} == waited
     assert [line["disconnect_cause"] for line in closed] == ["agent.shutdown"] * 3
@@ -191,7 +192,7 @@ async def test_a_session_whose_channel_was_closed_first_keeps_its_end_while_its_
     with capture_logs() as lines:
         stop(agent)
         end = await agent.end()
-        await agent.server.close(timeout=5)
+        await agent.server.close(timeout=DEADLINE_S)
     assert ends(lines, "ssh session ended") == []
     assert cause(end.cell.facts) == "workspace.stopped"  # of the connection, which lived
     late = agent.records[-1]

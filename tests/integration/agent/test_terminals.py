@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from tests.support.agent.terminal_rig import TerminalRig, cells
+from tests.support.deadline import DEADLINE_S
 from tether.agent.process.environment import Account
 from tether.agent.process.process import Processes
 from tether.agent.screen.client import Screens
@@ -27,10 +28,10 @@ async def rig() -> AsyncIterator[TerminalRig]:
         account=Account("worker", "/", "/bin/sh"), directory="/", env={"PS1": "$ "}
     )
     rig.terminals._start = partial(start_program, processes, settings)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_S):
         yield rig
     rig.terminals.abandon(agent_goodbye("agent.shutdown", rig.clock.now()))
-    await rig.terminals.close(timeout=5)
+    await rig.terminals.close(timeout=DEADLINE_S)
     await processes.end_all()
 
 

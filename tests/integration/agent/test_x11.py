@@ -13,6 +13,7 @@ from typing import Any
 import asyncssh
 
 from tests.support.agent.agent_rig import AgentRig, agent_rig
+from tests.support.deadline import DEADLINE_S
 from tether.agent.ssh.xauthority import Cookie, entries
 
 Client = asyncssh.SSHClientConnection
@@ -108,7 +109,7 @@ def cookies(agent: AgentRig) -> dict[int, Cookie]:
 
 
 async def forgotten(agent: AgentRig, number: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         while number in cookies(agent):
             await asyncio.sleep(0.01)  # a thread writes the file
 

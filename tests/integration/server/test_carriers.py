@@ -8,15 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.server.live_server import (
-    PATIENT,
-    JoinedTunnel,
-    LiveServer,
-    Peer,
-    ended,
-    join,
-    running,
-)
+from tests.support.deadline import DEADLINE_S
+from tests.support.server.live_server import JoinedTunnel, LiveServer, Peer, ended, join, running
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Vantage
 from tether.net.clock import SystemClock
@@ -87,7 +80,7 @@ async def test_both_ends_meet_on_a_further_carrier_while_the_first_one_lives(
         theirs, ours = await meet(client, agent, tunnel)
         for leg, other, frame in ((theirs, ours, b"second"), (tunnel.client, tunnel.agent, b"one")):
             await leg.send(frame)
-            assert await asyncio.wait_for(other.recv(), PATIENT) == frame
+            assert await asyncio.wait_for(other.recv(), DEADLINE_S) == frame
 
 
 async def test_the_agent_is_told_that_small_segments_are_wanted(tmp_path: Path) -> None:
@@ -108,7 +101,7 @@ async def test_a_tunnel_goes_on_over_a_new_server_with_a_new_carrier(tmp_path: P
         returned = await same_agent(again, agent, token, tunnel)
         legs = await meet(await again.client(user_token), returned, tunnel, carrier=7)
         await legs[0].send(b"on")
-        assert await asyncio.wait_for(legs[1].recv(), PATIENT) == b"on"
+        assert await asyncio.wait_for(legs[1].recv(), DEADLINE_S) == b"on"
 
 
 async def test_a_tunnel_that_is_over_says_why(tmp_path: Path) -> None:
@@ -242,13 +235,13 @@ async def test_a_flood_of_requests_is_refused_and_the_tunnel_goes_on(tmp_path: P
         client, _agent, tunnel, _ = await tunnel_of(live)
         for number in range(2, 102):
             ask(client, tunnel.connection_id, number)
-        answers = [await asyncio.wait_for(client.inbox.get(), PATIENT) for _ in range(100)]
+        answers = [await asyncio.wait_for(client.inbox.get(), DEADLINE_S) for _ in range(100)]
         refused = {one.code for one in answers if isinstance(one, CarrierDenied)}
         granted = [one for one in answers if isinstance(one, CarrierGrant)]
         assert refused == {"too_many_requests"}
         assert len(granted) <= carriers.BURST + 2
         await tunnel.client.send(b"on")
-        assert await asyncio.wait_for(tunnel.agent.recv(), PATIENT) == b"on"
+        assert await asyncio.wait_for(tunnel.agent.recv(), DEADLINE_S) == b"on"
 
 
 async def test_a_carrier_that_was_offered_to_an_agent_just_lost_is_declined_at_once(
@@ -263,6 +256,6 @@ async def test_a_carrier_that_was_offered_to_an_agent_just_lost_is_declined_at_o
         dialling = tasks.spawn(dial_relay(grant.relay_url, grant.ticket), "dial")
         await agent.vanish()
         with pytest.raises(DialFailed, match="agent's connection to the server was lost"):
-            await asyncio.wait_for(dialling, PATIENT)
+            await asyncio.wait_for(dialling, DEADLINE_S)
         await tunnel.client.send(b"the joined one goes on")
-        assert await asyncio.wait_for(tunnel.agent.recv(), PATIENT) == b"the joined one goes on"
+        assert await asyncio.wait_for(tunnel.agent.recv(), DEADLINE_S) == b"the joined one goes on"

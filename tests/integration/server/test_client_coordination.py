@@ -11,8 +11,9 @@ import pytest
 import structlog
 from structlog.typing import EventDict
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.protocol.coordination import node
-from tests.support.server.live_server import PATIENT, LiveServer, Peer, device_key, running
+from tests.support.server.live_server import LiveServer, Peer, device_key, running
 from tether.attribution.causes.codes import COORDINATION_REFUSED
 from tether.attribution.vocabulary import ConnectType
 from tether.client.control.events import AgentHere, ControlWord
@@ -63,7 +64,9 @@ class Client:
         return self.streams[-1]
 
     async def told_of_agent(self) -> AgentHere:
-        while not isinstance(word := await asyncio.wait_for(self.words.get(), PATIENT), AgentHere):
+        while not isinstance(
+            word := await asyncio.wait_for(self.words.get(), DEADLINE_S), AgentHere
+        ):
             pass
         return word
 
@@ -142,7 +145,7 @@ async def test_a_client_that_may_not_know_is_refused_on_record_and_told_nothing(
     agent, workspace_id = await agent_of(live, "192.0.2.1:7000")
     _, token = await live.user("mallory")
     with structlog.testing.capture_logs() as lines:
-        async with connected(live, token) as client, asyncio.timeout(PATIENT):
+        async with connected(live, token) as client, asyncio.timeout(DEADLINE_S):
             client.control.coordinate(workspace_id, "")
             while not _ends(lines):
                 await client.control.round_trip()  # the link lives meanwhile, and after

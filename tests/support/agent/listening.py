@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.support.deadline import DEADLINE_S
+
 # argv: family, host, port, exit code on end of input, then anything
 _LISTENER = """
 import os, socket, sys
@@ -42,12 +44,12 @@ class Listening:
         """Let it exit with its code, and bury it."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(DEADLINE_S)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill it and bury it."""
         self.process.send_signal(number)
-        self.process.wait(10)
+        self.process.wait(DEADLINE_S)
 
 
 @contextlib.contextmanager
@@ -69,7 +71,7 @@ def listening(
         with contextlib.suppress(ProcessLookupError):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(DEADLINE_S)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()

@@ -12,10 +12,13 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.support.agent.played_server import PlayedServer
+from tests.support.deadline import DEADLINE_S
+from tests.support.forked import Forked, pipe
 from tests.support.net.tunnels import KEY_TEXT, client_over
+from tether.agent import supervisor
 from tether.attribution.vocabulary import Party, StreamEnd
 from tether.net.clock import SystemClock
 from tether.net.tasks import Tasks
@@ -35,25 +41,23 @@ from tether.protocol.messages.derp import Paired, RelayGoodbye, encode_word
 from tether.protocol.messages.reports import Opened, Report, ReportItem
 from tether.protocol.messages.tunnel import RESUME_S, TunnelOffer
 from tether.protocol.tunnel.resume_policy import Waits
+from tether.run.agent import AgentSettings, main
 
 SHORT = Waits(vanished_s=0.3, policy_s=0.3)
 
-PROGRAM = """
-import sys
-from pathlib import Path
-from tether.run.agent import AgentSettings, main
-url, token_file, data_dir = sys.argv[1:4]
-stop_script = Path(sys.argv[4]) if sys.argv[4:] else None
-sys.exit(main(AgentSettings(server_url=url, token_file=Path(token_file), data_dir=Path(data_dir),
-                            stop_script=stop_script,
-                            log_format="json", login_timeout_s=60.0, resume_vanished_s=0.3)))
-"""
 
-PARENT = """
-import os, subprocess, sys
-env = {**os.environ, "TETHER_PARENT_PID": str(os.getpid())}
-sys.exit(subprocess.run([sys.executable, "-c", *sys.argv[1:]], env=env).returncode)
-"""
+def program(settings: AgentSettings, flush_s: float) -> int:
+    """An agent that gives its last reports `flush_s` seconds."""
+    supervisor.FLUSH_S = flush_s
+    return main(settings)
+
+
+def by_parent(settings: AgentSettings, flush_s: float) -> int:
+    """A process that starts an agent as `tether up` does."""
+    arguments = ["agent", "--server", settings.server_url, "--token-file", str(settings.token_file)]
+    arguments += ["--data-dir", str(settings.data_dir), "--log-format", "json"]
+    environment = {**os.environ, "TETHER_PARENT_PID": str(os.getpid())}
+    return subprocess.run([sys.executable, "-m", "tether", *arguments], env=environment).returncode
 
 
 class WsEnd(MessageStream):
@@ -100,17 +104,22 @@ class PlayedClient:
 class Agent:
     """One agent process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Forked, stderr: Connection) -> None:
         self.process = process
         self.lines: list[dict[str, Any]] = []
         self.text: list[str] = []
         self._more = asyncio.Event()
         self._closed = False
-        self._reading = asyncio.get_running_loop().create_task(self._read())
+        self._reading = asyncio.get_running_loop().create_task(self._read(stderr))
 
-    async def _read(self) -> None:
-        assert self.process.stderr is not None
-        async for raw in self.process.stderr:
+    async def _read(self, stderr: Connection) -> None:
+        reader, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+        with os.fdopen(os.dup(stderr.fileno()), "rb") as file:
+            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+            await self._lines(reader)
+
+    async def _lines(self, reader: asyncio.StreamReader) -> None:
+        async for raw in reader:
             text = raw.decode().rstrip("\n")
             try:
                 self.lines.append(json.loads(text))
@@ -135,9 +144,8 @@ class Agent:
         self.process.send_signal(number)
 
     async def exit_code(self) -> int:
-        code = await self.process.wait()
         await self._reading
-        return code
+        return await asyncio.to_thread(self.process.wait, DEADLINE_S)
 
 
 class Site:
@@ -252,29 +260,39 @@ class Site:
         data_dir: str = "agent",
         *,
         wait: bool = True,
-        by_parent: bool = False,
+        as_child: bool = False,
         stop_script: str = "",
+        flush_s: float = supervisor.FLUSH_S,
         **env: str,
     ) -> Agent:
-        """Start an agent; `by_parent` starts a parent that starts the agent; `stop_script` is what the
-        shell does at its end."""
-        words = [self.url, str(self.token_file), str(self.directory / data_dir)]
+        """Start an agent.
+
+        Args:
+            data_dir: its name below the site's directory.
+            wait: until it is ready.
+            as_child: of a process that starts it as `tether up` does, and is what is returned.
+            stop_script: what the shell does at its end.
+            flush_s: how long it waits for its last reports to be acknowledged, in seconds.
+            env: further variables of its environment.
+        """
+        script: Path | None = None
         if stop_script:
             script = self.directory / "stop.sh"
             script.write_text(f"#!/bin/sh\n{stop_script}\n")
             script.chmod(0o700)
-            words.append(str(script))
-        program = (PARENT, PROGRAM) if by_parent else (PROGRAM,)
-        agent = Agent(
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", *program),
-                *words,
-                stdin=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-                env={**os.environ, **env},
-            )
+        settings = AgentSettings(
+            server_url=self.url,
+            token_file=self.token_file,
+            data_dir=self.directory / data_dir,
+            stop_script=script,
+            log_format="json",
+            login_timeout_s=60.0,
+            resume_vanished_s=0.3,
         )
+        reading, writing = pipe()
+        run = partial(by_parent if as_child else program, settings, flush_s)
+        agent = Agent(Forked(run, writing, {**os.environ, **env}), reading)
+        writing.close()
         self._agents.append(agent)
         if wait:
             await agent.event("agent ready")
@@ -287,8 +305,7 @@ class Site:
 
     async def close(self) -> None:
         for agent in self._agents:
-            if agent.process.returncode is None:
-                agent.process.kill()
+            agent.process.kill()
             await agent.exit_code()
         if self._listener is not None:
             self._listener.close()
@@ -301,7 +318,7 @@ async def site(directory: Path) -> AsyncIterator[Site]:
     """A played server that listens; everything is ended afterwards."""
     made = Site(directory)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_S):
             await made.listen()
             yield made
     finally:

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.support.e2e.stack import Stack
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PATIENT_MS = 15_000
+PATIENT_MS = 90_000
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack
 from tests.support.net.page_channel import ClientChannel
 from tether.attribution.disconnect import CloseCell
@@ -85,7 +86,7 @@ class Page:
     def say(self, item: TerminalMessage | bytes) -> None:
         self.tunnel.write(self._channel.seal(frame(item)))
 
-    async def until(self, check: Callable[[], T | None], seconds: float = 20.0) -> T:
+    async def until(self, check: Callable[[], T | None], seconds: float = DEADLINE_S) -> T:
         """The first truthy answer of `check`."""
         async with asyncio.timeout(seconds):
             while not (answer := check()):

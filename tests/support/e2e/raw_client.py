@@ -23,9 +23,8 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import Boolean, String, UInt32
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import TETHER, Stack
-
-ANSWER_S = 20.0
 
 
 class RawChannel:
@@ -68,14 +67,14 @@ class RawChannel:
     async def asked(self, name: bytes, *parts: bytes) -> bool:
         """Whether the request was granted."""
         self.request(name, *parts)
-        return await asyncio.wait_for(self.answers.get(), ANSWER_S)
+        return await asyncio.wait_for(self.answers.get(), DEADLINE_S)
 
     async def is_open(self) -> tuple[int, int, int]:
         """Its number there, its window, its largest packet; raises ChannelOpenError."""
-        return await asyncio.wait_for(self.opened, ANSWER_S)
+        return await asyncio.wait_for(self.opened, DEADLINE_S)
 
     async def is_closed(self) -> None:
-        await asyncio.wait_for(self.closed.wait(), ANSWER_S)
+        await asyncio.wait_for(self.closed.wait(), DEADLINE_S)
 
     # -- what asyncssh's connection calls ----------------------------------------------------
 
@@ -165,13 +164,13 @@ class RawClient:
 
     async def is_lost(self) -> None:
         """The agent ended the connection."""
-        await asyncio.wait_for(self.ssh.wait_closed(), ANSWER_S)
+        await asyncio.wait_for(self.ssh.wait_closed(), DEADLINE_S)
 
     async def leave(self) -> None:
         """Disconnect, and let the proxy say what it knows."""
         self.ssh.close()
         await self.is_lost()
-        _, self.said = await asyncio.to_thread(self._proxy.communicate, timeout=ANSWER_S)
+        _, self.said = await asyncio.to_thread(self._proxy.communicate, timeout=DEADLINE_S)
 
 
 @contextlib.asynccontextmanager

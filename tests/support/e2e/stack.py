@@ -15,8 +15,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.support.deadline import DEADLINE_S
+from tests.support.forked import Forked
+from tether.__main__ import main
+from tether.cli.api import Api
+from tether.config import ClientConfig
 
 T = TypeVar("T")
 TETHER = [sys.executable, "-m", "tether"]
@@ -29,15 +36,16 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_for(what: str, check: Callable[[], T | None], seconds: float = 20.0) -> T:
+def wait_for(what: str, check: Callable[[], T | None], seconds: float = DEADLINE_S) -> T:
     """The first truthy answer of `check`; fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.02
     while True:
         if answer := check():
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.03)  # polling another process; never a substitute for an event of ours
+        time.sleep(pause)  # polling another process; never a substitute for an event of ours
+        pause = min(pause * 1.5, 0.3)
 
 
 def children_of(pid: int) -> list[int]:
@@ -48,11 +56,19 @@ def children_of(pid: int) -> list[int]:
 
 
 class Program:
-    """One process of ours with its log."""
+    """One process of ours with its log; with `own_python`, it shares its imports with no other."""
 
-    def __init__(self, argv: list[str], log: Path, env: dict[str, str]) -> None:
+    process: Forked | subprocess.Popen[bytes]
+
+    def __init__(
+        self, argv: list[str], log: Path, env: dict[str, str], *, own_python: bool = False
+    ) -> None:
         self.log = log
         self._offset = log.stat().st_size if log.exists() else 0
+        if argv[: len(TETHER)] == TETHER and not own_python:
+            log.touch()
+            self.process = Forked(partial(main, argv[len(TETHER) :]), log, env)
+            return
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=env
@@ -74,7 +90,7 @@ class Program:
                         lines.append(line)
         return lines
 
-    def wait_event(self, name: str, seconds: float = 20.0) -> dict[str, Any]:
+    def wait_event(self, name: str, seconds: float = DEADLINE_S) -> dict[str, Any]:
         def check() -> dict[str, Any] | None:
             found = self.events(name)
             if not found and self.process.poll() is not None:
@@ -84,22 +100,23 @@ class Program:
 
         return wait_for(f"log event {name!r} in {self.log}", check, seconds)
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 15.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = DEADLINE_S) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(5)
+            self.process.wait(DEADLINE_S)
             raise AssertionError(f"{self.log.stem} ignored signal {number}") from None
 
 
 class Stack:
     """A server, one workspace `dev` with its agent, and a client configuration."""
 
-    def __init__(self, root: Path, workspace: str = "dev") -> None:
+    def __init__(self, root: Path, workspace: str = "dev", *, own_python: bool = False) -> None:
         self.root, self.workspace = root, workspace
+        self._own_python = own_python
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         home = root / "home"
@@ -114,6 +131,7 @@ class Stack:
         self._started: list[Program] = []
         self.server = self.start_server()
         token = (root / "server" / "admin-token").read_text().strip()
+        self.api = Api(ClientConfig(url=self.url, token=token))
         self.tether("login", self.url, "--token-file", str(root / "server" / "admin-token"))
         assert token not in self.server.log.read_text()
         created = json.loads(self.tether("workspace", "create", workspace, "--json").stdout)
@@ -178,7 +196,8 @@ class Stack:
         return relay
 
     def _start(self, name: str, arguments: list[str]) -> Program:
-        program = Program([*TETHER, *arguments], self.root / f"{name}.log", self.env)
+        log = self.root / f"{name}.log"
+        program = Program([*TETHER, *arguments], log, self.env, own_python=self._own_python)
         self._started.append(program)
         return program
 
@@ -191,7 +210,7 @@ class Stack:
     # -- commands ----------------------------------------------------------------------
 
     def run(
-        self, *argv: str, check: bool = False, timeout: float = 60, **more: Any
+        self, *argv: str, check: bool = False, timeout: float = DEADLINE_S, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             list(argv),
@@ -230,24 +249,25 @@ class Stack:
 
     # -- the record ----------------------------------------------------------------------
 
-    def connections(self, *filters: str) -> list[dict[str, Any]]:
-        rows = json.loads(self.tether("connections", "--json", *filters).stdout)
+    def connections(self, **filters: object) -> list[dict[str, Any]]:
+        """The connection log, newest first; what `tether connections` shows, without its start."""
+        rows = self.api.get("/connections", filters)
         assert isinstance(rows, list)
         return rows
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Rows of tunnels and what ran over them, newest first."""
-        return self.connections("--workspace", self.workspace, "--type", "ssh") + [
+        """Rows of tunnels and what ran over them, newest first of each type."""
+        return [
             row
-            for kind in ("sftp", "tunnel")
-            for row in self.connections("--workspace", self.workspace, "--type", kind)
+            for kind in ("ssh", "sftp", "tunnel")
+            for row in self.connections(workspace=self.workspace, type=kind)
         ]
 
     def ids(self) -> set[str]:
-        return {row["id"] for row in self.connections("--limit", "1000")}
+        return {row["id"] for row in self.connections(limit=1000)}
 
     @contextlib.contextmanager
-    def one_new_row(self, seconds: float = 25.0) -> Iterator[dict[str, Any]]:
+    def one_new_row(self, seconds: float = DEADLINE_S) -> Iterator[dict[str, Any]]:
         """Whatever happens inside makes exactly one new agent_to_client row; it is filled in."""
         before = self.ids()
         row: dict[str, Any] = {}
@@ -256,7 +276,7 @@ class Stack:
         def check() -> dict[str, Any] | None:
             new = [
                 r
-                for r in self.connections("--limit", "1000")
+                for r in self.connections(limit=1000)
                 if r["id"] not in before and r["connect_type"] == "agent_to_client"
             ]
             assert len(new) <= 1, new
@@ -265,7 +285,7 @@ class Stack:
         row.update(wait_for("one new closed row", check, seconds))
 
     def explain(self, connection_id: str) -> dict[str, Any]:
-        answer = json.loads(self.tether("explain", connection_id, "--json").stdout)
+        answer = self.api.get(f"/connections/{connection_id}")
         assert isinstance(answer, dict)
         return answer
 

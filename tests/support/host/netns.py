@@ -17,13 +17,17 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
+
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 
 
 def ip(*words: str) -> str:
     """`ip WORDS`, in the namespace of the calling thread; what it says."""
-    done = subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10, text=True)
+    done = subprocess.run(
+        ["ip", *words], check=True, capture_output=True, timeout=DEADLINE_S, text=True
+    )
     return done.stdout
 
 

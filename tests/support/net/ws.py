@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from tests.support.deadline import DEADLINE_S
 from tether.net.tasks import Tasks
 from tether.net.transport.ws_server import CauseProtocol, ServerStream
 
@@ -64,7 +65,7 @@ class Served:
 
     async def accepted(self) -> ServerStream:
         """The next accepted stream."""
-        return await asyncio.wait_for(self._accepted.get(), 5)
+        return await asyncio.wait_for(self._accepted.get(), DEADLINE_S)
 
     async def run(self) -> None:
         await self.server.serve(sockets=[self._socket])
@@ -92,7 +93,7 @@ async def serving(
     tasks = Tasks("served")
     running = tasks.spawn(served.run(), "server")
     try:
-        await asyncio.wait_for(served.server.up.wait(), 5)
+        await asyncio.wait_for(served.server.up.wait(), DEADLINE_S)
         yield served
     finally:
         served.release()
@@ -134,7 +135,7 @@ class RawServer:
 
     async def connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The next upgraded connection."""
-        return await asyncio.wait_for(self._connected.get(), 5)
+        return await asyncio.wait_for(self._connected.get(), DEADLINE_S)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._answer is not None:

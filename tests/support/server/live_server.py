@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import asyncssh
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.server.database import put_empty
 from tests.support.server.log_reader import ADMIN, LogReader
 from tether.attribution.vocabulary import Party
@@ -39,9 +40,6 @@ from tether.server.identity import Identity
 from tether.server.settings import Graces, LinkTimes, ServerSettings
 
 M = TypeVar("M", bound=Message)
-
-PATIENT = 60.0
-"""Seconds after which a wait in a test has failed."""
 
 
 class AheadClock:
@@ -149,7 +147,7 @@ class LiveServer:
 
     async def closed(self, connection_id: str) -> dict[str, Any]:
         """The row once it is closed."""
-        left = await self.server.connections.wait_closed([connection_id], PATIENT)
+        left = await self.server.connections.wait_closed([connection_id], DEADLINE_S)
         assert not left, "the row was not closed in time"
         return await self.row(connection_id)
 
@@ -200,7 +198,7 @@ class Peer:
 
     async def welcomed(self) -> Welcome:
         """Take the server's answer, then run the link."""
-        raw = await asyncio.wait_for(self.stream.recv(), PATIENT)
+        raw = await asyncio.wait_for(self.stream.recv(), DEADLINE_S)
         assert isinstance(raw, bytes)
         answer = decode(raw)
         assert isinstance(answer, Welcome), answer
@@ -221,14 +219,14 @@ class Peer:
 
     async def expect(self, kind: type[M]) -> M:
         """The next message, which must be of this kind."""
-        message = await asyncio.wait_for(self.inbox.get(), PATIENT)
+        message = await asyncio.wait_for(self.inbox.get(), DEADLINE_S)
         assert isinstance(message, kind), message
         return message
 
     async def over(self) -> Goodbye | None:
         """Wait until the link is over; the server's goodbye, if it said one."""
         assert self.run is not None
-        await asyncio.wait_for(asyncio.shield(self.run), PATIENT)
+        await asyncio.wait_for(asyncio.shield(self.run), DEADLINE_S)
         goodbyes = []
         while not self.inbox.empty():
             message = self.inbox.get_nowait()
@@ -266,7 +264,7 @@ class Peer:
                 **more,
             )
         )
-        answer = await asyncio.wait_for(self.inbox.get(), PATIENT)
+        answer = await asyncio.wait_for(self.inbox.get(), DEADLINE_S)
         assert isinstance(answer, TunnelGrant | TunnelDenied), answer
         return answer
 

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tether.net.fd_io import FdReader, FdWriter, NonBlocking, read_to_end
-
-PATIENT = 10.0
-"""Seconds after which a wait in a test has failed."""
 
 
 class Pipe:
@@ -83,7 +81,7 @@ async def test_what_does_not_fit_waits_in_order_and_is_told(pipe: Pipe) -> None:
     assert (waiting is not None, log) == (True, ["full"])
     assert waiting is not None
     assert pipe.drain() == bytes(full)
-    await asyncio.wait_for(asyncio.ensure_future(waiting), PATIENT)
+    await asyncio.wait_for(asyncio.ensure_future(waiting), DEADLINE_S)
     assert (pipe.drain(), log, one.emptied()) == (b"firstsecond", ["full", "room"], None)
     one.close()
 
@@ -108,7 +106,7 @@ async def test_an_end_comes_after_all_that_waits(pipe: Pipe) -> None:
     one.write(b"too late")
     assert one.open
     got = bytearray()
-    await asyncio.wait_for(read_to_end(pipe.read_end, got.extend), PATIENT)
+    await asyncio.wait_for(read_to_end(pipe.read_end, got.extend), DEADLINE_S)
     assert (bytes(got), one.open) == (bytes(full) + b"last", False)
 
 
@@ -123,7 +121,7 @@ async def test_a_reader_that_is_gone_is_told_and_what_waits_is_dropped(
     waiting = one.emptied()
     assert waiting is not None
     os.close(pipe.read_end)
-    await asyncio.wait_for(asyncio.ensure_future(waiting), PATIENT)
+    await asyncio.wait_for(asyncio.ensure_future(waiting), DEADLINE_S)
     assert (log, one.open) == (["full", "broken", "room"], not owned)
     one.close()
 
@@ -135,7 +133,7 @@ async def test_closing_lets_go_whoever_waits(pipe: Pipe) -> None:
     waiting = one.emptied()
     assert waiting is not None
     one.close()
-    await asyncio.wait_for(asyncio.ensure_future(waiting), PATIENT)
+    await asyncio.wait_for(asyncio.ensure_future(waiting), DEADLINE_S)
     assert b"dropped" not in pipe.drain()
 
 
@@ -143,14 +141,14 @@ async def test_a_reader_that_pauses_takes_nothing_until_it_resumes(pipe: Pipe) -
     got: asyncio.Queue[bytes] = asyncio.Queue()
     reader = FdReader(pipe.read_end, got.put_nowait, lambda: None)
     os.write(pipe.write_end, b"one")
-    assert await asyncio.wait_for(got.get(), PATIENT) == b"one"
+    assert await asyncio.wait_for(got.get(), DEADLINE_S) == b"one"
     reader.pause()
     os.write(pipe.write_end, b"two")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert got.empty()
     reader.resume()
-    assert await asyncio.wait_for(got.get(), PATIENT) == b"two"
+    assert await asyncio.wait_for(got.get(), DEADLINE_S) == b"two"
     reader.close()
 
 
@@ -158,7 +156,7 @@ async def test_the_end_comes_once_and_not_after_a_close(pipe: Pipe) -> None:
     ends: asyncio.Queue[str] = asyncio.Queue()
     reader = FdReader(pipe.read_end, lambda data: None, lambda: ends.put_nowait("end"))
     os.close(pipe.write_end)
-    assert await asyncio.wait_for(ends.get(), PATIENT) == "end"
+    assert await asyncio.wait_for(ends.get(), DEADLINE_S) == "end"
     reader.finish()
     reader.close()
     assert (ends.empty(), reader.open) == (True, False)
@@ -202,7 +200,7 @@ async def test_nothing_more_is_read_while_the_last_bytes_are_taken(pipe: Pipe) -
     assert got == [b"one"]
     os.close(pipe.write_end)
     taken.set()
-    await asyncio.wait_for(reading, PATIENT)
+    await asyncio.wait_for(reading, DEADLINE_S)
     assert got == [b"one", b"two"]
 
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
+
 WATCH = """
 import asyncio, os, subprocess, sys
 from tether.net.signals import SignalWatcher, block, Received
@@ -88,7 +90,7 @@ def python(code: str, *, stdin: int | None = None) -> subprocess.Popen[str]:
 def output(code: str) -> list[str]:
     with python(code) as process:
         try:
-            out, _ = process.communicate(timeout=20)
+            out, _ = process.communicate(timeout=DEADLINE_S)
         finally:
             process.kill()
         assert process.returncode == 0
@@ -106,7 +108,7 @@ def test_the_sender_of_a_signal_is_told(number: signal.Signals) -> None:
                 f"{int(number)} pid {os.getpid()} uid {os.getuid()} (the parent)\n"
             )
             assert process.stdout.readline() == "clean\n"
-            assert process.wait(20) == 0
+            assert process.wait(DEADLINE_S) == 0
         finally:
             process.kill()
 
@@ -117,9 +119,9 @@ def test_a_sender_that_is_not_the_parent_is_told_by_its_pid() -> None:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             killer = subprocess.Popen(["kill", "-TERM", str(process.pid)])
-            killer.wait(20)
+            killer.wait(DEADLINE_S)
             assert process.stdout.readline() == f"15 pid {killer.pid} uid {os.getuid()}\n"
-            assert process.wait(20) == 0
+            assert process.wait(DEADLINE_S) == 0
         finally:
             process.kill()
 

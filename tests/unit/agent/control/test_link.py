@@ -45,7 +45,7 @@ from tether.protocol.messages.control import (
 from tether.protocol.messages.reports import Ended, Opened, Report, ReportItem
 from tether.protocol.messages.tunnel import TunnelGrant, TunnelOffer
 
-pytestmark = pytest.mark.virtual_time(grace=0.05)
+pytestmark = pytest.mark.virtual_time
 
 HELLO = Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="run-1")
 RUN = RunMarker(instance_id="run-1", boot_id="b", pid=1, started_at=0.0)

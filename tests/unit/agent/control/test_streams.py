@@ -33,7 +33,7 @@ from tether.protocol.messages.coordination import (
 from tether.protocol.messages.derp import DerpMap
 from tether.protocol.messages.reports import Ended
 
-pytestmark = pytest.mark.virtual_time(grace=0.05)
+pytestmark = pytest.mark.virtual_time
 
 STREAMS = (
     "disconnected from coordination RPC",

@@ -13,6 +13,7 @@ import asyncssh
 import pytest
 
 from tests.support.agent.listening import listening
+from tests.support.deadline import DEADLINE_S
 from tether.agent.commands.policy import TransferPolicy
 from tether.agent.forwarding.forwards import Forwards
 from tether.agent.forwarding.tracked import (
@@ -28,8 +29,6 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import SystemClock
 from tether.protocol.messages.reports import ForwardItem, ForwardRecord, IdeSessionRecord
-
-WAIT_S = 10
 
 
 class Server(asyncssh.SSHServer):
@@ -84,7 +83,7 @@ class ForwardRig:
     server_conn: asyncssh.SSHServerConnection | None = None
 
     async def following(self) -> ForwardRecord:
-        item = await asyncio.wait_for(self.items.get(), WAIT_S)
+        item = await asyncio.wait_for(self.items.get(), DEADLINE_S)
         assert isinstance(item, ForwardRecord)
         return item
 
@@ -302,12 +301,12 @@ async def test_the_channels_to_a_backend_are_one_ide_session(how: str) -> None:
     with listening("127.0.0.1", "-Didea.vendor.name=JetBrains") as backend:
         async with connected(rig) as conn:
             writers = [(await conn.open_connection("127.0.0.1", backend.port))[1] for _ in range(3)]
-            begun = await asyncio.wait_for(records.get(), WAIT_S)
+            begun = await asyncio.wait_for(records.get(), DEADLINE_S)
             assert rig.ide is not None
-            await rig.ide._tasks.wait(WAIT_S)  # it looks behind each channel while that runs
+            await rig.ide._tasks.wait(DEADLINE_S)  # it looks behind each channel while that runs
             if how == "backend dies":
                 backend.kill()
-                ended = await asyncio.wait_for(records.get(), WAIT_S)
+                ended = await asyncio.wait_for(records.get(), DEADLINE_S)
             else:
                 rig.cell.offer(
                     ev.SshDisconnected(
@@ -317,7 +316,7 @@ async def test_the_channels_to_a_backend_are_one_ide_session(how: str) -> None:
                 for writer in writers:
                     writer.close()
         if how == "user closes":
-            ended = await asyncio.wait_for(records.get(), WAIT_S)
+            ended = await asyncio.wait_for(records.get(), DEADLINE_S)
     assert (begun.backend_pid, begun.session_id) == (backend.pid, ended.session_id)
     assert records.empty()
     assert ended.channels_total == 3

@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.agent.listening import Listening, has_ipv6, listening
+from tests.support.deadline import DEADLINE_S
 from tether.agent.ide.port_inspection import (
     CannotInspect,
     CannotSee,
@@ -188,7 +189,7 @@ def test_another_users_process_cannot_be_seen() -> None:
             [sys.executable, "-c", script, str(backend.port)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE_S,
             check=True,
         )
     assert said.stdout == "CannotSee(uid=0)\n"

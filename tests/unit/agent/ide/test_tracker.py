@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 
 from tests.support.agent.listening import listening
 from tests.support.clock import EPOCH, at
+from tests.support.deadline import DEADLINE_S
 from tether.agent.ide.port_inspection import PortInspector
 from tether.agent.ide.tracker import (
     GRACE_S,
@@ -502,7 +503,7 @@ def grandchild(script: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(parent.pid, signal.SIGKILL)
-        parent.wait(10)
+        parent.wait(DEADLINE_S)
         for pipe in (parent.stdin, parent.stdout):
             if pipe is not None:
                 pipe.close()
@@ -517,7 +518,7 @@ async def end_of(script: str) -> ProcessEnd:
         try:
             assert parent.stdin is not None
             parent.stdin.close()
-            return await asyncio.wait_for(told, 10)
+            return await asyncio.wait_for(told, DEADLINE_S)
         finally:
             watch.close()
 
@@ -540,7 +541,7 @@ async def test_the_end_of_a_process_that_is_not_our_child(
 async def test_a_process_that_is_already_gone_ends_at_once_and_untold() -> None:
     told: asyncio.Future[ProcessEnd] = asyncio.get_running_loop().create_future()
     ProcessWatch(Holder(os.getpid(), 1), told.set_result)  # our pid, of another start
-    end = await asyncio.wait_for(told, 10)
+    end = await asyncio.wait_for(told, DEADLINE_S)
     assert (end.exit_code, end.exit_signal) == (None, None)
 
 
@@ -559,7 +560,7 @@ async def watched() -> AsyncIterator[tuple[IdeWatcher, Records]]:
 
 
 async def following(records: Records) -> IdeSessionRecord:
-    return await asyncio.wait_for(records.get(), 15)
+    return await asyncio.wait_for(records.get(), DEADLINE_S)
 
 
 MARKER = "-Didea.vendor.name=JetBrains"
@@ -714,11 +715,11 @@ async def test_a_process_that_runs_out_of_memory_is_told_from_one_that_is_killed
         watch = ProcessWatch(Holder(pid, started_at(pid) or 0), told.set_result)
         eater.stdin.write("x")
         eater.stdin.flush()
-        end = await asyncio.wait_for(told, 30)
+        end = await asyncio.wait_for(told, DEADLINE_S)
         watch.close()
     finally:
         eater.kill()
-        eater.wait(10)
+        eater.wait(DEADLINE_S)
         for pipe in (eater.stdin, eater.stdout):
             if pipe is not None:
                 pipe.close()

@@ -20,6 +20,7 @@ import structlog
 from structlog.typing import EventDict
 
 from tests.support.clock import HandClock
+from tests.support.deadline import DEADLINE_S
 from tests.support.host.small_disk import fill, small_disk
 from tether.agent.journal import journal as journal_module
 from tether.agent.journal.journal import Journal
@@ -141,7 +142,7 @@ async def test_what_was_appended_survives_a_killed_process(path: Path) -> None:
     finally:
         process.kill()
         said += process.stdout.readlines()
-        process.wait(10)
+        process.wait(DEADLINE_S)
     promised = int(said[-1]) if said[-1].endswith(b"\n") else int(said[-2])
 
     journal, previous = await start(path, NEXT)
@@ -276,7 +277,7 @@ def broken_disk(path: Path) -> Iterator[Any]:
 
 
 async def until_written(journal: Journal, items: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         await journal.grown_beyond(journal.journal_id, items - 1)
 
 

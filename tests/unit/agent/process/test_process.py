@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tether.agent.process.process import ExitStatus, Process, Processes
 from tether.agent.process.pty import Terminal
 
 ENV = {"PATH": "/usr/bin:/bin"}
-WAIT_S = 10.0
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def run(
         argv or ["/bin/sh", "-c", script], env=ENV, directory=directory, on_exit=ended.set_result
     )
     os.close(pipes.stdin)
-    result.status = await asyncio.wait_for(ended, WAIT_S)
+    result.status = await asyncio.wait_for(ended, DEADLINE_S)
     os.set_blocking(pipes.stdout, True)
     os.set_blocking(pipes.stderr, True)
     with os.fdopen(pipes.stdout, "rb") as out, os.fdopen(pipes.stderr, "rb") as err:
@@ -146,7 +146,7 @@ async def test_a_signal_reaches_the_whole_group(processes: Processes) -> None:
         os.set_blocking(out.fileno(), True)
         assert out.readline() == b"ready\n"
         process.signal(signal.SIGTERM)
-        assert await asyncio.wait_for(ended, WAIT_S) == ExitStatus(signal="TERM")
+        assert await asyncio.wait_for(ended, DEADLINE_S) == ExitStatus(signal="TERM")
         assert out.read() == b"", "the sleep holds the pipe: it must be gone too"
     os.close(pipes.stdin)
     os.close(pipes.stderr)
@@ -164,7 +164,7 @@ async def test_the_terminal_becomes_the_controlling_one(processes: Processes) ->
         on_exit=ended.set_result,
     )
     read, write = terminal.taken_over()
-    await asyncio.wait_for(ended, WAIT_S)
+    await asyncio.wait_for(ended, DEADLINE_S)
     out = b""
     try:
         while data := os.read(read, 4096):

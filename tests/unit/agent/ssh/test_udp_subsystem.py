@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tether.agent.commands.policy import TransferPolicy, check_session
+from tests.support.deadline import DEADLINE_S
+from tether.agent.commands.policy import TransferPolicy
 from tether.agent.ssh.udp_subsystem import UdpForwarder
 from tether.protocol.udp import (
     SUBSYSTEM,
@@ -37,7 +38,7 @@ class UdpRig:
         self.thread = threading.Thread(target=self._run)
         self.service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.service.bind(("127.0.0.1", 0))
-        self.service.settimeout(5)
+        self.service.settimeout(DEADLINE_S)
         self._frames = DatagramReader()
         self._ready: list[tuple[int, bytes]] = []
         self._buffer = b""

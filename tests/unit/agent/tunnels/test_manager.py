@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.support.agent.played_server import captured
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.cable import Cable, CableEnd
 from tests.support.net.tunnels import KEY, KEY_TEXT, client_over, direct, direct_pair, relayed
 from tether.agent.journal.journal import Journal
@@ -191,7 +192,7 @@ async def manager_rig(
         made = ManagerRig(directory, journal, limit)
         made.region = region
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE_S):
                 yield made
         finally:
             made.joined.set()
@@ -466,7 +467,7 @@ async def test_a_client_that_the_server_has_lost_too_is_not_waited_for(tmp_path:
         rig.tunnels.client_lost(["t1", "t2", "t3", "t9"])
         task = tunnels["t1"].task
         assert task is not None
-        await asyncio.wait({task}, timeout=10.0)
+        await asyncio.wait({task}, timeout=DEADLINE_S)
         # the second one's carrier lives, and the third one's client may only sleep
         assert await rig.causes() == {"t1": "client.vanished", "t2": "", "t3": ""}
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, strategies as st
 
+from tests.support.deadline import DEADLINE_S
 from tether.cli.attach.attach import AttachCommand, attach
 from tether.cli.attach.keys import PREFIX, Keys
 from tether.cli.attach.local_terminal import Gone, LocalTerminal
@@ -160,7 +161,7 @@ def test_a_crash_leaves_no_raw_terminal(pair: tuple[int, int]) -> None:
         stdout=ours,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=20,
+        timeout=DEADLINE_S,
     )
     assert "RuntimeError: a bug" in done.stderr
     assert termios.tcgetattr(ours) == before

@@ -13,6 +13,7 @@ from typing import Any
 import asyncssh
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tether.agent.ssh.udp_subsystem import command
 from tether.attribution.vocabulary import ConnectionMethod
 from tether.cli.port_forward.forwarding import Happened, PortForwarding, Traffic
@@ -125,7 +126,7 @@ async def service(answer: bytes) -> AsyncIterator[int]:
 
 
 async def until(check: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         while not check():
             await asyncio.sleep(0.01)
 
@@ -199,7 +200,7 @@ async def test_datagrams_of_several_senders_find_their_way_back() -> None:
                 for number, sock in enumerate(senders):
                     message = b"%d/%d" % (number, turn)
                     await loop.sock_sendall(sock, message)
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(DEADLINE_S):
                         assert await loop.sock_recv(sock, 100) == b"re:" + message
             for sock in senders:
                 sock.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tether.cli.ssh.ssh import arrange, exit_code, passed_through
 
 
@@ -104,7 +105,7 @@ def runner(script: str) -> Iterator[subprocess.Popen[bytes]]:
 )
 def test_the_childs_end_becomes_our_exit_code(script: str, code: int) -> None:
     with runner(script) as process:
-        assert process.wait(20) == code
+        assert process.wait(DEADLINE_S) == code
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -119,7 +120,7 @@ def test_a_signal_from_a_process_is_handed_to_the_child(number: signal.Signals) 
         assert process.stdout is not None
         assert process.stdout.readline() == b"set()\n", "the child starts with no signal blocked"
         os.kill(process.pid, number)
-        assert (process.wait(20), process.stdout.read()) == (9, f"{int(number)}\n".encode())
+        assert (process.wait(DEADLINE_S), process.stdout.read()) == (9, f"{int(number)}\n".encode())
 
 
 def test_when_the_child_stops_we_stop_and_go_on_together() -> None:
@@ -130,4 +131,4 @@ def test_when_the_child_stops_we_stop_and_go_on_together() -> None:
         os.kill(process.pid, signal.SIGCONT)
         assert process.stdout is not None
         assert process.stdout.read() == b"on\n"
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE_S) == 0

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.clock import EPOCH
+from tests.support.deadline import DEADLINE_S
 from tether.client.report.journal import (
     KEPT_S,
     MAX_BYTES,
@@ -218,11 +219,11 @@ def test_a_process_that_is_killed_lets_go_of_its_journal(tmp_path: Path) -> None
         assert child.stdout.readline() == "begun\n"
         assert found(tmp_path) == []
         child.send_signal(signal.SIGKILL)
-        child.wait(10)
+        child.wait(DEADLINE_S)
         assert found(tmp_path) == [("a", [], None)]
     finally:
         child.kill()
-        child.wait(10)
+        child.wait(DEADLINE_S)
         child.stdin.close()
         child.stdout.close()
 

@@ -22,7 +22,7 @@ from tether.net.host.vital_signs import VitalSample
 from tether.protocol.messages.base import facts_of, records_of
 from tether.protocol.messages.reports import Ended
 
-pytestmark = pytest.mark.virtual_time(grace=0.05)
+pytestmark = pytest.mark.virtual_time
 
 URL = "http://tether.example"
 SLEPT = ev.Suspended(vantage=Vantage.CLIENT, at=EPOCH + 5, party=Party.CLIENT, gap_s=90.0)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.ws import linger_0
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, Resource, StreamEnd, Vantage
@@ -46,9 +47,6 @@ from tether.protocol.messages.derp import (
 pytestmark = pytest.mark.anyio
 
 CLIENT, AGENT = Party.CLIENT, Party.AGENT
-
-PATIENT = 5.0
-"""Seconds after which a wait in a test has failed."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Told:
         self.changed.set()
 
     async def ending(self, connection_id: str = "c1") -> CarrierEnding:
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(DEADLINE_S):
             while connection_id not in self.endings:
                 self.changed.clear()
                 await self.changed.wait()
@@ -145,7 +143,7 @@ async def site(**options: Any) -> AsyncIterator[Site]:
 
 
 async def heard(leg: ClientStream) -> bytes | str:
-    return await asyncio.wait_for(leg.recv(), PATIENT)
+    return await asyncio.wait_for(leg.recv(), DEADLINE_S)
 
 
 async def lost(leg: ClientStream) -> StreamLost:
@@ -232,7 +230,7 @@ async def test_a_leg_that_waits_too_long_is_told() -> None:
 async def test_a_refusal_of_the_agent_is_told_to_the_client_that_waits() -> None:
     async with site() as here:
         leg = await here.leg(CLIENT)
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(DEADLINE_S):
             while not len(here.relay._table):
                 await asyncio.sleep(0)
         here.relay.decline(CarrierId("c1"), "workspace dev is standing by")
@@ -252,7 +250,7 @@ async def test_a_leg_that_leaves_while_it_waits_is_not_joined() -> None:
     async with site() as here:
         leg = await here.leg(CLIENT)
         await leg.close(1000, "")
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(DEADLINE_S):
             while here.registry.get_sample_value("tether_relay_legs"):
                 await asyncio.sleep(0)
         again = await here.join()
@@ -294,7 +292,7 @@ async def test_an_address_has_so_many_legs_and_no_more() -> None:
             await dial_relay(here.url, "c2/client")
         await client.close(1000, "")
         await agent.close(1000, "")
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(DEADLINE_S):
             while here.registry.get_sample_value("tether_relay_legs"):
                 await asyncio.sleep(0)
         await here.join("c3")
@@ -340,7 +338,7 @@ async def test_a_planned_restart_is_announced_to_both_legs_and_ends_nothing() ->
         assert await heard(agent) == b"still here"
         assert await here.relay.wait_empty(0.01) is False
         await client.close(1000, "")
-        assert await here.relay.wait_empty(PATIENT) is True
+        assert await here.relay.wait_empty(DEADLINE_S) is True
 
 
 # -- ends ---------------------------------------------------------------------------------------
@@ -416,7 +414,7 @@ async def test_the_end_of_the_second_leg_is_no_second_end() -> None:
         client._ws.transport.abort()
         await here.told.ending()
         agent._ws.transport.abort()
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(DEADLINE_S):
             while len(here.relay):
                 await asyncio.sleep(0)
     assert list(here.told.endings) == ["c1"]
@@ -450,7 +448,7 @@ async def test_a_stopping_relay_says_so_to_all_and_takes_no_more() -> None:
     async with site() as here:
         client, agent = await here.join()
         waiting = await here.leg(CLIENT, "c2")
-        async with asyncio.timeout(PATIENT):
+        async with asyncio.timeout(DEADLINE_S):
             while not len(here.relay._table):
                 await asyncio.sleep(0)
         assert here.relay.stop(goodbye) == [CarrierId("c1")]
@@ -593,6 +591,6 @@ def in_use() -> int:
 
 async def nothing_but(here: Site, before: float) -> None:
     """Wait until every leg is served, and nothing is in use that was not in use before."""
-    async with asyncio.timeout(PATIENT):
+    async with asyncio.timeout(DEADLINE_S):
         while here.registry.get_sample_value("tether_relay_legs") or in_use() > before:
             await asyncio.sleep(0.01)

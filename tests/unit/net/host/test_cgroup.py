@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.host.cgroups import control_group, inhabitant
 from tether.net.host.cgroup import Cgroup, CgroupReading
 from tether.net.host.kernel_log import oom_victims
@@ -26,7 +27,7 @@ def test_an_out_of_memory_kill_is_counted_in_its_group_and_named_in_the_kernels_
             counters, pid = Cgroup(eater.pid), eater.pid
             before = counters.read()
             assert eater.run(EAT) == ""
-            assert eater.process.wait(30) == -signal.SIGKILL
+            assert eater.process.wait(DEADLINE_S) == -signal.SIGKILL
         assert (before.oom_kills, counters.oom_kills()) == (0, 1)
         assert before.memory_limit == 48 << 20
         assert before.memory is not None and 0 < before.memory <= 48 << 20

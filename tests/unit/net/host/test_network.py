@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.host.netns import in_namespace, ip
 from tether.net.host.network import NetworkWatch
 from tether.net.host.rtnetlink import (
@@ -19,8 +20,6 @@ from tether.net.host.rtnetlink import (
     RouteChange as Route,
     default_routes,
 )
-
-ENOUGH_S = 5.0
 
 
 def told(
@@ -43,7 +42,7 @@ def told(
             ip(*act)
         ip("link", "set", "lo", "up")
         try:
-            async with asyncio.timeout(ENOUGH_S):
+            async with asyncio.timeout(DEADLINE_S):
                 await last.wait()
                 while len(others(seen)) < late:
                     await asyncio.sleep(0)
@@ -60,7 +59,7 @@ def others(seen: list[NetworkChange]) -> list[NetworkChange]:
 
 async def carrier(interface: str) -> None:
     """Wait until the kernel has seen the carrier: an IPv6 address is not usable before."""
-    async with asyncio.timeout(ENOUGH_S):
+    async with asyncio.timeout(DEADLINE_S):
         while "state UP" not in ip("-o", "link", "show", interface):
             await asyncio.sleep(0)
 
@@ -78,7 +77,7 @@ async def watching(
     watch = NetworkWatch(on_change)
     if not watch.start():
         pytest.skip("the kernel tells nothing of its network here")
-    async with asyncio.timeout(ENOUGH_S):
+    async with asyncio.timeout(DEADLINE_S):
         while watch.has("127.0.0.1") is None:
             await asyncio.sleep(0)
     return watch, happened
@@ -166,7 +165,7 @@ def test_the_watch_knows_what_the_machine_has_now() -> None:
         watch, happened = await watching(lambda change: None, gone)
         before, other = watch.has("10.9.0.1"), watch.has("10.9.0.9")
         ip("addr", "del", "10.9.0.1/24", "dev", "here")
-        await asyncio.wait_for(happened.wait(), ENOUGH_S)
+        await asyncio.wait_for(happened.wait(), DEADLINE_S)
         after = watch.has("10.9.0.1")
         assert [change for _, change in watch.recent(60.0)] == [gone]
         watch.stop()
@@ -185,8 +184,8 @@ def test_what_the_kernel_could_not_keep_is_told_as_missed() -> None:
         watch._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         for number in range(1, 40):  # while the loop does not read
             ip("addr", "add", f"10.9.{number}.1/24", "dev", "here")
-        await asyncio.wait_for(missed.wait(), ENOUGH_S)
-        async with asyncio.timeout(ENOUGH_S):
+        await asyncio.wait_for(missed.wait(), DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
             while not watch.has("10.9.39.1"):
                 await asyncio.sleep(0)
         watch.stop()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import EPOCH, HandClock
+from tests.support.deadline import DEADLINE_S
 from tests.support.host.cgroups import control_group
 from tests.support.host.small_disk import fill, small_disk
 from tether.attribution import evidence as ev
@@ -240,7 +241,7 @@ class Recording:
         self.recorder.sampled(sample)
 
     async def written(self) -> Flight:
-        await self.recorder._tasks.wait(10)
+        await self.recorder._tasks.wait(DEADLINE_S)
         flight = read_flight(self.path)
         assert flight is not None
         return flight
@@ -383,12 +384,12 @@ def test_a_program_that_the_kernel_kills_for_memory_is_told_from_one_that_is_kil
             assert child.stdout.readline() == b"alive\n"
             other.stdin.write(b"\n")
             other.stdin.flush()
-            assert child.wait(30) == -signal.SIGKILL
+            assert child.wait(DEADLINE_S) == -signal.SIGKILL
             last = examine(tmp_path, SystemClock())
         finally:
             for process in (other, child):
                 process.kill()
-                process.wait(10)
+                process.wait(DEADLINE_S)
             child.stdout.close()  # type: ignore[union-attr]
             other.stdin.close()  # type: ignore[union-attr]
     assert last is not None

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.tunnels import direct_pair, socket_pair
 from tests.support.net.ws import linger_0
 from tether.attribution.vocabulary import StreamEnd
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def pair() -> AsyncIterator[tuple[DirectStream, DirectStream]]:
     left, right = await direct_pair()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             yield left, right
     finally:
         left.abort()
@@ -201,7 +202,7 @@ async def test_what_is_no_address_is_not_dialled() -> None:
 
 async def test_a_reset_after_much_data_is_noticed() -> None:
     """uvloop stops watching a socket in error after one call."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE_S):
         for _ in range(20):
             lost: list[StreamLost] = []
             one, other = await direct_pair()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.tunnels import KEY
 from tether.attribution.vocabulary import Party
 from tether.net.host.interfaces import is_loopback, reachable_addresses
@@ -54,7 +55,7 @@ async def door(**limits: Any) -> AsyncIterator[Door]:
     made = Door(**limits)
     made.listener.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             yield made
     finally:
         await made.listener.close()
@@ -145,7 +146,7 @@ def test_all_addresses_are_bound_at_once() -> None:
     (sock,) = bind_direct("", 0)
     try:
         sock.listen()
-        with socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=5):
+        with socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=DEADLINE_S):
             pass
     finally:
         sock.close()

@@ -9,6 +9,7 @@ import pytest
 from websockets.exceptions import InvalidProxyMessage, InvalidUpgrade
 from websockets.proxy import Proxy as ProxyAddress
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.proxy import proxying
 from tests.support.net.ws import raw_server, serving
 from tether.net.transport.streams import DialFailed
@@ -24,7 +25,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-async def failure(url: str, *, timeout: float = 5.0) -> DialFailed:
+async def failure(url: str, *, timeout: float = DEADLINE_S) -> DialFailed:
     with pytest.raises(DialFailed) as raised:
         await dial(url, token="t", max_size=1000, timeout=timeout)
     assert SECRET not in str(raised.value)

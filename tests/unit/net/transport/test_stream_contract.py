@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.cable import Cable
 from tests.support.net.ws import linger_0, serving
 from tether.attribution.vocabulary import StreamEnd
@@ -95,7 +96,7 @@ def both(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[Pair]:
 
 
 async def lost(stream: MessageStream) -> tuple[StreamEnd, str, int | None, str]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
                 await stream.recv()

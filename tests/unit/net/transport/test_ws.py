@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.ws import Served, linger_0, raw_client, raw_server, serving
 from tether.attribution.vocabulary import StreamEnd
 from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
@@ -43,7 +44,7 @@ async def pair() -> AsyncIterator[Pair]:
 
 async def lost(stream: MessageStream) -> StreamLost:
     """What the stream's reader is told."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
                 await stream.recv()
@@ -52,7 +53,7 @@ async def lost(stream: MessageStream) -> StreamLost:
 
 
 async def lost_sending(stream: MessageStream) -> StreamLost:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
                 await stream.send(b"x" * 1000)

@@ -12,6 +12,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError, InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.ws import raw_server, serving
 from tether.attribution.vocabulary import DialStage
 from tether.net.transport.streams import DialFailed
@@ -24,7 +25,7 @@ def free_port() -> int:
         return port
 
 
-async def failure(url: str, *, timeout: float = 5.0) -> DialFailed:
+async def failure(url: str, *, timeout: float = DEADLINE_S) -> DialFailed:
     with pytest.raises(DialFailed) as raised:
         await dial(url, token="t", max_size=1000, timeout=timeout)
     return raised.value

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.deadline import DEADLINE_S
 from tether.net.tasks import Tasks
 from tether.protocol.messages.derp import DerpMap, DerpNode, DerpRegion
 from tether.server.derp import map_file as derp_file
@@ -260,7 +261,7 @@ async def test_a_file_that_changes_is_read_anew_and_a_bad_one_changes_nothing(
     try:
         with capture_logs() as lines:
             path.write_text("{")
-            async with asyncio.timeout(PATIENT_S):
+            async with asyncio.timeout(DEADLINE_S):
                 while not lines:
                     await asyncio.sleep(0)
         assert [line["event"] for line in lines] == ["derp map not loaded"]
@@ -268,10 +269,10 @@ async def test_a_file_that_changes_is_read_anew_and_a_bad_one_changes_nothing(
         fresh = tmp_path / "fresh"
         fresh.write_text(json.dumps({"regions": [{"name": "nyc"}]}))
         os.replace(fresh, path)
-        await asyncio.wait_for(changed.wait(), PATIENT_S)
+        await asyncio.wait_for(changed.wait(), DEADLINE_S)
         assert (made.in_use("fra"), made.in_use("nyc")) == (False, True)
         changed.clear()
         file.reload()
-        await asyncio.wait_for(changed.wait(), PATIENT_S)
+        await asyncio.wait_for(changed.wait(), DEADLINE_S)
     finally:
         await tasks.cancel()
