@@ -60,7 +60,7 @@ from tether.protocol.messages.tunnel import (
     TunnelRequest,
 )
 from tether.server import shutdown
-from tether.server.control.handshake import MAX_PENDING
+from tether.server.control import handshake
 from tether.server.settings import Graces, LinkTimes
 from tether.server.workspaces import StopReason
 
@@ -1059,6 +1059,8 @@ async def test_a_stopping_server_says_goodbye_to_all_and_leaves_the_tunnels_to_t
         _, token = await live.workspace()
         agent, client = await live.agent(token), await live.client()
         tunnel = await join(client, agent)
+        _, others = await live.workspace("other")
+        orphan = await join(client, await live.agent(others), "other")
         tasks = Tasks("test")
         stopping = tasks.spawn(live.stop(actor), "stop")
         raw = await asyncio.wait_for(tunnel.agent.recv(), DEADLINE_S)
@@ -1069,8 +1071,8 @@ async def test_a_stopping_server_says_goodbye_to_all_and_leaves_the_tunnels_to_t
     assert [(g.cause, g.actor, g.retry_after_s) for g in goodbyes if g] == [
         ("server.shutdown", actor, 1.0)
     ] * 2
-    graces = Graces(report_s=0.2, agent_s=0.2, silent_s=0.4)
-    async with running(tmp_path, graces=graces) as again:
+    clock = AheadClock()
+    async with running(tmp_path, clock, graces=Graces()) as again:
         hello = agent.hello
         back = await again.agent(
             token,
@@ -1078,7 +1080,9 @@ async def test_a_stopping_server_says_goodbye_to_all_and_leaves_the_tunnels_to_t
             journal_id=hello.journal_id,
             open_connections=[tunnel.connection_id],
         )
-        await asyncio.sleep(0.5)  # longer than any grace
+        clock.ahead = 3600.0  # longer than any grace
+        await again.agent((await again.workspace("third"))[1])  # the janitor looks again
+        await again.closed(orphan.connection_id)  # the other agent did not come back
         row = await again.row(tunnel.connection_id)
         assert (row["status"], row["disconnect_cause"]) == ("ongoing", None)
         await back.vanish()
@@ -1195,10 +1199,13 @@ async def test_an_agent_of_a_workspace_that_is_deleted_before_the_hello_is_sent_
     assert not live.server.hub.agent_connected((await live.workspace("dev"))[0])
 
 
-async def test_the_number_of_handshakes_under_way_is_bounded(tmp_path: Path) -> None:
-    async with running(tmp_path, link_times=LinkTimes(hello_s=30.0)) as live:
+async def test_the_number_of_handshakes_under_way_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "MAX_PENDING", 8)
+    async with running(tmp_path, link_times=LinkTimes(hello_s=DEADLINE_S)) as live:
         user_token = await live.admin_token()
-        waiting = await asyncio.gather(*(raw_link(live, user_token) for _ in range(MAX_PENDING)))
+        waiting = await asyncio.gather(*(raw_link(live, user_token) for _ in range(8)))
         with pytest.raises(DialFailed) as refused:
             await raw_link(live, user_token)
         assert (refused.value.status, refused.value.cause) == (503, "server_busy")

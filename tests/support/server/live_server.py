@@ -67,7 +67,7 @@ async def running(
     """A server over `tmp_path`, stopped in order at the end."""
     settings = {
         "port": 0,
-        "link_times": LinkTimes(hello_s=PATIENT),
+        "link_times": LinkTimes(hello_s=DEADLINE_S),
         "graces": Graces(report_s=0.2, agent_s=0.2, silent_s=0.4, restart_s=0.2),
         **settings,
     }

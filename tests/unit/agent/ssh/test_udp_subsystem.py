@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.deadline import DEADLINE_S
-from tether.agent.commands.policy import TransferPolicy
+from tether.agent.commands.policy import TransferPolicy, check_session
 from tether.agent.ssh.udp_subsystem import UdpForwarder
 from tether.protocol.udp import (
     SUBSYSTEM,
