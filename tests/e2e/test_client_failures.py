@@ -15,7 +15,8 @@ FAILED = ("client.internal_error", ("process_crashed", "client", False))
 
 PROXY = """
 import sys
-from tether.cli import pipes, stdio
+from tether.cli.ssh import stdio
+from tether.client import bridge
 
 def fails(*_):
     raise RuntimeError("a bug")
@@ -36,7 +37,7 @@ def connect(stack: Stack, place: str, directory: Path, code: int = 255) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("place", ["pipes.Outlet.write", "pipes.Intake.run"])
+@pytest.mark.parametrize("place", ["bridge.FdWriter.write", "bridge.read_to_end"])
 def test_a_client_that_fails_while_it_carries_bytes_ends_its_connection_as_failed(
     stack: Stack, tmp_path: Path, place: str
 ) -> None:
@@ -57,7 +58,7 @@ def test_a_client_that_fails_before_there_is_a_connection_leaves_its_link_as_fai
     stack: Stack, tmp_path: Path
 ) -> None:
     before = stack.ids()
-    said = connect(stack, "stdio.trust", tmp_path)
+    said = connect(stack, "stdio.trust_grant", tmp_path)
     assert "tether: internal error: RuntimeError: a bug" in said
 
     def links() -> list[tuple[str, tuple[str, str, bool]]]:

@@ -110,7 +110,7 @@ def test_a_second_one_on_the_same_data_is_refused(up: Up) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"tether: another `tether up` (pid {up.process.pid}) already uses {up.data}: "
-        "stop it first, or choose another --data-dir\n"
+        "stop it, or choose another --data-dir\n"
     )
 
 

@@ -106,15 +106,6 @@ def test_a_list_that_cannot_be_read_is_an_empty_one(tmp_path: Path, kept: bytes 
     assert read_left(tmp_path) == Left()
 
 
-def test_a_write_that_was_cut_off_leaves_the_list_before_it(tmp_path: Path) -> None:
-    before, after = Left("run-1", (("c1", 1),)), Left("run-2")
-    previous_run._write(tmp_path / CARRIERS_FILE, before)
-    (tmp_path / f"{CARRIERS_FILE}.new").write_bytes(b'{"instance_id": "run-2", "carr')
-    assert read_left(tmp_path) == before
-    previous_run._write(tmp_path / CARRIERS_FILE, after)
-    assert read_left(tmp_path) == after
-
-
 def test_a_run_that_died_owes_the_end_of_each_carrier_with_what_is_known_of_its_death() -> None:
     left = Left("run-1", (("c1", 1), ("c2", 3)))
     facts = records_of((KILLED,))

@@ -406,7 +406,7 @@ async def relays(parts: PartsOf, user: User, hours: Hours = 24.0) -> list[RelayV
     counted = await parts.pages.relays(hours * HOUR_S)
     regions = {
         region.name: [{"url": node.url, "status": str(node.status)} for node in region.nodes]
-        for region in parts.browsers.regions.map_for(None).regions
+        for region in parts.browsers.regions.map_for().regions
     }
     names = [*regions, *(name for name in counted if name and name not in regions)]
     return [_relay(name, regions.get(name, []), counted.get(name, {})) for name in names]
@@ -441,7 +441,7 @@ async def server(parts: PartsOf, user: User) -> ServerView:
     """Version, database, disk, memory and queues."""
     _only_admins(user)
     try:
-        await parts.readiness.check()
+        await parts.health.check()
         problem = ""
     except StoreUnavailable as wrong:
         problem = str(wrong)
@@ -471,8 +471,8 @@ def _relay(name: str, nodes: list[Any], counted: Mapping[str, Any]) -> RelayView
 
 
 def _agent(info: Any, version: str, duplicated: int) -> FleetAgent:
-    distances = info.agent_nearness.distances
-    home = info.agent_nearness.home
+    distances = info.agent_latency.latency_s
+    home = info.agent_latency.home
     far = distances.get(home)
     return FleetAgent(
         workspace=info.name,

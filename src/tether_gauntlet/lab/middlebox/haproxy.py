@@ -14,7 +14,7 @@ from tether_gauntlet.lab.host import Host
 from tether_gauntlet.lab.middlebox.middlebox import Middlebox, Place
 
 _CONFIG = """global
-  stats socket {directory}/socket level admin
+  stats socket abns@{socket} level admin
   hard-stop-after {drain_s}s
 defaults
   mode {mode}
@@ -74,9 +74,14 @@ def haproxy_tcp(
 
 def shut_sessions(host: Host, box: Middlebox) -> None:
     """Let it end every connection to the server, as an operator does (`shutdown sessions server`)."""
-    socket = host.directory / box.name / "socket"
+    socket = f"abstract-connect:{_socket(box.name)},unix-tightsocklen=0"
     orders = "".join(f"shutdown sessions server {name}/only\n" for name in _backends(host, box))
-    host.run("socat", "stdio", f"unix-connect:{socket}", given=orders, check=True)
+    host.run("socat", "stdio", socket, given=orders, check=True)
+
+
+def _socket(name: str) -> str:
+    """Its socket for orders has a name of its network namespace: a path may be too long for one."""
+    return f"{name}-orders"
 
 
 def _backends(host: Host, box: Middlebox) -> list[str]:
@@ -99,7 +104,7 @@ def _command(
         for route in place.routes
     )
     config = _CONFIG.format(
-        directory=place.directory,
+        socket=_socket(place.directory.name),
         drain_s=drain_s,
         mode=mode,
         idle_s=idle_s,

@@ -22,7 +22,8 @@ def opened(user: str, workspace_id: str = "w1") -> RowOpened:
 async def test_a_watcher_is_told_of_what_is_theirs() -> None:
     feed = LiveFeed()
     with feed.watch(ALICE, frozenset({"w2"})) as alice, feed.watch(ADMIN, frozenset()) as admin:
-        feed.publish([opened("alice"), opened("bob"), opened("bob", "w2")])
+        for change in (opened("alice"), opened("bob"), opened("bob", "w2")):
+            feed.publish(change)
         seen = [
             [(change.row.user, change.row.workspace_id) for change in await one.some(1.0) or ()]
             for one in (alice, admin)
@@ -36,10 +37,11 @@ async def test_a_watcher_is_told_of_what_is_theirs() -> None:
 async def test_one_who_does_not_read_is_told_to_read_anew() -> None:
     feed = LiveFeed()
     with feed.watch(ADMIN, frozenset()) as watcher:
-        feed.publish(opened("alice") for _ in range(100 * MAX_WAITING))
+        for _ in range(100 * MAX_WAITING):
+            feed.publish(opened("alice"))
         assert feed.longest_queue <= MAX_WAITING
         assert await watcher.some(1.0) is None
-        feed.publish([opened("alice")])
+        feed.publish(opened("alice"))
         assert len(await watcher.some(1.0) or ()) == 1
         assert await watcher.some(0.0) == []
 
