@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * List connections, newest first
-         * @description Those of the caller and of the caller's workspaces; an administrator sees all.
+         * @description The caller's connections and those of the caller's workspaces; administrators see all.
          */
         get: operations["connections_list"];
         put?: never;
@@ -53,7 +53,7 @@ export interface paths {
         };
         /**
          * List the file operations of one connection
-         * @description What its sessions were asked to do to files, oldest session first; `limit` operations in all.
+         * @description What each session was asked to do to files, oldest session first; `limit` operations in all.
          */
         get: operations["connections_files"];
         put?: never;
@@ -73,7 +73,7 @@ export interface paths {
         };
         /**
          * List the forwarded connections of one connection
-         * @description The first ones one by one, oldest first; then the others, counted per kind and destination.
+         * @description The first ones one by one, oldest first; the others are counted, by kind and destination.
          */
         get: operations["connections_forwards"];
         put?: never;
@@ -410,7 +410,7 @@ export interface paths {
         put?: never;
         /**
          * Judge old ends by today's rules
-         * @description What would be said of old ends today. Only an administrator may write it.
+         * @description How today's rules judge old ends. Only administrators may have the changes written.
          */
         post: operations["connections_rejudge"];
         delete?: never;
@@ -596,13 +596,13 @@ export interface paths {
         };
         /**
          * List one's own tokens
-         * @description Those that are not revoked; the tokens themselves are never shown again.
+         * @description The tokens that are not revoked, without their secrets, which are never shown again.
          */
         get: operations["accounts_list_tokens"];
         put?: never;
         /**
          * Create a token for oneself, or for a relay
-         * @description Shown only in this answer. Administrators make the tokens of relays, too.
+         * @description The token is shown only in this answer. Administrators make the tokens of relays, too.
          */
         post: operations["accounts_create_token"];
         delete?: never;
@@ -623,7 +623,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke a token
-         * @description One's own; administrators any. The links that it opened end.
+         * @description Users may revoke their own tokens, administrators any. The links that it opened end.
          */
         delete: operations["accounts_revoke_token"];
         options?: never;
@@ -640,13 +640,13 @@ export interface paths {
         };
         /**
          * List users (administrators)
-         * @description Everybody, those whose access was withdrawn included.
+         * @description Every user, also those whose access was withdrawn.
          */
         get: operations["accounts_list_users"];
         put?: never;
         /**
          * Create a user (administrators)
-         * @description With a first token, which is shown only in this answer.
+         * @description The answer has the user's first token, which is shown only here.
          */
         post: operations["accounts_create_user"];
         delete?: never;
@@ -667,7 +667,7 @@ export interface paths {
         post?: never;
         /**
          * Withdraw a user's access (administrators)
-         * @description Every token of theirs is refused at once, and what they have open ends.
+         * @description All tokens of the user are refused at once, and what the user has open ends.
          */
         delete: operations["accounts_revoke_user"];
         options?: never;
@@ -728,7 +728,7 @@ export interface paths {
         };
         /**
          * Who am I here?
-         * @description Whom the token speaks for, and which server answers.
+         * @description The token's user and role, and the version of this server.
          */
         get: operations["accounts_whoami"];
         put?: never;
@@ -748,13 +748,13 @@ export interface paths {
         };
         /**
          * List workspaces
-         * @description The caller's; an administrator's list has everybody's.
+         * @description The caller's workspaces; administrators see everybody's.
          */
         get: operations["workspaces_list"];
         put?: never;
         /**
          * Create a workspace
-         * @description It belongs to the caller. Its agent's token is shown only in this answer.
+         * @description The workspace belongs to the caller. Its agent's token is shown only in this answer.
          */
         post: operations["workspaces_create"];
         delete?: never;
@@ -946,7 +946,7 @@ export interface components {
             last_seen_at: string | null;
             /**
              * Lifecycle
-             * @description The newest state of its life that it has told of: `created`, `starting`, `ready`,
+             * @description The newest state of its life that it has reported: `created`, `starting`, `ready`,
              *     `shutting_down`, `shutdown_timeout`, `shutdown_error` or `off`.
              * @example ready
              */
@@ -986,7 +986,7 @@ export interface components {
         };
         /**
          * AgentStatus
-         * @description How a workspace's agent is known to the server now.
+         * @description Whether a workspace's agent is connected now.
          * @enum {string}
          */
         AgentStatus: "connected" | "disconnected" | "never_connected";
@@ -1088,7 +1088,7 @@ export interface components {
         };
         /**
          * Change
-         * @description An old end that today's rules judge otherwise.
+         * @description An old end that today's rules judge differently.
          */
         Change: {
             /** Connection Id */
@@ -1194,7 +1194,7 @@ export interface components {
             client_ip?: string | null;
             /** Client Session Id */
             client_session_id?: string | null;
-            /** @description `disconnect_reason` in the eight words that old readers know. */
+            /** @description `disconnect_reason` as one of the eight reasons that old readers know. */
             coarse_reason?: components["schemas"]["Reason"] | null;
             /** @description How far to trust it. */
             confidence?: components["schemas"]["Confidence"] | null;
@@ -1212,7 +1212,7 @@ export interface components {
             created_at?: string | null;
             /**
              * Detached Since
-             * @description Of an ongoing tunnel: since when none of its ways works. It waits, and nothing has ended.
+             * @description Of an ongoing tunnel: since when none of its carriers works. It waits, and nothing has ended.
              */
             detached_since?: string | null;
             /** Disconnect Actor */
@@ -1230,7 +1230,7 @@ export interface components {
              * @description true: part of normal operation; false: investigate.
              */
             disconnect_expected?: boolean | null;
-            /** @description The empty word: it could not be told. */
+            /** @description Empty: it is not known. */
             disconnect_initiator?: components["schemas"]["Initiator"] | null;
             disconnect_reason?: components["schemas"]["Reason"] | null;
             /** Disconnected At */
@@ -1395,7 +1395,7 @@ export interface components {
         ErrorBody: {
             /**
              * Code
-             * @description One word for programs.
+             * @description A code for programs.
              * @example token_revoked
              */
             code: string;
@@ -1424,7 +1424,7 @@ export interface components {
             kind: string;
             /**
              * Outlived
-             * @description Of a carrier that the tunnel outlived: a part of its way, not judged as its end.
+             * @description Of a carrier that the tunnel outlived: a part of its path, not judged as its end.
              * @default false
              */
             outlived: boolean;
@@ -1469,7 +1469,7 @@ export interface components {
             agent?: string | null;
             /**
              * Agent States
-             * @description What that run of the agent has told of its own life, in order.
+             * @description The states that this run of the agent has reported of its own life, in order.
              * @default []
              */
             agent_states: components["schemas"]["AgentState"][];
@@ -1502,7 +1502,7 @@ export interface components {
             client_ip?: string | null;
             /** Client Session Id */
             client_session_id?: string | null;
-            /** @description `disconnect_reason` in the eight words that old readers know. */
+            /** @description `disconnect_reason` as one of the eight reasons that old readers know. */
             coarse_reason?: components["schemas"]["Reason"] | null;
             /** @description How far to trust it. */
             confidence?: components["schemas"]["Confidence"] | null;
@@ -1520,7 +1520,7 @@ export interface components {
             created_at?: string | null;
             /**
              * Detached Since
-             * @description Of an ongoing tunnel: since when none of its ways works. It waits, and nothing has ended.
+             * @description Of an ongoing tunnel: since when none of its carriers works. It waits, and nothing has ended.
              */
             detached_since?: string | null;
             /** Disconnect Actor */
@@ -1538,7 +1538,7 @@ export interface components {
              * @description true: part of normal operation; false: investigate.
              */
             disconnect_expected?: boolean | null;
-            /** @description The empty word: it could not be told. */
+            /** @description Empty: it is not known. */
             disconnect_initiator?: components["schemas"]["Initiator"] | null;
             disconnect_reason?: components["schemas"]["Reason"] | null;
             /** Disconnected At */
@@ -1677,7 +1677,7 @@ export interface components {
         };
         /**
          * Explains
-         * @description A connection whose end this one's explains.
+         * @description Another connection that ended for the same reason as this one, the root of the incident.
          */
         Explains: {
             connect_type: components["schemas"]["ConnectType"];
@@ -1811,7 +1811,7 @@ export interface components {
             count: number;
             /**
              * Destination
-             * @description `*`: too many to be told apart.
+             * @description `*`: too many to be counted one by one.
              * @example 127.0.0.1:8080
              */
             destination: string;
@@ -1969,7 +1969,7 @@ export interface components {
             client_ip?: string | null;
             /** Client Session Id */
             client_session_id?: string | null;
-            /** @description `disconnect_reason` in the eight words that old readers know. */
+            /** @description `disconnect_reason` as one of the eight reasons that old readers know. */
             coarse_reason?: components["schemas"]["Reason"] | null;
             /** @description How far to trust it. */
             confidence?: components["schemas"]["Confidence"] | null;
@@ -1987,7 +1987,7 @@ export interface components {
             created_at?: string | null;
             /**
              * Detached Since
-             * @description Of an ongoing tunnel: since when none of its ways works. It waits, and nothing has ended.
+             * @description Of an ongoing tunnel: since when none of its carriers works. It waits, and nothing has ended.
              */
             detached_since?: string | null;
             /** Disconnect Actor */
@@ -2005,7 +2005,7 @@ export interface components {
              * @description true: part of normal operation; false: investigate.
              */
             disconnect_expected?: boolean | null;
-            /** @description The empty word: it could not be told. */
+            /** @description Empty: it is not known. */
             disconnect_initiator?: components["schemas"]["Initiator"] | null;
             disconnect_reason?: components["schemas"]["Reason"] | null;
             /** Disconnected At */
@@ -2533,7 +2533,7 @@ export interface components {
         };
         /**
          * PathEvent
-         * @description What happened to a tunnel's way. None of these is an end.
+         * @description Something that happened to the path of a tunnel. It does not end the tunnel.
          */
         PathEvent: {
             /**
