@@ -221,7 +221,14 @@ def test_sigkill_to_the_agent_that_returns(own_stack: Stack) -> None:
         stack.agent.stop(signal.SIGKILL)
         assert ssh.wait(DEADLINE_S) == 255  # it is given 15 s to come back
         stack.start_agent()
-    assert (truth(row), row["disconnect_cause"]) == (AGENT_CRASHED, "agent.killed")
+
+    def told() -> bool:
+        """Without the agent's own word, which may come later than the end, it has vanished."""
+        return bool(stack.explain(row["id"])["disconnect_cause"] != "agent.vanished")
+
+    wait_for("the agent's word about its last run", told)
+    after = stack.explain(row["id"])
+    assert (truth(after), after["disconnect_cause"]) == (AGENT_CRASHED, "agent.killed")
     assert truth(ended_control(stack, control)) == AGENT_CRASHED
     assert stderr_of(ssh).startswith("tether: ")
 

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PATIENT_MS = 90_000
+PATIENT_MS = 1000 * DEADLINE_S
+expect.set_options(timeout=PATIENT_MS)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
@@ -68,7 +69,11 @@ async def test_many_changes_within_a_second_are_one_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = list[Left]()
-    monkeypatch.setattr(previous_run, "_write", lambda _path, left: written.append(left))
+    monkeypatch.setattr(
+        previous_run,
+        "write_atomically",
+        lambda _path, text: written.append(msgspec.json.decode(text, type=Left)),
+    )
     on_disk = CarriersOnDisk(Told(), tmp_path, "run-1")
     for number in range(1, 101):
         await on_disk.carrier_joined(CarrierId("c1", number))
@@ -82,17 +87,19 @@ async def test_a_disk_that_refuses_is_told_of_once_until_it_takes_something_agai
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "later"
+    directory.write_text("not a directory")
     on_disk = CarriersOnDisk(Told(), directory, "run-1")
     with structlog.testing.capture_logs() as lines:
         for number in (1, 2, 3):
             await on_disk.carrier_joined(CarrierId("c1", number))
             await asyncio.sleep(2 * EVERY_S)
         assert [line["event"] for line in lines] == ["the list of carriers cannot be kept"]
-        directory.mkdir()
+        directory.unlink()
         await on_disk.carrier_joined(CarrierId("c1", 4))
         await asyncio.sleep(2 * EVERY_S)
         assert len(read_left(directory).carriers) == 4
         shutil.rmtree(directory)
+        directory.write_text("not a directory")
         await on_disk.carrier_ended(CarrierId("c1", 4), ENDING)
         await asyncio.sleep(2 * EVERY_S)
         assert len(lines) == 2

@@ -5,6 +5,7 @@ is its code in capitals.
 """
 
 AGENT_CRASHED = "agent.crashed"
+AGENT_DUPLICATE = "agent.duplicate"
 AGENT_INTERNAL_ERROR = "agent.internal_error"
 AGENT_NODE_LOST = "agent.node_lost"
 AGENT_OUTDATED = "agent.outdated"

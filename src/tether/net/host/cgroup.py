@@ -1,5 +1,4 @@
-"""A process's control groups (v1 and v2): the limits of its memory, CPU and processes, and their
-effects.
+"""A process's control groups (v1 and v2): its limits of memory, CPU and processes, and their effects.
 
 Law: reads only, from the group that the process was in when this was made; a value that the kernel does
 not tell is None. The counters name no process: `oom_kill` counts every process of the group, and in v2

@@ -18,6 +18,7 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from tether.attribution.causes.catalogue import CATALOGUE
+from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.sides import Side, side_of
 from tether.attribution.vocabulary import (
     Basis,
@@ -151,7 +152,7 @@ class LogSummary(ApiModel):
 class CauseView(ApiModel):
     """A row of the cause catalogue."""
 
-    code: Annotated[str, Field(examples=["client.suspended"])]
+    code: Annotated[str, Field(examples=[CLIENT_CLOSED])]
     title: str
     sentence: str
     """May hold `{exit_code}`, `{exit_signal}`, `{actor}` and `{workspace}`."""

@@ -10,13 +10,14 @@ from typing import Any
 from sqlalchemy import and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tether.attribution.causes.codes import AGENT_DUPLICATE, AGENT_SUPERSEDED
 from tether.attribution.vocabulary import ConnectType
 from tether.server.db.tables.connections import ConnectionStatus, connections, path_events
 
 _C, _P = connections.c, path_events.c
 
 _TUNNEL = and_(_C.connect_type == str(ConnectType.AGENT_TO_CLIENT), _C.parent_id.is_(None))
-DUPLICATES = ("agent.superseded", "agent.duplicate")
+DUPLICATES = (AGENT_SUPERSEDED, AGENT_DUPLICATE)
 
 
 async def relays(tx: AsyncConnection, now: float, *, span_s: float) -> dict[str, dict[str, Any]]:
