@@ -311,7 +311,6 @@ class Server:
             browsers=Browsers(
                 cookie=self._cookie,
                 url=self.url,
-                live=self.connections.live,
                 regions=self.regions,
             ),
         )

@@ -450,8 +450,8 @@ async def server(parts: PartsOf, user: User) -> ServerView:
         version=parts.version,
         ready=not problem,
         database_problem=problem,
-        watchers=parts.browsers.live.watchers,
-        longest_queue=parts.browsers.live.longest_queue,
+        watchers=parts.connections.live.watchers,
+        longest_queue=parts.connections.live.longest_queue,
         **own,
     )
 

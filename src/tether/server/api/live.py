@@ -69,7 +69,7 @@ async def live(parts: PartsOf, user: User, request: Request) -> StreamingRespons
     async with AsyncExitStack() as opening:
         try:
             watcher = opening.enter_context(
-                parts.browsers.live.watch(user, await parts.status.owned(user))
+                parts.connections.live.watch(user, await parts.status.owned(user))
             )
         except TooManyWatchers:
             raise Conflict(

@@ -19,7 +19,6 @@ from tether.server.api.models import Error
 from tether.server.auth.accounts import Accounts
 from tether.server.auth.passwords import Passwords
 from tether.server.auth.throttle import FailureThrottle
-from tether.server.connlog.live import LiveFeed
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.pages import LogPages
 from tether.server.db.store import Store
@@ -50,8 +49,6 @@ class Browsers:
     cookie: SessionCookie = field(default_factory=lambda: SessionCookie("tether", secure=False))
     url: str = ""
     """Where people reach the server."""
-    live: LiveFeed = field(default_factory=LiveFeed)
-    """What changes in the connection log."""
     regions: Regions = field(default_factory=lambda: Regions(None))
     """The relays that are known."""
 
