@@ -76,6 +76,16 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
     assert missing == []
 
 
+def test_every_module_on_the_map_is_where_it_says() -> None:
+    """Paths from `src/tether/` or from the repository's root."""
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## Data")[0]
+    named = re.findall(r"`([\w/]+/(?:\w+\.py)?)`", page)
+    places = (ROOT / "src" / "tether", ROOT)
+    missing = [path for path in named if not any((place / path).exists() for place in places)]
+    assert missing == []
+    assert len(named) > 50
+
+
 def test_every_expected_behaviour_names_a_test() -> None:
     rows = [
         line
