@@ -1,6 +1,7 @@
-"""A case: everything that is known about one end of one connection.
+"""A case: everything that is known about one end of one connection and can have to do with it.
 
-Law: pure. The order in which the facts arrived leaves no trace.
+Law: pure. The order in which the facts arrived leaves no trace, nor does what was over before the last
+byte came (`staleness`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence, F
+from tether.attribution.staleness import without_stale
 from tether.attribution.vocabulary import ConnectType, Vantage
 
 CONTEXT = frozenset(
@@ -38,13 +40,13 @@ _TRUST_ORDER = {Vantage.AGENT: 0, Vantage.SERVER: 1, Vantage.RELAY: 2, Vantage.C
 
 
 class Case:
-    """Everything known about one end: the facts of all vantages, symptoms left out."""
+    """The facts of all vantages about one end, without symptoms and without stale circumstances."""
 
     __slots__ = ("_by_kind", "connect_type", "facts", "kinds")
 
     def __init__(self, connect_type: ConnectType, facts: Iterable[Evidence]) -> None:
         self.connect_type = connect_type
-        self.facts = tuple(facts)
+        self.facts = without_stale(facts)
         self._by_kind: dict[type[ev.Fact], list[ev.Fact]] = {}
         for fact in self.facts:
             self._by_kind.setdefault(type(fact), []).append(fact)

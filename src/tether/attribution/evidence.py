@@ -290,8 +290,12 @@ class IdeBackendGone(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnded(Fact):
-    """The stream to `peer` stopped without a goodbye. `silence_s` is how long nothing was heard,
-    `idle_s` how long nothing had gone either way (None where it was not kept)."""
+    """The stream to `peer` stopped without a goodbye.
+
+    `silence_s` is how long nothing was heard, where that ended it (on a tunnel's carrier: not even by
+    the kernel). `heard_ago_s` is how long before the end the peer's last byte had come, `idle_s` how
+    long nothing had gone either way (each None where it was not kept).
+    """
 
     kind: ClassVar[str] = "stream_ended"
     peer: Party
@@ -300,6 +304,7 @@ class StreamEnded(Fact):
     close_code: int | None = None
     silence_s: float | None = None
     idle_s: float | None = None
+    heard_ago_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,22 +402,31 @@ class LogicalStreamEnded(Fact):
 
 
 # -- what happened to a machine, and to our process on it --------------------------------
-#
-# `party` is whose machine or network it is: the observer's own. A collector hands these in with an end
-# only where they lie within that connection's last minute or its silence, by its own clocks.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspended(Fact):
+class Circumstance(Fact):
+    """What happened to the machine, the process or the network of `party`, the observer itself.
+
+    A collector hands these in with an end, where they lie within the connection's last minute or its
+    silence. `at` is when it was over: the moment at which it is handed in, less the time since then by
+    the monotonic clock. So it can be subtracted from the `at` of an end of the same observer, whatever
+    became of the wall clock in between; `staleness` does.
+    """
+
+    party: Party
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended(Circumstance):
     """The machine slept for `gap_s` seconds: its boot time went on, its monotonic clock did not."""
 
     kind: ClassVar[str] = "suspended"
-    party: Party
     gap_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoopStalled(Fact):
+class LoopStalled(Circumstance):
     """The observer's event loop did not run for `gap_s` seconds, while the machine was awake.
 
     In that time its thread used a CPU for `cpu_s` seconds and waited for one for `waited_s`, and its
@@ -420,7 +434,6 @@ class LoopStalled(Fact):
     """
 
     kind: ClassVar[str] = "loop_stalled"
-    party: Party
     gap_s: float
     cpu_s: float | None = None
     waited_s: float | None = None
@@ -428,20 +441,18 @@ class LoopStalled(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClockStepped(Fact):
+class ClockStepped(Circumstance):
     """Somebody set the wall clock forward by `delta_s` seconds (back where it is negative)."""
 
     kind: ClassVar[str] = "clock_stepped"
-    party: Party
     delta_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pressure(Fact):
+class Pressure(Circumstance):
     """In `full_avg10` per cent of ten seconds all tasks stood still for want of `resource` (PSI)."""
 
     kind: ClassVar[str] = "pressure"
-    party: Party
     resource: Resource
     full_avg10: float
 
@@ -459,11 +470,10 @@ class OomKills(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exhausted(Fact):
+class Exhausted(Circumstance):
     """`resource` ran out (ENOSPC, EMFILE, EAGAIN of fork). `where` is a path or a limit."""
 
     kind: ClassVar[str] = "exhausted"
-    party: Party
     resource: Resource
     where: str = ""
 
@@ -472,35 +482,32 @@ class Exhausted(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddressChanged(Fact):
+class AddressChanged(Circumstance):
     """An address was removed or added. `ours`: the stream ran from the one that was removed."""
 
     kind: ClassVar[str] = "address_changed"
-    party: Party
     removed: str = ""
     added: str = ""
     ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouteChanged(Fact):
+class RouteChanged(Circumstance):
     """The route to the peer changed, and leads over `interface` now ("" where there is none).
 
     `tunnel`: that interface, or the one before it, is a VPN's.
     """
 
     kind: ClassVar[str] = "route_changed"
-    party: Party
     interface: str = ""
     tunnel: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkChanged(Fact):
+class LinkChanged(Circumstance):
     """The interface that the stream ran over lost its carrier (`up` false) or got it back."""
 
     kind: ClassVar[str] = "link_changed"
-    party: Party
     interface: str
     up: bool
 

@@ -38,6 +38,7 @@ def test_the_record_of_a_fact() -> None:
             "close_code": None,
             "silence_s": None,
             "idle_s": None,
+            "heard_ago_s": None,
         },
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -19,12 +20,13 @@ import msgspec
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
 from tether.attribution.records import from_record, to_record
+from tether.attribution.staleness import heard_ago_s
 from tether.attribution.vocabulary import Party, Vantage
 from tether.config import ClientFiles
 from tether.net.clock import Clock, Look, clocks_of, look
 from tether.net.link.host_context import LazyHostContext
 from tether.net.tasks import Tasks
-from tether.protocol.messages.base import records_of
+from tether.protocol.messages.base import facts_of, records_of
 from tether.protocol.messages.reports import Ended
 from tether.version import VERSION
 
@@ -41,6 +43,10 @@ WATCH_AFTER_S = 1.0
 ALIVE_EVERY_S = 30.0
 RECENT_S = 120.0
 """Later than this a risen counter says nothing of one process: a desktop shares its group."""
+
+
+SAME_S = 0.5
+"""Two readings of the clocks that are no further apart are of the same moment."""
 
 
 class HandIn(Protocol):
@@ -102,10 +108,14 @@ class ClientRecorder:
         Whatever happened to this machine within the last minute is told with it. `linger` is asked
         how long to try on where the server is away: nobody may wait for us any more after that.
         """
-        known = {(fact.kind, fact.at) for fact in ended.facts}
-        silences = [fact.values.get("silence_s") for fact in ended.facts]
-        silence_s = max((s for s in silences if isinstance(s, float)), default=0.0)
-        around = [f for f in self.host_context.since(silence_s) if (f.kind, f.at) not in known]
+        known = facts_of(ended.facts)
+        ends = [fact for fact in known if isinstance(fact, ev.StreamEnded)]
+        silence_s = max((heard_ago_s(end, known) or 0.0 for end in ends), default=0.0)
+        around = [
+            fact
+            for fact in self.host_context.since(silence_s)
+            if not any(_same(fact, other) for other in known)
+        ]
         ended = msgspec.structs.replace(ended, facts=[*records_of(tuple(around)), *ended.facts])
         handed_in = await self._server.hand_in(self._instance, [ended])
         if handed_in:
@@ -239,6 +249,16 @@ class ClientRecorder:
         finally:
             for estate in left:
                 estate.close()
+
+
+def _same(fact: Evidence, other: Evidence) -> bool:
+    """Whether two facts tell of the same. A stream that has ended knows its own address, and so more of
+    a change of addresses; what is handed in twice has its time from two readings of the clocks."""
+    if type(fact) is not type(other) or abs(fact.at - other.at) > SAME_S:
+        return False
+    if isinstance(fact, ev.AddressChanged):
+        fact = replace(fact, ours=getattr(other, "ours", False))
+    return replace(fact, at=other.at) == other
 
 
 def testament(estate: OrphanedJournal, clock: Clock) -> list[tuple[str, Ended]]:

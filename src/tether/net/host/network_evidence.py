@@ -31,6 +31,7 @@ class _NetworkSeen:
     watch: NetworkWatch
     changes: Sequence[tuple[float, NetworkChange]]
     """Each with its age in seconds; oldest first."""
+    silence_s: float
     local_address: str
     party: Party
     vantage: Vantage
@@ -40,17 +41,19 @@ class _NetworkSeen:
 def network_facts(
     watch: NetworkWatch,
     within_s: float,
+    silence_s: float,
     local_address: str,
     party: Party,
     vantage: Vantage,
     at: float,
 ) -> list[Evidence]:
-    """What changed in the last `within_s` seconds, for a stream from `local_address` ("" if unknown).
+    """What changed in the last `within_s` seconds, for a stream from `local_address` ("" if unknown) on
+    which nothing had come for `silence_s` seconds.
 
     The stream's address may be gone, or its link down, without a change that was seen: that happened
     before the watch began, and is told as of now.
     """
-    seen = _NetworkSeen(watch, watch.recent(within_s), local_address, party, vantage, at)
+    seen = _NetworkSeen(watch, watch.recent(within_s), silence_s, local_address, party, vantage, at)
     return [*_addresses(seen), *_routes(seen), *_links(seen)]
 
 
@@ -80,7 +83,10 @@ def _addresses(seen: _NetworkSeen) -> Iterator[Evidence]:
 
 
 def _routes(seen: _NetworkSeen) -> Iterator[Evidence]:
+    """The last way, with what it led over since the stream fell silent; what was before that did it no
+    harm, and must not colour what came after."""
     routes = [(age, c.interface) for age, c in seen.changes if isinstance(c, RouteChange)]
+    routes = [route for route in routes if route[0] <= seen.silence_s] or routes
     if routes:
         now = seen.watch.default_interface()
         over = [interface for _, interface in routes]

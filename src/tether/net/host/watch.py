@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
@@ -19,6 +20,7 @@ from tether.net.clock import Clock, Clocks, Look
 from tether.net.host.kernel_log import oom_victims
 from tether.net.host.network import NetworkChange, NetworkWatch
 from tether.net.host.network_evidence import network_facts
+from tether.net.host.pressure import PressureReading
 from tether.net.host.time import ClockSet, Slept, Stalled, TimeEvent, TimeWatch
 from tether.net.host.vital_signs import VitalSample, VitalSigns
 
@@ -32,6 +34,15 @@ KEPT = 64
 
 PRESSED = 10.0
 """Pressure is told where at least this share of the time was lost, in percent."""
+
+NEARLY = 0.8
+"""A pressure that is at least this share of the highest is as high as that."""
+
+_SHARES: tuple[tuple[Resource, Callable[[PressureReading], float | None]], ...] = (
+    (Resource.MEMORY, attrgetter("memory_full")),
+    (Resource.IO, attrgetter("io_full")),
+    (Resource.CPU, attrgetter("cpu_full")),
+)
 
 NAMED_S = 3600.0
 """Where the kernel's log names the pid of a child that was killed longer ago, it means another process:
@@ -111,10 +122,14 @@ class HostWatch:
         """What happened lately; see `HostContext`."""
         self.time.check()
         within_s = max(LATELY_S, silence_s + SAMPLE_EVERY_S)
-        earliest = self._loop.time() - within_s
-        told = [fact for at, fact in self._facts if at >= earliest]
+        now, wall = self._loop.time(), self._now()
+        told = [
+            replace(fact, at=wall if _goes_on(fact, *self._out_of) else wall - (now - at))
+            for at, fact in self._facts
+            if now - at <= within_s
+        ]
         told += network_facts(
-            self.network, within_s, local_address, self._party, self._vantage, self._now()
+            self.network, within_s, silence_s, local_address, self._party, self._vantage, wall
         )
         return [*told, *self._pressure()]
 
@@ -229,35 +244,45 @@ class HostWatch:
 
     def _note_shortage(self, of: Resource, short: bool, where: str) -> None:
         """Keep one fact for each time that a resource runs out, not one for each sample."""
-        if short and of not in self._out_of:
+        if short == (of in self._out_of):
+            return
+        if short:
             self.exhausted(of, where)
-        (self._out_of.add if short else self._out_of.discard)(of)
-
-    def _pressure(self) -> list[Evidence]:
-        """The highest pressure in the samples that are kept, where it is worth telling."""
-        ring = [] if self.vitals is None else [sample.pressure for sample in self.vitals.ring]
-        worst = {
-            Resource.MEMORY: max((p.memory_full or 0.0 for p in ring), default=0.0),
-            Resource.IO: max((p.io_full or 0.0 for p in ring), default=0.0),
-            Resource.CPU: max((p.cpu_full or 0.0 for p in ring), default=0.0),
-        }
-        return [
-            ev.Pressure(
-                vantage=self._vantage,
-                at=self._now(),
-                party=self._party,
-                resource=of,
-                full_avg10=share,
+            self._out_of.add(of)
+        else:
+            now = self._loop.time()
+            self._facts = deque(
+                ((now if _goes_on(fact, of) else at, fact) for at, fact in self._facts),
+                maxlen=KEPT,
             )
-            for of, share in worst.items()
-            if share >= PRESSED
-        ]
+            self._out_of.discard(of)
+
+    def _pressure(self) -> Iterator[Evidence]:
+        """The highest pressure in the samples that are kept, where it is worth telling, each as of when
+        it had last been about as high: a mean of ten seconds falls off only slowly after that."""
+        ring = () if self.vitals is None else self.vitals.ring
+        for of, share_in in _SHARES:
+            shares = [(share_in(sample.pressure) or 0.0, sample.at) for sample in ring]
+            worst = max((share for share, _ in shares), default=0.0)
+            if worst >= PRESSED:
+                yield ev.Pressure(
+                    vantage=self._vantage,
+                    at=next(at for share, at in reversed(shares) if share >= NEARLY * worst),
+                    party=self._party,
+                    resource=of,
+                    full_avg10=worst,
+                )
 
     def _keep(self, fact: Evidence) -> None:
         self._facts.append((self._loop.time(), fact))
 
     def _now(self) -> float:
         return self._clock.now().wall
+
+
+def _goes_on(fact: Evidence, *short: Resource) -> bool:
+    """Whether what a fact tells of is not over yet, while these resources are short."""
+    return isinstance(fact, ev.Exhausted) and fact.resource in short
 
 
 def _rise(before: int | None, after: int | None) -> int:

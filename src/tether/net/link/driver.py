@@ -214,7 +214,7 @@ class LinkDriver:
     def give_up(self) -> None:
         """End the link as that of a silent peer now, before our patience with it is over."""
         now = self._clock.now()
-        silence_s = now.mono - self._heard_at()
+        silence_s = self.heard_ago_s()
         self._note_silence(now, silence_s)
         self.cut(
             ev.StreamEnded(
@@ -360,12 +360,17 @@ class LinkDriver:
         now = self._clock.now()
         idle_s = None if self.idle_times is None else self.idle_times.idle_s(now.mono)
         fact = fact_of_loss(
-            lost, vantage=self._vantage, peer=self.link.peer, at=now.wall, idle_s=idle_s
+            lost,
+            vantage=self._vantage,
+            peer=self.link.peer,
+            at=now.wall,
+            idle_s=idle_s,
+            heard_ago_s=self.heard_ago_s(),
         )
         counters = lost.counters_fact or counters_fact(
             lost.counters, vantage=self._vantage, peer=self.link.peer, at=now.wall
         )
-        around = self._around(lost.silence_s or now.mono - self._heard_at())
+        around = self._around(lost.silence_s or self.heard_ago_s())
         self.cut(fact, *([counters] if counters else []), *around)
 
     def _lost_unforeseen(self, wrong: Exception) -> None:
@@ -416,9 +421,9 @@ class LinkDriver:
         for fact in self._around(silence_s):
             self.cell.note(fact)
 
-    def _heard_at(self) -> float:
-        """When the peer last gave a sign of life, by a message or otherwise."""
-        return max(self.link.heard_at, self._stream.last_heard_at)
+    def heard_ago_s(self) -> float:
+        """How many seconds ago the peer last gave a sign of life, by a message or otherwise."""
+        return self._clock.now().mono - max(self.link.heard_at, self._stream.last_heard_at)
 
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:

@@ -18,7 +18,13 @@ from tether.protocol.messages.derp import PeerGone, RelayGoodbye, Restarting, de
 
 
 def fact_of_loss(
-    lost: StreamLost, *, vantage: Vantage, peer: Party, at: float, idle_s: float | None = None
+    lost: StreamLost,
+    *,
+    vantage: Vantage,
+    peer: Party,
+    at: float,
+    idle_s: float | None = None,
+    heard_ago_s: float | None = None,
 ) -> Evidence:
     """The end of a stream as a fact.
 
@@ -29,6 +35,7 @@ def fact_of_loss(
         at: when (wall clock).
         idle_s: for how long nothing had gone either way, where that is known. It is left out of a
             stream that ended by silence, which was not idle: something on it was not answered.
+        heard_ago_s: how long before the end the peer's last byte had come, where that is known.
     """
     if lost.fact is not None:
         return lost.fact
@@ -43,6 +50,7 @@ def fact_of_loss(
         close_code=lost.close_code,
         silence_s=lost.silence_s,
         idle_s=None if idle_s is None or lost.how in SILENT_ENDS else round(idle_s, 3),
+        heard_ago_s=None if heard_ago_s is None else round(heard_ago_s, 3),
     )
 
 

@@ -319,8 +319,13 @@ class TunnelStream(MessageStream):
         pump = self._pumps.get(number)
         if pump is None:
             return
+        now = self._clock.now()
         fact = fact_of_loss(
-            lost, vantage=self._vantage, peer=pump.carrier.peer, at=self._clock.now().wall
+            lost,
+            vantage=self._vantage,
+            peer=pump.carrier.peer,
+            at=now.wall,
+            heard_ago_s=now.mono - self.last_heard_at,
         )
         self._ended(number, fact, lost.counters)
 

@@ -319,7 +319,7 @@ class AgentLinks(ControlLinks[AgentLink]):
                     at=at,
                     peer=Party.AGENT,
                     how=StreamEnd.SILENT,
-                    silence_s=None,
+                    heard_ago_s=round(older.driver.heard_ago_s(), 3),
                 ),
                 ev.PeerReturned(
                     vantage=Vantage.SERVER,

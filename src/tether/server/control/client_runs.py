@@ -99,7 +99,7 @@ class ClientRuns:
                     at=self._clock.now().wall,
                     peer=Party.CLIENT,
                     how=StreamEnd.SILENT,
-                    silence_s=None,
+                    heard_ago_s=round(driver.heard_ago_s(), 3),
                 ),
                 returned,
             )

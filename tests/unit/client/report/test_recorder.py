@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.support.clock import EPOCH, LoopClock
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
+from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.client.report.journal import estates
 from tether.client.report.link_status import LinkEnds
@@ -33,6 +35,16 @@ GIVEN_UP = ev.StreamEnded(
     vantage=Vantage.CLIENT, at=EPOCH + 1, peer=Party.SERVER, how=StreamEnd.SILENT, silence_s=45.0
 )
 END = Ended(connection_id="c", at=EPOCH + 100, facts=records_of((LOST,)))
+
+
+@dataclass
+class Told:
+    """A machine of which just this is known."""
+
+    facts: tuple[Evidence, ...]
+
+    def since(self, silence_s: float = 0.0, local_address: str = "") -> Sequence[Evidence]:
+        return self.facts
 
 
 @dataclass
@@ -303,4 +315,18 @@ async def test_what_happened_to_the_machine_lately_is_told_with_the_end(
     await witness.close()
     ((_, (item,)),) = server.told
     told = [fact for fact in facts_of(item.facts) if not isinstance(fact, ev.LoopStalled)]
-    assert told == ([SLEPT, LOST] if ago_s < 60 else [LOST])
+    slept = replace(SLEPT, at=EPOCH + WATCH_AFTER_S * 2)
+    assert told == ([slept, LOST] if ago_s < 60 else [LOST])
+
+
+async def test_what_the_stream_has_told_of_itself_is_not_handed_in_again(tmp_path: Path) -> None:
+    moved = ev.AddressChanged(
+        vantage=Vantage.CLIENT, at=EPOCH + 3, party=Party.CLIENT, removed="10.0.0.2"
+    )
+    known = replace(moved, at=EPOCH + 3.001, ours=True)
+    server = Server()
+    witness = client(tmp_path, server)
+    witness.host_context.begin(Told((moved, replace(moved, removed="10.0.0.3"), SLEPT)))
+    assert await witness.report(Ended(connection_id="c", at=EPOCH + 9, facts=records_of((known,))))
+    ((_, (item,)),) = server.told
+    assert facts_of(item.facts) == [replace(moved, removed="10.0.0.3"), SLEPT, known]

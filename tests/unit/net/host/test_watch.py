@@ -9,6 +9,7 @@ from collections.abc import (
     AsyncIterator,
     Mapping,
 )
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tether.net.host.cgroup import Cgroup
 from tether.net.host.time import Slept, TimeEvent
 from tether.net.host.vital_signs import VitalSigns
 from tether.net.host.watch import HostWatch
+from tether.protocol.timestamp import Timestamp
 
 pytestmark = pytest.mark.virtual_time
 
@@ -62,6 +64,18 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
+
+
+class SteppedClock(LoopClock):
+    """A clock whose wall time was set forward by some seconds."""
+
+    def __init__(self, by_s: float) -> None:
+        super().__init__()
+        self._by_s = by_s
+
+    def now(self) -> Timestamp:
+        now = super().now()
+        return replace(now, wall=now.wall + self._by_s)
 
 
 @contextlib.asynccontextmanager
@@ -104,6 +118,18 @@ async def test_a_sleep_is_told_to_what_ends_within_a_minute_and_not_to_what_ends
         assert watch.since() == []
         assert watch.since(silence_s=65) == at_once, "it lies within the silence"
         assert at_once == [ev.Suspended(vantage=AGENT, at=EPOCH + 10, party=ME, gap_s=90.0)]
+
+
+async def test_when_it_was_is_told_by_the_monotonic_clock_of_the_end(machine: Machine) -> None:
+    """A wall clock that is set meanwhile puts no circumstance before the last byte, or after it."""
+    async with watching(machine) as (watch, clocks):
+        clocks.asleep += 90
+        watch.time.check()
+        await asyncio.sleep(20)
+        watch._clock = SteppedClock(3600)
+        assert watch.since() == [
+            ev.Suspended(vantage=AGENT, at=EPOCH + 3600 + 10, party=ME, gap_s=90.0)
+        ]
 
 
 async def test_a_stall_comes_with_the_threads_account_and_that_of_its_group(
@@ -201,20 +227,25 @@ async def test_pressure_is_told_where_it_was_bad(machine: Machine) -> None:
         await asyncio.sleep(5)
         assert watch.since() == [
             ev.Pressure(
-                vantage=AGENT, at=EPOCH + 19, party=ME, resource=Resource.MEMORY, full_avg10=88.0
+                vantage=AGENT, at=EPOCH + 14, party=ME, resource=Resource.MEMORY, full_avg10=88.0
             )
         ]
 
 
 async def test_what_ran_out_is_told_once_for_as_long_as_it_lasts(machine: Machine) -> None:
     async with watching(machine) as (watch, _):
+        assert watch._sampling is not None
+        watch._sampling.cancel()
         watch._note_shortage(Resource.DISK, True, "/data")
+        await asyncio.sleep(5)
         watch._note_shortage(Resource.DISK, True, "/data")
-        assert watch.since() == [
-            ev.Exhausted(
-                vantage=AGENT, at=EPOCH + 10, party=ME, resource=Resource.DISK, where="/data"
-            )
-        ]
+        lasts = ev.Exhausted(
+            vantage=AGENT, at=EPOCH + 15, party=ME, resource=Resource.DISK, where="/data"
+        )
+        assert watch.since() == [lasts]
+        watch._note_shortage(Resource.DISK, False, "/data")
+        await asyncio.sleep(5)
+        assert watch.since() == [lasts], "it was over five seconds ago"
 
 
 def test_a_process_without_free_descriptors_is_seen_to_be_so(machine: Machine) -> None:

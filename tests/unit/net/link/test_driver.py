@@ -248,7 +248,13 @@ async def test_a_reset_is_a_reset_at_both_ends_with_counters_before_it() -> None
     await asyncio.sleep(5)
     link.cable.reset()
     await link.over()
-    reset: Any = {"how": StreamEnd.RESET, "at": 5.0, "errno": "ECONNRESET", "idle_s": 5.0}
+    reset: Any = {
+        "how": StreamEnd.RESET,
+        "at": 5.0,
+        "errno": "ECONNRESET",
+        "idle_s": 5.0,
+        "heard_ago_s": 5.0,
+    }
     assert link.agent.cell.facts == (
         counters_fact(IDLE_COUNTERS, vantage=Vantage.AGENT, peer=Party.SERVER, at=EPOCH + 5),
         ended(Vantage.AGENT, Party.SERVER, **reset),
@@ -261,7 +267,7 @@ async def test_a_killed_process_is_an_eof_not_a_goodbye() -> None:
     await asyncio.sleep(5)
     link.cable.die(link.cable.right)
     await link.agent_run
-    eof = ended(Vantage.AGENT, Party.SERVER, StreamEnd.EOF, 5.01, idle_s=5.01)
+    eof = ended(Vantage.AGENT, Party.SERVER, StreamEnd.EOF, 5.01, idle_s=5.01, heard_ago_s=5.01)
     assert link.agent.cell.facts == (eof,)
     await link.tasks.cancel()
 
@@ -273,7 +279,9 @@ async def test_the_kernels_timeout_is_its_own_kind_of_end() -> None:
     link.cable.kernel_gives_up(link.cable.left)
     await link.agent_run
     assert link.agent.cell.facts == (
-        ended(Vantage.AGENT, Party.SERVER, StreamEnd.TIMED_OUT, 5, errno="ETIMEDOUT"),
+        ended(
+            Vantage.AGENT, Party.SERVER, StreamEnd.TIMED_OUT, 5, errno="ETIMEDOUT", heard_ago_s=5.0
+        ),
     )
     await link.tasks.cancel()
 
@@ -295,7 +303,15 @@ async def test_a_close_frame_without_a_goodbye_is_told_with_its_code() -> None:
     await link.cable.right.close(1012, "service restart")
     await link.agent_run
     assert link.agent.cell.facts == (
-        ended(Vantage.AGENT, Party.SERVER, StreamEnd.CLOSED, 5.01, close_code=1012, idle_s=5.01),
+        ended(
+            Vantage.AGENT,
+            Party.SERVER,
+            StreamEnd.CLOSED,
+            5.01,
+            close_code=1012,
+            idle_s=5.01,
+            heard_ago_s=5.01,
+        ),
     )
     await link.tasks.cancel()
 
@@ -320,7 +336,15 @@ async def test_cancelling_a_driver_closes_its_stream() -> None:
     await link.server_run
     assert link.cable.left.closed == (1001, "going away")
     assert link.server.cell.facts == (
-        ended(Vantage.SERVER, Party.AGENT, StreamEnd.CLOSED, 1.01, close_code=1001, idle_s=1.01),
+        ended(
+            Vantage.SERVER,
+            Party.AGENT,
+            StreamEnd.CLOSED,
+            1.01,
+            close_code=1001,
+            idle_s=1.01,
+            heard_ago_s=1.01,
+        ),
     )
 
 

@@ -299,6 +299,7 @@ async def test_a_relay_that_makes_up_a_frame_costs_its_carrier_and_not_the_tunne
         peer=Party.RELAY,
         how=StreamEnd.CLOSED,
         close_code=FORGED_CODE,
+        heard_ago_s=0.98,
     )
     assert t.at_client[-1] == Detached(1, left, 86_400.0)
     await t.client.send(b"meanwhile")
@@ -382,6 +383,7 @@ async def test_a_carrier_whose_kernel_hears_nothing_any_more_has_ended_with_its_
         peer=Party.CLIENT,
         how=StreamEnd.SILENT,
         silence_s=31.0,
+        heard_ago_s=9.97,
     )
     counters = t.agent.last_counters(1)
     assert counters is not None and counters.unacked == 3
