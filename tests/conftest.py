@@ -9,6 +9,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.support import loop
+from tether.net import unexpected
 
 # Shared two-core machines are slow now and then; a slow example is not a failing one.
 _patient = settings(
@@ -29,6 +30,12 @@ structlog.configure(
         ),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def _log_each_first_again() -> None:
+    """What no table foresees is logged once for each kind in a process, and here once in a test."""
+    unexpected.forget()
 
 
 @pytest.fixture

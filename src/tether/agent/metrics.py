@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 from tether.agent.commands.session_type import SessionType
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import ConnectionMethod, ConnectionType
+from tether.net.unexpected_metric import UnexpectedExceptions
 from tether.protocol.apps import FAMILIES
 from tether.protocol.messages.reports import ForwardEnd, ForwardItem, ForwardKind, ForwardRecord
 
@@ -83,9 +84,6 @@ class AgentMetrics:
         self._forwards = self._counter(
             "forwards", "Forwarded connections that ended or never began.", "kind", "outcome"
         )
-        self._unforeseen = self._counter(
-            "unforeseen_failures", "Exceptions of a control link that no table foresees."
-        )
         self._disconnects = self._counter(
             "disconnects",
             "Ends, by what happened, who began it, and whether it was expected.",
@@ -100,6 +98,7 @@ class AgentMetrics:
         self._ides = self._gauge("ide_sessions_open", "IDEs at a backend in this workspace now.")
         self._terminals = self._gauge("terminals_open", "Terminals of `tether attach` now.")
         ProcessCollector(registry=self.registry)
+        self.registry.register(UnexpectedExceptions())
         self._start_at_zero()
 
     # -- counted where it happens ----------------------------------------------------------
@@ -147,10 +146,6 @@ class AgentMetrics:
             str(end.initiator),
             _word(end.expected),
         ).inc()
-
-    def unforeseen(self) -> None:
-        """A dial, a control link or its owner raised what no table foresees."""
-        self._unforeseen.inc()
 
     def forwarded(self, item: ForwardItem) -> None:
         """A record of forwarded connections, as it is reported."""

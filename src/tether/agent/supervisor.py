@@ -149,8 +149,8 @@ class Supervisor:
     async def run(self) -> int:
         """Live until a signal, a refusal or the end of the workspace. Returns the exit code."""
         self._lifecycle.enter(LifecycleState.CREATED)
-        controlling = self._tasks.spawn(self._control.run(self), "control")
-        alive = self._tasks.spawn(self._keep_alive(), "alive")
+        controlling = self._tasks.keep(lambda: self._control.run(self), "control")
+        alive = self._tasks.keep(self._keep_alive, "alive")
         signalled = self._tasks.spawn(self._signalled.wait(), "signal")
         try:
             await asyncio.wait({controlling, signalled}, return_when=asyncio.FIRST_COMPLETED)

@@ -28,8 +28,9 @@ from tether.client.control.link import ClientControl
 from tether.client.errors import Failure
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.transport.streams import DialFailed, MessageStream, unforeseen_failure
 from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
+from tether.net.unexpected import unexpected
 from tether.protocol.carriers.commands import (
     AskServer,
     Command,
@@ -59,6 +60,9 @@ from tether.protocol.tunnel.events import (
     RelayRestarting,
 )
 from tether.protocol.tunnel.resume_policy import left_for_forgery
+
+FAILED_TICK_S = 1.0
+"""When to look again after a look that failed."""
 
 UNHEARD = "the server has lost it, too"
 """Said beside why nothing moves: the workspace itself is away, and not only our way to it."""
@@ -192,10 +196,16 @@ class CarrierManager:
         self._performing = True
         try:
             while self._pending:
-                self._do(self._pending.popleft())
+                self._try(self._pending.popleft())
         finally:
             self._performing = False
         self._arm()
+
+    def _try(self, command: Command) -> None:
+        try:
+            self._do(command)
+        except Exception as wrong:  # the commands that follow it are done all the same
+            unexpected("the search for a carrier", wrong)
 
     def _do(self, command: Command) -> None:
         match command:
@@ -233,13 +243,9 @@ class CarrierManager:
         async def run() -> None:
             try:
                 stream = await opening
-            except DialFailed as failed:
+            except Exception as wrong:
                 self._dials.pop(number, None)
-                self._perform(
-                    self._selector.failed(
-                        number, str(failed), self._now(), final=failed.fatal or bool(failed.cause)
-                    )
-                )
+                self._dial_failed(number, wrong, peer)
                 return
             self._dials.pop(number, None)
             self._stream.add(
@@ -247,6 +253,14 @@ class CarrierManager:
             )
 
         self._dials[number] = self._tasks.spawn(run(), f"dial-{number}")
+
+    def _dial_failed(self, number: int, wrong: Exception, peer: Party) -> None:
+        if not isinstance(wrong, DialFailed):
+            wrong = unforeseen_failure(wrong, f"the {peer}")
+        if wrong.unforeseen:
+            unexpected("the dial of a carrier", wrong.__cause__ or wrong)
+        final = wrong.fatal or bool(wrong.cause)
+        self._perform(self._selector.failed(number, str(wrong), self._now(), final=final))
 
     def _ask(self, question: AskServer) -> None:
         self._asked = question.number
@@ -307,7 +321,11 @@ class CarrierManager:
     def _tick(self) -> None:
         stream = self._stream
         activity = StreamActivity(stream.waiting_since, stream.heard_at)
-        self._perform(self._selector.tick(self._now(), activity))
+        try:
+            self._perform(self._selector.tick(self._now(), activity))
+        except Exception as wrong:  # without a timer nobody would look for a carrier any more
+            unexpected("the search for a carrier", wrong)
+            self._timer = self._loop.call_later(FAILED_TICK_S, self._tick)
 
     def _arm(self) -> None:
         if self._timer is not None:

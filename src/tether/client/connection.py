@@ -31,6 +31,7 @@ from tether.net.transport.streams import MessageStream
 from tether.net.transport.ws_client import dial
 from tether.net.tunnel.relay_dial import dial_relay
 from tether.net.tunnel.stream import TunnelStream
+from tether.net.unexpected import unexpected
 from tether.protocol.carriers.commands import Over, Status
 from tether.protocol.messages.base import Garbage, records_of
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
@@ -171,6 +172,8 @@ class ClientConnection:
                 await self._witness.report(told, linger=self._linger)
             else:
                 await self.control.hand_in(self.control.instance_id, [told])
+        except Exception as wrong:  # the exit code says how the session ended, not its report
+            unexpected("the report of an end", wrong)
         finally:
             if self._witness is not None:
                 await self._witness.close()

@@ -74,7 +74,6 @@ class RelayControl:
         clock: Clock,
         ledger: RelayLedger,
         jitter: Callable[[], float] = random.random,
-        on_unforeseen: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -86,7 +85,6 @@ class RelayControl:
             clock: the present.
             ledger: what there is to report.
             jitter: draws from [0, 1).
-            on_unforeseen: counts an exception that no table foresees.
         """
         self._region = region
         self._url = url
@@ -102,7 +100,6 @@ class RelayControl:
             redial=Redial(),
             linger_s=LINGER_S,
             jitter=jitter,
-            on_unforeseen=on_unforeseen,
         )
 
         self._driver: LinkDriver | None = None

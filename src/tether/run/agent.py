@@ -199,7 +199,6 @@ def _build(
         journal=journal,
         clock=clock,
         on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
-        on_unforeseen=metrics.unforeseen,
         host_context=watch,
         endpoints=door.endpoints,
         ask_others=tunnels.ask_clients,

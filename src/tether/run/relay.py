@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from tether import log
@@ -37,6 +37,7 @@ from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
 from tether.net.transport.http_server import HttpServer
 from tether.net.transport.tcp import join_address
+from tether.net.unexpected_metric import UnexpectedExceptions
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.link.redial import Dismissed, Outcome, Stopped, TokenRejected
 from tether.protocol.messages.derp import EMBEDDED_REGION, REGION_NAME
@@ -127,6 +128,7 @@ class _Parts:
         self.url = settings.url or _own_url(settings, port)
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        registry.register(UnexpectedExceptions())
         counts, ledger = RelayCounts(registry), RelayLedger()
         if box is not None and settings.data_dir is not None:
             _take_over(settings.data_dir, box, ledger, clock)
@@ -141,11 +143,6 @@ class _Parts:
             hostname=socket.gethostname()[:255],
             clock=clock,
             ledger=ledger,
-            on_unforeseen=Counter(
-                "tether_relay_unforeseen_failures_total",
-                "Exceptions of the control link that no table foresees.",
-                registry=registry,
-            ).inc,
         )
         carrier_log: CarrierLog = self.control
         self.on_disk: CarriersOnDisk | None = None
@@ -194,7 +191,7 @@ async def _run(settings: RelaySettings, box: BlackBox | None) -> int:
 
     watcher = signals.SignalWatcher(on_signal, stop_signals())
     served = tasks.spawn(parts.listener.serve(sockets=[sock]), "listener")
-    controlled = tasks.spawn(parts.control.run(parts.life), "control")
+    controlled = tasks.keep(lambda: parts.control.run(parts.life), "control")
     announcing = tasks.spawn(_announce(parts), "announce")
     try:
         await asyncio.wait((asked, served, controlled), return_when=asyncio.FIRST_COMPLETED)

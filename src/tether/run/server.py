@@ -361,7 +361,7 @@ class Server:
                 await self._derp_maps.load()
             else:
                 self._derp_file.load()
-                self._tasks.spawn(self._derp_file.follow(), "derp-map")
+                self._tasks.keep(self._derp_file.follow, "derp-map")
             await self.accounts.bootstrap(settings.data_dir)
             previous = await self.connections.start_run(
                 self.run_id,
@@ -379,8 +379,8 @@ class Server:
                 open_tunnels=len(previous.tunnels),
             )
         self._janitor.inherit(previous)
-        self._tasks.spawn(self._janitor.run(), "janitor")
-        self._tasks.spawn(self._keep_alive(), "alive")
+        self._tasks.keep(self._janitor.run, "janitor")
+        self._tasks.keep(self._keep_alive, "alive")
         self.served = self._tasks.spawn(self._listener.serve(sockets=[sock]), "listener")
         started = self._tasks.spawn(self._listener.wait_started(), "started")
         await asyncio.wait((started, self.served), return_when=asyncio.FIRST_COMPLETED)

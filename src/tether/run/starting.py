@@ -21,6 +21,7 @@ from tether.client.errors import Failure
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.unexpected import told_by_loop
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 
 LOCK_FILE = "lock"
@@ -173,11 +174,17 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     return (*ending, signal.SIGHUP)
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it imports, asyncio elsewhere."""
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it imports, asyncio elsewhere; what a callback raises is counted."""
+    new_loop: Callable[[], asyncio.AbstractEventLoop]
     try:
-        import uvloop
+        from uvloop import new_event_loop as new_loop
     except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+        new_loop = asyncio.new_event_loop
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop = new_loop()
+        loop.set_exception_handler(told_by_loop)
+        return loop
+
+    return make

@@ -27,6 +27,7 @@ from tether.attribution.vocabulary import (
     Reason,
 )
 from tether.net.derp.metrics import RelayCounts
+from tether.net.unexpected_metric import UnexpectedExceptions
 from tether.protocol.apps import FAMILIES
 from tether.protocol.messages.reports import ForwardEnd, ForwardKind, PathWord
 from tether.server.identity import RefusalCode
@@ -129,6 +130,7 @@ class Metrics:
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
+        self.registry.register(UnexpectedExceptions())
         self._start_at_zero()
 
     def _count_ways(self) -> None:

@@ -98,7 +98,6 @@ class AgentControl:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         on_end: Callable[[Disconnect], None] = lambda end: None,
-        on_unforeseen: Callable[[], None] = lambda: None,
         host_context: HostContext | None = None,
         endpoints: Callable[[], list[str]] = list,
         ask_others: AskOthers = _nobody_else,
@@ -110,7 +109,6 @@ class AgentControl:
             clock: the present.
             jitter: draws from [0, 1).
             on_end: is told with the one line of each link's end.
-            on_unforeseen: counts an exception that no table foresees.
             host_context: tells what happened to this machine when a link is lost.
             endpoints: where this agent can be dialled now.
             ask_others: asks the clients that it reaches without the server to answer.
@@ -130,7 +128,6 @@ class AgentControl:
             linger_s=LINGER_S,
             jitter=jitter,
             host_context=host_context,
-            on_unforeseen=on_unforeseen,
         )
         self._tasks = Tasks("control")
         self._live: _Live | None = None

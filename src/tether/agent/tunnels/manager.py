@@ -25,8 +25,9 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
-from tether.net.transport.streams import DialFailed, MessageStream
+from tether.net.transport.streams import DialFailed, MessageStream, unforeseen_failure
 from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
+from tether.net.unexpected import unexpected
 from tether.protocol.messages.base import Garbage, records_of
 from tether.protocol.messages.derp import EMBEDDED_REGION
 from tether.protocol.messages.reports import Ended, Opened
@@ -306,25 +307,8 @@ class Tunnels:
     async def _add_relayed(self, tunnel: _Tunnel, offer: CarrierOffer, decline: Decline) -> None:
         try:
             stream = await self._dial(offer.relay_url, offer.ticket, offer.small_segments)
-        except DialFailed as failed:
-            _log.info(
-                "tunnel not joined",
-                connection_id=offer.connection_id,
-                carrier=offer.carrier,
-                error=str(failed),
-            )
-            message = f"the agent could not join the tunnel: {failed}"
-            if offer.carrier == 1:
-                if tunnel.order is None:
-                    self._decline(tunnel, message)
-                if not self.direct and not tunnel.first.done():
-                    tunnel.first.set_result(False)
-            else:
-                decline(
-                    OfferDeclined(
-                        connection_id=offer.connection_id, message=message, carrier=offer.carrier
-                    )
-                )
+        except Exception as wrong:
+            self._not_joined(tunnel, offer, decline, wrong)
             return
         tunnel.stream.add(
             AttachedCarrier(
@@ -335,6 +319,31 @@ class Tunnels:
                 peer=Party.RELAY,
             )
         )
+
+    def _not_joined(
+        self, tunnel: _Tunnel, offer: CarrierOffer, decline: Decline, wrong: Exception
+    ) -> None:
+        failed = wrong if isinstance(wrong, DialFailed) else unforeseen_failure(wrong, "the relay")
+        if failed.unforeseen:
+            unexpected("the dial of a carrier", failed.__cause__ or failed)
+        _log.info(
+            "tunnel not joined",
+            connection_id=offer.connection_id,
+            carrier=offer.carrier,
+            error=str(failed),
+        )
+        message = f"the agent could not join the tunnel: {failed}"
+        if offer.carrier == 1:
+            if tunnel.order is None:
+                self._decline(tunnel, message)
+            if not self.direct and not tunnel.first.done():
+                tunnel.first.set_result(False)
+        else:
+            decline(
+                OfferDeclined(
+                    connection_id=offer.connection_id, message=message, carrier=offer.carrier
+                )
+            )
 
     async def _expect(self, connection_id: str) -> _Tunnel | None:
         """The tunnel of a client that came directly; it may be quicker than its offer."""

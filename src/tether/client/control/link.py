@@ -138,7 +138,7 @@ class ClientControl:
             DialFailed: as the dial.
         """
         await self._dialer.connect()
-        self._keeping = self._tasks.spawn(self._dialer.run(), "keep")
+        self._keeping = self._tasks.keep(self._dialer.run, "keep")
 
     async def request_tunnel(
         self,

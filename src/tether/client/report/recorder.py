@@ -166,7 +166,7 @@ class ClientRecorder:
         self._network = NetworkWatch(self._on_network)
         self._network.start()
         self._tasks.spawn(self._begin(), "journal")
-        self._tasks.spawn(self._keep_alive(), "alive")
+        self._tasks.keep(self._keep_alive, "alive")
 
     async def _keep_alive(self) -> None:
         while True:

@@ -169,7 +169,7 @@ class Relay:
 
     async def _host(self, carrier: Splice) -> None:
         if self._watchdog is None:
-            self._watchdog = self._tasks.spawn(self._watch(), "watchdog")
+            self._watchdog = self._tasks.keep(self._watch, "watchdog")
         self._carriers[carrier.id] = carrier
         self._of_tunnel.setdefault(carrier.id.connection_id, set()).add(carrier.id)
         self.counts.carriers.inc()
@@ -199,7 +199,7 @@ class Relay:
                 leg.summons.cancel()
         if leg.summons.cancelled():
             _log.debug("a leg left before it was joined", connection_id=carrier.connection_id)
-            await leg.stream.close(1000, "")
+            await leg.close(1000, "")
             return
         summons = leg.summons.result()
         if isinstance(summons, RelayGoodbye):

@@ -18,14 +18,14 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes.catalogue import PROTOCOL_ERRORS
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
-from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.metrics import RelayCounts
 from tether.net.link.host_context import HostContext, NoHostContext
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import StreamLost
+from tether.net.transport.streams import StreamLost, unforeseen_loss
 from tether.net.transport.tcp import STALLED_CHECKS, counters_fact, is_stalled
 from tether.net.transport.ws_server import ServerStream
+from tether.net.unexpected import unexpected
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 from tether.protocol.messages.derp import Paired, PeerGone, RelayGoodbye, RelayWord, encode_word
@@ -36,8 +36,6 @@ FAREWELL_S = 60.0
 
 STOP_FAREWELL_S = 1.0
 """How long each leg may take to read a goodbye of the relay itself."""
-
-_log = get_logger("relay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +94,9 @@ class Leg:
                 await self.stream.send(encode_word(word))
         except StreamLost:
             return False
+        except Exception as wrong:
+            unexpected("a leg", wrong)
+            return False
         return True
 
     async def dismiss(self, word: RelayWord, code: int = 1000, within: float = 3.0) -> None:
@@ -103,7 +104,14 @@ class Leg:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self.tell(word)
-        await self.stream.close(code, "")
+        await self.close(code, "")
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the leg's stream."""
+        try:
+            await self.stream.close(code, reason)
+        except Exception as wrong:  # what becomes of the other leg must not depend on it
+            unexpected("the close of a leg", wrong)
 
     async def release(self) -> None:
         """End the first read, if nobody has taken it. Call when the leg is over."""
@@ -211,8 +219,8 @@ class Splice:
         while True:
             try:
                 message = await source.recv()
-            except StreamLost as lost:
-                self._lost(source, lost)
+            except Exception as wrong:
+                self._lost(source, _loss(wrong))
                 return
             if isinstance(message, str):
                 self._violated(source, "a text frame on a relayed tunnel")
@@ -231,6 +239,9 @@ class Splice:
                 await sink.stream.send(message)
             except StreamLost:
                 return  # the task that reads `sink` sees its end, after what it still has to deliver
+            except Exception as wrong:
+                self._lost(sink, _loss(wrong))
+                return
 
     def _lost(self, leg: Leg, lost: StreamLost) -> None:
         if lost.violation:
@@ -238,8 +249,7 @@ class Splice:
             return
         at = self._clock.now().wall
         if not self.cell.ended:
-            for fact in self._host_context.since(lost.silence_s or 0.0):
-                self.cell.note(fact)
+            self._note_context(lost.silence_s or 0.0)
         counters = counters_fact(lost.counters, vantage=Vantage.RELAY, peer=leg.party, at=at)
         if counters is not None:
             self.cell.note(counters)
@@ -255,6 +265,13 @@ class Splice:
             ),
             ended=leg,
         )
+
+    def _note_context(self, silence_s: float) -> None:
+        try:
+            for fact in self._host_context.since(silence_s):
+                self.cell.note(fact)
+        except Exception as wrong:  # the leg is lost all the same
+            unexpected("the machine's context", wrong)
 
     def _violated(self, leg: Leg, what: str) -> None:
         at = self._clock.now().wall
@@ -297,19 +314,27 @@ class Splice:
                         silence_s=fact.silence_s,
                     )
                 )
-        await asyncio.gather(stays.stream.close(1000, "peer gone"), ended.stream.close(1000, ""))
+        await asyncio.gather(stays.close(1000, "peer gone"), ended.close(1000, ""))
 
 
 async def _received(stream: ServerStream) -> bytes | str | StreamLost:
     try:
         return await stream.recv()
-    except StreamLost as lost:
-        return lost
+    except Exception as wrong:
+        return _loss(wrong)
+
+
+def _loss(wrong: Exception) -> StreamLost:
+    """How a leg ended; what nobody foresaw ends that leg, and no more."""
+    if isinstance(wrong, StreamLost):
+        return wrong
+    unexpected("a leg", wrong)
+    return unforeseen_loss(wrong)
 
 
 async def _told(telling: Awaitable[None]) -> None:
     """A log that fails must not end a tunnel."""
     try:
         await telling
-    except Exception:
-        _log.exception("the connection log failed")
+    except Exception as wrong:
+        unexpected("the log of carriers", wrong)

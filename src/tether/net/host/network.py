@@ -29,6 +29,7 @@ from tether.net.host.rtnetlink import (
     list_request,
     messages,
 )
+from tether.net.unexpected import unexpected
 
 __all__ = [
     "AddressChange",
@@ -160,7 +161,10 @@ class NetworkWatch:
                 self._view = NetworkView(routes=default_routes(self._proc))
                 self._list_all()
                 continue
-            self._take(data)
+            try:
+                self._take(data)
+            except Exception as wrong:  # it costs these changes; those that follow are read
+                unexpected("a change of the network", wrong)
 
     def _take(self, data: bytes) -> None:
         for kind, listing, sequence, start, end in messages(data):

@@ -23,6 +23,7 @@ from tether.net.host.network_evidence import network_facts
 from tether.net.host.pressure import PressureReading
 from tether.net.host.time import ClockSet, Slept, Stalled, TimeEvent, TimeWatch
 from tether.net.host.vital_signs import VitalSample, VitalSigns
+from tether.net.unexpected import unexpected
 
 LATELY_S = 60.0
 """Facts that are older than this are told only where a silence was longer."""
@@ -214,6 +215,13 @@ class HostWatch:
         return None if before is None or now is None else now - before
 
     def _sample(self) -> None:
+        self._sampling = self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+        try:
+            self._take_sample()
+        except Exception as wrong:  # a collector that fails costs a sample, and nothing else
+            unexpected("a sample of the machine", wrong)
+
+    def _take_sample(self) -> None:
         assert self.vitals is not None, "armed only with it"
         before = self.vitals.ring[-1] if self.vitals.ring else None
         sample = self.vitals.sample(self._now(), self.time.lag_s)
@@ -223,7 +231,6 @@ class HostWatch:
         limit = f"limit of {sample.descriptor_limit}"
         self._note_shortage(Resource.DESCRIPTORS, sample.out_of_descriptors, limit)
         self.on_sample(sample)
-        self._sampling = self._loop.call_later(SAMPLE_EVERY_S, self._sample)
 
     def _compare(self, before: VitalSample, sample: VitalSample) -> None:
         kills = _rise(before.group.oom_kills, sample.group.oom_kills)

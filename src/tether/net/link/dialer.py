@@ -3,14 +3,12 @@
 Law: one dialer for agents, clients and relays; what they do with a link is their own (`LinkOwner`).
 Decides nothing: `protocol.link.redial` says what follows each attempt. Until the server's welcome
 there is no link, and what goes wrong is a failed dial. No exception ends the dialling: what a dial, a
-hello, a link or an owner raises and no table foresees is logged with its traceback, once for each
-kind, counted, and dialled again.
+hello, a link or an owner raises and no table foresees is told to `net.unexpected`, and dialled again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -25,17 +23,20 @@ from tether.net.link.handshake import another_version, not_welcomed, silent
 from tether.net.link.host_context import HostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream, unforeseen_failure
+from tether.net.unexpected import unexpected
 from tether.protocol.link.link import LINGER_S, Link
 from tether.protocol.link.redial import Attempt, DialAgain, NextStep, Outcome, Redial, Stopped
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.control import Goodbye, Hello, Welcome
 from tether.protocol.timestamp import Timestamp
 
+FAILED_STEP_S = 10.0
+"""Seconds until the next attempt after one that failed by a bug of the dialler itself."""
+
 WELCOME_S = 10.0
 """Seconds that the server may take to answer a hello."""
 
 T = TypeVar("T")
-_log = logging.getLogger("tether.dialer")
 
 Dial: TypeAlias = Callable[[], Awaitable[MessageStream]]
 """Opens a stream to the server, or raises `DialFailed`."""
@@ -107,7 +108,6 @@ class Dialer:
         wanted: Callable[[], bool] = lambda: True,
         jitter: Callable[[], float] = random.random,
         host_context: HostContext | None = None,
-        on_unforeseen: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -121,7 +121,6 @@ class Dialer:
             wanted: whether anybody has a use for another link, once one has failed.
             jitter: draws from [0, 1).
             host_context: tells what happened to this machine when a link is lost.
-            on_unforeseen: counts an exception that no table foresees.
         """
         self.link: DialledLink | None = None
         """The link that is up, or waits for its welcome."""
@@ -136,16 +135,12 @@ class Dialer:
         self._wanted = wanted
         self._jitter = jitter
         self._host_context = host_context
-        self._on_unforeseen = on_unforeseen
         self._tasks = Tasks("dialer")
 
         self._farewell: ev.GoodbyeSaid | None = None
         """Why we dial no more, once `quit` was called."""
 
         self._quitting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        self._logged: set[tuple[str, str]] = set()
-        """The exceptions whose traceback is in the log: where, and of which class."""
 
     async def connect(self) -> None:
         """Dial the first link now; to fail is the caller's to tell. Call `run` next.
@@ -162,7 +157,7 @@ class Dialer:
         """Dial, live, dial again, until one of the outcomes."""
         try:
             while True:
-                step = await self._attempt()
+                step = await self._step()
                 if not isinstance(step, DialAgain):
                     return step
                 await self._until_quit(asyncio.sleep(step.wait_s))
@@ -185,6 +180,15 @@ class Dialer:
 
     # -- one attempt -------------------------------------------------------------------------
 
+    async def _step(self) -> NextStep:
+        """One attempt, and what follows it; a bug of ours is one more failed attempt."""
+        try:
+            return await self._attempt()
+        except Exception as wrong:
+            unexpected("dialling", wrong)
+            self.link = None
+            return DialAgain(FAILED_STEP_S)
+
     async def _attempt(self) -> NextStep:
         link = self.link
         if link is None:
@@ -200,7 +204,7 @@ class Dialer:
         try:
             await link.driver.run()
         except Exception as wrong:
-            self._unforeseen("a control link", wrong)
+            unexpected("a control link", wrong)
         finally:
             timer.cancel()
             step = self._over(link)
@@ -217,10 +221,10 @@ class Dialer:
             return link
         except DialFailed as failed:
             if failed.unforeseen:
-                self._unforeseen("a dial", failed.__cause__ or failed)
+                unexpected("a dial", failed.__cause__ or failed)
             return failed
         except Exception as wrong:
-            self._unforeseen("a dial", wrong)
+            unexpected("a dial", wrong)
             return unforeseen_failure(wrong, "the server")
         finally:
             if stream is not None and link is None:
@@ -307,14 +311,7 @@ class Dialer:
         try:
             telling()
         except Exception as wrong:
-            self._unforeseen("the owner of a control link", wrong)
-
-    def _unforeseen(self, where: str, wrong: BaseException) -> None:
-        self._on_unforeseen()
-        kind = where, type(wrong).__qualname__
-        if kind not in self._logged:
-            self._logged.add(kind)
-            _log.error("%s failed in a way that was not foreseen", where, exc_info=wrong)
+            unexpected("the owner of a control link", wrong)
 
     def _failure(self, what: str) -> ev.InternalFailure:
         vantage = Vantage(str(self._me))
@@ -326,7 +323,7 @@ class Dialer:
         try:
             await stream.close(1000, "no hello")
         except Exception as wrong:
-            self._unforeseen("a stream's close", wrong)
+            unexpected("the close of a stream", wrong)
 
     async def _until_quit(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What `work` returns; None where we were asked to quit before that."""

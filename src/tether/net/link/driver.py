@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
@@ -23,8 +22,9 @@ from tether.net.clock import Clock
 from tether.net.link.evidence import exhausted, fact_of_loss
 from tether.net.link.host_context import HostContext, NoHostContext
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import MessageStream, StreamLost, translate
+from tether.net.transport.streams import MessageStream, StreamLost, unforeseen_loss
 from tether.net.transport.tcp import counters_fact, is_lossy
+from tether.net.unexpected import unexpected
 from tether.protocol.link.idle import IdleTimes
 from tether.protocol.link.link import (
     CloseStream,
@@ -38,8 +38,6 @@ from tether.protocol.link.link import (
 from tether.protocol.messages.base import Garbage, Message
 from tether.protocol.messages.codec import decode, encode
 from tether.protocol.timestamp import Timestamp
-
-_log = logging.getLogger("tether.link")
 
 HIGH_WATER = 512 << 10
 """Bytes queued for sending above which `drain` waits."""
@@ -245,8 +243,8 @@ class LinkDriver:
             await self._tasks.cancel()
             try:
                 await self._stream.close(close.code, close.reason)
-            except Exception:  # the link is over all the same, and its cell has why
-                _log.exception("a stream cannot be closed: %s to %s", self.link.me, self.link.peer)
+            except Exception as wrong:  # the link is over all the same, and its cell has why
+                unexpected("the close of a stream", wrong)
         return self.cell
 
     async def _read(self) -> None:
@@ -304,9 +302,7 @@ class LinkDriver:
 
     def _went_wrong(self, wrong: Exception) -> None:
         if not isinstance(wrong, Garbage):  # a bug must not leave a link that nobody reads
-            _log.error(
-                "a handler failed: link %s to %s", self.link.me, self.link.peer, exc_info=wrong
-            )
+            unexpected("a handler of messages", wrong)
             self.failed(wrong)
         elif self.is_open:  # a peer that is being left may send what it likes
             self.violated(str(wrong))
@@ -375,20 +371,27 @@ class LinkDriver:
 
     def _lost_unforeseen(self, wrong: Exception) -> None:
         """The stream raised something that no table foresees. It counts as lost."""
-        _log.error("a stream failed: %s to %s", self.link.me, self.link.peer, exc_info=wrong)
-        how, name = translate(wrong)
-        self._lost(StreamLost(how, errno_name=name))
+        unexpected("a stream", wrong)
+        self._lost(unforeseen_loss(wrong))
 
     def _around(self, silence_s: float) -> Sequence[Evidence]:
         """What else happened to this machine lately, but not before this link was made."""
         try:
             facts = self._host_context.since(silence_s, self._stream.local_address)
-        except Exception:  # the link ends all the same
-            _log.exception("the machine's context cannot be told")
+        except Exception as wrong:  # the link ends all the same
+            unexpected("the machine's context", wrong)
             return []
         return [fact for fact in facts if fact.at >= self._made_at]
 
     def _tick(self) -> None:
+        try:
+            self._look()
+        except Exception as wrong:  # a link whose timer is not set again would never end
+            unexpected("the timer of a link", wrong)
+            self._arm(self._clock.now().mono + AWAY_S)
+
+    def _look(self) -> None:
+        """A deadline of the machine has come."""
         now = self._clock.now()
         if now.mono - self._due > AWAY_S:  # first read what came while we were stopped or starved
             self._arm(now.mono + AWAY_S)

@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tether.net.transport.ws_server import CauseProtocol
+from tether.net.unexpected import unexpected
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME
 
 REQUEST_S = 20.0
@@ -68,7 +69,7 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: Any, *, grace_s: int = GRACE_S) -> None:
         config = uvicorn.Config(
-            app,
+            _counted(app),
             http=PatientH11,
             ws=CauseProtocol,
             ws_max_size=max(MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME),
@@ -98,6 +99,19 @@ class HttpServer(uvicorn.Server):
     async def wait_started(self) -> None:
         """Wait until connections are accepted."""
         await self._up.wait()
+
+
+def _counted(app: Any) -> Any:
+    """`app`, whose exceptions are counted before uvicorn ends the request or WebSocket by them."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception as wrong:
+            unexpected("a request", wrong)
+            raise
+
+    return serve
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -104,6 +104,12 @@ def unforeseen_failure(wrong: Exception, whom: str) -> DialFailed:
     return failed
 
 
+def unforeseen_loss(wrong: Exception) -> StreamLost:
+    """The last row of every table of ends: a lost stream, with `wrong` as its evidence."""
+    how, name = translate(wrong)
+    return StreamLost(how, errno_name=name or type(wrong).__name__)
+
+
 Sink = Callable[[bytes | memoryview | str], Awaitable[None] | None]
 """Takes one message. Where it returns an awaitable, the next message waits until that is done."""
 

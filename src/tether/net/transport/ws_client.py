@@ -37,8 +37,10 @@ from tether.net.transport.streams import (
     close_reason,
     translate,
     unforeseen_failure,
+    unforeseen_loss,
 )
 from tether.net.transport.tcp import connect_tcp, plain_address, read_tcp_info, set_keepalive
+from tether.net.unexpected import unexpected
 
 DIAL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
@@ -97,12 +99,16 @@ class ClientStream(MessageStream):
             await self._ws.send(message)
         except ConnectionClosed as closed:
             raise self._lost(closed) from closed
+        except Exception as wrong:
+            raise self._unforeseen(wrong) from wrong
 
     async def recv(self) -> bytes | str:
         try:
             return await self._ws.recv()
         except ConnectionClosed as closed:
             raise self._lost(closed) from closed
+        except Exception as wrong:
+            raise self._unforeseen(wrong) from wrong
 
     async def close(self, code: int, reason: str) -> None:
         try:
@@ -112,11 +118,18 @@ class ClientStream(MessageStream):
             self._ws.transport.abort()
         except ConnectionClosed:
             pass  # it is gone already, which is what was asked for
+        except Exception as wrong:
+            unexpected("the close of a stream", wrong)
+            self._ws.transport.abort()
 
     def counters(self) -> dict[str, int] | None:
         if self._ws.last_counters is not None:
             return self._ws.last_counters
         return read_tcp_info(self._ws.transport.get_extra_info("socket"))
+
+    def _unforeseen(self, wrong: Exception) -> StreamLost:
+        unexpected("a stream that was dialled", wrong)
+        return unforeseen_loss(wrong)
 
     def _lost(self, closed: ConnectionClosed) -> StreamLost:
         counters = self._ws.last_counters

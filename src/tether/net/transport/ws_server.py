@@ -15,8 +15,15 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from tether.attribution.vocabulary import SILENCE_CODE, StreamEnd
-from tether.net.transport.streams import MessageStream, StreamLost, close_reason, translate
+from tether.net.transport.streams import (
+    MessageStream,
+    StreamLost,
+    close_reason,
+    translate,
+    unforeseen_loss,
+)
 from tether.net.transport.tcp import read_tcp_info, set_keepalive
+from tether.net.unexpected import unexpected
 
 CLOSE_TIMEOUT_S = 1.0
 """How long a close frame may wait for room, and then for its answer."""
@@ -111,33 +118,36 @@ class ServerStream(MessageStream):
         Raises:
             StreamLost: the client has hung up.
         """
-        await self._receive()
         try:
+            await self._receive()
             await self._send({"type": "websocket.accept", "subprotocol": self._subprotocol})
-        except (ClientDisconnected, RuntimeError) as gone:
-            raise self._lost() from gone
+        except Exception as wrong:
+            raise self._gone(wrong) from wrong
 
     async def refuse(self, status: int, body: bytes) -> None:
         """Answer the upgrade with an HTTP error and a JSON body, as `error_body` makes it."""
-        await self._receive()
         headers = [(b"content-type", b"application/json")]
         start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
         try:
+            await self._receive()
             await self._send(start)
             await self._send({"type": "websocket.http.response.body", "body": body})
             self._protocol.handshake_complete = True  # or uvicorn logs an error for each refusal
-        except (ClientDisconnected, RuntimeError):
-            pass  # the client has hung up
+        except Exception as wrong:
+            self._gone(wrong)  # the client has hung up
 
     async def send(self, message: bytes | str) -> None:
         key = "text" if isinstance(message, str) else "bytes"
         try:
             await self._send({"type": "websocket.send", key: message})
-        except (ClientDisconnected, RuntimeError) as gone:
-            raise self._lost() from gone
+        except Exception as wrong:
+            raise self._gone(wrong) from wrong
 
     async def recv(self) -> bytes | str:
-        event = await self._receive()
+        try:
+            event = await self._receive()
+        except Exception as wrong:
+            raise self._gone(wrong) from wrong
         if event["type"] == "websocket.disconnect":
             raise self._lost(event.get("code"))
         message: bytes | str = event["text"] if event.get("text") is not None else event["bytes"]
@@ -150,8 +160,8 @@ class ServerStream(MessageStream):
                 await self._send(closing)
         except TimeoutError:
             self.abort()
-        except (ClientDisconnected, RuntimeError):
-            pass  # it is gone already, which is what was asked for
+        except Exception as wrong:
+            self._gone(wrong)  # already, which is what was asked for
         self._protocol.flush_then_drop(SILENT_FLUSH_S if code == SILENCE_CODE else FLUSH_LIMIT_S)
 
     def abort(self) -> None:
@@ -160,6 +170,13 @@ class ServerStream(MessageStream):
 
     def counters(self) -> dict[str, int] | None:
         return self._protocol.counters()
+
+    def _gone(self, wrong: Exception) -> StreamLost:
+        """The end of the stream, of which the library said `wrong`."""
+        if isinstance(wrong, ClientDisconnected | RuntimeError):
+            return self._lost()
+        unexpected("a stream that was accepted", wrong)
+        return self._protocol.lost or unforeseen_loss(wrong)
 
     def _lost(self, own_code: int | None = None) -> StreamLost:
         lost = self._protocol.lost

@@ -7,7 +7,6 @@ hands on at once what arrives, and says once how its stream ended.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,8 +14,9 @@ from typing import Protocol
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd
 from tether.net.tasks import Tasks
 from tether.net.transport.direct import DirectStream
-from tether.net.transport.streams import MessageStream, StreamLost
+from tether.net.transport.streams import MessageStream, StreamLost, unforeseen_loss
 from tether.net.transport.tcp import STALLED_CHECKS, is_stalled
+from tether.net.unexpected import unexpected
 from tether.protocol.messages.codec import MAX_TUNNEL_FRAME
 
 WATCH_EVERY_S = 5.0
@@ -149,31 +149,45 @@ class TaskPump:
         for task in self._running:
             task.cancel()
         if last:
-            with contextlib.suppress(TimeoutError, StreamLost):
+            try:
                 async with asyncio.timeout(LAST_FRAME_S):
                     await self._stream.send(last)
-        await self._stream.close(code, why)
+            except (TimeoutError, StreamLost):
+                pass
+            except Exception as wrong:
+                unexpected("a carrier's last frame", wrong)
+        try:
+            await self._stream.close(code, why)
+        except Exception as wrong:
+            unexpected("a carrier's close", wrong)
 
     async def _read(self) -> None:
-        while True:
-            try:
-                raw = await self._stream.recv()
-            except StreamLost as lost:
-                self._owner.lost(self.carrier.number, lost)
-                return
-            self._owner.arrived(self.carrier.number, raw)
+        try:
+            while True:
+                self._owner.arrived(self.carrier.number, await self._stream.recv())
+        except Exception as wrong:
+            self._lost(wrong)
 
     async def _write(self) -> None:
+        try:
+            await self._write_on()
+        except Exception as wrong:
+            self._lost(wrong)
+
+    def _lost(self, wrong: Exception) -> None:
+        """The stream has ended, or cannot go on: what nobody foresaw costs this carrier only."""
+        if not isinstance(wrong, StreamLost):
+            unexpected("a carrier", wrong)
+            wrong = unforeseen_loss(wrong)
+        self._owner.lost(self.carrier.number, wrong)
+
+    async def _write_on(self) -> None:
         number = self.carrier.number
         while True:
             self._wake.clear()
             while (parts := self._owner.outgoing(number)) is not None:
                 self._sending = True
-                try:
-                    await self._stream.send(b"".join(parts))
-                except StreamLost as lost:
-                    self._owner.lost(number, lost)
-                    return
+                await self._stream.send(b"".join(parts))
                 self._sending = False
                 self._owner.progressed()
             self._owner.progressed()

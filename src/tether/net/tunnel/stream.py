@@ -21,7 +21,7 @@ from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Va
 from tether.net.clock import Clock
 from tether.net.link.evidence import fact_of_loss, fact_of_word, restart_of_word
 from tether.net.tasks import Tasks
-from tether.net.transport.streams import MessageStream, StreamLost
+from tether.net.transport.streams import MessageStream, StreamLost, unforeseen_loss
 from tether.net.transport.tcp import counters_fact
 from tether.net.tunnel.pumps import (
     AttachedCarrier as AttachedCarrier,
@@ -29,6 +29,7 @@ from tether.net.tunnel.pumps import (
     PumpWatch,
     pump_for,
 )
+from tether.net.unexpected import unexpected
 from tether.protocol.tunnel.events import (
     CloseCarrier,
     Command,
@@ -52,6 +53,9 @@ FLUSH_S = 1.0
 
 LEAST_WAIT_S = 0.001
 """The shortest timer: one that rang a moment too early must not ring again at once."""
+
+FAILED_TICK_S = 1.0
+"""When to look again after a tick that failed."""
 
 REMEMBERED = 64
 """How many ended carriers are remembered, with their counters."""
@@ -302,6 +306,13 @@ class TunnelStream(MessageStream):
         return self._machine.outgoing(number)
 
     def arrived(self, number: int, raw: bytes | memoryview | str) -> None:
+        try:
+            self._arrived(number, raw)
+        except Exception as wrong:  # it costs the carrier that brought it, and not the tunnel
+            unexpected("a frame of a carrier", wrong)
+            self.lost(number, unforeseen_loss(wrong))
+
+    def _arrived(self, number: int, raw: bytes | memoryview | str) -> None:
         pump = self._pumps.get(number)
         if pump is None:
             return
@@ -375,7 +386,10 @@ class TunnelStream(MessageStream):
             self._last_used = self._pumps[event.carrier].carrier
             self.local_address = self._last_used.stream.local_address
         for listener in self._listeners:
-            listener(event)
+            try:
+                listener(event)
+            except Exception as wrong:  # a bug of whoever listens must not cost the tunnel
+                unexpected("a listener of a tunnel", wrong)
         if isinstance(event, GaveUp):
             self._end(StreamEnd.OTHER, fact=event.fact)
 
@@ -480,4 +494,8 @@ class TunnelStream(MessageStream):
 
     def _tick(self) -> None:
         self._timer = None
-        self._step(self._machine.tick(self._clock.now()))
+        try:
+            self._step(self._machine.tick(self._clock.now()))
+        except Exception as wrong:  # a timer that is not set again would never end a wait
+            unexpected("the timer of a tunnel", wrong)
+            self._timer = self._loop.call_later(FAILED_TICK_S, self._tick)

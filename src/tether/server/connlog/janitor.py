@@ -130,7 +130,7 @@ class Janitor:
 
     async def run(self) -> None:
         """Close what is due, until cancelled."""
-        sweeping = self._tasks.spawn(self._sweep(), "sweep")
+        sweeping = self._tasks.keep(self._sweep, "sweep")
         try:
             while True:
                 self._changed.clear()

@@ -27,6 +27,7 @@ from tether.log import Logger
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
 from tether.net.link.host_context import HostContext
+from tether.net.unexpected import unexpected
 from tether.protocol.link.link import Link
 from tether.protocol.messages.base import Garbage, Message, Unrecognized
 from tether.protocol.messages.codec import PROTOCOL, encode
@@ -258,13 +259,22 @@ class ControlLinkRunner:
                 self._failed(link, "the control link was dropped without a cause")
             if link.coordination is not None:
                 link.coordination.over()
+            await self._close_row(link)
+
+    async def _close_row(self, link: ControlLink) -> None:
+        cell = link.driver.cell
+        try:
             idle_cut, earlier = self._cut_when_idle(link)
-            facts = driver.cell.facts if idle_cut is None else (*driver.cell.facts, idle_cut)
-            await self.log.close_control(link.connection_id, facts, driver.cell.symptoms)
+            facts = cell.facts if idle_cut is None else (*cell.facts, idle_cut)
+            await self.log.close_control(link.connection_id, facts, cell.symptoms)
             link.closed.set()
             if idle_cut is not None:
                 for connection_id in earlier:
                     await self.log.learned(connection_id, idle_cut)
+        except Exception as wrong:  # whoever waits for the end of the link must not wait for ever
+            unexpected("the end of a control link", wrong)
+        finally:
+            link.closed.set()
 
     async def _prepare(self, link: ControlLink, prepare: Callable[[], Awaitable[None]]) -> None:
         try:

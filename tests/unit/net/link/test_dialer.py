@@ -16,6 +16,7 @@ from tests.support.clock import LoopClock
 from tests.support.net.played_server import PlayedServer, welcome
 from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
+from tether.net import unexpected
 from tether.net.link.dialer import WELCOME_S, Dialer, DialledLink
 from tether.net.link.handshake import WelcomeRefused
 from tether.net.tasks import Tasks
@@ -87,7 +88,7 @@ class Scene:
     def __init__(self, *answers: Any, **options: Any) -> None:
         self.server, self.owner = PlayedServer(Party.AGENT), Owner()
         self.server.answers = list(answers)
-        self.unforeseen = 0
+        self._before = unexpected.COUNTS.total()
         self.wanted = True
         self.dialer = Dialer(
             Party.AGENT,
@@ -98,14 +99,15 @@ class Scene:
             linger_s=LINGER_S,
             wanted=lambda: self.wanted,
             jitter=lambda: 0.0,
-            on_unforeseen=self._count,
             **options,
         )
         self.tasks = Tasks("scene")
         self.running: asyncio.Task[Outcome] = self.tasks.spawn(self.dialer.run(), "dialer")
 
-    def _count(self) -> None:
-        self.unforeseen += 1
+    @property
+    def unforeseen(self) -> int:
+        """How many exceptions nobody foresaw."""
+        return unexpected.COUNTS.total() - self._before
 
     async def up(self, number: int = 1) -> None:
         """Wait until the server has welcomed us for the n-th time."""
@@ -192,7 +194,7 @@ async def test_no_exception_of_a_dial_ends_the_dialling(
         assert type(wrong).__name__ in sentence
         assert step == DialAgain(0.1)
         assert (played.server.waits(), played.unforeseen) == ([0.1, 0.2, 0.4], 3)
-        told = [record for record in caplog.records if record.name == "tether.dialer"]
+        told = [record for record in caplog.records if record.name == "tether.unexpected"]
         assert [record.levelno for record in told] == [logging.ERROR], "once for each kind"
         assert told[0].exc_info is not None and told[0].exc_info[1] is wrong
 
@@ -205,7 +207,7 @@ async def test_what_the_table_of_dial_errors_does_not_foresee_is_logged_with_its
     async with scene(wrong) as played:
         await played.up()
         assert (played.owner.failed, played.unforeseen) == ([("odd", DialAgain(0.1))], 1)
-        (told,) = [record for record in caplog.records if record.name == "tether.dialer"]
+        (told,) = [record for record in caplog.records if record.name == "tether.unexpected"]
         assert told.exc_info is not None and told.exc_info[1] is wrong.__cause__
 
 
