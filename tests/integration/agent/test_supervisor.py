@@ -436,7 +436,7 @@ async def test_sigterm_tells_everybody_who_asked(tmp_path: Path) -> None:
         assert again.events("previous run died") == []
         second = await played.server.link(2)
         assert second.hello is not None
-        assert second.hello.open_connections == ["link-1"], "its end waits to be reported"
+        assert "link-1" in second.hello.open_connections, "its end waits to be reported"
         await second.until(lambda: "link-1" in causes(played))
         assert causes(played, S2A)["link-1"] == ("agent.shutdown", ME)
 
