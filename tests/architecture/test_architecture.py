@@ -33,6 +33,7 @@ SLEEPS = {
     "agent/ide/port_inspection.py": 1,  # sleep(0): lets the loop breathe in a long scan
     "agent/control/reports.py": 1,  # the wait before a report is sent again
     "agent/supervisor.py": 1,  # the beat that says when the agent was last alive
+    "net/tasks.py": 1,  # a task that failed is begun again after a while
     "client/probe.py": 1,  # sleep(0): what the agent says is heard while we send
     "client/report/recorder.py": 1,  # the beat that says when the client was last alive
     "run/children.py": 1,  # a parent that died is looked for: no event tells of it
