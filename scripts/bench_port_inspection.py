@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-from tether.agent.ide.port_inspection import Found, PortInspector
+from tether.agent.ide.port_inspection import ListenersFound, PortInspector
 from tether.net.clock import SystemClock
 from tether.net.host.sock_diag import listening_on, listening_on_by_proc
 
@@ -98,7 +98,7 @@ async def run(processes: int) -> None:
 
         async def ask(inspector: PortInspector, port: int, pid: int) -> None:
             found = await inspector.inspect("localhost", port)
-            assert isinstance(found, Found), found
+            assert isinstance(found, ListenersFound), found
             assert found.listeners[0].process.pid == pid, (found, pid)
 
         first = []

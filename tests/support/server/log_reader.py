@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.net.clock import Clock
 from tether.server.api.connections import connection_view, explained_view, forward_view
-from tether.server.api.models import FileAudit
+from tether.server.api.models import FileAuditView
 from tether.server.api.report import ReportView
 from tether.server.connlog.filter import ConnectionFilter
 from tether.server.connlog.queries import activity
@@ -70,7 +70,7 @@ class LogReader:
             return await activity.files_of(tx, row.connection_id, limit)
 
         found = await self._store.read(look)
-        return [FileAudit.model_validate(one).model_dump(mode="json") for one in found]
+        return [FileAuditView.model_validate(one).model_dump(mode="json") for one in found]
 
     async def report(
         self,

@@ -1070,7 +1070,7 @@ export interface components {
             advice: string;
             /**
              * Code
-             * @example client.suspended
+             * @example client.closed
              */
             code: string;
             /** Expected */
@@ -1085,26 +1085,6 @@ export interface components {
             side: components["schemas"]["Side"];
             /** Title */
             title: string;
-        };
-        /**
-         * Change
-         * @description An old end that today's rules judge differently.
-         */
-        Change: {
-            /** Connection Id */
-            connection_id: string;
-            /** Now */
-            now: string;
-            /** Now Expected */
-            now_expected: boolean;
-            /** Now Rule */
-            now_rule: string;
-            /** Was */
-            was: string;
-            /** Was Expected */
-            was_expected: boolean;
-            /** Was Rule */
-            was_rule: string | null;
         };
         /**
          * ChangeView
@@ -1126,6 +1106,26 @@ export interface components {
             side: components["schemas"]["Side"];
             /** Title */
             title: string;
+        };
+        /**
+         * ChangedVerdictView
+         * @description An old end that today's rules judge differently.
+         */
+        ChangedVerdictView: {
+            /** Connection Id */
+            connection_id: string;
+            /** Now */
+            now: string;
+            /** Now Expected */
+            now_expected: boolean;
+            /** Now Rule */
+            now_rule: string;
+            /** Was */
+            was: string;
+            /** Was Expected */
+            was_expected: boolean;
+            /** Was Rule */
+            was_rule: string | null;
         };
         /**
          * ChildView
@@ -1373,17 +1373,6 @@ export interface components {
              */
             source: "automatic" | "api" | "file";
         };
-        /** Ended */
-        Ended: {
-            /**
-             * Ended
-             * @default true
-             * @constant
-             */
-            ended: true;
-            /** Session Id */
-            session_id: string;
-        };
         /**
          * Error
          * @description Every answer that is not a success has this shape.
@@ -1565,7 +1554,7 @@ export interface components {
              * @description The first of them; `/files` has all.
              * @default []
              */
-            file_operations: components["schemas"]["FileAudit"][];
+            file_operations: components["schemas"]["FileAuditView"][];
             /**
              * Forwards
              * @description The first of them; `/forwards` has all.
@@ -1696,10 +1685,10 @@ export interface components {
             workspace?: string | null;
         };
         /**
-         * FileAudit
+         * FileAuditView
          * @description The file operations of one session.
          */
-        FileAudit: {
+        FileAuditView: {
             /**
              * Complete
              * @description false: the session could not be followed to its end.
@@ -1887,10 +1876,10 @@ export interface components {
             survived: number;
         };
         /**
-         * Group
+         * GroupView
          * @description Ends that have one value in common.
          */
-        Group: {
+        GroupView: {
             /** Ends */
             ends: number;
             /** Expected */
@@ -2668,7 +2657,7 @@ export interface components {
              * Changes
              * @description The first of them.
              */
-            changes: components["schemas"]["Change"][];
+            changes: components["schemas"]["ChangedVerdictView"][];
             /** Judged */
             judged: number;
             /**
@@ -2717,7 +2706,7 @@ export interface components {
              * @description By cause, reason, initiator, workspace, user, relay and day.
              */
             by: {
-                [key: string]: components["schemas"]["Group"][];
+                [key: string]: components["schemas"]["GroupView"][];
             };
             /** Ends */
             ends: number;
@@ -2921,6 +2910,17 @@ export interface components {
              * @description Pages that watch what happens.
              */
             watchers: number;
+        };
+        /** SessionEnded */
+        SessionEnded: {
+            /**
+             * Ended
+             * @default true
+             * @constant
+             */
+            ended: true;
+            /** Session Id */
+            session_id: string;
         };
         /** SessionView */
         SessionView: {
@@ -3483,7 +3483,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["FileAudit"][];
+                    "application/json": components["schemas"]["FileAuditView"][];
                 };
             };
             /** @description The request's body is not JSON. */
@@ -6042,7 +6042,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Ended"];
+                    "application/json": components["schemas"]["SessionEnded"];
                 };
             };
             /** @description The request's body is not JSON. */

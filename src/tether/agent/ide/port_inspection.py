@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tether.agent.process.socket_holders import (
     Holder,
-    Search,
+    HolderSearch,
     SocketHolders,
     command_line,
     started_at,
@@ -68,7 +68,7 @@ class ListeningProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ListenersFound:
     """The processes behind the destination; several where they share the port."""
 
     listeners: tuple[ListeningProcess, ...]
@@ -98,7 +98,7 @@ class CannotInspect:
     why: str
 
 
-Inspection = Found | NothingListens | Elsewhere | CannotSee | CannotInspect
+Inspection = ListenersFound | NothingListens | Elsewhere | CannotSee | CannotInspect
 
 
 class PortInspector:
@@ -147,7 +147,7 @@ class PortInspector:
         pids = await self._holders_of([listening.inode for listening in sockets])
         listeners = [await self._listener(listening, pids) for listening in sockets]
         found = tuple(listener for listener in listeners if listener is not None)
-        return Found(found) if found else CannotSee(sockets[0].uid)
+        return ListenersFound(found) if found else CannotSee(sockets[0].uid)
 
     async def warm(self) -> None:
         """Meet every process now, so that later searches find an answer among what is new. Called
@@ -232,7 +232,7 @@ class PortInspector:
         return CannotInspect(why)
 
 
-async def _in_slices(search: Search) -> None:
+async def _in_slices(search: HolderSearch) -> None:
     loop = asyncio.get_running_loop()
     breathe_at = loop.time() + _SLICE_S
     for _ in search:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tether.agent.ide.port_inspection import Found, PortInspector
+from tether.agent.ide.port_inspection import ListenersFound, PortInspector
 from tether.agent.ide.tracker import (
     Backend,
     Begun,
@@ -138,7 +138,7 @@ class IdeWatcher:
 
     async def _backend(self, host: str, port: int) -> Backend | None:
         found = await self._inspector.inspect(host, port)
-        if not isinstance(found, Found):
+        if not isinstance(found, ListenersFound):
             return None
         for listener in found.listeners:
             marker = jetbrains_marker(listener.command)

@@ -28,7 +28,7 @@ class Holder:
 
 
 class SocketHolders:
-    """Remembers holders: ask `known` first, and run a `Search` for what is not known."""
+    """Remembers holders: ask `known` first, and run a `HolderSearch` for what is not known."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = str(proc)
@@ -49,10 +49,10 @@ class SocketHolders:
         self._remembered.pop(inode, None)
         return None
 
-    def search(self, wanted: Iterable[int], also: Iterable[int] = ()) -> Search:
+    def search(self, wanted: Iterable[int], also: Iterable[int] = ()) -> HolderSearch:
         """A search for every `wanted` inode. Where none is wanted it goes through everything, to
         remember the holders of `also`."""
-        return Search(self, set(wanted), also)
+        return HolderSearch(self, set(wanted), also)
 
     def look_into(self, pid: int, interesting: dict[str, int]) -> list[int]:
         """The interesting inodes that `pid` holds, remembered.
@@ -119,7 +119,7 @@ class SocketHolders:
             os.close(directory)
 
 
-class Search:
+class HolderSearch:
     """One look through /proc. Iterate until it ends; each step looks into one process."""
 
     def __init__(self, holders: SocketHolders, wanted: set[int], also: Iterable[int]) -> None:

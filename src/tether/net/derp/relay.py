@@ -23,7 +23,7 @@ from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.tcp import SILENT_AFTER_MS
 from tether.net.transport.ws_server import ServerStream
-from tether.protocol.derp.pairing import CarrierId, GiveUp, Join, PairingTable, Refuse, Wait
+from tether.protocol.derp.pairing import CarrierId, GiveUp, JoinLegs, PairingTable, Refuse, Wait
 from tether.protocol.messages.derp import RelayGoodbye, Restarting
 from tether.protocol.token_bucket import TokenBucket
 
@@ -136,7 +136,7 @@ class Relay:
                 self._waiting[carrier_id] = leg
                 self._arm()
                 await self._wait(leg, carrier_id)
-            case Join():
+            case JoinLegs():
                 self._arm()
                 first = self._waiting.pop(carrier_id)
                 client, agent = (first, leg) if leg.party is Party.AGENT else (leg, first)

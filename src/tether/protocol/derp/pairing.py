@@ -36,7 +36,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
+class JoinLegs:
     """The other leg is here already: join the two."""
 
 
@@ -56,7 +56,7 @@ class GiveUp:
     message: str
 
 
-Answer = Wait | Join | Refuse
+Answer = Wait | JoinLegs | Refuse
 
 
 class PairingTable:
@@ -93,7 +93,7 @@ class PairingTable:
         if first[0] is leg:
             return Refuse(f"the {leg}'s end of this tunnel is here already")
         del self._waiting[carrier]
-        return Join()
+        return JoinLegs()
 
     def leave(self, carrier: CarrierId, leg: Party) -> None:
         """A waiting leg has gone."""

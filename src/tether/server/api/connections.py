@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.causes.codes import AGENT_CRASHED
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.server.api.models import ConnectionView, Explained, FileAudit, ForwardView
+from tether.server.api.models import ConnectionView, Explained, FileAuditView, ForwardView
 from tether.server.api.parts import PartsOf, User, may_fail
 from tether.server.connlog.filter import (
     DEFAULT_LIMIT,
@@ -146,7 +146,7 @@ async def forwards(
 
 @router.get(
     "/{connection_id}/files",
-    response_model=list[FileAudit],
+    response_model=list[FileAuditView],
     responses=may_fail(404, 409),
     summary="List the file operations of one connection",
 )
@@ -155,14 +155,14 @@ async def files(
     parts: PartsOf,
     user: User,
     limit: Annotated[int, Query(ge=1, le=MAX_FILES)] = MAX_LIMIT,
-) -> list[FileAudit]:
+) -> list[FileAuditView]:
     """What each session was asked to do to files, oldest session first; `limit` operations in all."""
 
     async def look(tx: AsyncConnection) -> list[activity.FileAudit]:
         row = await find_visible(tx, connection_id, user)
         return await activity.files_of(tx, row.connection_id, limit)
 
-    return [FileAudit.model_validate(one) for one in await parts.store.read(look)]
+    return [FileAuditView.model_validate(one) for one in await parts.store.read(look)]
 
 
 # -- rows as the API shows them -----------------------------------------------------------------

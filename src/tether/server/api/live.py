@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 from tether.server.api.connections import connection_view
 from tether.server.api.models import ApiModel, Time
 from tether.server.api.parts import Parts, PartsOf, User, credentials_of, may_fail
-from tether.server.connlog.live import Change, TooManyWatchers, Watcher
+from tether.server.connlog.live import LiveChange, TooManyWatchers, Watcher
 from tether.server.db.store import StoreUnavailable
 from tether.server.errors import Conflict
 from tether.server.identity import Identity
@@ -111,7 +111,7 @@ async def _events(
                 yield b"".join(_event("connection", _told(parts, change)) for change in some)
 
 
-def _told(parts: Parts, change: Change) -> dict[str, Any]:
+def _told(parts: Parts, change: LiveChange) -> dict[str, Any]:
     return {
         "change": str(change.kind),
         "row": connection_view(change.row, parts.clock.now().wall).model_dump(mode="json"),

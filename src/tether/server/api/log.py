@@ -1,7 +1,7 @@
 """`/api/v1/log`: the connection log by every filter there is, its counts, and its export.
 
-Law: translation only: words of the query become a `Search`, and `connlog/pages.py` answers. A page, its
-counts and its download are asked with the same words, so that they agree.
+Law: translation only: words of the query become a `RowSearch`; `connlog/pages.py` answers. A page,
+its counts and its download are asked with the same words, so that they agree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tether.attribution.vocabulary import (
 from tether.server.api.connections import connection_view
 from tether.server.api.models import ApiModel, ConnectionView, Model, Time
 from tether.server.api.parts import PartsOf, User
-from tether.server.connlog.queries.search import NONE, Search, Values
+from tether.server.connlog.queries.search import NONE, RowSearch, Values
 from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
 from tether.server.errors import Invalid
 from tether.server.times import iso, iso_or_none, parse_when
@@ -163,7 +163,7 @@ class CauseView(ApiModel):
     side: Side
 
 
-def _search(query: Annotated[LogQuery, Query()], parts: PartsOf) -> Search:
+def _search(query: Annotated[LogQuery, Query()], parts: PartsOf) -> RowSearch:
     return _read(query, parts.clock.now().wall)
 
 
@@ -182,7 +182,7 @@ async def page(query: Annotated[PageQuery, Query()], parts: PartsOf, user: User)
 
 @router.get("/summary", response_model=LogSummary, summary="Count what a filter leaves")
 async def summary(
-    search: Annotated[Search, Depends(_search)], parts: PartsOf, user: User
+    search: Annotated[RowSearch, Depends(_search)], parts: PartsOf, user: User
 ) -> LogSummary:
     """By every field, and over time, in one answer."""
     found = await parts.pages.summary(search, user)
@@ -278,7 +278,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _read(query: LogQuery, now: float) -> Search:
+def _read(query: LogQuery, now: float) -> RowSearch:
     values = {
         name: _values(name, words, read)
         for name, read in _VALUES.items()
@@ -296,7 +296,7 @@ def _read(query: LogQuery, now: float) -> Search:
             ),
         )
     }
-    return Search(
+    return RowSearch(
         values=values,
         sides=sides,
         text=query.q.strip(),

@@ -398,7 +398,7 @@ class FileOperationView(ApiModel):
     count: int = 1
 
 
-class FileAudit(ApiModel):
+class FileAuditView(ApiModel):
     """The file operations of one session."""
 
     session_id: str
@@ -478,5 +478,5 @@ class Explained(ConnectionView):
     path_events: list[PathEvent] = []
     """The first ones and the newest ones; `path_events_total` counts all."""
     path_events_total: int = 0
-    file_operations: list[FileAudit] = []
+    file_operations: list[FileAuditView] = []
     """The first of them; `/files` has all."""

@@ -20,7 +20,7 @@ Breakdown = Literal["cause", "reason", "initiator", "workspace", "user", "relay"
 router = APIRouter(prefix="/report", tags=["connections"])
 
 
-class Group(ApiModel):
+class GroupView(ApiModel):
     """Ends that have one value in common."""
 
     value: str
@@ -43,11 +43,11 @@ class ReportView(ApiModel):
     unknown_rate: float
     incidents: int
     mean_duration_s: float
-    by: dict[str, list[Group]]
+    by: dict[str, list[GroupView]]
     """By cause, reason, initiator, workspace, user, relay and day."""
 
 
-class Change(ApiModel):
+class ChangedVerdictView(ApiModel):
     """An old end that today's rules judge differently."""
 
     connection_id: str
@@ -64,7 +64,7 @@ class RejudgedView(ApiModel):
     changed: int
     written: bool
     """Whether the changes were appended as revisions."""
-    changes: list[Change]
+    changes: list[ChangedVerdictView]
     """The first of them."""
 
 
@@ -104,5 +104,5 @@ async def rejudge(
         judged=found.judged,
         changed=found.changed,
         written=write,
-        changes=[Change.model_validate(one) for one in found.changes],
+        changes=[ChangedVerdictView.model_validate(one) for one in found.changes],
     )

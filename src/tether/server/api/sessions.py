@@ -82,7 +82,7 @@ class SignInLink(ApiModel):
     expires_at: Time
 
 
-class Ended(ApiModel):
+class SessionEnded(ApiModel):
     session_id: str
     ended: Literal[True] = True
 
@@ -157,15 +157,15 @@ async def sessions(parts: PartsOf, user: User) -> list[BrowserSession]:
 
 @router.delete(
     "/sessions/{session_id}",
-    response_model=Ended,
+    response_model=SessionEnded,
     responses=may_fail(403, 404),
     summary="Sign a browser out",
 )
-async def end(session_id: str, parts: PartsOf, user: User) -> Ended:
+async def end(session_id: str, parts: PartsOf, user: User) -> SessionEnded:
     """One's own; administrators any. What it has open ends."""
     await parts.accounts.sessions.end(session_id, user)
     await parts.hub.revoke_token(session_id)
-    return Ended(session_id=session_id)
+    return SessionEnded(session_id=session_id)
 
 
 @router.post(

@@ -68,7 +68,7 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class SignInLink:
     """A sign-in link at the only moment when it can be read."""
 
     secret: str
@@ -157,10 +157,10 @@ class Sessions:
 
     # -- links ------------------------------------------------------------------------------
 
-    async def make_link(self, identity: Identity) -> Link:
+    async def make_link(self, identity: Identity) -> SignInLink:
         """A link that signs one browser in as `identity`, once."""
         now = self._clock.now().wall
-        link = Link(secret=secrets.token_urlsafe(32), expires_at=now + LINK_LIFE_S)
+        link = SignInLink(secret=secrets.token_urlsafe(32), expires_at=now + LINK_LIFE_S)
 
         async def keep(connection: AsyncConnection) -> None:
             c = sign_in_links.c

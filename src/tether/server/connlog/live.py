@@ -41,7 +41,7 @@ class ChangeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LiveChange:
     """One change, and the row as it is now."""
 
     kind: ChangeKind
@@ -58,7 +58,7 @@ class Watcher:
 
     viewer: Identity
     owned: frozenset[str] = frozenset()
-    _waiting: deque[Change] = field(default_factory=deque)
+    _waiting: deque[LiveChange] = field(default_factory=deque)
     _lost: bool = False
     _over: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,7 +69,7 @@ class Watcher:
             self.viewer.is_admin or row.user == self.viewer.user or row.workspace_id in self.owned
         )
 
-    def offer(self, change: Change) -> None:
+    def offer(self, change: LiveChange) -> None:
         """Have it wait; of too many, none."""
         if self._lost or not self.sees(change.row):
             return
@@ -85,7 +85,7 @@ class Watcher:
         self._over = True
         self._wake.set()
 
-    async def some(self, timeout_s: float) -> list[Change] | None:
+    async def some(self, timeout_s: float) -> list[LiveChange] | None:
         """What has waited, in order; [] after `timeout_s` without anything; None: read the log anew.
 
         Raises:
@@ -121,7 +121,7 @@ class LiveFeed:
         if kind is None:
             return
         self.version += 1
-        change = Change(kind, event.row)
+        change = LiveChange(kind, event.row)
         for watcher in self._watchers:
             watcher.offer(change)
 

@@ -19,7 +19,7 @@ from tether.server.connlog.queries import (
     search,
     workspace_life,
 )
-from tether.server.connlog.queries.search import Found, Search
+from tether.server.connlog.queries.search import FoundRows, RowSearch
 from tether.server.db.store import Store
 from tether.server.db.tables.connections import ConnectionRow
 from tether.server.identity import Identity
@@ -34,20 +34,20 @@ class LogPages:
         self._store, self._clock = store, clock
 
     async def search(
-        self, wanted: Search, viewer: Identity, *, limit: int, cursor: str = ""
-    ) -> Found:
+        self, wanted: RowSearch, viewer: Identity, *, limit: int, cursor: str = ""
+    ) -> FoundRows:
         """See `queries.search.page`."""
         now = self._clock.now().wall
         return await self._store.read(
             lambda tx: search.page(tx, wanted, viewer, now, limit=limit, cursor=cursor)
         )
 
-    async def summary(self, wanted: Search, viewer: Identity) -> facets.Summary:
+    async def summary(self, wanted: RowSearch, viewer: Identity) -> facets.Summary:
         """See `queries.facets.summary`."""
         now = self._clock.now().wall
         return await self._store.read(lambda tx: facets.summary(tx, wanted, viewer, now))
 
-    async def all(self, wanted: Search, viewer: Identity) -> AsyncIterator[list[ConnectionRow]]:
+    async def all(self, wanted: RowSearch, viewer: Identity) -> AsyncIterator[list[ConnectionRow]]:
         """Every row that matches, newest first, some at a time; each some is a snapshot of its own."""
         cursor = ""
         while True:

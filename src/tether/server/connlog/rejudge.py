@@ -28,7 +28,7 @@ LISTED = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangedVerdict:
     """An old end that today's rules judge differently."""
 
     connection_id: str
@@ -46,7 +46,7 @@ class Rejudged:
 
     judged: int = 0
     changed: int = 0
-    changes: list[Change] = field(default_factory=list)
+    changes: list[ChangedVerdict] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     before: tuple[float, int] | None = None
     done: bool = False
@@ -93,7 +93,7 @@ async def _page(
         found.changed += 1
         if len(found.changes) < LISTED:
             found.changes.append(
-                Change(
+                ChangedVerdict(
                     connection_id=row.connection_id,
                     was=row.disconnect_cause,
                     was_rule=row.rule,

@@ -21,7 +21,7 @@ from tether.agent.ide.port_inspection import (
     CannotInspect,
     CannotSee,
     Elsewhere,
-    Found,
+    ListenersFound,
     NothingListens,
     PortInspector,
 )
@@ -50,7 +50,7 @@ def inspector() -> Iterator[PortInspector]:
 
 
 def pids(found: object) -> set[int]:
-    assert isinstance(found, Found), found
+    assert isinstance(found, ListenersFound), found
     return {listener.process.pid for listener in found.listeners}
 
 
@@ -59,7 +59,7 @@ async def test_the_process_is_found_with_its_identity_and_command(
 ) -> None:
     with listening("127.0.0.1", MARKER, "two words") as backend:
         found = await inspector.inspect("127.0.0.1", backend.port)
-    assert isinstance(found, Found)
+    assert isinstance(found, ListenersFound)
     (listener,) = found.listeners
     assert listener.process.pid == backend.pid
     assert listener.command[-2:] == (MARKER, "two words")

@@ -10,7 +10,7 @@ from tether.protocol.derp.pairing import (
     DECLINE_KEPT_S,
     CarrierId,
     GiveUp,
-    Join,
+    JoinLegs,
     PairingTable,
     Refuse,
     Wait,
@@ -25,7 +25,7 @@ def test_the_first_leg_waits_and_the_second_joins(first: Party, second: Party) -
     table = PairingTable()
     assert table.arrive(C1, first, at(0)) == Wait()
     assert len(table) == 1
-    assert table.arrive(C1, second, at(1)) == Join()
+    assert table.arrive(C1, second, at(1)) == JoinLegs()
     assert (len(table), table.deadline()) == (0, None)
 
 
@@ -39,7 +39,7 @@ def test_legs_of_different_carriers_of_one_tunnel_do_not_meet() -> None:
     table = PairingTable()
     assert table.arrive(CarrierId("c1", 2), CLIENT, at(0)) == Wait()
     assert table.arrive(CarrierId("c1", 3), AGENT, at(0)) == Wait()
-    assert table.arrive(CarrierId("c1", 2), AGENT, at(1)) == Join()
+    assert table.arrive(CarrierId("c1", 2), AGENT, at(1)) == JoinLegs()
 
 
 def test_the_refusal_of_a_carrier_is_none_of_the_next_one() -> None:
@@ -54,7 +54,7 @@ def test_a_tunnel_is_refused_with_each_of_its_carriers() -> None:
     table.arrive(C2, CLIENT, at(0))
     assert table.decline_all("c1", "it is over", at(1)) == [CarrierId("c1", 2)]
     assert table.arrive(CarrierId("c1", 3), AGENT, at(2)) == Refuse("it is over")
-    assert table.arrive(C2, AGENT, at(2)) == Join()
+    assert table.arrive(C2, AGENT, at(2)) == JoinLegs()
 
 
 def test_the_same_leg_twice_is_refused_and_the_first_keeps_waiting() -> None:
@@ -63,7 +63,7 @@ def test_the_same_leg_twice_is_refused_and_the_first_keeps_waiting() -> None:
     assert table.arrive(C1, CLIENT, at(1)) == Refuse(
         "the client's end of this tunnel is here already"
     )
-    assert table.arrive(C1, AGENT, at(2)) == Join()
+    assert table.arrive(C1, AGENT, at(2)) == JoinLegs()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_leaving_does_not_touch_the_other_leg() -> None:
     table.arrive(C1, CLIENT, at(0))
     table.leave(C1, AGENT)
     table.leave(C2, CLIENT)
-    assert table.arrive(C1, AGENT, at(1)) == Join()
+    assert table.arrive(C1, AGENT, at(1)) == JoinLegs()
 
 
 @pytest.mark.parametrize("leg", [CLIENT, AGENT])
@@ -134,7 +134,7 @@ def test_the_table_is_bounded() -> None:
     assert table.arrive(C2, CLIENT, at(0)) == Refuse(
         "the relay is overloaded: try again in a minute"
     )
-    assert table.arrive(CarrierId("c0"), AGENT, at(0)) == Join()
+    assert table.arrive(CarrierId("c0"), AGENT, at(0)) == JoinLegs()
     table.decline(CarrierId("d2"), "no", at(0))
     assert table.arrive(CarrierId("d2"), CLIENT, at(1)) == Wait()
     assert table.arrive(CarrierId("d1"), CLIENT, at(1)) == Refuse("no")

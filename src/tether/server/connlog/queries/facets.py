@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.sides import side_of
 from tether.server.connlog.queries.listing import visible_to
-from tether.server.connlog.queries.search import FIELDS, Search, conditions, driver_of, step_of
+from tether.server.connlog.queries.search import FIELDS, RowSearch, conditions, driver_of, step_of
 from tether.server.db.tables.connections import connections
 from tether.server.identity import Identity
 
@@ -49,7 +49,7 @@ class Summary:
 
 async def summary(
     tx: AsyncConnection,
-    search: Search,
+    search: RowSearch,
     viewer: Identity,
     now: float,
     names: Iterable[str] = COUNTED,
@@ -90,7 +90,7 @@ class _Span:
     until: float
 
     @classmethod
-    def of(cls, search: Search, began: float | None, now: float) -> _Span:
+    def of(cls, search: RowSearch, began: float | None, now: float) -> _Span:
         bounds = (search.ended_since, search.lived_since, search.began_since)
         since = next((bound for bound in bounds if bound is not None), began)
         ends = (search.ended_until, search.lived_until, search.began_until)
@@ -146,7 +146,7 @@ def _first(read: Select[Any]) -> Select[Any]:
     return select(func.min(read.subquery().c.created_at))
 
 
-def _matching(read: Select[Any], search: Search, viewer: Identity, now: float) -> CTE:
+def _matching(read: Select[Any], search: RowSearch, viewer: Identity, now: float) -> CTE:
     """Those of the rows that were read that match, with the columns that are counted."""
     at = func.coalesce(_C.disconnected_at, now).label("at")
     columns = [FIELDS[name].label(name) for name in FIELDS]
@@ -179,7 +179,7 @@ async def _counts(
 
 
 async def _counts_without(
-    tx: AsyncConnection, search: Search, name: str, viewer: Identity, now: float
+    tx: AsyncConnection, search: RowSearch, name: str, viewer: Identity, now: float
 ) -> Counter[Any]:
     """The counts of one field, of all that `search` leaves: its own filter is not in it."""
     read = step_of(await driver_of(tx, search), None, MOST)

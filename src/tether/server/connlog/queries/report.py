@@ -106,7 +106,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CauseReport:
     """How connections ended, counted. `unknown`: ends that nobody could explain."""
 
     ends: int
@@ -134,7 +134,7 @@ async def count_ends(
     filters: ConnectionFilter,
     viewer: Identity,
     names: Collection[str] = tuple(BREAKDOWNS),
-) -> Report:
+) -> CauseReport:
     """Counts of the closed connections that match; `since` and `until` frame when they ended."""
     # there are fewer of each of these than a breakdown shows: any one adds up to the whole
     of_all = next((name for name in ("cause", "reason", "initiator") if name in names), "reason")
@@ -144,7 +144,7 @@ async def count_ends(
         if name in (*names, of_all)
     }
     whole = by[of_all]
-    return Report(
+    return CauseReport(
         ends=sum(group.ends for group in whole),
         unexpected=sum(group.unexpected for group in whole),
         unknown=sum(group.unknown for group in whole),

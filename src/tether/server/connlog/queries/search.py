@@ -93,7 +93,7 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class RowSearch:
     """Which connections. Times are unix seconds; None: no bound.
 
     `lived_*` frame a span that a connection lived in: it began before its end, and is open or ended
@@ -113,7 +113,7 @@ class Search:
     min_duration_s: float | None = None
     max_duration_s: float | None = None
 
-    def without(self, name: str) -> Search:
+    def without(self, name: str) -> RowSearch:
         """The same, whatever the values of one filter."""
         if name == "side":
             return replace(self, sides=Values())
@@ -137,7 +137,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundRows:
     """A page. `next`: its cursor goes on, "" for the end; `searched_to`: as far as was read (unix
     seconds), where that is not the end."""
 
@@ -148,13 +148,13 @@ class Found:
 
 async def page(
     tx: AsyncConnection,
-    search: Search,
+    search: RowSearch,
     viewer: Identity,
     now: float,
     *,
     limit: int,
     cursor: str = "",
-) -> Found:
+) -> FoundRows:
     """The next rows that match, newest first.
 
     Raises:
@@ -175,16 +175,16 @@ async def page(
         found += await fetch_all(tx, query, ConnectionRow)
         if len(found) > limit:
             last = found[limit - 1]
-            return Found(found[:limit], _write(search, last.created_at, last.seq), None)
+            return FoundRows(found[:limit], _write(search, last.created_at, last.seq), None)
         reached = (await tx.execute(step.offset(rows - 1).limit(1))).one_or_none()
         if reached is None:
-            return Found(found, "", None)
+            return FoundRows(found, "", None)
         after = reached.created_at, reached.seq
     assert after is not None, "a step was made"
-    return Found(found, _write(search, *after), after[0])
+    return FoundRows(found, _write(search, *after), after[0])
 
 
-def conditions(search: Search, now: float) -> list[ColumnElement[bool]]:
+def conditions(search: RowSearch, now: float) -> list[ColumnElement[bool]]:
     """What a row has to be, whatever index it is found by."""
     wanted = [
         part for name, values in search.values.items() for part in _of_values(FIELDS[name], values)
@@ -259,7 +259,7 @@ def _matches(word: str) -> ColumnElement[bool]:
 # -- by which index ----------------------------------------------------------------------------
 
 
-async def driver_of(tx: AsyncConnection, search: Search) -> list[ColumnElement[bool]]:
+async def driver_of(tx: AsyncConnection, search: RowSearch) -> list[ColumnElement[bool]]:
     """Alternatives that find the rows by an index each; one that is always true: all rows."""
     bounds = [
         *([_C.created_at >= search.began_since] if search.began_since is not None else []),
@@ -289,7 +289,7 @@ def _aside(bound: ColumnElement[bool]) -> ColumnElement[bool]:
     return func.coalesce(bound, False)
 
 
-def _ended_since(search: Search) -> float | None:
+def _ended_since(search: RowSearch) -> float | None:
     bounds = [b for b in (search.lived_since, search.ended_since) if b is not None]
     return max(bounds, default=None)
 
@@ -319,11 +319,11 @@ def _behind(after: tuple[float, int] | None) -> list[ColumnElement[bool]]:
     return [_C.created_at <= at, tuple_(_C.created_at, _C.seq) < tuple_(literal(at), literal(seq))]
 
 
-def _write(search: Search, at: float, seq: int) -> str:
+def _write(search: RowSearch, at: float, seq: int) -> str:
     return base64.urlsafe_b64encode(_KEY.pack(at, seq, search.fingerprint)).decode().rstrip("=")
 
 
-def _read(cursor: str, search: Search) -> tuple[float, int]:
+def _read(cursor: str, search: RowSearch) -> tuple[float, int]:
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         at, seq, fingerprint = _KEY.unpack(raw)

@@ -26,7 +26,7 @@ from tether.protocol.messages.reports import PathRecord
 from tether.server.api.report import Breakdown
 from tether.server.connlog.filter import ConnectionFilter
 from tether.server.connlog.queries.report import BREAKDOWNS
-from tether.server.connlog.rejudge import Change
+from tether.server.connlog.rejudge import ChangedVerdict
 from tether.server.db.tables.connections import connections
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +102,7 @@ async def test_rejudging_shows_the_difference_and_writes_nothing(
     found = await rig.log.rejudge(ALL, ADMIN, write=False)
     assert (found.judged, found.changed) == (1, 1)
     assert found.changes == [
-        Change(
+        ChangedVerdict(
             connection_id="a1",
             was="relay.crashed",
             was_rule="an-old-rule",

@@ -11,19 +11,19 @@ from tests.support.server.log_reader import ADMIN
 from tests.support.server.log_rig import ALICE, BOB, CLIENT_EOF, EXITED, LogRig, ended
 from tether.server.connlog.pages import LogPages
 from tether.server.connlog.queries import search as search_module
-from tether.server.connlog.queries.search import Search, Values
+from tether.server.connlog.queries.search import RowSearch, Values
 from tether.server.errors import Invalid
 from tether.server.identity import Identity
 
 pytestmark = pytest.mark.anyio
 
 
-def only(**fields: Any) -> Search:
-    return Search(values={name: Values((value,)) for name, value in fields.items()})
+def only(**fields: Any) -> RowSearch:
+    return RowSearch(values={name: Values((value,)) for name, value in fields.items()})
 
 
-def but(**fields: Any) -> Search:
-    return Search(values={name: Values((), (value,)) for name, value in fields.items()})
+def but(**fields: Any) -> RowSearch:
+    return RowSearch(values={name: Values((), (value,)) for name, value in fields.items()})
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def pages(rig: LogRig) -> LogPages:
     return LogPages(rig.store, rig.clock)
 
 
-async def ids(pages: LogPages, search: Search, viewer: Identity = ADMIN) -> list[str]:
+async def ids(pages: LogPages, search: RowSearch, viewer: Identity = ADMIN) -> list[str]:
     found = await pages.search(search, viewer, limit=100)
     assert found.next == ""
     return [row.connection_id[:2] for row in found.rows]
@@ -49,41 +49,41 @@ async def ids(pages: LogPages, search: Search, viewer: Identity = ADMIN) -> list
 @pytest.mark.parametrize(
     ("search", "found"),
     [
-        (Search(), ["c1", "b2", "b1", "a3", "a2", "a1"]),
+        (RowSearch(), ["c1", "b2", "b1", "a3", "a2", "a1"]),
         (only(user="bob"), ["b2", "b1"]),
         (but(user="bob"), ["c1", "a3", "a2", "a1"]),
         (only(expected=False), ["b2", "b1"]),
         (only(status="ongoing"), ["c1"]),
         (only(cause="client.vanished"), ["b1"]),
-        (Search(values={"cause": Values(("client.vanished", "unknown"))}), ["b2", "b1"]),
-        (Search(sides=Values(("machine",))), ["b1", "a3", "a2", "a1"]),
-        (Search(sides=Values((), ("machine",))), ["c1", "b2"]),
-        (Search(text="other"), ["b2", "b1"]),
-        (Search(text="OTHER bob"), ["b2", "b1"]),
-        (Search(text="a2"), ["a2"]),
-        (Search(text="100%_"), []),
+        (RowSearch(values={"cause": Values(("client.vanished", "unknown"))}), ["b2", "b1"]),
+        (RowSearch(sides=Values(("machine",))), ["b1", "a3", "a2", "a1"]),
+        (RowSearch(sides=Values((), ("machine",))), ["c1", "b2"]),
+        (RowSearch(text="other"), ["b2", "b1"]),
+        (RowSearch(text="OTHER bob"), ["b2", "b1"]),
+        (RowSearch(text="a2"), ["a2"]),
+        (RowSearch(text="100%_"), []),
         (only(relay="none"), ["c1", "b2", "b1", "a3", "a2", "a1"]),
         (but(relay="none"), []),
         (only(workspace="dev", expected=False), []),
-        (Search(detached=True), []),
-        (Search(min_duration_s=1e6), []),
+        (RowSearch(detached=True), []),
+        (RowSearch(min_duration_s=1e6), []),
     ],
 )
 async def test_a_filter_finds_what_it_says(
-    pages: LogPages, search: Search, found: list[str]
+    pages: LogPages, search: RowSearch, found: list[str]
 ) -> None:
     assert await ids(pages, search) == found
 
 
 async def test_a_viewer_finds_what_is_theirs(pages: LogPages) -> None:
-    assert await ids(pages, Search(), ALICE) == ["c1", "a3", "a2", "a1"]
-    assert await ids(pages, Search(), BOB) == ["b2", "b1"]
+    assert await ids(pages, RowSearch(), ALICE) == ["c1", "a3", "a2", "a1"]
+    assert await ids(pages, RowSearch(), BOB) == ["b2", "b1"]
 
 
 async def test_pages_follow_one_another_without_a_gap_or_a_double(pages: LogPages) -> None:
     seen, cursor = [], ""
     while True:
-        found = await pages.search(Search(), ADMIN, limit=2, cursor=cursor)
+        found = await pages.search(RowSearch(), ADMIN, limit=2, cursor=cursor)
         seen += [row.connection_id[:2] for row in found.rows]
         cursor = found.next
         if not cursor:
@@ -92,22 +92,22 @@ async def test_pages_follow_one_another_without_a_gap_or_a_double(pages: LogPage
 
 
 async def test_a_cursor_is_of_its_own_filter_only(pages: LogPages) -> None:
-    found = await pages.search(Search(), ADMIN, limit=1)
+    found = await pages.search(RowSearch(), ADMIN, limit=1)
     with pytest.raises(Invalid, match="of another filter"):
         await pages.search(only(user="bob"), ADMIN, limit=1, cursor=found.next)
     for nonsense in ("x", "AAAA", "%%%", "A" * 64):
         with pytest.raises(Invalid, match="no cursor"):
-            await pages.search(Search(), ADMIN, limit=1, cursor=nonsense)
+            await pages.search(RowSearch(), ADMIN, limit=1, cursor=nonsense)
 
 
 async def test_a_rare_row_is_searched_for_in_bounded_steps(
     pages: LogPages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_module, "STEPS", (2, 2))
-    found = await pages.search(Search(text="a1"), ADMIN, limit=10)
+    found = await pages.search(RowSearch(text="a1"), ADMIN, limit=10)
     assert found.rows == []
     assert found.searched_to is not None
-    on = await pages.search(Search(text="a1"), ADMIN, limit=10, cursor=found.next)
+    on = await pages.search(RowSearch(text="a1"), ADMIN, limit=10, cursor=found.next)
     assert [row.connection_id[:2] for row in on.rows] == ["a1"]
 
 
@@ -129,7 +129,7 @@ async def test_counts_leave_out_a_fields_own_filter(pages: LogPages) -> None:
 
 async def test_the_histogram_has_every_end_once(pages: LogPages, rig: LogRig) -> None:
     now = rig.clock.now().wall
-    span = replace(Search(), lived_since=now - 3600, lived_until=now + 1)
+    span = replace(RowSearch(), lived_since=now - 3600, lived_until=now + 1)
     histogram = (await pages.summary(span, ADMIN)).histogram
     assert sum(histogram["expected"]) == 3
     assert {side: sum(bars) for side, bars in histogram["unexpected"].items()} == {
@@ -143,7 +143,7 @@ async def test_an_export_is_all_of_the_pages(
     pages: LogPages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tether.server.connlog.pages.EXPORTED_AT_ONCE", 2)
-    rows = [row.connection_id[:2] async for some in pages.all(Search(), ADMIN) for row in some]
+    rows = [row.connection_id[:2] async for some in pages.all(RowSearch(), ADMIN) for row in some]
     assert rows == ["c1", "b2", "b1", "a3", "a2", "a1"]
 
 
