@@ -1,7 +1,7 @@
 """Structured logging: one JSON object a line on stderr, or text for people.
 
 Law: an event is a constant name with typed fields. `disconnected` is the only emitter of the
-disconnect fields (design 1.1); each end of a connection is logged by it exactly once per program.
+disconnect fields; each end of a connection is logged by it exactly once per program.
 Levels: ERROR our bug or a promise broken; WARNING an unexpected disconnect; INFO the rest of a
 connection's life; DEBUG messages. No secrets: tokens, tickets and keys never reach a log line.
 """

@@ -29,7 +29,8 @@ class Api:
     """Calls one server as one user."""
 
     def __init__(self, config: ClientConfig, timeout: float = TIMEOUT_S) -> None:
-        self._config, self._timeout = config, timeout
+        self._config = config
+        self._timeout = timeout
         self._host = urlsplit(config.url).netloc
         self._opener = urllib.request.build_opener(_NoRedirects)
 

@@ -51,7 +51,9 @@ class Bridge:
         host_context: HostContext | None = None,
     ) -> None:
         """`parent` is the process that started us: ssh."""
-        self._clock, self._on_result, self._parent = clock, on_result, parent
+        self._clock = clock
+        self._on_result = on_result
+        self._parent = parent
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("stdio")
         self._stdin = stdin

@@ -77,7 +77,7 @@ class Dialler(Protocol):
 
 
 class CarrierManager:
-    """See the module's law. `start`, then `ready`; `close` last."""
+    """Finds and keeps the carriers of one tunnel. Call `start`, then `ready`, and `close` last."""
 
     def __init__(
         self,
@@ -144,7 +144,8 @@ class CarrierManager:
 
     async def close(self) -> None:
         """Stop looking. The carriers are the stream's, and end with it."""
-        self._closed, self._control.on_word = True, lambda _: None
+        self._closed = True
+        self._control.on_word = lambda _: None
         if self._timer is not None:
             self._timer.cancel()
         self._ready.cancel()

@@ -60,7 +60,7 @@ SESSION_ID = "TETHER_CLIENT_SESSION_ID"
 
 
 class ClientConnection:
-    """See the module's law."""
+    """A tunnel to a workspace, with the control link that it needs."""
 
     def __init__(
         self,
@@ -76,9 +76,13 @@ class ClientConnection:
     ) -> None:
         """`on_grant` may raise `Failure`: nothing is dialled then. `linger` is asked how long the
         last report may wait for a server that is away, and makes it so that nobody waits for us."""
-        self._workspace, self._clock, self._purpose = workspace, clock, purpose
+        self._workspace = workspace
+        self._clock = clock
+        self._purpose = purpose
         self._linger = linger
-        self._on_grant, self._on_status, self._on_over = on_grant, on_status, on_over
+        self._on_grant = on_grant
+        self._on_status = on_status
+        self._on_over = on_over
         self.config: ClientConfig = load(env)
         self.files = client_files(env)
         self.control = ClientControl(self._dial_control, clock, log=_control_log(env))

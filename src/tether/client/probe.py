@@ -46,7 +46,9 @@ class ProbeClient:
     """One such tunnel; see `probing`."""
 
     def __init__(self, workspace: str, stream: TunnelStream, clock: Clock) -> None:
-        self._workspace, self._stream, self._clock = workspace, stream, clock
+        self._workspace = workspace
+        self._stream = stream
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._answered: asyncio.Future[tuple[int, float]] = self._loop.create_future()
         self._result: asyncio.Future[ProbeResult] = self._loop.create_future()
@@ -107,7 +109,8 @@ class ProbeClient:
         Raises:
             Failure: likewise.
         """
-        self._result, self._arrived = self._loop.create_future(), 0
+        self._result = self._loop.create_future()
+        self._arrived = 0
         began = self._loop.time()
         self.tunnel.send(ProbeStart(mode=ProbeMode.SOURCE, seconds=seconds))
         await self._outcome(seconds + RESULT_S)

@@ -92,7 +92,8 @@ class HandedScreen:
     """The terminal of the `tether attach` at the other end of our stderr."""
 
     def __init__(self, columns: int, descriptor: int = 2) -> None:
-        self._columns, self._pipe = columns, StderrScreen(descriptor)
+        self._columns = columns
+        self._pipe = StderrScreen(descriptor)
 
     def held(self) -> bool:
         return True
@@ -140,7 +141,10 @@ class View:
         """`now` is the monotonic clock that `Stalled.since` is of; `redraw` asks the agent; `way_out`
         is what to type for who does not want to wait."""
         self._way_out = way_out
-        self._name, self._screen, self._now, self._redraw = name, screen, now, redraw
+        self._name = name
+        self._screen = screen
+        self._now = now
+        self._redraw = redraw
         self._loop = asyncio.get_running_loop()
         self._waiting: Stalled | None = None
         self._timer: asyncio.TimerHandle | None = None

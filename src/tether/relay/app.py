@@ -34,8 +34,10 @@ class RelayFront:
         ready: Callable[[], bool],
     ) -> None:
         """`ready`: whether tickets can be verified."""
-        self._relay, self._gate = relay, gate
-        self._registry, self._ready = registry, ready
+        self._relay = relay
+        self._gate = gate
+        self._registry = registry
+        self._ready = ready
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request or WebSocket."""

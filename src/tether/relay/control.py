@@ -232,7 +232,8 @@ class RelayControl:
 
     def link_over(self, link: DialledLink, step: NextStep) -> None:
         """See `LinkOwner`."""
-        self._driver, self._registered = None, False
+        self._driver = None
+        self._registered = False
         self._on_file.set()
         retry_in_s = round(step.wait_s, 2) if isinstance(step, DialAgain) else None
         _log.warning("disconnected from server", **_end_of(link.driver.cell), retry_in_s=retry_in_s)

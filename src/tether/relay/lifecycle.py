@@ -46,8 +46,12 @@ class RelayLife:
         move_s: float = MOVE_S,
     ) -> None:
         """`on_keys` is told who signs tickets."""
-        self._relay, self._gate, self._control, self._clock = relay, gate, control, clock
-        self._on_keys, self._move_s = on_keys, move_s
+        self._relay = relay
+        self._gate = gate
+        self._control = control
+        self._clock = clock
+        self._on_keys = on_keys
+        self._move_s = move_s
         self._hurry = asyncio.Event()
         self._tasks = Tasks("relay-life")
         self.ready = asyncio.Event()

@@ -61,7 +61,8 @@ class CarriersOnDisk:
     """Keeps the list of the joined carriers in `directory`, and passes on to `log`. A `CarrierLog`."""
 
     def __init__(self, log: CarrierLog, directory: Path, instance_id: str) -> None:
-        self._log, self._path = log, directory / CARRIERS_FILE
+        self._log = log
+        self._path = directory / CARRIERS_FILE
         self._instance_id = instance_id
         self._joined: set[tuple[str, int]] = set()
         self._changed = self._refused = False

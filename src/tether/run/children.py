@@ -42,7 +42,8 @@ class ChildProgram:
         leaves_note_in: Path | None = None,
     ) -> None:
         """`leaves_note_in` is its data directory, where its next start looks how it ended."""
-        self.name, self.log = name, log
+        self.name = name
+        self.log = log
         self._notes = leaves_note_in
         self.pid: int | None = None
         self.started_at = 0.0

@@ -124,7 +124,8 @@ class _Parts:
 
     def __init__(self, settings: RelaySettings, port: int, box: BlackBox | None) -> None:
         clock: Clock = SystemClock()
-        self.box, self.instance_id = box, uuid.uuid4().hex
+        self.box = box
+        self.instance_id = uuid.uuid4().hex
         self.url = settings.url or _own_url(settings, port)
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)

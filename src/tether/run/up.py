@@ -63,7 +63,8 @@ class Up:
     """One run."""
 
     def __init__(self, settings: UpSettings, clock: Clock) -> None:
-        self._settings, self._clock = settings, clock
+        self._settings = settings
+        self._clock = clock
         self._dir = settings.data_dir
         self._memory = self._dir / "up.json"
         self._remembered = _read_memory(self._memory)

@@ -2911,8 +2911,8 @@ export interface components {
              */
             watchers: number;
         };
-        /** SessionEnded */
-        SessionEnded: {
+        /** SessionEndedView */
+        SessionEndedView: {
             /**
              * Ended
              * @default true
@@ -6042,7 +6042,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SessionEnded"];
+                    "application/json": components["schemas"]["SessionEndedView"];
                 };
             };
             /** @description The request's body is not JSON. */

@@ -164,7 +164,8 @@ class Bootstrap:
         if recognized is not None:
             self.type = recognized
         if recognized is not None or len(self._seen) >= SNIFF_BYTES:
-            self.undecided, self._seen = False, b""
+            self.undecided = False
+            self._seen = b""
         return recognized
 
 

@@ -21,7 +21,7 @@ _log = get_logger("coordination")
 
 
 class HomeRegion:
-    """See the module's law. `stop` last."""
+    """Measures the regions and says which one is home. Call `stop` last."""
 
     def __init__(
         self,
@@ -31,7 +31,9 @@ class HomeRegion:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`on_change` is told that `region_latency` is another one."""
-        self._clock, self._on_change, self._jitter = clock, on_change, jitter
+        self._clock = clock
+        self._on_change = on_change
+        self._jitter = jitter
         self._finder = HomeRegionSelector()
         self._tasks = Tasks("home-region")
         self._timer: asyncio.TimerHandle | None = None

@@ -25,7 +25,8 @@ class ReportPump:
     """Pumps over one link. Run `run` as a task; hand every `ReportAck` to `acknowledged`."""
 
     def __init__(self, journal: Journal, send: Callable[[Report], None]) -> None:
-        self._journal, self._send = journal, send
+        self._journal = journal
+        self._send = send
         self._journal_id = journal.journal_id
         self._done_through = 0
         self._awaited: int | None = None
@@ -36,7 +37,8 @@ class ReportPump:
         """Send what waits and what comes, for ever."""
         while True:
             if self._journal_id != self._journal.journal_id:  # a new file, numbered anew
-                self._journal_id, self._done_through = self._journal.journal_id, 0
+                self._journal_id = self._journal.journal_id
+                self._done_through = 0
             newest = self._journal.last_seq
             found = await self._journal.pending(self._done_through, MAX_ITEMS)
             if found is None:

@@ -26,7 +26,7 @@ from tether.protocol.messages.derp import DerpMap
 
 
 class ControlStreams:
-    """See the module's law. Lives for as long as the agent, over one link after another."""
+    """The streams of one agent, over one link after another."""
 
     def __init__(
         self,
@@ -58,7 +58,8 @@ class ControlStreams:
 
     def link_up(self, connection_id: str, driver: LinkDriver) -> None:
         """A link was welcomed: its streams are opened."""
-        self._connection_id, self._driver = connection_id, driver
+        self._connection_id = connection_id
+        self._driver = driver
         self.refresh()
         self._coordination.link_up(driver)
 

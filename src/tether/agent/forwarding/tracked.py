@@ -211,7 +211,8 @@ def _follow(side: _Counted, forwards: Forwards, number: int) -> None:
     def on_eof() -> None:
         forwards.destination_closed(number)
 
-    side._on_end, side._on_eof = on_end, on_eof
+    side._on_end = on_end
+    side._on_eof = on_eof
     if side._first_eof is ForwardEnd.WORKSPACE_CLOSED:  # it spoke and left before we followed it
         on_eof()
 

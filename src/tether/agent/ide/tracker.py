@@ -224,7 +224,9 @@ class IdeTracker:
                 commands.append(Watch(backend.process))
             self._sessions[client, backend.process] = session
             commands.append(Begun(session))
-        session.state, session.since, session.leaving = _IdeState.OPEN, None, None
+        session.state = _IdeState.OPEN
+        session.since = None
+        session.leaving = None
         session.open[channel] = _Channel(connection_id, destination, now)
         session.channels_total += 1
         self._by_channel[channel] = session
@@ -242,7 +244,8 @@ class IdeTracker:
             return []
         if session.state is _IdeState.FALLING:
             return self._finish(session)
-        session.state, session.since = _IdeState.QUIET, now
+        session.state = _IdeState.QUIET
+        session.since = now
         return []
 
     def backend_gone(self, process: Holder, end: ProcessEnd, now: Timestamp) -> list[Command]:
@@ -293,7 +296,8 @@ class IdeTracker:
                 self._by_channel.pop(channel, None)
                 self._close(session, channel, ForwardEnd.CONNECTION_ENDED, now, 0, 0)
             if session.since is None:
-                session.state, session.since = _IdeState.QUIET, now
+                session.state = _IdeState.QUIET
+                session.since = now
             commands += self._settle(session)
         return commands
 
@@ -314,7 +318,9 @@ class IdeTracker:
                 return []
             case _IdeState.OPEN:
                 session.cell.offer(fact)
-                session.state, session.since, session.ended = _IdeState.FALLING, now, now
+                session.state = _IdeState.FALLING
+                session.since = now
+                session.ended = now
                 return []
             case _IdeState.QUIET if session.last[0] in _BY_WORKSPACE:
                 session.cell.offer(fact)  # its sockets told first

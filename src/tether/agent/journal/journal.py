@@ -110,7 +110,8 @@ class Journal:
                     raise
                 await journal._begin_anew(failed)
             previous = await journal._file_work(JournalFile.previous)
-            journal._run, journal._owed = run, owed
+            journal._run = run
+            journal._owed = owed
             await journal._flush()
         except BaseException:
             journal._worker.shutdown(wait=False)

@@ -87,7 +87,8 @@ class EmulatedScreen:
 
     def resize(self, rows: int, cols: int) -> None:
         """The terminal has this size now."""
-        self.rows, self.cols = rows, cols
+        self.rows = rows
+        self.cols = cols
         self._screens.send(wire.encode(Op.RESIZE, self._number, wire.sides(rows, cols)))
 
     def show(
@@ -196,7 +197,8 @@ class Screens:
             self.usable = False
             self._log.warning("screen host not started", detail=str(wrong))
             return
-        self._pipes, self._frames = pipes, wire.Frames()
+        self._pipes = pipes
+        self._frames = wire.Frames()
         self._loop.add_reader(pipes.stdout, self._read)
         self._loop.add_reader(pipes.stderr, self._read_stderr)
         for number, screen in self._screens.items():
@@ -232,7 +234,8 @@ class Screens:
             for descriptor in (pipes.stdin, pipes.stdout, pipes.stderr):
                 os.close(descriptor)
         self._outbox.clear()
-        self._queued, self._crowded = 0, False
+        self._queued = 0
+        self._crowded = False
         self._disarm()
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():

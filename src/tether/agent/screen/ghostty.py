@@ -190,7 +190,8 @@ class Emulator:
         selection = init_sized("GhosttySelection")
         selection.start = selection.end = self._terminal.ref(0, 0)[0]
         options = init_sized("GhosttyFormatterTerminalOptions")[0]
-        options.emit, options.selection = lib.GHOSTTY_FORMATTER_FORMAT_VT, selection
+        options.emit = lib.GHOSTTY_FORMATTER_FORMAT_VT
+        options.selection = selection
         if pen:
             for name in ("style", "hyperlink", "protection", "charsets", "kitty_keyboard"):
                 setattr(options.extra.screen, name, True)

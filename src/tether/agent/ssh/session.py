@@ -202,25 +202,30 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._terminal.resize(width, height, pixwidth, pixheight)
 
     def shell_requested(self) -> bool:
-        self._argv, self._login = [self._owner.account.shell, "-l"], True
+        self._argv = [self._owner.account.shell, "-l"]
+        self._login = True
         return True
 
     def exec_requested(self, command: str) -> bool:
         if "\0" in command:
             return False
-        self._command, self._transfer = command, transfer_of(command)
+        self._command = command
+        self._transfer = transfer_of(command)
         self._refusal = self._owner.check_policy(command=command)
         self._argv = runner(command, self._owner.account.shell)
         return True
 
     def subsystem_requested(self, subsystem: str) -> bool:
         if subsystem == SUBSYSTEM:
-            self.subsystem, self.kind = subsystem, KINDS[subsystem]
+            self.subsystem = subsystem
+            self.kind = KINDS[subsystem]
             return True
         if subsystem not in _SUBSYSTEMS:
             return False
-        self._argv, self.kind = _SUBSYSTEMS[subsystem](), KINDS.get(subsystem, PLAIN)
-        self.subsystem, self._transfer = subsystem, transfer_of(None, subsystem)
+        self._argv = _SUBSYSTEMS[subsystem]()
+        self.kind = KINDS.get(subsystem, PLAIN)
+        self.subsystem = subsystem
+        self._transfer = transfer_of(None, subsystem)
         self._refusal = self._owner.check_policy(subsystem=subsystem)
         return True
 

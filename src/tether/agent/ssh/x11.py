@@ -138,7 +138,9 @@ class Displays:
             display = await self._try(conn, self._make_room())
             if display is None:
                 raise OSError(errno.EADDRINUSE, "every display's port is in use")
-        display.cookies, display.cookie, display.single = cookies, cookie, single
+        display.cookies = cookies
+        display.cookie = cookie
+        display.single = single
         return display
 
     async def _try(self, conn: SSHServerConnection, number: int) -> Display | None:

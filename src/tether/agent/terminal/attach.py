@@ -205,7 +205,8 @@ class TerminalAttach:
         except TerminalError as refusal:
             self._refuse(refusal)
             return
-        self._pty, self._terminal_id = pty, pty.id
+        self._pty = pty
+        self._terminal_id = pty.id
         self._machine.attached = True
         rows, cols = pty.size
         self.send(Attached(id=pty.id, name=pty.name, created=created, rows=rows, cols=cols))

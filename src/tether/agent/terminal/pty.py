@@ -244,7 +244,8 @@ class ReconnectingPty:
         if not self.cell.ended:
             cause = SESSION_EXIT if status.signal is None else SESSION_SIGNAL
             self.cell.offer(agent_goodbye(cause, now))
-        self.state, self._act_at = TerminalState.EXITED, now.mono + DRAIN_S
+        self.state = TerminalState.EXITED
+        self._act_at = now.mono + DRAIN_S
         self._input.close()
         if self._output_over:
             self._finish()

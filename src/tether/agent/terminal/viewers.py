@@ -80,7 +80,9 @@ class Viewer:
 
     def asked(self, now: float) -> None:
         """A picture is being made of what the screen shows now."""
-        self._asked, self._stale, self._outdated = True, False, False
+        self._asked = True
+        self._stale = False
+        self._outdated = False
         self._since.clear()
         self._next_picture = now + FRAME_S
 
@@ -95,7 +97,8 @@ class Viewer:
         missed = bytes(self._since)
         self._since.clear()
         if (self.exact or not pictured) and not self._outdated:
-            self.live, self._stale = True, False
+            self.live = True
+            self._stale = False
             return self.output(missed) if missed else b""
         return b""
 
@@ -113,7 +116,8 @@ class Viewer:
     def resize(self, *, rows: int, cols: int) -> None:
         """Its window has another size."""
         if (rows, cols) != (self.rows, self.cols):
-            self.rows, self.cols = rows, cols
+            self.rows = rows
+            self.cols = cols
             self._fall_behind()
 
     def screen_resized(self, screen: tuple[int, int]) -> None:
@@ -125,7 +129,9 @@ class Viewer:
     def _fall_behind(self) -> None:
         self._queue.clear()
         self._since.clear()
-        self.live, self._stale, self._outdated = False, True, True
+        self.live = False
+        self._stale = True
+        self._outdated = True
 
 
 def agreed_size(

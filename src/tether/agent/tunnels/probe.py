@@ -82,7 +82,9 @@ class ProbeTunnel(ServedTunnel):
         match message:
             case ProbeStart(mode=mode, seconds=seconds):
                 self._stop_source()
-                self._mode, self._bytes, self._began = mode, 0, self._clock.now().mono
+                self._mode = mode
+                self._bytes = 0
+                self._began = self._clock.now().mono
                 if mode == ProbeMode.SOURCE:
                     self._enough = asyncio.Event()
                     source = self._flow(min(seconds, MAX_PROBE_S), self._enough)

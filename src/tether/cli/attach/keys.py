@@ -12,7 +12,7 @@ HINT = "Ctrl-\\ d"
 
 
 class Keys:
-    """See the module's law."""
+    """Tells the detach key from what is for the program."""
 
     def __init__(self) -> None:
         self._held = False

@@ -40,7 +40,7 @@ _READ = 256 << 10
 
 
 class Line:
-    """See the module's law."""
+    """The `ssh` of one attach. Call `finish` at the end."""
 
     def __init__(self, host: str, columns: int = 0) -> None:
         """`columns`: how wide the terminal is that `drawn` is for; 0 without one."""
@@ -66,7 +66,8 @@ class Line:
             process_group=0,
         )
         self._in, self._out, self._err = map(_given, (ssh.stdin, ssh.stdout, ssh.stderr))
-        self.stdin, self.stdout = self._in.fileno(), self._out.fileno()
+        self.stdin = self._in.fileno()
+        self.stdout = self._out.fileno()
         self.stderr: int | None = self._err.fileno()
         os.set_blocking(self.stdin, False)
 

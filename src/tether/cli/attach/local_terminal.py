@@ -32,10 +32,11 @@ class Gone(Exception):
 
 
 class LocalTerminal:
-    """See the module's law. Nothing is changed before `raw`."""
+    """The terminal that the person sits at. Nothing is changed before `raw`."""
 
     def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
-        self.stdin, self._stdout = stdin, stdout
+        self.stdin = stdin
+        self._stdout = stdout
         self._before: list[Any] | None = None
         self._alternate = False
         self._fresh_line = True

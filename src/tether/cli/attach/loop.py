@@ -50,10 +50,12 @@ class AttachEnding:
 
 
 class AttachLoop:
-    """See the module's law. `run` once."""
+    """Attaches, and attaches again, until the person or the terminal has ended. Call `run` once."""
 
     def __init__(self, line: Line, terminal: LocalTerminal, clock: Clock) -> None:
-        self._line, self._terminal, self._clock = line, terminal, clock
+        self._line = line
+        self._terminal = terminal
+        self._clock = clock
         self._keys = Keys()
         self._ending = AttachEnding()
         self._typing = False

@@ -58,7 +58,8 @@ async def check(config: ClientConfig, *, timeout: float, env: Mapping[str, str])
     """Look at everything, at most a few seconds each."""
 
     report = NetReport(config.url, proxy=_proxy_name(config.control_url))
-    report.ipv4, report.ipv6 = own_address("192.0.2.1"), own_address("2001:db8::1")
+    report.ipv4 = own_address("192.0.2.1")
+    report.ipv6 = own_address("2001:db8::1")
     regions = await _ask_server(config, report)
     nodes = {region.name: [node.url for node in region.nodes] for region in regions}
     latency_s = {}

@@ -113,7 +113,9 @@ class TcpForward:
     def __init__(
         self, connection: asyncssh.SSHClientConnection, traffic: Traffic, tell: Tell
     ) -> None:
-        self._connection, self._traffic, self._tell = connection, traffic, tell
+        self._connection = connection
+        self._traffic = traffic
+        self._tell = tell
         self._server: asyncio.Server | None = None
         self._tasks = Tasks(f"forward-{traffic.forward.local}")
         self._loop = asyncio.get_running_loop()
@@ -201,7 +203,9 @@ class UdpForward(asyncio.DatagramProtocol):
     def __init__(
         self, connection: asyncssh.SSHClientConnection, traffic: Traffic, tell: Tell
     ) -> None:
-        self._connection, self._traffic, self._tell = connection, traffic, tell
+        self._connection = connection
+        self._traffic = traffic
+        self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(f"forward-{traffic.forward.local}")
         self._transport: asyncio.DatagramTransport | None = None

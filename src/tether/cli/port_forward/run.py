@@ -28,7 +28,7 @@ REFRESH_S = 0.5
 
 
 class Run:
-    """See the module's law."""
+    """One run of `tether port-forward`."""
 
     def __init__(
         self,
@@ -39,8 +39,10 @@ class Run:
         as_json: bool,
         live: bool,
     ) -> None:
-        self._workspace, self._forwards = workspace, forwards
-        self._clock, self._loop = SystemClock(), asyncio.get_running_loop()
+        self._workspace = workspace
+        self._forwards = forwards
+        self._clock = SystemClock()
+        self._loop = asyncio.get_running_loop()
         self._view: ForwardView = PlainLines()
         if as_json:
             self._view = JsonLines()

@@ -128,7 +128,8 @@ class LiveTable:
         from rich.console import Console
         from rich.live import Live
 
-        self._workspace, self._now = workspace, now
+        self._workspace = workspace
+        self._now = now
         self._path = "connecting…"
         self._before: dict[int, tuple[float, int, int]] = {}
         self._live: Live = Live(

@@ -68,7 +68,9 @@ class Proxy:
 
     def __init__(self, host: str, env: Mapping[str, str]) -> None:
         """`host` is what ssh was asked for: a workspace's name, with or without our suffix."""
-        self._host, self._env, self._workspace = host, env, ""
+        self._host = host
+        self._env = env
+        self._workspace = ""
         self._clock: Clock = SystemClock()
         self._parent = os.getppid()
         self._bridge: Bridge | None = None

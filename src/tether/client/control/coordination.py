@@ -37,7 +37,7 @@ _RUNS_ON = "tether.net.link.coordination"
 
 
 class ClientCoordination:
-    """See the module's law. One client's, over one link after another."""
+    """One client's side of coordination, over one link after another."""
 
     def __init__(
         self,

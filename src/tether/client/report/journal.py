@@ -129,7 +129,8 @@ class OrphanedJournal:
 
     def __init__(self, path: Path, file: int) -> None:
         """Private; use `estates`."""
-        self._path, self._file = path, file
+        self._path = path
+        self._file = file
         self.last_alive_at = os.fstat(file).st_mtime
         self.run: dict[str, Any] = {}
         self.facts: list[dict[str, Any]] = []

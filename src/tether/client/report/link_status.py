@@ -49,7 +49,7 @@ class _Untold:
 
 
 class LinkEnds:
-    """See the module's law."""
+    """Collects how control links ended."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

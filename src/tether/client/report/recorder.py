@@ -76,10 +76,14 @@ class ClientRecorder:
         on_time: Callable[[TimeEvent], None] = lambda event: None,
         on_network: Callable[[NetworkChange], None] = lambda change: None,
     ) -> None:
-        self._directory, self._url = files.directory / "journal", url
-        self._instance, self._clock, self._server = instance_id, clock, server
+        self._directory = files.directory / "journal"
+        self._url = url
+        self._instance = instance_id
+        self._clock = clock
+        self._server = server
         self._keep_links = keep_links
-        self._on_time, self._on_network = on_time, on_network
+        self._on_time = on_time
+        self._on_network = on_network
         self._clocks = clocks_of(os.environ)
         self._first: Look | None = None
         self._connection_id = ""
@@ -95,7 +99,8 @@ class ClientRecorder:
 
     def start(self, connection_id: str) -> None:
         """The tunnel is up."""
-        self._connection_id, self._first = connection_id, look(self._clocks)
+        self._connection_id = connection_id
+        self._first = look(self._clocks)
         loop = asyncio.get_running_loop()
         self._timers = [
             loop.call_later(JOURNAL_AFTER_S, self._begin_journal),

@@ -82,7 +82,7 @@ class SignInLink(ApiModel):
     expires_at: Time
 
 
-class SessionEnded(ApiModel):
+class SessionEndedView(ApiModel):
     session_id: str
     ended: Literal[True] = True
 
@@ -157,15 +157,15 @@ async def sessions(parts: PartsOf, user: User) -> list[BrowserSession]:
 
 @router.delete(
     "/sessions/{session_id}",
-    response_model=SessionEnded,
+    response_model=SessionEndedView,
     responses=may_fail(403, 404),
     summary="Sign a browser out",
 )
-async def end(session_id: str, parts: PartsOf, user: User) -> SessionEnded:
+async def end(session_id: str, parts: PartsOf, user: User) -> SessionEndedView:
     """One's own; administrators any. What it has open ends."""
     await parts.accounts.sessions.end(session_id, user)
     await parts.hub.revoke_token(session_id)
-    return SessionEnded(session_id=session_id)
+    return SessionEndedView(session_id=session_id)
 
 
 @router.post(

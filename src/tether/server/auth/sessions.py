@@ -68,7 +68,7 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignInLink:
+class IssuedLink:
     """A sign-in link at the only moment when it can be read."""
 
     secret: str
@@ -157,10 +157,10 @@ class Sessions:
 
     # -- links ------------------------------------------------------------------------------
 
-    async def make_link(self, identity: Identity) -> SignInLink:
+    async def make_link(self, identity: Identity) -> IssuedLink:
         """A link that signs one browser in as `identity`, once."""
         now = self._clock.now().wall
-        link = SignInLink(secret=secrets.token_urlsafe(32), expires_at=now + LINK_LIFE_S)
+        link = IssuedLink(secret=secrets.token_urlsafe(32), expires_at=now + LINK_LIFE_S)
 
         async def keep(connection: AsyncConnection) -> None:
             c = sign_in_links.c

@@ -28,10 +28,11 @@ EXPORTED_AT_ONCE = 1_000
 
 
 class LogPages:
-    """See the module's law."""
+    """Answers what the pages ask."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+        self._store = store
+        self._clock = clock
 
     async def search(
         self, wanted: RowSearch, viewer: Identity, *, limit: int, cursor: str = ""

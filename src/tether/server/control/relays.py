@@ -157,7 +157,8 @@ class Relays(ControlLinks[RelayLink]):
                 )
             )
             self._regions.unregister(older)
-        link.region, link.url = region, url
+        link.region = region
+        link.url = url
         link.joined = Counter(message.joined)
         link.drained = not self._regions.in_use(region)
         link.driver.send(RelayRegistered(ticket_keys=self._ticket_keys, draining=link.drained))

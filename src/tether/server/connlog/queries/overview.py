@@ -111,7 +111,9 @@ async def _cuts(
         person = into.people[side].setdefault(user, _Person(user))
         person.ends += many
         if at > person.last_at:
-            person.last_at, person.last_cause, person.last_id = at, code, connection_id
+            person.last_at = at
+            person.last_cause = code
+            person.last_id = connection_id
         into.ends[side] += many
         into.causes[code] += many
         into.hit[code].add(user)
