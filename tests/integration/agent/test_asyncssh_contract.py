@@ -55,6 +55,7 @@ def test_asyncssh_is_the_version_that_was_read() -> None:
             ["packet"],
         ),
         (SSHServerConnection._finish_path_forward, ["listen_path"]),
+        (SSHServerConnection._process_session_open, ["packet"]),
         (SSHConnection._report_global_response, ["result"]),
         (
             SSHServerConnection.create_server_channel,

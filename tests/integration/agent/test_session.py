@@ -41,6 +41,53 @@ async def gone(pid: int) -> None:
         os.close(descriptor)
 
 
+# -- directions that end alone -------------------------------------------------------------------
+
+
+@needs_ssh
+@pytest.mark.parametrize("terminal", [(), ("-tt",)])
+async def test_a_command_whose_reader_has_left_ends(
+    agent: AgentRig, terminal: tuple[str, ...]
+) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as reader:
+        ssh = await agent.start(
+            *agent.ssh_argv(*terminal, "127.0.0.1", "yes"),
+            stdout=write,
+            stdin=asyncio.subprocess.PIPE,
+        )
+        os.close(write)
+        assert (await asyncio.to_thread(reader.readline)).strip() == b"y"
+    assert await ssh.wait() == 255  # as with sshd, whose client is told of the signal
+    assert [r.exit_signal for r in agent.records if r.ended_at] == ["HUP" if terminal else "PIPE"]
+
+
+async def test_errors_and_the_code_of_a_command_whose_output_nobody_reads_arrive(
+    client: Client,
+) -> None:
+    process = await client.create_process(
+        "trap '' PIPE; read line; echo lost 2>&- || echo broken >&2; exit 4"
+    )
+    process.channel._send_request(b"eow@openssh.com")
+    process.stdin.write("go on\n")
+    done = await process.wait()
+    assert (done.stdout, done.stderr, done.exit_status) == ("", "broken\n", 4)
+
+
+async def test_the_end_of_the_output_is_told_before_the_command_ends(client: Client) -> None:
+    process = await client.create_process("echo all; exec >&- 2>&-; read line; exit $line")
+    assert await process.stdout.read() == "all\n"
+    process.stdin.write("6\n")
+    assert (await process.wait()).exit_status == 6
+
+
+async def test_a_client_that_opens_no_more_sessions_gets_no_more(client: Client) -> None:
+    assert (await client.run("true")).exit_status == 0
+    client._send_global_request(b"no-more-sessions@openssh.com", want_reply=False)
+    with pytest.raises(asyncssh.ChannelOpenError, match="no more sessions"):
+        await client.run("true")
+
+
 # -- commands ----------------------------------------------------------------------------------
 
 

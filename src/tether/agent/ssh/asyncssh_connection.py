@@ -43,6 +43,10 @@ from tether.version import VERSION
 # ChaCha20 is left out on purpose: OpenSSH clients would prefer it, at half the speed (measured).
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr")
 
+SOFTWARE = f"OpenSSH_9.9 Tether_{VERSION}"
+"""What the server calls itself: clients send what a session needs to end (eow) only to an OpenSSH, and
+tell versions by this number. docs/adr/0015 says what each of them does by it."""
+
 WINDOW = 2 << 20
 PACKET = 32 << 10
 
@@ -64,11 +68,18 @@ class SshOwner(Protocol):
         """There is no display for a session that asked for one. It goes on without."""
 
 
+class OutputRefused(Protocol):
+    """A session, as far as its channel tells it more than asyncssh does."""
+
+    def output_refused(self) -> None:
+        """Nobody reads the session's output any more; its errors still are."""
+
+
 def server_options(host_key: HostKey) -> asyncssh.SSHServerConnectionOptions:
     """What the agent's SSH server offers; made once, shared by every connection."""
     return asyncssh.SSHServerConnectionOptions(
         server_host_keys=[host_key.key],
-        server_version=f"Tether_{VERSION}",
+        server_version=SOFTWARE,
         encryption_algs=list(CIPHERS),
         compression_algs=["none"],
         public_key_auth=True,
@@ -111,6 +122,7 @@ class SshConnection(asyncssh.SSHServerConnection):
         self._protocol_factory = lambda: handler
         self._tether = owner
         self.corked = False  # the tunnel is full: channels keep their data
+        self._sessions_over = False  # the client has said that it opens no more of them
 
     # -- ends ------------------------------------------------------------------------------
 
@@ -151,6 +163,23 @@ class SshConnection(asyncssh.SSHServerConnection):
         MSG_KEXINIT: _process_kexinit,
         MSG_DISCONNECT: _process_disconnect,
     }
+
+    # -- sessions ------------------------------------------------------------------------------
+
+    def _process_no_more_sessions_at_openssh_dot_com_global_request(
+        self, packet: SSHPacket
+    ) -> None:
+        packet.check_end()
+        self._sessions_over = True
+        self._report_global_response(True)
+
+    def _process_session_open(self, packet: SSHPacket) -> Any:
+        if self._sessions_over:  # by whom a client is misused does not get a shell
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED,
+                "tether: this client has said that it opens no more sessions",
+            )
+        return super()._process_session_open(packet)
 
     # -- remote forwards ---------------------------------------------------------------------
 
@@ -350,10 +379,21 @@ class SessionChannel(_Corkable, SSHServerChannel[bytes]):
         self.variables = ClientVariables()
         self.single_display = False
 
+    @property
+    def over(self) -> bool:
+        """Whether it is closing, or closed. One whose output has ended is not."""
+        return self._send_state in ("close_pending", "closed")
+
     def refuse_input(self) -> None:
         """Tell the client that its input goes nowhere (OpenSSH's eow): it may stop sending."""
-        if self._send_state == "open":
+        if not self.over:
             self._send_request(b"eow@openssh.com")
+
+    def _process_eow_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:
+        packet.check_end()
+        if self._session is not None:
+            cast(OutputRefused, self._session).output_refused()
+        return True
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         name, value = packet.get_string(), packet.get_string()

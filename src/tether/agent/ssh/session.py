@@ -153,6 +153,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._writer: FdWriter | None = None  # to its standard input, or to the terminal
         self._readers: list[FdReader] = []  # of its output
         self._paused = False  # the channel takes no more for now
+        self._unread = False  # the client's side reads no more output
         self._status: ExitStatus | None = None  # set once the process has been reaped
         self._hangup_timer: asyncio.TimerHandle | None = None
 
@@ -296,7 +297,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
                 on_exit=self._guarded(self._exited),
             )
             read, write = self._terminal.taken_over()
-            self._carry(write, (read, self._write))
+            self._carry(write, (read, self._show))
         else:
             if self._no_terminal:
                 self._say(f"tether: no terminal can be opened: {self._no_terminal}")
@@ -323,6 +324,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         ]
         if self._paused:
             self.pause_writing()
+        if self._unread:
+            self.output_refused()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         if self._attach is not None:
@@ -344,6 +347,17 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._writer is not None and self._terminal is None:
             self._writer.end()
         return True  # keep the channel open for the output
+
+    def output_refused(self) -> None:
+        """The client's side reads no more output (`ssh dev yes | head -1`).
+
+        As with sshd, the pipe of the output is closed, and that of the errors is not. A terminal is
+        hung up at its next output: with sshd its program would wait for ever.
+        """
+        self._unread = True
+        if self._terminal is None and self._readers:
+            self._readers[0].close()
+            self._end_if_delivered()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -389,9 +403,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _end_if_delivered(self) -> None:
         channel, status = self._channel, self._status
-        if self.over or status is None or channel is None or channel.is_closing():
+        if self.over or channel is None or channel.over:
             return
         if any(reader.open for reader in self._readers):
+            return
+        if status is None:
+            if self._terminal is None and self._readers:
+                channel.write_eof()  # it has closed its output, and may run on
             return
         if channel.get_write_buffer_size():
             channel.set_write_buffer_limits(high=0, low=0)  # resume_writing when it is empty
@@ -422,6 +440,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._attach.lost()
         if self._hangup_timer is not None:
             self._hangup_timer.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the pipes, or hang up."""
         for end in (*self._readers, *((self._writer,) if self._writer else ())):
             end.close()
         if self._terminal is not None:
@@ -436,6 +458,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def _write(self, data: bytes) -> None:
         if self._channel is not None and not self._channel.is_closing():
             self._channel.write(data)
+
+    def _show(self, data: bytes) -> None:
+        if self._unread:
+            self._let_go()
+            self._end_if_delivered()
+        else:
+            self._write(data)
 
     def _write_error(self, data: bytes) -> None:
         if self._channel is not None and not self._channel.is_closing():
