@@ -16,6 +16,7 @@ from asyncssh.x11 import walk_xauth
 
 from tests.support.agent.agent_rig import AgentRig, agent_rig
 from tether.agent.process.environment import Account
+from tether.agent.ssh import connection as ssh_connection
 from tether.protocol.messages.reports import ForwardRecord
 
 Client = asyncssh.SSHClientConnection
@@ -53,6 +54,34 @@ async def test_remote_ports_are_forwarded(client: Client) -> None:
         port = server.sockets[0].getsockname()[1]
         remote = await client.forward_remote_port("127.0.0.1", 0, "127.0.0.1", port)
         assert await shouts(asyncio.open_connection("127.0.0.1", remote.get_port()))
+
+
+async def test_a_port_is_its_holders_as_long_as_that_is_there(agent: AgentRig) -> None:
+    async with await agent.connect() as first, await agent.connect() as second:
+        remote = await first.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 1)
+        with pytest.raises(asyncssh.ChannelListenError):
+            await second.forward_remote_port("127.0.0.1", remote.get_port(), "127.0.0.1", 1)
+
+
+async def test_a_client_that_is_gone_gives_its_port_to_who_asks(
+    agent: AgentRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_connection, "ANSWER_S", 0.2)
+    async with await asyncio.start_server(shouting, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        gone = await agent.connect()
+        remote = await gone.forward_remote_port("127.0.0.1", 0, "127.0.0.1", port)
+        agent.cables[0].go_silent()  # its battery is empty: nothing says so
+        async with await agent.connect() as second:
+            await second.forward_remote_port("127.0.0.1", remote.get_port(), "127.0.0.1", port)
+            assert await shouts(asyncio.open_connection("127.0.0.1", remote.get_port()))
+            agent.cables[0].heal()  # after all: it has lost its port, and nothing else
+            assert (await gone.run("echo here")).stdout == "here\n"
+            remote.close()
+            await remote.wait_closed()
+            assert (await gone.run("echo here")).stdout == "here\n"
+            assert await shouts(asyncio.open_connection("127.0.0.1", remote.get_port()))
+        gone.close()
 
 
 async def test_remote_sockets_are_forwarded(agent: AgentRig, client: Client) -> None:

@@ -7,10 +7,13 @@ connection's cell what its end may be judged by, and tells the IDE watcher.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+
+from asyncssh.listener import SSHForwardListener
 
 from tether.agent.commands.policy import PolicyRefusal, TransferPolicy, check_forward
 from tether.agent.forwarding.ledger import ForwardLedger
+from tether.agent.forwarding.listeners import Listeners
 from tether.agent.ide.watcher import IdeWatcher
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import ForwardServed, StdioForwardEnded
@@ -37,10 +40,15 @@ class Forwards:
         policy: TransferPolicy,
         ide: IdeWatcher | None,
         on_item: Callable[[ForwardItem], None],
+        listeners: Listeners,
+        answers: Callable[[], Awaitable[bool]],
     ) -> None:
         """`client` names the person's machine: an IDE's channels are grouped by it. `cause` says why
-        the connection ended, once it has. `on_item` gets records and roll-ups."""
-        self._connection_id = connection_id
+        the connection ended, once it has. `on_item` gets records and roll-ups. `listeners` are those of
+        all connections; `answers` finds out whether this one's client is still there."""
+        self.connection_id = connection_id
+        self._listeners = listeners
+        self._answers = answers
         self._client = client
         self._cell = cell
         self._clock = clock
@@ -54,6 +62,20 @@ class Forwards:
         self._timer: asyncio.TimerHandle | None = None
         self._refused = 0  # by policy
         self._stdio: set[int] = set()  # forwards of `ssh -W`
+
+    async def answers(self) -> bool:
+        """Whether the client is still there."""
+        return await self._answers()
+
+    async def listen(
+        self, port: int, bind: Callable[[], Awaitable[SSHForwardListener]]
+    ) -> SSHForwardListener:
+        """What `bind` makes, which listens on `port`.
+
+        Raises:
+            OSError: it cannot be bound.
+        """
+        return await self._listeners.listen(self, port, bind)
 
     def check_policy(
         self, kind: ForwardKind, destination: str, origin: str = ""
@@ -103,7 +125,7 @@ class Forwards:
             self._ide.channel_opened(
                 self._channel(number),
                 client=self._client,
-                connection_id=self._connection_id,
+                connection_id=self.connection_id,
                 host=peer[0],
                 port=peer[1],
             )
@@ -141,15 +163,16 @@ class Forwards:
 
     def finish(self) -> None:
         """The SSH connection is over, and asyncssh has closed its channels."""
+        self._listeners.forget(self)
         if self._timer is not None:
             self._timer.cancel()
         for item in self._ledger.finish(self._clock.now(), cause=self._connections_cause()):
             self._on_item(item)
         if self._ide is not None:
-            self._ide.connection_ended(self._connection_id, self._cell.facts)
+            self._ide.connection_ended(self.connection_id, self._cell.facts)
 
     def _channel(self, number: int) -> str:
-        return f"{self._connection_id}/{number}"
+        return f"{self.connection_id}/{number}"
 
     def _emit(self, items: list[ForwardItem]) -> None:
         for item in items:

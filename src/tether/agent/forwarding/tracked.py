@@ -261,6 +261,7 @@ async def listen_tcp(
     kind = ForwardKind.FORWARDED_TCPIP
     if forwards.check_policy(kind, destination_of(host, port)) is not None:
         return None
+    loop = asyncio.get_running_loop()
 
     async def open_channel(factory: Any, orig_host: str, orig_port: int) -> Any:
         return await conn.create_connection(
@@ -277,8 +278,8 @@ async def listen_tcp(
         return side
 
     try:
-        listener = await create_tcp_local_listener(
-            conn, asyncio.get_running_loop(), accept, host, _port(port)
+        listener = await forwards.listen(
+            _port(port), lambda: create_tcp_local_listener(conn, loop, accept, host, port)
         )
     except _IMPOSSIBLE as wrong:
         raise OSError(str(wrong)) from wrong

@@ -38,6 +38,9 @@ from tether.protocol.messages.control import Goodbye
 from tether.protocol.messages.tunnel import LoginResult, Redraw, TunnelOffer
 from tether.version import VERSION
 
+ANSWER_S = 3.0
+"""How long a client whose port somebody else asks for may take to show that it is there."""
+
 
 class AgentConnection(ServedTunnel):
     """One tunnel with SSH in it."""
@@ -80,6 +83,8 @@ class AgentConnection(ServedTunnel):
             policy=settings.policy,
             ide=shared.ide,
             on_item=shared.on_item,
+            listeners=shared.listeners,
+            answers=lambda: self.tunnel.stream.answers(ANSWER_S),
         )
         self._ssh = SshConnection(
             options,

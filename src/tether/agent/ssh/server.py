@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from tether.agent.forwarding.listeners import Listeners
 from tether.agent.ide.port_inspection import PortInspector
 from tether.agent.ide.watcher import IdeWatcher
 from tether.agent.metrics import AgentMetrics, Layer
@@ -79,6 +80,7 @@ class SshServer:
             ),
             on_item=self._report,
             terminals=self._terminals,
+            listeners=Listeners(),
             host_context=host_context or NoHostContext(),
         )
         self._tasks = Tasks("ssh-server")

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from tether.agent.commands.policy import TransferPolicy
+from tether.agent.forwarding.listeners import Listeners
 from tether.agent.ide.watcher import IdeWatcher
 from tether.agent.metrics import AgentMetrics
 from tether.agent.process.environment import Account, current_account
@@ -87,5 +88,6 @@ class SharedParts:
     displays: Displays
     ide: IdeWatcher
     terminals: TerminalService
+    listeners: Listeners
     on_item: Callable[[ReportItem], None]
     host_context: HostContext = field(default_factory=NoHostContext)

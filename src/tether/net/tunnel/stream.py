@@ -31,6 +31,7 @@ from tether.net.tunnel.pumps import (
 )
 from tether.net.unexpected import unexpected
 from tether.protocol.tunnel.events import (
+    Answered,
     CloseCarrier,
     Command,
     DeliverFrame,
@@ -208,6 +209,28 @@ class TunnelStream(MessageStream):
         self._machine.ping(number, self._clock.now())
         if (pump := self._pumps.get(number)) is not None:
             pump.flush()
+
+    async def answers(self, within_s: float) -> bool:
+        """Ask the peer for an answer on the carrier in use; False where none comes in so many seconds,
+        and at once while detached."""
+        answered = self._loop.create_future()
+
+        def happened(event: PathEvent) -> None:
+            if isinstance(event, Answered) and not answered.done():
+                answered.set_result(None)
+
+        self._listeners.append(happened)
+        try:
+            if not self.in_use:
+                return False
+            self.ping(self.in_use)
+            async with asyncio.timeout(within_s):
+                await answered
+        except TimeoutError:
+            return False
+        finally:
+            self._listeners.remove(happened)
+        return True
 
     def peer_is_gone(self) -> None:
         """The server does not know where the other end is either: do not wait for it any longer."""

@@ -16,6 +16,7 @@ from tests.support.agent.listening import listening
 from tests.support.deadline import DEADLINE_S
 from tether.agent.commands.policy import TransferPolicy
 from tether.agent.forwarding.forwards import Forwards
+from tether.agent.forwarding.listeners import Listeners
 from tether.agent.forwarding.tracked import (
     connect_tcp,
     connect_unix,
@@ -48,7 +49,12 @@ class Server(asyncssh.SSHServer):
             policy=self._rig.policy,
             ide=self._rig.ide,
             on_item=self._rig.items.put_nowait,
+            listeners=Listeners(),
+            answers=self._answers,
         )
+
+    async def _answers(self) -> bool:
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forwards.finish()
