@@ -63,6 +63,7 @@ def configure(
     root = logging.getLogger()
     root.handlers = [_Forward()]
     root.setLevel(max(number, logging.WARNING) if number > logging.DEBUG else logging.DEBUG)
+    logging.getLogger("tether").setLevel(number)
     for name in noisy:
         logging.getLogger(name).setLevel(logging.WARNING)
 

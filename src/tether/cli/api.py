@@ -32,7 +32,7 @@ class Api:
         self._config = config
         self._timeout = timeout
         self._host = urlsplit(config.url).netloc
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._opener = urllib.request.build_opener(_NoRedirects, _Http, _Https)
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """GET `path` below /api/v1; keys of `query` whose value is None are left out."""
@@ -116,3 +116,39 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+class _Http(urllib.request.HTTPHandler):
+    """Connects by whichever address answers first."""
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_dialling(http.client.HTTPConnection), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    """The same with TLS."""
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_dialling(http.client.HTTPSConnection), req)
+
+
+def _dialling(kind: type[http.client.HTTPConnection]) -> Any:
+    def made(*arguments: Any, **more: Any) -> http.client.HTTPConnection:
+        connection = kind(*arguments, **more)
+        connection._create_connection = _connect  # type: ignore[attr-defined]
+        return connection
+
+    return made
+
+
+def _connect(address: tuple[str, int], timeout: float, *more: Any) -> socket.socket:
+    """`socket.create_connection`; where a host has addresses of two families, one that leads nowhere
+    does not hold up the other."""
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    if len({family for family, *_ in found}) < 2:
+        return socket.create_connection(address, timeout, *more)
+    from tether.net.transport.tcp import (
+        connect_tcp_blocking,  # it needs asyncio, which takes a while
+    )
+
+    return connect_tcp_blocking(address, timeout)

@@ -20,6 +20,7 @@ from asyncssh.forward import SSHForwarder, SSHLocalPathForwarder, SSHLocalPortFo
 from asyncssh.listener import SSHForwardListener, create_tcp_local_listener
 
 from tether.agent.forwarding.forwards import Forwards
+from tether.net.transport import tcp
 from tether.protocol.messages.reports import ForwardEnd, ForwardKind, destination_of
 
 _IMPOSSIBLE = (ValueError, OverflowError, TypeError)
@@ -157,14 +158,22 @@ async def connect_tcp(
     Raises:
         asyncssh.ChannelOpenError: policy does not allow it, or nothing could be connected to.
     """
-    loop = asyncio.get_running_loop()
     return await _connect(
         forwards,
         ForwardKind.DIRECT_TCPIP,
         destination_of(host, port),
         destination_of(*origin) if origin[0] else "",
-        lambda: loop.create_connection(_SocketSide, host, _port(port)),
+        lambda: _dial(host, _port(port)),
     )
+
+
+async def _dial(host: str, port: int) -> tuple[asyncio.Transport, _SocketSide]:
+    sock = await tcp.connect_tcp(host, port)
+    try:
+        return await asyncio.get_running_loop().create_connection(_SocketSide, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
 
 
 async def connect_unix(forwards: Forwards, path: str) -> SSHForwarder:

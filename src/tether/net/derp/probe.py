@@ -22,6 +22,7 @@ from functools import cache, partial
 from urllib.parse import urlsplit
 
 from tether.net.transport.streams import DialFailed
+from tether.net.transport.tcp import connect_tcp_blocking
 from tether.net.transport.ws_client import dial_failed, proxy_failed, proxy_of
 
 TIMEOUT_S = 3.0
@@ -157,6 +158,10 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
 
 
 def _to(host: str, port: int, timeout: float, *, secure: bool) -> http.client.HTTPConnection:
+    made: http.client.HTTPConnection
     if secure:
-        return http.client.HTTPSConnection(host, port, timeout=timeout, context=_tls())
-    return http.client.HTTPConnection(host, port, timeout=timeout)
+        made = http.client.HTTPSConnection(host, port, timeout=timeout, context=_tls())
+    else:
+        made = http.client.HTTPConnection(host, port, timeout=timeout)
+    made._create_connection = connect_tcp_blocking  # type: ignore[attr-defined]
+    return made

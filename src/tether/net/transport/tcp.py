@@ -1,4 +1,5 @@
-"""TCP: addresses, opening a connection, keeping it watched by the kernel, and its counters as a fact.
+"""TCP: addresses, opening a connection by the one that answers first, keeping it watched by the kernel,
+and its counters as a fact.
 
 Law: decides nothing but what the counters say of one stream. TCP_INFO (linux/tcp.h, `struct tcp_info`)
 can still be read after an error, as long as the descriptor is open (measured), so that protocols read it
@@ -9,9 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 import sys
+from asyncio import CancelledError
+from asyncio.staggered import staggered_race
+from collections.abc import Sequence
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +28,18 @@ from tether.attribution.vocabulary import Party, Vantage
 SMALL_SEGMENT = 1024
 """Bytes of a segment that gets through even where large packets vanish. Linux starts with it when it
 looks for a path's limit (`net.ipv4.tcp_base_mss`); IPv6 guarantees 1220."""
+
+ATTEMPT_DELAY_S = 0.25
+"""How long an address is tried alone before the next one is tried beside it (RFC 8305, section 5)."""
+
+MAX_REMEMBERED = 1024
+"""Hosts whose family is remembered; an agent that forwards for a browser meets many."""
+
+_worked: dict[str, socket.AddressFamily] = {}
+"""The family of the address by which each host was reached last."""
+
+_log = logging.getLogger("tether.dial")
+"""The standard library's, because a client that has not configured ours may not print anything."""
 
 KEEPALIVE_IDLE_S = 12
 KEEPALIVE_INTERVAL_S = 1
@@ -70,7 +89,11 @@ def join_address(host: str, port: int) -> str:
 
 
 async def connect_tcp(host: str, port: int, *, small_segments: bool = False) -> socket.socket:
-    """A connected, non-blocking socket.
+    """A connected, non-blocking socket, by the address of `host` that answers first (RFC 8305).
+
+    The addresses of both families are tried in turn, each a moment after the one before, so that a
+    family which leads nowhere costs that moment and not the kernel's two minutes. The family that
+    worked is the first one next time.
 
     Args:
         host: a name or an address.
@@ -82,23 +105,84 @@ async def connect_tcp(host: str, port: int, *, small_segments: bool = False) -> 
     """
     loop = asyncio.get_running_loop()
     found: list[Any] = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    wrong: OSError = socket.gaierror(f"no address of {host}")
-    for family, kind, protocol, _, address in found:
-        sock = socket.socket(family, kind, protocol)
+    addresses = in_turn(found, first=_worked.get(host))
+    if not addresses:
+        raise socket.gaierror(f"no address of {host}")
+    attempts = [partial(_attempt, each, small_segments) for each in addresses]
+    sock, _, failures = await staggered_race(attempts, ATTEMPT_DELAY_S)
+    if sock is None:
+        raise _most_telling([each for each in failures if isinstance(each, OSError)])
+    if len(_worked) >= MAX_REMEMBERED:
+        _worked.clear()
+    _worked[host] = sock.family
+    for address, failure in zip(addresses, failures, strict=False):
+        if failure is not None:
+            why = "it did not answer in time" if isinstance(failure, CancelledError) else failure
+            _log.log(logging.INFO, f"{host} was reached, but not at {address[4][0]}: {why}")
+    return sock
+
+
+def connect_tcp_blocking(
+    address: tuple[str, int], timeout: float | None = None, *_: object
+) -> socket.socket:
+    """`connect_tcp` for programs without a loop, called as `socket.create_connection` is.
+
+    Raises:
+        OSError: as `connect_tcp`; `TimeoutError` after `timeout` seconds.
+    """
+
+    async def connect() -> socket.socket:
+        async with asyncio.timeout(timeout):
+            return await connect_tcp(*address)
+
+    sock = asyncio.run(connect())
+    sock.settimeout(timeout)
+    return sock
+
+
+async def family_of(host: str, port: int) -> socket.AddressFamily:
+    """The family by which `host` is reached, for libraries that connect by themselves; AF_UNSPEC where
+    it has one only. It costs a connection, once.
+
+    Raises:
+        OSError: as `connect_tcp`.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if len({family for family, *_ in found}) < 2:
+        return socket.AF_UNSPEC
+    if host not in _worked:
+        (await connect_tcp(host, port)).close()
+    return _worked[host]
+
+
+def in_turn(found: Sequence[Any], *, first: socket.AddressFamily | None = None) -> list[Any]:
+    """getaddrinfo(3)'s answers with the families in turn, beginning with `first` where there is such an
+    address, and else with that of the first one (RFC 8305, section 4)."""
+    families: dict[Any, list[Any]] = {} if first is None else {first: []}
+    for each in found:
+        families.setdefault(each[0], []).append(each)
+    rounds = zip_longest(*(each for each in families.values() if each))
+    return [each for one_round in rounds for each in one_round if each is not None]
+
+
+async def _attempt(found: Any, small_segments: bool) -> socket.socket:
+    family, kind, protocol, _, address = found
+    sock = socket.socket(family, kind, protocol)
+    try:
         sock.setblocking(False)
         if small_segments:
             with contextlib.suppress(OSError):  # not every system can do it
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL_SEGMENT)
-        try:
-            await loop.sock_connect(sock, address)
-            return sock
-        except OSError as failed:
-            sock.close()
-            wrong = failed
-        except BaseException:
-            sock.close()
-            raise
-    raise wrong
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _most_telling(failures: Sequence[OSError]) -> OSError:
+    """A refusal says that the machine is there; of others, the last is as good as any."""
+    return next((e for e in failures if isinstance(e, ConnectionRefusedError)), failures[-1])
 
 
 def read_tcp_info(sock: Any) -> dict[str, int] | None:

@@ -39,7 +39,13 @@ from tether.net.transport.streams import (
     unforeseen_failure,
     unforeseen_loss,
 )
-from tether.net.transport.tcp import connect_tcp, plain_address, read_tcp_info, set_keepalive
+from tether.net.transport.tcp import (
+    connect_tcp,
+    family_of,
+    plain_address,
+    read_tcp_info,
+    set_keepalive,
+)
 from tether.net.unexpected import unexpected
 
 DIAL_TIMEOUT_S = 10.0
@@ -73,18 +79,23 @@ class _Connection(ClientConnection):
 
 
 class _Connect(connect):
-    """Dials with small segments, also wherever it is redirected to."""
+    """Dials by whichever address answers first, also wherever it is redirected to."""
+
+    small_segments = False
+    """See `connect_tcp`."""
 
     async def open_tcp_connection(self) -> ClientConnection:
-        uri = self.ws_uri
-        sock = await connect_tcp(uri.host, uri.port, small_segments=True)
-        self.create_connection_kwargs["sock"] = sock
+        uri, more = self.ws_uri, self.create_connection_kwargs
+        if self.proxy is None:
+            more["sock"] = await connect_tcp(uri.host, uri.port, small_segments=self.small_segments)
+        else:  # the library connects by itself, and takes a family only
+            proxy = parse_proxy(str(self.proxy))
+            if proxy.scheme in ("http", "https"):
+                more["proxy_family"] = await family_of(proxy.host, proxy.port)
         try:
             return await super().open_tcp_connection()
         finally:
-            del self.create_connection_kwargs[
-                "sock"
-            ]  # the library follows no redirect with a socket
+            more.pop("sock", None)  # the library follows no redirect with a socket
 
 
 class ClientStream(MessageStream):
@@ -175,8 +186,7 @@ async def dial(
     try:
         host = urlsplit(url).netloc
         proxy = proxy_of(url)
-        opening = _Connect if small_segments and proxy is None else connect
-        connection = await opening(
+        opening = _Connect(
             url,
             proxy=proxy,
             create_connection=_Connection,
@@ -189,6 +199,8 @@ async def dial(
             max_size=max_size,
             max_queue=4,
         )
+        opening.small_segments = small_segments
+        connection = await opening
     except Exception as wrong:
         if proxy is not None and (failed := proxy_failed(wrong, host, parse_proxy(proxy))):
             raise failed from wrong

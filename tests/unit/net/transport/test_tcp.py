@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.net.ws import raw_server, serving
 from tether.attribution.evidence import TcpCounters
 from tether.attribution.vocabulary import DialStage, Party, Vantage
+from tether.net.transport import tcp
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.tcp import (
     KEEPALIVE_COUNT,
@@ -21,6 +25,7 @@ from tether.net.transport.tcp import (
     SMALL_SEGMENT,
     NoAddress,
     connect_tcp,
+    connect_tcp_blocking,
     counters_fact,
     is_lossy,
     join_address,
@@ -55,6 +60,97 @@ async def test_the_last_address_that_fails_says_why() -> None:
         address = listener.getsockname()
     with pytest.raises(ConnectionRefusedError):
         await connect_tcp(*address, small_segments=True)
+
+
+# -- addresses that lead nowhere ------------------------------------------------------------------
+
+V6, V4 = socket.AF_INET6, socket.AF_INET
+
+names_can_be_made_up = pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {"use_uvloop": False})], ids=["asyncio"]
+)
+"""uvloop asks the resolver by itself."""
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[tuple[str, int]]:
+    """An address whose kernel answers no SYN: the backlog of its listener is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(V6))
+        listener.bind(("::1", 0))
+        listener.listen(0)
+        address = listener.getsockname()[:2]
+        for _ in range(4):
+            filling = stack.enter_context(socket.socket(V6))
+            filling.setblocking(False)
+            filling.connect_ex(address)
+        yield address
+
+
+@pytest.fixture
+def name(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Gives `many.example` its addresses."""
+    known: list[tuple[str, int]] = []
+    stock = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if host != "many.example":
+            return stock(host, port, *more, **options)
+        return [found for each in known for found in stock(*each, type=socket.SOCK_STREAM)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield lambda *addresses: known.extend(addresses)
+    tcp._worked.pop("many.example", None)
+
+
+def test_the_families_are_tried_in_turn() -> None:
+    found = [(V6, "a"), (V6, "b"), (V6, "c"), (V4, "d")]
+    in_turn = [address for _, address in tcp.in_turn(found)]
+    assert in_turn == ["a", "d", "b", "c"]
+    assert [address for _, address in tcp.in_turn(found, first=V4)] == ["d", "a", "b", "c"]
+    assert [address for _, address in tcp.in_turn(found[:1], first=V4)] == ["a"]
+
+
+@names_can_be_made_up
+async def test_an_address_that_leads_nowhere_holds_up_no_other(
+    name: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tether.dial")
+    with black_hole() as nowhere, socket.create_server(("127.0.0.1", 0)) as listener:
+        name(nowhere, listener.getsockname())
+        (await connect_tcp("many.example", 0)).close()
+        told = "many.example was reached, but not at ::1: it did not answer in time"
+        assert caplog.messages == [told]
+        (
+            await connect_tcp("many.example", 0)
+        ).close()  # the family that worked is the first one now
+        assert caplog.messages == [told]
+        assert await tcp.family_of("many.example", 0) == V4
+
+
+def test_programs_without_a_loop_do_the_same(name: Callable[..., None]) -> None:
+    with black_hole() as nowhere, socket.create_server(("127.0.0.1", 0)) as listener:
+        name(nowhere, listener.getsockname())
+        with connect_tcp_blocking(("many.example", 0), DEADLINE_S) as sock:
+            assert (sock.family, sock.gettimeout()) == (V4, DEADLINE_S)
+
+
+@names_can_be_made_up
+async def test_a_name_with_one_family_costs_no_connection(name: Callable[..., None]) -> None:
+    name(("127.0.0.1", 1))
+    assert await tcp.family_of("many.example", 0) == socket.AF_UNSPEC
+
+
+@names_can_be_made_up
+async def test_a_websocket_is_dialled_by_the_address_that_answers(
+    name: Callable[..., None],
+) -> None:
+    async with serving() as server:
+        parts = urlsplit(server.url)
+        with black_hole() as nowhere:
+            name(nowhere, (parts.hostname, parts.port))
+            stream = await dial("ws://many.example:9/ws", token="t", max_size=1 << 20)
+            await stream.close(1000, "")
 
 
 async def test_a_websocket_with_small_segments_is_one_like_any_other() -> None:
