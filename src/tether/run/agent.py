@@ -44,6 +44,7 @@ from tether.net import signals
 from tether.net.clock import Clock, SystemClock
 from tether.net.host.identity import boot_id
 from tether.net.host.watch import HostWatch
+from tether.net.orphans import OrphanReaper
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
@@ -167,12 +168,14 @@ async def _run(settings: AgentSettings, host_key: HostKey, box: BlackBox) -> tup
                 box.signalled(received)
 
         watcher = signals.SignalWatcher(signalled)
+        reaper = OrphanReaper()
         built.door.start()
         try:
             async with _told_here(settings.metrics_listen, built.ssh, me):
                 code = await built.supervisor.run()
         finally:
             watcher.stop()
+            reaper.stop()
             await built.door.close()
         await box.end()
     finally:

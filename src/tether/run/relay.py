@@ -32,6 +32,7 @@ from tether.net.derp.relay import Relay, RelayLimits
 from tether.net.derp.splice import CarrierLog
 from tether.net.derp.tickets import TicketGate
 from tether.net.link.handshake import sentence_of
+from tether.net.orphans import OrphanReaper
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
@@ -191,6 +192,7 @@ async def _run(settings: RelaySettings, box: BlackBox | None) -> int:
                 box.signalled(received)
 
     watcher = signals.SignalWatcher(on_signal, stop_signals())
+    reaper = OrphanReaper()
     served = tasks.spawn(parts.listener.serve(sockets=[sock]), "listener")
     controlled = tasks.keep(lambda: parts.control.run(parts.life), "control")
     announcing = tasks.spawn(_announce(parts), "announce")
@@ -205,6 +207,7 @@ async def _run(settings: RelaySettings, box: BlackBox | None) -> int:
     finally:
         announcing.cancel()
         watcher.stop()
+        reaper.stop()
         await parts.relay.aclose()
         if parts.on_disk is not None:
             await parts.on_disk.close()

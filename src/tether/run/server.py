@@ -23,6 +23,7 @@ from tether.net.clock import Clock, SystemClock
 from tether.net.derp.relay import Relay
 from tether.net.derp.tickets import TicketGate, Tickets
 from tether.net.link.host_context import SharedHostContext
+from tether.net.orphans import OrphanReaper
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
@@ -137,6 +138,7 @@ async def run_server(settings: ServerSettings, box: BlackBox | None = None) -> i
     if settings.derp_map is not None and signal.SIGHUP not in watched:
         watched = (*watched, signal.SIGHUP)
     watcher = signals.SignalWatcher(on_signal, watched)
+    reaper = OrphanReaper()
     try:
         await asyncio.wait((asked, server.served), return_when=asyncio.FIRST_COMPLETED)
         died = not asked.done()
@@ -145,6 +147,7 @@ async def run_server(settings: ServerSettings, box: BlackBox | None = None) -> i
         await server.stop("" if died else asked.result())
     finally:
         watcher.stop()
+        reaper.stop()
     return int(died)
 
 

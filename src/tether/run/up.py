@@ -23,6 +23,7 @@ from tether.cli.api import Api
 from tether.client.errors import Failure, set_up_logging
 from tether.net import signals
 from tether.net.clock import Clock, SystemClock
+from tether.net.orphans import OrphanReaper
 from tether.net.tasks import Tasks
 from tether.net.transport.tcp import NoAddress, join_address, split_address
 from tether.protocol.backoff import Backoff
@@ -86,6 +87,7 @@ class Up:
     async def run(self) -> int:
         """Start everything, stay, stop everything; the exit code."""
         watcher = signals.SignalWatcher(self._signalled)
+        reaper = OrphanReaper()
         starting = self._tasks.spawn(self._start(), "start")
         stop = self._tasks.spawn(self._stop.wait(), "stop")
         try:
@@ -97,6 +99,7 @@ class Up:
             await self._tasks.cancel()  # first: nothing may be started or restarted any more
             await self._shut_down()
             watcher.stop()
+            reaper.stop()
         return 0
 
     async def _start(self) -> None:
