@@ -14,8 +14,9 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 # posix_spawn cannot change the directory, so a shell does that and then becomes the program. The shell
@@ -37,6 +38,7 @@ exec "$@"
 
 _CATCHABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _HANG_UP_GRACE_S = 2.0
+_LOOK_EVERY_S = 0.05
 _KILLED_CHILD = 128 + 9
 """What a shell exits with whose last command was ended by SIGKILL."""
 
@@ -100,6 +102,7 @@ class Processes:
         _keep_descriptors_to_ourselves()
         self._loop = asyncio.get_running_loop()
         self._live: dict[int, Process] = {}
+        self._sessions: set[int] = set()  # see `remember`
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -164,18 +167,37 @@ class Processes:
         ]
         return self._start(argv, env, directory, actions, on_exit)
 
+    def remember(self) -> None:
+        """Sessions begin to end: keep in mind those that are there now, so that `end_all` finds what
+        their leaders leave behind."""
+        self._sessions |= self._live.keys()
+
     async def end_all(self, grace: float = _HANG_UP_GRACE_S) -> None:
-        """Hang up on every group that is left, and kill what has not ended after `grace` seconds, or at
-        once when cancelled. What is started meanwhile is left alone."""
+        """Hang up on every process of every session that is left or was when `remember` was called,
+        and kill what has not ended after `grace` seconds, or at once when cancelled. What is started
+        meanwhile is left alone.
+
+        A job of a shell leads a group of its own, and may ignore SIGHUP: it is found by its session.
+        """
         left = list(self._live.values())
+        sessions = self._sessions | {process.pid for process in left}
+        self._sessions = set()
         try:
-            for process in left:
+            members = _members(sessions)
+            for pid in members:
+                _signal(pid, signal.SIGHUP)
+            for process in () if members else left:
                 process.signal(signal.SIGHUP)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await self._quiet.wait()
+                    while _members(sessions):  # noqa: ASYNC110  # whose children they are not hears nothing
+                        await asyncio.sleep(_LOOK_EVERY_S)
         finally:
             for process in left:
                 process.signal(signal.SIGKILL)
+            for pid in _members(sessions):
+                _signal(pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), grace)
 
@@ -247,6 +269,24 @@ def _wait(pid: int, options: int) -> ExitStatus | None:
     except ChildProcessError:
         return ExitStatus()
     return ExitStatus.from_wait(status) if reaped else None
+
+
+def _members(sessions: Set[int]) -> list[int]:
+    """The processes of these sessions, which go by the pids of their leaders, those that are there
+    still; zombies do not count. Empty where there is no /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat") if sessions else ():
+        with contextlib.suppress(OSError):
+            text = stat.read_bytes()
+            fields = text[text.rindex(b")") + 2 :].split()  # a name may contain anything
+            if int(fields[3]) in sessions and fields[0] not in (b"Z", b"X"):
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
 
 
 def _keep_descriptors_to_ourselves() -> None:

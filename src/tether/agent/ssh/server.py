@@ -132,6 +132,7 @@ class SshServer:
     def abandon(self, fact: Evidence) -> None:
         """Everything ends because of `fact`, reconnecting terminals too: their viewers are told, before
         you `end` their connections."""
+        self._processes.remember()
         self._terminals.abandon(fact)
 
     async def close(self, timeout: float) -> None:

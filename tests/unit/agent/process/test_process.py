@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import signal
 from collections.abc import AsyncIterator
 
@@ -190,6 +191,26 @@ async def test_what_ignores_the_hang_up_is_killed(processes: Processes) -> None:
             os.close(descriptor)
     await processes.end_all(grace=0.2)
     assert statuses == [ExitStatus(signal="HUP"), ExitStatus(signal="KILL")]
+
+
+async def test_the_jobs_of_a_shell_end_with_it(processes: Processes) -> None:
+    """A job is a group of its own; one that ignores the hang-up outlives the shell that started it."""
+    ended = asyncio.get_running_loop().create_future()
+    script = "set -m; sh -c 'trap \"\" HUP; echo $$; exec sleep 60' & wait"
+    _, pipes = processes.spawn(
+        ["/bin/sh", "-c", script], env=ENV, directory="/", on_exit=ended.set_result
+    )
+    os.set_blocking(pipes.stdout, True)
+    job = os.pidfd_open(int(os.read(pipes.stdout, 100)))
+    for descriptor in (pipes.stdin, pipes.stdout, pipes.stderr):
+        os.close(descriptor)
+    processes.remember()
+    next(iter(processes._live.values())).signal(signal.SIGKILL)  # its terminal is hung up, say
+    await ended
+    await processes.end_all(grace=0.2)
+    ready, _, _ = select.select([job], [], [], DEADLINE_S)
+    os.close(job)
+    assert ready == [job]
 
 
 async def test_a_machine_without_pidfds_still_reaps(
