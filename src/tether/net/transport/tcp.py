@@ -109,6 +109,7 @@ async def connect_tcp(host: str, port: int, *, small_segments: bool = False) -> 
     if not addresses:
         raise socket.gaierror(f"no address of {host}")
     attempts = [partial(_attempt, each, small_segments) for each in addresses]
+    sock: socket.socket | None
     sock, _, failures = await staggered_race(attempts, ATTEMPT_DELAY_S)
     if sock is None:
         raise _most_telling([each for each in failures if isinstance(each, OSError)])
