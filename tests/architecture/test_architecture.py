@@ -28,6 +28,7 @@ LONG_FUNCTIONS = {
 }
 
 SLEEPS = {
+    "agent/process/process.py": 1,  # jobs of shells end: they are not our children, so nothing tells
     "agent/ssh/x11.py": 1,  # the lock of the cookies' file: other programs' locks tell nobody
     "agent/tunnels/probe.py": 1,  # sleep(0): a source lets others have their turn
     "agent/ide/port_inspection.py": 1,  # sleep(0): lets the loop breathe in a long scan

@@ -1,5 +1,4 @@
-"""TCP: addresses, opening a connection by the one that answers first, keeping it watched by the kernel,
-and its counters as a fact.
+"""TCP: opening a connection by the address that answers first, its keepalive, its counters as a fact.
 
 Law: decides nothing but what the counters say of one stream. TCP_INFO (linux/tcp.h, `struct tcp_info`)
 can still be read after an error, as long as the descriptor is open (measured), so that protocols read it
