@@ -22,8 +22,10 @@ import msgspec
 from tether.attribution import evidence as ev
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.causes.cause import Cause
+from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.mappings import outside
 from tether.attribution.rules.table import RULES
+from tether.attribution.ssh_clients import FAMILIES, OTHERS
 from tether.attribution.vocabulary import (
     COARSE,
     TITLES,
@@ -35,6 +37,7 @@ from tether.attribution.vocabulary import (
     Correction,
     DialStage,
     Element,
+    HandshakeStage,
     Initiator,
     OomVictim,
     Party,
@@ -78,6 +81,7 @@ OTHER_WORDS: tuple[tuple[type[StrEnum], str], ...] = (
     (StreamEnd, "`how` of `stream_ended`, how a byte stream stopped without a goodbye"),
     (AccessRefusal, "`why` of `access_refused`"),
     (Policy, "`policy` of `policy_refused`"),
+    (HandshakeStage, "`stage` of `handshake_unfinished`, how far the client had come"),
     (DialStage, "`stage` of `redial_failed`, how far the dial came"),
     (Resource, "`resource` of `exhausted` and `pressure`"),
     (OomVictim, "`victim` of `oom_kills`, seen from the process that tells"),
@@ -229,6 +233,23 @@ def vocabulary() -> str:
                 (
                     (code(kind), codes(fact_fields(cls)), inspect.getdoc(cls))
                     for kind, cls in ev.KINDS.items()
+                ),
+            ),
+            "## SSH clients",
+            "What the end of an SSH client means that closes its pipe without SSH_MSG_DISCONNECT and "
+            "without a signal to its ProxyCommand, by the software that it names (`client` of "
+            "`authenticated`): a crash only where every other end would have told.",
+            table(
+                ("software", "its silent end", "how it is known"),
+                (
+                    (
+                        f"{code(family.begins)}…" if family.begins else "others",
+                        code(
+                            "client.ssh_killed" if family.silent_end_is_a_crash else CLIENT_CLOSED
+                        ),
+                        family.evidence,
+                    )
+                    for family in (*FAMILIES, OTHERS)
                 ),
             ),
             "## Other words",

@@ -50,6 +50,7 @@ _ENDS = (
     ev.GoodbyeSaid,
     ev.LocalSideClosed,
     ev.SshDisconnected,
+    ev.NoCommonAlgorithm,
     ev.StreamEnded,
     ev.ProtocolViolated,
     ev.HandshakeTimedOut,

@@ -44,6 +44,15 @@ def _told(case: Case, rule: Rule, cause: str) -> Iterator[str]:
         if said.cause == cause:
             yield said.detail
             break
+    for offers in case.all(ev.NoCommonAlgorithm):
+        if cause == "client.no_common_algorithm":
+            yield (
+                f"no {offers.purpose} in common: the client offers {offers.theirs or 'none'}, the "
+                f"agent {offers.ours}"
+            )
+    for left in case.all(ev.HandshakeUnfinished):
+        if cause == "auth.never_authenticated":
+            yield f"{left.client or 'the client'} tried: {left.methods or 'nothing'}"
     for violated in case.all(ev.ProtocolViolated):
         if cause in PROTOCOL_ERRORS.values():
             yield violated.what

@@ -7,6 +7,7 @@ later is a symptom and never becomes the cause.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,13 +72,16 @@ class CloseCell:
     """What one party knows about the end of one connection.
 
     `note` adds a fact that does not end the connection (a session's exit, counters, a signal);
-    `offer` adds one that does. After the first offer everything is a symptom.
+    `offer` adds one that does. After the first offer everything is a symptom. Who knows what is worth
+    telling only at the end is asked then (`last_words`).
     """
 
     def __init__(self) -> None:
         self._facts: list[Evidence] = []  # up to and including the first cause
         self._symptoms: list[Evidence] = []  # what came later
         self._ended = False  # whether a cause was offered
+        self.last_words: Callable[[], Iterable[Evidence]] = tuple
+        """Asked just before the first cause for facts that belong before it."""
 
     @property
     def ended(self) -> bool:
@@ -113,6 +117,10 @@ class CloseCell:
         """
         if any(known is fact for known in (*self._facts, *self._symptoms)):
             return False
+        first = not self._ended
+        if first:
+            for told in self.last_words():
+                self.note(told)
         self.note(fact)
-        first, self._ended = not self._ended, True
+        self._ended = True
         return first

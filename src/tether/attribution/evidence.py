@@ -16,6 +16,7 @@ from tether.attribution.vocabulary import (
     ConnectionMethod,
     DialStage,
     Element,
+    HandshakeStage,
     OomVictim,
     Party,
     Policy,
@@ -172,19 +173,51 @@ class LocalSideClosed(Fact):
     """The program that the client's tether process serves (`ssh`) closed its side of the pipe.
 
     `signal` is the number of the signal that the tether process received just before, 0 for none.
+    `unanswered_s` is for how long the agent had acknowledged nothing of what it had been sent, 0 where
+    nothing waited for that (None where it was not kept).
     """
 
     kind: ClassVar[str] = "local_side_closed"
     signal: int = 0
+    unanswered_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authenticated(Fact):
-    """The SSH client proved who it is."""
+    """The SSH client proved who it is. `client` is the software that it names in its version string
+    (RFC 4253 section 4.2): "OpenSSH_9.2p1"."""
 
     kind: ClassVar[str] = "authenticated"
     user: str
     method: str
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeUnfinished(Fact):
+    """The SSH connection ended before its client was let in. `stage` is how far the two had come.
+
+    `client` is as in `Authenticated`, "" where it had not said so yet. `methods` are the authentication
+    methods that it tried, with commas between them.
+    """
+
+    kind: ClassVar[str] = "handshake_unfinished"
+    stage: HandshakeStage
+    client: str = ""
+    methods: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoCommonAlgorithm(Fact):
+    """The SSH client and the agent have no algorithm for `purpose` in common (RFC 4253 section 7.1).
+
+    `theirs` are those of the client, `ours` those of the agent, each with commas between them.
+    """
+
+    kind: ClassVar[str] = "no_common_algorithm"
+    purpose: str
+    theirs: str
+    ours: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -606,6 +639,8 @@ Evidence = (
     | CarrierEnded
     | CutWhenIdle
     | TunnelResumed
+    | HandshakeUnfinished
+    | NoCommonAlgorithm
     | UnknownFact
 )
 

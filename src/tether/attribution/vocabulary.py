@@ -166,6 +166,19 @@ class AccessRefusal(StrEnum):
     USER_REVOKED = "user_revoked"
 
 
+class HandshakeStage(StrEnum):
+    """How far an SSH handshake had come: what the client had not done yet is next."""
+
+    NOTHING = "nothing"
+    """It had not said which software it is."""
+    VERSION = "version"
+    """It had said that, and not yet sent its algorithms."""
+    HOST_KEY = "host_key"
+    """It had been sent the host key, and not taken the new keys into use."""
+    LOGIN = "login"
+    """It had accepted the host key, and was not let in."""
+
+
 class DialStage(StrEnum):
     """How far a dial came before it failed."""
 

@@ -6,7 +6,9 @@ a fact (whether ssh disconnected first is known to the agent); a signal alone is
 Signals: ssh sends SIGHUP to its ProxyCommand whenever it ends, and a closed terminal sends it to
 both; either way ssh may still have its SSH_MSG_DISCONNECT to say. So a signal starts a deadline in
 which the pipe is read to its end. A signal becomes a fact if ssh had something to say after it, or if
-it is what makes us leave: a SIGHUP that follows from the death of ssh is its symptom.
+it is what makes us leave: a SIGHUP that follows from the death of ssh is its symptom. Which signal
+came with the end of the pipe is part of that fact, and so is for how long the agent had not answered.
+ssh may close the pipe before it sends its signal, so the end waits a moment for one.
 """
 
 from __future__ import annotations
@@ -23,17 +25,21 @@ from tether.client.outcome import fact_of
 from tether.net.clock import Clock
 from tether.net.fd_io import FdWriter, read_to_end
 from tether.net.link.host_context import HostContext
-from tether.net.signals import Received
+from tether.net.signals import THE_KERNEL, Received
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.tunnel import LoginResult, SessionResult
+from tether.protocol.timestamp import Timestamp
 from tether.version import VERSION
 
 DRAIN_S = 1.0
 """How long the pipe may take to reach its end after a signal, or after its other half broke."""
+
+SIGNAL_S = 0.1
+"""How long a pipe that has ended waits for the signal of a program that ends by itself."""
 
 
 class Bridge:
@@ -60,6 +66,7 @@ class Bridge:
         self._stdout = FdWriter(stdout, owned=False, on_broken=self._expect_end)
         self._signal: ev.SignalReceived | None = None
         self._noted = False
+        self._parting: asyncio.Future[None] | None = None  # the pipe has ended: a signal may follow
         self._deadline: asyncio.TimerHandle | None = None
         self._forever: asyncio.Future[None] = self._loop.create_future()
         self.refusal: str = ""
@@ -90,13 +97,22 @@ class Bridge:
     async def _take_in(self) -> None:
         try:
             await read_to_end(self._stdin, self._from_local)
-            self._local_end()
+            now, unanswered_s = self._clock.now(), self._unanswered_s()
+            if self._signal is None and self.tunnel.is_open:
+                self._parting = self._loop.create_future()
+                await asyncio.wait([self._parting], timeout=SIGNAL_S)
+            self._local_end(now, unanswered_s)
         except Exception as wrong:  # nobody would read the pipe any more
             self.tunnel.failed(wrong)
             raise
 
     def signalled(self, received: Received) -> None:
         """This process was sent a signal."""
+        if self._parting is not None:
+            if received.sender == THE_KERNEL:
+                return  # the terminal of an ssh that led its session is closed: a symptom
+            if not self._parting.done():
+                self._parting.set_result(None)
         self._signal = ev.SignalReceived(
             vantage=Vantage.CLIENT,
             at=self._clock.now().wall,
@@ -127,14 +143,20 @@ class Bridge:
         self._stdout.write(data)
         return self._stdout.emptied()
 
-    def _local_end(self) -> None:
-        number = 0 if self._signal is None else self._signal.signal
+    def _local_end(self, now: Timestamp, unanswered_s: float) -> None:
         self.tunnel.leave(
             because=ev.LocalSideClosed(
-                vantage=Vantage.CLIENT, at=self._clock.now().wall, signal=number
+                vantage=Vantage.CLIENT,
+                at=now.wall,
+                signal=0 if self._signal is None else self._signal.signal,
+                unanswered_s=unanswered_s,
             )
         )
         self._stdout.close()
+
+    def _unanswered_s(self) -> float:
+        since = self.tunnel.stream.waiting_since
+        return 0.0 if since is None else self._clock.now().mono - since
 
     def _expect_end(self) -> None:
         if self._deadline is None:
@@ -142,7 +164,7 @@ class Bridge:
 
     def _not_ended(self) -> None:
         if self._signal is None or self._signal.signal == signal.SIGINT:
-            self._local_end()
+            self._local_end(self._clock.now(), self._unanswered_s())
             return
         if self.tunnel.is_open:
             self._note(self._signal)

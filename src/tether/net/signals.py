@@ -17,6 +17,9 @@ from dataclasses import dataclass
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SI_KERNEL = 0x80
 
+THE_KERNEL = "the kernel"
+"""The sender of a signal that no program sent: of SIGHUP, as the terminal is closed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -71,7 +74,7 @@ class SignalWatcher:
 
 def _sender(info: signal.struct_siginfo) -> str:
     if info.si_code == _SI_KERNEL or info.si_pid == 0:
-        return "the kernel"
+        return THE_KERNEL
     if info.si_pid == os.getppid():
         return f"pid {info.si_pid} uid {info.si_uid} (the parent)"
     return f"pid {info.si_pid} uid {info.si_uid}"

@@ -15,7 +15,7 @@ import asyncssh
 import pytest
 from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection
-from asyncssh.constants import MSG_DISCONNECT, MSG_KEXINIT
+from asyncssh.constants import MSG_DISCONNECT, MSG_KEXINIT, MSG_USERAUTH_REQUEST
 from asyncssh.forward import SSHLocalPortForwarder
 from asyncssh.listener import create_tcp_local_listener
 from asyncssh.sftp import run_sftp_server
@@ -35,6 +35,9 @@ def test_asyncssh_is_the_version_that_was_read() -> None:
         (SSHConnection._force_close, ["exc"]),
         (SSHConnection._process_disconnect, ["_pkttype", "_pktid", "packet"]),
         (SSHConnection._process_kexinit, ["_pkttype", "_pktid", "packet"]),
+        (SSHConnection._process_userauth_request, ["_pkttype", "_pktid", "packet"]),
+        (SSHConnection._choose_alg, ["alg_type", "local_algs", "remote_algs"]),
+        (SSHConnection._recv_version, []),
         (SSHConnection._cleanup, ["exc"]),
         (SSHConnection.connection_made, ["transport"]),
         (SSHConnection.connection_lost, ["exc"]),
@@ -143,7 +146,7 @@ def test_messages_are_dispatched_by_the_table_that_we_replace() -> None:
     ours = SshConnection._packet_handlers
     stock = SSHServerConnection._packet_handlers
     changed = {number for number, handler in ours.items() if handler is not stock.get(number)}
-    assert changed == {MSG_DISCONNECT, MSG_KEXINIT}
+    assert changed == {MSG_DISCONNECT, MSG_KEXINIT, MSG_USERAUTH_REQUEST}
 
 
 def test_nothing_is_received_while_a_key_exchange_is_agreed_upon() -> None:

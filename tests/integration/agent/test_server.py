@@ -15,14 +15,14 @@ from structlog.testing import capture_logs
 from tests.support.agent.agent_rig import AgentRig, agent_rig, line_of
 from tests.support.clock import LoopClock
 from tests.support.deadline import DEADLINE_S
-from tether.agent.ssh.asyncssh_connection import guessed_wrong
+from tether.agent.ssh.asyncssh_connection import CIPHERS, guessed_wrong
 from tether.agent.ssh.auth import MAX_REFUSALS
 from tether.agent.ssh.sessions import MAX_SESSIONS
 from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, Vantage
+from tether.attribution.vocabulary import AccessRefusal, ConnectType, HandshakeStage, Party, Vantage
 from tether.net.link.driver import HIGH_WATER
 from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.messages.reports import ReportItem
@@ -165,6 +165,43 @@ async def test_there_are_no_passwords(agent: AgentRig) -> None:
     methods = "-oPreferredAuthentications=password,keyboard-interactive,hostbased"
     status, _, err = await agent.ssh(methods, "-oBatchMode=no", "true")
     assert (status, b"Permission denied (publickey)." in err) == (255, True)
+    unfinished, left = (await agent.end()).cell.facts
+    assert isinstance(unfinished, ev.HandshakeUnfinished)
+    assert (unfinished.stage, unfinished.methods) == (HandshakeStage.LOGIN, "none")
+    assert unfinished.client.startswith("OpenSSH_")
+    assert judged((unfinished, left)) == "auth.never_authenticated"
+
+
+@needs_ssh
+async def test_an_unknown_host_key_is_told_apart_from_a_user_who_leaves(agent: AgentRig) -> None:
+    (agent.directory / "known_hosts").write_text("")
+    status, _, err = await agent.ssh("true")
+    assert (status, b"Host key verification failed." in err) == (255, True)
+    unfinished, left = (await agent.end()).cell.facts
+    assert isinstance(unfinished, ev.HandshakeUnfinished)
+    assert unfinished.stage is HandshakeStage.HOST_KEY
+    assert judged((unfinished, left)) == "client.host_key_refused"
+
+
+@needs_ssh
+async def test_offers_with_nothing_in_common_have_one_cause_and_the_user_hears_both(
+    agent: AgentRig,
+) -> None:
+    for _ in range(5):  # ssh has read our offer, and leaves by itself at the same time
+        status, _, _ = await agent.ssh("-oCiphers=3des-cbc", "true")
+        assert (status, await agent.cause()) == (255, "client.no_common_algorithm")
+    (told,) = (m for m in agent.clients[-1].heard if isinstance(m, LoginResult))
+    assert told.sentence == (
+        "this SSH program and the workspace have no cipher in common: it offers 3des-cbc, the "
+        f"workspace takes {','.join(CIPHERS)}"
+    )
+
+
+async def test_who_only_looks_at_host_keys_is_no_alarm(agent: AgentRig) -> None:
+    options = {"client_version": "OpenSSH-keyscan", "server_host_key_algs": ["ssh-rsa"]}
+    with pytest.raises(asyncssh.Error):
+        await agent.connect(known_hosts=b"", **options)
+    assert await agent.cause() == "client.closed"
 
 
 async def test_a_user_name_is_not_asked_for(agent: AgentRig) -> None:
@@ -311,13 +348,21 @@ async def test_a_disconnect_with_an_error_code_is_the_clients_error(agent: Agent
 
 
 async def test_an_ssh_that_is_killed_leaves_its_sessions(agent: AgentRig) -> None:
-    client = await agent.connect()
+    client = await agent.connect(client_version="OpenSSH_9.2p1")
     process = await client.create_process("echo ready; cat")
     await process.stdout.readline()
     client.abort()
     end = await agent.end()
     assert kinds(end.cell.facts) == ["authenticated", "local_side_closed"]
     assert judged(end.cell.facts) == "client.ssh_killed"
+
+
+async def test_a_client_of_which_nothing_tells_a_crash_has_closed(agent: AgentRig) -> None:
+    client = await agent.connect(client_version="paramiko_5.1.0")
+    process = await client.create_process("echo ready; cat")
+    await process.stdout.readline()
+    client.abort()
+    assert await agent.cause() == "client.closed"
 
 
 # -- ends that the path brings about ---------------------------------------------------------------
@@ -356,7 +401,10 @@ async def test_a_client_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     async with agent_rig(tmp_path, clock=LoopClock(), login_timeout_s=30.0) as agent:
         client = agent.tunnel()
         end = await agent.ends.get()
-        (fact,) = end.cell.facts
+        stage, fact = end.cell.facts
+        assert stage == ev.HandshakeUnfinished(
+            vantage=Vantage.AGENT, at=stage.at, stage=HandshakeStage.NOTHING
+        )
         assert fact == ev.HandshakeTimedOut(
             vantage=Vantage.AGENT, at=fact.at, by=Party.CLIENT, after_s=30.0
         )

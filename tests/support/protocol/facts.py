@@ -15,6 +15,7 @@ from tether.attribution.vocabulary import (
     ConnectionMethod,
     DialStage,
     Element,
+    HandshakeStage,
     OomVictim,
     Party,
     Policy,
@@ -32,8 +33,10 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         actor="user:alice",
         detail="by hand",
     ),
-    ev.LocalSideClosed(vantage=Vantage.CLIENT, at=2.0, signal=15),
-    ev.Authenticated(vantage=Vantage.AGENT, at=3.0, user="alice", method="publickey"),
+    ev.LocalSideClosed(vantage=Vantage.CLIENT, at=2.0, signal=15, unanswered_s=0.5),
+    ev.Authenticated(
+        vantage=Vantage.AGENT, at=3.0, user="alice", method="publickey", client="OpenSSH_9.2p1"
+    ),
     ev.SshDisconnected(
         vantage=Vantage.AGENT, at=4.0, by=Party.CLIENT, code=11, text="bye", open_sessions=2
     ),
@@ -195,6 +198,16 @@ ONE_OF_EVERY_KIND: tuple[Evidence, ...] = (
         where="192.0.2.7:40000",
         gap_s=3.5,
         resent_bytes=1024,
+    ),
+    ev.HandshakeUnfinished(
+        vantage=Vantage.AGENT,
+        at=3.1,
+        stage=HandshakeStage.LOGIN,
+        client="OpenSSH_9.2p1",
+        methods="none,password",
+    ),
+    ev.NoCommonAlgorithm(
+        vantage=Vantage.AGENT, at=3.2, purpose="cipher", theirs="3des-cbc", ours="aes256-ctr"
     ),
     ev.UnknownFact(
         vantage=Vantage.CLIENT, at=17.0, original_kind="quantum_flip", values=(("qubits", 3),)

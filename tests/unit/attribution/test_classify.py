@@ -225,7 +225,9 @@ def test_a_control_links_row_is_judged_by_the_same_table() -> None:
 
 def test_an_orderly_close_that_followed_is_not_given_as_the_reason() -> None:
     """The relay sees a leg that said goodbye close with 1000: a consequence, not evidence."""
-    logged_in = ev.Authenticated(vantage=Vantage.AGENT, at=1.0, user="alice", method="publickey")
+    logged_in = ev.Authenticated(
+        vantage=Vantage.AGENT, at=1.0, user="alice", method="publickey", client="OpenSSH_9.2"
+    )
     closed = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=2.0)
     leg = ev.StreamEnded(
         vantage=Vantage.RELAY, at=3.0, peer=Party.CLIENT, how=StreamEnd.CLOSED, close_code=1000

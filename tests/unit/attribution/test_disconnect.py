@@ -10,7 +10,15 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.disconnect import KEPT_OF_A_KIND, CloseCell, Disconnect
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import Basis, ConnectType, Initiator, Party, Reason, Vantage
+from tether.attribution.vocabulary import (
+    Basis,
+    ConnectType,
+    HandshakeStage,
+    Initiator,
+    Party,
+    Reason,
+    Vantage,
+)
 
 A2C = ConnectType.AGENT_TO_CLIENT
 
@@ -146,3 +154,14 @@ def test_the_same_fact_offered_on_every_way_down_is_kept_once() -> None:
     )
     assert [cell.offer(bye), cell.offer(bye)] == [True, False]
     assert (cell.facts, cell.symptoms) == ((bye,), ())
+
+
+def test_what_is_worth_telling_only_at_the_end_is_asked_once_and_stands_before_it() -> None:
+    cell = CloseCell()
+    word = ev.HandshakeUnfinished(vantage=Vantage.AGENT, at=1.0, stage=HandshakeStage.VERSION)
+    end = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=2.0)
+    later = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=3.0)
+    cell.last_words = lambda: [word]
+    cell.offer(end)
+    cell.offer(later)
+    assert (cell.facts, cell.symptoms) == ((word, end), (later,))

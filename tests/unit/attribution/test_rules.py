@@ -30,6 +30,7 @@ from tether.attribution.vocabulary import (
     AccessRefusal,
     Basis,
     ConnectType,
+    HandshakeStage,
     Party,
     Policy,
     Reason,
@@ -127,7 +128,9 @@ def test_every_way_a_stream_can_stop_has_a_rule(peer: Party, code: str) -> None:
 
 # -- precedence, where two stories meet -----------------------------------------------
 
-LOGGED_IN = ev.Authenticated(vantage=Vantage.AGENT, at=0.5, user="alice", method="publickey")
+LOGGED_IN = ev.Authenticated(
+    vantage=Vantage.AGENT, at=0.5, user="alice", method="publickey", client="OpenSSH_9.2p1"
+)
 PIPE_CLOSED = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=3.0)
 
 
@@ -167,6 +170,43 @@ def test_a_goodbye_outranks_an_exit_and_a_disconnect() -> None:
 def test_an_exit_outranks_the_close_that_follows_it() -> None:
     assert cause(A2C, LOGGED_IN, exited(0, left=0), PIPE_CLOSED) == "session.exit"
     assert cause(A2C, LOGGED_IN, exited(0, left=1), PIPE_CLOSED) == "client.ssh_killed"
+
+
+@pytest.mark.parametrize(
+    ("client", "silent_end"),
+    [
+        ("OpenSSH_9.2p1 Debian-2+deb12u3", "client.ssh_killed"),
+        ("OpenSSH_for_Windows_9.5", "client.closed"),
+        ("paramiko_5.1.0", "client.closed"),
+        ("PuTTY_Release_0.78", "client.closed"),
+        ("Go", "client.closed"),
+        ("something-new", "client.closed"),
+        ("", "client.closed"),
+    ],
+)
+def test_a_silent_end_is_a_crash_only_of_those_who_tell_otherwise(
+    client: str, silent_end: str
+) -> None:
+    logged_in = replace(LOGGED_IN, client=client)
+    assert cause(A2C, logged_in, PIPE_CLOSED) == silent_end
+    for number in (1, 2, 15):  # a program that ends by itself, Ctrl-C, a program that is asked to
+        assert cause(A2C, logged_in, replace(PIPE_CLOSED, signal=number)) == "client.closed"
+
+
+def test_a_client_that_gives_up_unanswered_gave_up_for_the_network() -> None:
+    gave_up = replace(PIPE_CLOSED, signal=1, unanswered_s=6.0)
+    assert cause(A2C, LOGGED_IN, gave_up) == "network.path_lost"
+    told = said(Party.CLIENT, "client.closed", vantage=Vantage.SERVER)
+    assert cause(A2C, LOGGED_IN, gave_up, told) == "network.path_lost"
+    died = ev.PreviousRunDied(vantage=Vantage.AGENT, at=9.0, party=Party.AGENT, host_rebooted=True)
+    assert cause(A2C, LOGGED_IN, gave_up, died) == "agent.host_rebooted"
+    assert cause(A2C, LOGGED_IN, replace(gave_up, unanswered_s=0.5)) == "client.closed"
+
+
+def test_who_presses_ctrl_c_at_the_question_for_the_host_key_has_left() -> None:
+    shown = ev.HandshakeUnfinished(vantage=Vantage.AGENT, at=2.0, stage=HandshakeStage.HOST_KEY)
+    assert cause(A2C, shown, PIPE_CLOSED) == "client.host_key_refused"
+    assert cause(A2C, shown, replace(PIPE_CLOSED, signal=2)) == "client.closed"
 
 
 def test_leaving_with_a_session_open_is_the_clients_doing() -> None:

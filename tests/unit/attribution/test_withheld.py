@@ -26,6 +26,7 @@ BELIEVED = {
     ("internal-failure", "internal_failure"): "agent.shutdown",
     ("superseded", "superseded"): "agent.shutdown",
     ("goodbye", "goodbye_said"): "client.closed",
+    ("client-only-looked", "handshake_unfinished"): "client.no_common_algorithm",
     # what the server itself did is in its own record, which is never withheld from it
     ("superseded", "server"): "agent.shutdown",
 }

@@ -16,7 +16,7 @@ from tests.support.net.tunnels import agent_over, client_over
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
-from tether.client.bridge import DRAIN_S, Bridge
+from tether.client.bridge import DRAIN_S, SIGNAL_S, Bridge
 from tether.net.fd_io import NonBlocking
 from tether.net.signals import Received
 from tether.net.tasks import Tasks
@@ -151,7 +151,9 @@ async def test_a_pipe_that_ends_is_told_as_a_fact_and_without_a_cause(rig: Rig) 
     os.write(rig.ssh_writes, b"last words")
     rig.close_ssh()
     mine, theirs = await rig.client_over, await rig.agent_over
-    assert mine.facts == (ev.LocalSideClosed(vantage=Vantage.CLIENT, at=EPOCH, signal=0),)
+    assert mine.facts == (
+        ev.LocalSideClosed(vantage=Vantage.CLIENT, at=EPOCH, signal=0, unanswered_s=0.0),
+    )
     assert theirs.facts == mine.facts
     assert bytes(rig.got) == b"last words"
 
@@ -180,7 +182,9 @@ async def test_a_closed_terminal_is_told_if_ssh_had_something_to_say_after_it(ri
             signal=signal.SIGHUP,
             sender="the kernel",
         ),
-        ev.LocalSideClosed(vantage=Vantage.CLIENT, at=EPOCH + 1, signal=signal.SIGHUP),
+        ev.LocalSideClosed(
+            vantage=Vantage.CLIENT, at=EPOCH + 1, signal=signal.SIGHUP, unanswered_s=0.0
+        ),
     )
 
 
@@ -189,6 +193,24 @@ async def test_a_hangup_that_follows_from_the_death_of_ssh_is_not_its_reason(rig
     rig.bridge.signalled(BY_THE_TERMINAL)
     await rig.client_over
     assert kinds(await rig.agent_over) == ["local_side_closed"]
+
+
+async def test_the_hangup_of_an_ssh_that_has_closed_its_pipe_already_counts(rig: Rig) -> None:
+    rig.close_ssh()
+    await asyncio.sleep(SIGNAL_S / 2)
+    rig.bridge.signalled(BY_SSH)
+    assert local_closed(signal.SIGHUP)((await rig.client_over).facts[-1])
+
+
+async def test_the_end_of_the_pipe_tells_for_how_long_nothing_was_answered(rig: Rig) -> None:
+    rig.cable.go_silent()
+    os.write(rig.ssh_writes, b"anybody there?")
+    await asyncio.sleep(7)
+    rig.bridge.signalled(BY_SSH)
+    rig.close_ssh()
+    closed = (await rig.client_over).facts[-1]
+    assert isinstance(closed, ev.LocalSideClosed)
+    assert closed.unanswered_s == pytest.approx(7, abs=0.1)
 
 
 async def test_asked_to_stop_while_ssh_stays_we_leave_and_say_who_asked(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Protocol, cast
 
 import asyncssh
@@ -22,7 +23,8 @@ from asyncssh.channel import (
     SSHUNIXChannel,
     SSHX11Channel,
 )
-from asyncssh.constants import MSG_DISCONNECT, MSG_KEXINIT
+from asyncssh.constants import MSG_DISCONNECT, MSG_KEXINIT, MSG_USERAUTH_REQUEST
+from asyncssh.encryption import encryption_needs_mac
 from asyncssh.packet import SSHPacket, String
 from asyncssh.public_key import (
     CERT_TYPE_USER,
@@ -36,8 +38,11 @@ from tether.agent.forwarding.tracked import carry_back
 from tether.agent.process.environment import ClientVariables
 from tether.agent.ssh.auth import Certificate, Credential
 from tether.agent.ssh.host_key import HostKey
+from tether.agent.ssh.negotiation import NothingInCommon, nothing_in_common
 from tether.agent.ssh.x11 import Display, Displays
+from tether.attribution.vocabulary import HandshakeStage
 from tether.protocol.messages.reports import ForwardKind
+from tether.text import REPLACEMENT, printable
 from tether.version import VERSION
 
 # ChaCha20 is left out on purpose: OpenSSH clients would prefer it, at half the speed (measured).
@@ -50,6 +55,9 @@ tell versions by this number. docs/adr/0015 says what each of them does by it.""
 WINDOW = 2 << 20
 PACKET = 32 << 10
 
+MAX_SOFTWARE, MAX_METHOD, MAX_METHODS = 60, 30, 8
+"""So much is kept of what a client says: characters of its software and of a method, and methods."""
+
 
 class SshOwner(Protocol):
     """Who is told what happens on the connection, and decides."""
@@ -59,6 +67,9 @@ class SshOwner(Protocol):
 
     def said_disconnect(self, code: int, text: str) -> None:
         """The client sent SSH_MSG_DISCONNECT. Offer the cause now; then it closes."""
+
+    def no_common_algorithm(self, nothing: NothingInCommon) -> None:
+        """The client's offer of algorithms has nothing in common with ours. Offer the cause now."""
 
     def admits(self, credential: Credential, proven: bool | None) -> bool:
         """Whether the credential lets the client in. `proven` says whether the client has shown that
@@ -123,6 +134,8 @@ class SshConnection(asyncssh.SSHServerConnection):
         self._tether = owner
         self.corked = False  # the tunnel is full: channels keep their data
         self._sessions_over = False  # the client has said that it opens no more of them
+        self.methods: list[str] = []
+        """The authentication methods that the client has tried, each once, in order."""
 
     # -- ends ------------------------------------------------------------------------------
 
@@ -130,6 +143,23 @@ class SshConnection(asyncssh.SSHServerConnection):
     def over(self) -> bool:
         """Whether nothing more can be sent or received."""
         return self._transport is None
+
+    @property
+    def client_software(self) -> str:
+        """The software that the client names in its version string; "" before that."""
+        _, _, software = self._client_version.decode("ascii", "replace").partition("-")
+        return printable(software.partition("-")[2][:MAX_SOFTWARE], REPLACEMENT)
+
+    @property
+    def handshake_stage(self) -> HandshakeStage | None:
+        """How far the client has come; None once it was let in."""
+        if self._auth_complete:
+            return None
+        if self._recv_encryption is not None:
+            return HandshakeStage.LOGIN
+        if self._client_kexinit:
+            return HandshakeStage.HOST_KEY
+        return HandshakeStage.VERSION if self._client_version else HandshakeStage.NOTHING
 
     def close_channels(self) -> None:
         """Close every channel after what was written to it."""
@@ -147,7 +177,19 @@ class SshConnection(asyncssh.SSHServerConnection):
         self._tether.said_disconnect(code, text)
         super()._process_disconnect(pkttype, pktid, packet)
 
-    async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+    def _process_kexinit(
+        self, pkttype: int, pktid: int, packet: SSHPacket
+    ) -> Coroutine[Any, Any, None]:
+        """Offers with nothing in common are noticed within this call: a client that has read ours
+        leaves, and its goodbye must not come first."""
+        nothing = nothing_in_common(
+            self._server_kexinit[1:], packet.get_remaining_payload(), encryption_needs_mac
+        )
+        if nothing is not None:
+            self._tether.no_common_algorithm(nothing)
+        return self._negotiate(pkttype, pktid, packet)
+
+    async def _negotiate(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """A client that guesses the key exchange (dropbear does) has sent its first message already.
 
         asyncssh uses that message where the guess matches what is agreed upon. By RFC 4253 section 7
@@ -157,11 +199,22 @@ class SshConnection(asyncssh.SSHServerConnection):
         await super()._process_kexinit(pkttype, pktid, packet)  # nothing is received meanwhile
         self._ignore_first_kex = guessed_wrong(self._server_kexinit[1:], theirs)
 
+    def _process_userauth_request(
+        self, pkttype: int, pktid: int, packet: SSHPacket
+    ) -> Awaitable[None] | None:
+        asked = SSHPacket(packet.get_remaining_payload())
+        asked.get_string(), asked.get_string()  # who, and what for
+        method = printable(asked.get_string()[:MAX_METHOD].decode("ascii", "replace"), REPLACEMENT)
+        if method not in self.methods and len(self.methods) < MAX_METHODS:
+            self.methods.append(method)
+        return super()._process_userauth_request(pkttype, pktid, packet)
+
     # asyncssh dispatches by this table, not by the method's name.
     _packet_handlers = {  # noqa: RUF012
         **asyncssh.SSHServerConnection._packet_handlers,
         MSG_KEXINIT: _process_kexinit,
         MSG_DISCONNECT: _process_disconnect,
+        MSG_USERAUTH_REQUEST: _process_userauth_request,
     }
 
     # -- sessions ------------------------------------------------------------------------------

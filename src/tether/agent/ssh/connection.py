@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Iterable
 
 import asyncssh
 from asyncssh.packet import PacketDecodeError
@@ -20,6 +21,7 @@ from tether.agent.forwarding.forwards import Forwards
 from tether.agent.process.environment import Account
 from tether.agent.ssh import auth
 from tether.agent.ssh.asyncssh_connection import SshConnection
+from tether.agent.ssh.negotiation import NothingInCommon
 from tether.agent.ssh.session import Session
 from tether.agent.ssh.sessions import SshSessions
 from tether.agent.ssh.settings import SharedParts, SshSettings
@@ -99,6 +101,7 @@ class AgentConnection(ServedTunnel):
         self._login_timer: asyncio.TimerHandle | None = None
         self._refused: list[str] = []  # the sentence of each refused credential
         self._method = ""  # by which the client was let in
+        self.cell.last_words = self._unfinished
 
     def _tunnel_over(self, stream: TunnelStream, shared: SharedParts) -> TunnelEndpoint:
         return TunnelEndpoint(
@@ -265,6 +268,35 @@ class AgentConnection(ServedTunnel):
 
     # -- who may in --------------------------------------------------------------------------
 
+    def no_common_algorithm(self, nothing: NothingInCommon) -> None:
+        """The client's offer of algorithms has nothing in common with ours: the user is told both."""
+        sentence = (
+            f"this SSH program and the workspace have no {nothing.purpose} in common: it offers "
+            f"{nothing.theirs or 'none'}, the workspace takes {nothing.ours}"
+        )
+        self.tunnel.send(LoginResult(accepted=False, sentence=sentence))
+        self._part(
+            ev.NoCommonAlgorithm(
+                vantage=Vantage.AGENT,
+                at=self._now(),
+                purpose=nothing.purpose,
+                theirs=nothing.theirs,
+                ours=nothing.ours,
+            )
+        )
+
+    def _unfinished(self) -> Iterable[Evidence]:
+        """What the record tells of a client that was not let in, where no refusal tells more."""
+        stage = self._ssh.handshake_stage
+        if stage is not None and not self._refused:
+            yield ev.HandshakeUnfinished(
+                vantage=Vantage.AGENT,
+                at=self._now(),
+                stage=stage,
+                client=self._ssh.client_software,
+                methods=",".join(self._ssh.methods),
+            )
+
     def admits(self, credential: auth.Credential, proven: bool | None) -> bool:
         """Whether a credential lets the client in. A refusal is noted and shown to the user."""
         now = self._now()
@@ -300,7 +332,11 @@ class AgentConnection(ServedTunnel):
         self.tunnel.send(LoginResult(accepted=True))
         self.cell.note(
             ev.Authenticated(
-                vantage=Vantage.AGENT, at=self._now(), user=self.offer.user, method=self._method
+                vantage=Vantage.AGENT,
+                at=self._now(),
+                user=self.offer.user,
+                method=self._method,
+                client=self._ssh.client_software,
             )
         )
 

@@ -31,6 +31,26 @@ ROWS: tuple[Cause, ...] = (
         "Look at the client's machine: out of memory, a crash, or a `kill -9`.",
     ),
     Cause(
+        "client.no_common_algorithm",
+        Reason.PROTOCOL_ERROR,
+        Initiator.CLIENT,
+        False,
+        "The client's ssh has no algorithm in common with the agent",
+        "The client's SSH program and the agent have no algorithm in common, so they could not begin "
+        "to talk.",
+        "Update the SSH program, or remove the setting that limits it (Ciphers, KexAlgorithms, "
+        "HostKeyAlgorithms, MACs).",
+    ),
+    Cause(
+        "client.host_key_refused",
+        Reason.CLIENT_CLOSED,
+        Initiator.CLIENT,
+        False,
+        "The client did not accept the agent's host key",
+        "The client left when it was shown the agent's host key, before anybody had logged in.",
+        "Run `tether config-ssh`, which pins the host key; compare the key if it has changed.",
+    ),
+    Cause(
         "client.vanished",
         Reason.PROCESS_CRASHED,
         Initiator.CLIENT,

@@ -61,6 +61,16 @@ ROWS: tuple[Cause, ...] = (
         "Connect through `tether ssh` or `tether config-ssh`; if it was not you, somebody tried.",
     ),
     Cause(
+        "auth.never_authenticated",
+        Reason.ACCESS_REVOKED,
+        Initiator.AGENT,
+        False,
+        "The client did not log in",
+        "The client left without having offered anything that the agent lets in: it takes the key or "
+        "the certificate that comes with `tether`, and no password.",
+        "Connect through `tether ssh` or `tether config-ssh`.",
+    ),
+    Cause(
         "auth.certificate_expired",
         Reason.SESSION_EXPIRED,
         Initiator.SERVER,

@@ -53,6 +53,12 @@ EXAMPLES: tuple[Case, ...] = (
         said(Party.AGENT, "agent.shutdown"),
     ),
     a2c(
+        ev.NoCommonAlgorithm(
+            vantage=Vantage.AGENT, at=2.0, purpose="cipher", theirs="3des-cbc", ours="aes256-ctr"
+        ),
+        PIPE_CLOSED,
+    ),
+    a2c(
         ev.ProtocolViolated(vantage=Vantage.AGENT, at=2.0, by=Party.CLIENT, what="bad SSH version"),
         ended(Party.CLIENT, StreamEnd.EOF),
     ),

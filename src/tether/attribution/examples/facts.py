@@ -10,9 +10,18 @@ from typing import Any
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import ConnectType, DialStage, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import (
+    ConnectType,
+    DialStage,
+    HandshakeStage,
+    Party,
+    StreamEnd,
+    Vantage,
+)
 
-LOGGED_IN = ev.Authenticated(vantage=Vantage.AGENT, at=0.5, user="alice", method="publickey")
+LOGGED_IN = ev.Authenticated(
+    vantage=Vantage.AGENT, at=0.5, user="alice", method="publickey", client="OpenSSH_9.2p1"
+)
 PIPE_CLOSED = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=3.0)
 
 
@@ -34,6 +43,12 @@ def c2s(*facts: Evidence) -> Case:
 def exited(code: int | None, signal: str | None = None) -> ev.SessionEnded:
     return ev.SessionEnded(
         vantage=Vantage.AGENT, at=2.0, exit_code=code, exit_signal=signal, open_sessions=0
+    )
+
+
+def left_at(stage: HandshakeStage) -> ev.HandshakeUnfinished:
+    return ev.HandshakeUnfinished(
+        vantage=Vantage.AGENT, at=2.0, stage=stage, client="OpenSSH_9.2p1"
     )
 
 

@@ -5,10 +5,13 @@ Law: data only.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
 from tether.attribution.examples.facts import (
     LOGGED_IN,
+    PIPE_CLOSED,
     a2c,
     c2s,
     counters,
@@ -151,4 +154,5 @@ EXAMPLES: tuple[Case, ...] = (
     s2a(_SERVER_SILENT, ended(Party.AGENT, StreamEnd.EOF, Vantage.SERVER)),
     c2s(ended(Party.CLIENT, StreamEnd.EOF, Vantage.SERVER), returned(Party.CLIENT)),
     s2a(ended(Party.AGENT, StreamEnd.RESET, Vantage.SERVER), returned(Party.AGENT)),
+    a2c(LOGGED_IN, replace(PIPE_CLOSED, signal=1, unanswered_s=9.0)),
 )

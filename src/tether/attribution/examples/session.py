@@ -5,6 +5,8 @@ Law: data only.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
 from tether.attribution.examples.facts import (
@@ -13,10 +15,11 @@ from tether.attribution.examples.facts import (
     a2c,
     c2s,
     exited,
+    left_at,
     said,
     ssh_bye,
 )
-from tether.attribution.vocabulary import OomVictim, Party, Vantage
+from tether.attribution.vocabulary import HandshakeStage, OomVictim, Party, Vantage
 
 EXAMPLES: tuple[Case, ...] = (
     a2c(LOGGED_IN, ssh_bye(1, code=2)),
@@ -53,6 +56,18 @@ EXAMPLES: tuple[Case, ...] = (
     a2c(LOGGED_IN, exited(0), PIPE_CLOSED),
     a2c(LOGGED_IN, ev.StdioForwardEnded(vantage=Vantage.AGENT, at=2.0), PIPE_CLOSED),
     a2c(LOGGED_IN, PIPE_CLOSED),
+    a2c(left_at(HandshakeStage.HOST_KEY), PIPE_CLOSED),
+    a2c(left_at(HandshakeStage.LOGIN), PIPE_CLOSED),
+    a2c(
+        replace(left_at(HandshakeStage.VERSION), client="OpenSSH-keyscan"),
+        ev.NoCommonAlgorithm(
+            vantage=Vantage.AGENT,
+            at=2.0,
+            purpose="host key type",
+            theirs="ssh-rsa",
+            ours="ssh-ed25519",
+        ),
+    ),
     c2s(said(Party.CLIENT, "client.closed")),
     a2c(PIPE_CLOSED),
 )

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
-from tether.attribution.predicates.predicate import predicate, saw
-from tether.attribution.vocabulary import BLOCKED_EXIT_CODE, Party
+from tether.attribution.predicates.predicate import Predicate, both, has, never, predicate, saw
+from tether.attribution.ssh_clients import family_of
+from tether.attribution.vocabulary import BLOCKED_EXIT_CODE, HandshakeStage, Party
+
+SIGINT = 2
 
 INTENT_S = 30.0
 """An end within this many seconds of what somebody asked for is what they asked for."""
@@ -21,6 +24,38 @@ LOCAL_CLOSED = saw(ev.LocalSideClosed)
 LOGGED_IN = saw(ev.Authenticated)
 LEFT_BY_SSH = saw(ev.SshDisconnected, by=Party.CLIENT, code=11)
 """The client's ssh disconnected on request (SSH_DISCONNECT_BY_APPLICATION)."""
+
+UNANSWERED_S = 3.0
+"""A client that leaves after its tunnel was unanswered for so long may leave because of that. It is the
+patience of the quickest `ServerAliveInterval` in use, and longer than a lossy path takes to answer."""
+
+
+def gave_up(closed: ev.LocalSideClosed) -> bool:
+    """Whether the program left after its tunnel had been unanswered for long."""
+    return (closed.unanswered_s or 0.0) >= UNANSWERED_S
+
+
+UNANSWERED = has(ev.LocalSideClosed, f"unanswered_s>={UNANSWERED_S:.0f}", gave_up)
+CLOSED_ANSWERED = both(LOCAL_CLOSED, never(UNANSWERED))
+CLOSED_UNSIGNALLED = both(saw(ev.LocalSideClosed, signal=0), never(UNANSWERED))
+NOT_INTERRUPTED = never(saw(ev.LocalSideClosed, signal=SIGINT))
+"""Nobody pressed Ctrl-C."""
+
+TELLS_A_CRASH = has(
+    ev.Authenticated,
+    "of a client that tells when it ends by itself",
+    lambda fact: family_of(fact.client).silent_end_is_a_crash,
+)
+ONLY_LOOKS = has(
+    ev.HandshakeUnfinished,
+    "of a client that only looks at host keys",
+    lambda fact: family_of(fact.client).only_looks,
+)
+
+
+def left_at(stage: HandshakeStage) -> Predicate:
+    """The client left at this stage of its handshake."""
+    return saw(ev.HandshakeUnfinished, stage=stage)
 
 
 # -- sessions ---------------------------------------------------------------------------

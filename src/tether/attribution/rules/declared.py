@@ -16,7 +16,13 @@ from tether.attribution.picks import (
     by_slow,
 )
 from tether.attribution.predicates.predicate import both, has, never, saw
-from tether.attribution.predicates.sessions import LOGGED_IN, NOT_CLIENT, intended, only_refused
+from tether.attribution.predicates.sessions import (
+    LOGGED_IN,
+    NOT_CLIENT,
+    ONLY_LOOKS,
+    intended,
+    only_refused,
+)
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Party, Resource
 
@@ -50,6 +56,13 @@ RULES: tuple[Rule, ...] = (
         "agent.superseded",
         Basis.OBSERVED,
         "The server saw a newer connection with the same identity and ended this one.",
+    ),
+    Rule(
+        "no-common-algorithm",
+        both(saw(ev.NoCommonAlgorithm), never(ONLY_LOOKS)),
+        "client.no_common_algorithm",
+        Basis.OBSERVED,
+        "The client's offer of algorithms and the agent's have none in common for one purpose.",
     ),
     Rule(
         "protocol-violated",

@@ -18,6 +18,7 @@ from tether.attribution.predicates.predicate import (
     has,
     saw,
 )
+from tether.attribution.predicates.sessions import UNANSWERED
 from tether.attribution.predicates.streams import (
     GIVEN_UP,
     LOST,
@@ -147,7 +148,7 @@ RULES: tuple[Rule, ...] = (
         "neighbour-lost-one-way",
         both(
             SESSION,
-            SILENT,
+            either(SILENT, UNANSWERED),
             saw(ev.NeighbourEnded, cause=codes_where(lambda row: row.holds_for_tunnels)),
         ),
         by_neighbour,
@@ -387,5 +388,13 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The agent's stream was cut without a goodbye, and the same run of the agent came back.",
         Confidence.LOW,
+    ),
+    Rule(
+        "client-gave-up-unanswered",
+        UNANSWERED,
+        "network.path_lost",
+        Basis.INFERRED,
+        "The agent had answered nothing for some time when the client's program gave up.",
+        Confidence.MEDIUM,
     ),
 )

@@ -10,17 +10,29 @@ from tether.attribution import evidence as ev
 from tether.attribution.picks import by_goodbye, by_session
 from tether.attribution.predicates.predicate import SESSION, both, either, has, never, saw
 from tether.attribution.predicates.sessions import (
+    CLOSED_ANSWERED,
+    CLOSED_UNSIGNALLED,
     LEFT_BY_SSH,
     LOCAL_CLOSED,
-    LOGGED_IN,
+    NOT_INTERRUPTED,
+    ONLY_LOOKS,
+    TELLS_A_CRASH,
+    UNANSWERED,
     detached_last,
     last_session_has_a_cause,
     last_session_killed,
     last_session_signalled,
+    left_at,
     no_session_open,
 )
 from tether.attribution.rules.rule import Rule
-from tether.attribution.vocabulary import Basis, Confidence, OomVictim, Party
+from tether.attribution.vocabulary import (
+    Basis,
+    Confidence,
+    HandshakeStage,
+    OomVictim,
+    Party,
+)
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -123,25 +135,47 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "ssh-killed",
-        both(LOCAL_CLOSED, LOGGED_IN, SESSION),
+        both(CLOSED_UNSIGNALLED, TELLS_A_CRASH, SESSION),
         "client.ssh_killed",
         Basis.INFERRED,
-        "The client's program closed its pipe with a session open and without disconnecting.",
+        "The client's program, which always tells when it ends by itself, closed its pipe and did not.",
         Confidence.MEDIUM,
     ),
     Rule(
+        "host-key-refused",
+        both(CLOSED_ANSWERED, NOT_INTERRUPTED, never(ONLY_LOOKS), left_at(HandshakeStage.HOST_KEY)),
+        "client.host_key_refused",
+        Basis.INFERRED,
+        "The client was shown the host key, and left before it took the new keys into use.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
+        "never-authenticated",
+        both(CLOSED_ANSWERED, NOT_INTERRUPTED, left_at(HandshakeStage.LOGIN)),
+        "auth.never_authenticated",
+        Basis.INFERRED,
+        "The client accepted the host key, and left before it was let in.",
+    ),
+    Rule(
+        "client-only-looked",
+        both(ONLY_LOOKS, saw(ev.NoCommonAlgorithm)),
+        "client.closed",
+        Basis.OBSERVED,
+        "The client asked whether the agent has a host key of some type, and it has none.",
+    ),
+    Rule(
         "client-goodbye",
-        saw(ev.GoodbyeSaid, by=Party.CLIENT),
+        both(saw(ev.GoodbyeSaid, by=Party.CLIENT), never(UNANSWERED)),
         by_goodbye,
         Basis.DECLARED,
         "The client said that it was leaving.",
     ),
     Rule(
         "client-gave-up",
-        LOCAL_CLOSED,
+        CLOSED_ANSWERED,
         "client.closed",
         Basis.INFERRED,
-        "The client's program closed its side, and nobody tells of a session on it.",
+        "The client's program closed its pipe without a word of SSH, as many do that end in order.",
         Confidence.MEDIUM,
     ),
 )

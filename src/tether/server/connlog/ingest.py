@@ -18,7 +18,8 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes.codes import CLIENT_CLOSED
+from tether.attribution.causes.codes import CLIENT_CLOSED, CLIENT_UNREACHABLE
+from tether.attribution.predicates.sessions import gave_up
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
 from tether.protocol.messages import reports as m
@@ -279,7 +280,7 @@ def _cause_of_leaving(testimony: Testimony) -> str:
         if isinstance(fact, ev.GoodbyeSaid) and fact.by is Party.CLIENT:
             return fact.cause or CLIENT_CLOSED  # it left, and gave no cause
         if isinstance(fact, ev.LocalSideClosed):
-            return CLIENT_CLOSED
+            return CLIENT_UNREACHABLE if gave_up(fact) else CLIENT_CLOSED
     return ""
 
 
