@@ -33,7 +33,9 @@ def said_by(reporter: Vantage, *facts: Evidence, symptoms: tuple[Evidence, ...] 
 
 
 def authenticated() -> Evidence:
-    return ev.Authenticated(vantage=AGENT, at=1.0, user="alice", method="publickey")
+    return ev.Authenticated(
+        vantage=AGENT, at=1.0, user="alice", method="publickey", client="OpenSSH_9.2p1"
+    )
 
 
 def exited(code: int | None = 0, signal: str | None = None, left: int = 0) -> Evidence:
