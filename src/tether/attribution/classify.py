@@ -16,6 +16,7 @@ from tether.attribution.causes.catalogue import POLICY_REFUSALS, cause_of
 from tether.attribution.details import detail_of
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
+from tether.attribution.picks import DECISIONS
 from tether.attribution.rules.rule import Rule
 from tether.attribution.rules.table import RULES
 from tether.attribution.vocabulary import Confidence, ConnectType
@@ -25,8 +26,9 @@ from tether.attribution.vocabulary import Confidence, ConnectType
 class Verdict:
     """What was decided, and by which rule.
 
-    `disconnect` names the root cause. Where the end alone, without the facts around it (`case.CONTEXT`),
-    would have shown another one, that is the `proximate` cause; else it is "".
+    `disconnect` names the root cause. Where the end alone, without the facts around it (`case.CONTEXT`)
+    or without somebody's decision, would have shown another one, that is the `proximate` cause; else it
+    is "".
     """
 
     disconnect: Disconnect
@@ -63,7 +65,7 @@ def classify(
         exit_signal=ended[0].exit_signal if ended else None,
     )
     return Verdict(
-        disconnect, rule.name, rule.because, rule.confidence, _proximate(case, cause, rules)
+        disconnect, rule.name, rule.because, rule.confidence, _proximate(case, rule, cause, rules)
     )
 
 
@@ -78,14 +80,25 @@ def _candidates(kinds: frozenset[type[ev.Fact]]) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES if rule.when.needs <= kinds)
 
 
-def _proximate(case: Case, cause: str, rules: tuple[Rule, ...]) -> str:
-    if not case.kinds & CONTEXT:
+def _proximate(case: Case, rule: Rule, cause: str, rules: tuple[Rule, ...]) -> str:
+    if rule.cause not in DECISIONS and not case.kinds & CONTEXT:
         return ""
-    near = Case(case.connect_type, (fact for fact in case.facts if type(fact) not in CONTEXT))
+    near = Case(case.connect_type, _near(case, rule, cause))
     if not near.facts:
         return ""
     seen = _first(near, rules).decide(near)
     return "" if seen == cause else seen
+
+
+def _near(case: Case, rule: Rule, cause: str) -> Iterator[Evidence]:
+    """What shows the end itself: all but the facts around it; where somebody had decided it, all but
+    that decision, so that the cause of what came of it stays beside it."""
+    for fact in case.facts:
+        if rule.cause in DECISIONS:
+            if not (isinstance(fact, ev.IntentRecorded | ev.GoodbyeSaid) and fact.cause == cause):
+                yield fact
+        elif type(fact) not in CONTEXT:
+            yield fact
 
 
 def _actors(case: Case, cause: str) -> Iterator[str]:
@@ -105,8 +118,8 @@ def _actors(case: Case, cause: str) -> Iterator[str]:
         if cause.startswith(f"{signal.party}."):
             yield signal_actor(signal.signal, signal.sender)
     for died in case.all(ev.PreviousRunDied):
-        if died.signal and cause.startswith(f"{died.party}."):
-            yield signal_actor(died.signal, died.sender)
+        if died.signal and cause.startswith(f"{died.party}."):  # its sender told it to stop before
+            yield signal_actor(died.signal, "") if not died.sender else f"signal from {died.sender}"
     for refused in case.all(ev.PolicyRefused):
         if cause == POLICY_REFUSALS[refused.policy]:
             yield f"policy:{refused.policy}"

@@ -18,7 +18,7 @@ from tether.attribution.causes.catalogue import (
     SLOW_READERS,
     cause_of,
 )
-from tether.attribution.predicates.sessions import NOT_CLIENT
+from tether.attribution.predicates.sessions import NOT_CLIENT, WORKSPACE_STOPS
 
 Pick = Callable[[Case], str]
 
@@ -31,13 +31,22 @@ def by_goodbye(case: Case) -> str:
 
 def by_intent(case: Case) -> str:
     """What was asked for last."""
-    return min(case.all(ev.IntentRecorded), key=lambda fact: fact.before_s).cause
+    return min(case.all(ev.IntentRecorded), key=lambda fact: (fact.before_s, fact.cause)).cause
+
+
+def by_stop(case: Case) -> str:
+    """Why the workspace was to stop, as the server said."""
+    return next(said.cause for said in case.all(ev.GoodbyeSaid) if said.cause in WORKSPACE_STOPS)
+
+
+DECISIONS: tuple[Pick, ...] = (by_intent, by_stop)
+"""Picks of what somebody had decided: whatever the decision brought about is not the cause."""
 
 
 def by_neighbour(case: Case) -> str:
     """What the two ends of the connection beside it told."""
     told = [fact for fact in case.all(ev.NeighbourEnded) if cause_of(fact.cause).holds_for_tunnels]
-    return min(told, key=lambda fact: abs(fact.before_s)).cause
+    return min(told, key=lambda fact: (abs(fact.before_s), fact.cause)).cause
 
 
 def by_session(case: Case) -> str:

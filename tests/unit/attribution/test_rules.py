@@ -100,6 +100,8 @@ def test_a_rule_names_a_known_cause_and_can_be_printed(rule: Rule) -> None:
 def test_only_what_a_party_said_is_declared() -> None:
     assert {rule.name for rule in RULES if rule.basis is Basis.DECLARED} == {
         "stopped-as-intended",
+        "stopped-as-declared",
+        "died-as-intended",
         "intended",
         "goodbye",
         "client-ssh-aborted",

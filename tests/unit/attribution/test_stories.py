@@ -500,8 +500,8 @@ def test_a_clock_step_explains_nothing() -> None:
         ({"signal": 9, "oom_kills": 0}, "agent.killed", "signal:9"),
         (
             {"signal": 9, "oom_kills": 1, "sender": "pid 7 uid 1000"},
-            "agent.killed",
-            "signal:9 from pid 7 uid 1000",
+            "agent.shutdown",
+            "signal from pid 7 uid 1000",
         ),
         ({"signal": 11, "oom_kills": 1}, "agent.crashed", "signal:11"),
         ({"oom_kills": None}, "agent.crashed", ""),
@@ -564,7 +564,6 @@ def test_a_server_surely_crashed_only_where_it_was_not_killed_from_outside(
     [
         ({"signal": 9}, Confidence.MEDIUM),
         ({"signal": 9, "oom_kills": 0}, Confidence.HIGH),
-        ({"signal": 9, "sender": "pid 7 uid 1000"}, Confidence.HIGH),
         ({"signal": 15}, Confidence.HIGH),
     ],
 )

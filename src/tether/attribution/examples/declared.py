@@ -79,6 +79,11 @@ EXAMPLES: tuple[Case, ...] = (
             actor="user:alice",
         ),
     ),
+    a2c(
+        LOGGED_IN,
+        said(Party.SERVER, "workspace.autostop"),
+        said(Party.AGENT, "agent.shutdown"),
+    ),
     a2c(LOGGED_IN, said(Party.AGENT, "agent.shutdown"), ssh_bye(1)),
     c2s(
         ev.InternalFailure(vantage=Vantage.SERVER, at=2.0, party=Party.SERVER, what="KeyError"),

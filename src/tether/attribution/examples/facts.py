@@ -123,9 +123,14 @@ def returned(party: Party, *, same_address: bool | None = True) -> ev.PeerReturn
     )
 
 
-def redial(stage: DialStage, party: Party = Party.CLIENT) -> ev.RedialFailed:
+def redial(stage: DialStage, party: Party = Party.CLIENT, *, status: int = 0) -> ev.RedialFailed:
     return ev.RedialFailed(
-        vantage=Vantage(str(party)), at=5.0, party=party, peer=Party.SERVER, stage=stage
+        vantage=Vantage(str(party)),
+        at=5.0,
+        party=party,
+        peer=Party.SERVER,
+        stage=stage,
+        status=status,
     )
 
 

@@ -109,6 +109,11 @@ EXAMPLES: tuple[Case, ...] = (
         ended(Party.SERVER, StreamEnd.RESET, Vantage.AGENT, idle_s=12.2),
         ev.CutWhenIdle(vantage=Vantage.SERVER, at=4.0, party=Party.AGENT, cuts=2, idle_s=12.2),
     ),
+    c2s(
+        ended(Party.CLIENT, StreamEnd.RESET, Vantage.SERVER),
+        ended(Party.SERVER, StreamEnd.RESET, Vantage.CLIENT),
+        redial(DialStage.HTTP, status=200),
+    ),
     s2a(
         ended(Party.AGENT, StreamEnd.RESET, Vantage.SERVER),
         ended(Party.SERVER, StreamEnd.RESET, Vantage.AGENT),

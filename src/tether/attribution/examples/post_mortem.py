@@ -15,9 +15,28 @@ _SERVER_GONE = ended(Party.SERVER, StreamEnd.EOF, Vantage.AGENT)
 _CLIENT_SILENT = ended(Party.CLIENT, StreamEnd.SILENT)
 
 EXAMPLES: tuple[Case, ...] = (
+    a2c(
+        died(Party.AGENT, signal=9),
+        _AGENT_GONE,
+        ev.IntentRecorded(
+            vantage=Vantage.SERVER,
+            at=3.0,
+            intent="stop",
+            cause="workspace.evicted",
+            before_s=11.0,
+            actor="platform",
+        ),
+    ),
     a2c(died(Party.AGENT, host_rebooted=True), ended(Party.AGENT, StreamEnd.SILENT)),
-    a2c(died(Party.AGENT, container_changed=True), _AGENT_GONE),
     a2c(died(Party.AGENT, signal=9, oom_kills=1), _AGENT_GONE),
+    a2c(
+        ev.SignalReceived(
+            vantage=Vantage.AGENT, at=2.0, party=Party.AGENT, signal=15, sender="pid 1 uid 0"
+        ),
+        died(Party.AGENT, signal=9),
+        _AGENT_GONE,
+    ),
+    a2c(died(Party.AGENT, container_changed=True), _AGENT_GONE),
     a2c(died(Party.AGENT, upgraded=True, signal=9, last_alive_at=5.0), _AGENT_GONE),
     a2c(died(Party.AGENT, signal=9, oom_kills=0), _AGENT_GONE),
     a2c(died(Party.AGENT, signal=9), _AGENT_GONE),

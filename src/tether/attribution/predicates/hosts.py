@@ -165,19 +165,18 @@ agent_replaced = has(
 
 
 def _killer_is_told(fact: ev.PreviousRunDied) -> bool:
-    """Whether somebody's SIGKILL can be told from the kernel's: by its sender, or by the kernel's own
-    count of its kills."""
-    return fact.signal != SIGKILL or fact.oom_kills is not None or bool(fact.sender)
+    """Whether somebody's SIGKILL can be told from the kernel's: by its own count of its kills."""
+    return fact.signal != SIGKILL or fact.oom_kills is not None
 
 
 agent_killed = has(
     ev.PreviousRunDied,
-    f"party=agent, signal={word(DELIBERATE)}; if 9, its sender or the kernel's count is told",
+    f"party=agent, signal={word(DELIBERATE)}; if 9, the kernel's count of kills is told",
     lambda fact: fact.party is Party.AGENT and fact.signal in DELIBERATE and _killer_is_told(fact),
 )
 agent_sigkilled = has(
     ev.PreviousRunDied,
-    "party=agent, signal=9, neither its sender nor the kernel's count of kills is told",
+    "party=agent, signal=9, the kernel's count of kills is not told",
     lambda fact: fact.party is Party.AGENT and not _killer_is_told(fact),
 )
 
@@ -187,11 +186,27 @@ def _perhaps_from_outside(fact: ev.PreviousRunDied) -> bool:
     return fact.signal in (0, SIGKILL) and fact.exit_status is None
 
 
-server_cut_short = has(
-    ev.PreviousRunDied,
-    "party=server, ended by SIGKILL or not told how",
-    lambda fact: fact.party is Party.SERVER and _perhaps_from_outside(fact),
-)
+def told_to_stop(party: Party) -> Predicate:
+    """The party's last run had received a signal to stop."""
+    return either(
+        saw(ev.SignalReceived, party=party),
+        has(
+            ev.PreviousRunDied,
+            f"party={party}, the sender of a signal to stop is told",
+            lambda fact: fact.party is party and bool(fact.sender),
+        ),
+    )
+
+
+def cut_short(party: Party) -> Predicate:
+    """The party's last run ended by SIGKILL, or nobody tells how."""
+    return has(
+        ev.PreviousRunDied,
+        f"party={party}, ended by SIGKILL or not told how",
+        lambda fact: fact.party is party and _perhaps_from_outside(fact),
+    )
+
+
 server_failed = has(
     ev.PreviousRunDied,
     "party=server, ended by itself: another signal or an exit status",

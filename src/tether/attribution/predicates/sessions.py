@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
+from tether.attribution.causes.catalogue import codes_where
 from tether.attribution.predicates.predicate import Predicate, both, has, never, predicate, saw
 from tether.attribution.ssh_clients import family_of
-from tether.attribution.vocabulary import BLOCKED_EXIT_CODE, HandshakeStage, Party
+from tether.attribution.vocabulary import BLOCKED_EXIT_CODE, HandshakeStage, Party, Reason
 
 SIGINT = 2
 
@@ -138,3 +139,13 @@ def backend_status_known(case: Case) -> bool:
 @predicate(f"somebody had asked for it at most {INTENT_S:.0f} s before", ev.IntentRecorded)
 def intended(case: Case) -> bool:
     return any(fact.before_s <= INTENT_S for fact in case.all(ev.IntentRecorded))
+
+
+WORKSPACE_STOPS = codes_where(lambda row: row.reason is Reason.WORKSPACE_STOPPED)
+"""Decisions that end a workspace, and with it the agent, however that leaves."""
+
+stop_declared = saw(ev.GoodbyeSaid, by=(Party.SERVER, Party.RELAY), cause=WORKSPACE_STOPS)
+"""The server said why the workspace was to stop."""
+
+stop_intended = both(saw(ev.IntentRecorded, cause=WORKSPACE_STOPS), intended)
+"""Somebody had just asked the server to stop the workspace."""

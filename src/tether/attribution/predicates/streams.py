@@ -13,6 +13,7 @@ from itertools import permutations
 from tether.attribution import evidence as ev
 from tether.attribution.case import Case
 from tether.attribution.predicates.predicate import Predicate, either, predicate, saw
+from tether.attribution.staleness import heard_ago_s
 from tether.attribution.vocabulary import (
     ABRUPT_ENDS,
     SILENCE_CODE,
@@ -44,6 +45,9 @@ FRESHER = 0.6
 
 STUCK_RETRANSMITS = 3
 """A segment that was sent again so often in a row is stuck."""
+
+STUCK_PROBES = 2
+"""A peer whose window is closed answers each probe, which sets their number to zero again."""
 
 WELL_KNOWN_IDLE_S = (30, 60, 75, 100, 240, 270, 300, 350, 600, 900, 3600)
 """Idle times after which load balancers, proxies and firewalls cut: HAProxy 30, nginx and ALB 60,
@@ -182,14 +186,25 @@ def no_egress(party: Party) -> Predicate:
     """The party's own kernel had no route or device for the stream any more."""
     return Predicate(
         lambda case: any(
-            _is(counters.vantage, party)
-            and counters.retransmits == 0
-            and 0 < counters.pmtu < NO_ROUTE_PMTU
+            _is(counters.vantage, party) and _could_not_send(counters)
             for counters in case.all(ev.TcpCounters)
         ),
-        f"the {party}'s kernel could not send (pmtu under {NO_ROUTE_PMTU}, no retransmission)",
+        f"the {party}'s kernel could not send (no retransmission, and pmtu under {NO_ROUTE_PMTU}"
+        f" or {STUCK_PROBES} probes for what was never sent)",
         [ev.TcpCounters],
     )
+
+
+def _could_not_send(counters: ev.TcpCounters) -> bool:
+    """Whether nothing of the stream got out of its own machine.
+
+    Over IPv4 the kernel forgets the path's MTU with the route. Over IPv6 it keeps it; what there was to
+    send waits, though nothing is unacknowledged, and the timer that would send it rings in vain.
+    """
+    if counters.retransmits:
+        return False
+    waits = counters.notsent_bytes > 0 and not counters.unacked
+    return 0 < counters.pmtu < NO_ROUTE_PMTU or (waits and counters.probes >= STUCK_PROBES)
 
 
 @predicate(
@@ -284,15 +299,14 @@ def one_reset_one_silent(case: Case) -> bool:
     "one end of a stream was reset with nothing sent in vain, and had heard the other end much more"
     " lately than that one's silence lasted",
     ev.StreamEnded,
-    ev.TcpCounters,
 )
 def reset_while_well(case: Case) -> bool:
     return any(
-        not (counters.unacked or counters.retransmits)
-        and counters.last_data_recv_ms + STALE_MS <= 1000 * (silent.silence_s or 0.0)
+        1000 * heard_s + STALE_MS <= 1000 * (silent.silence_s or 0.0)
         for reset, silent in _ends(case)
         if reset.how is StreamEnd.RESET and silent.how in SILENT_ENDS
-        for counters in _counters_of(case, reset)
+        if not any(one.unacked or one.retransmits for one in _counters_of(case, reset))
+        if (heard_s := heard_ago_s(reset, case.facts)) is not None
     )
 
 

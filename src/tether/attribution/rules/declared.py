@@ -14,6 +14,7 @@ from tether.attribution.picks import (
     by_policy,
     by_refusal,
     by_slow,
+    by_stop,
 )
 from tether.attribution.predicates.predicate import both, has, never, saw
 from tether.attribution.predicates.sessions import (
@@ -22,6 +23,7 @@ from tether.attribution.predicates.sessions import (
     ONLY_LOOKS,
     intended,
     only_refused,
+    stop_declared,
 )
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Party, Resource
@@ -84,6 +86,13 @@ RULES: tuple[Rule, ...] = (
         by_intent,
         Basis.DECLARED,
         "The agent was stopped just after somebody had asked the server for it.",
+    ),
+    Rule(
+        "stopped-as-declared",
+        both(saw(ev.GoodbyeSaid, by=Party.AGENT, cause="agent.shutdown"), stop_declared),
+        by_stop,
+        Basis.DECLARED,
+        "The agent was stopped because the server had said that the workspace was to stop.",
     ),
     Rule(
         "goodbye",

@@ -19,14 +19,27 @@ from tether.attribution.predicates.hosts import (
 from tether.attribution.predicates.predicate import (
     CONTROL,
     SESSION,
+    Predicate,
     both,
     either,
+    never,
     saw,
 )
 from tether.attribution.predicates.sessions import intended
 from tether.attribution.predicates.streams import LOST, SILENT, UNHEARD, lively
+from tether.attribution.predicates.testimony import tells_of_itself
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, Party, StreamEnd
+
+
+def unresponsive(party: Party) -> Predicate:
+    """The party fell silent while its kernel still acknowledged, and it tells nothing of that itself."""
+    return both(
+        saw(ev.StreamEnded, peer=party, how=StreamEnd.SILENT),
+        lively(party),
+        never(tells_of_itself(party)),
+    )
+
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -148,7 +161,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-unresponsive",
-        both(saw(ev.StreamEnded, peer=Party.AGENT, how=StreamEnd.SILENT), lively(Party.AGENT)),
+        unresponsive(Party.AGENT),
         "agent.unresponsive",
         Basis.INFERRED,
         "The agent fell silent while its kernel still acknowledged data.",
@@ -156,7 +169,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "client-unresponsive",
-        both(saw(ev.StreamEnded, peer=Party.CLIENT, how=StreamEnd.SILENT), lively(Party.CLIENT)),
+        unresponsive(Party.CLIENT),
         "client.unresponsive",
         Basis.INFERRED,
         "The client fell silent while its kernel still acknowledged data.",
@@ -164,11 +177,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "server-unresponsive",
-        both(
-            CONTROL,
-            saw(ev.StreamEnded, peer=Party.SERVER, how=StreamEnd.SILENT),
-            lively(Party.SERVER),
-        ),
+        both(CONTROL, unresponsive(Party.SERVER)),
         "server.unresponsive",
         Basis.INFERRED,
         "The server fell silent while its kernel still acknowledged data.",
@@ -176,7 +185,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "relay-unresponsive",
-        both(saw(ev.StreamEnded, peer=Party.RELAY, how=StreamEnd.SILENT), lively(Party.RELAY)),
+        unresponsive(Party.RELAY),
         "relay.unresponsive",
         Basis.INFERRED,
         "The relay fell silent while its kernel still acknowledged data.",

@@ -16,6 +16,7 @@ from tether.attribution.predicates.predicate import (
     both,
     either,
     has,
+    never,
     saw,
 )
 from tether.attribution.predicates.sessions import UNANSWERED
@@ -35,6 +36,7 @@ from tether.attribution.predicates.streams import (
     unheard_relay,
     well_known_idle,
 )
+from tether.attribution.predicates.testimony import missed
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import (
     ABRUPT_ENDS,
@@ -216,6 +218,14 @@ RULES: tuple[Rule, ...] = (
         Confidence.MEDIUM,
     ),
     Rule(
+        "answered-in-between",
+        both(both_closed, either(refused(DialStage.PROXY), another_page)),
+        "network.proxy_refused",
+        Basis.INFERRED,
+        "Each end says that the other closed it, and something in between answered the next dial.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
         "nat-rebinding",
         both_reset,
         "network.nat_rebinding",
@@ -243,6 +253,7 @@ RULES: tuple[Rule, ...] = (
         "network.middlebox_reset",
         Basis.INFERRED,
         "One end was reset in the middle of a healthy stream, before the other fell to hear nothing.",
+        Confidence.MEDIUM,
     ),
     Rule(
         "relay-lives",
@@ -315,16 +326,21 @@ RULES: tuple[Rule, ...] = (
         both(
             SESSION,
             saw(ev.StreamEnded, vantage=Vantage.CLIENT, peer=Party.AGENT, how=SILENT_ENDS),
-            saw(
-                ev.StreamEnded,
-                vantage=(Vantage.AGENT, Vantage.RELAY),
-                peer=Party.CLIENT,
-                how=ABRUPT_ENDS,
+            either(
+                saw(
+                    ev.StreamEnded,
+                    vantage=(Vantage.AGENT, Vantage.RELAY),
+                    peer=Party.CLIENT,
+                    how=ABRUPT_ENDS,
+                ),
+                both(
+                    missed(Party.AGENT, Party.CLIENT), never(saw(ev.StreamEnded, peer=Party.RELAY))
+                ),
             ),
         ),
         "network.path_lost",
         Basis.INFERRED,
-        "The client heard nothing on any way for as long as its tunnel may wait, and left then.",
+        "The client heard nothing on any way for as long as its tunnel may wait, and the agent lived.",
         Confidence.MEDIUM,
     ),
     Rule(

@@ -7,14 +7,16 @@ more. Whoever hands it in decides which connections it explains.
 from __future__ import annotations
 
 from tether.attribution import evidence as ev
+from tether.attribution.picks import by_intent
 from tether.attribution.predicates.hosts import (
     agent_killed,
     agent_replaced,
     agent_sigkilled,
+    cut_short,
     died,
     out_of_memory,
-    server_cut_short,
     server_failed,
+    told_to_stop,
 )
 from tether.attribution.predicates.predicate import (
     CONTROL,
@@ -22,10 +24,18 @@ from tether.attribution.predicates.predicate import (
     both,
     saw,
 )
+from tether.attribution.predicates.sessions import stop_intended
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import Basis, Confidence, Party
 
 RULES: tuple[Rule, ...] = (
+    Rule(
+        "died-as-intended",
+        both(died(Party.AGENT), stop_intended),
+        by_intent,
+        Basis.DECLARED,
+        "The agent ended just after somebody had asked the server to stop its workspace.",
+    ),
     Rule(
         "agent-host-rebooted",
         saw(ev.PreviousRunDied, party=Party.AGENT, host_rebooted=True),
@@ -34,18 +44,25 @@ RULES: tuple[Rule, ...] = (
         "The agent's next run found another boot id and no clean stop.",
     ),
     Rule(
-        "agent-container-replaced",
-        saw(ev.PreviousRunDied, party=Party.AGENT, container_changed=True),
-        "agent.container_replaced",
-        Basis.OBSERVED,
-        "The agent's next run found itself in another container, and no clean stop.",
-    ),
-    Rule(
         "agent-oom-killed",
         out_of_memory(Party.AGENT),
         "agent.oom_killed",
         Basis.INFERRED,
         "The agent was killed as the kernel counted a kill for want of memory in its group.",
+    ),
+    Rule(
+        "agent-stop-cut-short",
+        both(cut_short(Party.AGENT), told_to_stop(Party.AGENT)),
+        "agent.shutdown",
+        Basis.OBSERVED,
+        "The agent had been told to stop, and was killed before it had left everybody.",
+    ),
+    Rule(
+        "agent-container-replaced",
+        saw(ev.PreviousRunDied, party=Party.AGENT, container_changed=True),
+        "agent.container_replaced",
+        Basis.OBSERVED,
+        "The agent's next run found itself in another container, and no clean stop.",
     ),
     Rule(
         "agent-upgraded",
@@ -95,8 +112,8 @@ RULES: tuple[Rule, ...] = (
         "server-stop-cut-short",
         both(
             CONTROL,
-            server_cut_short,
-            saw(ev.SignalReceived, party=Party.SERVER),
+            cut_short(Party.SERVER),
+            told_to_stop(Party.SERVER),
         ),
         "server.shutdown",
         Basis.OBSERVED,
@@ -104,7 +121,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "server-cut-short",
-        both(CONTROL, server_cut_short),
+        both(CONTROL, cut_short(Party.SERVER)),
         "server.crashed",
         Basis.INFERRED,
         "The server's next run found no clean stop, and nobody tells that it had been told to stop.",

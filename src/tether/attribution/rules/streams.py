@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.predicates.predicate import CONTROL, both, never, saw
+from tether.attribution.predicates.testimony import missed
 from tether.attribution.rules.rule import Rule
 from tether.attribution.vocabulary import (
     ABRUPT_ENDS,
@@ -37,7 +38,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-stream-ended",
-        saw(ev.StreamEnded, peer=Party.AGENT, how=ABRUPT_ENDS),
+        both(
+            saw(ev.StreamEnded, peer=Party.AGENT, how=ABRUPT_ENDS),
+            never(missed(Party.AGENT, Party.CLIENT)),
+        ),
         "agent.vanished",
         Basis.INFERRED,
         "The agent's stream ended at once and without a goodbye.",
@@ -45,7 +49,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "agent-stream-silent",
-        saw(ev.StreamEnded, peer=Party.AGENT, how=SILENT_ENDS),
+        both(
+            saw(ev.StreamEnded, peer=Party.AGENT, how=SILENT_ENDS),
+            never(missed(Party.AGENT, Party.CLIENT)),
+        ),
         "agent.unreachable",
         Basis.INFERRED,
         "Nothing more was heard from the agent.",

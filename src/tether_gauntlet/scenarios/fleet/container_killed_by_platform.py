@@ -1,7 +1,8 @@
 """A platform stops a container whose PID 1 ignores SIGTERM, kills it after 3 s, and starts another one.
 
 Truth: the agent was killed, without having been asked: nothing in the container heard of the SIGTERM.
-Another container has taken its place since, which did not end it.
+Another container has taken its place since. Nobody who is left saw the kill, so that its replacement,
+without notice, is as true.
 """
 
 import signal
@@ -31,8 +32,8 @@ SCENARIO = Scenario(
     summary="a container that ignores SIGTERM is killed after 3 s, and another takes its place",
     run=run,
     truths=(
-        session("process_crashed", "agent", False, "agent.killed"),
-        agent_link("process_crashed", "agent", False, "agent.killed"),
+        session("process_crashed", "agent", False, "agent.killed", "agent.container_replaced"),
+        agent_link("process_crashed", "agent", False, "agent.killed", "agent.container_replaced"),
         CLIENT_LEFT,
     ),
     limit_s=40,
