@@ -7,9 +7,11 @@ saved token is never sent to another server than the one it was saved for.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -195,6 +197,17 @@ def make_once(path: Path, make: Callable[[], bytes]) -> bytes:
             os.replace(candidate, path)
     candidate.unlink(missing_ok=True)
     return path.read_bytes()
+
+
+@contextlib.contextmanager
+def unless_read_only() -> Iterator[None]:
+    """For what need not be written: a directory that cannot be written to (a container's read-only home,
+    another user's) keeps what it has."""
+    try:
+        yield
+    except OSError as wrong:
+        if wrong.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
 
 
 def write_atomically(

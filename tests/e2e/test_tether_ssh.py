@@ -24,6 +24,19 @@ def test_a_command_that_exits_255_is_no_failed_connection(stack: Stack) -> None:
     assert (row["disconnect_cause"], row["exit_code"]) == ("session.exit", 255)
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_program_that_closed_its_streams_can_run_a_command(stack: Stack, closed: str) -> None:
+    """As with OpenSSH's own programs, each of them is the null device then."""
+    ran = stack.root / "ran"
+    ran.unlink(missing_ok=True)
+    script = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    done = stack.run(*script, *TETHER, "ssh", "dev", "--", f"echo ran > {ran}; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+    assert ran.read_text() == "ran\n"
+    listed = stack.run(*script, *TETHER, "connections", "--limit", "1")
+    assert listed.returncode == 0
+
+
 @pytest.mark.parametrize("name", ["nosuch", "-oProxyCommand=x", "a b"])
 def test_a_connection_that_cannot_be_is_255_and_one_line(stack: Stack, name: str) -> None:
     done = stack.tether("ssh", "--", name, "true", check=False)

@@ -7,7 +7,7 @@ commands need not compute it.
 from __future__ import annotations
 
 from tether.client.errors import Failure
-from tether.config import ClientFiles, write_atomically
+from tether.config import ClientFiles, unless_read_only, write_atomically
 
 
 def ensure_device_key(files: ClientFiles) -> str:
@@ -40,5 +40,6 @@ def _derive(files: ClientFiles) -> str:
         line = f"{public_line(ensure_key(path))} tether-device"
     except BadKey as wrong:
         raise Failure(f"the device key {path} is damaged: delete it to get a new one") from wrong
-    write_atomically(files.public_device_key, f"{line}\n", mode=0o644)
+    with unless_read_only():  # it is kept only to spare the work
+        write_atomically(files.public_device_key, f"{line}\n", mode=0o644)
     return line

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from tether.config import ClientFiles, write_atomically
+from tether.config import ClientFiles, unless_read_only, write_atomically
 from tether.protocol.derp.latency import RegionLatency
 
 GOOD_FOR_S = 7 * 86400.0
@@ -28,6 +28,6 @@ def load_home(files: ClientFiles, url: str, now: float) -> RegionLatency:
 
 def save_home(files: ClientFiles, url: str, found: RegionLatency, now: float) -> None:
     """Remember what was found."""
-    files.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     told = {"url": url, "home_region": found.home, "latency_s": dict(found.latency_s), "at": now}
-    write_atomically(files.directory / "netcheck.json", f"{json.dumps(told)}\n", mode=0o600)
+    with unless_read_only():
+        write_atomically(files.directory / "netcheck.json", f"{json.dumps(told)}\n", mode=0o600)

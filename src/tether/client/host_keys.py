@@ -18,7 +18,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tether.client.errors import Failure
-from tether.config import ClientFiles, write_atomically
+from tether.config import ClientFiles, unless_read_only, write_atomically
 
 if TYPE_CHECKING:
     from tether.protocol.messages.tunnel import TunnelGrant
@@ -144,7 +144,8 @@ def trust_grant(files: ClientFiles, workspace: str, grant: TunnelGrant) -> None:
             "its host key is pinned anew"
         )
     if grant.certificate:
-        write_atomically(files.certificate, f"{grant.certificate.strip()}\n", mode=0o644)
+        with unless_read_only():  # the agent takes the bare key, too
+            write_atomically(files.certificate, f"{grant.certificate.strip()}\n", mode=0o644)
 
 
 def accept(files: ClientFiles, name: str, offered: Pin) -> None:
@@ -170,11 +171,15 @@ def _store(files: ClientFiles, old: Pins, new: Pins) -> None:
 
 @contextlib.contextmanager
 def _locked(files: ClientFiles) -> Iterator[None]:
-    """One writer at a time: many `ssh` start at once."""
-    files.ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(files.ssh / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    """One writer at a time: many `ssh` start at once. Where nobody can write there is nothing to lock."""
+    descriptor: int | None = None
+    with unless_read_only():
+        files.ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(files.ssh / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if descriptor is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)

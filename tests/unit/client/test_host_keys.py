@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from tests.support.server.control_plane import GRANT
 from tether.client.errors import Failure
 from tether.client.host_keys import (
     KeyCheck,
@@ -17,6 +22,7 @@ from tether.client.host_keys import (
     known_hosts_text,
     normal_key,
     read_pins,
+    trust_grant,
     workspace_name,
 )
 from tether.config import ClientFiles
@@ -40,6 +46,24 @@ def test_what_is_offered_is_judged_by_what_is_pinned(
     pinned: Pin | None, offered: Pin, want: KeyCheck
 ) -> None:
     assert check_host_key({"dev": pinned} if pinned else {}, "dev", offered) is want
+
+
+def test_what_is_pinned_already_needs_no_file_that_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, grant = ClientFiles(tmp_path), msgspec.structs.replace(GRANT, certificate="a fresh one")
+    trust_grant(files, "dev", grant)
+    stock = os.open
+
+    def read_only(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return stock(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", read_only)
+    trust_grant(files, "dev", grant)
+    with pytest.raises(OSError, match="Read-only"):  # a new pin has to be kept
+        trust_grant(files, "other", grant)
 
 
 def test_first_use_writes_what_ssh_reads(tmp_path: Path) -> None:

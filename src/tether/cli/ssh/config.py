@@ -67,7 +67,7 @@ def config_ssh(
     else:
         if dry_run:
             click.echo(f"--- {files.ssh_config}\n{block.decode()}", nl=False)
-        else:
+        elif _read(files.ssh_config) != block:
             write_atomically(files.ssh_config, block)
         _rewrite(target, with_include(_read(target), files.ssh_config), dry_run)
     if not dry_run:
