@@ -52,7 +52,7 @@ def open_standard_streams() -> None:
             os.dup2(null, number)  # programs that we start inherit this one
             if null != number:
                 os.close(null)
-            setattr(sys, name, open(number, mode, closefd=False))
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def _store(files: ClientFiles, old: Pins, new: Pins) -> None:
 
 @contextlib.contextmanager
 def _locked(files: ClientFiles) -> Iterator[None]:
-    """One writer at a time: many `ssh` start at once. Where nobody can write there is nothing to lock."""
+    """One writer at a time: many `ssh` start at once. Where nobody can write, nothing is locked."""
     descriptor: int | None = None
     with unless_read_only():
         files.ssh.mkdir(mode=0o700, parents=True, exist_ok=True)

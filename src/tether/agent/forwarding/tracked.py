@@ -20,6 +20,7 @@ from asyncssh.forward import SSHForwarder, SSHLocalPathForwarder, SSHLocalPortFo
 from asyncssh.listener import SSHForwardListener, create_tcp_local_listener
 
 from tether.agent.forwarding.forwards import Forwards
+from tether.agent.forwarding.loopback import OTHER_LOOPBACK
 from tether.net.transport import tcp
 from tether.protocol.messages.reports import ForwardEnd, ForwardKind, destination_of
 
@@ -168,7 +169,15 @@ async def connect_tcp(
 
 
 async def _dial(host: str, port: int) -> tuple[asyncio.Transport, _SocketSide]:
-    sock = await tcp.connect_tcp(host, port)
+    try:
+        sock = await tcp.connect_tcp(host, port)
+    except ConnectionRefusedError as refused:
+        if (other := OTHER_LOOPBACK.get(host)) is None:
+            raise
+        try:
+            sock = await tcp.connect_tcp(other, port)
+        except OSError:
+            raise refused from None
     try:
         return await asyncio.get_running_loop().create_connection(_SocketSide, sock=sock)
     except BaseException:

@@ -16,7 +16,9 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
+from tether.agent.forwarding.loopback import OTHER_LOOPBACK
 from tether.protocol.messages.base import Garbage
 from tether.protocol.udp import (
     IDLE_S,
@@ -32,6 +34,9 @@ from tether.protocol.udp import (
 )
 
 _READ = 256 << 10
+_Target = tuple[socket.AddressFamily, Any]
+"""The family and the address of the destination."""
+
 _BURST = 64
 """Datagrams of one flow that are taken before the next flow has its turn."""
 
@@ -60,6 +65,8 @@ class UdpForwarder:
         self._idle_s = idle_s
         self._flows: OrderedDict[int, socket.socket] = OrderedDict()  # the longest idle first
         self._used: dict[int, float] = {}  # when each flow was last used
+        self._sent: dict[int, bytes] = {}  # the last datagram of each flow
+        self._targets: list[_Target] = []  # the one in use first
         self._selector = selectors.DefaultSelector()
         self._reader = DatagramReader()
         self._rest = b""  # what came behind the opening line
@@ -67,7 +74,7 @@ class UdpForwarder:
     def run(self) -> int:
         """Serve until the end of the input; the exit code."""
         try:
-            target = self._opening()
+            self._targets = self._opening()
         except (Garbage, OSError) as wrong:
             self._write(line(UdpOpened(error=_error_text(wrong))))
             return 1
@@ -77,7 +84,7 @@ class UdpForwarder:
         try:
             while True:
                 for flow, datagram in self._reader.feed(data):
-                    self._send(target, flow, datagram)
+                    self._send(flow, datagram)
                 data = b""
                 for key, _ in self._selector.select(self._wait()):
                     if key.data is None:
@@ -96,7 +103,7 @@ class UdpForwarder:
             for flow in list(self._flows):
                 self._close(flow)
 
-    def _opening(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    def _opening(self) -> list[_Target]:
         head = b""
         while b"\n" not in head:
             more = os.read(self._in, MAX_LINE)
@@ -105,29 +112,34 @@ class UdpForwarder:
             head += more
         first, _, self._rest = head.partition(b"\n")
         wanted: UdpOpen = read_open(first)
-        family, _, _, _, address = socket.getaddrinfo(
-            wanted.host, wanted.port, type=socket.SOCK_DGRAM
-        )[0]
-        return family, (str(address[0]), int(address[1]))
+        hosts = [wanted.host, *filter(None, [OTHER_LOOPBACK.get(wanted.host)])]
+        found = [socket.getaddrinfo(host, wanted.port, type=socket.SOCK_DGRAM)[0] for host in hosts]
+        return [(each[0], each[4]) for each in found]
 
-    def _send(
-        self, target: tuple[socket.AddressFamily, tuple[str, int]], flow: int, datagram: bytes
-    ) -> None:
-        sock = self._flows.get(flow)
+    def _send(self, flow: int, datagram: bytes, *, again: bool = False) -> None:
         try:
-            if sock is None:
-                sock = self._open(target, flow)
+            sock = self._flows.get(flow) or self._open(flow)
             self._touch(flow)
             sock.send(datagram)
-        except OSError:  # nobody there, too long, no room: datagrams may be lost
-            return
+            self._sent[flow] = datagram
+        except ConnectionRefusedError:
+            self._refused(flow, datagram, again=again)
+        except OSError:  # too long, no room: datagrams may be lost
+            if again:  # there is no such family here
+                self._targets.reverse()
 
-    def _open(
-        self, target: tuple[socket.AddressFamily, tuple[str, int]], flow: int
-    ) -> socket.socket:
+    def _refused(self, flow: int, datagram: bytes, *, again: bool = False) -> None:
+        """Nobody listens there (ICMP). Where the program may listen in the other family, look there
+        from now on, and say it once more."""
+        self._close(flow)
+        if len(self._targets) > 1 and not again:
+            self._targets.reverse()
+            self._send(flow, datagram, again=True)
+
+    def _open(self, flow: int) -> socket.socket:
         if len(self._flows) >= self._max_flows:
             self._close(next(iter(self._flows)))
-        family, address = target
+        family, address = self._targets[0]
         sock = socket.socket(family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
@@ -146,7 +158,10 @@ class UdpForwarder:
                 if sock is None:
                     return
                 datagram = sock.recv(MAX_DATAGRAM)
-            except OSError:  # nothing more, or nobody listens there (ICMP)
+            except ConnectionRefusedError:
+                self._refused(flow, self._sent[flow])
+                return
+            except OSError:  # nothing more
                 return
             self._touch(flow)
             self._write(frame(flow, datagram))
@@ -169,6 +184,7 @@ class UdpForwarder:
     def _close(self, flow: int) -> None:
         sock = self._flows.pop(flow)
         del self._used[flow]
+        self._sent.pop(flow, None)
         self._selector.unregister(sock)
         sock.close()
 

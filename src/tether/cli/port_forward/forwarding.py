@@ -209,6 +209,7 @@ class UdpForward(asyncio.DatagramProtocol):
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(f"forward-{traffic.forward.local}")
         self._transport: asyncio.DatagramTransport | None = None
+        self._socket: socket.socket | None = None  # the transport's
         self._flows: OrderedDict[Any, tuple[int, float]] = OrderedDict()
         self._senders: dict[int, Any] = {}
         self._numbers = 0
@@ -220,9 +221,17 @@ class UdpForward(asyncio.DatagramProtocol):
         """Listen."""
         forward = self._traffic.forward
         family = socket.AF_INET6 if ":" in forward.bind else socket.AF_INET
-        await self._loop.create_datagram_endpoint(
-            lambda: self, (forward.bind, forward.local_port), family=family
+        found = await self._loop.getaddrinfo(
+            forward.bind, forward.local_port, family=family, type=socket.SOCK_DGRAM
         )
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.bind(found[0][4])
+            await self._loop.create_datagram_endpoint(lambda: self, sock=self._socket)
+        except BaseException:
+            self._socket.close()
+            raise
 
     async def close(self) -> None:
         """Listen no more."""
@@ -293,6 +302,15 @@ class UdpForward(asyncio.DatagramProtocol):
         reader = DatagramReader()
         while data := await process.stdout.read(READ_SIZE):
             for flow, datagram in reader.feed(data):
-                if flow in self._senders and self._transport is not None:
+                if flow in self._senders:
                     self._traffic.received += len(datagram)
-                    self._transport.sendto(datagram[:MAX_DATAGRAM], self._senders[flow])
+                    self._answer(datagram[:MAX_DATAGRAM], self._senders[flow])
+
+    def _answer(self, datagram: bytes, address: Any) -> None:
+        if self._transport is None or self._socket is None or self._transport.is_closing():
+            return
+        if datagram:
+            self._transport.sendto(datagram, address)
+        else:  # asyncio sends none that is empty (up to Python 3.12), and an answer it is
+            with contextlib.suppress(OSError):
+                self._socket.sendto(datagram, address)

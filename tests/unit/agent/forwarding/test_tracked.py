@@ -129,6 +129,22 @@ async def echo(path: str = "") -> AsyncIterator[int]:
         server.close()
 
 
+@pytest.mark.parametrize("asked", ["127.0.0.1", "localhost"])
+async def test_a_program_that_listens_in_the_other_family_is_found(asked: str) -> None:
+    rig = ForwardRig()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "::1", 0)
+    async with server, connected(rig) as conn:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await conn.open_connection(asked, port)
+        assert await reader.read() == b"hello"
+        writer.close()
+
+
 async def test_a_local_forward_is_counted_and_its_user_closes_it() -> None:
     rig = ForwardRig()
     async with echo() as port, connected(rig) as conn:

@@ -28,7 +28,7 @@ from tether.protocol.udp import (
 class UdpRig:
     """A relay with its pipes, and a UDP service."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, at: str = "127.0.0.1", **options: Any) -> None:
         self.now = 0.0
         stdin, self.writes = os.pipe()
         self.reads, stdout = os.pipe()
@@ -36,8 +36,9 @@ class UdpRig:
         self.fds = [stdin, stdout, self.writes, self.reads]
         self.code: int | None = None
         self.thread = threading.Thread(target=self._run)
-        self.service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.service.bind(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in at else socket.AF_INET
+        self.service = socket.socket(family, socket.SOCK_DGRAM)
+        self.service.bind((at, 0))
         self.service.settimeout(DEADLINE_S)
         self._frames = DatagramReader()
         self._ready: list[tuple[int, bytes]] = []
@@ -193,3 +194,19 @@ def test_whoever_may_forward_no_ports_may_carry_no_datagrams() -> None:
     assert refusal is not None
     assert read_opened(refusal.output) == UdpOpened(error="local port forwarding is disabled")
     assert (refusal.what, refusal.cause) == (SUBSYSTEM, "policy.local_forwarding_blocked")
+
+
+def test_a_program_that_listens_in_the_other_family_is_found(rigs: list[UdpRig]) -> None:
+    rigs.append(rig := UdpRig(at="::1"))
+    assert rig.open() == UdpOpened()
+    source = rig.ask(1, b"where are you")
+    rig.service.sendto(b"here", source)
+    assert rig.received() == (1, b"here")
+    rig.ask(2, b"and for another flow")
+
+
+def test_a_datagram_without_bytes_is_one(rigs: list[UdpRig]) -> None:
+    rigs.append(rig := UdpRig())
+    rig.open()
+    rig.service.sendto(b"", rig.ask(1, b""))
+    assert rig.received() == (1, b"")

@@ -209,6 +209,28 @@ async def test_datagrams_of_several_senders_find_their_way_back() -> None:
     echo.close()
 
 
+async def test_datagrams_without_bytes_go_both_ways() -> None:
+    loop, here = asyncio.get_running_loop(), free_port(socket.SOCK_DGRAM)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        for sock in (service, sender):
+            sock.setblocking(False)
+        service.bind(("127.0.0.1", 0))
+        sender.connect(("127.0.0.1", here))
+        port = service.getsockname()[1]
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            ssh() as connection,
+            forwarding(connection, *parse("udp", f"{here}:{port}")),
+        ):
+            sender.send(b"")
+            asked, source = await loop.sock_recvfrom(service, 100)
+            service.sendto(b"", source)
+            assert (asked, await loop.sock_recv(sender, 100)) == (b"", b"")
+
+
 async def test_datagrams_that_policy_refuses_say_so() -> None:
     here = free_port(socket.SOCK_DGRAM)
     async with (
