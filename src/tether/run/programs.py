@@ -258,7 +258,7 @@ def relay(
 @click.option(
     "--terminal-idle",
     type=IdleSpan(),
-    default="5m",
+    default="1d",
     show_default=True,
     metavar="SPAN",
     help="End a `tether attach` terminal that nobody looked at for so long; or `never`.",

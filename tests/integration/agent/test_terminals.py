@@ -58,6 +58,12 @@ async def test_a_real_command_that_is_over_at_once_is_seen(rig: TerminalRig) -> 
     assert told.exit_code == 5
 
 
+async def test_a_program_knows_the_connection_that_opened_its_terminal(rig: TerminalRig) -> None:
+    wire = rig.client(command='[ "$SSH_TTY" = "$(tty)" ] && echo "opened by $TETHER_USER"')
+    await wire.over()
+    assert b"opened by alice" in wire.screen()
+
+
 async def test_a_crash_of_the_screen_host_ends_nothing(rig: TerminalRig) -> None:
     wire = await rig.watching()
     host = rig.screens._process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tether.agent.process.process import ExitStatus
@@ -88,7 +88,12 @@ class Programs:
         self._stubborn = stubborn
 
     def __call__(
-        self, command: str, *, size: tuple[int, int], on_exit: Callable[[ExitStatus], None]
+        self,
+        command: str,
+        *,
+        size: tuple[int, int],
+        connection: Mapping[str, str],
+        on_exit: Callable[[ExitStatus], None],
     ) -> Program:
         if self.fails is not None:
             raise self.fails

@@ -41,6 +41,7 @@ class TerminalRig:
             wire,
             self.terminals,
             user=user,
+            environment={"TETHER_USER": user},
             clock=self.clock,
             workspace="dev",
             on_end=self.ended.append,

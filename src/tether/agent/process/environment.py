@@ -78,6 +78,25 @@ class ClientVariables:
         return True
 
 
+def connection_environment(
+    *, connection_id: str, user: str, client: tuple[str, int]
+) -> dict[str, str]:
+    """What a program may know of the connection that started it, by our names and by sshd's.
+
+    Args:
+        connection_id: as in the connection log.
+        user: who has connected, as the server knows them.
+        client: the address and the port of their machine, as the server saw them.
+    """
+    ip, port = client[0] or "0.0.0.0", client[1]
+    return {
+        "TETHER_CONNECTION_ID": connection_id,
+        "TETHER_USER": user,
+        "SSH_CLIENT": f"{ip} {port} 22",
+        "SSH_CONNECTION": f"{ip} {port} 0.0.0.0 22",
+    }
+
+
 def session_environment(
     account: Account,
     *,

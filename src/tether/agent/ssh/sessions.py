@@ -15,7 +15,7 @@ import asyncssh
 from tether.agent.commands.policy import PolicyRefusal, check_session
 from tether.agent.commands.session_type import SessionType
 from tether.agent.metrics import SessionError
-from tether.agent.process.environment import Account, session_environment
+from tether.agent.process.environment import Account, connection_environment, session_environment
 from tether.agent.process.process import ExitStatus, Processes
 from tether.agent.ssh.asyncssh_connection import SessionChannel
 from tether.agent.ssh.motd import greeting
@@ -104,7 +104,6 @@ class SshSessions:
         return check_session(self._settings.policy, command=command, subsystem=subsystem)
 
     def environment(self, client: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-        ip, port = self._offer.client_ip or "0.0.0.0", self._offer.client_port
         return session_environment(
             self.account,
             settings=self._settings.env,
@@ -112,10 +111,7 @@ class SshSessions:
             connection={
                 "TETHER_WORKSPACE": self._settings.workspace,
                 "TETHER_WORKSPACE_ID": self._settings.workspace_id,
-                "TETHER_CONNECTION_ID": self._offer.connection_id,
-                "TETHER_USER": self._offer.user,
-                "SSH_CLIENT": f"{ip} {port} 22",
-                "SSH_CONNECTION": f"{ip} {port} 0.0.0.0 22",
+                **environment_of(self._offer),
                 **more,
             },
         )
@@ -129,6 +125,7 @@ class SshSessions:
             channel,
             self._shared.terminals.current,
             user=self._offer.user,
+            environment=environment_of(self._offer),
             workspace=self._settings.workspace,
             attach_id=session.session_id,
             cell=self._cell,
@@ -270,6 +267,15 @@ class SshSessions:
             exit_code=status.code if status else None,
             exit_signal=status.signal if status else None,
         )
+
+
+def environment_of(offer: TunnelOffer) -> dict[str, str]:
+    """What a program may know of the connection that `offer` has opened."""
+    return connection_environment(
+        connection_id=offer.connection_id,
+        user=offer.user,
+        client=(offer.client_ip, offer.client_port),
+    )
 
 
 def _names(session: Session) -> dict[str, object]:

@@ -7,7 +7,7 @@ attach. When the agent leaves, the connection closes the channel, because its go
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tether.agent.ssh.asyncssh_connection import SessionChannel
 from tether.agent.terminal.attach import AttachEnd, TerminalAttach
@@ -25,6 +25,7 @@ class TerminalChannel:
         terminals: Terminals,
         *,
         user: str,
+        environment: Mapping[str, str],
         workspace: str,
         attach_id: str,
         cell: CloseCell,
@@ -43,6 +44,7 @@ class TerminalChannel:
             self,
             terminals,
             user=user,
+            environment=environment,
             clock=clock,
             workspace=workspace,
             attach_id=attach_id,

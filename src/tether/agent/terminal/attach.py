@@ -7,7 +7,7 @@ exactly once, in `on_end`, with its cell. The transport is an SSH channel or an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,12 +90,15 @@ class TerminalAttach:
         *,
         user: str,
         clock: Clock,
+        environment: Mapping[str, str] | None = None,
         workspace: str = "",
         attach_id: str = "",
         on_end: Callable[[AttachEnd], None] = lambda end: None,
     ) -> None:
-        """`attach_id` names the attach in log lines: its end is not the end of a connection."""
+        """`environment` is what a new terminal's program may know of the connection; `attach_id` names
+        the attach in log lines: its end is not the end of a connection."""
         self.user = user
+        self.environment = environment or {}
         self._transport = transport
         self._terminals = terminals
         self._clock = clock
@@ -209,7 +212,16 @@ class TerminalAttach:
         self._terminal_id = pty.id
         self._machine.attached = True
         rows, cols = pty.size
-        self.send(Attached(id=pty.id, name=pty.name, created=created, rows=rows, cols=cols))
+        self.send(
+            Attached(
+                id=pty.id,
+                name=pty.name,
+                created=created,
+                rows=rows,
+                cols=cols,
+                idle_s=self._terminals.settings.idle_s,
+            )
+        )
         if self._blocked:
             pty.block(self)
         self._log.info("terminal attached", terminal_id=pty.id, created=created)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tether.agent.process.environment import connection_environment
 from tether.agent.terminal.attach import AttachEnd, TerminalAttach
 from tether.agent.terminal.terminals import Terminals
 from tether.agent.tunnels.service import ServedTunnel, TunnelService
@@ -109,6 +110,11 @@ class BrowserTerminal(ServedTunnel):
             self,
             terminals,
             user=offer.user,
+            environment=connection_environment(
+                connection_id=offer.connection_id,
+                user=offer.user,
+                client=(offer.client_ip, offer.client_port),
+            ),
             clock=clock,
             workspace=workspace,
             attach_id=self._session.session_id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -72,6 +72,9 @@ class TerminalClient(Protocol):
 
     @property
     def user(self) -> str: ...
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the program of a terminal that it opens may know of the connection."""
 
     def send(self, item: TerminalMessage | bytes) -> None:
         """Send a message, or output."""
@@ -94,7 +97,7 @@ class TerminalState(Enum):
 class PtySettings:
     """What an agent's operator may choose."""
 
-    idle_s: float | None = 300.0
+    idle_s: float | None = 86_400.0
     """A terminal without a viewer is ended after so many seconds; None for never."""
     max_terminals: int = 64
     max_viewers: int = 16

@@ -90,9 +90,21 @@ class TerminalService:
         )
 
     def _start(
-        self, command: str, *, size: tuple[int, int], on_exit: Callable[[ExitStatus], None]
+        self,
+        command: str,
+        *,
+        size: tuple[int, int],
+        connection: Mapping[str, str],
+        on_exit: Callable[[ExitStatus], None],
     ) -> ProgramTerminal:
-        return start_program(self._processes, self._settings(), command, size=size, on_exit=on_exit)
+        return start_program(
+            self._processes,
+            self._settings(),
+            command,
+            size=size,
+            connection=connection,
+            on_exit=on_exit,
+        )
 
     def _detached(self, end: Disconnect) -> None:
         self._metrics.disconnected(Layer.ATTACH, end)
@@ -146,6 +158,7 @@ def start_program(
     command: str,
     *,
     size: tuple[int, int],
+    connection: Mapping[str, str],
     on_exit: Callable[[ExitStatus], None],
 ) -> ProgramTerminal:
     """Start `command`, or the login shell for "", on a terminal of its own.
@@ -155,6 +168,8 @@ def start_program(
         settings: the account, the directory and the environment.
         command: for the account's shell.
         size: rows and columns.
+        connection: what the program may know of the connection that opens the terminal, which it
+            outlives.
         on_exit: called once, when the process has been reaped.
 
     Raises:
@@ -162,6 +177,7 @@ def start_program(
     """
     rows, cols = size
     account = settings.account
+    terminal = Terminal((cols, rows, 0, 0), {})
     environment = session_environment(
         account,
         settings=settings.env,
@@ -169,9 +185,10 @@ def start_program(
         connection={
             "TETHER_WORKSPACE": settings.workspace,
             "TETHER_WORKSPACE_ID": settings.workspace_id,
+            **connection,
+            "SSH_TTY": terminal.path,
         },
     )
-    terminal = Terminal((cols, rows, 0, 0), {})
     try:
         process = processes.spawn_on_terminal(
             [account.shell, "-c", command] if command else [account.shell, "-l"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from tether.agent.process.process import ExitStatus
@@ -47,9 +47,14 @@ class Starter(Protocol):
     """Starts a command ("" is the login shell) on a terminal of its own."""
 
     def __call__(
-        self, command: str, *, size: tuple[int, int], on_exit: Callable[[ExitStatus], None]
+        self,
+        command: str,
+        *,
+        size: tuple[int, int],
+        connection: Mapping[str, str],
+        on_exit: Callable[[ExitStatus], None],
     ) -> ProgramTerminal:
-        """Raises OSError: it could not be started."""
+        """`connection` is added to its environment. Raises OSError: it could not be started."""
 
 
 class Terminals:
@@ -96,7 +101,7 @@ class Terminals:
             raise TerminalError("agent_leaving", "the agent of this workspace is shutting down")
         found = self._live.get(init.id) if init.id else None
         if found is None or found.state is TerminalState.OVER:
-            pty, created = self._make(init), True
+            pty, created = self._make(init, client.environment), True
         else:
             pty, created = found, False
             if pty.viewers >= self.settings.max_viewers:
@@ -143,7 +148,7 @@ class Terminals:
             pass
         self._screens.close()
 
-    def _make(self, init: Init) -> ReconnectingPty:
+    def _make(self, init: Init, connection: Mapping[str, str]) -> ReconnectingPty:
         if len(self._live) >= self.settings.max_terminals:
             raise TerminalError(
                 "too_many_terminals",
@@ -164,7 +169,9 @@ class Terminals:
                 command=init.command,
                 size=size,
                 policy=SizePolicy.read(init.size_policy),
-                start=lambda told: self._start(init.command, size=size, on_exit=told),
+                start=lambda told: self._start(
+                    init.command, size=size, connection=connection, on_exit=told
+                ),
                 screens=self._screens,
                 clock=self._clock,
                 idle_s=self.settings.idle_s,

@@ -23,6 +23,7 @@ from tether.cli.output import add_row, clean, print_json, print_table, span, tab
 from tether.client.errors import EXIT_CONNECTION_FAILED, EXIT_ERROR, Failure
 from tether.net.clock import SystemClock
 from tether.protocol.terminal.messages import (
+    Attached,
     Done,
     Info,
     Init,
@@ -92,7 +93,7 @@ def farewell(
         return ending.refused.message, EXIT_ERROR
     if said.cause == SESSION_DETACHED:
         code = 128 + ending.signal if ending.signal else 0
-        return f"detached; attach again with {again}", code
+        return f"detached{_lives(ending.attached)}; attach again with {again}", code
     if said.cause == SESSION_EXIT and said.exit_code is not None:
         return f"{what} ended with exit code {said.exit_code}", said.exit_code
     if said.cause == SESSION_SIGNAL and said.exit_signal:
@@ -101,6 +102,13 @@ def farewell(
         return f"{what} was ended by signal {said.exit_signal}", code
     code = EXIT_ERROR if said.cause.startswith("session.") else EXIT_CONNECTION_FAILED
     return said.sentence, code
+
+
+def _lives(attached: Attached | None) -> str:
+    """For how long the terminal waits for somebody to look at it."""
+    if attached is None or attached.idle_s is None:
+        return ""
+    return f"; the terminal lives for {span(attached.idle_s)} without a viewer"
 
 
 def list_terminals(host: str, as_json: bool) -> int:

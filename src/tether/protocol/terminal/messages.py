@@ -94,6 +94,8 @@ class Attached(TerminalMessage, frozen=True, kw_only=True):
     created: bool
     rows: int
     cols: int
+    idle_s: float | None = None
+    """For how long it lives when nobody looks; None for ever, or where the agent does not tell."""
 
 
 class Snapshot(TerminalMessage, frozen=True, kw_only=True):

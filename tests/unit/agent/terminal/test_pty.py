@@ -45,8 +45,8 @@ async def test_the_first_client_makes_the_terminal_and_the_next_one_finds_it(
     first = await rig.watching(command="make", name="build")
     second = await rig.watching("bob")
     made, found = first.received[0], second.received[0]
-    assert made == Attached(created=True, id="t", name="build", rows=24, cols=80)
-    assert found == Attached(created=False, id="t", name="build", rows=24, cols=80)
+    assert made == Attached(created=True, id="t", name="build", rows=24, cols=80, idle_s=86_400.0)
+    assert found == Attached(created=False, id="t", name="build", rows=24, cols=80, idle_s=86_400.0)
     assert rig.programs.commands == ["make"]
 
 
@@ -429,7 +429,9 @@ async def test_terminals_are_listed_renamed_and_their_ids_are_free_again(rig: Te
     rig.program.exit(0)
     await other.over()
     again = await rig.watching("bob", id="u")
-    assert again.received[0] == Attached(id="u", name="shell", created=True, rows=24, cols=80)
+    assert again.received[0] == Attached(
+        id="u", name="shell", created=True, rows=24, cols=80, idle_s=86_400.0
+    )
 
 
 # -- without an emulator -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import sys
 import termios
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
@@ -183,6 +184,17 @@ def said(cause: str, **more: object) -> AttachEnded:
         (
             AttachEnding(SEEN, said("session.detached", terminal_lives=True)),
             ("detached; attach again with `tether attach dev --id w`", 0),
+        ),
+        (
+            AttachEnding(
+                msgspec.structs.replace(SEEN, idle_s=86_400.0),
+                said("session.detached", terminal_lives=True),
+            ),
+            (
+                "detached; the terminal lives for 1 d without a viewer; "
+                "attach again with `tether attach dev --id w`",
+                0,
+            ),
         ),
         (
             AttachEnding(SEEN, said("session.detached"), signal=signal.SIGTERM),
