@@ -179,6 +179,7 @@ class Supervisor:
             ssh_host_key=self._me.ssh_host_key,
             journal_id=self._journal.journal_id,
             open_connections=[*sorted(live), *sorted(waiting)][:HELLO_IDS],
+            serving=sorted(live),
         )
 
     def welcomed(self, welcome: Welcome) -> None:

@@ -143,7 +143,8 @@ class CarrierSelector:
         Behind a relay that is the agent, and its word is final. At an endpoint it may be anybody.
         """
         candidate = self._candidates.get(number)
-        if candidate is not None and candidate.method is _DERP and code in _ENDS:
+        relayed = candidate is not None and candidate.method is _DERP
+        if relayed and code in _ENDS and self._urgent():
             return self._end(Over(code, why))
         return self.failed(number, why, now)
 
@@ -187,10 +188,13 @@ class CarrierSelector:
     def denied(
         self, number: int, code: str, message: str, now: float, *, cause: str = "", actor: str = ""
     ) -> list[Command]:
-        """The server has denied a carrier, which is the end only where the tunnel itself is over."""
+        """The server has denied a carrier, which is the end only where the tunnel itself is over.
+
+        That the agent answers on a carrier shows that it is not, whatever the server's record says.
+        """
         if self._question is None or self._question[0] != number:
             return []
-        if code in _ENDS:
+        if code in _ENDS and self._urgent():
             return self._end(Over(code, message, cause, actor))
         self._last_failure = message or self._last_failure
         self._avoid.clear()  # it may be that nothing else is left

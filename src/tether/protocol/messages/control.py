@@ -64,6 +64,8 @@ class Hello(Message, frozen=True, kw_only=True):
     """Agents: made once with the journal; the reports that follow carry it."""
     open_connections: list[str] = []
     """Agents: connections that live or whose end is still in the journal."""
+    serving: list[str] = []
+    """Agents: those of them that live."""
 
 
 class Welcome(Message, frozen=True, kw_only=True):

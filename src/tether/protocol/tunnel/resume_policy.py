@@ -1,8 +1,13 @@
 """How long a tunnel without a carrier waits for its peer: one table, by how its last carrier ended.
 
-Law: pure. The first row that matches decides. A FIN or an RST of the peer's own stream says that a
-process or a middlebox ended it. The end of a relay, and a silence, say nothing about the peer. A peer
-that left a carrier because of forged frames lives, and comes by another one.
+Law: pure. The first row that matches decides. The short wait is for what is known to have ended: a FIN
+of the peer's own stream, on a carrier that leads to the peer itself. What a proxy, a load balancer or a
+NAT can have made (an RST; an end that a relay tells of, whose leg may lead through one), the end of a
+relay, and a silence say nothing about the peer. A peer that left a carrier because of forged frames
+lives, and comes by another one.
+
+A second observer may still know: where the server has seen the control link of the peer end for certain,
+too, `ends_with_its_link` says which waits are over by that.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from tether.protocol.timestamp import Timestamp
 from tether.protocol.tunnel.carrier import FORGED_CODE
 
 VANISHED_S = 15.0
-"""How long a peer may take to come back whose stream ended at once."""
+"""How long a peer may take to come back that was seen to end."""
 
 _AT_ONCE = (StreamEnd.EOF, StreamEnd.RESET, StreamEnd.CLOSED, StreamEnd.ABORTED, StreamEnd.OTHER)
 
@@ -42,10 +47,21 @@ class WaitRow:
     example: Evidence
 
 
-def ended_at_once(fact: Evidence, peer: Party) -> bool:
-    """Whether the peer's own stream ended, as it does when its process does."""
+def ends_with_its_link(fact: Evidence, peer: Party) -> bool:
+    """Whether a carrier's end is one of `peer`'s own stream, as it is of a process that ends. By itself
+    that proves nothing; it does once the peer's control link was seen to end in this way, too."""
     ended = isinstance(fact, ev.StreamEnded) and fact.peer is peer and fact.how in _AT_ONCE
     return ended and not left_for_forgery(fact)
+
+
+def _seen_to_end(fact: Evidence, peer: Party) -> bool:
+    """Whether we saw the FIN of the peer's own stream ourselves; a relay's legs may lead elsewhere."""
+    return (
+        isinstance(fact, ev.StreamEnded)
+        and fact.peer is peer
+        and fact.how is StreamEnd.EOF
+        and fact.vantage is not Vantage.RELAY
+    )
 
 
 def _relay_ended(fact: Evidence, peer: Party) -> bool:
@@ -61,9 +77,16 @@ def _relay_ended(fact: Evidence, peer: Party) -> bool:
 ROWS: tuple[WaitRow, ...] = (
     WaitRow(
         "peer-ended",
-        ended_at_once,
+        _seen_to_end,
         lambda waits: min(waits.vanished_s, waits.policy_s),
-        "a process or a middlebox",
+        "that the peer's process has ended",
+        ev.StreamEnded(vantage=Vantage.AGENT, at=0.0, peer=Party.CLIENT, how=StreamEnd.EOF),
+    ),
+    WaitRow(
+        "peer-or-something-between",
+        ends_with_its_link,
+        lambda waits: waits.policy_s,
+        "that a process or a middlebox has ended the stream, and not which of the two",
         ev.StreamEnded(vantage=Vantage.RELAY, at=0.0, peer=Party.CLIENT, how=StreamEnd.EOF),
     ),
     WaitRow(

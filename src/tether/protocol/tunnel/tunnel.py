@@ -73,7 +73,7 @@ from tether.protocol.tunnel.join import (
     said_by,
 )
 from tether.protocol.tunnel.mac import TAG_BYTES
-from tether.protocol.tunnel.resume_policy import Waits, ended_at_once, not_resumed, wait_s
+from tether.protocol.tunnel.resume_policy import Waits, ends_with_its_link, not_resumed, wait_s
 
 MAX_FRAME = MAX_TUNNEL_FRAME - 17 - TAG_BYTES
 """Bytes of a frame of the layer above: with its head and tag it must fit into a carrier's."""
@@ -334,7 +334,7 @@ class Tunnel:
     def peer_is_gone(self) -> list[Command]:
         """The server has lost the peer, too. If a stream that ended at once has begun the wait for the
         peer, that wait is over now."""
-        if self._give_up is None or not ended_at_once(self._give_up[1], self.peer):
+        if self._give_up is None or not ends_with_its_link(self._give_up[1], self.peer):
             return []
         return self._end(self._give_up[1], 1000, "the other end is gone")
 

@@ -118,11 +118,17 @@ async def leave(
     incident_id = row.incident_id
     if incident_id is None:
         return
-    is_root = row.root_event_id == row.connection_id
     if row.incident_key == key and row.disconnect_expected == disconnect.expected:
-        if is_root:
+        if row.root_event_id == row.connection_id:
             await _update(tx, incident_id, cause=disconnect.cause)
         return
+    await withdraw(tx, row)
+
+
+async def withdraw(tx: AsyncConnection, row: ConnectionRow) -> None:
+    """Take a row out of its incident, which goes where it is no longer of several ends."""
+    incident_id, is_root = row.incident_id, row.root_event_id == row.connection_id
+    assert incident_id is not None, "it is part of one"
     await _assign(tx, None, None, [row])
     left = await _first_rows(tx, connections.c.incident_id == incident_id)
     if len(left) < AT_LEAST:

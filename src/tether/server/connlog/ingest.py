@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
 from tether.attribution.causes.codes import CLIENT_CLOSED, CLIENT_UNREACHABLE
+from tether.attribution.classify import classify
 from tether.attribution.predicates.sessions import gave_up
 from tether.attribution.vocabulary import ConnectType, Party, Vantage
 from tether.log import get_logger
@@ -232,8 +233,8 @@ async def _apply_end(
     await add_testimony(tx, item.connection_id, testimony)
     closed = row.is_closed
     if not closes and not closed:
-        if row.connect_type is ConnectType.AGENT_TO_CLIENT and _is_over_for_client(testimony):
-            applied.events.append(rows.ClientLeft(row))
+        if row.connect_type is ConnectType.AGENT_TO_CLIENT:
+            applied.events += _news_of_client(row, testimony)
         return
     if closes and (item.rx_bytes or item.tx_bytes):
         await tx.execute(
@@ -260,16 +261,27 @@ async def _ended_at(tx: AsyncConnection, reporter: Reporter, item: m.Ended, now:
 # -- clients that left for good ---------------------------------------------------------------------
 
 
-def _is_over_for_client(testimony: Testimony) -> bool:
-    """Whether a client reports an end after which nobody comes back to the tunnel.
+def _news_of_client(row: ConnectionRow, testimony: Testimony) -> list[rows.Event]:
+    """What a client's report of an end says of its tunnel, whose agent has not reported one.
 
-    Somebody said goodbye on it, or its program closed its side. Its agent may be cut off, and not know.
+    Nobody comes back to it where somebody said goodbye on it, its program closed its side, or its
+    post-mortem is here. Its agent may be cut off, and not know. Where the client saw the agent's own
+    stream end, it is the agent that may not come back.
     """
-    return testimony.reporter is Vantage.CLIENT and any(
+    if testimony.reporter is not Vantage.CLIENT:
+        return []
+    died = any(isinstance(fact, ev.PreviousRunDied) for fact in testimony.facts)
+    if died or any(
         isinstance(fact, ev.LocalSideClosed)
         or (isinstance(fact, ev.GoodbyeSaid) and fact.by in (Party.CLIENT, Party.AGENT))
         for fact in testimony.facts
-    )
+    ):
+        return [rows.ClientLeft(row, died=died)]
+    if any(
+        isinstance(fact, ev.StreamEnded) and fact.peer is Party.AGENT for fact in testimony.facts
+    ):
+        return [rows.ClientLostAgent(row)]
+    return []
 
 
 def _cause_of_leaving(testimony: Testimony) -> str:
@@ -281,6 +293,8 @@ def _cause_of_leaving(testimony: Testimony) -> str:
             return fact.cause or CLIENT_CLOSED  # it left, and gave no cause
         if isinstance(fact, ev.LocalSideClosed):
             return CLIENT_UNREACHABLE if gave_up(fact) else CLIENT_CLOSED
+        if isinstance(fact, ev.PreviousRunDied):
+            return classify(ConnectType.AGENT_TO_CLIENT, testimony.facts).disconnect.cause
     return ""
 
 

@@ -2,10 +2,13 @@
 
 Law: while the run of the agent that serves a tunnel is connected, the end of the tunnel is the agent's
 to report, however long it is detached; only once the client has said goodbye does the agent's time to
-report run out. An agent that is gone is waited for: for seconds where its stream ended, because then
-its process did, and for as long as tunnels are kept where it fell silent, because that says nothing.
-One that came back as a new run has time to report what the old one left. A tunnel that a relay carries
-is never closed here, and what is closed may be revised later, by a party that knows better.
+report run out. Control links and carriers die separately, so the absence of an agent's link ends no
+tunnel that may live: an agent that is gone is waited for for seconds where its process is known to have
+ended, and for as long as tunnels are kept where it is not; a tunnel that a relay carries, or that was
+last seen on a direct carrier, which the server cannot see, is closed only when that time is up, or when
+its client has seen its agent's own stream end. An agent that came back as a new run has time to report
+what the old one left. What is closed may be revised later by a party that knows better, and is reopened
+where the agent's run comes back and still serves it.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import ConnectionMethod, Party, Vantage
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.server.connlog.log import ConnectionLog
-from tether.server.connlog.rows import ClientLeft, Event, RowClosed
+from tether.server.connlog.rows import ClientLeft, ClientLostAgent, Event, RowClosed
 from tether.server.connlog.runs import PreviousRun
 from tether.server.db.store import StoreUnavailable
 from tether.server.db.tables.connections import ConnectionRow
@@ -46,6 +49,9 @@ class _Gone:
     since: float
     since_wall: float
     due: float
+    """When to look again at its tunnels."""
+    is_certain: Callable[[], bool]
+    """Whether its process is known to have ended."""
     facts: tuple[ev.Evidence, ...] = ()
 
 
@@ -83,6 +89,7 @@ class Janitor:
         self._clock = clock
         self._graces = graces
         self._left: dict[str, float] = {}  # tunnel that its client left -> when it is closed
+        self._lost_agent: set[str] = set()  # tunnels whose clients saw their agents' streams end
         self._gone: dict[str, _Gone] = {}  # by journal
         self._here: dict[str, _Here] = {}  # by journal
         self._changed = asyncio.Event()
@@ -94,19 +101,28 @@ class Janitor:
         since = now.wall if previous.last_alive_at is None else previous.last_alive_at
         for journal_id in {tunnel.journal_id or "" for tunnel in previous.tunnels}:
             silent = journal_id in previous.silent
-            wait_s = self._graces.silent_s if silent else self._graces.restart_s
-            self._gone[journal_id] = _Gone(now.mono, since, now.mono + wait_s, previous.death)
+            due = now.mono + (self._graces.silent_s if silent else self._graces.restart_s)
+            # who has not come back to a server that is there again for so long is gone
+            self._gone[journal_id] = _Gone(now.mono, since, due, lambda: True, previous.death)
         self._changed.set()
 
     def log_changed(self, event: Event) -> None:
         """The connection log has changed."""
         match event:
-            case ClientLeft(row):
+            case ClientLeft(row, died=died):
                 due = self._clock.now().mono + self._graces.report_s
                 self._left.setdefault(row.connection_id, due)
+                if died:  # its agent waits for somebody who cannot come, and is not told by anybody
+                    self._tasks.spawn(self._tell_agent(row.connection_id), "tell-agent")
                 self._changed.set()
+            case ClientLostAgent(row):
+                self._lost_agent.add(row.connection_id)
+                if (gone := self._gone.get(row.journal_id or "")) is not None:
+                    gone.due = min(gone.due, self._clock.now().mono)
+                    self._changed.set()
             case RowClosed(row):
                 self._left.pop(row.connection_id, None)
+                self._lost_agent.discard(row.connection_id)
             case _:
                 pass
 
@@ -117,15 +133,17 @@ class Janitor:
         self._here[journal_id] = _Here(instance_id, due)
         self._changed.set()
 
-    def agent_gone(self, journal_id: str, *, silent: bool) -> None:
-        """The last link of an agent is over."""
+    def agent_gone(self, journal_id: str, is_certain: Callable[[], bool]) -> None:
+        """The last link of an agent is over; `is_certain` tells, when it was waited for, whether its
+        process is known to have ended."""
         self._here.pop(journal_id, None)
         now = self._clock.now()
-        wait_s = self._graces.silent_s if silent else self._graces.agent_s
+        due = now.mono + min(self._graces.agent_s, self._graces.silent_s)
         self._gone.pop(journal_id, None)
-        self._gone[journal_id] = _Gone(now.mono, now.wall, now.mono + wait_s)
+        self._gone[journal_id] = _Gone(now.mono, now.wall, due, is_certain)
         if len(self._gone) > MAX_JOURNALS:
-            next(iter(self._gone.values())).due = now.mono
+            longest = next(iter(self._gone.values()))
+            longest.due, longest.is_certain = now.mono, lambda: True
         self._changed.set()
 
     async def run(self) -> None:
@@ -169,50 +187,58 @@ class Janitor:
             await self._close_earlier_runs(journal_id, now)
 
     async def _give_up(self, journal_id: str, now: float) -> None:
-        """An agent has not come back in time."""
+        """An agent has not come back in time: close those of its tunnels that cannot live any more."""
         gone = self._gone[journal_id]
+        last = gone.since + self._graces.silent_s
+        is_over = now >= last
+        certain = is_over or gone.is_certain()
         never = ev.NeverReturned(
             vantage=Vantage.SERVER,
             at=self._clock.now().wall,
             party=Party.AGENT,
             waited_s=round(now - gone.since, 3),
         )
-        done = await self._close_all(journal_id, (never, *gone.facts), gone.since_wall)
+        facts = (never, *gone.facts)
+        again = [] if certain else [last]
+        for tunnel in await self._tunnels_of(journal_id, again, now):
+            if self._is_carried(tunnel.connection_id):
+                again.append(now + AGAIN_S)
+            elif tunnel.connection_id not in self._lost_agent and not (
+                is_over or (certain and not _may_be_direct(tunnel))
+            ):
+                again.append(last)
+            elif not await self._close(tunnel.connection_id, facts, gone.since_wall):
+                again.append(now + AGAIN_S)
         if self._gone.get(journal_id) is not gone:
             return  # it came back while we were at it
-        if done:
-            del self._gone[journal_id]
+        if again:
+            gone.due = min(again)
         else:
-            gone.due = now + AGAIN_S
+            del self._gone[journal_id]
 
     async def _close_earlier_runs(self, journal_id: str, now: float) -> None:
         """An agent's new run had its time to report what the old one left."""
         here = self._here[journal_id]
-        done = await self._close_all(journal_id, (), None, but=here.instance_id)
-        here.due = None if done else now + AGAIN_S
+        again: list[float] = []
+        for tunnel in await self._tunnels_of(journal_id, again, now):
+            # what belonged to another run of an agent that is back cannot be carried any more
+            if tunnel.agent_instance != here.instance_id and not await self._close(
+                tunnel.connection_id, (), None
+            ):
+                again.append(now + AGAIN_S)
+        here.due = min(again, default=None)
 
-    async def _close_all(
-        self,
-        journal_id: str,
-        facts: tuple[ev.Evidence, ...],
-        ended_at: float | None,
-        but: str | None = None,
-    ) -> bool:
-        """Close a journal's tunnels, except those of the run `but`; whether none had to stay."""
+    async def _tunnels_of(
+        self, journal_id: str, again: list[float], now: float
+    ) -> list[ConnectionRow]:
+        """A journal's ongoing tunnels; where they cannot be read now, `again` gets when to try."""
         try:
             tunnels = await self._connections.open_tunnels(journal_id=journal_id)
         except StoreUnavailable as wrong:
             _log.error("tunnels cannot be looked up now", error=str(wrong))
-            return False
-        done = True
-        for tunnel in tunnels:
-            if not tunnel.is_ongoing or tunnel.agent_instance == but:
-                continue
-            # what belonged to another run of an agent that is back cannot be carried any more
-            carried = but is None and self._is_carried(tunnel.connection_id)
-            if carried or not await self._close(tunnel.connection_id, facts, ended_at):
-                done = False
-        return done
+            again.append(now + AGAIN_S)
+            return []
+        return [one for one in tunnels if one.is_ongoing]
 
     async def _close(
         self, connection_id: str, facts: tuple[ev.Evidence, ...], ended_at: float | None
@@ -245,3 +271,8 @@ class Janitor:
                 continue
             if forgotten:
                 _log.debug("unused grants forgotten", count=forgotten)
+
+
+def _may_be_direct(tunnel: ConnectionRow) -> bool:
+    """Whether a carrier may live that the server cannot see."""
+    return tunnel.connection_method is ConnectionMethod.DIRECT and tunnel.detached_since is None

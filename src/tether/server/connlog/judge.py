@@ -14,8 +14,18 @@ from typing import Any
 from tether.attribution.admissibility import client_may_say, is_hearsay, tells_an_end
 from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.classify import Verdict, classify
-from tether.attribution.evidence import Evidence, GoodbyeSaid
-from tether.attribution.vocabulary import ConnectType, Reason, Vantage
+from tether.attribution.evidence import (
+    EndedTogether,
+    Evidence,
+    GoodbyeSaid,
+    LocalSideClosed,
+    NeighbourEnded,
+    NeverReturned,
+    PeerReturned,
+    PreviousRunDied,
+    ReportMissing,
+)
+from tether.attribution.vocabulary import ConnectType, Party, Reason, Vantage
 from tether.server.db.tables.connections import ConnectionRow
 
 MAY_CLAIM: Mapping[Vantage, frozenset[Vantage]] = {
@@ -85,7 +95,7 @@ def about_the_end(testimonies: Iterable[Testimony], last_carrier: int | None) ->
 
     For the arguments see `classify_end`.
     """
-    on_file = list(testimonies)
+    on_file = without_withdrawn(testimonies)
     agent_reported = any(one.reporter is Vantage.AGENT for one in on_file)
 
     def counts(one: Testimony) -> bool:
@@ -104,6 +114,55 @@ def about_the_end(testimonies: Iterable[Testimony], last_carrier: int | None) ->
         else replace(one, facts=tuple(f for f in one.facts if not _leaves_as_planned(f)))
         for one in kept
     ]
+
+
+_CONCLUSIONS = (NeverReturned, ReportMissing, NeighbourEnded, EndedTogether, PreviousRunDied)
+"""What the server itself puts on file of a tunnel whose agent is away; of post-mortems, its own."""
+
+
+def is_conclusion_from_absence(testimonies: Iterable[Testimony]) -> bool:
+    """Whether a tunnel was closed only because its agent was away: nobody has reported, announced or
+    decided its end."""
+    for one in testimonies:
+        match one.reporter:
+            case Vantage.SERVER:
+                if not all(isinstance(fact, (*_CONCLUSIONS, PeerReturned)) for fact in one.facts):
+                    return False
+            case Vantage.CLIENT:
+                if any(
+                    isinstance(fact, LocalSideClosed | PreviousRunDied)
+                    or (isinstance(fact, GoodbyeSaid) and fact.by is not Party.RELAY)
+                    for fact in one.facts
+                ):
+                    return False
+            case Vantage.AGENT:
+                return False
+            case Vantage.RELAY:
+                pass  # of carriers
+    return True
+
+
+def without_withdrawn(testimonies: Iterable[Testimony]) -> list[Testimony]:
+    """All but what the server concluded from the absence of an agent that came back later on."""
+    kept: list[Testimony] = []
+    for one in testimonies:
+        returned = one.reporter is Vantage.SERVER and any(
+            isinstance(fact, PeerReturned) and fact.party is Party.AGENT and fact.same_run
+            for fact in one.facts
+        )
+        concluded = [earlier for earlier in kept if _tells_of_absence(earlier)]
+        if returned and concluded:
+            kept = [earlier for earlier in kept if earlier not in concluded]
+        else:
+            kept.append(one)
+    return kept
+
+
+def _tells_of_absence(one: Testimony) -> bool:
+    return one.reporter is Vantage.SERVER and any(
+        isinstance(fact, NeverReturned | ReportMissing) and fact.party is Party.AGENT
+        for fact in one.facts
+    )
 
 
 def _leaves_as_planned(fact: Evidence) -> bool:

@@ -16,10 +16,12 @@ from enum import StrEnum
 
 from tether.server.connlog.rows import (
     ClientLeft,
+    ClientLostAgent,
     Event,
     PathChanged,
     RowClosed,
     RowOpened,
+    RowReopened,
     RowRevised,
 )
 from tether.server.db.tables.connections import ConnectionRow
@@ -159,7 +161,7 @@ class LiveFeed:
 
 def _kind(event: Event) -> ChangeKind | None:
     match event:
-        case RowOpened():
+        case RowOpened() | RowReopened():
             return ChangeKind.OPENED
         case RowClosed():
             return ChangeKind.CLOSED
@@ -167,5 +169,5 @@ def _kind(event: Event) -> ChangeKind | None:
             return ChangeKind.REVISED
         case PathChanged():
             return ChangeKind.PATH
-        case ClientLeft():
+        case ClientLeft() | ClientLostAgent():
             return None

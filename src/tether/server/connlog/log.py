@@ -277,6 +277,32 @@ class ConnectionLog:
 
         self.publish(await self._store.write(work))
 
+    async def reopen(self, journal_id: str, instance_id: str, serving: Collection[str]) -> None:
+        """A run of an agent has come back and serves these: where one was closed for its absence, it
+        goes on."""
+        now = self._clock.now().wall
+
+        async def work(tx: AsyncConnection) -> list[Event]:
+            events: list[Event] = []
+            for connection_id in serving:
+                row = await find_tunnel(tx, connection_id)
+                if row is None or not row.is_closed or row.journal_id != journal_id:
+                    continue
+                if row.agent_instance != instance_id:
+                    continue
+                returned = ev.PeerReturned(
+                    vantage=Vantage.SERVER,
+                    at=now,
+                    party=Party.AGENT,
+                    after_s=round(max(0.0, now - (row.disconnected_at or now)), 3),
+                    same_run=True,
+                )
+                events += await rows.reopen(tx, row, returned, now)
+            return events
+
+        if serving:
+            self.publish(await self._store.write(work))
+
     async def _close(
         self,
         tx: AsyncConnection,

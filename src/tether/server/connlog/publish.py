@@ -15,10 +15,12 @@ from tether.server.connlog.activity import ForwardsEnded, SessionsEnded, Tally
 from tether.server.connlog.incidents import Grouped
 from tether.server.connlog.rows import (
     ClientLeft,
+    ClientLostAgent,
     Event,
     PathChanged,
     RowClosed,
     RowOpened,
+    RowReopened,
     RowRevised,
 )
 from tether.server.db.tables.connections import ConnectionRow
@@ -74,9 +76,15 @@ class Publisher:
                     now=row.disconnect_cause,
                     rule=row.rule,
                 )
+            case RowReopened(row):
+                self._metrics.connections_open.inc()
+                self._metrics.revised()
+                _log.warning(
+                    "connection reopened", was=event.was, revision=row.revision, **_about(row)
+                )
             case PathChanged():
                 self._path_changed(event)
-            case ClientLeft():
+            case ClientLeft() | ClientLostAgent():
                 pass  # nothing has happened to the row
 
     def _wake(self, connection_id: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.codes import AGENT_NODE_LOST
@@ -21,7 +21,13 @@ from tether.protocol.messages.reports import PathRecord
 from tether.server.connlog import activity, correlate, incidents
 from tether.server.connlog.activity import Tally
 from tether.server.connlog.incidents import Grouped
-from tether.server.connlog.judge import Testimony, classify_end, columns_of, differs
+from tether.server.connlog.judge import (
+    Testimony,
+    classify_end,
+    columns_of,
+    differs,
+    is_conclusion_from_absence,
+)
 from tether.server.connlog.records import find
 from tether.server.connlog.testimonies import add_testimony, testimonies_about
 from tether.server.db.fetch import fetch_one
@@ -68,13 +74,32 @@ class PathChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class RowReopened:
+    """A connection that was taken for ended lives. `was`: the cause that it had been given."""
+
+    row: ConnectionRow
+    was: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientLeft:
-    """An open tunnel is over for its client, for good, and its agent has not reported that."""
+    """An open tunnel is over for its client, and its agent has not reported that."""
+
+    row: ConnectionRow
+    died: bool = False
+    """Whether it is the post-mortem of its client that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLostAgent:
+    """The client of an open tunnel saw its agent's own stream end, and has given the tunnel up."""
 
     row: ConnectionRow
 
 
-Event = RowOpened | RowClosed | RowRevised | PathChanged | ClientLeft
+Event = (
+    RowOpened | RowClosed | RowRevised | RowReopened | PathChanged | ClientLeft | ClientLostAgent
+)
 
 
 async def mark_open(tx: AsyncConnection, connection_id: str, at: float) -> RowOpened | None:
@@ -186,6 +211,58 @@ async def _store(
         )
     )
     return settled
+
+
+REOPENED = "reopened"
+"""The rule of the revision that withdraws an end."""
+
+
+async def reopen(
+    tx: AsyncConnection, row: ConnectionRow, returned: Evidence, now: float
+) -> list[Event]:
+    """Withdraw the end of a tunnel whose agent has come back and still serves it, as a revision.
+
+    Nothing is done where the end is more than the server's own conclusion from an absence: where its
+    agent has reported it, or somebody had decided or announced it.
+    """
+    on_file = await testimonies_about(tx, row.connection_id)
+    if not row.is_closed or not is_conclusion_from_absence(on_file):
+        return []
+    await add_testimony(tx, row.connection_id, Testimony(Vantage.SERVER, now, (returned,)))
+    if row.incident_id is not None:
+        await incidents.withdraw(tx, row)
+    was = row.disconnect_cause or ""
+    nothing = dict.fromkeys(columns_of(classify_end(row.connect_type, on_file, row.carrier)))
+    changed = (
+        update(connections)
+        .where(connections.c.connection_id == row.connection_id)
+        .values(
+            {
+                **nothing,
+                "status": ConnectionStatus.ONGOING,
+                "disconnected_at": None,
+                "incident_key": None,
+                "revision": row.revision + 1,
+            }
+        )
+        .returning(connections)
+    )
+    reopened = await fetch_one(tx, changed, ConnectionRow)
+    assert reopened is not None, "rows of ends are not deleted"
+    withdrawn = select(revisions.c.fields).where(
+        revisions.c.connection_id == row.connection_id, revisions.c.revision == row.revision
+    )
+    await tx.execute(
+        insert(revisions).values(
+            connection_id=row.connection_id,
+            revision=row.revision + 1,
+            as_of=now,
+            rule=REOPENED,
+            because="the run of the agent that serves it has come back: this end is withdrawn",
+            fields=await tx.scalar(withdrawn) or {},
+        )
+    )
+    return [RowReopened(reopened, was)]
 
 
 # -- ends that are judged again because of something else ------------------------------------------

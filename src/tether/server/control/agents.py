@@ -8,7 +8,7 @@ Presence is by journal: an agent that was superseded still answers for its own t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,8 +68,9 @@ class Presence(Protocol):
     def agent_here(self, journal_id: str, instance_id: str) -> None:
         """An agent was welcomed."""
 
-    def agent_gone(self, journal_id: str, *, silent: bool) -> None:
-        """The last link of an agent is over; `silent`: nothing shows that its process ended."""
+    def agent_gone(self, journal_id: str, is_certain: Callable[[], bool]) -> None:
+        """The last link of an agent is over. `is_certain` tells, seconds later, whether its process is
+        known to have ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +259,7 @@ class AgentLinks(ControlLinks[AgentLink]):
             self._relays.carries,
             hello.instance_id,
         )
+        await self._runner.log.reopen(hello.journal_id, hello.instance_id, hello.serving)
         await self._runner.log.agent_returned(link.connection_id, hello)
         for observer in self._observers:
             observer.agent_here(hello.journal_id, hello.instance_id)
@@ -362,12 +364,13 @@ class AgentLinks(ControlLinks[AgentLink]):
     async def _gone(self, link: AgentLink) -> None:
         if self._current.get(link.workspace_id) is link:
             del self._current[link.workspace_id]
+        end = self._runner.end_of(link)
         for carrier in link.fresh_offers():
             why = "the agent's connection to the server was lost: try again"
             self._relays.decline(carrier, why)
         if all(other.journal_id != link.journal_id for other in self._all):
             for observer in self._observers:
-                observer.agent_gone(link.journal_id, silent=_fell_silent(link))
+                observer.agent_gone(link.journal_id, lambda: _left(link) or end.is_certain())
         try:
             await self._directory.agent_left(link.workspace_id, self._runner.clock.now().wall)
         except StoreUnavailable as wrong:
@@ -420,11 +423,9 @@ def is_older(version: str, minimum: str) -> bool:
         return True
 
 
-_SILENT = (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
-
-
-def _fell_silent(link: AgentLink) -> bool:
-    """Whether nothing shows that the agent's process ended: it may sleep, or be cut off from us."""
-    ends = (fact for fact in link.driver.cell.facts if isinstance(fact, ev.StreamEnded))
-    goodbyes = any(isinstance(fact, ev.GoodbyeSaid) for fact in link.driver.cell.facts)
-    return not goodbyes and any(end.how in _SILENT for end in ends)
+def _left(link: AgentLink) -> bool:
+    """Whether the agent said goodbye: what was to be reported has been, or never will be."""
+    return any(
+        isinstance(fact, ev.GoodbyeSaid) and fact.by is Party.AGENT
+        for fact in link.driver.cell.facts
+    )

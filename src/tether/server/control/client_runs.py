@@ -1,8 +1,8 @@
 """Which runs of clients are here: a run that dials anew explains how its link before that ended.
 
 Law: a client has one control link at a time, so what is left of an older one of the same run is dead,
-whatever its stream looks like; it is asked once more, and cut. A run whose link was ended by its
-kernel or a middlebox, and that does not come back within seconds, is lost: the agents of its tunnels
+whatever its stream looks like; it is asked once more, and cut. A run whose process is known to have
+ended its link, and that does not come back within seconds, is lost: the agents of its tunnels
 get to know it, who see whether the tunnels' own streams ended in that way, too. Bounded: of runs that
 left, the last are remembered, and of each the last tunnels. Only a run's own user can come back as it.
 """
@@ -17,7 +17,6 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.clock import Clock
 from tether.net.link.driver import LinkDriver
-from tether.protocol.tunnel.resume_policy import ended_at_once
 
 MOST = 4096
 ANSWER_S = 1.0
@@ -112,22 +111,25 @@ class ClientRuns:
             while len(run.tunnels) > MOST_TUNNELS:
                 del run.tunnels[next(iter(run.tunnels))]
 
-    def gone(self, user: str, instance_id: str, connection_id: str) -> None:
-        """This link's row is closed."""
+    def gone(
+        self,
+        user: str,
+        instance_id: str,
+        connection_id: str,
+        is_certain: Callable[[], bool],
+    ) -> None:
+        """This link's row is closed. `is_certain` tells, seconds later, whether its process is known to
+        have ended it."""
         run = self._runs.get((user, instance_id))
         if run is not None and run.connection_id == connection_id:
             run.ended_at = self._clock.now().mono
-            if run.tunnels and _ended_at_once(run.driver):
+            if run.tunnels:
                 asyncio.get_running_loop().call_later(
-                    LOST_S, self._stays_away, user, instance_id, run
+                    LOST_S, self._stays_away, user, instance_id, run, is_certain
                 )
 
-    def _stays_away(self, user: str, instance_id: str, run: _Run) -> None:
-        if self._runs.get((user, instance_id)) is run:
+    def _stays_away(
+        self, user: str, instance_id: str, run: _Run, is_certain: Callable[[], bool]
+    ) -> None:
+        if self._runs.get((user, instance_id)) is run and is_certain():
             self._lost(run.tunnels)
-
-
-def _ended_at_once(driver: LinkDriver) -> bool:
-    """Whether the first that was seen of a link's end is its stream's, as it is of a killed process."""
-    ends = [f for f in driver.cell.facts if isinstance(f, ev.StreamEnded | ev.GoodbyeSaid)]
-    return bool(ends) and ended_at_once(ends[0], Party.CLIENT)

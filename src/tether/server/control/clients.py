@@ -174,7 +174,8 @@ class ClientLinks(ControlLinks[ClientLink]):
         )
 
     async def _gone(self, link: ClientLink) -> None:
-        self._runs.gone(link.user, link.instance_id, link.connection_id)
+        end = self._runner.end_of(link)
+        self._runs.gone(link.user, link.instance_id, link.connection_id, end.is_certain)
         await link.carrier_requests.cancel()
 
     async def _welcome(self, link: ClientLink) -> None:

@@ -60,6 +60,8 @@ class Opening:
     hello: Hello
     token: str = field(repr=False)
     violation: str = ""
+    proxied: bool = False
+    """Whether its request names a proxy: then a FIN may be the proxy's."""
 
     @property
     def party(self) -> Party:
@@ -132,6 +134,7 @@ class Handshakes:
             hello=hello,
             token=token,
             violation=violation,
+            proxied=any(header(scope, name) for name in PROXY_HEADERS),
         )
 
     def _of_browser(self, scope: Any) -> str:
@@ -195,6 +198,9 @@ def _port_of(scope: Any, client_ip: str) -> int:
     return int(peer[1]) if peer and peer[0] == client_ip else 0
 
 
+PROXY_HEADERS = (b"x-forwarded-for", b"forwarded", b"via")
+"""What proxies add to requests, whether they are trusted or not."""
+
 STOPPING = ("server_stopping", "the server is stopping: try again in a moment")
 BUSY = ("server_busy", "the server is busy with other connections: try again in a moment")
 
@@ -239,8 +245,9 @@ def _hello(raw: bytes | str, identity: Identity) -> Hello:
         raise Garbage("a hello with ids that are none")
     if len(hello.hostname) > MAX_HOSTNAME or not hello.hostname.isprintable():
         raise Garbage("a hello with a host name that is none")
-    if len(hello.open_connections) > MAX_OPEN_CONNECTIONS:
-        raise Garbage(f"a hello with {len(hello.open_connections)} connections")
+    named = max(len(hello.open_connections), len(hello.serving))
+    if named > MAX_OPEN_CONNECTIONS:
+        raise Garbage(f"a hello with {named} connections")
     if hello.ssh_host_key:
         try:
             read_public_key(hello.ssh_host_key)

@@ -41,6 +41,7 @@ from tether.protocol.messages.derp import DerpMap
 from tether.protocol.messages.reports import Report, ReportAck
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import ConnectionLog
+from tether.server.control.certain_ends import CertainEnds, LinkEnd
 from tether.server.control.coordination import LinkCoordination
 from tether.server.control.handshake import Opening, unpack_control
 from tether.server.control.idle_cuts import IdleCuts
@@ -187,6 +188,17 @@ class ControlLinkRunner:
         self._still_refused = still_refused
         self._host_context = host_context
         self._idle_cuts = IdleCuts()
+        self._certain_ends = CertainEnds()
+
+    def end_of(self, link: ControlLink) -> LinkEnd:
+        """A link is over: what is known of who ended it. Call once for each link."""
+        return self._certain_ends.note(
+            link.driver.cell.facts,
+            link.opening.party,
+            at=self.clock.now().mono,
+            token_id=link.token_id,
+            proxied=link.opening.proxied,
+        )
 
     def driver(
         self, opening: Opening, deliver: Callable[[Message], Awaitable[None] | None]

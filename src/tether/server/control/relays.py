@@ -125,6 +125,7 @@ class Relays(ControlLinks[RelayLink]):
 
     async def _gone(self, link: RelayLink) -> None:
         self._regions.unregister(link)
+        self._runner.end_of(link)
         _log_end(link)
 
     async def _handle(self, link: RelayLink, message: Message) -> bool:

@@ -212,7 +212,7 @@ async def test_an_orderly_close_is_heard_after_the_last_message_and_closes_every
             ev.StreamEnded(
                 vantage=Vantage.RELAY, at=EPOCH + 1.01, peer=Party.CLIENT, how=StreamEnd.EOF
             ),
-            15.0,
+            86_400.0,
         ),
         (
             PeerGone(how="melted", close_code=4000),
@@ -223,7 +223,7 @@ async def test_an_orderly_close_is_heard_after_the_last_message_and_closes_every
                 how=StreamEnd.OTHER,
                 close_code=4000,
             ),
-            15.0,
+            86_400.0,
         ),
         (
             PeerGone(how="silent", silence_s=30.5),

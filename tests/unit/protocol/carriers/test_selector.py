@@ -317,6 +317,20 @@ def test_a_tunnel_that_is_over_ends_with_the_servers_cause(code: str) -> None:
     assert play.paths.deadline() is None
 
 
+@pytest.mark.parametrize("code", ["tunnel_over", "tunnel_unknown"])
+def test_a_carrier_that_works_is_not_dropped_because_a_spare_one_is_denied(code: str) -> None:
+    play = direct_with_standby()
+    play.do(play.paths.ended(1, "reset", play.now))
+    play.passes(STANDBY_S + 5.0)
+    asked = play.said(AskServer)[-1]
+    assert not any(isinstance(c, Over) for c in play.paths.denied(asked.number, code, "", play.now))
+    assert play.paths.current == 2
+    play.do(play.paths.ended(2, "reset", play.now))
+    assert play.passes(60.0), "it is asked again, as after any other answer"
+    asked = play.said(AskServer)[-1]
+    assert play.paths.denied(asked.number, code, "it ended", play.now) == [Over(code, "it ended")]
+
+
 def test_an_agent_behind_a_relay_that_knows_no_tunnel_ends_it() -> None:
     play = relayed("a:1")
     play.do(play.paths.ended(1, "reset", play.now))

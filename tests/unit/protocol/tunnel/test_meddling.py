@@ -84,7 +84,7 @@ def test_on_a_direct_carrier_nobody_can_say_who_it_was() -> None:
     failed = ev.StreamEnded(
         vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.OTHER, errno="EBADMSG"
     )
-    assert pair.agent.last() == Detached(1, failed, 15.0)
+    assert pair.agent.last() == Detached(1, failed, DAY)
     resumes(pair, 2)
 
 

@@ -8,7 +8,15 @@ from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
 from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
-from tether.protocol.tunnel.resume_policy import ROWS, WaitRow, Waits, not_resumed, row_of, wait_s
+from tether.protocol.tunnel.resume_policy import (
+    ROWS,
+    WaitRow,
+    Waits,
+    ends_with_its_link,
+    not_resumed,
+    row_of,
+    wait_s,
+)
 
 DAY = 24 * 3600.0
 
@@ -20,11 +28,23 @@ def test_every_row_can_be_reached(row: WaitRow) -> None:
 
 @pytest.mark.parametrize("how", StreamEnd)
 @pytest.mark.parametrize("peer", [Party.CLIENT, Party.RELAY])
-def test_every_end_of_a_stream_has_its_wait(peer: Party, how: StreamEnd) -> None:
-    fact = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=peer, how=how)
+@pytest.mark.parametrize("vantage", [Vantage.AGENT, Vantage.RELAY])
+def test_only_a_fin_that_we_saw_of_the_peers_own_stream_shows_that_it_ended(
+    vantage: Vantage, peer: Party, how: StreamEnd
+) -> None:
+    fact = ev.StreamEnded(vantage=vantage, at=EPOCH, peer=peer, how=how)
+    known = (vantage, peer, how) == (Vantage.AGENT, Party.CLIENT, StreamEnd.EOF)
+    assert wait_s(fact, Party.CLIENT, Waits()) == (15.0 if known else DAY)
+
+
+@pytest.mark.parametrize("how", StreamEnd)
+def test_a_wait_for_a_stream_that_ended_at_once_is_over_when_the_server_knows_more(
+    how: StreamEnd,
+) -> None:
+    fact = ev.StreamEnded(vantage=Vantage.RELAY, at=EPOCH, peer=Party.CLIENT, how=how)
     silent = how in (StreamEnd.SILENT, StreamEnd.TIMED_OUT, StreamEnd.UNREACHABLE)
-    expected = 15.0 if peer is Party.CLIENT and not silent else DAY
-    assert wait_s(fact, Party.CLIENT, Waits()) == expected
+    assert ends_with_its_link(fact, Party.CLIENT) is not silent
+    assert not ends_with_its_link(fact, Party.AGENT)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +71,7 @@ def test_what_a_relay_says_is_no_word_of_the_peer(fact: ev.Evidence, row: str) -
 
 
 def test_a_policy_may_be_shorter_than_the_wait_for_a_vanished_peer() -> None:
-    fact = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.RESET)
+    fact = ev.StreamEnded(vantage=Vantage.AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.EOF)
     assert wait_s(fact, Party.CLIENT, Waits(policy_s=5.0)) == 5.0
 
 

@@ -488,7 +488,7 @@ def test_the_agents_carrier_is_retired_at_once() -> None:
     ("how", "peer", "seconds"),
     [
         (StreamEnd.EOF, Party.CLIENT, 15.0),
-        (StreamEnd.RESET, Party.CLIENT, 15.0),
+        (StreamEnd.RESET, Party.CLIENT, DAY),
         (StreamEnd.EOF, Party.RELAY, DAY),
         (StreamEnd.SILENT, Party.CLIENT, DAY),
         (StreamEnd.TIMED_OUT, Party.RELAY, DAY),

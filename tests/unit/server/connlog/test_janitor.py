@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -10,11 +11,11 @@ import pytest
 from tests.support.clock import EPOCH, HandClock
 from tests.support.server.rows import closed_row, connection_row
 from tether.attribution import evidence as ev
-from tether.attribution.vocabulary import ConnectType, Party, Vantage
+from tether.attribution.vocabulary import ConnectionMethod, ConnectType, Party, Vantage
 from tether.server.connlog.janitor import AGAIN_S, Janitor
 from tether.server.connlog.judge import classify_end
 from tether.server.connlog.log import ConnectionLog
-from tether.server.connlog.rows import ClientLeft, RowClosed
+from tether.server.connlog.rows import ClientLeft, ClientLostAgent, RowClosed
 from tether.server.connlog.runs import PreviousRun
 from tether.server.db.store import StoreUnavailable
 from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
@@ -31,10 +32,12 @@ def tunnel(
     journal_id: str = "j",
     instance_id: str = "run-1",
     status: ConnectionStatus = ONGOING,
+    **more: Any,
 ) -> ConnectionRow:
     return connection_row(
         connection_id,
         status=status,
+        **more,
         workspace_id="w",
         journal_id=journal_id,
         agent_instance=instance_id,
@@ -136,7 +139,7 @@ async def test_an_agent_whose_stream_ended_and_who_stays_away_never_returned() -
     site = Site(tunnel("c1"), tunnel("c2"), tunnel("c3", "another"))
     site.janitor.agent_here("j", "run-1")
     site.clock.mono = 200.0
-    site.janitor.agent_gone("j", silent=False)
+    site.janitor.agent_gone("j", lambda: True)
     assert await site.at(214.9) == {}
     assert await site.at(215.0) == {"c1": ["NeverReturned"], "c2": ["NeverReturned"]}
     assert site.log.ended_at["c1"] == EPOCH + 200.0
@@ -146,15 +149,48 @@ async def test_an_agent_that_fell_silent_is_waited_for_as_long_as_tunnels_are_ke
     site = Site(tunnel("c1"))
     site.janitor.agent_here("j", "run-1")
     site.clock.mono = 200.0
-    site.janitor.agent_gone("j", silent=True)
+    site.janitor.agent_gone("j", lambda: False)
     assert await site.at(200.0 + DAY - 1) == {}
     assert await site.at(200.0 + DAY) == {"c1": ["NeverReturned"]}
+
+
+DIRECT = ConnectionMethod.DIRECT
+
+
+async def test_a_direct_carrier_may_outlive_every_control_link() -> None:
+    site = Site(
+        tunnel("direct", connection_method=DIRECT),
+        tunnel("relayed", connection_method=ConnectionMethod.DERP),
+        tunnel("detached", connection_method=DIRECT, detached_since=EPOCH),
+    )
+    site.janitor.agent_gone("j", lambda: True)
+    gone = {"relayed": ["NeverReturned"], "detached": ["NeverReturned"]}
+    assert await site.at(115.0) == gone
+    assert await site.at(100.0 + DAY - 1) == gone
+    assert await site.at(100.0 + DAY) == {**gone, "direct": ["NeverReturned"]}
+
+
+async def test_a_client_that_saw_its_agent_end_is_the_second_witness() -> None:
+    direct = tunnel("c1", connection_method=DIRECT)
+    site = Site(direct, tunnel("c2", connection_method=DIRECT))
+    site.janitor.agent_gone("j", lambda: True)
+    assert await site.at(115.0) == {}
+    site.janitor.log_changed(ClientLostAgent(direct))
+    assert await site.at(116.0) == {"c1": ["NeverReturned"]}
+
+
+async def test_a_post_mortem_of_the_client_is_told_to_the_agent_at_once() -> None:
+    site = Site(tunnel("c1"))
+    site.janitor.agent_here("j", "run-1")
+    site.janitor.log_changed(ClientLeft(tunnel("c1"), died=True))
+    await asyncio.sleep(0)
+    assert (await site.at(100.0), site.ended_at_agents) == ({}, ["c1"])
 
 
 async def test_an_agent_that_comes_back_as_the_same_run_has_lost_nothing() -> None:
     site = Site(tunnel("c1"))
     site.janitor.agent_here("j", "run-1")
-    site.janitor.agent_gone("j", silent=False)
+    site.janitor.agent_gone("j", lambda: True)
     site.clock.mono = 114.0
     site.janitor.agent_here("j", "run-1")
     assert await site.at(10_000.0) == {}
@@ -162,7 +198,7 @@ async def test_an_agent_that_comes_back_as_the_same_run_has_lost_nothing() -> No
 
 async def test_a_tunnel_that_a_relay_carries_is_closed_when_it_does_not_any_more() -> None:
     site = Site(tunnel("c1"))
-    site.janitor.agent_gone("j", silent=False)
+    site.janitor.agent_gone("j", lambda: True)
     site.carried.add("c1")
     assert await site.at(1000.0) == {}
     site.carried.clear()
@@ -175,7 +211,7 @@ async def test_a_grant_that_was_not_used_is_not_closed_but_spared_while_its_agen
     site = Site(granted)
     site.janitor.agent_here("j", "run-1")
     assert not site.janitor.is_spared(granted)
-    site.janitor.agent_gone("j", silent=False)
+    site.janitor.agent_gone("j", lambda: True)
     assert site.janitor.is_spared(granted)
     assert await site.at(1000.0) == {}
     assert not site.janitor.is_spared(granted)
@@ -215,7 +251,7 @@ async def test_an_agent_that_slept_through_a_restart_is_waited_for_as_before() -
 
 async def test_what_cannot_be_closed_now_is_closed_later() -> None:
     site = Site(tunnel("c1"), tunnel("c2", "k", "run-0"), tunnel("c3", "l"))
-    site.janitor.agent_gone("j", silent=False)
+    site.janitor.agent_gone("j", lambda: True)
     site.janitor.agent_here("k", "run-1")
     site.client_left("c3")
     site.log.broken = True
@@ -232,5 +268,5 @@ async def test_too_many_lost_agents_shorten_the_longest_wait(
     monkeypatch.setattr("tether.server.connlog.janitor.MAX_JOURNALS", 2)
     site = Site(tunnel("c1", "j1"), tunnel("c2", "j2"))
     for number in (1, 2, 3):
-        site.janitor.agent_gone(f"j{number}", silent=silent)
+        site.janitor.agent_gone(f"j{number}", lambda: not silent)
     assert await site.at(100.0) == {"c1": ["NeverReturned"]}

@@ -614,6 +614,89 @@ async def test_who_left_is_known_with_the_cause_they_gave_whether_the_row_is_clo
     }
 
 
+async def test_a_post_mortem_of_a_client_says_that_it_left_and_why(rig: LogRig) -> None:
+    await rig.tunnel("c1")
+    died = ev.PreviousRunDied(vantage=CLIENT, at=EPOCH, party=Party.CLIENT, host_rebooted=True)
+    await rig.report(ended("c1", died), by=rig.client(), journal_id="x", first_seq=1)
+    assert rig.left == ["c1"]
+    ((row, cause),) = await rig.log.left_by_clients(["c1"])
+    assert (row.connection_id, cause) == ("c1", "client.host_rebooted")
+
+
+# -- an agent that was only away ------------------------------------------------------------------
+
+NEVER = ev.NeverReturned(vantage=SERVER, at=EPOCH, party=Party.AGENT, waited_s=15.0)
+
+
+async def returns(rig: LogRig, *serving: str, run: str = "run-1") -> dict[str, Any]:
+    """The agent's run comes back and serves these; the row then."""
+    await rig.log.reopen(JOURNAL, run, serving)
+    return await rig.row("c1")
+
+
+async def test_a_tunnel_that_was_taken_for_lost_with_its_agent_goes_on_when_it_comes_back(
+    rig: LogRig,
+) -> None:
+    await rig.tunnel("c1", agent_instance="run-1")
+    await rig.log.close_tunnel("c1", (NEVER,))
+    assert rig.count("tether_connections_open") == 0
+    rig.move(20)
+    row = await returns(rig, "c1")
+    assert (row["status"], row["disconnect_cause"], row["disconnected_at"]) == (
+        "ongoing",
+        None,
+        None,
+    )
+    assert [(one["rule"], one["disconnect_cause"]) for one in row["revisions"]] == [
+        ("agent-never-returned", "agent.vanished"),
+        ("reopened", "agent.vanished"),
+    ]
+    assert rig.count("tether_connections_open") == 1
+    await rig.report(ended("c1", *EXITED))
+    row = await rig.row("c1")
+    assert (row["status"], row["disconnect_cause"]) == ("closed", "session.exit")
+    assert row["revision"] == 3
+
+
+async def test_what_was_concluded_from_an_absence_does_not_explain_a_later_end(rig: LogRig) -> None:
+    await rig.tunnel("c1", agent_instance="run-1")
+    await rig.log.close_tunnel("c1", (NEVER,))
+    await returns(rig, "c1")
+    await rig.report(ended("c1", LOGGED_IN, CLIENT_EOF))
+    other = await rig.tunnel("c2")
+    await rig.report(ended(other, LOGGED_IN, CLIENT_EOF))
+    assert (await rig.row("c1"))["disconnect_cause"] == (await rig.row(other))["disconnect_cause"]
+
+
+@pytest.mark.parametrize(
+    ("serving", "run"),
+    [((), "run-1"), (("c1",), "run-2"), (("c2", "never heard of"), "run-1")],
+    ids=["not served", "another run", "others"],
+)
+async def test_a_tunnel_that_the_run_does_not_serve_stays_closed(
+    serving: tuple[str, ...], run: str, rig: LogRig
+) -> None:
+    await rig.tunnel("c1", agent_instance="run-1")
+    await rig.log.close_tunnel("c1", (NEVER,))
+    assert (await returns(rig, *serving, run=run))["status"] == "closed"
+
+
+async def test_an_end_that_somebody_reported_or_decided_is_not_withdrawn(rig: LogRig) -> None:
+    stop = ev.GoodbyeSaid(
+        vantage=SERVER, at=EPOCH, by=Party.SERVER, cause="workspace.stopped", actor="user:bob"
+    )
+    await rig.tunnel("c1", agent_instance="run-1")
+    await rig.log.close_tunnel("c1", (stop,))
+    await rig.tunnel("c2", agent_instance="run-1")
+    await rig.report(ended("c2", *EXITED))
+    await rig.tunnel("c3", agent_instance="run-1")
+    bye = ev.LocalSideClosed(vantage=CLIENT, at=EPOCH)
+    await rig.report(ended("c3", bye), by=rig.client(), journal_id="x", first_seq=1)
+    await rig.log.close_tunnel("c3", (NEVER,))
+    await returns(rig, "c1", "c2", "c3")
+    assert {row["status"] for row in await rig.read.connections()} == {"closed"}
+
+
 async def test_a_client_that_was_merely_cut_off_has_not_left(rig: LogRig) -> None:
     await rig.tunnel("c1")
     cut = ev.StreamEnded(vantage=CLIENT, at=EPOCH, peer=Party.RELAY, how=StreamEnd.RESET)

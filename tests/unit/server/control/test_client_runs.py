@@ -15,7 +15,7 @@ from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
-from tether.server.control.client_runs import ANSWER_S, MOST, RETURN_S, ClientRuns
+from tether.server.control.client_runs import ANSWER_S, LOST_S, MOST, RETURN_S, ClientRuns
 
 pytestmark = pytest.mark.virtual_time
 
@@ -27,7 +27,8 @@ class Record:
 
     def __init__(self) -> None:
         self.judged: list[tuple[str, ev.PeerReturned]] = []
-        self.runs = ClientRuns(LoopClock(), self._judge_again, lambda tunnels: None)
+        self.lost: list[dict[str, str]] = []
+        self.runs = ClientRuns(LoopClock(), self._judge_again, self.lost.append)
         self.tasks = Tasks("test")
 
     async def _judge_again(self, connection_id: str, returned: ev.PeerReturned) -> None:
@@ -73,7 +74,7 @@ async def test_a_run_that_comes_back_has_its_closed_link_judged_again(
 ) -> None:
     _, first, _ = record.link()
     await record.here("one", first)
-    record.runs.gone("alice", "run", "one")
+    record.runs.gone("alice", "run", "one", lambda: True)
     await asyncio.sleep(20)
     _, second, _ = record.link()
     await record.here("two", second, ip=ip)
@@ -90,7 +91,7 @@ async def test_a_first_link_is_no_return(record: Record) -> None:
 async def test_a_return_after_a_long_time_says_nothing(record: Record) -> None:
     _, first, _ = record.link()
     await record.here("one", first)
-    record.runs.gone("alice", "run", "one")
+    record.runs.gone("alice", "run", "one", lambda: True)
     await asyncio.sleep(RETURN_S + 1)
     await record.here("two", record.link()[1])
     assert record.judged == []
@@ -143,7 +144,7 @@ async def test_the_end_of_an_older_links_row_is_not_that_of_its_successor(record
     await record.here("one", first)
     _, second, _ = record.link()
     await record.here("two", second)
-    record.runs.gone("alice", "run", "one")
+    record.runs.gone("alice", "run", "one", lambda: True)
     await asyncio.sleep(5)
     await record.here("three", record.link()[1])
     assert record.judged == [], "the second link was not closed when the third came"
@@ -155,7 +156,18 @@ async def test_of_runs_that_left_the_last_are_remembered(record: Record) -> None
     _, link, _ = record.link()
     for number in range(MOST + 1):
         await record.runs.here("alice", f"run-{number}", f"link-{number}", HOME, link)
-        record.runs.gone("alice", f"run-{number}", f"link-{number}")
+        record.runs.gone("alice", f"run-{number}", f"link-{number}", lambda: True)
     await record.runs.here("alice", "run-0", "again", HOME, link)
     await record.runs.here("alice", f"run-{MOST}", "again", HOME, link)
     assert [connection_id for connection_id, _ in record.judged] == [f"link-{MOST}"]
+
+
+@pytest.mark.parametrize("certain", [True, False])
+async def test_a_run_is_lost_only_where_its_process_is_known_to_have_ended(
+    certain: bool, record: Record
+) -> None:
+    await record.here("one", record.link()[1])
+    record.runs.granted("alice", "run", "t1", "ws")
+    record.runs.gone("alice", "run", "one", lambda: certain)
+    await asyncio.sleep(LOST_S + 0.1)
+    assert record.lost == ([{"t1": "ws"}] if certain else [])
