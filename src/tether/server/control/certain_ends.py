@@ -26,11 +26,9 @@ _AT_ONCE = frozenset({StreamEnd.EOF, StreamEnd.RESET, StreamEnd.ABORTED})
 class LinkEnd:
     """The end of one link. Made by `CertainEnds.note`."""
 
-    def __init__(
-        self, ends: CertainEnds, at: float, token_id: str, *, may_be_certain: bool
-    ) -> None:
+    def __init__(self, ends: CertainEnds, at: float, whose: str, *, may_be_certain: bool) -> None:
         self.at = at
-        self.token_id = token_id
+        self.whose = whose
         self._ends = ends
         self._may_be_certain = may_be_certain
 
@@ -51,7 +49,7 @@ class CertainEnds:
         peer: Party,
         *,
         at: float,
-        token_id: str,
+        whose: str,
         proxied: bool,
     ) -> LinkEnd:
         """A link is over.
@@ -60,12 +58,12 @@ class CertainEnds:
             facts: of its close cell.
             peer: who was at its other end.
             at: when (monotonic seconds).
-            token_id: with which the peer was let in: two peers do not share one.
+            whose: who the peer is: a person, or a workspace.
             proxied: whether a proxy is known to be in between.
         """
         first = next((f for f in facts if isinstance(f, ev.StreamEnded | ev.GoodbyeSaid)), None)
         by_stream = first.how if isinstance(first, ev.StreamEnded) and first.peer is peer else None
-        end = LinkEnd(self, at, token_id, may_be_certain=by_stream is StreamEnd.EOF and not proxied)
+        end = LinkEnd(self, at, whose, may_be_certain=by_stream is StreamEnd.EOF and not proxied)
         if by_stream in _AT_ONCE:
             self._lost.append(end)
         return end
@@ -73,6 +71,6 @@ class CertainEnds:
     def is_alone(self, end: LinkEnd) -> bool:
         """Whether no other peer's link was lost in the same moment."""
         return not any(
-            other.token_id != end.token_id and abs(other.at - end.at) <= TOGETHER_S
+            other.whose != end.whose and abs(other.at - end.at) <= TOGETHER_S
             for other in self._lost
         )

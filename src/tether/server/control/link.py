@@ -196,7 +196,7 @@ class ControlLinkRunner:
             link.driver.cell.facts,
             link.opening.party,
             at=self.clock.now().mono,
-            token_id=link.token_id,
+            whose=_whose(link),
             proxied=link.opening.proxied,
         )
 
@@ -328,6 +328,12 @@ class ControlLinkRunner:
             vantage=Vantage.SERVER, at=self.clock.now().wall, party=Party.SERVER, what=what
         )
         link.driver.cell.offer(fact)
+
+
+def _whose(link: ControlLink) -> str:
+    """Whose links may end together by themselves: one person's programs, or one workspace's agent."""
+    identity = link.opening.identity
+    return identity.workspace_id or identity.user or identity.token_id
 
 
 def _run_of(opening: Opening) -> tuple[str, str]:

@@ -20,9 +20,9 @@ GOODBYE = ev.GoodbyeSaid(
 
 
 def note(
-    ends: CertainEnds, *facts: Evidence, at: float = 0.0, token: str = "t", proxied: bool = False
+    ends: CertainEnds, *facts: Evidence, at: float = 0.0, whose: str = "dev", proxied: bool = False
 ) -> LinkEnd:
-    return ends.note(facts, Party.AGENT, at=at, token_id=token, proxied=proxied)
+    return ends.note(facts, Party.AGENT, at=at, whose=whose, proxied=proxied)
 
 
 @pytest.mark.parametrize("how", StreamEnd)
@@ -46,7 +46,7 @@ def test_links_of_several_peers_that_end_together_were_ended_in_between(
     ends = CertainEnds()
     first = note(ends, ended(), at=10.0)
     assert first.is_certain()
-    note(ends, ended(how), at=10.0 + after_s, token="another")
+    note(ends, ended(how), at=10.0 + after_s, whose="another")
     assert not first.is_certain()
 
 
@@ -60,6 +60,6 @@ def test_links_of_one_peer_end_with_its_machine() -> None:
 def test_an_end_that_is_further_away_has_nothing_to_do_with_it() -> None:
     ends = CertainEnds()
     first = note(ends, ended(), at=10.0)
-    note(ends, ended(), at=10.1 + TOGETHER_S, token="another")
-    note(ends, ended(StreamEnd.SILENT), at=10.0, token="a silent one")
+    note(ends, ended(), at=10.1 + TOGETHER_S, whose="another")
+    note(ends, ended(StreamEnd.SILENT), at=10.0, whose="a silent one")
     assert first.is_certain()

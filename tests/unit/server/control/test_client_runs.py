@@ -122,6 +122,7 @@ async def test_what_is_left_of_an_older_link_is_cut_as_silent_if_it_does_not_say
         peer=Party.CLIENT,
         how=StreamEnd.SILENT,
         silence_s=None,
+        heard_ago_s=5 + ANSWER_S,
     )
     assert set(cell.facts) == {lost, returned(5, 0.0, same_address=False)}
     assert record.judged == []
