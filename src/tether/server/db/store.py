@@ -2,8 +2,8 @@
 
 Law: no queries and no knowledge of tables, but for the row that `probe` writes. All that is written
 goes through `write`: one transaction at a time, on disk when it returns (`synchronous=FULL`), so that
-a report may be acknowledged after it. What SQLite reports of disks and locks is translated here, by
-code, once; nobody above sees a driver's exception.
+a report may be acknowledged after it. A transaction always runs to its end. What SQLite reports of
+disks and locks is translated here, by code, once; nobody above sees a driver's exception.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,16 +83,15 @@ class Store:
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do `work` in a transaction of its own; it is on disk when this returns.
 
-        An exception out of `work` undoes the transaction and passes through.
+        An exception out of `work` undoes the transaction and passes through. Whoever is cancelled
+        while it runs leaves after it has ended, written or not.
 
         Raises:
             StoreUnavailable: the database cannot be written now; nothing was changed.
         """
         async with self._lock:
             self._check_open()
-            with _translated():
-                async with self._writer.begin() as connection:
-                    return await work(connection)
+            return await _to_its_end(_transaction(self._writer, work))
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do `work` on one consistent snapshot; it cannot write.
@@ -101,9 +100,7 @@ class Store:
             StoreUnavailable: the database cannot be read now.
         """
         self._check_open()
-        with _translated():
-            async with self._reader.begin() as connection:
-                return await work(connection)
+        return await _to_its_end(_transaction(self._reader, work))
 
     async def probe(self, at: float) -> None:
         """Find out whether a write works now.
@@ -122,6 +119,32 @@ class Store:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable("the server is shutting down; try again in a moment")
+
+
+async def _transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    with _translated():
+        async with engine.begin() as connection:
+            return await work(connection)
+
+
+async def _to_its_end(transaction: Coroutine[Any, Any, T]) -> T:
+    """Await a transaction which nobody's cancellation reaches.
+
+    The driver works in a thread. Where its caller is cancelled, the thread goes on, and a transaction may
+    be left open that no later one gets past.
+    """
+    running = asyncio.ensure_future(transaction)
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError as wrong:
+            cancelled = wrong
+    if cancelled is not None:
+        if not running.cancelled():
+            running.exception()  # nobody asks for it any more
+        raise cancelled
+    return running.result()
 
 
 def _url(where: str | Path) -> URL:

@@ -285,3 +285,42 @@ async def test_evidence_of_nothing_cannot_be_stored(store: Store) -> None:
     }
     with pytest.raises(IntegrityError, match="FOREIGN KEY"):
         await store.write(lambda connection: connection.execute(insert(evidence).values(row)))
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["write", "read"])
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("step", range(6))
+async def test_whoever_is_cancelled_at_any_step_leaves_no_transaction_open(
+    store: Store, tmp_path: Path, step: int, times: int, reads: bool
+) -> None:
+    """At the beginning (0), before each statement, at the commit (4), and after all of it (5)."""
+
+    def cancel(here: int) -> None:
+        if here == step:
+            for _ in range(times):
+                asyncio.get_running_loop().call_soon(task.cancel)
+
+    async def work(connection: AsyncConnection) -> None:
+        for number in (1, 2, 3):
+            cancel(number)
+            if reads:
+                await connection.scalar(select(health.c.id))
+            else:
+                await connection.execute(insert(health).values(id=100 + number, checked_at=1.5))
+        cancel(4)
+
+    async def run() -> None:
+        await (store.read if reads else store.write)(work)
+        cancel(5)
+        await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(run())
+    cancel(0)
+    done, _ = await asyncio.wait({task})
+    assert done == {task}
+    assert task.cancelled()
+    with sqlite3.connect(tmp_path / "server.db", timeout=0.0, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")  # nobody holds a lock
+        other.execute("ROLLBACK")
+    await _insert_probe(store, 7)
+    assert set(await _probes(store)) - {7} in (set(), {101, 102, 103})
