@@ -40,10 +40,13 @@ async def test_a_page_that_detaches_finds_its_terminal_again(stack: Stack) -> No
             ended = await shown.until(lambda: shown.heard(AttachEnded))
             assert (ended.cause, ended.terminal_lives) == ("session.detached", True)
     assert row["disconnect_cause"] == "session.detached"
-    async with page(stack, Init(rows=24, cols=80, id=terminal)) as shown:
-        assert not (await shown.until(lambda: shown.heard(Attached))).created
-        shown.say(b"echo $marker; exit\n")
-        await shown.until(lambda: b"still-here" in shown.shown)
+    with stack.one_new_row() as row:
+        async with page(stack, Init(rows=24, cols=80, id=terminal)) as shown:
+            assert not (await shown.until(lambda: shown.heard(Attached))).created
+            shown.say(b"echo $marker; exit\n")
+            await shown.until(lambda: b"still-here" in shown.shown)
+            await shown.until(lambda: shown.heard(AttachEnded))
+    assert row["disconnect_cause"] == "session.exit"
 
 
 async def test_a_page_with_another_key_than_was_announced_is_refused_and_attributed(
