@@ -39,7 +39,7 @@ class Up:
             )
         self.expect("Ctrl-C stops it.")
 
-    def expect(self, text: str, seconds: float = 30.0) -> None:
+    def expect(self, text: str, seconds: float = DEADLINE_S) -> None:
         def check() -> bool:
             assert text in self.said.read_text() or self.process.poll() is None, (
                 self.said.read_text()

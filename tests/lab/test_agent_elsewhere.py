@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tether_gauntlet.lab import faults
 from tether_gauntlet.lab.building import Lab
 from tether_gauntlet.lab.host import TETHER
@@ -49,11 +50,11 @@ def test_a_client_follows_its_agent_to_addresses_that_no_grant_named(
         forward.wait_output(b'"listening"')
         assert [method for method, _ in paths(forward)] == ["derp"]
         agent.ip("addr", "add", f"{second}/24", "dev", link.child_device)
-        wait_for("the new address", reached(second), 20, shown=forward.errors)
+        wait_for("the new address", reached(second), DEADLINE_S, shown=forward.errors)
         assert client.run(sys.executable, "-c", FETCH, check=True).stdout == "200\n"
         agent.ip("addr", "add", f"{third}/24", "dev", link.child_device)
         agent.ip("addr", "del", f"{second}/24", "dev", link.child_device)
-        wait_for("the address after that", reached(third), 30, shown=forward.errors)
+        wait_for("the address after that", reached(third), DEADLINE_S, shown=forward.errors)
         assert client.run(sys.executable, "-c", FETCH, check=True).stdout == "200\n"
         assert forward.returncode is None
         assert stack.server.events("carrier granted") == []

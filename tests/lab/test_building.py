@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.host.talk import QUIET_S, Talk
 from tether_gauntlet.lab import faults, names
 from tether_gauntlet.lab.building import Lab
@@ -129,7 +130,7 @@ def test_what_a_killed_owner_left_is_swept(tmp_path: Path) -> None:
         owner.stdout.close()
     assert names.is_orphan(f"{name}-server")
     names.sweep()
-    wait_for("nothing to be left", lambda: not traces(name), 5)
+    wait_for("nothing to be left", lambda: not traces(name), DEADLINE_S)
 
 
 def test_it_is_built_in_a_moment(make_lab: Callable[[Topology], Lab]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import build
+from tests.support.deadline import DEADLINE_S
 from tether_gauntlet.lab import faults
 from tether_gauntlet.lab.program import Program
 from tether_gauntlet.lab.shell import wait_for
@@ -50,7 +51,7 @@ class Watch:
             up = last.get("event") == "connected to coordination RPC"
             return str(last["connection_id"]) if up else None
 
-        return wait_for("a coordinated link", check, 30, shown=self.agent.tail)
+        return wait_for("a coordinated link", check, DEADLINE_S, shown=self.agent.tail)
 
     def end(self) -> dict[str, Any]:
         """The next end of a link: one line for each of its streams, and all say the same."""
@@ -59,7 +60,7 @@ class Watch:
             ends = self.agent.events(STREAMS[-1])
             return ends if len(ends) > self.seen else None
 
-        ends = wait_for("the end of the link", check, 30, shown=self.agent.tail)
+        ends = wait_for("the end of the link", check, DEADLINE_S, shown=self.agent.tail)
         link = ends[self.seen]
         self.seen += 1
         told = [
@@ -84,7 +85,7 @@ class Watch:
         def shown() -> str:
             return json.dumps(self.stack.explain(connection_id), indent=1)
 
-        return wait_for(f"the row of the link, {cause}", check, 20, shown=shown)
+        return wait_for(f"the row of the link, {cause}", check, DEADLINE_S, shown=shown)
 
 
 @pytest.fixture(scope="module")

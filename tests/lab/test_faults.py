@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.host.talk import QUIET_S, Talk, heard
 from tether_gauntlet.lab import faults
 from tether_gauntlet.lab.building import Lab
@@ -178,7 +179,7 @@ def test_what_was_silent_for_too_long_is_forgotten(lab: Lab, resets: bool, then:
 
     with faults.idle_timeout(lab, seconds=1, resets=resets), Talk(lab) as talk:
         assert (talk.forth(), talk.back()) == ("arrived",) * 2
-        wait_for("the NAT to forget", forgotten, 10)
+        wait_for("the NAT to forget", forgotten, DEADLINE_S)
         talk.caller.sendall(b"ping")
         assert heard(talk.caller, seconds=QUIET_S) == then
 

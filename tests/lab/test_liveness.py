@@ -14,6 +14,7 @@ from datetime import datetime
 import pytest
 
 from tests.lab.conftest import build
+from tests.support.deadline import DEADLINE_S
 from tether_gauntlet.lab import faults
 from tether_gauntlet.lab.building import Lab
 from tether_gauntlet.lab.fault import Fault
@@ -182,7 +183,7 @@ def test_a_client_that_comes_back_goes_on_where_it_was(trial: Trial) -> None:
     session = trial.sessions["client"]
     session.write(b"back again\n")
     session.wait_output(b"back again\n", 30)
-    wait_for("resumed", lambda: noticed_at(trial.rows()["client"]) is None, 30)
+    wait_for("resumed", lambda: noticed_at(trial.rows()["client"]) is None, DEADLINE_S)
 
 
 def test_no_end_was_unexpected(trial: Trial) -> None:

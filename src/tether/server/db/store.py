@@ -130,10 +130,10 @@ async def _transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], Aw
 async def _to_its_end(transaction: Coroutine[Any, Any, T]) -> T:
     """Await a transaction which nobody's cancellation reaches.
 
-    The driver works in a thread. Where its caller is cancelled, the thread goes on, and a transaction may
-    be left open that no later one gets past.
+    The driver works in a thread, which goes on where its caller is cancelled: a transaction may be left
+    open that no later one gets past.
     """
-    running = asyncio.ensure_future(transaction)
+    running = asyncio.get_running_loop().create_task(transaction, name="store/transaction")
     cancelled: asyncio.CancelledError | None = None
     while not running.done():
         try:
