@@ -142,3 +142,24 @@ def test_the_result_file_tells_what_ssh_cannot(stack: Stack, tmp_path: Path) -> 
     result = wait_for("the proxy's last word", last)
     assert (result["exit_code"], result["exit_signal"], result["by"]) == (None, "TERM", "local")
     assert result["cause"] in {"session.signal", "client.closed"}  # who of the two was heard first
+
+
+def test_an_agent_that_is_starting_is_waited_for(own_stack: Stack) -> None:
+    own_stack.agent.stop()
+    waiting = subprocess.Popen(
+        [*TETHER, "ssh", "--wait", str(DEADLINE_S), "dev", "--", "echo here"],
+        env=own_stack.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert waiting.stderr is not None
+        assert "; waiting for it up to " in waiting.stderr.readline()
+        own_stack.start_agent(wait=False)
+        out, errors = waiting.communicate(timeout=DEADLINE_S)
+    finally:
+        waiting.kill()
+        waiting.wait(DEADLINE_S)
+    assert (waiting.returncode, out, errors) == (0, "here\n", "")

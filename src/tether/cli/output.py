@@ -7,6 +7,7 @@ before a terminal sees it. `rich` is imported only where a table is drawn.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,6 +27,24 @@ def json_option(function: F) -> F:
     """`--json`, for commands whose answer a script might read."""
     option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
     return option(function)
+
+
+def wait_option(function: F) -> F:
+    """`--wait`, for commands that need a workspace's agent."""
+    option = click.option(
+        *("--wait", "wait_s"),
+        type=click.FloatRange(0.0),
+        expose_value=False,
+        metavar="S",
+        help="Wait so long for an agent that is not connected. Default: 10 seconds.",
+        callback=lambda _ctx, _option, seconds: _set_wait(seconds),
+    )
+    return option(function)
+
+
+def _set_wait(seconds: float | None) -> None:
+    if seconds is not None:  # also for the proxy of the `ssh` that is started
+        os.environ["TETHER_WAIT"] = str(seconds)
 
 
 def print_json(value: Any) -> None:

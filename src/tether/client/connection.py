@@ -8,6 +8,7 @@ bug of ours that ends it is told as one (`failed`), never as an orderly leave.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,14 @@ from tether.attribution import evidence as ev
 from tether.attribution.causes.codes import CLIENT_CLOSED, CLIENT_INTERNAL_ERROR
 from tether.attribution.vocabulary import ConnectType, Party, Purpose, Vantage
 from tether.client.carriers import CarrierManager
-from tether.client.control.link import ClientControl
+from tether.client.control.link import AgentAway, ClientControl
 from tether.client.device_key import ensure_device_key
 from tether.client.errors import DEBUG, Failure
 from tether.client.home_region import load_home
+from tether.client.outcome import say
 from tether.client.report.end_report import Seen, ended
 from tether.client.report.recorder import ClientRecorder
-from tether.config import ClientConfig, ClientFiles, client_files, load
+from tether.config import ClientConfig, ClientFiles, ConfigError, client_files, load
 from tether.net.clock import Clock
 from tether.net.link.host_context import HostContext
 from tether.net.transport.direct import dial_direct
@@ -33,12 +35,14 @@ from tether.net.tunnel.relay_dial import dial_relay
 from tether.net.tunnel.stream import TunnelStream
 from tether.net.unexpected import unexpected
 from tether.protocol.carriers.commands import Over, Status
+from tether.protocol.derp.latency import RegionLatency
 from tether.protocol.messages.base import Garbage, records_of
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.reports import Ended
 from tether.protocol.messages.tunnel import TunnelGrant
 from tether.protocol.tunnel.join import TunnelKey
 from tether.protocol.tunnel.resume_policy import Waits
+from tether.text import duration
 
 if TYPE_CHECKING:
     from tether.net.host.time import TimeEvent
@@ -59,6 +63,16 @@ SESSION_ID = "TETHER_CLIENT_SESSION_ID"
 """Names what this connection is part of: an IDE sets it to the same word for all of its own."""
 
 
+WAIT = "TETHER_WAIT"
+"""For how many seconds an agent that is not connected is waited for; `--wait` sets it."""
+
+WAIT_S = 10.0
+"""What that is where nobody has said: a container and its agent start within it."""
+
+ASK_AGAIN_S = 0.5
+"""The pause between two questions."""
+
+
 class ClientConnection:
     """A tunnel to a workspace, with the control link that it needs."""
 
@@ -73,9 +87,11 @@ class ClientConnection:
         on_status: Callable[[Status], None] = lambda _: None,
         on_over: Callable[[Over], None] = lambda _: None,
         linger: Callable[[], float] = lambda: 0.0,
+        on_wait: Callable[[str], None] = say,
     ) -> None:
         """`on_grant` may raise `Failure`: nothing is dialled then. `linger` is asked how long the
-        last report may wait for a server that is away, and makes it so that nobody waits for us."""
+        last report may wait for a server that is away, and makes it so that nobody waits for us.
+        `on_wait` is told, in a sentence, that an agent which may be starting is waited for."""
         self._workspace = workspace
         self._clock = clock
         self._purpose = purpose
@@ -87,6 +103,8 @@ class ClientConnection:
         self.files = client_files(env)
         self.control = ClientControl(self._dial_control, clock, log=_control_log(env))
         self._session_id = env.get(SESSION_ID, "")
+        self._wait_s = _wait_of(env)
+        self._on_wait = on_wait
         self.connection_id = ""
         self._stream: TunnelStream | None = None
         self.ways: CarrierManager | None = None
@@ -103,13 +121,7 @@ class ClientConnection:
         public_key = ensure_device_key(self.files)
         await self.control.connect()
         home = load_home(self.files, self.config.url, self._clock.now().wall)
-        grant = await self.control.request_tunnel(
-            self._workspace,
-            public_key,
-            purpose=self._purpose,
-            home=home,
-            client_session_id=self._session_id or self.control.instance_id,
-        )
+        grant = await self._granted(public_key, home)
         self.connection_id = grant.connection_id
         self._on_grant(self.files, grant)
         try:
@@ -148,6 +160,26 @@ class ClientConnection:
         self._witness.start(grant.connection_id)
         self.control.host_context.begin(self._witness.host_context)
         return stream
+
+    async def _granted(self, public_key: str, home: RegionLatency) -> TunnelGrant:
+        """Ask for the tunnel, again and again while the agent may be starting."""
+        until, told = self._clock.now().mono + self._wait_s, False
+        while True:
+            try:
+                return await self.control.request_tunnel(
+                    self._workspace,
+                    public_key,
+                    purpose=self._purpose,
+                    home=home,
+                    client_session_id=self._session_id or self.control.instance_id,
+                )
+            except AgentAway as away:
+                if self._clock.now().mono + ASK_AGAIN_S > until:
+                    raise
+                if not told:
+                    told = True
+                    self._on_wait(f"{away}; waiting for it up to {duration(self._wait_s)}")
+                await asyncio.sleep(ASK_AGAIN_S)
 
     @property
     def host_context(self) -> HostContext | None:
@@ -211,6 +243,14 @@ class ClientConnection:
             max_size=MAX_CONTROL_MESSAGE,
             small_segments=True,  # it carries little, and must get through
         )
+
+
+def _wait_of(env: Mapping[str, str]) -> float:
+    """How long an agent that may be starting is waited for, in seconds."""
+    try:
+        return max(0.0, float(env.get(WAIT, "") or WAIT_S))
+    except ValueError:
+        raise ConfigError(f"{WAIT} is a number of seconds, not {env[WAIT][:40]!r}") from None
 
 
 def _control_log(env: Mapping[str, str]) -> ControlLog | None:

@@ -125,6 +125,7 @@ class Stack:
             **{k: v for k, v in os.environ.items() if not k.startswith(("TETHER", "SSH_"))},
             "HOME": str(home),
             "TETHER_CONFIG_DIR": str(root / "client"),
+            "TETHER_WAIT": "0",  # most tests of an agent that is away want to know it at once
         }
         self.home = home
         self.ssh_config = root / "ssh_config"

@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import EPOCH, LoopClock
+from tests.support.server.control_plane import GRANT, FakeControlPlane, grants
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
 from tether.client.connection import ClientConnection
-from tether.protocol.messages.base import records_of
+from tether.client.control.link import AgentAway
+from tether.config import ConfigError
+from tether.net.link.driver import LinkDriver
+from tether.protocol.derp.latency import NOT_MEASURED
+from tether.protocol.messages.base import Message, records_of
 from tether.protocol.messages.reports import Ended
+from tether.protocol.messages.tunnel import TunnelDenied, TunnelGrant, TunnelRequest
 
 pytestmark = pytest.mark.virtual_time
 
@@ -65,3 +71,63 @@ async def test_of_a_tunnel_that_was_not_granted_or_did_not_end_nothing_is_said(
 ) -> None:
     assert account(tmp_path, granted=False, fails=True, over=False) is None
     assert account(tmp_path, fails=False, over=False) is None
+
+
+class Starting:
+    """A server whose workspace's agent comes after so many requests."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.asked: list[int] = []
+        self.told: list[str] = []
+
+    def answer(self, message: Message, driver: LinkDriver) -> None:
+        if not isinstance(message, TunnelRequest):
+            grants(message, driver)
+            return
+        self.asked.append(message.request_id)
+        if len(self.asked) > self.after:
+            grants(message, driver)
+        else:
+            code = "agent_not_connected"
+            driver.send(
+                TunnelDenied(request_id=message.request_id, code=code, message="it is away")
+            )
+
+    async def granted(self, directory: Path, **more: str) -> TunnelGrant:
+        """What a client gets that asks for a tunnel."""
+        plane = FakeControlPlane(self.answer)
+        env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "http://s", "TETHER_TOKEN": "t"}
+        connection = ClientConnection(
+            "dev", {**env, **more}, clock=LoopClock(), on_wait=self.told.append
+        )
+        connection.control = plane.control
+        try:
+            await plane.control.connect()
+            return await connection._granted("k", NOT_MEASURED)
+        finally:
+            await plane.control.leave()
+            await plane.tasks.cancel()
+
+
+async def test_an_agent_that_is_starting_is_waited_for_and_the_user_is_told(tmp_path: Path) -> None:
+    server = Starting(after=3)
+    assert await server.granted(tmp_path) == GRANT
+    assert server.asked == [1, 2, 3, 4]
+    assert server.told == ["it is away; waiting for it up to 10 s"]
+
+
+async def test_an_agent_that_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    server = Starting(after=1000)
+    with pytest.raises(AgentAway, match="it is away"):
+        await server.granted(tmp_path, TETHER_WAIT="60")
+    assert 100 < len(server.asked) <= 121  # twice a second, and each takes a moment
+
+
+async def test_who_does_not_want_to_wait_does_not(tmp_path: Path) -> None:
+    server = Starting(after=1)
+    with pytest.raises(AgentAway):
+        await server.granted(tmp_path, TETHER_WAIT="0")
+    assert (server.asked, server.told) == ([1], [])
+    with pytest.raises(ConfigError, match="TETHER_WAIT is a number of seconds"):
+        await server.granted(tmp_path, TETHER_WAIT="soon")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import click
 
-from tether.cli.output import json_option
+from tether.cli.output import json_option, wait_option
 from tether.cli.ssh.ssh import arrange
 from tether.client.errors import EXIT_CONNECTION_FAILED, Failure, os_failure
 from tether.client.host_keys import workspace_name
 from tether.config import ConfigError
 
-_VALUES = {"--id": 1, "--name": 1, "--kill": 1, "--rename": 2}
+_VALUES = {"--id": 1, "--name": 1, "--kill": 1, "--rename": 2, "--wait": 1}
 
 
 class AttachCommand(click.Command):
@@ -39,6 +39,7 @@ class AttachCommand(click.Command):
 @click.option(
     "--rename", nargs=2, default=None, metavar="ID TEXT", help="Call a terminal by another name."
 )
+@wait_option
 @json_option
 @click.argument("name")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

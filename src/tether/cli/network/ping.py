@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tether.cli.output import clean, json_option, print_json
+from tether.cli.output import clean, json_option, print_json, wait_option
 from tether.client.errors import EXIT_ERROR, set_up_logging
 from tether.client.host_keys import workspace_name
 
@@ -36,6 +36,7 @@ _SECONDS = click.FloatRange(0.0, 3600.0)
     help="How long an answer may take.",
 )
 @click.option("--until-direct", is_flag=True, help="Stop as soon as the path is a direct one.")
+@wait_option
 @json_option
 @click.argument("name")
 def ping(

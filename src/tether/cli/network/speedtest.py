@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tether.cli.network.ping import path
-from tether.cli.output import add_row, json_option, print_json, print_table, size, table
+from tether.cli.output import (
+    add_row,
+    json_option,
+    print_json,
+    print_table,
+    size,
+    table,
+    wait_option,
+)
 from tether.client.errors import set_up_logging
 from tether.client.host_keys import workspace_name
 
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Up is towards the workspace.",
 )
+@wait_option
 @json_option
 @click.argument("name")
 def speedtest(name: str, seconds: float, direction: str, as_json: bool) -> int:

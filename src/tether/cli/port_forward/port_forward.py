@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from tether.cli.output import json_option
+from tether.cli.output import json_option, wait_option
 from tether.cli.port_forward.specs import BadSpec, parse
 from tether.client.errors import set_up_logging
 from tether.client.host_keys import workspace_name
@@ -22,6 +22,7 @@ from tether.client.host_keys import workspace_name
     "--tcp", multiple=True, metavar="SPEC", help="A TCP port: [BIND:]PORT[:HOST:PORT]. Repeatable."
 )
 @click.option("--udp", multiple=True, metavar="SPEC", help="A UDP port, likewise.")
+@wait_option
 @json_option
 @click.argument("name")
 def port_forward(name: str, tcp: tuple[str, ...], udp: tuple[str, ...], as_json: bool) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from tether.cli.output import wait_option
 from tether.cli.ssh.options import executable, options
 from tether.client.device_key import ensure_device_key
 from tether.client.errors import EXIT_CONNECTION_FAILED, Failure, os_failure
@@ -57,6 +58,7 @@ class SshCommand(click.Command):
     "-q", "--quiet", is_flag=True, help="Say nothing while a lost connection is being resumed."
 )
 @click.option("-o", "more", multiple=True, metavar="OPTION", help="Any option of ssh_config.")
+@wait_option
 @click.argument("name")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, command: tuple[str, ...], stdio: bool, **given: Any) -> int:
@@ -147,7 +149,9 @@ def arrange(arguments: Sequence[str], values_of: Callable[[str], int] | None = N
 
 
 def _takes_next(word: str) -> bool:
-    """Whether the value of a cluster of short options, such as `-NL`, is the next word."""
+    """Whether the value of an option, or of a cluster of short ones such as `-NL`, is the next word."""
+    if word == "--wait":
+        return True
     valued = [letter in _WITH_VALUE for letter in word[1:]]
     return not word.startswith("--") and True in valued and valued.index(True) == len(valued) - 1
 

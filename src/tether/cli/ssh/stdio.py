@@ -107,6 +107,7 @@ class Proxy:
             on_status=self._show,
             on_over=self._no_way,
             linger=self._linger,
+            on_wait=self._waiting,
         )
         seen: Seen | None = None
         try:
@@ -150,6 +151,10 @@ class Proxy:
                 return  # nothing was lost so far, and nothing is imported to say so
             self._view = self._new_view()
         self._view.show(status)
+
+    def _waiting(self, sentence: str) -> None:
+        if self._env.get("TETHER_QUIET", "") in ("", "0"):
+            say(sentence)
 
     def _new_view(self) -> View:
         from tether.client import status_line as view

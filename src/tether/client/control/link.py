@@ -67,6 +67,14 @@ DOUBT_S = 3.0
 """How long a link whose life is doubted may take to answer."""
 
 
+_AWAY = ("agent_not_connected", "no_host_key")
+"""The server's codes for a workspace whose agent may be starting."""
+
+
+class AgentAway(Failure):
+    """The workspace runs, and its agent is not connected: it may be starting."""
+
+
 class ClientControl:
     """`connect` first, then `request_tunnel`, once; `leave` last. Fulfils `LinkOwner`."""
 
@@ -119,7 +127,7 @@ class ClientControl:
         """The server's answer to the request for a tunnel."""
 
         self._requests = 1
-        """The number of the last request: 1 is that for the tunnel, which is sent once."""
+        """The number of the last request. Those for the tunnel come first, one after the other."""
 
         self._asked: dict[int, int] = {}
         """The requests for a carrier that wait for an answer, and the carriers' numbers."""
@@ -152,15 +160,19 @@ class ClientControl:
         """Ask to be joined to a workspace's agent.
 
         Raises:
+            AgentAway: the agent is not connected, or has only begun to: ask again.
             Failure: the server said no, or the link ended first.
         """
         link = self._dialer.link
-        assert link is not None, "connected"
+        if self._granted.done():  # an earlier request was turned down
+            self._granted = self._loop.create_future()
+        if link is None:
+            raise Failure("the connection to the server was lost; try again")
         self._latency_s = dict(home.latency_s)
         # Right after the hello: the server reads them in order, and a round trip is saved.
         link.driver.send(
             TunnelRequest(
-                request_id=1,
+                request_id=self._requests,
                 workspace=workspace,
                 public_key=public_key,
                 purpose=purpose,
@@ -345,9 +357,10 @@ class ClientControl:
             case TunnelGrant():
                 if not self._granted.done():
                     self._granted.set_result(message)
-            case TunnelDenied(message=text):
+            case TunnelDenied(code=code, message=text):
                 if not self._granted.done():
-                    self._granted.set_exception(Failure(text))
+                    self._requests += 1
+                    self._granted.set_exception((AgentAway if code in _AWAY else Failure)(text))
             case CarrierGrant(request_id=request) | CarrierDenied(request_id=request):
                 if self._asked.pop(request, None) is not None:
                     self.on_word(message)
