@@ -15,16 +15,9 @@ import termios
 import tty
 from typing import Any
 
-_SWITCH = re.compile(rb"\x1b(?:\[\?(?:\d+;)*(?:47|1047|1049)(?:;\d+)*([hl])|c)")
-_LEAVE_ALTERNATE = b"\x1b[?1049l"
+from tether.cli.terminal_modes import CANCEL, LEAVE_ALTERNATE, USUAL
 
-# Margins are reset with the cursor kept: DECSTBM moves it home.
-_USUAL = (
-    b"\x1b7\x1b[r\x1b8\x1b[!p\x1b[?5l\x1b[?7h\x1b[?25h\x1b[4l\x1b[20l"
-    b"\x1b[0m\x1b[0 q\x1b(B\x1b)B\x0f\x1b>\x1b]8;;\x1b\\\x1b[=0;1u"
-    b"\x1b[?1l\x1b[?9l\x1b[?45l\x1b[?66l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l"
-    b"\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?2004l\x1b[?2026l\x1b[?2031l\x1b[?12l"
-)
+_SWITCH = re.compile(rb"\x1b(?:\[\?(?:\d+;)*(?:47|1047|1049)(?:;\d+)*([hl])|c)")
 
 
 class Gone(Exception):
@@ -97,10 +90,9 @@ class LocalTerminal:
         if self._before is None:
             return
         before, self._before = self._before, None
-        screen = _LEAVE_ALTERNATE if self._alternate else b""
+        screen = LEAVE_ALTERNATE if self._alternate else b""
         with contextlib.suppress(Gone):
-            # CAN: the last sequence may have been cut off
-            self._write(b"\x18" + screen + _USUAL + (b"" if self._fresh_line else b"\r\n"))
+            self._write(CANCEL + screen + USUAL + (b"" if self._fresh_line else b"\r\n"))
         with contextlib.suppress(termios.error):
             termios.tcsetattr(self.stdin, termios.TCSADRAIN, before)
 

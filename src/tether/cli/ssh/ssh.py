@@ -7,6 +7,7 @@ exited so. The sentence that says why is printed by the proxy, once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -27,12 +28,16 @@ from tether.client.host_keys import SUFFIX, workspace_name
 from tether.config import ConfigError, client_files, load
 
 RESULT_FILE = "TETHER_RESULT_FILE"
+SENTENCE_LATER = "TETHER_SENTENCE_LATER"
 QUIET = "TETHER_QUIET"
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores and a child must not."""
 
 _FAILED = (EXIT_CONNECTION_FAILED, 128 + signal.SIGTERM)
 """How ssh ends without its connection; the second one where the proxy ended it, to keep it quiet."""
+
+ENDED_BY_SIGNAL = 128
+"""How a program ended that a signal has ended, and a number more. ssh's own 255 is above it, too."""
 
 _WITH_VALUE = "LRDo"
 
@@ -111,11 +116,49 @@ def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int
         env = {**os.environ, RESULT_FILE: str(result_file)}
         if given["quiet"]:
             env[QUIET] = "1"
+        terminal = _terminal(command, given)
+        if terminal is not None:
+            env[SENTENCE_LATER] = "1"
         status = run_child([*argv, "--", f"{host}{SUFFIX}", *command], env)
-        code, line = exit_code(status, read_result(result_file))
+        result = read_result(result_file)
+        code, line = exit_code(status, result)
+    if terminal is not None and status >= ENDED_BY_SIGNAL:
+        terminal.restore()
+        line = line or str(result.get("sentence") or "")
     if line:
         print(f"tether: {line}", file=sys.stderr)
     return code
+
+
+class UsersTerminal:
+    """The terminal in which `ssh` shows a remote one, and how it was before."""
+
+    def __init__(self) -> None:
+        import termios  # not everywhere there is one
+
+        self._termios = termios
+        self._before = termios.tcgetattr(0)
+
+    def restore(self) -> None:
+        """ssh, or its connection, ended at once: nobody has undone what the remote program had told
+        the terminal."""
+        from tether.cli.terminal_modes import CANCEL, LEAVE_ALTERNATE_IF_THERE, USUAL
+
+        with contextlib.suppress(OSError):
+            os.write(1, CANCEL + LEAVE_ALTERNATE_IF_THERE + USUAL + b"\r")
+        with contextlib.suppress(self._termios.error):
+            self._termios.tcsetattr(0, self._termios.TCSADRAIN, self._before)
+
+
+def _terminal(command: Sequence[str], given: Mapping[str, Any]) -> UsersTerminal | None:
+    """The user's terminal, where ssh will ask for one at the other end and there is one here."""
+    wanted = given["terminal"] or not (command or given["no_command"] or given["no_terminal"])
+    if not wanted or not (os.isatty(0) and os.isatty(1)):
+        return None
+    try:
+        return UsersTerminal()
+    except (ImportError, OSError):
+        return None
 
 
 def arrange(arguments: Sequence[str], values_of: Callable[[str], int] | None = None) -> list[str]:

@@ -42,6 +42,10 @@ from tether.protocol.messages.tunnel import Redraw, SessionResult, TunnelGrant
 if TYPE_CHECKING:
     from tether.client.status_line import View
 
+SENTENCE_LATER = "TETHER_SENTENCE_LATER"
+"""Set by a `tether ssh` that says itself, from the result file, why a session ended: once its terminal
+shows the user's own screen again."""
+
 RESULT_FILE = "TETHER_RESULT_FILE"
 """Names a file for `tether ssh`: how the remote command ended, and why the connection did."""
 
@@ -212,7 +216,7 @@ class Proxy:
 
     def _tell(self, outcome: Outcome) -> None:
         self._result.update(by=outcome.by, cause=outcome.cause, sentence=outcome.sentence)
-        if outcome.sentence:
+        if outcome.sentence and not (self._bridge and self._env.get(SENTENCE_LATER)):
             say(outcome.sentence, in_session=self._bridge is not None)
 
 
