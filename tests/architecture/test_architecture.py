@@ -35,6 +35,7 @@ SLEEPS = {
     "agent/control/reports.py": 1,  # the wait before a report is sent again
     "agent/supervisor.py": 1,  # the beat that says when the agent was last alive
     "net/tasks.py": 1,  # a task that failed is begun again after a while
+    "cli/ssh/ssh.py": 1,  # what a grandchild writes into a file is looked for
     "client/connection.py": 1,  # the wait before the server is asked again for an agent that starts
     "client/probe.py": 1,  # sleep(0): what the agent says is heard while we send
     "client/report/recorder.py": 1,  # the beat that says when the client was last alive

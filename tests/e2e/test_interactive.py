@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deadline import DEADLINE_S
-from tests.support.e2e.stack import Stack, children_of, truth, wait_for
+from tests.support.e2e.stack import TETHER, Stack, children_of, truth, wait_for
 
 pytestmark = pytest.mark.real
 PROMPT = "tether-prompt:"
@@ -57,6 +57,23 @@ class Screen:
     def pid(self) -> int:
         """The command in the window."""
         return int(self("display-message", "-p", "#{pane_pid}"))
+
+    def modes(self) -> dict[str, str]:
+        """What programs have told the terminal."""
+        names = ("alternate_on", "mouse_any_flag", "cursor_flag")
+        told = self("display-message", "-p", " ".join(f"#{{{name}}}" for name in names))
+        return dict(zip(names, told.split(), strict=True))
+
+    def ssh(self) -> int:
+        """The `ssh` of the `tether ssh` that runs in the window's shell; 0 while there is none."""
+        for tether in children_of(self.pid):
+            for ssh in children_of(tether):
+                return ssh
+        return 0
+
+    def proxies(self) -> list[int]:
+        """The ProxyCommand of that, once it runs."""
+        return children_of(self.ssh()) if self.ssh() else []
 
     def expect(self, text: str, seconds: float = DEADLINE_S) -> None:
         seen = ""
@@ -257,6 +274,33 @@ def test_a_client_that_is_stopped_for_a_while_keeps_its_session(
         assert row["duration_s"] > 5
     finally:
         local.close()
+
+
+@pytest.mark.parametrize("ended", ["the connection", "ssh"])
+def test_a_terminal_is_given_back_when_something_ends_at_once(
+    own_stack: Stack, tmp_path: Path, ended: str
+) -> None:
+    """A full-screen program had it; nobody is left to tell it that the program is gone."""
+    screen = Screen(own_stack, ["sh"], tmp_path / "tmux")
+    try:
+        screen.type(f"echo before; {shlex.join(TETHER)} ssh dev; echo code $?\n")
+        wait_for("the proxy", lambda: screen.proxies())
+        screen.type("printf '\\033[?1049h\\033[?1000h\\033[?25l'; echo full''screen; sleep 99\n")
+        screen.expect("fullscreen")
+        assert screen.modes() == {"alternate_on": "1", "mouse_any_flag": "1", "cursor_flag": "0"}
+        if ended == "ssh":
+            os.kill(screen.ssh(), signal.SIGKILL)
+            screen.expect("code 137")
+        else:
+            own_stack.agent.stop()
+            screen.expect("was asked to stop")
+            screen.expect("code 255")
+        assert "before" in screen.text
+        assert screen.modes() == {"alternate_on": "0", "mouse_any_flag": "0", "cursor_flag": "1"}
+        screen.type("echo ty''ped\n")  # the kernel's half of the terminal is as it was, too
+        screen.expect("typed")
+    finally:
+        screen.close()
 
 
 def test_nothing_of_all_this_was_recorded_as_a_fault(stack: Stack) -> None:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 _FAILED = (EXIT_CONNECTION_FAILED, 128 + signal.SIGTERM)
 """How ssh ends without its connection; the second one where the proxy ended it, to keep it quiet."""
+
+PROXY_ENDS_S = 2.0
+"""How long after ssh's end the proxy may take to write down how the connection ended."""
+
+LOOK_EVERY_S = 0.02
 
 ENDED_BY_SIGNAL = 128
 """How a program ended that a signal has ended, and a number more. ssh's own 255 is above it, too."""
@@ -120,11 +126,12 @@ def _connect(host: str, command: Sequence[str], given: Mapping[str, Any]) -> int
         if terminal is not None:
             env[SENTENCE_LATER] = "1"
         status = run_child([*argv, "--", f"{host}{SUFFIX}", *command], env)
-        result = read_result(result_file)
+        cut_short = terminal is not None and status >= ENDED_BY_SIGNAL
+        result = last_result(result_file) if cut_short else read_result(result_file)
         code, line = exit_code(status, result)
-    if terminal is not None and status >= ENDED_BY_SIGNAL:
+    if terminal is not None and cut_short:
         terminal.restore()
-        line = line or str(result.get("sentence") or "")
+        line = str(result.get("sentence") or line)
     if line:
         print(f"tether: {line}", file=sys.stderr)
     return code
@@ -256,6 +263,14 @@ def read_result(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return result if isinstance(result, dict) else {}
+
+
+def last_result(path: Path) -> Mapping[str, Any]:
+    """The same, once the proxy has said how the connection ended: ssh may have left before it."""
+    deadline = time.monotonic() + PROXY_ENDS_S  # noqa: TID251  # no clock of ours has been made yet
+    while not (result := read_result(path)).get("by") and time.monotonic() < deadline:  # noqa: TID251
+        time.sleep(LOOK_EVERY_S)
+    return result
 
 
 def exit_code(status: int, result: Mapping[str, Any]) -> tuple[int, str]:
