@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from tether.attribution.vocabulary import ConnectionType
 
 # fmt: off
-_SSH = ("ssh", "zed")
+_SSH = ("ssh", "zed", "emacs", "neovim")
 _VSCODE = (
     "vscode", "vscode_insiders", "vscode_web", "code_server", "code_oss", "cursor", "windsurf",
     "positron", "vscodium", "vscodium_insiders", "codium", "antigravity", "trae", "trae_cn", "kiro",

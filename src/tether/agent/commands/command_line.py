@@ -2,8 +2,7 @@
 
 Law: pure text in, words out; nothing is executed, expanded or looked up. Session types, transfer
 policy and transfer records all read commands through this one file, so that they cannot disagree.
-A command that a shell would treat in a way that is not visible here (pipes, variables, aliases) is
-read by its first simple command.
+What is not visible in the text (variables, aliases, functions) is taken literally.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ _SHEBANG = "#!"
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _TOKEN = re.compile(
     r"""(?P<blank>[^\S\n]+)
-    | (?P<end>[;&|<>()\n])
+    | (?P<redirection><<-?(?!<)|<<<|[<>]&?|>>)
+    | (?P<end>[;&|()\n])
     | (?P<comment>\#[^\n]*)
     | (?P<part>'[^']*' | "(?:[^"\\]|\\.)*" | \\. | [^\s;&|<>()'"\\\#][^\s;&|<>()'"\\]*)
     """,
@@ -44,6 +44,27 @@ _TAKES_VALUE: dict[str, frozenset[str]] = {
 """Wrappers' options that are followed by a value of their own."""
 
 _WRAPPERS = _TRANSPARENT | _TAKES_VALUE.keys()
+_PREPARES = frozenset(
+    {"cd", "pushd", "export", "set", "unset", "umask", "ulimit", "source", ".", ":", "true", "test"}
+    | {
+        "[",
+        "[[",
+        "{",
+        "}",
+        "!",
+        "if",
+        "then",
+        "fi",
+        "shopt",
+        "setopt",
+        "readonly",
+        "declare",
+        "trap",
+    }
+    | {"alias", "unalias", "hash", "mkdir"}
+)
+"""What comes before the program that a command is for; rsync's own `--rsync-path` may make a folder."""
+
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
 
 
@@ -52,37 +73,97 @@ def basename(word: str) -> str:
     return word.rstrip("/").rpartition("/")[2]
 
 
-def words(command: str) -> list[str]:
-    """The words of the first simple command in `command`, quotes taken off.
+def commands(command: str) -> list[list[str]]:
+    """The words of each simple command in `command`, in their order, quotes taken off.
 
-    An unclosed quote is read as part of its word: nothing is refused here.
+    What a redirection names is left out. A here-document is the input of a program, and counts where
+    that is a shell, which runs it. An unclosed quote is read as part of its word: nothing is refused.
     """
-    text = command[:MAX_COMMAND].replace("\0", "").lstrip()
-    found: list[str] = []
-    word: str | None = None
-    at = 0
-    while at < len(text):
-        token = _TOKEN.match(text, at)
-        if token is None:  # an unclosed quote, or a lone backslash at the end
-            word, at = (word or "") + text[at + 1 :], len(text)
-            continue
-        at = token.end()
-        kind, part = token.lastgroup, token.group()
-        if kind == "comment":
-            if word is None:
+    scanner = _Scanner(command[:MAX_COMMAND].replace("\0", "").lstrip())
+    return scanner.run()
+
+
+class _Scanner:
+    """One pass over the text of a command."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found: list[list[str]] = []
+        self._command: list[str] = []  # the words of the one that is being read
+        self._word: str | None = None  # what there is of the next
+        self._names_file = False  # the next word belongs to a redirection
+        self._delimiter = False  # the next word ends a here-document
+        self._documents: list[
+            tuple[str, bool]
+        ] = []  # ends of those that follow; whether they are run
+
+    def run(self) -> list[list[str]]:
+        at = 0
+        while at < len(self._text):
+            token = _TOKEN.match(self._text, at)
+            if token is None:  # an unclosed quote, or a lone backslash at the end
+                self._word, at = (self._word or "") + self._text[at + 1 :], len(self._text)
                 continue
-            at, part = token.start() + 1, "#"  # within a word it is an ordinary character
-        if kind == "end":
-            break
-        if kind == "blank":
-            if word is not None:
-                found.append(word)
-            word = None
-            continue
-        word = (word or "") + _unquoted(part)
-    if word is not None:
-        found.append(word)
-    return found
+            at = token.end()
+            match token.lastgroup:
+                case "comment" if self._word is not None:
+                    at = token.start() + 1
+                    self._word += "#"  # within a word it is an ordinary character
+                case "comment":
+                    pass
+                case "redirection":
+                    self._redirected(token.group())
+                case "blank":
+                    self._word_over()
+                case "end":
+                    self._command_over()
+                    if token.group() == "\n":
+                        at = self._read_documents(at)
+                case _:
+                    self._word = (self._word or "") + _unquoted(token.group())
+        self._command_over()
+        return self._found
+
+    def _redirected(self, sign: str) -> None:
+        if self._word is not None and self._word.isdigit():  # `2>`: a descriptor
+            self._word = None
+        self._word_over()
+        self._delimiter = sign.rstrip("-") == "<<"
+        self._names_file = not self._delimiter
+
+    def _word_over(self) -> None:
+        if self._word is None:
+            return
+        if self._delimiter:
+            shell = len(self._found) if is_shell_without_script(self._command) else None
+            self._documents.append((self._word, shell))
+        elif not self._names_file:
+            self._command.append(self._word)
+        self._word = None
+        self._names_file = False
+        self._delimiter = False
+
+    def _command_over(self) -> None:
+        self._word_over()
+        if self._command:
+            self._found.append(self._command)
+        self._command = []
+
+    def _read_documents(self, at: int) -> int:
+        """Read the here-documents that begin at `at`; where they end."""
+        documents, self._documents = self._documents, []
+        for delimiter, shell in documents:
+            lines = []
+            while at < len(self._text):
+                line, newline, _ = self._text[at:].partition("\n")
+                at += len(line) + len(newline)
+                if line.lstrip("\t") == delimiter:
+                    break
+                lines.append(line)
+            if shell is not None:
+                del self._found[shell]  # what it runs stands for it
+                self._found += commands("\n".join(lines))
+        return at
 
 
 def runner(command: str, shell: str) -> list[str]:
@@ -102,17 +183,41 @@ def runner(command: str, shell: str) -> list[str]:
 
 
 def program(command: str) -> list[str]:
-    """The program that `command` runs and its arguments, wrappers taken off; [] for none.
+    """The program that `command` is for and its arguments, wrappers taken off; [] for none.
 
-    `FOO=1 sudo -u root rsync --server .` reads as `rsync --server .`, and `sh -c 'exec scp -t /x'`
-    as `scp -t /x`.
+    `FOO=1 sudo -u root rsync --server .` reads as `rsync --server .`, `sh -c 'exec scp -t /x'` as
+    `scp -t /x`, and `cd /x && rsync --server .` as what follows the `cd`.
     """
-    return _unwrapped(words(command), _MAX_DEPTH)
+    found = programs(command)
+    meant = (each for each in found if basename(each[0]) not in _PREPARES)
+    return next(meant, found[0] if found else [])
+
+
+def programs(command: str) -> list[list[str]]:
+    """Every program that `command` runs, with its arguments, wrappers taken off."""
+    return _programs(command, _MAX_DEPTH)
+
+
+def _programs(command: str, depth: int) -> list[list[str]]:
+    found = []
+    for words in commands(command):
+        inner = _unwrapped(words, depth)
+        script = script_of(inner) if inner and basename(inner[0]) in SHELLS else None
+        if script and depth:
+            found += _programs(script, depth - 1)
+        elif inner:
+            found.append(inner)
+    return found
 
 
 def is_shell(command: str) -> bool:
     """Whether `command` only starts a shell that will read its script from standard input."""
-    found = program(command)
+    return is_shell_without_script(program(command))
+
+
+def is_shell_without_script(found: list[str]) -> bool:
+    """Whether these words start a shell that will read its script from standard input."""
+    found = _unwrapped(found, _MAX_DEPTH)
     return bool(found) and basename(found[0]) in SHELLS and script_of(found) is None
 
 
@@ -132,9 +237,6 @@ def _unwrapped(found: list[str], depth: int) -> list[str]:
     if not found or depth == 0:
         return found
     name = basename(found[0])
-    if name in SHELLS:
-        script = script_of(found)
-        return found if not script else _unwrapped(words(script), depth - 1)
     if name not in _WRAPPERS:
         return found
     inner = _after_options(found[1:], _TAKES_VALUE.get(name, frozenset()))

@@ -2,7 +2,8 @@
 
 Law: pure. The variable that a client sets decides; where it is absent, VS Code and its relatives are
 recognised by the script with which they start their server, which stock Remote-SSH writes to the
-standard input of a bare `sh` or `bash` and its relatives pass as `bash -c '…'`. The variable never
+standard input of a bare `sh` or `bash` and its relatives pass as `bash -c '…'`; Zed, JetBrains' and
+Neovim's servers are recognised as programs, and TRAMP by the variable that it sets. The variable never
 reaches the child's environment. Recognition only names a session: it never changes what runs.
 """
 
@@ -14,7 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tether.agent.commands.command_line import MAX_COMMAND, basename, is_shell, program
+from tether.agent.commands.command_line import (
+    MAX_COMMAND,
+    basename,
+    is_shell,
+    programs,
+)
 from tether.attribution.vocabulary import ConnectionType
 from tether.protocol import udp as datagrams
 from tether.protocol.apps import FAMILIES
@@ -90,6 +96,9 @@ def _typed(app: str, source: Source) -> SessionType:
 SNIFF_BYTES = 32 << 10
 """How much of a shell's standard input is looked at. The scripts name their folder in the first 2."""
 
+TYPED_BYTES = 2 << 10
+"""How much of what is typed into a terminal is looked at."""
+
 _SERVER_FOLDERS: Mapping[str, str] = {
     ".vscode-server": "vscode",
     ".vscode-server-insiders": "vscode_insiders",
@@ -105,7 +114,6 @@ _SERVER_FOLDERS: Mapping[str, str] = {
     ".trae-cn-server": "trae_cn",
     ".kiro-server": "kiro",
     ".devin-server": "devin",
-    ".zed_server": "zed",
 }
 """The folder that each program keeps its server in, under the user's home."""
 
@@ -116,13 +124,27 @@ _BOOTSTRAP = re.compile(
     r"|-server/(?:bin|cli/servers)/[\w-]*[0-9a-f]{40}"
 )
 """What only a script that installs or starts such a server says: a person's `ls ~/.vscode-server`
-says none of it. Zed runs its server straight from its folder and is recognised by that."""
+says none of it."""
+
+
+_JETBRAINS = re.compile(
+    r"/remote-dev-server(\.sh)?$|/remote-dev-worker\b|/JetBrains/(RemoteDev|Toolbox)/"
+)
+_NEOVIM_SERVES = {"--embed", "--headless", "--listen"}
+_TRAMP = re.compile(r"INSIDE_EMACS=['\"]?[\w.]+,tramp\b")
+"""TRAMP is a shell that it drives itself; what it tells each of them first is who it is."""
+
+_PROGRAM_HINT = re.compile(r"\.zed_server/|remote-dev-|JetBrains/|nvim|INSIDE_EMACS")
+"""Programs that are the server themselves, without a script that installs them."""
 
 
 def bootstrap_type(script: str) -> SessionType | None:
     """The type of a session that runs `script`, if it installs or starts an editor's server."""
     text = script[:MAX_COMMAND]
-    if _BOOTSTRAP.search(text) is None and not _runs_zed(text):
+    app = _app_of_program(text)
+    if app is not None:
+        return _typed(app, Source.BOOTSTRAP)
+    if _BOOTSTRAP.search(text) is None:
         return None
     for folder in _FOLDER.finditer(text):
         app = _SERVER_FOLDERS.get(folder.group(1))
@@ -131,8 +153,25 @@ def bootstrap_type(script: str) -> SessionType | None:
     return None
 
 
-def _runs_zed(text: str) -> bool:
-    return any("/.zed_server/" in f"/{word}" for word in program(text)[:1])
+def _app_of_program(text: str) -> str | None:
+    """The app whose server is one of the programs that `text` runs."""
+    if _PROGRAM_HINT.search(text) is None:  # scripts are long, and most of them are no editor's
+        return None
+    if _TRAMP.search(text) is not None:
+        return "emacs"
+    for found in programs(text):
+        path = f"/{found[0]}"
+        if "/.zed_server/" in path:
+            return "zed"
+        if _JETBRAINS.search(path):
+            return "jetbrains"
+        if basename(path) == "nvim" and _NEOVIM_SERVES & set(found[1:]):
+            return "neovim"
+    return None
+
+
+def _tramp_type(typed: str) -> SessionType | None:
+    return _typed("emacs", Source.BOOTSTRAP) if _TRAMP.search(typed) else None
 
 
 class Bootstrap:
@@ -147,8 +186,11 @@ class Bootstrap:
         recognized = bootstrap_type(command) if command else None
         if recognized is not None:
             self.type = recognized
-        # A person types into a terminal; an editor's script comes to a shell that has none.
-        self.undecided = recognized is None and not pty and (not command or is_shell(command))
+        # A person types into a terminal; an editor's script comes to a shell that has none. TRAMP alone
+        # drives a shell on a terminal.
+        self.undecided = recognized is None and (not command or is_shell(command))
+        self._most = TYPED_BYTES if pty else SNIFF_BYTES
+        self._recognize = _tramp_type if pty else bootstrap_type
         self._seen = b""
         self._look_at = 0
 
@@ -156,14 +198,14 @@ class Bootstrap:
         """More of the input arrived; the type, if these bytes decided it."""
         if not self.undecided:
             return None
-        self._seen += data[: SNIFF_BYTES - len(self._seen)]
-        if len(data) < 128 and len(self._seen) < min(self._look_at, SNIFF_BYTES):
+        self._seen += data[: self._most - len(self._seen)]
+        if len(data) < 128 and len(self._seen) < min(self._look_at, self._most):
             return None
         self._look_at = len(self._seen) + max(256, len(self._seen) // 4)  # not at every byte again
-        recognized = bootstrap_type(self._seen.decode("utf-8", "replace"))
+        recognized = self._recognize(self._seen.decode("utf-8", "replace"))
         if recognized is not None:
             self.type = recognized
-        if recognized is not None or len(self._seen) >= SNIFF_BYTES:
+        if recognized is not None or len(self._seen) >= self._most:
             self.undecided = False
             self._seen = b""
         return recognized
@@ -197,8 +239,12 @@ def transfer_of(command: str | None, subsystem: str | None = None) -> Transfer |
     """
     if subsystem == "sftp":
         return Transfer("sftp", Direction.BOTH)
-    found = program(command) if command else []
-    name = basename(found[0]) if found else ""
+    transfers = (_transfer(found) for found in programs(command or ""))
+    return next((each for each in transfers if each is not None), None)
+
+
+def _transfer(found: list[str]) -> Transfer | None:
+    name = basename(found[0])
     if name in ("sftp-server", "internal-sftp"):
         return Transfer("sftp", Direction.BOTH)
     if name == "scp":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 from hypothesis import given, strategies as st
 
-from tether.agent.commands.command_line import program, words
+from tether.agent.commands.command_line import commands, program
 from tether.agent.commands.session_type import (
     PLAIN,
     SNIFF_BYTES,
+    TYPED_BYTES,
     Bootstrap,
     Direction,
     SessionType,
@@ -207,17 +210,68 @@ def test_a_person_who_looks_around_is_no_editor(command: str) -> None:
     assert bootstrap_type(command) is None
 
 
-def test_zed_is_recognized_by_its_server() -> None:
-    command = ".zed_server/zed-remote-server-stable-0.200.3 proxy --identifier workspace-1"
-    assert Bootstrap(command, pty=False).type == SessionType(
-        "zed", ConnectionType.SSH, Source.BOOTSTRAP
-    )
+ZED = ".zed_server/zed-remote-server-stable-0.200.3 proxy --identifier workspace-1"
+JETBRAINS = "~/.cache/JetBrains/RemoteDev/dist/f00_idea/bin/remote-dev-server.sh"
 
 
 @pytest.mark.parametrize(
-    ("command", "pty"), [(None, True), ("bash", True), ("ls -l", False), ("python3 -", False)]
+    ("command", "app"),
+    [
+        (ZED, "zed"),
+        (f"cd; env RUST_LOG=info RUST_BACKTRACE=1 {ZED}", "zed"),
+        (f"cd && exec env RUST_LOG=info {ZED}", "zed"),
+        (f"sh -c 'cd; RUST_LOG=info {ZED}'", "zed"),
+        (f"bash -lc 'exec $HOME/{ZED}'", "zed"),
+        (f"/bin/sh -c \"bash -c 'cd /tmp; ~/{ZED}'\"", "zed"),
+        (f"/home/alice/{ZED} 2>/dev/null", "zed"),
+        (f"sh <<'EOF'\ncd\nexec {ZED}\nEOF", "zed"),
+        (f"{JETBRAINS} run /home/alice/project", "jetbrains"),
+        (f"cd /x && nohup bash -c '{JETBRAINS} status /x' &", "jetbrains"),
+        ("~/.cache/JetBrains/RemoteDev/remote-dev-worker/remote-dev-worker_1 get-os", "jetbrains"),
+        ("nvim --headless --listen /tmp/nvim.sock", "neovim"),
+        ("cd src; exec /opt/nvim/bin/nvim --embed", "neovim"),
+        ("exec env TERM='dumb' INSIDE_EMACS='30.1,tramp:2.7.1' /bin/sh -i", "emacs"),
+    ],
 )
-def test_nobody_listens_to_a_terminal_or_to_another_program(command: str | None, pty: bool) -> None:
+def test_servers_are_recognized_as_the_programs_that_a_shell_would_run(
+    command: str, app: str
+) -> None:
+    found = Bootstrap(command, pty=False).type
+    assert (found.app, found.source, found.recognized) == (app, Source.BOOTSTRAP, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"echo '{ZED}'",
+        f"cat <<'EOF'\n{ZED}\nEOF",
+        f"ls > {ZED}",
+        "ls -l ~/.cache/JetBrains/RemoteDev/dist",
+        "nvim notes.md",
+        "echo $INSIDE_EMACS",
+    ],
+)
+def test_what_is_only_named_is_not_run(command: str) -> None:
+    assert Bootstrap(command, pty=False).type == PLAIN
+
+
+def test_tramp_is_recognized_by_what_it_types() -> None:
+    watch = Bootstrap(None, pty=True)
+    assert watch.feed(b"exec env TERM='dumb' INSIDE_EMACS='29.4,tramp:2.6.3' ENV='' /bin/sh\n")
+    assert (watch.type.app, watch.undecided) == ("emacs", False)
+
+
+def test_a_person_who_types_is_not_listened_to_for_long() -> None:
+    watch = Bootstrap(None, pty=True)
+    watch.feed(STOCK_SCRIPT.encode())
+    watch.feed(b"ls\n" * TYPED_BYTES)
+    assert (watch.type, watch.undecided) == (PLAIN, False)
+
+
+@pytest.mark.parametrize(
+    ("command", "pty"), [("ls -l", True), ("ls -l", False), ("python3 -", False)]
+)
+def test_nobody_listens_to_another_program(command: str | None, pty: bool) -> None:
     watch = Bootstrap(command, pty=pty)
     assert not watch.undecided
     assert watch.feed(STOCK_SCRIPT.encode()) is None
@@ -248,6 +302,12 @@ def test_listening_is_bounded(pieces: list[bytes]) -> None:
         ("echo a#b #c d", ["echo", "a#b"]),
         ("echo 'x'#b c", ["echo", "x#b", "c"]),
         ("scp;ls", ["scp"]),
+        ("cd /x && rsync --server .", ["rsync", "--server", "."]),
+        ("mkdir -p /x && rsync --server .", ["rsync", "--server", "."]),
+        ("cd", ["cd"]),
+        ("bash -lc 'set -e; cd; exec scp -f a'", ["scp", "-f", "a"]),
+        ("scp <in >out 2>&1 a", ["scp", "a"]),
+        ("bash <<X\nscp -t b\nX", ["scp", "-t", "b"]),
         ("\n\n scp\nls", ["scp"]),
         ("echo 'unclosed ; scp", ["echo", "unclosed ; scp"]),
         ("sudo", ["sudo"]),
@@ -261,7 +321,7 @@ def test_a_command_is_read_through_simple_wrappers(command: str, runs: list[str]
 
 @given(st.text())
 def test_any_command_can_be_read(command: str) -> None:
-    assert len("".join(words(command))) <= len(command)
+    assert len("".join(chain.from_iterable(commands(command)))) <= len(command)
     program(command)
     transfer_of(command)
     bootstrap_type(command)
