@@ -79,15 +79,20 @@ def commands(command: str) -> list[list[str]]:
     What a redirection names is left out. A here-document is the input of a program, and counts where
     that is a shell, which runs it. An unclosed quote is read as part of its word: nothing is refused.
     """
-    scanner = _Scanner(command[:MAX_COMMAND].replace("\0", "").lstrip())
-    return scanner.run()
+    return _commands(command, _MAX_DEPTH)
+
+
+def _commands(command: str, depth: int) -> list[list[str]]:
+    return _Scanner(command[:MAX_COMMAND].replace("\0", "").lstrip(), depth).run()
 
 
 class _Scanner:
     """One pass over the text of a command."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, depth: int) -> None:
+        """Here-documents are read into for so many levels."""
         self._text = text
+        self._depth = depth
         self._found: list[list[str]] = []
         self._command: list[str] = []  # the words of the one that is being read
         self._word: str | None = None  # what there is of the next
@@ -135,7 +140,8 @@ class _Scanner:
         if self._word is None:
             return
         if self._delimiter:
-            shell = len(self._found) if is_shell_without_script(self._command) else None
+            runs = self._depth > 0 and is_shell_without_script(self._command)
+            shell = len(self._found) if runs else None
             self._documents.append((self._word, shell))
         elif not self._names_file:
             self._command.append(self._word)
@@ -152,6 +158,7 @@ class _Scanner:
     def _read_documents(self, at: int) -> int:
         """Read the here-documents that begin at `at`; where they end."""
         documents, self._documents = self._documents, []
+        scripts: list[tuple[int, str]] = []
         for delimiter, shell in documents:
             lines = []
             while at < len(self._text):
@@ -161,8 +168,9 @@ class _Scanner:
                     break
                 lines.append(line)
             if shell is not None:
-                del self._found[shell]  # what it runs stands for it
-                self._found += commands("\n".join(lines))
+                scripts.append((shell, "\n".join(lines)))
+        for shell, script in reversed(scripts):  # what a shell runs stands for it
+            self._found[shell : shell + 1] = _commands(script, self._depth - 1)
         return at
 
 

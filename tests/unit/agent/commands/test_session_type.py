@@ -308,6 +308,8 @@ def test_listening_is_bounded(pieces: list[bytes]) -> None:
         ("bash -lc 'set -e; cd; exec scp -f a'", ["scp", "-f", "a"]),
         ("scp <in >out 2>&1 a", ["scp", "a"]),
         ("bash <<X\nscp -t b\nX", ["scp", "-t", "b"]),
+        ("bash <<X; sh <<Y\ncd\nX\nscp -t b\nY", ["scp", "-t", "b"]),
+        ("sh <<X\n" * 10_000, ["sh"]),
         ("\n\n scp\nls", ["scp"]),
         ("echo 'unclosed ; scp", ["echo", "unclosed ; scp"]),
         ("sudo", ["sudo"]),
