@@ -98,9 +98,7 @@ class _Scanner:
         self._word: str | None = None  # what there is of the next
         self._names_file = False  # the next word belongs to a redirection
         self._delimiter = False  # the next word ends a here-document
-        self._documents: list[
-            tuple[str, bool]
-        ] = []  # ends of those that follow; whether they are run
+        self._documents: list[tuple[str, int | None]] = []  # their ends; which shell runs each
 
     def run(self) -> list[list[str]]:
         at = 0
