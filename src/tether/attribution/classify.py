@@ -13,13 +13,14 @@ from functools import lru_cache
 from tether.attribution import evidence as ev
 from tether.attribution.case import CONTEXT, Case
 from tether.attribution.causes.catalogue import POLICY_REFUSALS, cause_of
+from tether.attribution.causes.cause import MIDDLEBOX
 from tether.attribution.details import detail_of
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.evidence import Evidence
 from tether.attribution.picks import DECISIONS
-from tether.attribution.rules.rule import Rule
+from tether.attribution.rules.rule import Rule, Sight
 from tether.attribution.rules.table import RULES
-from tether.attribution.vocabulary import Confidence, ConnectType
+from tether.attribution.vocabulary import Confidence, ConnectType, Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,14 @@ def classify(
         exit_code=ended[0].exit_code if ended else None,
         exit_signal=ended[0].exit_signal if ended else None,
     )
-    return Verdict(
-        disconnect, rule.name, rule.because, rule.confidence, _proximate(case, rule, cause, rules)
-    )
+    blurred = rule.sight is Sight.BLURRED and any(map(_is_proxied, case.all(ev.StreamEnded)))
+    confidence = Confidence.LOW if blurred else rule.confidence
+    proximate = _proximate(case, rule, cause, rules)
+    return Verdict(disconnect, rule.name, rule.because, confidence, proximate)
+
+
+def _is_proxied(ended: ev.StreamEnded) -> bool:
+    return ended.reach is Reach.PROXIED
 
 
 def _first(case: Case, rules: tuple[Rule, ...]) -> Rule:
@@ -113,6 +119,9 @@ def _actors(case: Case, cause: str) -> Iterator[str]:
     for session in case.all(ev.SessionEnded)[-1:]:
         if session.cause == cause:
             yield session.actor
+    if cause_of(cause).actor == MIDDLEBOX:
+        for ended in filter(_is_proxied, case.all(ev.StreamEnded)):
+            yield f"{MIDDLEBOX} {ended.proxy}".strip()
     yield cause_of(cause).actor
     for signal in case.all(ev.SignalReceived):
         if cause.startswith(f"{signal.party}."):

@@ -35,6 +35,11 @@ def detail_of(case: Case, rule: Rule, cause: str) -> str:
             for ended in case.all(ev.StreamEnded)
             if ended.close_code != NORMAL_CLOSURE  # what followed is not what it was concluded from
         ][:1]
+        words += [
+            f"the {ended.vantage} sees the {ended.peer} through the proxy {ended.proxy}"
+            for ended in case.all(ev.StreamEnded)
+            if ended.proxy
+        ][:1]
     return f"{rule.because} ({'; '.join(words[:MAX_WORDS])})" if words else rule.because
 
 

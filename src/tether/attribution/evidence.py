@@ -20,6 +20,7 @@ from tether.attribution.vocabulary import (
     OomVictim,
     Party,
     Policy,
+    Reach,
     Resource,
     StreamEnd,
     Vantage,
@@ -327,7 +328,8 @@ class StreamEnded(Fact):
 
     `silence_s` is how long nothing was heard, where that ended it (on a tunnel's carrier: not even by
     the kernel). `heard_ago_s` is how long before the end the peer's last byte had come, `idle_s` how
-    long nothing had gone either way (each None where it was not kept).
+    long nothing had gone either way (each None where it was not kept). `reach` says how far the observer
+    could see, and `proxy` the address of what is in between.
     """
 
     kind: ClassVar[str] = "stream_ended"
@@ -338,6 +340,8 @@ class StreamEnded(Fact):
     silence_s: float | None = None
     idle_s: float | None = None
     heard_ago_s: float | None = None
+    reach: Reach = Reach.UNKNOWN
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,7 +361,7 @@ class CarrierEnded(Fact):
     """A carrier of a tunnel stopped, which does not end the tunnel.
 
     `where` is a DERP region or an endpoint, `peer` is the other end of the carrier's stream, and `said`
-    is the cause that a relay declared.
+    is the cause that a relay declared. `reach` says how far the observer could see.
     """
 
     kind: ClassVar[str] = "carrier_ended"
@@ -369,6 +373,7 @@ class CarrierEnded(Fact):
     errno: str = ""
     silence_s: float | None = None
     said: str = ""
+    reach: Reach = Reach.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,7 +391,7 @@ class TunnelResumed(Fact):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpCounters(Fact):
     """TCP_INFO of the stream to `peer` at its end (linux/tcp.h; `_ms` in milliseconds, `_us` in
-    microseconds)."""
+    microseconds). `reach` says whose kernel that is about."""
 
     kind: ClassVar[str] = "tcp_counters"
     peer: Party
@@ -402,6 +407,7 @@ class TcpCounters(Fact):
     lost: int = 0
     snd_mss: int = 0
     notsent_bytes: int = 0
+    reach: Reach = Reach.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,15 @@ class StreamEnd(StrEnum):
     OTHER = "other"
 
 
+class Reach(StrEnum):
+    """How far the observer of a TCP connection can see: its kernel witnesses nothing beyond a proxy."""
+
+    DIRECT = "direct"  # the peer's own kernel is at the other end
+    TRANSLATED = "translated"  # the addresses differ at the two ends: a NAT, or a proxy
+    PROXIED = "proxied"  # something in between ends TCP, and opens it anew
+    UNKNOWN = "unknown"  # nobody has told
+
+
 ABRUPT_ENDS = (
     StreamEnd.EOF,
     StreamEnd.RESET,

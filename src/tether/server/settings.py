@@ -114,11 +114,12 @@ class TrustedProxies:
         """
         hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
         at = peer
-        while hops and self._trusts(at):
+        while hops and self.trusts(at):
             at = hops.pop()
         return at[:64] if _is_address(at) else peer
 
-    def _trusts(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Whether a peer at `address` is a proxy of ours."""
         return _is_address(address) and any(
             ip_address(address) in network for network in self._networks
         )

@@ -400,6 +400,11 @@ def test_only_a_trusted_proxy_is_believed_about_its_clients(
     assert TrustedProxies(("10.0.0.0/8",)).client_ip(peer, header) == client
 
 
+def test_a_proxy_of_ours_is_known_by_its_address() -> None:
+    ours = TrustedProxies(("10.0.0.0/8",))
+    assert [ours.trusts(peer) for peer in ("10.3.0.9", "203.0.113.9", "")] == [True, False, False]
+
+
 def test_nobody_is_a_trusted_proxy_by_default() -> None:
     assert TrustedProxies(()).client_ip("127.0.0.1", "203.0.113.9") == "127.0.0.1"
 

@@ -39,6 +39,8 @@ def test_the_record_of_a_fact() -> None:
             "silence_s": None,
             "idle_s": None,
             "heard_ago_s": None,
+            "reach": "unknown",
+            "proxy": "",
         },
     }
 

@@ -19,6 +19,7 @@ from tether.attribution.vocabulary import (
     SILENCE_CODE,
     SILENT_ENDS,
     Party,
+    Reach,
     StreamEnd,
     Vantage,
 )
@@ -87,6 +88,16 @@ def _counted(case: Case) -> Sequence[tuple[ev.TcpCounters, ev.TcpCounters]]:
     return [pair for pair in permutations(case.all(ev.TcpCounters), 2) if _facing(*pair)]
 
 
+def _through_a_proxy(case: Case, one: _Observed) -> bool:
+    """Whether either end of the stream tells that something in between ends TCP: what the kernels at its
+    two ends count is not of one connection, and whom one of them hears is not the other party."""
+    told: tuple[_Observed, ...] = (*case.all(ev.StreamEnded), *case.all(ev.TcpCounters))
+    return any(
+        fact.reach is Reach.PROXIED and (_same_end(fact, one) or _facing(fact, one))
+        for fact in told
+    )
+
+
 def _ends_of(case: Case, counters: ev.TcpCounters) -> Iterator[ev.StreamEnded]:
     """How the stream of these counters ended for their observer."""
     return (ended for ended in case.all(ev.StreamEnded) if _same_end(ended, counters))
@@ -138,6 +149,7 @@ def one_way(party: Party, *, sending: bool) -> Predicate:
     def check(case: Case) -> bool:
         return any(
             _is((sender if sending else receiver).vantage, party)
+            and not _through_a_proxy(case, sender)
             and _gave_up(case, receiver)
             and (sender.retransmits or sender.unacked)
             and _hears(case, sender)
@@ -175,6 +187,7 @@ def large_frames_lost(case: Case) -> bool:
         and other.last_ack_recv_ms < LIVELY_ACK_MS / 2
         and _heard_meanwhile(case, stuck)
         and not _cut_off(case, other)
+        and not _through_a_proxy(case, stuck)
         for stuck, other in _counted(case)
     )
 
@@ -230,7 +243,8 @@ def lively(party: Party) -> Predicate:
     """The party's kernel still acknowledged: its machine and the path to it were alive.
 
     Three things say the contrary, however short the silence: we send again and again without being
-    acknowledged; the party does; or its kernel was silent for as long as its program.
+    acknowledged; the party does; or its kernel was silent for as long as its program. Through a proxy it
+    was not the party's kernel.
     """
 
     def check(case: Case) -> bool:
@@ -239,6 +253,7 @@ def lively(party: Party) -> Predicate:
             counters.peer is party
             and counters.last_ack_recv_ms < LIVELY_ACK_MS
             and not _sends_in_vain(counters)
+            and not _through_a_proxy(case, counters)
             and not any(_sends_in_vain(far) for far in counted if _facing(far, counters))
             and _heard_meanwhile(case, counters)
             for counters in counted

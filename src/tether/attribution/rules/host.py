@@ -28,7 +28,7 @@ from tether.attribution.predicates.predicate import (
 from tether.attribution.predicates.sessions import intended
 from tether.attribution.predicates.streams import LOST, SILENT, UNHEARD, lively
 from tether.attribution.predicates.testimony import tells_of_itself
-from tether.attribution.rules.rule import Rule
+from tether.attribution.rules.rule import Rule, Sight
 from tether.attribution.vocabulary import Basis, Confidence, Party, StreamEnd
 
 
@@ -166,6 +166,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The agent fell silent while its kernel still acknowledged data.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
     Rule(
         "client-unresponsive",
@@ -174,6 +175,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The client fell silent while its kernel still acknowledged data.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
     Rule(
         "server-unresponsive",
@@ -182,6 +184,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The server fell silent while its kernel still acknowledged data.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
     Rule(
         "relay-unresponsive",
@@ -190,5 +193,6 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The relay fell silent while its kernel still acknowledged data.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
 )

@@ -37,7 +37,7 @@ from tether.attribution.predicates.streams import (
     well_known_idle,
 )
 from tether.attribution.predicates.testimony import missed
-from tether.attribution.rules.rule import Rule
+from tether.attribution.rules.rule import Rule, Sight
 from tether.attribution.vocabulary import (
     ABRUPT_ENDS,
     SILENT_ENDS,
@@ -165,6 +165,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "Packets from the client were lost, while those to it still arrived.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
     Rule(
         "client-hears-nothing",
@@ -173,6 +174,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "Packets to the client were lost, while those from it still arrived.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
     Rule(
         "agent-sends-into-the-void",
@@ -181,6 +183,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "Packets from the agent were lost, while those to it still arrived.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
     Rule(
         "agent-hears-nothing",
@@ -189,6 +192,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "Packets to the agent were lost, while those from it still arrived.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
     Rule(
         "large-frames-lost",
@@ -197,6 +201,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "Large packets were lost again and again, while small ones passed both ways.",
         Confidence.MEDIUM,
+        sight=Sight.BLOCKED,
     ),
     Rule(
         "idle-timeout",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tether.attribution import evidence as ev
 from tether.attribution.predicates.predicate import CONTROL, both, never, saw
 from tether.attribution.predicates.testimony import missed
-from tether.attribution.rules.rule import Rule
+from tether.attribution.rules.rule import Rule, Sight
 from tether.attribution.vocabulary import (
     ABRUPT_ENDS,
     SILENT_ENDS,
@@ -27,6 +27,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The client's stream ended at once and without a goodbye.",
         Confidence.MEDIUM,
+        sight=Sight.BLURRED,
     ),
     Rule(
         "client-stream-silent",
@@ -46,6 +47,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The agent's stream ended at once and without a goodbye.",
         Confidence.MEDIUM,
+        sight=Sight.BLURRED,
     ),
     Rule(
         "agent-stream-silent",
@@ -73,6 +75,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The server's stream ended at once and without a goodbye.",
         Confidence.MEDIUM,
+        sight=Sight.BLURRED,
     ),
     Rule(
         "server-stream-silent",
@@ -101,6 +104,7 @@ RULES: tuple[Rule, ...] = (
         Basis.INFERRED,
         "The relay's stream ended at once and without a goodbye.",
         Confidence.MEDIUM,
+        sight=Sight.BLURRED,
     ),
     Rule(
         "relay-stream-silent",

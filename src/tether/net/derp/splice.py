@@ -250,7 +250,9 @@ class Splice:
         at = self._clock.now().wall
         if not self.cell.ended:
             self._note_context(lost.silence_s or 0.0)
-        counters = counters_fact(lost.counters, vantage=Vantage.RELAY, peer=leg.party, at=at)
+        counters = counters_fact(
+            lost.counters, vantage=Vantage.RELAY, peer=leg.party, at=at, reach=leg.stream.reach
+        )
         if counters is not None:
             self.cell.note(counters)
         self._over(
@@ -262,6 +264,8 @@ class Splice:
                 errno=lost.errno_name,
                 close_code=lost.close_code,
                 silence_s=lost.silence_s,
+                reach=leg.stream.reach,
+                proxy=leg.stream.proxy,
             ),
             ended=leg,
         )

@@ -221,11 +221,14 @@ class LinkDriver:
                 peer=self.link.peer,
                 how=StreamEnd.SILENT,
                 silence_s=silence_s,
+                reach=self._stream.reach,
+                proxy=self._stream.proxy,
             )
         )
 
     async def run(self) -> CloseCell:
         """Pump until the link is over; cancelled, it still closes the stream."""
+        self.link.reach, self.link.proxy = self._stream.reach, self._stream.proxy
         reader = self._tasks.spawn(self._read(), "read")
         self._tasks.spawn(self._write(), "write")
         self._perform([])
@@ -362,9 +365,14 @@ class LinkDriver:
             at=now.wall,
             idle_s=idle_s,
             heard_ago_s=self.heard_ago_s(),
+            stream=self._stream,
         )
         counters = lost.counters_fact or counters_fact(
-            lost.counters, vantage=self._vantage, peer=self.link.peer, at=now.wall
+            lost.counters,
+            vantage=self._vantage,
+            peer=self.link.peer,
+            at=now.wall,
+            reach=self._stream.reach,
         )
         around = self._around(lost.silence_s or self.heard_ago_s())
         self.cut(fact, *([counters] if counters else []), *around)

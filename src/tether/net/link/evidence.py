@@ -11,8 +11,8 @@ import errno
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import SILENT_ENDS, Party, Resource, StreamEnd, Vantage
-from tether.net.transport.streams import StreamLost
+from tether.attribution.vocabulary import SILENT_ENDS, Party, Reach, Resource, StreamEnd, Vantage
+from tether.net.transport.streams import MessageStream, StreamLost
 from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.derp import PeerGone, RelayGoodbye, Restarting, decode_word
 
@@ -25,6 +25,7 @@ def fact_of_loss(
     at: float,
     idle_s: float | None = None,
     heard_ago_s: float | None = None,
+    stream: MessageStream | None = None,
 ) -> Evidence:
     """The end of a stream as a fact.
 
@@ -36,6 +37,7 @@ def fact_of_loss(
         idle_s: for how long nothing had gone either way, where that is known. It is left out of a
             stream that ended by silence, which was not idle: something on it was not answered.
         heard_ago_s: how long before the end the peer's last byte had come, where that is known.
+        stream: what ended, which knows how far we could see on it.
     """
     if lost.fact is not None:
         return lost.fact
@@ -51,6 +53,8 @@ def fact_of_loss(
         silence_s=lost.silence_s,
         idle_s=None if idle_s is None or lost.how in SILENT_ENDS else round(idle_s, 3),
         heard_ago_s=None if heard_ago_s is None else round(heard_ago_s, 3),
+        reach=Reach.UNKNOWN if stream is None else stream.reach,
+        proxy="" if stream is None else stream.proxy,
     )
 
 

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 
 from tether.attribution.evidence import Evidence, TcpCounters
-from tether.attribution.vocabulary import DialStage, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import DialStage, Party, Reach, StreamEnd, Vantage
 from tether.net.transport.tcp import counters_fact
 
 MAX_TOLD = 200
@@ -123,6 +123,12 @@ class MessageStream(ABC):
     outlives_connections = False
     """Whether it goes on when a connection below it ends, so that the silence of one is not its own."""
 
+    reach: Reach = Reach.UNKNOWN
+    """How far the kernel at this end can see."""
+
+    proxy: str = ""
+    """The address of what ends TCP in between; "" where there is nothing, or it is not known."""
+
     last_heard_at: float = -math.inf
     """When (monotonic seconds) anything last came, handed on or not; not every stream keeps it."""
 
@@ -154,7 +160,7 @@ class MessageStream(ABC):
 
     def counters_fact(self, *, vantage: Vantage, peer: Party, at: float) -> TcpCounters | None:
         """`counters` as evidence of `vantage` about its peer, at a wall-clock time."""
-        return counters_fact(self.counters(), vantage=vantage, peer=peer, at=at)
+        return counters_fact(self.counters(), vantage=vantage, peer=peer, at=at, reach=self.reach)
 
 
 def close_reason(text: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tether.attribution.evidence import TcpCounters
-from tether.attribution.vocabulary import Party, Vantage
+from tether.attribution.vocabulary import Party, Reach, Vantage
 
 SMALL_SEGMENT = 1024
 """Bytes of a segment that gets through even where large packets vanish. Linux starts with it when it
@@ -217,10 +217,17 @@ def plain_address(name: Any) -> str:
 
 
 def counters_fact(
-    counters: dict[str, int] | None, *, vantage: Vantage, peer: Party, at: float
+    counters: dict[str, int] | None,
+    *,
+    vantage: Vantage,
+    peer: Party,
+    at: float,
+    reach: Reach = Reach.UNKNOWN,
 ) -> TcpCounters | None:
-    """`counters` as evidence."""
-    return None if counters is None else TcpCounters(vantage=vantage, peer=peer, at=at, **counters)
+    """`counters` as evidence; `reach` says whose kernel they are about."""
+    if counters is None:
+        return None
+    return TcpCounters(vantage=vantage, peer=peer, at=at, reach=reach, **counters)
 
 
 def is_stalled(counters: dict[str, int] | None, after_ms: int = SILENT_AFTER_MS) -> bool:

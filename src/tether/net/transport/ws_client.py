@@ -29,7 +29,7 @@ from websockets.exceptions import (
 from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.uri import parse_uri
 
-from tether.attribution.vocabulary import DialStage, StreamEnd
+from tether.attribution.vocabulary import DialStage, Reach, StreamEnd
 from tether.net.transport.streams import (
     DialFailed,
     MessageStream,
@@ -101,8 +101,11 @@ class _Connect(connect):
 class ClientStream(MessageStream):
     """A WebSocket that we dialled."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _Connection, proxy: str = "") -> None:
+        """`proxy` is what the connection leads through, "" for nothing that we know of."""
         self._ws = connection
+        if proxy:
+            self.reach, self.proxy = Reach.PROXIED, proxy
         self.local_address = plain_address(connection.transport.get_extra_info("sockname"))
 
     async def send(self, message: bytes | str) -> None:
@@ -206,7 +209,7 @@ async def dial(
             raise failed from wrong
         raise dial_failed(wrong, host) from wrong
     assert isinstance(connection, _Connection), "create_connection decides the type"
-    return ClientStream(connection)
+    return ClientStream(connection, "" if proxy is None else parse_proxy(proxy).host)
 
 
 def proxy_of(url: str) -> str | None:

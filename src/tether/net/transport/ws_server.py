@@ -14,7 +14,7 @@ from typing import Any
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from tether.attribution.vocabulary import SILENCE_CODE, StreamEnd
+from tether.attribution.vocabulary import SILENCE_CODE, Reach, StreamEnd
 from tether.net.transport.streams import (
     MessageStream,
     StreamLost,
@@ -22,7 +22,7 @@ from tether.net.transport.streams import (
     translate,
     unforeseen_loss,
 )
-from tether.net.transport.tcp import read_tcp_info, set_keepalive
+from tether.net.transport.tcp import plain_address, read_tcp_info, set_keepalive
 from tether.net.unexpected import unexpected
 
 CLOSE_TIMEOUT_S = 1.0
@@ -102,6 +102,10 @@ class CauseProtocol(WebSocketsSansIOProtocol):
 SUBPROTOCOL, BEARER = "tether", "tether-bearer."
 
 
+FORWARDING = (b"x-forwarded-for", b"forwarded", b"via", b"x-real-ip")
+"""Headers that only something in between sends (RFC 7239, RFC 9110 section 7.6.3, and usage)."""
+
+
 class ServerStream(MessageStream):
     """A WebSocket that was accepted: ASGI's, served by `CauseProtocol`."""
 
@@ -111,6 +115,13 @@ class ServerStream(MessageStream):
         self._protocol: CauseProtocol = scope["extensions"]["tether"]
         offered = scope.get("subprotocols", ())
         self._subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+        if any(name in FORWARDING for name, _ in scope["headers"]):
+            self.comes_through_a_proxy()
+
+    def comes_through_a_proxy(self) -> None:
+        """Note that our kernel's sight ends at whoever is at the other end of our socket."""
+        self.reach = Reach.PROXIED
+        self.proxy = plain_address(self._protocol.transport.get_extra_info("peername"))
 
     async def accept(self) -> None:
         """Complete the upgrade. Call either this or `refuse`, once, before anything else.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import StreamEnd, Vantage
+from tether.attribution.vocabulary import Reach, StreamEnd, Vantage
 from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
 from tether.protocol.tunnel.events import CarrierLost, Detached, PathEvent, Resumed
 
@@ -51,5 +51,6 @@ def carrier_ended(carrier: AttachedCarrier, fact: Evidence) -> ev.CarrierEnded:
         how=StreamEnd.CLOSED if ended is None else ended.how,
         errno="" if ended is None else ended.errno,
         silence_s=None if ended is None else ended.silence_s,
+        reach=Reach.UNKNOWN if ended is None else ended.reach,
         said=fact.cause if isinstance(fact, ev.GoodbyeSaid) else "",
     )

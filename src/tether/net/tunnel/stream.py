@@ -360,6 +360,7 @@ class TunnelStream(MessageStream):
             peer=pump.carrier.peer,
             at=now.wall,
             heard_ago_s=now.mono - self.last_heard_at,
+            stream=pump.carrier.stream,
         )
         self._ended(number, fact, lost.counters)
 
@@ -439,7 +440,13 @@ class TunnelStream(MessageStream):
         if pump is None:
             return
         now = self._clock.now()
-        seen = counters_fact(counters, vantage=self._vantage, peer=pump.carrier.peer, at=now.wall)
+        seen = counters_fact(
+            counters,
+            vantage=self._vantage,
+            peer=pump.carrier.peer,
+            at=now.wall,
+            reach=pump.carrier.stream.reach,
+        )
         self._drop(pump, 1000, "", counters=seen)
         self._step(self._machine.ended(number, fact, now))
 

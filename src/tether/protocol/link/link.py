@@ -21,7 +21,7 @@ from tether.attribution.causes.catalogue import PROTOCOL_ERRORS
 from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import SILENCE_CODE, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import SILENCE_CODE, Party, Reach, StreamEnd, Vantage
 from tether.protocol.messages.base import Message, Unrecognized, facts_of, records_of
 from tether.protocol.messages.control import Goodbye, GoodbyeAck, Ping, Pong, Unsupported
 from tether.protocol.timestamp import Timestamp
@@ -108,6 +108,8 @@ class Link:
         self.rtt_s: float | None = None  # of the last ping that was answered
         self.linger = linger  # of a goodbye that is said from now on
         self.heard_at = now.mono  # when the peer was last heard
+        self.reach = Reach.UNKNOWN  # how far the stream below lets us see
+        self.proxy = ""  # the address of what is in between
         self._vantage = Vantage(str(me))
         self._ping_every = ping_every
         self._patience = patience
@@ -264,6 +266,8 @@ class Link:
                     peer=self.peer,
                     how=StreamEnd.SILENT,
                     silence_s=now.mono - self.heard_at,
+                    reach=self.reach,
+                    proxy=self.proxy,
                 )
             )
             return self._finish(SILENCE_CODE, "silent for too long")

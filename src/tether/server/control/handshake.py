@@ -97,6 +97,8 @@ class Handshakes:
     async def open(self, scope: Any, receive: Any, send: Any) -> Opening | None:
         """Let a peer in, or turn it away and return None."""
         stream, client_ip = ServerStream(scope, receive, send), self.client_ip(scope)
+        if self._proxies.trusts((scope.get("client") or ("",))[0]):
+            stream.comes_through_a_proxy()
         if self._closed:
             await self.refuse(stream, client_ip, 503, *STOPPING)
             return None

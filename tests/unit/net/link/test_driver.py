@@ -13,7 +13,7 @@ from tests.support.net.cable import IDLE_COUNTERS, Cable
 from tests.support.net.links import LINGER, PATIENCE, ControlLink, driver
 from tether.attribution import evidence as ev
 from tether.attribution.classify import classify
-from tether.attribution.vocabulary import ConnectType, Party, StreamEnd, Vantage
+from tether.attribution.vocabulary import ConnectType, Party, Reach, StreamEnd, Vantage
 from tether.net.link.driver import HIGH_WATER, OVERFLOW
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import StreamLost
@@ -240,6 +240,28 @@ async def test_a_silent_peer_whose_kernel_lives_leaves_counters_as_evidence() ->
         counters,
         ended(Vantage.SERVER, Party.AGENT, StreamEnd.SILENT, PATIENCE, silence_s=PATIENCE),
     )
+
+
+async def test_how_far_a_stream_lets_us_see_is_told_with_its_end_and_its_counters() -> None:
+    seen: Any = {"reach": Reach.PROXIED, "proxy": "10.3.0.9"}
+    for ends in ("silent", "reset", "given up"):
+        link = ControlLink(delay=0.01)
+        link.cable.right.tcp = IDLE_COUNTERS
+        link.cable.right.reach, link.cable.right.proxy = seen["reach"], seen["proxy"]
+        link.start()
+        await asyncio.sleep(5)
+        if ends == "silent":
+            link.cable.go_silent()
+        elif ends == "reset":
+            link.cable.reset()
+        else:
+            link.server.give_up()
+        await link.over()
+        counters, stopped = link.server.cell.facts
+        assert isinstance(counters, ev.TcpCounters)
+        assert isinstance(stopped, ev.StreamEnded)
+        assert counters.reach is Reach.PROXIED
+        assert (stopped.reach, stopped.proxy) == (Reach.PROXIED, "10.3.0.9")
 
 
 async def test_a_reset_is_a_reset_at_both_ends_with_counters_before_it() -> None:

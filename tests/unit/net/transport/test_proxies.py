@@ -12,6 +12,7 @@ from websockets.proxy import Proxy as ProxyAddress
 from tests.support.deadline import DEADLINE_S
 from tests.support.net.proxy import proxying
 from tests.support.net.ws import raw_server, serving
+from tether.attribution.vocabulary import Party, Reach, Vantage
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.ws_client import dial, proxy_failed, proxy_of
 
@@ -40,6 +41,10 @@ async def test_a_proxy_with_credentials_is_gone_through(monkeypatch: pytest.Monk
         theirs = await served.accepted()
         await stream.send(b"through")
         assert await theirs.recv() == b"through"
+        assert (stream.reach, stream.proxy) == (Reach.PROXIED, "127.0.0.1")
+        counters = stream.counters_fact(vantage=Vantage.CLIENT, peer=Party.SERVER, at=1.0)
+        assert counters is not None
+        assert counters.reach is Reach.PROXIED
         await stream.close(1000, "")
         assert proxy.joined == [served.url.removeprefix("ws://").rstrip("/")]
 
@@ -53,6 +58,7 @@ async def test_what_the_environment_exempts_is_dialled_directly(
         stream = await dial(served.url, token="t", max_size=1000)
         await stream.close(1000, "")
         assert proxy.joined == []
+        assert (stream.reach, stream.proxy) == (Reach.UNKNOWN, "")
 
 
 async def test_a_proxy_that_wants_credentials_says_where_they_belong(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.deadline import DEADLINE_S
 from tests.support.net.ws import Served, linger_0, raw_client, raw_server, serving
-from tether.attribution.vocabulary import StreamEnd
+from tether.attribution.vocabulary import Reach, StreamEnd
 from tether.net.transport.streams import DialFailed, MessageStream, StreamLost
 from tether.net.transport.ws_client import ClientStream, dial
 from tether.net.transport.ws_server import ServerStream
@@ -80,6 +80,18 @@ async def test_messages_pass_both_ways_in_both_kinds() -> None:
             assert await both.server.recv() == message
             await both.server.send(message)
             assert await both.client.recv() == message
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "forwarded", "Via", "X-Real-IP"])
+async def test_whoever_comes_with_a_proxys_header_is_seen_as_far_as_the_proxy(header: str) -> None:
+    async with serving() as served:
+        plain = await dial(served.url, token="t", max_size=1000)
+        assert (await served.accepted()).reach is Reach.UNKNOWN
+        through = await dial(served.url, token="t", max_size=1000, headers={header: "10.0.0.9"})
+        accepted = await served.accepted()
+        assert (accepted.reach, accepted.proxy) == (Reach.PROXIED, "127.0.0.1")
+        for stream in (plain, through):
+            await stream.close(1000, "")
 
 
 async def test_counters_can_be_read_at_any_time() -> None:
