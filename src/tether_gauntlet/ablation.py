@@ -7,11 +7,12 @@ unsure, or be unknown; it must not be wrong and sure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from enum import IntEnum
-from itertools import permutations
+from itertools import chain, permutations
+from random import Random
 
 from tether.attribution.classify import Verdict
 from tether.attribution.evidence import KINDS
@@ -138,11 +139,25 @@ def judged(row: Row, withheld: Withheld = VANTAGES[NOTHING]) -> Verdict:
     return classify_end(ConnectType(row["connect_type"]), _testimonies(row, withheld))
 
 
+SHUFFLES = 24
+"""So many orders of single facts are tried, beside all orders of the reporters."""
+
+
 def by_order(row: Row) -> list[str]:
-    """The causes that `row` gets in every order of its reporters. More than one is a fault."""
+    """The causes that `row` gets in every order of its reporters, and in some of the facts of all of
+    them. More than one is a fault."""
     said = _testimonies(row, VANTAGES[NOTHING])
     kind = ConnectType(row["connect_type"])
-    return sorted({classify_end(kind, order).disconnect.cause for order in permutations(said)})
+    orders = chain(permutations(said), _shuffled(said))
+    return sorted({classify_end(kind, order).disconnect.cause for order in orders})
+
+
+def _shuffled(said: Iterable[Testimony]) -> Iterator[list[Testimony]]:
+    """Every fact as a report of its own, in a few orders, which are the same each time."""
+    singly = [replace(one, facts=(fact,)) for one in said for fact in one.facts]
+    for seed in range(SHUFFLES):
+        Random(seed).shuffle(singly)
+        yield list(singly)
 
 
 def _testimonies(row: Row, withheld: Withheld) -> list[Testimony]:

@@ -1,8 +1,8 @@
 """Judges the kept evidence of an earlier run again, by the rules of today.
 
 Law: reads files, starts nothing, and so cannot tell what only a live run can: ends that were logged
-twice, rows that were left open, how long it took. The reports of each row are heard in every order; if
-the order changes the cause, that is a fault.
+twice, rows that were left open, how long it took. The reports of each row are heard in every order, and
+its single facts in some; if the order changes the cause, that is a fault.
 """
 
 from __future__ import annotations
