@@ -2,7 +2,7 @@
 
 Law: what a table in the source says is never written by hand a second time. A page is whole
 (docs/vocabulary.md), or prose with generated parts between `<!-- generated: NAME -->` and
-`<!-- end -->` (docs/protocol.md, docs/logging.md).
+`<!-- end -->` (docs/protocol.md, docs/logging.md, docs/attribution.md).
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from typing import Any
 import msgspec
 
 from tether.attribution import evidence as ev
+from tether.attribution.case import Case
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.causes.cause import Cause
 from tether.attribution.causes.codes import CLIENT_CLOSED
+from tether.attribution.classify import classify
+from tether.attribution.examples.facts import behind_a_proxy
+from tether.attribution.examples.table import EXAMPLES
 from tether.attribution.mappings import outside
+from tether.attribution.rules.rule import Rule, Sight
 from tether.attribution.rules.table import RULES
 from tether.attribution.ssh_clients import FAMILIES, OTHERS
 from tether.attribution.vocabulary import (
@@ -43,6 +48,7 @@ from tether.attribution.vocabulary import (
     Party,
     Policy,
     Purpose,
+    Reach,
     Reason,
     Resource,
     StreamEnd,
@@ -79,6 +85,7 @@ FIELDS: Mapping[str, tuple[type[StrEnum] | None, str]] = {
 OTHER_WORDS: tuple[tuple[type[StrEnum], str], ...] = (
     (ConnectionType, "`type`, what ran over a connection"),
     (StreamEnd, "`how` of `stream_ended`, how a byte stream stopped without a goodbye"),
+    (Reach, "`reach` of `stream_ended`, `carrier_ended` and `tcp_counters`"),
     (AccessRefusal, "`why` of `access_refused`"),
     (Policy, "`policy` of `policy_refused`"),
     (HandshakeStage, "`stage` of `handshake_unfinished`, how far the client had come"),
@@ -446,6 +453,39 @@ def package_tree() -> str:
     return "\n".join(["```text", *lines, "```"])
 
 
+# -- docs/attribution.md -----------------------------------------------------------------
+
+NEXT_PROXY = "to the next proxy"
+
+
+def sight_table() -> str:
+    """What each cause is known by, how far that sees, and what a proxy in between makes of it."""
+    by_cause: dict[str, list[tuple[Rule, Case]]] = {}
+    for rule, case in zip(RULES, EXAMPLES, strict=True):
+        if isinstance(rule.cause, str):
+            by_cause.setdefault(rule.cause, []).append((rule, case))
+    rows = [row for row in CATALOGUE.values() if row.code in by_cause]
+    return table(
+        ("cause", "concluded by", "its evidence sees", "behind a proxy"),
+        (
+            (code(row.code), code(rule.name), *_sight(rule, case))
+            for row in rows
+            for rule, case in by_cause[row.code]
+        ),
+    )
+
+
+def _sight(rule: Rule, case: Case) -> tuple[str, str]:
+    match rule.sight:
+        case Sight.THROUGH:
+            return "through", "the same"
+        case Sight.BLURRED:
+            return NEXT_PROXY, "the same, confidence low"
+        case Sight.BLOCKED:
+            proxied = classify(case.connect_type, map(behind_a_proxy, case.facts))
+            return NEXT_PROXY, code(proxied.disconnect.cause)
+
+
 # -- writing ----------------------------------------------------------------------------
 
 
@@ -462,11 +502,12 @@ def filled(page: str, parts: Mapping[str, str]) -> str:
 def pages() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
     protocol, logging = DOCS / "protocol.md", DOCS / "logging.md"
-    architecture = DOCS / "architecture.md"
+    architecture, attribution = DOCS / "architecture.md", DOCS / "attribution.md"
     return {
         DOCS / "vocabulary.md": vocabulary(),
         protocol: filled(protocol.read_text(), protocol_parts()),
         logging: filled(logging.read_text(), logging_parts()),
+        attribution: filled(attribution.read_text(), {"sight": sight_table()}),
         architecture: filled(architecture.read_text(), {"packages": package_tree()}),
     }
 

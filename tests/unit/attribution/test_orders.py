@@ -39,6 +39,9 @@ A2C, S2A, C2S = (
 )
 
 
+PAIRS = list(zip(RULES, EXAMPLES, strict=True))
+
+
 def ids(value: Rule | Case) -> str:
     return value.name if isinstance(value, Rule) else ""
 
@@ -49,7 +52,7 @@ def parts(facts: Sequence[Evidence]) -> Iterator[tuple[Evidence, ...]]:
         yield from combinations(facts, size)
 
 
-@pytest.mark.parametrize(("rule", "case"), zip(RULES, EXAMPLES, strict=True), ids=ids)
+@pytest.mark.parametrize(("rule", "case"), PAIRS, ids=ids)
 def test_a_later_report_makes_no_cause_vaguer(rule: Rule, case: Case) -> None:
     whole = classify(case.connect_type, case.facts).disconnect.cause
     before = {classify(case.connect_type, some).disconnect.cause for some in parts(case.facts)}

@@ -11,6 +11,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.case import Case
 from tether.attribution.classify import Verdict, classify
 from tether.attribution.evidence import Evidence
+from tether.attribution.examples.facts import behind_a_proxy
 from tether.attribution.examples.table import EXAMPLES
 from tether.attribution.rules.rule import Rule, Sight
 from tether.attribution.rules.table import RULES
@@ -31,19 +32,14 @@ A2C, S2A, C2S = (
 AGENT, CLIENT, SERVER, RELAY = Party.AGENT, Party.CLIENT, Party.SERVER, Party.RELAY
 
 
-def behind_a_proxy(fact: Evidence) -> Evidence:
-    if isinstance(fact, ev.StreamEnded):
-        return replace(fact, reach=Reach.PROXIED, proxy="10.3.0.9")
-    if isinstance(fact, ev.TcpCounters | ev.CarrierEnded):
-        return replace(fact, reach=Reach.PROXIED)
-    return fact
+PAIRS = list(zip(RULES, EXAMPLES, strict=True))
 
 
 def ids(value: Rule | Case) -> str:
     return value.name if isinstance(value, Rule) else ""
 
 
-@pytest.mark.parametrize(("rule", "case"), zip(RULES, EXAMPLES, strict=True), ids=ids)
+@pytest.mark.parametrize(("rule", "case"), PAIRS, ids=ids)
 def test_a_rule_says_what_a_proxy_makes_of_its_conclusion(rule: Rule, case: Case) -> None:
     plain = classify(case.connect_type, case.facts)
     proxied = classify(case.connect_type, map(behind_a_proxy, case.facts))
@@ -99,7 +95,7 @@ def test_a_client_whose_own_network_failed_is_so_behind_a_proxy_too() -> None:
 
 def test_large_segments_between_two_proxied_kernels_were_never_on_one_connection() -> None:
     """As counted as the agent's upload was lost before nginx."""
-    facts = (
+    facts: tuple[Evidence, ...] = (
         stream(SERVER, AGENT, StreamEnd.SILENT, silence_s=6.0),
         stream(AGENT, SERVER, StreamEnd.SILENT, silence_s=6.0),
         tcp(SERVER, AGENT, 156),

@@ -49,7 +49,7 @@ def tcp(seen_by: Party, peer: Party, acked_ms: int, **more: int) -> ev.TcpCounte
         at=9.0,
         peer=peer,
         last_ack_recv_ms=acked_ms,
-        **{**zero, **more},
+        **{**zero, **more},  # type: ignore[arg-type]
     )
 
 

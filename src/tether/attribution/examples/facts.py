@@ -5,6 +5,7 @@ Law: data only.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tether.attribution import evidence as ev
@@ -15,6 +16,7 @@ from tether.attribution.vocabulary import (
     DialStage,
     HandshakeStage,
     Party,
+    Reach,
     StreamEnd,
     Vantage,
 )
@@ -69,6 +71,15 @@ def ended(
     return ev.StreamEnded(
         vantage=vantage, at=3.0, peer=peer, how=how, silence_s=silence_s, idle_s=idle_s
     )
+
+
+def behind_a_proxy(fact: Evidence) -> Evidence:
+    """`fact` as an observer tells it that knows of a proxy in between."""
+    if isinstance(fact, ev.StreamEnded):
+        return replace(fact, reach=Reach.PROXIED, proxy="10.3.0.9")
+    if isinstance(fact, ev.TcpCounters | ev.CarrierEnded):
+        return replace(fact, reach=Reach.PROXIED)
+    return fact
 
 
 def counters(
