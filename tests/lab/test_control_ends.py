@@ -164,7 +164,9 @@ def test_a_token_that_is_replaced_ends_the_link_that_it_opened(watch: Watch) -> 
     connection.sock = server.connect("127.0.0.1", SERVER_PORT, 10)
     try:
         headers = {"Authorization": f"Bearer {watch.stack.admin_token}"}
-        connection.request("POST", "/api/v1/workspaces/dev/agent-token", headers=headers)
+        connection.request(
+            "POST", "/api/v1/workspaces/dev/agent-token?at_once=true", headers=headers
+        )
         token = json.loads(connection.getresponse().read())["agent_token"]
     finally:
         connection.close()

@@ -38,6 +38,7 @@ from tether.protocol.carriers.commands import Over, Status
 from tether.protocol.derp.latency import RegionLatency
 from tether.protocol.messages.base import Garbage, records_of
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
+from tether.protocol.messages.control import ROLE_HEADER
 from tether.protocol.messages.reports import Ended
 from tether.protocol.messages.tunnel import TunnelGrant
 from tether.protocol.tunnel.join import TunnelKey
@@ -240,6 +241,7 @@ class ClientConnection:
         return await dial(
             self.config.control_url,
             token=self.config.token,
+            headers={ROLE_HEADER: str(Party.CLIENT)},
             max_size=MAX_CONTROL_MESSAGE,
             small_segments=True,  # it carries little, and must get through
         )

@@ -54,6 +54,7 @@ from tether.protocol.messages.reports import ReportItem
 from tether.protocol.tunnel.resume_policy import VANISHED_S
 from tether.run.starting import (
     CannotStart,
+    TokenFile,
     control_dial,
     control_url,
     locked,
@@ -123,7 +124,10 @@ def main(settings: AgentSettings) -> int:
             box = BlackBox.open(settings.data_dir, Party.AGENT, SystemClock())
             code, journal_closed = runner.run(_run(settings, host_key, box))
     except (CannotStart, JournalFailed) as wrong:
-        print(f"tether: {wrong}", file=sys.stderr)
+        if settings.log_format == "json":  # whoever reads the log reads nothing else
+            _log.error("agent cannot start", error=str(wrong))
+        else:
+            print(f"tether: {wrong}", file=sys.stderr)
         return 1
     except Exception as wrong:
         _log.exception("agent crashed")
@@ -195,16 +199,16 @@ def _build(
     ssh = _ssh(settings, host_key, journal, clock, watch, metrics)
     tunnels = _tunnels(settings, ssh, host_key, journal, clock)
     door = _door(settings, tunnels)
+    token = TokenFile(lambda: _read_token(settings.token_file))
     control = AgentControl(
-        dial=control_dial(
-            control_url(settings.server_url), lambda: _read_token(settings.token_file)
-        ),
+        dial=control_dial(control_url(settings.server_url), token.token, Party.AGENT),
         journal=journal,
         clock=clock,
         on_end=partial(metrics.disconnected, Layer.CONTROL_LINK),
         host_context=watch,
         endpoints=door.endpoints,
         ask_others=tunnels.ask_clients,
+        another_token=token.another,
     )
     watch.on_network = lambda change: control.refresh_soon()
     supervisor = Supervisor(
@@ -361,7 +365,8 @@ def _tell_of_death(
 
 
 def _read_token(path: Path) -> str:
-    return read_token(path, "agent", "`tether workspace create` (its agent_token)")
+    source = "`tether workspace create` (its agent_token) or `tether workspace token`"
+    return read_token(path, "agent", source, prefix="tether_agent_")
 
 
 def _host_key(data_dir: Path) -> HostKey:

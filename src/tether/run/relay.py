@@ -137,7 +137,9 @@ class _Parts:
         self.gate = TicketGate(settings.region, clock, _kept_keys(settings.data_dir))
         self.control = RelayControl(
             dial=control_dial(
-                control_url(settings.server_url), lambda: _read_token(settings.token_file)
+                control_url(settings.server_url),
+                lambda: _read_token(settings.token_file),
+                Party.RELAY,
             ),
             region=settings.region,
             url=self.url,

@@ -252,6 +252,7 @@ class Server:
             coordination=self.coordination,
         )
         hub = Hub(
+            runner=runner,
             handshakes=self._handshakes,
             agents=agents,
             clients=clients,

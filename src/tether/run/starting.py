@@ -17,14 +17,19 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from tether import config
+from tether.attribution.vocabulary import Party
 from tether.client.errors import Failure
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.unexpected import told_by_loop
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
+from tether.protocol.messages.control import ROLE_HEADER
 
 LOCK_FILE = "lock"
+
+LOOK_EVERY_S = 1.0
+"""How often a token file is looked at that is to change."""
 
 _log = get_logger("starting")
 
@@ -96,6 +101,32 @@ def read_token(path: Path, whose: str, source: str, *, prefix: str = "") -> str:
     return token
 
 
+class TokenFile:
+    """A token in a file, which may be replaced while we run."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        """`read` reads it, or raises `CannotStart`."""
+        self._read = read
+        self._used = ""
+
+    def token(self) -> str:
+        """The token to dial with now.
+
+        Raises:
+            CannotStart: there is none.
+        """
+        self._used = self._read()
+        return self._used
+
+    async def another(self) -> None:
+        """Wait until the file holds another token than the one that was used last."""
+        while True:
+            with contextlib.suppress(CannotStart):  # somebody is writing it
+                if self._read() != self._used:
+                    return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
 def warn_of_readers(token_file: Path) -> None:
     """Log a token file that others may read."""
     with contextlib.suppress(OSError):
@@ -119,13 +150,16 @@ def control_url(server_url: str) -> str:
         raise CannotStart(str(wrong)) from wrong
 
 
-def control_dial(url: str, token: Callable[[], str]) -> Callable[[], Awaitable[MessageStream]]:
+def control_dial(
+    url: str, token: Callable[[], str], role: Party
+) -> Callable[[], Awaitable[MessageStream]]:
     """Opens streams to the server's control endpoint.
 
     Args:
         url: where to, as `control_url` says.
         token: reads the token, anew for each dial, because it may be replaced while we run; raises
             `CannotStart`, which is a failed dial by then.
+        role: what we are: a token of another kind is refused at the door.
     """
 
     async def dial_control() -> MessageStream:
@@ -138,6 +172,7 @@ def control_dial(url: str, token: Callable[[], str]) -> Callable[[], Awaitable[M
         return await dial(
             url,
             token=bearer,
+            headers={ROLE_HEADER: str(role)},
             max_size=MAX_CONTROL_MESSAGE,
             small_segments=True,  # it carries little, and must get through
         )

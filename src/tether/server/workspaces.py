@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.causes.catalogue import WORKSPACE_STOPS
 from tether.net.clock import Clock
 from tether.protocol.derp.latency import NOT_MEASURED, RegionLatency
-from tether.server.auth.accounts import Accounts, Rotated
+from tether.server.auth.accounts import REPLACED_S, Accounts, Rotated
 from tether.server.db.fetch import fetch_all, fetch_one
 from tether.server.db.store import Store
 from tether.server.db.tables.workspaces import (
@@ -94,7 +94,9 @@ class LiveAgents(Protocol):
 
     async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None: ...
 
-    async def revoke_token(self, token_id: str) -> None: ...
+    async def revoke_token(self, token_id: str, actor: str) -> None: ...
+
+    def replace_token(self, token_id: str, actor: str, grace_s: float) -> None: ...
 
     def agent_connected(self, workspace_id: str) -> bool: ...
 
@@ -208,8 +210,9 @@ class Workspaces:
             await self._set(row, by, IntentKind.DELETE, gone, cause=cause, actor=actor)
             await self._hub.delete_workspace(row.workspace_id, cause, actor)
 
-    async def rotate_token(self, name: str, by: Identity) -> str:
-        """A new token for the agent; the old one dies, and with it the link that it opened.
+    async def rotate_token(self, name: str, by: Identity, *, at_once: bool = False) -> str:
+        """A new token for the agent. The old one is good for `REPLACED_S` more, or refused at once;
+        then the link that it opened ends, and the agent comes back with the new one.
 
         Raises:
             NotFound: there is none of this name that `by` may see.
@@ -220,11 +223,18 @@ class Workspaces:
             await self._intend(
                 connection, IntentKind.ROTATE_TOKEN, row.workspace_id, name, by, row.owner
             )
-            return await self._accounts.rotate_agent_token(connection, row.workspace_id)
+            actors.append(by.actor(row.owner))
+            return await self._accounts.rotate_agent_token(
+                connection, row.workspace_id, at_once=at_once
+            )
 
+        actors: list[str] = []
         rotated = await self._store.write(rotate)
         for token_id in rotated.replaced:
-            await self._hub.revoke_token(token_id)
+            if at_once:
+                await self._hub.revoke_token(token_id, actors[-1])
+            else:
+                self._hub.replace_token(token_id, actors[-1], REPLACED_S)
         return rotated.issued.token
 
     def _change(self, workspace_id: str) -> asyncio.Lock:

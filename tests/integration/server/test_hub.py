@@ -41,6 +41,7 @@ from tether.protocol.link.link import LinkState
 from tether.protocol.messages.base import records_of
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode, encode
 from tether.protocol.messages.control import (
+    ROLE_HEADER,
     EndConnections,
     Goodbye,
     Hello,
@@ -228,7 +229,7 @@ async def test_a_token_that_is_not_known_is_refused_before_the_upgrade(
 
 async def test_each_refusal_has_its_own_code(live: LiveServer) -> None:
     _, rotated = await live.workspace("rotated")
-    await live.server.workspaces.rotate_token("rotated", ADMIN)
+    await live.server.workspaces.rotate_token("rotated", ADMIN, at_once=True)
     _, deleted = await live.workspace("deleted")
     await live.server.workspaces.delete("deleted", ADMIN)
     _, revoked = await live.user("mallory")
@@ -293,8 +294,6 @@ HELLO = Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="i-1", j
         (b"\xff\x00garbage", "not a message"),
         ("text", "a text message"),
         (encode(Ping(n=1)), "the first message is no hello"),
-        (encode(Hello(protocol=(9, 0), role="agent", version="2", instance_id="i")), "protocol 9"),
-        (encode(Hello(protocol=(2, 9), role="client", version="1", instance_id="i")), "'client'"),
         (encode(Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="")), "ids"),
         (
             encode(
@@ -321,7 +320,7 @@ HELLO = Hello(protocol=PROTOCOL, role="agent", version="1", instance_id="i-1", j
             "a host name that is none",
         ),
     ],
-    ids=["garbage", "text", "no hello", "major", "role", "instance", "host key", "host name"],
+    ids=["garbage", "text", "no hello", "instance", "host key", "host name"],
 )
 async def test_an_agents_first_message_that_makes_no_sense_is_its_protocol_error(
     live: LiveServer, token: str, first: bytes | str, what: str
@@ -338,6 +337,44 @@ async def test_an_agents_first_message_that_makes_no_sense_is_its_protocol_error
     row = await the_only_row(live, workspace="dev")
     assert truth(row) == ("agent.protocol_error", "protocol_error", "agent", False)
     assert what in row["disconnect_detail"]
+
+
+async def _answer_to(stream: ClientStream, hello: Hello) -> Goodbye:
+    await stream.send(encode(hello))
+    raw = await asyncio.wait_for(stream.recv(), DEADLINE_S)
+    assert isinstance(raw, bytes)
+    goodbye = decode(raw)
+    assert isinstance(goodbye, Goodbye)
+    await stream.close(1000, "")
+    return goodbye
+
+
+async def test_an_agent_of_another_protocol_is_outdated_and_told_to_come_back_much_later(
+    live: LiveServer, token: str
+) -> None:
+    hello = Hello(protocol=(1, 0), role="agent", version="0.9", instance_id="i")
+    goodbye = await _answer_to(await raw_link(live, token), hello)
+    assert (goodbye.cause, goodbye.retry_after_s) == ("agent.outdated", 300.0)
+    assert goodbye.detail == (
+        "this agent speaks protocol 1 and this server 2: update this agent to the version of the other"
+    )
+    row = await the_only_row(live, workspace="dev")
+    assert truth(row) == ("agent.outdated", "protocol_error", "server", False)
+
+
+async def test_who_did_not_say_at_the_door_that_its_token_is_wrong_leaves_no_row_either(
+    live: LiveServer, token: str
+) -> None:
+    hello = Hello(protocol=PROTOCOL, role="client", version="1", instance_id="i")
+    goodbye = await _answer_to(await raw_link(live, token), hello)
+    assert (goodbye.cause, goodbye.retry_after_s) == ("unknown", handshake.TURNED_AWAY_S)
+    assert goodbye.detail == (
+        "this is the token of a workspace's agent: people log in with `tether login`"
+    )
+    older = Hello(protocol=(1, 0), role="client", version="1", instance_id="i")
+    goodbye = await _answer_to(await raw_link(live, await live.admin_token()), older)
+    assert goodbye.detail.startswith("this client speaks protocol 1 and this server 2")
+    assert await live.rows() == []
 
 
 @pytest.mark.parametrize(
@@ -1018,7 +1055,7 @@ async def test_a_withdrawn_token_ends_what_it_opened_and_nothing_else(live: Live
     first = await live.server.accounts.issue_token("admin", "first")
     client, other = await live.client(first.token), await live.client()
     await live.server.accounts.revoke_token(first.token_id, ADMIN)
-    await live.server.hub.revoke_token(first.token_id)
+    await live.server.hub.revoke_token(first.token_id, "admin:admin")
     goodbye = await client.over()
     assert goodbye is not None
     assert goodbye.cause == "auth.token_revoked"
@@ -1042,10 +1079,60 @@ async def test_an_agent_whose_token_was_replaced_is_told_to_come_again(
     live: LiveServer, token: str
 ) -> None:
     agent = await live.agent(token)
-    await live.server.workspaces.rotate_token("dev", ADMIN)
+    await live.server.workspaces.rotate_token("dev", ADMIN, at_once=True)
     goodbye = await agent.over()
     assert goodbye is not None
-    assert (goodbye.cause, goodbye.retry_after_s) == ("auth.token_revoked", 1.0)
+    assert (goodbye.cause, goodbye.actor, goodbye.retry_after_s) == (
+        *("auth.token_revoked", "user:admin"),
+        1.0,
+    )
+    row = await live.closed(agent.connection_id)
+    assert truth(row) == ("auth.token_revoked", "access_revoked", "server", True)
+
+
+async def test_a_withdrawn_token_ends_the_sessions_that_it_opened_and_no_others(
+    live: LiveServer, token: str
+) -> None:
+    laptop = await live.server.accounts.issue_token("admin", "laptop")
+    agent, client = await live.agent(token), await live.client(laptop.token)
+    other = await live.client()
+    tunnel = await join(client, agent)
+    await join(other, agent)
+    await live.server.accounts.revoke_token(laptop.token_id, ADMIN)
+    revoking = Tasks("test").spawn(
+        live.server.hub.revoke_token(laptop.token_id, "admin:admin"), "revoke"
+    )
+    assert await agent.expect(EndConnections) == EndConnections(
+        connection_ids=[tunnel.connection_id], cause="auth.token_revoked", actor="admin:admin"
+    )
+    said = ev.GoodbyeSaid(
+        vantage=Vantage.AGENT,
+        at=0.0,
+        by=Party.SERVER,
+        cause="auth.token_revoked",
+        actor="admin:admin",
+    )
+    await agent.report(ended(tunnel.connection_id, records_of((said,))[0]))
+    await revoking
+    row = await live.row(tunnel.connection_id)
+    assert truth(row) == ("auth.token_revoked", "access_revoked", "server", True)
+    assert row["disconnect_actor"] == "admin:admin"
+    assert other.link.state is LinkState.OPEN
+
+
+async def test_a_token_of_another_kind_is_refused_at_the_door_with_what_to_do(
+    live: LiveServer, token: str
+) -> None:
+    for role, wrong, told in (
+        ("agent", await live.admin_token(), "an agent needs its workspace's"),
+        ("client", token, "people log in with `tether login`"),
+        ("relay", token, "a relay needs one of its own"),
+    ):
+        with pytest.raises(DialFailed) as refused:
+            await dial(live.control_url, token=wrong, headers={ROLE_HEADER: role}, max_size=100_000)
+        assert (refused.value.status, refused.value.cause) == (403, "wrong_token")
+        assert told in str(refused.value)
+    assert await live.rows() == []
 
 
 # -- the end of the server ----------------------------------------------------------------------
@@ -1222,7 +1309,7 @@ async def test_an_agent_that_is_too_old_is_turned_away_with_a_sentence(tmp_path:
         old.start()
         goodbye = await old.over()
         detail = "this server takes agents from version 1.2 on, and this one is 1.1.9: update it"
-        assert goodbye == Goodbye(cause="agent.outdated", detail=detail, retry_after_s=60.0)
+        assert goodbye == Goodbye(cause="agent.outdated", detail=detail, retry_after_s=300.0)
         (row,) = await live.rows(type="control")
         closed = await live.closed(row["connection_id"])
         assert closed["disconnect_cause"] == "agent.outdated"

@@ -45,8 +45,11 @@ class MemoryHub:
     async def revoke_user(self, user: str, actor: str) -> None:
         self.told.append(("revoke_user", user, actor))
 
-    async def revoke_token(self, token_id: str) -> None:
-        self.told.append(("revoke_token", token_id))
+    async def revoke_token(self, token_id: str, actor: str) -> None:
+        self.told.append(("revoke_token", token_id, actor))
+
+    def replace_token(self, token_id: str, actor: str, grace_s: float) -> None:
+        self.told.append(("replace_token", token_id, actor))
 
     def agent_latency(self, workspace_id: str) -> RegionLatency:
         return RegionLatency()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 import structlog
 
+from tests.support.deadline import DEADLINE_S
+from tether.attribution.vocabulary import Party
 from tether.net.transport.streams import DialFailed
 from tether.run.starting import (
     CannotStart,
+    TokenFile,
     control_dial,
     control_url,
     locked,
@@ -94,6 +98,25 @@ def test_the_control_url_is_the_servers() -> None:
 
 @pytest.mark.anyio
 async def test_a_token_file_that_goes_away_while_we_run_is_a_failed_dial(tmp_path: Path) -> None:
-    dial = control_dial("ws://127.0.0.1:1/", lambda: read_token(tmp_path / "none", "agent", "X"))
+    def read() -> str:
+        return read_token(tmp_path / "none", "agent", "X")
+
+    dial = control_dial("ws://127.0.0.1:1/", read, Party.AGENT)
     with pytest.raises(DialFailed, match="cannot be read: No such file or directory"):
         await dial()
+
+
+@pytest.mark.anyio
+async def test_another_token_is_there_once_the_file_holds_one(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("tether_agent_old")
+    token = TokenFile(lambda: read_token(path, "agent", "X", prefix="tether_agent_"))
+    assert token.token() == "tether_agent_old"
+    waiting = asyncio.create_task(token.another())
+    path.write_text("")  # somebody is writing it
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    path.write_text("tether_agent_new")
+    async with asyncio.timeout(DEADLINE_S):
+        await waiting
+    assert token.token() == "tether_agent_new"

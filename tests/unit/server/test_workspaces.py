@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.support.clock import EPOCH
 from tests.support.server.parts import MemoryHub, Parts, parts
 from tether.attribution.causes.catalogue import WORKSPACE_STOPS
+from tether.server.auth.accounts import REPLACED_S
 from tether.server.db.tables.accounts import Role
 from tether.server.db.tables.workspaces import WorkspaceState, intents, workspaces
 from tether.server.errors import Conflict, Invalid, NotFound
-from tether.server.identity import Identity
+from tether.server.identity import Identity, TokenRejected
 from tether.server.workspaces import AgentStatus, StopReason, WorkspaceInfo, Workspaces
 
 pytestmark = pytest.mark.anyio
@@ -162,15 +163,34 @@ async def test_a_deletion_tells_the_agent_why(server: Parts) -> None:
     )
 
 
-async def test_a_rotated_token_ends_the_link_of_the_old_one(server: Parts) -> None:
+async def test_a_replaced_token_is_good_for_a_while_so_that_the_new_one_can_get_there(
+    server: Parts,
+) -> None:
     made = await server.workspaces.create("dev", ALICE)
     old = await server.accounts.authenticate(made.agent_token)
     assert isinstance(old, Identity)
     fresh = await server.workspaces.rotate_token("dev", ALICE)
-    assert server.hub.told == [("revoke_token", old.token_id)]
+    assert server.hub.told == [("replace_token", old.token_id, "user:alice")]
     now = await server.accounts.authenticate(fresh)
     assert isinstance(now, Identity)
     assert replace(now, token_id=old.token_id) == old
+    until = server.clock.now().wall + REPLACED_S
+    assert await server.accounts.authenticate(made.agent_token) == replace(old, expires_at=until)
+    server.clock.mono += REPLACED_S
+    refused = await server.accounts.authenticate(made.agent_token)
+    assert isinstance(refused, TokenRejected)
+    assert refused.code == "token_expired"
+
+
+async def test_a_leaked_token_is_refused_at_once_and_its_link_ends(server: Parts) -> None:
+    made = await server.workspaces.create("dev", ALICE)
+    old = await server.accounts.authenticate(made.agent_token)
+    assert isinstance(old, Identity)
+    await server.workspaces.rotate_token("dev", ADMIN, at_once=True)
+    assert server.hub.told == [("revoke_token", old.token_id, "admin:admin")]
+    refused = await server.accounts.authenticate(made.agent_token)
+    assert isinstance(refused, TokenRejected)
+    assert refused.code == "token_revoked"
 
 
 class _SlowHub(MemoryHub):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -29,7 +29,7 @@ from tether.net.link.dialer import Dial, Dialer, DialledLink
 from tether.net.link.host_context import HostContext
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed
-from tether.protocol.link.redial import DialAgain, NextStep, Outcome, Redial
+from tether.protocol.link.redial import AwaitToken, DialAgain, NextStep, Outcome, Redial
 from tether.protocol.messages.base import Message, Unrecognized, records_of
 from tether.protocol.messages.control import (
     EndConnections,
@@ -101,6 +101,7 @@ class AgentControl:
         host_context: HostContext | None = None,
         endpoints: Callable[[], list[str]] = list,
         ask_others: AskOthers = _nobody_else,
+        another_token: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """
         Args:
@@ -112,6 +113,7 @@ class AgentControl:
             host_context: tells what happened to this machine when a link is lost.
             endpoints: where this agent can be dialled now.
             ask_others: asks the clients that it reaches without the server to answer.
+            another_token: waits until there is another token; see `Dialer`.
         """
         self._journal = journal
         self._clock = clock
@@ -128,6 +130,7 @@ class AgentControl:
             linger_s=LINGER_S,
             jitter=jitter,
             host_context=host_context,
+            another_token=another_token,
         )
         self._tasks = Tasks("control")
         self._live: _Live | None = None
@@ -210,9 +213,18 @@ class AgentControl:
 
     def dial_failed(self, failed: DialFailed, step: NextStep) -> None:
         """See `LinkOwner`. A refusal for good is the outcome of `run`, and told by its caller."""
-        if isinstance(step, DialAgain):
-            self._note_redial(failed)
-            self._line.dial_failed(failed, step.wait_s)
+        match step:
+            case DialAgain(wait_s=wait_s):
+                self._note_redial(failed)
+                self._line.dial_failed(failed, wait_s)
+            case AwaitToken(message=message):
+                _log.error(
+                    "server does not take this agent's token any more; sessions go on",
+                    error=message,
+                    advice="write the workspace's new token into the token file",
+                )
+            case _:
+                pass
 
     def welcomed(self, link: DialledLink, welcome: Welcome) -> None:
         """See `LinkOwner`."""

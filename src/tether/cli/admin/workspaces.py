@@ -195,19 +195,25 @@ def delete(name: str, yes: bool, as_json: bool) -> None:
 
 @workspace.command()
 @click.argument("name")
+@click.option("--at-once", is_flag=True, help="Refuse the old token from now on, as after a leak.")
 @json_option
-def token(name: str, as_json: bool) -> None:
-    """Make a new token for a workspace's agent; the old one dies.
+def token(name: str, at_once: bool, as_json: bool) -> None:
+    """Make a new token for a workspace's agent; the old one is good for ten minutes more.
+
+    Write it where the agent reads its token. Sessions go on meanwhile.
 
     \b
     Example:
       tether workspace token dev > agent-token
     """
-    made = Api(load(os.environ)).post(f"/workspaces/{segment(name)}/agent-token")
+    made = Api(load(os.environ)).post(
+        f"/workspaces/{segment(name)}/agent-token{'?at_once=true' if at_once else ''}"
+    )
     if as_json:
         print_json(made)
         return
-    click.echo("The agent's new token, shown once (the old one is dead):", err=True)
+    left = "is dead" if at_once else "is good for ten minutes more"
+    click.echo(f"The agent's new token, shown once (the old one {left}):", err=True)
     click.echo(made["agent_token"])
 
 

@@ -25,7 +25,15 @@ from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream, unforeseen_failure
 from tether.net.unexpected import unexpected
 from tether.protocol.link.link import LINGER_S, Link
-from tether.protocol.link.redial import Attempt, DialAgain, NextStep, Outcome, Redial, Stopped
+from tether.protocol.link.redial import (
+    Attempt,
+    AwaitToken,
+    DialAgain,
+    NextStep,
+    Outcome,
+    Redial,
+    Stopped,
+)
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.control import Goodbye, Hello, Welcome
 from tether.protocol.timestamp import Timestamp
@@ -108,6 +116,7 @@ class Dialer:
         wanted: Callable[[], bool] = lambda: True,
         jitter: Callable[[], float] = random.random,
         host_context: HostContext | None = None,
+        another_token: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """
         Args:
@@ -121,6 +130,8 @@ class Dialer:
             wanted: whether anybody has a use for another link, once one has failed.
             jitter: draws from [0, 1).
             host_context: tells what happened to this machine when a link is lost.
+            another_token: waits until `dial` would use another token than the last time; None where
+                that cannot happen.
         """
         self.link: DialledLink | None = None
         """The link that is up, or waits for its welcome."""
@@ -135,6 +146,8 @@ class Dialer:
         self._wanted = wanted
         self._jitter = jitter
         self._host_context = host_context
+        self._another_token = another_token
+        self._was_welcomed = False  # by this server, with a token that it took then
         self._tasks = Tasks("dialer")
 
         self._farewell: ev.GoodbyeSaid | None = None
@@ -157,10 +170,13 @@ class Dialer:
         """Dial, live, dial again, until one of the outcomes."""
         try:
             while True:
-                step = await self._step()
-                if not isinstance(step, DialAgain):
-                    return step
-                await self._until_quit(asyncio.sleep(step.wait_s))
+                match await self._step():
+                    case DialAgain(wait_s=wait_s):
+                        await self._until_quit(asyncio.sleep(wait_s))
+                    case AwaitToken():
+                        await self._until_quit(self._next_token())
+                    case outcome:
+                        return outcome
                 if self._farewell is not None:
                     return Stopped()
         finally:
@@ -177,6 +193,10 @@ class Dialer:
         if not self._quitting.done():
             self._quitting.set_result(None)
         self.leave(said)
+
+    async def _next_token(self) -> None:
+        assert self._another_token is not None, "the attempt said that it may change"
+        await self._another_token()
 
     # -- one attempt -------------------------------------------------------------------------
 
@@ -271,7 +291,13 @@ class Dialer:
     def _after(self, attempt: Attempt) -> NextStep:
         leaving = self._farewell is not None
         return self._redial.after(
-            replace(attempt, leaving=leaving, wanted=self._wanted()), self._jitter()
+            replace(
+                attempt,
+                leaving=leaving,
+                wanted=self._wanted(),
+                token_may_change=self._another_token is not None and self._was_welcomed,
+            ),
+            self._jitter(),
         )
 
     # -- what the server says --------------------------------------------------------------
@@ -295,6 +321,7 @@ class Dialer:
             return
         link.up_since = self._clock.now()
         link.welcome = welcome
+        self._was_welcomed = True
         driver.set_liveness(
             ping_every=welcome.ping_every_s, patience=welcome.patience_s, linger=self._linger_s
         )

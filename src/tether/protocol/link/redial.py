@@ -25,6 +25,13 @@ TOKEN_REJECTIONS = frozenset(
 )
 """The server's codes of a 401 after which dialling again cannot help. A proxy's 401 has none of them."""
 
+WRONG_TOKEN = "wrong_token"
+"""The server's code of a 403: the token is of another kind of program."""
+
+
+REPLACEABLE = frozenset({"token_unknown", "token_revoked", "token_expired"})
+"""Those of `TOKEN_REJECTIONS` that another token would not get."""
+
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one dial, and of the link that came of it."""
@@ -47,6 +54,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     goodbye: Goodbye | None = None
     """The server's goodbye, instead of a welcome or at the link's end."""
 
+    token_may_change: bool = False
+    """Whether this program was welcomed before, and is told when there is another token for it."""
+
     lived_s: float = 0.0
     """Seconds from the welcome to the link's end; 0 for a failed dial."""
 
@@ -55,6 +65,12 @@ class DialAgain(msgspec.Struct, frozen=True):
     """Dial again after `wait_s` seconds."""
 
     wait_s: float
+
+
+class AwaitToken(msgspec.Struct, frozen=True):
+    """Dial again when there is another token. `message` is the server's sentence about this one."""
+
+    message: str
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -76,10 +92,11 @@ class Dismissed(msgspec.Struct, frozen=True):
 Outcome: TypeAlias = Stopped | TokenRejected | Dismissed
 """Why no link is dialled any more."""
 
-NextStep: TypeAlias = DialAgain | Outcome
+NextStep: TypeAlias = DialAgain | AwaitToken | Outcome
 
 
 class Decision(Enum):
+    AWAIT_TOKEN = auto()
     TOKEN_REJECTED = auto()
     DISMISSED = auto()
     STOPPED = auto()
@@ -96,8 +113,21 @@ class RedialRule(msgspec.Struct, frozen=True):
 
 RULES = (
     RedialRule(
+        "the server does not take this token any more, and another may come",
+        lambda attempt: (
+            attempt.token_may_change
+            and not attempt.leaving
+            and attempt.status == 401
+            and attempt.code in REPLACEABLE
+        ),
+        Decision.AWAIT_TOKEN,
+    ),
+    RedialRule(
         "the server does not take the token",
-        lambda attempt: attempt.status == 401 and attempt.code in TOKEN_REJECTIONS,
+        lambda attempt: (
+            (attempt.status == 401 and attempt.code in TOKEN_REJECTIONS)
+            or (attempt.status == 403 and attempt.code == WRONG_TOKEN)
+        ),
         Decision.TOKEN_REJECTED,
     ),
     RedialRule(
@@ -131,6 +161,8 @@ class Redial:
         self._backoff.lived(attempt.lived_s)
         goodbye = attempt.goodbye
         match next(rule for rule in RULES if rule.holds(attempt)).decision:
+            case Decision.AWAIT_TOKEN:
+                return AwaitToken(attempt.message)
             case Decision.TOKEN_REJECTED:
                 return TokenRejected(attempt.message)
             case Decision.DISMISSED:

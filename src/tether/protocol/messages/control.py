@@ -45,6 +45,11 @@ class Unsupported(Message, frozen=True, kw_only=True):
 # -- control link: opening ------------------------------------------------------------
 
 
+ROLE_HEADER = "Tether-Role"
+"""A header of the request for a control link: the `role` that its hello will have. A token of another
+kind is refused with it, before the upgrade."""
+
+
 class Hello(Message, frozen=True, kw_only=True):
     """First message of the dialling party."""
 

@@ -114,9 +114,10 @@ async def list_tokens(
     summary="Revoke a token",
 )
 async def revoke_token(token_id: str, parts: PartsOf, caller: Caller) -> RevokedToken:
-    """Users may revoke their own tokens, administrators any. The links that it opened end."""
+    """Users may revoke their own tokens, administrators any. The links and the sessions that it opened
+    end."""
     await parts.accounts.revoke_token(token_id, caller)
-    await parts.hub.revoke_token(token_id)
+    await parts.hub.revoke_token(token_id, caller.actor())
     return RevokedToken(token_id=token_id)
 
 

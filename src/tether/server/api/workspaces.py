@@ -5,7 +5,9 @@ Law: translation only; `workspaces.py` decides who may do what.
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from tether.server.api.models import (
     Agent,
@@ -82,9 +84,18 @@ async def start(name: str, parts: PartsOf, user: User) -> Workspace:
     responses=may_fail(404),
     summary="Replace the agent's token",
 )
-async def rotate(name: str, parts: PartsOf, user: User) -> AgentToken:
-    """The old token is refused from now on, and the link that it opened ends."""
-    return AgentToken(agent_token=await parts.workspaces.rotate_token(name, user))
+async def rotate(
+    name: str,
+    parts: PartsOf,
+    user: User,
+    at_once: Annotated[
+        bool, Query(description="Refuse the old token from now on, as after a leak.")
+    ] = False,
+) -> AgentToken:
+    """The old token is good for ten minutes more, so that the new one can reach the agent; then the
+    link that it opened ends. Sessions live on."""
+    token = await parts.workspaces.rotate_token(name, user, at_once=at_once)
+    return AgentToken(agent_token=token)
 
 
 def _workspace(info: WorkspaceInfo) -> Workspace:

@@ -43,6 +43,9 @@ ADMIN_TOKEN_FILE = "admin-token"
 USES_KEPT_FOR_S = 60.0
 """How long `last_used_at` may wait in memory: a write for each request would be too many."""
 
+REPLACED_S = 600.0
+"""How long an agent's token is good after another one was made, which has to reach the agent."""
+
 MAX_TOKEN_LIFE_S = 10 * 366 * 86400.0
 
 _USER_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?")
@@ -307,13 +310,23 @@ class Accounts:
 
         await self._store.write(revoke)
 
-    async def rotate_agent_token(self, connection: AsyncConnection, workspace_id: str) -> Rotated:
-        """A new token for a workspace's agent, within the caller's transaction; the old ones die."""
-        live = select(tokens.c.token_id).where(
-            tokens.c.workspace_id == workspace_id, tokens.c.revoked_at.is_(None)
-        )
+    async def rotate_agent_token(
+        self, connection: AsyncConnection, workspace_id: str, *, at_once: bool = False
+    ) -> Rotated:
+        """A new token for a workspace's agent, within the caller's transaction. The old ones are
+        refused `at_once`, or run out in `REPLACED_S`."""
+        of_agent = (tokens.c.workspace_id == workspace_id, tokens.c.revoked_at.is_(None))
+        live = select(tokens.c.token_id).where(*of_agent)
+        if not at_once:  # one that runs out already was replaced before
+            live = live.where(tokens.c.expires_at.is_(None))
         replaced = tuple((await connection.scalars(live)).all())
-        await self._revoke(connection, list(replaced))
+        if at_once:
+            await self._revoke(connection, list(replaced))
+        else:
+            until = self._clock.now().wall + REPLACED_S
+            await connection.execute(
+                update(tokens).where(tokens.c.token_id.in_(replaced)).values(expires_at=until)
+            )
         issued = mint(TokenKind.AGENT)
         await self._keep(connection, issued, TokenKind.AGENT, workspace_id, "agent", None)
         return Rotated(issued=issued, replaced=replaced)

@@ -400,9 +400,10 @@ class ConnectionLog:
         workspace_id: str | None = None,
         user: str | None = None,
         journal_id: str | None = None,
+        token_id: str | None = None,
     ) -> Sequence[ConnectionRow]:
-        """The tunnels of a workspace, a user or an agent's journal that are not closed, the pending
-        ones included."""
+        """The tunnels of a workspace, a user, an agent's journal or a client's token that are not
+        closed, the pending ones included."""
         where = [IS_TUNNEL, IS_OPEN]
         if workspace_id is not None:
             where.append(connections.c.workspace_id == workspace_id)
@@ -410,6 +411,8 @@ class ConnectionLog:
             where.append(connections.c.user == user)
         if journal_id is not None:
             where.append(connections.c.journal_id == journal_id)
+        if token_id is not None:
+            where.append(connections.c.token_id == token_id)
         return await self._store.read(lambda tx: find_all(tx, *where))
 
     async def find_tunnel(

@@ -34,6 +34,7 @@ class NewConnection:
     node_id: str | None = None
     relay_region: str | None = None
     connection_method: ConnectionMethod = ConnectionMethod.NONE
+    token_id: str | None = None
 
 
 IS_CHILD = connections.c.parent_id.is_not(None)

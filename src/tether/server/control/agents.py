@@ -43,7 +43,7 @@ from tether.server.derp.map import Regions
 SUPERSEDED_RETRY_S = 60.0
 """When an agent that lost its place may try again: two of them must not chase each other."""
 
-OUTDATED_RETRY_S = 60.0
+OUTDATED_RETRY_S = 300.0
 """When an agent that is too old may try again: it may be updated, or the server set back."""
 
 RIVALS_S = 600.0
@@ -242,8 +242,15 @@ class AgentLinks(ControlLinks[AgentLink]):
 
     async def _welcome(self, link: AgentLink) -> None:
         hello, workspace_id = link.opening.hello, link.workspace_id
+        if link.opening.outdated:
+            self._turn_away_outdated(link, link.opening.outdated)
+            return
         if is_older(hello.version, self._min_version):
-            self._turn_away_outdated(link)
+            self._turn_away_outdated(
+                link,
+                f"this server takes agents from version {self._min_version} on, and this one is "
+                f"{hello.version[:40]}: update it",
+            )
             return
         await self._directory.agent_came(
             workspace_id,
@@ -284,11 +291,7 @@ class AgentLinks(ControlLinks[AgentLink]):
             version=hello.version,
         )
 
-    def _turn_away_outdated(self, link: AgentLink) -> None:
-        detail = (
-            f"this server takes agents from version {self._min_version} on, and this one is "
-            f"{link.opening.hello.version[:40]}: update it"
-        )
+    def _turn_away_outdated(self, link: AgentLink, detail: str) -> None:
         reason = CloseReason(AGENT_OUTDATED, detail=detail, retry_after_s=OUTDATED_RETRY_S)
         link.leave(reason, self._runner.clock.now().wall)
 

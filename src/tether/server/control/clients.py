@@ -371,6 +371,7 @@ def _new_connection(
         relay_region=region or None,
         connection_method=ConnectionMethod.DERP,
         client_session_id=request.client_session_id[:MAX_SESSION_ID] or None,
+        token_id=link.token_id or None,
     )
 
 

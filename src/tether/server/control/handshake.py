@@ -8,16 +8,18 @@ deadline, and a refusal is a log line, never a row: a failed dial is not a disco
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.vocabulary import ConnectType, Party
 from tether.log import get_logger
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.ws_server import ServerStream, bearer, error_body
 from tether.protocol.messages.base import Garbage, Message
-from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode
-from tether.protocol.messages.control import Hello
+from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, PROTOCOL, decode, encode
+from tether.protocol.messages.control import ROLE_HEADER, Goodbye, Hello
 from tether.server.auth.accounts import Accounts
 from tether.server.auth.ca import BadPublicKey, read_public_key
 from tether.server.auth.throttle import FailureThrottle
@@ -28,6 +30,10 @@ from tether.server.settings import TrustedProxies
 from tether.server.web.cookies import SessionCookie, from_our_pages
 
 MAX_PENDING = 256
+
+TURNED_AWAY_S = 300.0
+"""When a peer may try again that came with the wrong token, or speaks another protocol."""
+
 MAX_ID = 64
 MAX_HOSTNAME = 255
 MAX_OPEN_CONNECTIONS = 20_000
@@ -62,6 +68,9 @@ class Opening:
     violation: str = ""
     proxied: bool = False
     """Whether its request names a proxy: then a FIN may be the proxy's."""
+    outdated: str = ""
+    """Of an agent that speaks another protocol: the sentence for its operator. `hello` has what could
+    be read."""
 
     @property
     def party(self) -> Party:
@@ -111,6 +120,9 @@ class Handshakes:
             identity = await self._authenticate(stream, token, client_ip)
             if identity is None:
                 return None
+            if wrong := _wrong_token(identity, header(scope, ROLE_HEADER.lower().encode())):
+                await self.refuse(stream, client_ip, 403, "wrong_token", wrong)
+                return None
             await stream.accept()
             async with asyncio.timeout(self._hello_s):
                 raw = await stream.recv()
@@ -123,8 +135,16 @@ class Handshakes:
             return None
         finally:
             self._pending -= 1
+        outdated = violation = ""
         try:
-            hello, violation = _hello(raw, identity), ""
+            hello = _hello(raw)
+            if wrong := _wrong_token(identity, hello.role):
+                await self._leave(stream, client_ip, "wrong_token", wrong)
+                return None
+            outdated = _another_protocol(hello)
+            if outdated and identity.kind != "agent":
+                await self._leave(stream, client_ip, "another_protocol", outdated)
+                return None
         except Garbage as garbage:
             hello, violation = _NO_HELLO, str(garbage)
         return Opening(
@@ -137,6 +157,7 @@ class Handshakes:
             token=token,
             violation=violation,
             proxied=any(header(scope, name) for name in PROXY_HEADERS),
+            outdated=outdated,
         )
 
     def _of_browser(self, scope: Any) -> str:
@@ -171,6 +192,14 @@ class Handshakes:
         """Turn a WebSocket upgrade away."""
         self._refused(code, client_ip)
         await stream.refuse(status, error_body(code, message))
+
+    async def _leave(self, stream: ServerStream, client_ip: str, code: str, message: str) -> None:
+        """Turn away a peer that did not say at the door what it is: as there, without a row."""
+        self._refused(code, client_ip)
+        goodbye = Goodbye(cause=UNKNOWN, detail=message, retry_after_s=TURNED_AWAY_S)
+        with contextlib.suppress(StreamLost):
+            await stream.send(encode(goodbye))
+        await stream.close(1008, "turned away")
 
     async def _authenticate(
         self, stream: ServerStream, token: str, client_ip: str
@@ -226,22 +255,12 @@ def unpack_control(raw: bytes | memoryview) -> Message:
     return decode(raw)
 
 
-def _hello(raw: bytes | str, identity: Identity) -> Hello:
+def _hello(raw: bytes | str) -> Hello:
     if isinstance(raw, str):
         raise Garbage("a text message")
     hello = unpack_control(raw)
     if not isinstance(hello, Hello):
         raise Garbage("the first message is no hello")
-    if hello.protocol[0] != PROTOCOL[0]:
-        raise Garbage(
-            f"protocol {hello.protocol[0]} is not spoken here, this server speaks {PROTOCOL[0]}:"
-            " use a matching version"
-        )
-    expected = str(PARTIES[identity.kind])
-    if hello.role != expected:
-        raise Garbage(
-            f"this is the token of {_holder(identity)}, but the hello says {hello.role!r:.40}"
-        )
     ids = (hello.version, hello.instance_id, hello.boot_id, hello.journal_id)
     if not hello.instance_id or any(len(one) > MAX_ID for one in ids):
         raise Garbage("a hello with ids that are none")
@@ -258,5 +277,31 @@ def _hello(raw: bytes | str, identity: Identity) -> Hello:
     return hello
 
 
-def _holder(identity: Identity) -> str:
-    return {"agent": "a workspace's agent", "relay": "a relay", "user": "a user"}[identity.kind]
+_HOLDERS = {"agent": "a workspace's agent", "relay": "a relay", "user": "a user"}
+_SOURCES = {
+    "agent": "an agent needs its workspace's (`tether workspace token NAME`)",
+    "relay": "a relay needs one of its own (`tether token create NAME --relay`)",
+    "client": "people log in with `tether login`",
+}
+"""Who dials -> which token it needs, and where that comes from."""
+
+
+def _wrong_token(identity: Identity, role: str) -> str:
+    """What speaks against a token in the hands of `role`, with what to do; "" for nothing, and where
+    the role was not said."""
+    if role in ("", str(PARTIES[identity.kind])):
+        return ""
+    needs = _SOURCES.get(role, f"nothing dials here as {role!r:.40}")
+    return f"this is the token of {_HOLDERS[identity.kind]}: {needs}"
+
+
+def _another_protocol(hello: Hello) -> str:
+    """What keeps us from talking to a peer of another major version; "" for nothing."""
+    theirs, ours = hello.protocol[0], PROTOCOL[0]
+    if theirs == ours:
+        return ""
+    older = f"this {hello.role}" if theirs < ours else "this server"
+    return (
+        f"this {hello.role} speaks protocol {theirs} and this server {ours}: update {older} to the"
+        " version of the other"
+    )

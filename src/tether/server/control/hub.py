@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from tether.attribution.causes.codes import AUTH_USER_REVOKED
@@ -30,11 +29,13 @@ from tether.server.control.coordination import CoordinationFront
 from tether.server.control.handshake import Handshakes, Opening
 from tether.server.control.link import (
     NEVER,
-    TOKEN_REVOKED,
     CloseReason,
     ControlLink,
+    ControlLinkRunner,
     ControlLinks,
     all_closed,
+    token_revoked,
+    withdrawn,
     without_database,
 )
 from tether.server.control.relays import Relays
@@ -58,6 +59,7 @@ class Hub:
         self,
         *,
         handshakes: Handshakes,
+        runner: ControlLinkRunner,
         agents: AgentLinks,
         clients: ClientLinks,
         log: ConnectionLog,
@@ -66,6 +68,7 @@ class Hub:
         coordination: CoordinationFront,
     ) -> None:
         self._handshakes = handshakes
+        self._runner = runner
         self._agents = agents
         self._clients = clients
         self._connections = log
@@ -88,6 +91,8 @@ class Hub:
         except StoreUnavailable as wrong:
             _log.error("control link not served", error=str(wrong))
             await _turn_away(opening, without_database(wrong))
+            return
+        await self._end_if_expired(opening)
 
     # -- what people ask for -----------------------------------------------------------------
 
@@ -116,22 +121,47 @@ class Hub:
         links = [link for link in self._clients.all() if link.user == user]
         for link in links:
             link.leave(reason, self._now())
-        tunnels = await self._connections.open_tunnels(user=user)
+        await self._end_tunnels(await self._connections.open_tunnels(user=user), reason)
+        await all_closed(links, LEAVE_S)
+
+    async def revoke_token(self, token_id: str, actor: str) -> None:
+        """End the control links and the tunnels that were opened with this token. Call after it was
+        withdrawn.
+
+        An agent reads its token anew for each dial: it may have the new one already. Its sessions are
+        their users', who were not refused anything.
+        """
+        links = [link for link in self._links() if link.token_id == token_id]
+        for link in links:
+            link.leave(token_revoked(link.opening.party, actor), self._now())
+        tunnels = await self._connections.open_tunnels(token_id=token_id)
+        await self._end_tunnels(tunnels, token_revoked(Party.CLIENT, actor))
+        await all_closed(links, LEAVE_S)
+
+    def replace_token(self, token_id: str, actor: str, grace_s: float) -> None:
+        """A new token has taken the place of this agent's, which is good for `grace_s` seconds more:
+        a link that it opened ends then."""
+        for link in self._links():
+            if link.token_id == token_id:
+                self._runner.ends_later(link, token_revoked(Party.AGENT, actor), grace_s)
+
+    async def _end_tunnels(self, tunnels: Iterable[ConnectionRow], reason: CloseReason) -> None:
+        """Have agents end these tunnels, and end at the relay what is not ended so."""
+        tunnels = list(tunnels)
         asked = self._ask_agents_to_end((one for one in tunnels if one.is_ongoing), reason)
         await self._end_at_relay((one for one in tunnels if one not in asked), reason)
         late = await self._connections.wait_closed([one.connection_id for one in asked], REPORTS_S)
         await self._end_at_relay((one for one in asked if one.connection_id in late), reason)
-        await all_closed(links, LEAVE_S)
 
-    async def revoke_token(self, token_id: str) -> None:
-        """End the control links that were opened with this token."""
-        links = [link for link in self._links() if link.token_id == token_id]
-        for link in links:
-            # an agent reads its token anew for each dial: it may have the new one already
-            again = replace(TOKEN_REVOKED, retry_after_s=1.0)
-            is_agent = link.opening.party is Party.AGENT
-            link.leave(again if is_agent else TOKEN_REVOKED, self._now())
-        await all_closed(links, LEAVE_S)
+    async def _end_if_expired(self, opening: Opening) -> None:
+        """End the tunnels of a client whose link ended as its token ran out."""
+        expires_at = opening.identity.expires_at
+        if opening.party is not Party.CLIENT or expires_at is None or expires_at > self._now():
+            return
+        with contextlib.suppress(StoreUnavailable):  # asked for again by nobody: they live on
+            if code := await self._handshakes.still_refused(opening):
+                tunnels = await self._connections.open_tunnels(token_id=opening.identity.token_id)
+                await self._end_tunnels(tunnels, withdrawn(code, Party.CLIENT))
 
     def agent_connected(self, workspace_id: str) -> bool:
         """Whether the workspace's agent has a control link now."""

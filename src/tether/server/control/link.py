@@ -88,13 +88,29 @@ class CloseReason:
         )
 
 
-TOKEN_REVOKED = CloseReason(AUTH_TOKEN_REVOKED, retry_after_s=NEVER)
-WITHDRAWN = {
-    "user_revoked": CloseReason(AUTH_USER_REVOKED, retry_after_s=NEVER),
-    "workspace_deleted": CloseReason(WORKSPACE_DELETED, retry_after_s=NEVER),
-    "token_expired": CloseReason(AUTH_TOKEN_EXPIRED, retry_after_s=NEVER),
-}
-"""Why a link ends whose token was withdrawn while its peer was let in; others: `TOKEN_REVOKED`."""
+NEW_TOKEN_S = 1.0
+"""When an agent may dial again whose token was replaced: it reads it anew for each dial."""
+
+
+def token_revoked(party: Party, actor: str = "") -> CloseReason:
+    """Why a link of `party` ends whose token was withdrawn or replaced by `actor`."""
+    retry_after_s = NEW_TOKEN_S if party is Party.AGENT else NEVER
+    return CloseReason(AUTH_TOKEN_REVOKED, actor, retry_after_s=retry_after_s)
+
+
+def withdrawn(code: str, party: Party) -> CloseReason:
+    """Why a link of `party` ends whose token is refused for `code` (`identity.RefusalCode`)."""
+    match code:
+        case "user_revoked":
+            return CloseReason(AUTH_USER_REVOKED, retry_after_s=NEVER)
+        case "workspace_deleted":
+            return CloseReason(WORKSPACE_DELETED, retry_after_s=NEVER)
+        case "token_expired" if (
+            party is not Party.AGENT
+        ):  # an agent's only runs out as it is replaced
+            return CloseReason(AUTH_TOKEN_EXPIRED, retry_after_s=NEVER)
+        case _:
+            return token_revoked(party)
 
 
 def without_database(wrong: StoreUnavailable) -> CloseReason:
@@ -123,6 +139,7 @@ class ControlLink:
         self.reporter = reporter
         self.coordination = coordination
         self.closed = asyncio.Event()
+        self.end_timers: list[asyncio.TimerHandle] = []  # of ends that are to come
         self._map: DerpMap | None = None  # the one that the peer knows
 
     @property
@@ -256,7 +273,7 @@ class ControlLinkRunner:
         driver = link.driver
         gauge = self._metrics.control_links.labels(str(link.opening.party))
         gauge.inc()
-        expiry_timer = self._when_expired(link)
+        self._end_when_expired(link)
         try:
             if link.opening.violation:
                 driver.violated(link.opening.violation)
@@ -265,8 +282,8 @@ class ControlLinkRunner:
             await driver.run()
         finally:
             gauge.dec()
-            if expiry_timer is not None:
-                expiry_timer.cancel()
+            for timer in link.end_timers:
+                timer.cancel()
             if not driver.cell.ended:
                 self._failed(link, "the control link was dropped without a cause")
             if link.coordination is not None:
@@ -292,7 +309,7 @@ class ControlLinkRunner:
         try:
             await prepare()
             if code := await self._still_refused(link.opening):
-                link.leave(WITHDRAWN.get(code, TOKEN_REVOKED), self.clock.now().wall)
+                link.leave(withdrawn(code, link.opening.party), self.clock.now().wall)
         except StoreUnavailable as wrong:
             link.leave(without_database(wrong), self.clock.now().wall)
 
@@ -310,18 +327,21 @@ class ControlLinkRunner:
             at=self.clock.now().wall,
         )
 
-    def _when_expired(self, link: ControlLink) -> asyncio.TimerHandle | None:
+    def ends_later(self, link: ControlLink, reason: CloseReason, after_s: float) -> None:
+        """End a link for `reason` after so many seconds, unless it ends before."""
+        timer = asyncio.get_running_loop().call_later(
+            after_s, lambda: link.leave(reason, self.clock.now().wall)
+        )
+        link.end_timers.append(timer)
+
+    def _end_when_expired(self, link: ControlLink) -> None:
         """A link ends when its token runs out."""
         expires_at = link.opening.identity.expires_at
         if expires_at is None:
-            return None
+            return
         wait_s = max(0.0, expires_at - self.clock.now().wall)
-        if wait_s > MAX_WAIT_S:
-            return None
-        reason = WITHDRAWN["token_expired"]
-        return asyncio.get_running_loop().call_later(
-            wait_s, lambda: link.leave(reason, self.clock.now().wall)
-        )
+        if wait_s <= MAX_WAIT_S:
+            self.ends_later(link, withdrawn("token_expired", link.opening.party), wait_s)
 
     def _failed(self, link: ControlLink, what: str) -> None:
         fact = ev.InternalFailure(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tether.protocol.link.redial import (
     RULES,
     TOKEN_REJECTIONS,
     Attempt,
+    AwaitToken,
     DialAgain,
     Dismissed,
     NextStep,
@@ -19,6 +21,10 @@ from tether.protocol.messages.control import Goodbye
 
 FOR_EVER = Goodbye(cause="workspace.deleted", retry_after_s=-1.0)
 EXAMPLES: list[tuple[Attempt, NextStep]] = [
+    (
+        Attempt(status=401, code="token_expired", message="it ran out", token_may_change=True),
+        AwaitToken("it ran out"),
+    ),
     (
         Attempt(status=401, code="token_revoked", message="this token was revoked", leaving=True),
         TokenRejected("this token was revoked"),
@@ -73,3 +79,17 @@ def test_a_link_that_is_dropped_at_once_does_not_reset_the_backoff_and_a_useful_
 def test_the_servers_hint_is_obeyed(lived_s: float) -> None:
     goodbye = Goodbye(cause="agent.superseded", retry_after_s=60.0)
     assert Redial().after(Attempt(goodbye=goodbye, lived_s=lived_s), 0.9) == DialAgain(60.0)
+
+
+def test_a_program_that_was_welcomed_waits_for_another_token() -> None:
+    refused = Attempt(status=401, code="token_revoked", message="no", token_may_change=True)
+    assert Redial().after(refused, 0.0) == AwaitToken("no")
+    deleted = replace(refused, code="workspace_deleted")
+    assert Redial().after(deleted, 0.0) == TokenRejected("no")
+    leaving = replace(refused, leaving=True)
+    assert Redial().after(leaving, 0.0) == TokenRejected("no")
+
+
+def test_a_token_of_another_kind_is_refused_for_good() -> None:
+    refused = Attempt(status=403, code="wrong_token", message="no", token_may_change=True)
+    assert Redial().after(refused, 0.0) == TokenRejected("no")

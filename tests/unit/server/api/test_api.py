@@ -350,7 +350,7 @@ async def test_tokens_are_created_listed_and_revoked(api: Api) -> None:
         assert gone.json() == {"token_id": token_id, "revoked": True}
         again = await alice.delete(f"/api/v1/tokens/{token_id}")
         assert _error(again, 404)[0] == "token_not_found"
-    assert api.server.hub.told == [("revoke_token", token_id)]
+    assert api.server.hub.told == [("revoke_token", token_id, "user:alice")]
 
 
 # -- connections ------------------------------------------------------------------------------
@@ -979,7 +979,7 @@ async def test_an_administrator_makes_the_tokens_of_relays(api: Api) -> None:
     assert listed["token_id"] not in {one["token_id"] for one in own}
     assert (await api.admin.delete(f"/api/v1/tokens/{listed['token_id']}")).status_code == 200
     assert (await api.admin.get("/api/v1/tokens?kind=relay")).json() == []
-    assert ("revoke_token", listed["token_id"]) in api.server.hub.told
+    assert ("revoke_token", listed["token_id"], "admin:admin") in api.server.hub.told
 
 
 async def test_a_member_makes_no_tokens_of_relays_and_ends_none(api: Api) -> None:

@@ -201,7 +201,7 @@ async def test_a_rotated_agent_token_replaces_the_old_one(server: Parts) -> None
     old = await server.accounts.authenticate(made.agent_token)
     assert isinstance(old, Identity)
     rotated = await server.store.write(
-        lambda tx: server.accounts.rotate_agent_token(tx, made.workspace_id)
+        lambda tx: server.accounts.rotate_agent_token(tx, made.workspace_id, at_once=True)
     )
     assert rotated.replaced == (old.token_id,)
     assert (await _refusal(server, made.agent_token)).code == "token_revoked"

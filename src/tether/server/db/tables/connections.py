@@ -77,6 +77,7 @@ class ConnectionRow(Row, frozen=True, kw_only=True):
     detached_since: float | None  # of an ongoing tunnel: no carrier is in use since then
     carrier: int | None  # the one in use, or last in use; NULL: none was reported
     path_events_total: int = 0
+    token_id: str | None  # of a tunnel: the token of the client that it was granted to
 
     @property
     def is_ongoing(self) -> bool:
