@@ -623,7 +623,8 @@ export interface paths {
         post?: never;
         /**
          * Revoke a token
-         * @description Users may revoke their own tokens, administrators any. The links that it opened end.
+         * @description Users may revoke their own tokens, administrators any. The links and the sessions that it opened
+         *     end.
          */
         delete: operations["accounts_revoke_token"];
         options?: never;
@@ -798,7 +799,8 @@ export interface paths {
         put?: never;
         /**
          * Replace the agent's token
-         * @description The old token is refused from now on, and the link that it opened ends.
+         * @description The old token is good for ten minutes more, so that the new one can reach the agent; then the
+         *     link that it opened ends. Sessions live on.
          */
         post: operations["workspaces_rotate"];
         delete?: never;
@@ -7469,7 +7471,10 @@ export interface operations {
     };
     workspaces_rotate: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Refuse the old token from now on, as after a leak. */
+                at_once?: boolean;
+            };
             header?: never;
             path: {
                 name: string;
