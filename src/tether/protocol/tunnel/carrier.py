@@ -91,6 +91,8 @@ class CarrierState:
     """The word of a `Retired` frame."""
     pinged: tuple[int, float] | None = None
     """Nonce and time of the last ping."""
+    missed_s: float = 0.0
+    """For how long the peer had had no carrier when it opened this one."""
 
     @classmethod
     def open(

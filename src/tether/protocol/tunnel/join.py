@@ -33,14 +33,19 @@ NOT_JOINED = "not_attached"
 """Codes of a refusal. `NOT_JOINED` is never sent: it stands for an opening that was none."""
 
 
-class Join(msgspec.Struct, frozen=True, kw_only=True, tag="attach"):
-    """First on a carrier, from both ends, whose sender has consumed everything up to `received`."""
+class Join(msgspec.Struct, frozen=True, kw_only=True, tag="attach", omit_defaults=True):
+    """First on a carrier, from both ends, whose sender has consumed everything up to `received`.
+
+    `missed_s` is for how many seconds the sender had had no carrier when it opened this one. The other
+    end may not have noticed: a proxy's kernel answers for whoever is behind it.
+    """
 
     connection_id: str
     carrier: int
     party: str
     received: int
     proof: bytes
+    missed_s: float = 0.0
 
     def __repr__(self) -> str:
         return (
@@ -95,14 +100,22 @@ class TunnelKey:
     def __repr__(self) -> str:
         return "TunnelKey(…)"
 
-    def join(self, party: Party, connection_id: str, carrier: int, received: int) -> Join:
-        """The opening of a carrier, with its proof."""
+    def join(
+        self,
+        party: Party,
+        connection_id: str,
+        carrier: int,
+        received: int,
+        missed_s: float = 0.0,
+    ) -> Join:
+        """The opening of a carrier, with its proof; see `Join`."""
         return Join(
             connection_id=connection_id,
             carrier=carrier,
             party=str(party),
             received=received,
             proof=self._prove("attach", str(party), connection_id, str(carrier), str(received)),
+            missed_s=missed_s,
         )
 
     def proves(self, join: Join) -> bool:

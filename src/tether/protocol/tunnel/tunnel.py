@@ -201,7 +201,8 @@ class Tunnel:
         )
         if self.me is Party.CLIENT:
             self._used_numbers.add(number)
-            carrier.pending_opening = self._opening(number)
+            missed_s = 0.0 if self.detached_at is None else now.mono - self.detached_at
+            carrier.pending_opening = self._opening(number, round(missed_s, 3))
         return []
 
     def ended(self, number: int, fact: Evidence, now: Timestamp) -> list[Command]:
@@ -340,9 +341,10 @@ class Tunnel:
 
     # -- joining -------------------------------------------------------------------------
 
-    def _opening(self, number: int) -> bytes:
+    def _opening(self, number: int, missed_s: float = 0.0) -> bytes:
+        consumed = self._receive_buffer.consumed
         return encode_opening(
-            self._key.join(self.me, self.connection_id, number, self._receive_buffer.consumed)
+            self._key.join(self.me, self.connection_id, number, consumed, missed_s)
         )
 
     def _objection(self, join: Join, used: UsedNumbers) -> str:
@@ -388,6 +390,7 @@ class Tunnel:
         if self.me is Party.CLIENT:
             return [CarrierUp(number, now.mono - carrier.opened_at)]
         self._used_numbers.add(number)
+        carrier.missed_s = max(0.0, join.missed_s)
         carrier.pending_opening = self._opening(number)
         return [CarrierUp(number, None)]
 
@@ -433,8 +436,12 @@ class Tunnel:
         self.detached_at = None
         self._give_up = None
         resent = self._send_buffer.rewind()
-        if detached_at is not None:
-            return Resumed(number, now.mono - detached_at, resent)
+        gap_s = 0.0 if detached_at is None else now.mono - detached_at
+        gap_s = max(gap_s, self._carriers[number].missed_s)
+        for carrier in self._carriers.values():
+            carrier.missed_s = 0.0  # the gap is over, and is told once
+        if detached_at is not None or gap_s:
+            return Resumed(number, gap_s, resent)
         return Used(number, before, resent)
 
     # -- sending and acknowledging -----------------------------------------------------------

@@ -376,6 +376,23 @@ def test_what_was_on_the_way_is_sent_again() -> None:
     assert pair.client.machine.detached_at is None
 
 
+def test_a_gap_that_only_the_client_noticed_is_told_to_the_agent_once() -> None:
+    """A proxy's kernel answers the agent's for a client that is cut off."""
+    pair = Pair().joined()
+    pair.cut(1, StreamEnd.SILENT, ends=(pair.client,))
+    pair.wait(38.0)
+    for number in (2, 3):
+        pair.open(number)
+        pair.settle()
+    assert pair.agent.machine.in_use == 1
+    pair.use(2)
+    pair.settle()
+    assert (pair.client.last(), pair.agent.last()) == (Resumed(2, 38.0, 0), Resumed(2, 38.0, 0))
+    pair.use(3)
+    pair.settle()
+    assert (pair.client.last(), pair.agent.last()) == (Used(3, 2, 0), Used(3, 2, 0))
+
+
 def test_a_standby_that_ends_is_lost_and_a_retired_one_is_not() -> None:
     pair = Pair().joined()
     for number in (2, 3):
