@@ -86,6 +86,11 @@ def test_every_module_on_the_map_is_where_it_says() -> None:
     assert len(named) > 50
 
 
+def test_every_decision_is_listed() -> None:
+    listed = re.findall(r"\(adr/([\w-]+\.md)\)", (ROOT / "docs" / "architecture.md").read_text())
+    assert listed == sorted(path.name for path in (ROOT / "docs" / "adr").glob("*.md"))
+
+
 def test_every_expected_behaviour_names_a_test() -> None:
     rows = [
         line
