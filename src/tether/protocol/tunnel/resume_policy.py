@@ -54,7 +54,7 @@ def ends_with_its_link(fact: Evidence, peer: Party) -> bool:
     return ended and not left_for_forgery(fact)
 
 
-def _seen_to_end(fact: Evidence, peer: Party) -> bool:
+def shows_the_peers_end(fact: Evidence, peer: Party) -> bool:
     """Whether we saw the FIN of the peer's own stream ourselves; a relay's legs may lead elsewhere."""
     return (
         isinstance(fact, ev.StreamEnded)
@@ -77,7 +77,7 @@ def _relay_ended(fact: Evidence, peer: Party) -> bool:
 ROWS: tuple[WaitRow, ...] = (
     WaitRow(
         "peer-ended",
-        _seen_to_end,
+        shows_the_peers_end,
         lambda waits: min(waits.vanished_s, waits.policy_s),
         "that the peer's process has ended",
         ev.StreamEnded(vantage=Vantage.AGENT, at=0.0, peer=Party.CLIENT, how=StreamEnd.EOF),

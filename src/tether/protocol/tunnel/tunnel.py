@@ -73,7 +73,13 @@ from tether.protocol.tunnel.join import (
     said_by,
 )
 from tether.protocol.tunnel.mac import TAG_BYTES
-from tether.protocol.tunnel.resume_policy import Waits, ends_with_its_link, not_resumed, wait_s
+from tether.protocol.tunnel.resume_policy import (
+    Waits,
+    ends_with_its_link,
+    not_resumed,
+    shows_the_peers_end,
+    wait_s,
+)
 
 MAX_FRAME = MAX_TUNNEL_FRAME - 17 - TAG_BYTES
 """Bytes of a frame of the layer above: with its head and tag it must fit into a carrier's."""
@@ -118,6 +124,8 @@ class Tunnel:
         self._give_up: tuple[float, Evidence] | None = (
             None  # when, and the fact that is the end then
         )
+        # How a carrier showed that the peer has ended; None where the peer was heard on another since.
+        self._peer_end: Evidence | None = None
 
     # -- what can be asked ---------------------------------------------------------------
 
@@ -212,10 +220,13 @@ class Tunnel:
             return []
         if not carrier.is_up:
             return [CarrierRefused(number, JoinRefused(code=NOT_JOINED))]
+        if shows_the_peers_end(fact, self.peer) and not carrier.ends_quietly:
+            self._peer_end = fact
         wait: float | None = None
         if not any(other.is_up for other in self._carriers.values()):
-            wait = wait_s(fact, self.peer, self._waits)
-            self._give_up = (now.mono + wait, not_resumed(fact, self._vantage, wait, now))
+            decisive = self._peer_end or fact  # the last one to end need not be the one that tells
+            wait = wait_s(decisive, self.peer, self._waits)
+            self._give_up = (now.mono + wait, not_resumed(decisive, self._vantage, wait, now))
         if number != self.in_use:
             return [] if carrier.ends_quietly else [CarrierLost(number, fact)]
         self.in_use = 0
@@ -297,6 +308,7 @@ class Tunnel:
         good = carrier.theirs.checked(raw)
         if good is None:
             return self._forged(number, carrier, now)
+        self._peer_end = None
         try:
             frame = parse_carrier_frame(good)
         except Garbage as garbage:
@@ -386,7 +398,7 @@ class Tunnel:
         except Garbage as garbage:
             return self._violated(str(garbage), now)
         carrier.move_to(CarrierPhase.JOINED)
-        self._give_up = None
+        self._give_up = self._peer_end = None
         if self.me is Party.CLIENT:
             return [CarrierUp(number, now.mono - carrier.opened_at)]
         self._used_numbers.add(number)

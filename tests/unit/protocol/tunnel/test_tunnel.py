@@ -501,6 +501,34 @@ def test_the_agents_carrier_is_retired_at_once() -> None:
 # -- giving up -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["fin first", "fin last"])
+def test_a_fin_of_the_peer_counts_whichever_carrier_ends_last(order: tuple[int, int]) -> None:
+    pair = Pair().joined()
+    pair.open(2)
+    pair.settle()
+    ends = {1: (Party.CLIENT, StreamEnd.EOF), 2: (Party.RELAY, StreamEnd.EOF)}
+    for number in order:
+        peer, how = ends[number]
+        pair.cut(number, how, ends=(pair.agent,), peer=peer)
+    pair.wait(14.9)
+    assert pair.agent.saw(GaveUp) == []
+    pair.wait(0.2)
+    assert pair.agent.last() == GaveUp(stream_end(Party.CLIENT, StreamEnd.EOF))
+
+
+def test_a_fin_of_one_carrier_tells_nothing_of_a_peer_that_was_heard_on_another_since() -> None:
+    pair = Pair().joined()
+    pair.open(2)
+    pair.settle()
+    pair.cut(1, StreamEnd.EOF, ends=(pair.agent,), peer=Party.CLIENT)
+    pair.client.machine.ping(2, at(0))
+    pair.pull(pair.client)
+    pair.settle()
+    pair.cut(2, StreamEnd.EOF, ends=(pair.agent,), peer=Party.RELAY)
+    pair.wait(3600.0)
+    assert pair.agent.saw(GaveUp) == []
+
+
 @pytest.mark.parametrize(
     ("how", "peer", "seconds"),
     [
