@@ -207,7 +207,9 @@ async def client_link(tmp_path: Path) -> AsyncIterator[Linked]:
 
 @contextlib.asynccontextmanager
 async def relay_link(tmp_path: Path) -> AsyncIterator[Linked]:
-    server = BrokenServer(Party.RELAY, lambda message, driver: driver.send(RelayRegistered()))
+    server = BrokenServer(
+        Party.RELAY, lambda message, driver: driver.send(RelayRegistered(ticket_keys=[]))
+    )
     control = RelayControl(
         dial=server.dial,
         region="fra",
