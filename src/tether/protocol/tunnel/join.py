@@ -36,8 +36,9 @@ NOT_JOINED = "not_attached"
 class Join(msgspec.Struct, frozen=True, kw_only=True, tag="attach", omit_defaults=True):
     """First on a carrier, from both ends, whose sender has consumed everything up to `received`.
 
-    `missed_s` is for how many seconds the sender had had no carrier when it opened this one. The other
-    end may not have noticed: a proxy's kernel answers for whoever is behind it.
+    `missed_s` is for how many seconds the sender had had no carrier when it opened this one, the silence
+    for which it had given up the last one included. The other end may not have noticed: a proxy's kernel
+    answers for whoever is behind it.
     """
 
     connection_id: str

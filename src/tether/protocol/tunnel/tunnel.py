@@ -111,6 +111,7 @@ class Tunnel:
         self.over = False
         self.in_use = 0  # the number of the carrier in use; 0 for none
         self.detached_at: float | None = None  # since when none is, after one was
+        self._silent_s = 0.0  # for how long the last one had been silent when it was given up
         self._key = key
         self._waits = waits or Waits()
         self._vantage = Vantage(str(me))
@@ -209,7 +210,9 @@ class Tunnel:
         )
         if self.me is Party.CLIENT:
             self._used_numbers.add(number)
-            missed_s = 0.0 if self.detached_at is None else now.mono - self.detached_at
+            missed_s = 0.0
+            if self.detached_at is not None:
+                missed_s = self._silent_s + now.mono - self.detached_at
             carrier.pending_opening = self._opening(number, round(missed_s, 3))
         return []
 
@@ -231,6 +234,7 @@ class Tunnel:
             return [] if carrier.ends_quietly else [CarrierLost(number, fact)]
         self.in_use = 0
         self.detached_at = now.mono
+        self._silent_s = (isinstance(fact, ev.StreamEnded) and fact.silence_s) or 0.0
         return [Detached(number, fact, wait)]
 
     def use(self, number: int, now: Timestamp) -> list[Command]:

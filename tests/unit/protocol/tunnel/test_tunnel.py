@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -379,15 +380,19 @@ def test_what_was_on_the_way_is_sent_again() -> None:
 def test_a_gap_that_only_the_client_noticed_is_told_to_the_agent_once() -> None:
     """A proxy's kernel answers the agent's for a client that is cut off."""
     pair = Pair().joined()
-    pair.cut(1, StreamEnd.SILENT, ends=(pair.client,))
-    pair.wait(38.0)
+    silent = replace(
+        stream_end(Party.AGENT, StreamEnd.SILENT, vantage=Vantage.CLIENT), silence_s=25.0
+    )
+    pair.client.streams.pop(1)
+    pair.perform(pair.client, pair.client.machine.ended(1, silent, at(0)))
+    pair.wait(13.0)
     for number in (2, 3):
         pair.open(number)
         pair.settle()
     assert pair.agent.machine.in_use == 1
     pair.use(2)
     pair.settle()
-    assert (pair.client.last(), pair.agent.last()) == (Resumed(2, 38.0, 0), Resumed(2, 38.0, 0))
+    assert (pair.client.last(), pair.agent.last()) == (Resumed(2, 13.0, 0), Resumed(2, 38.0, 0))
     pair.use(3)
     pair.settle()
     assert (pair.client.last(), pair.agent.last()) == (Used(3, 2, 0), Used(3, 2, 0))
