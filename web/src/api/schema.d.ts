@@ -2668,6 +2668,23 @@ export interface components {
              */
             written: boolean;
         };
+        /**
+         * RelayLossView
+         * @description Carriers of several tunnels that ended at one relay together.
+         */
+        RelayLossView: {
+            /** Began At */
+            began_at: string;
+            /** Longest Gap S */
+            longest_gap_s: number;
+            /**
+             * Resumed
+             * @description Tunnels that went on over another carrier.
+             */
+            resumed: number;
+            /** Tunnels */
+            tunnels: number;
+        };
         /** RelayNodeView */
         RelayNodeView: {
             /** Status */
@@ -2686,6 +2703,11 @@ export interface components {
             cut_by_relay: number;
             /** Ended */
             ended: number;
+            /**
+             * Losses
+             * @description When several tunnels lost their carrier here together, newest first.
+             */
+            losses: components["schemas"]["RelayLossView"][];
             /**
              * Lost Per 1000 H
              * @description Carriers that were lost in a thousand hours of tunnels.

@@ -16,10 +16,11 @@ from tether.attribution.sides import Side
 from tether.server.api.connections import connection_view
 from tether.server.api.models import ApiModel, ConnectionView, Time
 from tether.server.api.parts import PartsOf, User, may_fail
+from tether.server.connlog.queries.fleet import RelayLoss
 from tether.server.db.store import StoreUnavailable
 from tether.server.errors import Forbidden
 from tether.server.identity import Identity
-from tether.server.times import iso_or_none
+from tether.server.times import iso, iso_or_none
 
 router = APIRouter(tags=["insight"])
 
@@ -241,6 +242,16 @@ class RelayNodeView(ApiModel):
     status: str
 
 
+class RelayLossView(ApiModel):
+    """Carriers of several tunnels that ended at one relay together."""
+
+    began_at: str
+    tunnels: int
+    resumed: int
+    """Tunnels that went on over another carrier."""
+    longest_gap_s: float
+
+
 class RelayView(ApiModel):
     """A region, its relays, and what they carried."""
 
@@ -252,6 +263,8 @@ class RelayView(ApiModel):
     cut_by_relay: int
     lost_per_1000_h: float | None
     """Carriers that were lost in a thousand hours of tunnels."""
+    losses: list[RelayLossView]
+    """When several tunnels lost their carrier here together, newest first."""
 
 
 class FleetAgent(ApiModel):
@@ -404,12 +417,21 @@ async def relays(parts: PartsOf, user: User, hours: Hours = 24.0) -> list[RelayV
     """What each carries, and how often it lost a carrier."""
     _only_admins(user)
     counted = await parts.pages.relays(hours * HOUR_S)
+    losses = await parts.pages.relay_losses(hours * HOUR_S)
     regions = {
         region.name: [{"url": node.url, "status": str(node.status)} for node in region.nodes]
         for region in parts.browsers.regions.map_for().regions
     }
     names = [*regions, *(name for name in counted if name and name not in regions)]
-    return [_relay(name, regions.get(name, []), counted.get(name, {})) for name in names]
+    return [
+        _relay(
+            name,
+            regions.get(name, []),
+            counted.get(name, {}),
+            [one for one in losses if one.region == name],
+        )
+        for name in names
+    ]
 
 
 @router.get(
@@ -456,7 +478,9 @@ async def server(parts: PartsOf, user: User) -> ServerView:
     )
 
 
-def _relay(name: str, nodes: list[Any], counted: Mapping[str, Any]) -> RelayView:
+def _relay(
+    name: str, nodes: list[Any], counted: Mapping[str, Any], losses: list[RelayLoss]
+) -> RelayView:
     hours = counted.get("hours", 0.0)
     lost = counted.get("lost", 0) + counted.get("cut_by_relay", 0)
     return RelayView(
@@ -467,6 +491,15 @@ def _relay(name: str, nodes: list[Any], counted: Mapping[str, Any]) -> RelayView
         cut=counted.get("cut", 0),
         cut_by_relay=counted.get("cut_by_relay", 0),
         lost_per_1000_h=round(1000 * lost / hours, 1) if hours >= 1 else None,
+        losses=[
+            RelayLossView(
+                began_at=iso(one.began_at),
+                tunnels=one.tunnels,
+                resumed=one.resumed,
+                longest_gap_s=round(one.longest_gap_s, 2),
+            )
+            for one in losses
+        ],
     )
 
 

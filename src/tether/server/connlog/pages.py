@@ -113,6 +113,11 @@ class LogPages:
         now = self._clock.now().wall
         return await self._store.read(lambda tx: fleet.relays(tx, now, span_s=span_s))
 
+    async def relay_losses(self, span_s: float) -> list[fleet.RelayLoss]:
+        """See `queries.fleet.relay_losses`."""
+        now = self._clock.now().wall
+        return await self._store.read(lambda tx: fleet.relay_losses(tx, now, span_s=span_s))
+
     async def duplicated(self, span_s: float) -> dict[str, int]:
         """See `queries.fleet.duplicated`."""
         since = self._clock.now().wall - span_s

@@ -208,8 +208,9 @@ def _ending(ended: CarrierReport) -> CarrierEnding:
 
 
 def _log_end(link: RelayLink) -> None:
-    """One line for the end of a relay's link, with the last fact about it."""
-    end = {"cause": "", "how": "", "errno": ""}
+    """One line for the end of a relay's link, with the last fact about it. It is a warning where nobody
+    said goodbye: the tunnels of a relay that dies may all live on, and then no row tells of it."""
+    end, carriers = {"cause": "", "how": "", "errno": ""}, sum(link.joined.values())
     for fact in link.driver.cell.facts:
         match fact:
             case ev.GoodbyeSaid(cause=cause, by=by):
@@ -220,4 +221,8 @@ def _log_end(link: RelayLink) -> None:
                 end = {"cause": "", "how": what, "errno": ""}
             case _:
                 pass
-    _log.info("relay left", region=link.region, url=link.url, **end)
+    about = {"region": link.region, "url": link.url, "name": link.opening.identity.user, **end}
+    if any(isinstance(fact, ev.GoodbyeSaid) for fact in link.driver.cell.facts):
+        _log.info("relay left", carriers=carriers, **about)
+    else:
+        _log.warning("relay lost", carriers=carriers, **about)
