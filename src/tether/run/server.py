@@ -232,6 +232,7 @@ class Server:
             user_ca_key=ca.public_key,
             min_version=settings.min_agent_version,
         )
+        self.agents = agents
         carriers = Carriers(
             log=self.connections,
             agents=agents,
@@ -383,6 +384,7 @@ class Server:
                 open_tunnels=len(previous.tunnels),
             )
         self._janitor.inherit(previous)
+        self.agents.expect(previous.agents)
         self._tasks.keep(self._janitor.run, "janitor")
         self._tasks.keep(self._keep_alive, "alive")
         self.served = self._tasks.spawn(self._listener.serve(sockets=[sock]), "listener")

@@ -136,7 +136,6 @@ def tether(
             "POST /tokens",
             {"name": "laptop", "expires_in_s": 2_592_000},
         ),
-        ("token list", "GET /tokens", None),
         ("token delete t1", "DELETE /tokens/t1", None),
         ("connections", "GET /connections", None),
     ],
@@ -151,6 +150,21 @@ def test_a_command_is_one_call(
         assert json.loads(answer.out) in [body for _, body in ANSWERS.values()] + [
             {**ME, "url": server.url}
         ]
+
+
+def test_an_administrators_tokens_are_listed_with_those_of_relays(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    relays = [{"token_id": "r1", "name": "derp-1", "created_at": DEV["created_at"]}]
+    server.answers["GET /tokens?kind=relay"] = (200, relays)
+
+    def listed() -> list[tuple[str, str]]:
+        shown = json.loads(tether("token", "list", "--json").out)
+        return [(row["token_id"], row["kind"]) for row in shown]
+
+    assert listed() == [("t1", "user"), ("r1", "relay")]
+    server.answers["GET /whoami"] = (200, {**ME, "role": "member"})
+    assert listed() == [("t1", "user")]
 
 
 def test_filters_become_a_query(server: ScriptedServer, tether: Tether) -> None:

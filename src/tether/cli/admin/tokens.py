@@ -68,24 +68,30 @@ def create(name: str, expires_in: int | None, relay: bool, as_json: bool) -> Non
 
 
 @token.command("list")
-@click.option("--relay", is_flag=True, help="Those of relays (administrators).")
+@click.option("--relay", is_flag=True, help="Only those of relays (administrators).")
 @json_option
 def list_(relay: bool, as_json: bool) -> None:
-    """List your tokens; the tokens themselves are never shown again.
+    """List your tokens, and to administrators those of relays.
+
+    The tokens themselves are never shown again.
 
     \b
     Example:
       tether token list --json
     """
-    rows = Api(load(os.environ)).get("/tokens", {"kind": "relay"} if relay else None)
+    api = Api(load(os.environ))
+    rows = [] if relay else [{**row, "kind": "user"} for row in api.get("/tokens")]
+    if relay or api.get("/whoami")["role"] == "admin":
+        rows += [{**row, "kind": "relay"} for row in api.get("/tokens", {"kind": "relay"})]
     if as_json:
         print_json(rows)
         return
-    drawn = table("ID", "NAME", "CREATED", "EXPIRES", "LAST USED")
+    drawn = table("ID", "KIND", "NAME", "CREATED", "EXPIRES", "LAST USED")
     for row in rows:
         add_row(
             drawn,
             row["token_id"],
+            row["kind"],
             row.get("name"),
             local_time(row.get("created_at")),
             local_time(row.get("expires_at")) or "never",

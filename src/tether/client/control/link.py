@@ -63,8 +63,9 @@ LINK_WAIT_S = 5.0
 LINGER_S = 120.0
 """... and once nobody does: most outages are over by then."""
 
-DOUBT_S = 3.0
-"""How long a link whose life is doubted may take to answer."""
+DOUBT_S = 8.0
+"""How long a link whose life is doubted may take to answer: the new network may be a slow VPN, whose
+round trip of 5 s is no silence."""
 
 
 _AWAY = ("agent_not_connected", "no_host_key")

@@ -14,11 +14,15 @@ from typing import TypeAlias, assert_never
 
 import msgspec
 
-from tether.protocol.backoff import Backoff
+from tether.protocol.backoff import USEFUL_AFTER_S, Backoff
 from tether.protocol.messages.control import Goodbye
 
 FIRST_S, MOST_S = 0.1, 10.0
 """The backoff's shortest and longest wait between two dials, in seconds."""
+
+EARLY_S, EARLY_MOST_S = 60.0, 2.0
+"""While the waits of an outage add up to less than the first, none is longer than the second, in s:
+a server that was restarted is back by then, and users come with it."""
 
 TOKEN_REJECTIONS = frozenset(
     {"token_unknown", "token_revoked", "token_expired", "workspace_deleted", "user_revoked"}
@@ -150,6 +154,8 @@ class Redial:
     def __init__(self, *, first_s: float = FIRST_S, most_s: float = MOST_S) -> None:
         """`first_s` and `most_s` bound the wait; the server's own `retry_after_s` may exceed it."""
         self._backoff = Backoff(first=first_s, most=most_s)
+        self._waited_s = 0.0
+        """How long was waited since the last link that was of use."""
 
     def after(self, attempt: Attempt, jitter: float) -> NextStep:
         """What follows `attempt`.
@@ -159,6 +165,8 @@ class Redial:
             jitter: a random number in [0, 1), see `Backoff.delay`.
         """
         self._backoff.lived(attempt.lived_s)
+        if attempt.lived_s >= USEFUL_AFTER_S:
+            self._waited_s = 0.0
         goodbye = attempt.goodbye
         match next(rule for rule in RULES if rule.holds(attempt)).decision:
             case Decision.AWAIT_TOKEN:
@@ -172,6 +180,14 @@ class Redial:
                 return Stopped()
             case Decision.DIAL_AGAIN:
                 hint_s = 0.0 if goodbye is None else goodbye.retry_after_s
-                return DialAgain(self._backoff.delay(jitter, hint_s))
+                return DialAgain(self._wait_s(jitter, hint_s))
             case unreachable:
                 assert_never(unreachable)
+
+    def _wait_s(self, jitter: float, hint_s: float) -> float:
+        wait_s = self._backoff.delay(jitter)
+        if self._waited_s < EARLY_S:
+            wait_s = min(wait_s, EARLY_MOST_S * (1.0 - jitter / 2.0))
+        wait_s = max(wait_s, hint_s)
+        self._waited_s += wait_s
+        return wait_s

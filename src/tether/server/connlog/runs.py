@@ -21,6 +21,9 @@ from tether.server.db.tables.connections import ConnectionRow, connections
 from tether.server.db.tables.server_runs import ServerRunRow, runs
 from tether.version import VERSION
 
+LEAVING_S = 15.0
+"""How long before the end of a run the links may have ended that ended with it."""
+
 SILENCE = (Reason.NETWORK_ERROR, Reason.PEER_UNRESPONSIVE, Reason.CLIENT_SUSPENDED)
 """How links end of peers that may be there still."""
 
@@ -36,6 +39,8 @@ class PreviousRun:
     pending: int
     children: int = 0
     """How many IDE sessions still wait for their ends."""
+    agents: frozenset[str] = frozenset()
+    """The workspaces whose agents were connected until it ended: they are about to come back."""
     silent: frozenset[str] = frozenset()
     """The journals of agents that had fallen silent before, and may be asleep or cut off."""
     death: tuple[ev.Evidence, ...] = ()
@@ -83,9 +88,26 @@ async def begin(
         pending=len(left_open) - len(tunnels),
         children=len(await find_all(tx, IS_CHILD, IS_OPEN)),
         silent=await _silent(tx, tunnels),
+        agents=await _connected_until(tx, last_alive_at),
         death=death,
     )
     return found, events
+
+
+async def _connected_until(tx: AsyncConnection, last_alive_at: float | None) -> frozenset[str]:
+    """The workspaces whose agents had a link when the last run ended, or left just before: in an
+    orderly stop every link ends before the run does."""
+    if last_alive_at is None:
+        return frozenset()
+    found = await tx.execute(
+        select(connections.c.workspace_id)
+        .where(
+            connections.c.connect_type == ConnectType.SERVER_TO_AGENT,
+            connections.c.disconnected_at >= last_alive_at - LEAVING_S,
+        )
+        .distinct()
+    )
+    return frozenset(workspace for workspace in found.scalars() if workspace is not None)
 
 
 async def _silent(tx: AsyncConnection, tunnels: tuple[ConnectionRow, ...]) -> frozenset[str]:

@@ -54,6 +54,10 @@ MAX_OFFERS = 1024
 TUNNEL_UNKNOWN = "tunnel_unknown"
 """The code with which an agent declines that does not serve the tunnel (any more)."""
 
+RETURN_S = 10.0
+"""How long after the server's start a user waits for an agent that was connected before: agents dial
+every two seconds or so in the first minute of an outage."""
+
 REPORT_S = 1.0
 """How long the report of an agent that does not know a tunnel may take to arrive."""
 
@@ -158,6 +162,8 @@ class AgentLinks(ControlLinks[AgentLink]):
         self._current: dict[str, AgentLink] = {}  # by workspace
         self._awaited: dict[str, set[asyncio.Future[None]]] = {}  # by workspace
         self._rivalries: dict[str, _Rivalry] = {}  # by workspace
+        self._returning: frozenset[str] = frozenset()  # workspaces whose agents are about to return
+        self._return_by = 0.0  # by then (monotonic seconds)
         self._observers: list[Presence] = []
         self._tasks = Tasks("agent-links")
 
@@ -168,6 +174,18 @@ class AgentLinks(ControlLinks[AgentLink]):
     def current(self, workspace_id: str | None) -> AgentLink | None:
         """The link of the workspace's agent, if it is there."""
         return None if workspace_id is None else self._current.get(workspace_id)
+
+    def expect(self, workspaces: frozenset[str]) -> None:
+        """The server has just started, and the agents of these were connected to the run before."""
+        self._returning = workspaces
+        self._return_by = self._runner.clock.now().mono + RETURN_S
+
+    async def current_or_returning(self, workspace_id: str) -> AgentLink | None:
+        """The link of the workspace's agent; one that is about to return is waited for."""
+        left_s = self._return_by - self._runner.clock.now().mono
+        if self.current(workspace_id) is None and workspace_id in self._returning and left_s > 0:
+            await self.wait_for(workspace_id, left_s)
+        return self.current(workspace_id)
 
     async def wait_for(self, workspace_id: str, timeout: float) -> None:
         """Wait until an agent of the workspace comes, at most `timeout` seconds."""

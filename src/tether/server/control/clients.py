@@ -323,7 +323,7 @@ class ClientLinks(ControlLinks[ClientLink]):
                 "workspace_stopped",
                 f"workspace {name} is stopped: start it with `tether workspace start {name}`",
             )
-        agent = self._agents.current(found.workspace_id)
+        agent = await self._agents.current_or_returning(found.workspace_id)
         if agent is None:
             raise Denied("agent_not_connected", await self._why_absent(found))
         if not found.host_key:

@@ -139,7 +139,7 @@ async def test_a_failed_dial_is_not_a_disconnect(tmp_path: Path) -> None:
     async with life(tmp_path, answers=[refused] * 9) as agent:
         delays = await agent.redialled(9)
         await agent.link()
-        assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+        assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0]
         failed = events(agent.lines, "failed to dial server")
         assert [line["retry_in_s"] for line in failed] == delays
         assert {(line["log_level"], line["error"]) for line in failed} == {

@@ -6,6 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from tether.protocol.link.redial import (
+    EARLY_MOST_S,
+    EARLY_S,
     RULES,
     TOKEN_REJECTIONS,
     Attempt,
@@ -58,8 +60,11 @@ def test_a_refusal_by_somebody_in_between_does_not(status: int, code: str) -> No
 
 def test_failed_dials_are_backed_off_up_to_the_cap() -> None:
     redial = Redial()
-    steps = [redial.after(Attempt(), 0.0) for _ in range(9)]
-    assert steps == [DialAgain(s) for s in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0)]
+    steps = [redial.after(Attempt(), 0.0) for _ in range(60)]
+    waits = [step.wait_s for step in steps if isinstance(step, DialAgain)]
+    assert waits[:6] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+    assert set(waits[6:]) == {2.0, 10.0}
+    assert sum(wait for wait in waits if wait < 10.0) == pytest.approx(EARLY_S, abs=EARLY_MOST_S)
 
 
 def test_the_cap_is_for_the_caller_to_choose() -> None:
