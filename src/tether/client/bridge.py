@@ -144,6 +144,8 @@ class Bridge:
         return self._stdout.emptied()
 
     def _local_end(self, now: Timestamp, unanswered_s: float) -> None:
+        if unanswered_s:
+            self._note_acknowledged(now)
         self.tunnel.leave(
             because=ev.LocalSideClosed(
                 vantage=Vantage.CLIENT,
@@ -153,6 +155,14 @@ class Bridge:
             )
         )
         self._stdout.close()
+
+    def _note_acknowledged(self, now: Timestamp) -> None:
+        """Note the counters of a stream whose other end's kernel has taken all that we sent: then no
+        network was in the way, and its program stands still."""
+        stream = self.tunnel.stream
+        counters = stream.counters_fact(vantage=Vantage.CLIENT, peer=Party.AGENT, at=now.wall)
+        if stream.in_use and counters is not None and not counters.unacked:
+            self.tunnel.cell.note(counters)
 
     def _unanswered_s(self) -> float:
         since = self.tunnel.stream.waiting_since

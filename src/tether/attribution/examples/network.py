@@ -159,5 +159,10 @@ EXAMPLES: tuple[Case, ...] = (
     s2a(_SERVER_SILENT, ended(Party.AGENT, StreamEnd.EOF, Vantage.SERVER)),
     c2s(ended(Party.CLIENT, StreamEnd.EOF, Vantage.SERVER), returned(Party.CLIENT)),
     s2a(ended(Party.AGENT, StreamEnd.RESET, Vantage.SERVER), returned(Party.AGENT)),
+    a2c(
+        LOGGED_IN,
+        counters(Vantage.CLIENT, Party.AGENT, acked_ms=40),
+        replace(PIPE_CLOSED, signal=1, unanswered_s=9.0),
+    ),
     a2c(LOGGED_IN, replace(PIPE_CLOSED, signal=1, unanswered_s=9.0)),
 )

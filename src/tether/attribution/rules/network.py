@@ -411,6 +411,14 @@ RULES: tuple[Rule, ...] = (
         Confidence.LOW,
     ),
     Rule(
+        "client-gave-up-on-a-still-agent",
+        both(UNANSWERED, saw(ev.TcpCounters, vantage=Vantage.CLIENT, peer=Party.AGENT, unacked=0)),
+        "agent.unresponsive",
+        Basis.INFERRED,
+        "The agent's machine had taken all that was sent, and the agent answered nothing of it.",
+        Confidence.MEDIUM,
+    ),
+    Rule(
         "client-gave-up-unanswered",
         UNANSWERED,
         "network.path_lost",
