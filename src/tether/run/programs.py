@@ -72,7 +72,7 @@ def up(listen: str, data_dir: Path | None, log_format: str, verbose: bool) -> in
     "trusted_proxies",
     multiple=True,
     metavar="NET",
-    help="A proxy whose X-Forwarded-For is believed; may be repeated.",
+    help="A proxy that is believed about its clients (X-Forwarded-For, Forwarded, PROXY); repeatable.",
 )
 @click.option(
     "--derp-map",

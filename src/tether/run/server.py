@@ -183,12 +183,13 @@ class Server:
         if settings.derp_map is not None:
             self._derp_file = DerpMapFile(settings.derp_map.absolute(), self.regions)
         self._cookie = SessionCookie.of_server(settings.external_url, port)
+        proxies = TrustedProxies(settings.trusted_proxies)
         self._handshakes = Handshakes(
             accounts=self.accounts,
             cookie=self._cookie,
             metrics=self.metrics,
             throttle=self._throttle,
-            proxies=TrustedProxies(settings.trusted_proxies),
+            proxies=proxies,
             hello_s=settings.link_times.hello_s,
         )
         directory = Directory(store)
@@ -196,7 +197,7 @@ class Server:
         self.hub = self._make_hub(settings, UserCa(keys.user_ca), directory)
         self.workspaces = Workspaces(store, self.accounts, self.hub, clock)
         dispatcher = self._make_front()
-        self._listener = HttpServer(dispatcher)
+        self._listener = HttpServer(dispatcher, trusts=proxies.trusts)
         self._shutdown = Shutdown(
             dispatcher=dispatcher,
             hub=self.hub,

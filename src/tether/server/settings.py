@@ -5,6 +5,7 @@ Law: values only. Times are seconds; tests shorten them, operators rarely should
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -58,7 +59,7 @@ class ServerSettings:
     log_format: str = "text"
     log_level: str = "info"
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks whose X-Forwarded-For is believed. Nobody's by default."""
+    """Addresses or networks of proxies that are believed about their clients. Nobody's by default."""
     link_times: LinkTimes = LinkTimes()
     graces: Graces = Graces()
     pairing_wait_s: float = 15.0
@@ -93,8 +94,15 @@ class ServerSettings:
         TrustedProxies(self.trusted_proxies)
 
 
+MAX_HEADER = 4096
+"""Characters of a header about the way here that are read."""
+
+_WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::(\w{1,6}))?")
+"""RFC 7239 lets a port be hidden, too."""
+
+
 class TrustedProxies:
-    """Whose X-Forwarded-For is believed."""
+    """Whose X-Forwarded-For, Forwarded and PROXY headers are believed."""
 
     def __init__(self, proxies: tuple[str, ...]) -> None:
         """Raises `BadSetting`."""
@@ -105,24 +113,62 @@ class TrustedProxies:
         except ValueError as wrong:
             raise BadSetting(f"trusted proxies are addresses or networks: {wrong}") from wrong
 
-    def client_ip(self, peer: str, forwarded_for: str) -> str:
-        """The client's address: the last hop that is not a proxy of ours.
+    def client(
+        self, peer: tuple[str, int], forwarded_for: str, forwarded: str = ""
+    ) -> tuple[str, int]:
+        """The client's address and port: the last hop that is not a proxy of ours; port 0 where no hop
+        tells it. A hop that hides itself (`unknown`) ends the chain: who is before it, it alone knows.
 
         Args:
-            peer: the address at the other end of the socket.
-            forwarded_for: the X-Forwarded-For header, "" where there is none.
+            peer: the address and port at the other end of the socket.
+            forwarded_for: the X-Forwarded-For headers, joined; "" where there are none.
+            forwarded: the Forwarded headers (RFC 7239), which count where there is no other: a proxy
+                that sets one of the two passes on what the client wrote into the other.
         """
-        hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
+        hops = _split(forwarded_for) if forwarded_for.strip() else _forwarded_for(forwarded)
         at = peer
-        while hops and self.trusts(at):
-            at = hops.pop()
-        return at[:64] if _is_address(at) else peer
+        while hops and self.trusts(at[0]):
+            hop = _address_of(hops.pop())
+            if hop is None:
+                break
+            at = hop
+        return at
 
     def trusts(self, address: str) -> bool:
-        """Whether a peer at `address` is a proxy of ours."""
+        """Whether a peer at `address` is a proxy of ours, which is believed about its clients."""
         return _is_address(address) and any(
             ip_address(address) in network for network in self._networks
         )
+
+
+def _split(text: str, separator: str = ",") -> list[str]:
+    """The parts of a header's value that are not empty; what is quoted is not split."""
+    parts = re.findall(rf'(?:"(?:[^"\\]|\\.)*"|[^"{separator}])+', text[:MAX_HEADER])
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _forwarded_for(header: str) -> list[str]:
+    """The `for` of each hop in a Forwarded header, "" where a hop names none."""
+    found = []
+    for hop in _split(header):
+        pairs = (pair.partition("=") for pair in _split(hop, ";"))
+        values = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        found.append(values.get("for", ""))
+    return found
+
+
+def _address_of(hop: str) -> tuple[str, int] | None:
+    """The address and port of `192.0.2.1`, `192.0.2.1:5000`, `2001:db8::1`, `[2001:db8::1]:5000`, quoted
+    or not; None for what is none (`unknown`, `_hidden`)."""
+    text = hop.strip().strip('"').strip()
+    if _is_address(text):
+        host, port = text, ""
+    elif (read := _WITH_PORT.fullmatch(text)) is not None and _is_address(read[1] or read[2]):
+        host, port = read[1] or read[2], read[3] or ""
+    else:
+        return None
+    number = int(port) if port.isdigit() else 0
+    return host.removeprefix("::ffff:")[:64], number if number <= 65535 else 0
 
 
 def _is_address(text: str) -> bool:

@@ -384,6 +384,15 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("peer", "header", "client"),
     [
+        ("10.0.0.1", "198.51.100.11:50123", "198.51.100.11"),
+        ("10.0.0.1", "[2001:db8::1]:50123", "2001:db8::1"),
+        ("10.0.0.1", "[2001:db8::1]", "2001:db8::1"),
+        ("10.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("10.0.0.1", "::ffff:203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.66:1, 10.0.0.2:80", "203.0.113.66"),
+        ("10.0.0.1", "203.0.113.9, unknown", "10.0.0.1"),
+        ("10.0.0.1", "unknown, 10.0.0.2", "10.0.0.2"),
+        ("10.0.0.1", "203.0.113.9:http", "203.0.113.9"),
         ("198.51.100.7", "", "198.51.100.7"),
         ("198.51.100.7", "203.0.113.9", "198.51.100.7"),
         ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
@@ -397,7 +406,29 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 def test_only_a_trusted_proxy_is_believed_about_its_clients(
     peer: str, header: str, client: str
 ) -> None:
-    assert TrustedProxies(("10.0.0.0/8",)).client_ip(peer, header) == client
+    assert TrustedProxies(("10.0.0.0/8",)).client((peer, 4), header)[0] == client
+
+
+@pytest.mark.parametrize(
+    ("header", "client"),
+    [
+        ("for=203.0.113.9", ("203.0.113.9", 0)),
+        ('For="203.0.113.9:4711";proto=https;by=10.0.0.1', ("203.0.113.9", 4711)),
+        ('for="[2001:db8::1]:4711", for=10.0.0.2', ("2001:db8::1", 4711)),
+        ("for=203.0.113.66, for=203.0.113.9;host=a", ("203.0.113.9", 0)),
+        ('for="_hidden"', ("10.0.0.1", 4)),
+        ("for=unknown", ("10.0.0.1", 4)),
+        ("proto=https", ("10.0.0.1", 4)),
+        ('for="203.0.113.9:_port"', ("203.0.113.9", 0)),
+        ('for="unclosed', ("10.0.0.1", 4)),
+        (";;=,,", ("10.0.0.1", 4)),
+    ],
+)
+def test_the_standard_header_says_the_same(header: str, client: tuple[str, int]) -> None:
+    proxies = TrustedProxies(("10.0.0.0/8",))
+    assert proxies.client(("10.0.0.1", 4), "", header) == client
+    assert proxies.client(("10.0.0.1", 4), "192.0.2.1:5", header) == ("192.0.2.1", 5)
+    assert proxies.client(("198.51.100.7", 4), "", header) == ("198.51.100.7", 4)
 
 
 def test_a_proxy_of_ours_is_known_by_its_address() -> None:
@@ -406,7 +437,7 @@ def test_a_proxy_of_ours_is_known_by_its_address() -> None:
 
 
 def test_nobody_is_a_trusted_proxy_by_default() -> None:
-    assert TrustedProxies(()).client_ip("127.0.0.1", "203.0.113.9") == "127.0.0.1"
+    assert TrustedProxies(()).client(("127.0.0.1", 4), "203.0.113.9") == ("127.0.0.1", 4)
 
 
 def test_a_taken_address_cannot_be_bound() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h11
@@ -20,7 +20,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tether.net.transport.ws_server import CauseProtocol
 from tether.net.unexpected import unexpected
+from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME
+from tether.protocol.proxy_header import may_begin, read_proxy_header
 
 REQUEST_S = 20.0
 """How long a request may take to arrive, from its first byte to its last."""
@@ -29,17 +31,38 @@ GRACE_S = 1
 """How long a stopping server waits for what it still serves."""
 
 
-class PatientH11(H11Protocol):
-    """Drops a connection whose request takes too long to arrive."""
+PROXIED = "tether.proxied"
+"""In a scope's extensions where a PROXY header said who the client is."""
 
+
+def nobody(address: str) -> bool:
+    """Trust no proxy."""
+    return False
+
+
+class PatientH11(H11Protocol):
+    """Drops a connection whose request takes too long to arrive. A trusted proxy may say first who its
+    client is."""
+
+    trusts: Callable[[str], bool] = staticmethod(nobody)
+    """Whether the proxy at an address is believed."""
+    head: bytes | None = None
+    """What has come while it may be a PROXY header; None once that is known."""
+    proxied = False
     request_timer: asyncio.TimerHandle | None = None
     """Runs while a request arrives."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self.client and self.trusts(self.client[0]):
+            self.head = b""
         self._arm()
 
     def data_received(self, data: bytes) -> None:
+        if self.head is not None:
+            data = self._without_proxy_header(self.head + data)
+            if not data:  # h11 would take it for the end of the stream
+                return
         super().data_received(data)
         # A request that became a WebSocket is read by another protocol, so that h11 never sees its end.
         upgraded = self.transport.get_protocol() is not self
@@ -47,6 +70,30 @@ class PatientH11(H11Protocol):
             self._disarm()
         elif self.request_timer is None:
             self._arm()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        super().handle_websocket_upgrade(event)
+        upgraded: Any = self.transport.get_protocol()
+        if self.proxied and hasattr(upgraded, "scope"):  # which is not served before the next turn
+            upgraded.scope["client"] = self.client
+            upgraded.scope["extensions"][PROXIED] = {}
+
+    def _without_proxy_header(self, data: bytes) -> bytes:
+        """What follows a PROXY header in `data`; `head` stays where more of it is to come."""
+        self.head = data
+        if may_begin(data):
+            try:
+                header = read_proxy_header(data)
+            except Garbage:
+                self.transport.abort()
+                return b""
+            if header is None:
+                return b""
+            self.proxied = header.client is not None
+            self.client = header.client or self.client
+            data = data[header.size :]
+        self.head = None
+        return data
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -67,10 +114,17 @@ class PatientH11(H11Protocol):
 class HttpServer(uvicorn.Server):
     """Serves an ASGI application on sockets that are bound already."""
 
-    def __init__(self, app: Any, *, grace_s: int = GRACE_S) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        grace_s: int = GRACE_S,
+        trusts: Callable[[str], bool] = nobody,
+    ) -> None:
+        """`trusts` says whether the proxy at an address is believed."""
         config = uvicorn.Config(
             _counted(app),
-            http=PatientH11,
+            http=type("TrustingH11", (PatientH11,), {"trusts": staticmethod(trusts)}),
             ws=CauseProtocol,
             ws_max_size=max(MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME),
             ws_per_message_deflate=False,

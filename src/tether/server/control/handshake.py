@@ -15,6 +15,7 @@ from typing import Any
 from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.vocabulary import ConnectType, Party
 from tether.log import get_logger
+from tether.net.transport.http_server import PROXIED
 from tether.net.transport.streams import StreamLost
 from tether.net.transport.ws_server import ServerStream, bearer, error_body
 from tether.protocol.messages.base import Garbage, Message
@@ -106,7 +107,8 @@ class Handshakes:
     async def open(self, scope: Any, receive: Any, send: Any) -> Opening | None:
         """Let a peer in, or turn it away and return None."""
         stream, client_ip = ServerStream(scope, receive, send), self.client_ip(scope)
-        if self._proxies.trusts((scope.get("client") or ("",))[0]):
+        proxied = PROXIED in scope.get("extensions", {})
+        if proxied or self._proxies.trusts((scope.get("client") or ("",))[0]):
             stream.comes_through_a_proxy()
         if self._closed:
             await self.refuse(stream, client_ip, 503, *STOPPING)
@@ -151,12 +153,13 @@ class Handshakes:
             stream=stream,
             identity=identity,
             client_ip=client_ip,
-            client_port=_port_of(scope, client_ip),
+            client_port=self._client(scope)[1],
             host=header(scope, b"host"),
             hello=hello,
             token=token,
             violation=violation,
-            proxied=any(header(scope, name) for name in PROXY_HEADERS),
+            proxied=PROXIED in scope.get("extensions", {})
+            or any(header(scope, name) for name in PROXY_HEADERS),
             outdated=outdated,
         )
 
@@ -177,14 +180,16 @@ class Handshakes:
         return found.code if isinstance(found, TokenRejected) else ""
 
     def client_ip(self, scope: Any) -> str:
-        """Who is at the other end, through the proxies that we trust."""
+        """The address of who is at the other end, through the proxies that we trust."""
+        return self._client(scope)[0]
+
+    def _client(self, scope: Any) -> tuple[str, int]:
         peer = scope.get("client")
-        forwarded = [
-            value.decode("latin-1")
-            for name, value in scope["headers"]
-            if name == b"x-forwarded-for"
-        ]
-        return self._proxies.client_ip(peer[0] if peer else "", ",".join(forwarded))
+        return self._proxies.client(
+            (str(peer[0]), int(peer[1])) if peer else ("", 0),
+            _joined(scope, b"x-forwarded-for"),
+            _joined(scope, b"forwarded"),
+        )
 
     async def refuse(
         self, stream: ServerStream, client_ip: str, status: int, code: str, message: str
@@ -223,10 +228,10 @@ class Handshakes:
         _log.info("handshake refused", code=code, client_ip=client_ip, **more)
 
 
-def _port_of(scope: Any, client_ip: str) -> int:
-    """The peer's port, if the peer is the client: a proxy's own port is not the client's."""
-    peer = scope.get("client")
-    return int(peer[1]) if peer and peer[0] == client_ip else 0
+def _joined(scope: Any, name: bytes) -> str:
+    """Every header of this name, as one list."""
+    values = (value.decode("latin-1") for key, value in scope["headers"] if key == name)
+    return ",".join(values)
 
 
 PROXY_HEADERS = (b"x-forwarded-for", b"forwarded", b"via")
