@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from tether.client.errors import Failure
 from tether.config import ClientConfig
+from tether.net.transport.answers import foreign_answer
 from tether.version import VERSION
 
 TIMEOUT_S = 30.0
@@ -64,21 +65,21 @@ class Api:
                 raw = answer.read(_LARGEST_ANSWER)
         except urllib.error.HTTPError as refused:
             with refused:
-                raise self._refused(refused.code, refused.read(1 << 20)) from refused
+                location = refused.headers.get("Location", "")
+                raise self._refused(refused.code, refused.read(1 << 20), location) from refused
         except (OSError, http.client.HTTPException) as wrong:
             raise self.unreachable(wrong) from wrong
         try:
             return json.loads(raw) if raw else None
         except ValueError as wrong:
-            raise Failure(f"{self._host} does not answer as a Tether server") from wrong
+            raise Failure(foreign_answer(self._host, 200, raw)) from wrong
 
-    def _refused(self, status: int, raw: bytes) -> Failure:
+    def _refused(self, status: int, raw: bytes, location: str) -> Failure:
         try:
             message = str(json.loads(raw)["error"]["message"])
         except (ValueError, KeyError, TypeError):
-            message = f"{self._host} answered with HTTP status {status}"
-            if 300 <= status < 400:
-                message += ": is the URL the server's own, with the right http or https?"
+            base = location.partition("/api/v1/")[0]
+            message = foreign_answer(self._host, status, raw, base)
         return Failure(message)
 
     def unreachable(self, wrong: Exception) -> Failure:

@@ -503,8 +503,9 @@ def test_a_proxy_command_without_a_name_is_told_so() -> None:
     [
         (401, {"error": {"code": "token_revoked", "message": "use a new one"}}, "use a new one"),
         (500, b"<html>", "answered with HTTP status 500"),
-        (307, b"", "is the URL the server's own, with the right http or https?"),
-        (200, b"<html>", "does not answer as a Tether server"),
+        (502, b"<html>", "a proxy in front of"),
+        (307, b"", "if that is the server, give `tether login` that URL"),
+        (200, b"<html>", "answered with a web page instead of a connection"),
     ],
 )
 def test_a_refusal_is_told_in_the_servers_words(

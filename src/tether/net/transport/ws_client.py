@@ -30,6 +30,7 @@ from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.uri import parse_uri
 
 from tether.attribution.vocabulary import DialStage, Reach, StreamEnd
+from tether.net.transport.answers import NO_UPGRADE, foreign_answer
 from tether.net.transport.streams import (
     DialFailed,
     MessageStream,
@@ -205,6 +206,9 @@ async def dial(
         opening.small_segments = small_segments
         connection = await opening
     except Exception as wrong:
+        if isinstance(wrong, InvalidURI) and wrong.uri != url:  # where we were redirected to
+            sentence = foreign_answer(host, 302, b"", location=_base_of(wrong.uri))
+            raise DialFailed(sentence, fatal=True, stage=DialStage.HTTP) from wrong
         if proxy is not None and (failed := proxy_failed(wrong, host, parse_proxy(proxy))):
             raise failed from wrong
         raise dial_failed(wrong, host) from wrong
@@ -314,13 +318,20 @@ def dial_failed(wrong: Exception, host: str) -> DialFailed:
             return unforeseen_failure(wrong, host)
 
 
+def _base_of(url: str) -> str:
+    """The server's URL in one that a WebSocket was redirected to."""
+    return url.partition("/api/v1/control")[0]
+
+
 def _refused(wrong: InvalidStatus, host: str) -> DialFailed:
     status = wrong.response.status_code
-    cause, message = "", f"{host} refused the connection with HTTP status {status}"
+    headers, raw = wrong.response.headers, bytes(wrong.response.body or b"")
     try:
-        body = json.loads(wrong.response.body or b"{}")
+        body = json.loads(raw)
         cause, message = str(body["error"]["code"]), str(body["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        pass
+        cause, message = "", foreign_answer(host, status, raw, headers.get("Location", ""))
+    if cause == "not_found":  # a server of ours, that saw no WebSocket
+        cause, message = "", NO_UPGRADE.format(host=host)
     stage = DialStage.AUTH if status in (401, 403) and cause else DialStage.HTTP
     return DialFailed(message, status=status, cause=cause, fatal=400 <= status < 500, stage=stage)

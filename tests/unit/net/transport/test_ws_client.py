@@ -15,6 +15,7 @@ from websockets.http11 import Response
 from tests.support.deadline import DEADLINE_S
 from tests.support.net.ws import raw_server, serving
 from tether.attribution.vocabulary import DialStage
+from tether.net.transport.answers import NO_UPGRADE, foreign_answer
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.ws_client import dial, dial_failed
 
@@ -70,7 +71,7 @@ async def test_something_else_answers(answer: bytes) -> None:
         host = f"127.0.0.1:{raw.port}"
         assert str(failed) in {
             f"{host} does not answer as a Tether server",
-            f"{host} refused the connection with HTTP status 200",
+            foreign_answer(host, 200, b""),
         }
         assert not failed.fatal
 
@@ -101,11 +102,16 @@ async def test_a_server_without_tls_is_dialled_with_tls() -> None:
             b'{"error": {"code": "draining", "message": "Try again soon."}}',
             ("Try again soon.", 503, "draining", False),
         ),
-        (403, b"<html>", ("{host} refused the connection with HTTP status 403", 403, "", True)),
-        (403, b"[]", ("{host} refused the connection with HTTP status 403", 403, "", True)),
-        (502, b"", ("{host} refused the connection with HTTP status 502", 502, "", False)),
+        (
+            404,
+            b'{"error": {"code": "not_found", "message": "there is nothing"}}',
+            (NO_UPGRADE, 404, "", True),
+        ),
+        (403, b"<html>", (foreign_answer("{host}", 403, b"<html>"), 403, "", True)),
+        (403, b"[]", (foreign_answer("{host}", 403, b"[]"), 403, "", True)),
+        (502, b"", (foreign_answer("{host}", 502, b""), 502, "", False)),
     ],
-    ids=["401", "503", "html", "list", "empty"],
+    ids=["401", "503", "no upgrade", "html", "list", "empty"],
 )
 async def test_a_refusal_is_told_in_the_servers_words(
     status: int, body: bytes, told_: tuple[str, int, str, bool]
@@ -160,7 +166,7 @@ def test_the_table_of_failures(raised: Exception, words: str, fatal: bool) -> No
 def test_a_refusal_without_a_body_is_told_by_its_status() -> None:
     refused = InvalidStatus(Response(429, "Too Many Requests", Headers(), b""))
     assert told(dial_failed(refused, "h")) == (
-        "h refused the connection with HTTP status 429",
+        foreign_answer("h", 429, b""),
         429,
         "",
         True,
