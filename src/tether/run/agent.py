@@ -124,10 +124,9 @@ def main(settings: AgentSettings) -> int:
             box = BlackBox.open(settings.data_dir, Party.AGENT, SystemClock())
             code, journal_closed = runner.run(_run(settings, host_key, box))
     except (CannotStart, JournalFailed) as wrong:
-        if settings.log_format == "json":  # whoever reads the log reads nothing else
+        if settings.log_format == "json":  # whoever keeps the log finds it there
             _log.error("agent cannot start", error=str(wrong))
-        else:
-            print(f"tether: {wrong}", file=sys.stderr)
+        print(f"tether: {wrong}", file=sys.stderr)
         return 1
     except Exception as wrong:
         _log.exception("agent crashed")
