@@ -22,7 +22,7 @@ test: dev  ## all tests but those of `make lab` (ARGS="-k expression tests/unit/
 
 .PHONY: lab
 lab: dev  ## long tests with real processes, and those between hosts in network namespaces: root on Linux, else skipped with the reason
-	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "lab or long" tests/lab tests/e2e $(ARGS)
+	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "lab or long" tests/lab tests/e2e tests/integration $(ARGS)
 
 .PHONY: fallback
 fallback: dev  ## the agent's tests once more, on the event loop that it uses where uvloop is missing

@@ -19,7 +19,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.support.clock import LoopClock
-from tests.support.faults import CLASSES, FAULTS, ONE_OF_EACH
+from tests.support.faults import A_FEW, CLASSES, FAULTS, ONE_OF_EACH
 from tests.support.net.cable import Cable
 from tests.support.net.played_server import PlayedServer
 from tests.support.net.tunnels import KEY_TEXT, Joined, client_over, direct, resumable
@@ -78,11 +78,21 @@ def _tell_what_was_covered() -> Any:
 def covered(program: str, awaits: int, exceptions: int) -> None:
     """Note what a test has raised, each of `exceptions` at each of `awaits`."""
     COVERED[program] = COVERED.get(program, 0) + awaits * exceptions
-    assert exceptions >= len(ONE_OF_EACH) > 200, "one of each class at least"
+    assert exceptions in (len(A_FEW), len(FAULTS))
+
+
+@pytest.fixture(
+    params=[pytest.param(A_FEW, id="a-few"), pytest.param(FAULTS, id="all", marks=pytest.mark.long)]
+)
+def faults(request: pytest.FixtureRequest) -> tuple[Exception, ...]:
+    """What is raised: a few in the ordinary run, and everything in `make lab`."""
+    given: tuple[Exception, ...] = request.param
+    return given
 
 
 def test_the_libraries_are_asked_for_all_that_they_can_raise() -> None:
     untold = {kind.__name__ for kind in CLASSES} - {type(one).__name__ for one in ONE_OF_EACH}
+    assert len(ONE_OF_EACH) > 200
     assert untold <= {"ProcessError"}, "of asyncssh's client processes, which we do not use"
 
 
@@ -232,12 +242,12 @@ async def relay_link(tmp_path: Path) -> AsyncIterator[Linked]:
 @pytest.mark.parametrize("where", AWAITS)
 @pytest.mark.parametrize("program", [agent_link, client_link, relay_link])
 async def test_no_exception_ends_the_control_link_of_a_program_for_good(
-    program: Any, where: str, tmp_path: Path
+    program: Any, where: str, tmp_path: Path, faults: tuple[Exception, ...]
 ) -> None:
     async with program(tmp_path) as linked:
-        for wrong in FAULTS:
+        for wrong in faults:
             await linked.survives(wrong, where)
-    covered(program.__name__, 1, len(FAULTS))
+    covered(program.__name__, 1, len(faults))
 
 
 # -- carriers --------------------------------------------------------------------------------------
@@ -246,9 +256,9 @@ async def test_no_exception_ends_the_control_link_of_a_program_for_good(
 @pytest.mark.parametrize("party", [Party.CLIENT, Party.AGENT])
 @pytest.mark.parametrize("where", ["send", "recv", "close"])
 async def test_no_exception_of_a_carrier_costs_a_byte_of_its_tunnel(
-    where: str, party: Party
+    where: str, party: Party, faults: tuple[Exception, ...]
 ) -> None:
-    for wrong in FAULTS:
+    for wrong in faults:
         joined = Joined(LoopClock())
         cable = joined.relay(1)
         end = cable.left if party is Party.CLIENT else cable.right
@@ -263,7 +273,7 @@ async def test_no_exception_of_a_carrier_costs_a_byte_of_its_tunnel(
         joined.relay(2)
         assert (await joined.agent.recv(), await joined.client.recv()) == (b"there", b"back")
         await joined.close()
-    covered(f"{party} carriers", 1, len(FAULTS))
+    covered(f"{party} carriers", 1, len(faults))
 
 
 class Ways:
@@ -283,8 +293,10 @@ class Ways:
         return cable.left
 
 
-async def test_no_exception_of_a_dial_keeps_a_client_from_its_other_ways() -> None:
-    for wrong in FAULTS:
+async def test_no_exception_of_a_dial_keeps_a_client_from_its_other_ways(
+    faults: tuple[Exception, ...],
+) -> None:
+    for wrong in faults:
         plane = FakeControlPlane(grants)
         client, agent = resumable(Party.CLIENT, LoopClock()), resumable(Party.AGENT, LoopClock())
         grant = TunnelGrant(
@@ -314,7 +326,7 @@ async def test_no_exception_of_a_dial_keeps_a_client_from_its_other_ways() -> No
         await ways.close()
         await asyncio.gather(client.close(1001, ""), agent.close(1001, ""))
         await plane.tasks.cancel()
-    covered("client dials of carriers", 1, len(FAULTS))
+    covered("client dials of carriers", 1, len(faults))
 
 
 class Echo:
@@ -325,7 +337,9 @@ class Echo:
             await stream.send(await stream.recv())
 
 
-async def test_no_exception_of_a_dial_harms_a_tunnel_that_the_agent_serves(tmp_path: Path) -> None:
+async def test_no_exception_of_a_dial_harms_a_tunnel_that_the_agent_serves(
+    tmp_path: Path, faults: tuple[Exception, ...]
+) -> None:
     clock, raises = LoopClock(), list[Exception]()
     run = RunMarker(instance_id="run-1", boot_id="b", pid=1, started_at=0.0)
     journal, _ = await Journal.open(tmp_path / "j.db", run, clock=clock, owed=lambda _: ())
@@ -352,7 +366,7 @@ async def test_no_exception_of_a_dial_harms_a_tunnel_that_the_agent_serves(tmp_p
     client = client_over(cable.right, clock)
     await client.send(b"first")
     assert await client.recv() == b"first"
-    for number, wrong in enumerate(FAULTS, 2):
+    for number, wrong in enumerate(faults, 2):
         raises.append(wrong)
         tunnels.carrier_offered(
             CarrierOffer(connection_id="c1", carrier=number, relay_url="relay", ticket="t"),
@@ -360,11 +374,11 @@ async def test_no_exception_of_a_dial_harms_a_tunnel_that_the_agent_serves(tmp_p
         )
         await client.send(b"%d" % number)
         assert await client.recv() == b"%d" % number
-    assert [one.carrier for one in declined] == list(range(2, 2 + len(FAULTS)))
+    assert [one.carrier for one in declined] == list(range(2, 2 + len(faults)))
     await client.close(1000, "")
     await tunnels._tasks.cancel()
     await journal.close()
-    covered("agent dials of carriers", 1, len(FAULTS))
+    covered("agent dials of carriers", 1, len(faults))
 
 
 # -- a relay's legs --------------------------------------------------------------------------------
@@ -407,13 +421,13 @@ class Pair:
 @pytest.mark.parametrize("party", [Party.CLIENT, Party.AGENT])
 @pytest.mark.parametrize("where", ["send", "recv", "close"])
 async def test_no_exception_of_a_leg_harms_another_carrier_of_its_relay(
-    where: str, party: Party
+    where: str, party: Party, faults: tuple[Exception, ...]
 ) -> None:
     relay = Relay(log=Told(), clock=LoopClock(), counts=RelayCounts(CollectorRegistry()))
     tasks = Tasks("legs")
     healthy = Pair(relay, "healthy", tasks)
     await healthy.joined()
-    for number, wrong in enumerate(FAULTS):
+    for number, wrong in enumerate(faults):
         pair = Pair(relay, f"c{number}", tasks)
         await pair.joined()
         pair.cables[party].right.raises = {where: wrong}
@@ -427,4 +441,4 @@ async def test_no_exception_of_a_leg_harms_another_carrier_of_its_relay(
     assert len(relay) == 1
     await tasks.cancel()
     await relay.aclose()
-    covered("relay legs", 1, len(FAULTS))
+    covered("relay legs", 1, len(faults))

@@ -32,6 +32,7 @@ import uvicorn.protocols.utils
 import websockets.datastructures
 import websockets.exceptions
 import websockets.http11
+from websockets.exceptions import ConnectionClosedError
 
 MODULES: tuple[ModuleType, ...] = (
     builtins,
@@ -113,3 +114,17 @@ FAULTS: tuple[Exception, ...] = (
     *(OSError(number, os.strerror(number)) for number in sorted(errno.errorcode)),
 )
 """Those, and one for each errno."""
+
+A_FEW: tuple[Exception, ...] = (
+    ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)),
+    TimeoutError(),
+    ssl.SSLError(1, "odd"),
+    ConnectionClosedError(None, None),
+    EOFError(),
+    UnicodeDecodeError("utf-8", b"x", 0, 1, "odd"),
+    sqlite3.OperationalError("odd"),
+    KeyError("odd"),
+    MemoryError(),
+    Unheard("odd"),
+)
+"""One of each kind: what the ordinary run of the tests raises."""

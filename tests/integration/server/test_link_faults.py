@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.faults import ONE_OF_EACH
+from tests.support.faults import A_FEW, ONE_OF_EACH
 from tests.support.server.live_server import running
 from tether.protocol.messages.codec import PROTOCOL, encode
 from tether.protocol.messages.control import Hello
@@ -67,9 +67,21 @@ SERVER_AWAITS = ("receive-1", "send-1", "receive-2", "send-2", "receive-3", "clo
 """The upgrade, its answer, the hello, the welcome, a read, the close."""
 
 
+@pytest.fixture(
+    params=[
+        pytest.param(A_FEW, id="a-few"),
+        pytest.param(ONE_OF_EACH, id="all", marks=pytest.mark.long),
+    ]
+)
+def faults(request: pytest.FixtureRequest) -> tuple[Exception, ...]:
+    """What is raised: a few in the ordinary run, and everything in `make lab`."""
+    given: tuple[Exception, ...] = request.param
+    return given
+
+
 @pytest.mark.parametrize("where", SERVER_AWAITS)
 async def test_no_exception_of_one_control_link_harms_another_one_of_the_server(
-    where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, faults: tuple[Exception, ...]
 ) -> None:
     caplog.set_level(logging.CRITICAL)
     async with running(tmp_path) as live:
@@ -82,8 +94,8 @@ async def test_no_exception_of_one_control_link_harms_another_one_of_the_server(
             serve: Callable[..., Awaitable[None]] = live.server.hub.serve
             await serve(broken.scope, broken.receive, broken.send)
 
-        for begin in range(0, len(ONE_OF_EACH), 50):
-            await asyncio.gather(*(served(one) for one in ONE_OF_EACH[begin : begin + 50]))
+        for begin in range(0, len(faults), 50):
+            await asyncio.gather(*(served(one) for one in faults[begin : begin + 50]))
         agent.driver.ping()
         assert agent.run is not None and not agent.run.done()
         assert live.server.hub._clients.all() == []
