@@ -55,7 +55,7 @@ class Dispatcher:
         elif path == RELAY_PATH and self._relay is not None:
             await self._leg(self._relay, scope, receive, send)
         else:
-            body = error_body("not_found", f"there is no WebSocket at {path[:100]}")
+            body = error_body("websocket_not_found", f"there is no WebSocket at {path[:100]}")
             await ServerStream(scope, receive, send).refuse(404, body)
 
     async def _leg(self, relay: Relay, scope: Any, receive: Any, send: Any) -> None:

@@ -254,7 +254,7 @@ async def test_who_fails_too_often_is_told_to_wait(live: LiveServer) -> None:
 async def test_an_unknown_websocket_path_is_refused(live: LiveServer) -> None:
     with pytest.raises(DialFailed) as refused:
         await dial(live.control_url + "/else", token="x", max_size=1000)
-    assert (refused.value.status, refused.value.cause) == (404, "not_found")
+    assert (refused.value.status, refused.value.cause) == (404, "websocket_not_found")
 
 
 async def test_a_peer_that_says_nothing_is_let_go_and_leaves_no_row(tmp_path: Path) -> None:

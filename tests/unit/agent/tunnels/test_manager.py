@@ -409,11 +409,12 @@ async def test_a_client_that_comes_directly_is_served_although_the_relay_is_away
         # From here on the client's own stream goes on, with a further carrier.
         pair = await direct_pair()
         rig.direct += pair
-        mine = KEY.join(Party.CLIENT, "t1", 3, 0)
         stream.add(direct(3, pair[0], Party.AGENT))
         raw = await pair[1].recv()
-        assert raw == encode_opening(mine)
-        await rig.tunnels.join_directly(pair[1], mine, raw)
+        came = parse_carrier_frame(raw)
+        assert isinstance(came, Join)
+        assert (came.carrier, came.received, KEY.proves(came)) == (3, 0, True)
+        await rig.tunnels.join_directly(pair[1], came, raw)
         await rig.came.wait()
         client.leave("client.closed")
         while rig.tunnels.ids:
