@@ -98,7 +98,7 @@ class Bridge:
         try:
             await read_to_end(self._stdin, self._from_local)
             now, unanswered_s = self._clock.now(), self._unanswered_s()
-            if self._signal is None and self.tunnel.is_open:
+            if not self._ended_by() and self.tunnel.is_open:
                 self._parting = self._loop.create_future()
                 await asyncio.wait([self._parting], timeout=SIGNAL_S)
             self._local_end(now, unanswered_s)
@@ -150,7 +150,7 @@ class Bridge:
             because=ev.LocalSideClosed(
                 vantage=Vantage.CLIENT,
                 at=now.wall,
-                signal=0 if self._signal is None else self._signal.signal,
+                signal=self._ended_by(),
                 unanswered_s=unanswered_s,
             )
         )
@@ -188,6 +188,15 @@ class Bridge:
         if not self._noted:
             self._noted = True
             self.tunnel.cell.note(received)
+
+    def _ended_by(self) -> int:
+        """The signal after which ssh ended; 0 for none. The kernel's counts only if ssh had something to
+        say after it, for it hangs us up as well when an ssh that led its session was killed."""
+        if self._signal is None:
+            return 0
+        if self._signal.sender == THE_KERNEL and not self._noted:
+            return 0
+        return self._signal.signal
 
     def _by_ssh(self, received: ev.SignalReceived) -> bool:
         return received.sender.startswith(f"pid {self._parent} ")

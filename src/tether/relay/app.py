@@ -56,7 +56,7 @@ class RelayFront:
             await stream.refuse(status, error_body(code, message))
 
         if scope["path"] != PATH:
-            await stream.refuse(404, error_body("not_found", "legs are dialled at /derp"))
+            await stream.refuse(404, error_body("websocket_not_found", "legs are dialled at /derp"))
             return
         await accept_leg(
             stream,

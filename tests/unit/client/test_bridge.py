@@ -195,6 +195,13 @@ async def test_a_hangup_that_follows_from_the_death_of_ssh_is_not_its_reason(rig
     assert kinds(await rig.agent_over) == ["local_side_closed"]
 
 
+async def test_nor_is_it_where_it_comes_before_the_pipes_end(rig: Rig) -> None:
+    rig.bridge.signalled(BY_THE_TERMINAL)
+    rig.close_ssh()
+    assert local_closed(0)((await rig.client_over).facts[-1])
+    assert kinds(await rig.agent_over) == ["local_side_closed"]
+
+
 async def test_the_hangup_of_an_ssh_that_has_closed_its_pipe_already_counts(rig: Rig) -> None:
     rig.close_ssh()
     await asyncio.sleep(SIGNAL_S / 2)

@@ -79,4 +79,7 @@ async def test_a_relay_that_does_not_know_who_signs_asks_legs_to_come_again() ->
 
 async def test_a_leg_elsewhere_is_told_where_legs_are_dialled() -> None:
     async with site() as here:
-        assert await refusal(here, here.ticket(Party.CLIENT), "/relay") == (404, "not_found")
+        assert await refusal(here, here.ticket(Party.CLIENT), "/relay") == (
+            404,
+            "websocket_not_found",
+        )
