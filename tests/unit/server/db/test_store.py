@@ -79,21 +79,26 @@ async def test_a_write_that_fails_leaves_nothing_behind(store: Store) -> None:
     assert await _probes(store) == []
 
 
-async def test_a_cancelled_write_leaves_nothing_behind_and_the_next_one_works(store: Store) -> None:
-    entered, never = asyncio.Event(), asyncio.Event()
+async def test_a_write_whose_caller_is_cancelled_is_written_before_the_caller_leaves(
+    store: Store,
+) -> None:
+    entered, may_end = asyncio.Event(), asyncio.Event()
 
     async def work(connection: AsyncConnection) -> None:
         await connection.execute(insert(health).values(id=1, checked_at=1.0))
         entered.set()
-        await never.wait()
+        await may_end.wait()
 
     task = asyncio.get_running_loop().create_task(store.write(work))
     await entered.wait()
     task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     await _insert_probe(store, 2)
-    assert await _probes(store) == [2]
+    assert await _probes(store) == [1, 2]
 
 
 async def test_there_is_one_writer_at_a_time(store: Store) -> None:
