@@ -37,8 +37,9 @@ async def test_a_watcher_is_told_of_what_is_theirs() -> None:
 async def test_one_who_does_not_read_is_told_to_read_anew() -> None:
     feed = LiveFeed()
     with feed.watch(ADMIN, frozenset()) as watcher:
+        one = opened("alice")
         for _ in range(100 * MAX_WAITING):
-            feed.publish(opened("alice"))
+            feed.publish(one)
         assert feed.longest_queue <= MAX_WAITING
         assert await watcher.some(1.0) is None
         feed.publish(opened("alice"))
