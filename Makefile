@@ -5,6 +5,9 @@ PYTHON_BIN := .venv/bin
 ARGS ?=
 # Most tests wait for something: more workers than cores are quicker.
 WORKERS ?= 4
+# Files go whole to one worker. A worker that dies is replaced once: xdist runs the test that ended it
+# again, which may end the next one as well.
+PARALLEL = -n $(WORKERS) --dist loadfile --max-worker-restart=1
 BENCH := $(wildcard scripts/bench.py)
 
 .PHONY: help
@@ -18,15 +21,15 @@ up:  ## run everything on this machine: server, relay, and an agent for it (ARGS
 
 .PHONY: test
 test: dev  ## all tests but those of `make lab` (ARGS="-k expression tests/unit/net")
-	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "not lab and not long" $(ARGS)
+	$(PYTHON_BIN)/pytest $(PARALLEL) -m "not lab and not long" $(ARGS)
 
 .PHONY: lab
 lab: dev  ## long tests with real processes, and those between hosts in network namespaces: root on Linux, else skipped with the reason
-	$(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile -m "lab or long" tests/lab tests/e2e tests/integration $(ARGS)
+	$(PYTHON_BIN)/pytest $(PARALLEL) -m "lab or long" tests/lab tests/e2e tests/integration $(ARGS)
 
 .PHONY: fallback
 fallback: dev  ## the agent's tests once more, on the event loop that it uses where uvloop is missing
-	TETHER_TEST_LOOPS=asyncio $(PYTHON_BIN)/pytest -n $(WORKERS) --dist loadfile tests/unit/agent tests/integration/agent -k asyncio $(ARGS)
+	TETHER_TEST_LOOPS=asyncio $(PYTHON_BIN)/pytest $(PARALLEL) tests/unit/agent tests/integration/agent -k asyncio $(ARGS)
 
 .PHONY: check
 check: dev  ## lint, format, types, imports, generated docs

@@ -17,7 +17,8 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl(2
 CHILD = """
 import os, signal
 from tether.net.parent import follow_parent
-signal.signal(signal.SIGTERM, lambda *_: (print("asked to stop", flush=True), os._exit(0)))
+# Not print(): the signal may arrive while the line below is being printed.
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"asked to stop\\n"), os._exit(0)))
 print(os.getpid(), follow_parent(), "TETHER_PARENT_PID" in os.environ, flush=True)
 signal.pause()
 """
