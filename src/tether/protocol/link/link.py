@@ -128,8 +128,8 @@ class Link:
                 return self._linger_until
             case LinkState.OPEN:
                 due = [self._next_ping] if self._ping_every is not None else []
-                if self._patience is not None:
-                    due.append(max(self.heard_at + self._patience, self._extended_until))
+                if (over := self._patience_over_at()) is not None:
+                    due.append(over)
                 return min(due, default=None)
 
     def set_liveness(self, *, ping_every: float, patience: float, now: Timestamp) -> None:
@@ -234,10 +234,16 @@ class Link:
         """Whether the next `tick` would give the peer up. The driver notes its counters before."""
         return (
             self.state is LinkState.OPEN
-            and self._patience is not None
-            and now.mono - self.heard_at >= self._patience
-            and now.mono >= self._extended_until
+            and (over := self._patience_over_at()) is not None
+            and now.mono >= over
         )
+
+    def _patience_over_at(self) -> float | None:
+        """The one sum that `deadline` and `tick` go by. Rounded apart (90.1 - 45.1 is less than 45), a
+        link whose moment has come would do nothing and ask for the same moment again, for ever."""
+        if self._patience is None:
+            return None
+        return max(self.heard_at + self._patience, self._extended_until)
 
     def extend_patience(self, now: Timestamp) -> bool:
         """Wait a little longer for a silent peer, because the kernel says that the path loses much and

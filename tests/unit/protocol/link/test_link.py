@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import example, given, strategies as st
 
 from tests.support.clock import EPOCH, at
 from tether.attribution import evidence as ev
@@ -149,6 +150,18 @@ def test_a_silent_peer_is_given_up_after_our_patience() -> None:
         ),
     )
     assert (link.state, link.deadline(), link.tick(at(56))) == (LinkState.CLOSED, None, [])
+
+
+@given(st.floats(0, 1e7), st.floats(0.1, 1e4))
+@example(45.1, 45.0)  # 90.1 - 45.1 is less than 45
+def test_at_its_deadline_a_link_does_what_is_due(heard_at: float, patience: float) -> None:
+    link = Link(
+        me=Party.AGENT, peer=Party.SERVER, now=at(heard_at), ping_every=None, patience=patience
+    )
+    due = link.deadline()
+    assert due is not None
+    assert link.tick(at(due))[-1] == LinkEnded()
+    assert link.deadline() is None
 
 
 def test_a_peer_that_is_only_late_is_borne_with_for_three_patiences_at_most() -> None:
