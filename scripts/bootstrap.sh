@@ -28,22 +28,21 @@ fi
 
 # -- packages of the system ---------------------------------------------------------------------------
 
-apt_updated=no
-apt_install() { # package…: true if they are installed now
-  command -v apt-get >/dev/null && [[ $(id -u) == 0 ]] || return 1
-  say "installing with apt-get: $*"
-  export DEBIAN_FRONTEND=noninteractive
-  if [[ $apt_updated == no ]]; then
-    apt-get update -qq >&2 || true
-    apt_updated=yes
-  fi
-  apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+programs=() packages=() reasons=()
+want_program() { # program package why
+  PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null && return
+  programs+=("$1") packages+=("$2") reasons+=("$3")
 }
 
-want_program() { # program package why
-  command -v "$1" >/dev/null && return
-  apt_install "$2" && command -v "$1" >/dev/null && return
-  say "$1 is missing: $3. Install it, for example with: apt-get install $2"
+install_programs() { # those that are wanted, all at once
+  local i
+  [[ ${#packages[@]} == 0 ]] && return
+  scripts/apt_install.sh "${packages[@]}" || # one that this system does not have harms no other
+    for i in "${!packages[@]}"; do scripts/apt_install.sh "${packages[i]}" || true; done
+  for i in "${!programs[@]}"; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "${programs[i]}" >/dev/null ||
+      say "${programs[i]} is MISSING: ${reasons[i]}. Install it, for example with: apt-get install ${packages[i]}"
+  done
 }
 
 # -- the environment ----------------------------------------------------------------------------------
@@ -66,7 +65,7 @@ make_venv() {
   have_uv && uv venv --quiet --no-project --python "$python" "$venv" && return
   "$python" -m venv "$venv" >/dev/null 2>&1 && return
   rm -rf "$venv" # what a failed venv leaves is of no use
-  if apt_install python3-venv && "$python" -m venv "$venv" >/dev/null 2>&1; then return; fi
+  if scripts/apt_install.sh python3-venv && "$python" -m venv "$venv" >/dev/null 2>&1; then return; fi
   rm -rf "$venv"
   "$python" -m virtualenv --version >/dev/null 2>&1 ||
     "$python" -m pip install --quiet --user virtualenv 2>/dev/null ||
@@ -84,7 +83,7 @@ install_with_uv() {
 install_with_pip() {
   local python=$venv/bin/python
   "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 ||
-    { apt_install python3-venv && "$python" -m ensurepip >/dev/null 2>&1; } ||
+    { scripts/apt_install.sh python3-venv && "$python" -m ensurepip >/dev/null 2>&1; } ||
     fail "$venv has no pip: remove it and run this again"
   "$python" -m pip install --quiet --require-hashes --compile -r "$lock" &&
     "$python" -m pip install --quiet --no-deps --no-build-isolation -e .
@@ -131,7 +130,10 @@ if [[ $mode == dev ]]; then
   want_program ip iproute2 "tests build networks with it"
   want_program dbclient dropbear-bin "a test logs in with it, as it knows no certificates"
   want_program sshfs sshfs "a test mounts a workspace"
+  want_program sshd openssh-server "tests compare us with it"
+  want_program chromium chromium "tests look at the web interface with it"
 fi
+install_programs
 
 # -- the command on PATH ------------------------------------------------------------------------------
 

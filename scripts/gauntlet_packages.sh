@@ -19,18 +19,9 @@ missing() { # the programs that are not there
 
 mapfile -t lacking < <(missing)
 [[ ${#lacking[@]} == 0 ]] && exit 0
-if command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; then
-  names=()
-  for program in "${lacking[@]}"; do names+=("${package[$program]}"); done
-  echo "gauntlet: installing with apt-get: ${names[*]}" >&2
-  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-  denial=/usr/sbin/policy-rc.d
-  if [[ ! -e $denial ]]; then # what Debian asks before it starts a daemon that it has installed
-    trap 'rm -f "$denial"' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$denial" && chmod +x "$denial"
-  fi
-  { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${names[@]}"; } >/dev/null || true
-fi
+names=()
+for program in "${lacking[@]}"; do names+=("${package[$program]}"); done
+"$(dirname "${BASH_SOURCE[0]}")/apt_install.sh" "${names[@]}" || true
 for program in $(missing); do
   echo "gauntlet: $program is MISSING (package ${package[$program]}): what needs it is skipped" >&2
 done
