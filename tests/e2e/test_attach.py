@@ -62,11 +62,12 @@ class Window:
         self.keys("Enter")
 
     def shows(self, *texts: str, seconds: float = DEADLINE_S) -> list[str]:
-        """Wait for all of them; the screen that shows them."""
+        """Wait for all of them, wherever a line is broken; the screen that shows them."""
 
         def check() -> list[str] | None:
             screen = self.screen()
-            return screen if all(text in "".join(screen) for text in texts) else None
+            shown = "".join("".join(screen).split())
+            return screen if all("".join(text.split()) in shown for text in texts) else None
 
         try:
             return wait_for(f"{texts} in the window", check, seconds)
