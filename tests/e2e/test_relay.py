@@ -26,6 +26,7 @@ from tests.support.server.log_reader import ADMIN
 from tether.net.transport.streams import MessageStream, StreamLost
 from tether.protocol.messages.derp import DerpMap, PeerGone, RelayGoodbye, Restarting, decode_word
 from tether.protocol.messages.tunnel import CarrierDenied, CarrierGrant, TunnelGrant
+from tether.server.settings import Graces
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
@@ -65,7 +66,8 @@ async def event(program: Program, name: str) -> None:
 
 @asynccontextmanager
 async def site(tmp_path: Path, port: int = 0) -> AsyncIterator[Site]:
-    async with running(tmp_path, port=port) as live:
+    # with a test's short waits, a server that stops slowly would give its agents up meanwhile
+    async with running(tmp_path, port=port, graces=Graces()) as live:
         here = Site(live, tmp_path)
         try:
             yield here
@@ -241,7 +243,8 @@ async def test_a_relay_carries_on_while_its_server_is_away_and_reports_when_it_i
         assert await echoes(tunnel.client, tunnel.agent)
         tunnel.client._ws.transport.abort()  # type: ignore[attr-defined]
         assert await word(tunnel.agent) == PeerGone(how="eof")
-        async with running(tmp_path, port=port) as again:
+        # the agent has time to come back
+        async with running(tmp_path, port=port, graces=Graces()) as again:
             await same_agent(again, agent, token, tunnel)
             async with asyncio.timeout(DEADLINE_S):
                 assert await seen_by_relay(again, tunnel.connection_id) == [("client", "eof")]
