@@ -289,7 +289,7 @@ async def test_a_relay_whose_token_was_revoked_leaves_and_is_not_taken_back(
         relay = await here.relay("fra")
         (info,) = await here.live.server.accounts.list_relay_tokens(ADMIN)
         await here.live.server.accounts.revoke_token(info.token_id, ADMIN)
-        await here.live.server.hub.revoke_token(info.token_id, "admin:admin")
+        await here.live.server.hub.revoke_tokens([info.token_id], "admin:admin")
         assert await asyncio.to_thread(relay.process.wait, DEADLINE_S) == 1
         refused = await here.relay("fra", wait=False)
         assert await asyncio.to_thread(refused.process.wait, DEADLINE_S) == 1

@@ -58,6 +58,7 @@ from tether.server.control.handshake import Handshakes
 from tether.server.control.hub import Hub
 from tether.server.control.link import ControlLinkRunner
 from tether.server.control.relays import Relays
+from tether.server.control.withdrawals import Withdrawals
 from tether.server.db.store import Store, StoreUnavailable
 from tether.server.derp.map import Regions
 from tether.server.derp.map_file import DerpMapFile
@@ -275,6 +276,8 @@ class Server:
         agents.subscribe(self._janitor)
         self.connections.subscribe(self._janitor.log_changed)
         self.connections.subscribe(clients.log_changed)
+        self._withdrawals = Withdrawals(self.connections, hub.end_tunnels)
+        self.connections.subscribe(self._withdrawals.log_changed)
         self.regions.subscribe(hub.map_changed)
         return hub
 
@@ -387,6 +390,7 @@ class Server:
         self._janitor.inherit(previous)
         self.agents.expect(previous.agents)
         self._tasks.keep(self._janitor.run, "janitor")
+        self._tasks.keep(self._withdrawals.run, "withdrawals")
         self._tasks.keep(self._keep_alive, "alive")
         self.served = self._tasks.spawn(self._listener.serve(sockets=[sock]), "listener")
         started = self._tasks.spawn(self._listener.wait_started(), "started")

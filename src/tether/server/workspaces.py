@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -94,7 +95,7 @@ class LiveAgents(Protocol):
 
     async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None: ...
 
-    async def revoke_token(self, token_id: str, actor: str) -> None: ...
+    async def revoke_tokens(self, token_ids: Collection[str], actor: str) -> None: ...
 
     def replace_token(self, token_id: str, actor: str, grace_s: float) -> None: ...
 
@@ -142,7 +143,7 @@ class Workspaces:
                 )
             )
             await self._intend(connection, IntentKind.CREATE, workspace_id, name, by, by.user)
-            return await self._accounts.rotate_agent_token(connection, workspace_id)
+            return await self._accounts.rotate_agent_token(connection, workspace_id, by)
 
         rotated = await self._store.write(make)
         return Created(workspace_id=workspace_id, name=name, agent_token=rotated.issued.token)
@@ -176,7 +177,8 @@ class Workspaces:
         cause = WORKSPACE_STOPS[reason]
         row = await self._find(name, by)
         asked_by = by.actor(row.owner)
-        actor = _ON_BEHALF_OF.get(reason, asked_by)
+        # nobody but an administrator speaks for the installation's schedule, or for its platform
+        actor = _ON_BEHALF_OF.get(reason, asked_by) if by.is_admin else asked_by
         detail = "" if actor == asked_by else f"asked for by {asked_by}"
         async with self._change(row.workspace_id):
             await self._set(
@@ -225,14 +227,14 @@ class Workspaces:
             )
             actors.append(by.actor(row.owner))
             return await self._accounts.rotate_agent_token(
-                connection, row.workspace_id, at_once=at_once
+                connection, row.workspace_id, by, at_once=at_once
             )
 
         actors: list[str] = []
         rotated = await self._store.write(rotate)
         for token_id in rotated.replaced:
             if at_once:
-                await self._hub.revoke_token(token_id, actors[-1])
+                await self._hub.revoke_tokens([token_id], actors[-1])
             else:
                 self._hub.replace_token(token_id, actors[-1], REPLACED_S)
         return rotated.issued.token
@@ -323,7 +325,7 @@ class Workspaces:
 
 
 _ON_BEHALF_OF = {StopReason.AUTOSTOP: "policy:autostop", StopReason.EVICTED: "platform"}
-"""Stops that are not the asker's own wish: whom the record names as the actor."""
+"""Stops that are not the own wish of the administrator who asks: whom the record names as the actor."""
 
 
 def _live(name: str) -> Select[Any]:

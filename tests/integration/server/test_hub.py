@@ -1055,7 +1055,7 @@ async def test_a_withdrawn_token_ends_what_it_opened_and_nothing_else(live: Live
     first = await live.server.accounts.issue_token("admin", "first")
     client, other = await live.client(first.token), await live.client()
     await live.server.accounts.revoke_token(first.token_id, ADMIN)
-    await live.server.hub.revoke_token(first.token_id, "admin:admin")
+    await live.server.hub.revoke_tokens([first.token_id], "admin:admin")
     goodbye = await client.over()
     assert goodbye is not None
     assert goodbye.cause == "auth.token_revoked"
@@ -1100,7 +1100,7 @@ async def test_a_withdrawn_token_ends_the_sessions_that_it_opened_and_no_others(
     await join(other, agent)
     await live.server.accounts.revoke_token(laptop.token_id, ADMIN)
     revoking = Tasks("test").spawn(
-        live.server.hub.revoke_token(laptop.token_id, "admin:admin"), "revoke"
+        live.server.hub.revoke_tokens([laptop.token_id], "admin:admin"), "revoke"
     )
     assert await agent.expect(EndConnections) == EndConnections(
         connection_ids=[tunnel.connection_id], cause="auth.token_revoked", actor="admin:admin"

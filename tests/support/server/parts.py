@@ -5,7 +5,7 @@ Law: the hub keeps what it is told and decides nothing; the real one is tested o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from tether.protocol.derp.latency import RegionLatency
 from tether.server.auth.accounts import Accounts
 from tether.server.connlog.log import ConnectionLog
 from tether.server.db.store import Store
+from tether.server.db.tables.connections import ConnectionRow
 from tether.server.derp.map import Regions
 from tether.server.derp.map_store import DerpMaps
 from tether.server.metrics import Metrics
@@ -45,8 +46,11 @@ class MemoryHub:
     async def revoke_user(self, user: str, actor: str) -> None:
         self.told.append(("revoke_user", user, actor))
 
-    async def revoke_token(self, token_id: str, actor: str) -> None:
-        self.told.append(("revoke_token", token_id, actor))
+    async def revoke_tokens(self, token_ids: Collection[str], actor: str) -> None:
+        self.told.append(("revoke_tokens", *sorted(token_ids), actor))
+
+    async def end_connection(self, row: ConnectionRow, actor: str, detail: str) -> None:
+        self.told.append(("end", row.connection_id, actor, detail))
 
     def replace_token(self, token_id: str, actor: str, grace_s: float) -> None:
         self.told.append(("replace_token", token_id, actor))

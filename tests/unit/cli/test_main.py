@@ -65,6 +65,7 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "GET /tokens?kind=relay": (200, []),
     "DELETE /tokens/t1": (200, {"token_id": "t1", "revoked": True}),
     "GET /connections": (200, [ROW]),
+    "POST /connections/3f2a/end": (200, ROW),
 }
 
 
@@ -138,6 +139,11 @@ def tether(
         ),
         ("token delete t1", "DELETE /tokens/t1", None),
         ("connections", "GET /connections", None),
+        (
+            "connections end 3f2a --reason busy",
+            "POST /connections/3f2a/end",
+            {"reason": "busy"},
+        ),
     ],
 )
 def test_a_command_is_one_call(

@@ -120,7 +120,9 @@ async def test_a_name_is_free_again_after_its_workspace_was_deleted(server: Part
     [
         (StopReason.USER, ALICE, "stop", "user:alice", ""),
         (StopReason.USER, ADMIN, "stop", "admin:admin", ""),
-        (StopReason.AUTOSTOP, ALICE, "stop", "policy:autostop", "asked for by user:alice"),
+        (StopReason.AUTOSTOP, ADMIN, "stop", "policy:autostop", "asked for by admin:admin"),
+        (StopReason.AUTOSTOP, ALICE, "stop", "user:alice", ""),
+        (StopReason.EVICTED, ALICE, "evict", "user:alice", ""),
         (StopReason.DELETED, ALICE, "stop", "user:alice", ""),
         (StopReason.EVICTED, ADMIN, "evict", "platform", "asked for by admin:admin"),
     ],
@@ -187,7 +189,7 @@ async def test_a_leaked_token_is_refused_at_once_and_its_link_ends(server: Parts
     old = await server.accounts.authenticate(made.agent_token)
     assert isinstance(old, Identity)
     await server.workspaces.rotate_token("dev", ADMIN, at_once=True)
-    assert server.hub.told == [("revoke_token", old.token_id, "admin:admin")]
+    assert server.hub.told == [("revoke_tokens", old.token_id, "admin:admin")]
     refused = await server.accounts.authenticate(made.agent_token)
     assert isinstance(refused, TokenRejected)
     assert refused.code == "token_revoked"

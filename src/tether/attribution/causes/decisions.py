@@ -107,6 +107,15 @@ ROWS: tuple[Cause, ...] = (
         "Use the new token; ask an administrator if this was not meant.",
     ),
     Cause(
+        codes.AUTH_CONNECTION_ENDED,
+        Reason.ACCESS_REVOKED,
+        Initiator.SERVER,
+        True,
+        "Somebody ended the connection",
+        "The connection was ended by {actor}.",
+        "Connect again, or ask whoever ended it.",
+    ),
+    Cause(
         "policy.file_transfer_blocked",
         Reason.ACCESS_REVOKED,
         Initiator.AGENT,

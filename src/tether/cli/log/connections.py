@@ -1,4 +1,4 @@
-"""`tether connections`: the connection log as a table, or as JSON for scripts.
+"""`tether connections`: the connection log as a table, or as JSON for scripts; and how one is ended.
 
 Law: shows what the server recorded and decides nothing. Words come from the record; the local
 catalogue only supplies the title of a cause.
@@ -13,7 +13,7 @@ import click
 
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.cli.api import Api
+from tether.cli.api import Api, segment
 from tether.cli.output import (
     add_row,
     clean,
@@ -30,7 +30,7 @@ from tether.config import load
 _INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--workspace", metavar="W", help="Only this workspace.")
 @click.option("--user", metavar="U", help="Only this user.")
 @click.option("--type", "kind", type=click.Choice([str(t) for t in ConnectionType]))
@@ -46,7 +46,15 @@ _INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
     "--limit", type=click.IntRange(1, 1000), metavar="N", help="At most N; 100 if not told."
 )
 @json_option
-def connections(as_json: bool, kind: str | None, initiator: str | None, **filters: Any) -> None:
+@click.pass_context
+def connections(
+    context: click.Context,
+    /,
+    as_json: bool,
+    kind: str | None,
+    initiator: str | None,
+    **filters: Any,
+) -> None:
     """List connections, and why they ended.
 
     Newest first. The last column is empty while a connection lives, `ok` for an end that is part
@@ -60,6 +68,8 @@ def connections(as_json: bool, kind: str | None, initiator: str | None, **filter
       tether connections --incident 5f1c7a0e9c4b4d0f9b7d6d0f3a2b1c00
       tether connections --json --status ongoing | jq length
     """
+    if context.invoked_subcommand is not None:
+        return
     if initiator is not None:
         filters["initiator"] = "" if initiator == "unknown" else initiator
     rows = Api(load(os.environ)).get("/connections", {**filters, "type": kind})
@@ -75,6 +85,27 @@ def connections(as_json: bool, kind: str | None, initiator: str | None, **filter
             drawn, *cells(row), style="yellow" if row.get("disconnect_expected") is False else ""
         )
     print_table(drawn)
+
+
+@connections.command()
+@click.argument("connection_id", metavar="ID")
+@click.option("--reason", metavar="TEXT", default="", help="A line for whoever is cut off.")
+@json_option
+def end(connection_id: str, reason: str, as_json: bool) -> None:
+    """End one connection. The record says who did, and why.
+
+    \b
+    Example:
+      tether connections end 5f1c7a0e --reason "the machine is needed"
+    """
+    row = Api(load(os.environ)).post(
+        f"/connections/{segment(connection_id)}/end", {"reason": reason}
+    )
+    if as_json:
+        print_json(row)
+    else:
+        over = "is over" if row.get("disconnected_at") else "is being ended"
+        click.echo(f"Connection {str(row['id'])[:8]} {over}.", err=True)
 
 
 def cells(row: dict[str, Any]) -> tuple[object, ...]:

@@ -80,11 +80,14 @@ async def revoke_user(name: str, parts: PartsOf, caller: Caller) -> RevokedUser:
     summary="Create a token for oneself, or for a relay",
 )
 async def create_token(body: NewToken, parts: PartsOf, caller: Caller) -> CreatedToken:
-    """The token is shown only in this answer. Administrators make the tokens of relays, too."""
+    """The token is shown only in this answer. It runs out no later than the one that it is asked for
+    with, and falls with it. Administrators make the tokens of relays, too."""
     if body.kind == "relay":
         issued = await parts.accounts.issue_relay_token(body.name, caller, body.expires_in_s)
     else:
-        issued = await parts.accounts.issue_token(caller.user, body.name, body.expires_in_s)
+        issued = await parts.accounts.issue_token(
+            caller.user, body.name, body.expires_in_s, made_with=caller
+        )
     return CreatedToken(token_id=issued.token_id, token=issued.token)
 
 
@@ -115,9 +118,9 @@ async def list_tokens(
 )
 async def revoke_token(token_id: str, parts: PartsOf, caller: Caller) -> RevokedToken:
     """Users may revoke their own tokens, administrators any. The links and the sessions that it opened
-    end."""
-    await parts.accounts.revoke_token(token_id, caller)
-    await parts.hub.revoke_token(token_id, caller.actor())
+    end, and every token that was made with it falls with it."""
+    fallen = await parts.accounts.revoke_token(token_id, caller)
+    await parts.hub.revoke_tokens(fallen, caller.actor())
     return RevokedToken(token_id=token_id)
 
 

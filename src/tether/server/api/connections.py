@@ -16,7 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.causes.codes import AGENT_CRASHED
 from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
-from tether.server.api.models import ConnectionView, Explained, FileAuditView, ForwardView
+from tether.server.api.models import (
+    ConnectionView,
+    EndRequest,
+    Explained,
+    FileAuditView,
+    ForwardView,
+)
 from tether.server.api.parts import PartsOf, User, may_fail
 from tether.server.connlog.filter import (
     DEFAULT_LIMIT,
@@ -29,7 +35,7 @@ from tether.server.connlog.queries.explain import ExplainedConnection, explain_c
 from tether.server.connlog.queries.listing import find_visible, list_connections
 from tether.server.db.tables.activity import ForwardRow
 from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
-from tether.server.errors import Invalid
+from tether.server.errors import Conflict, Invalid
 from tether.server.times import parse_when
 
 router = APIRouter(prefix="/connections", tags=["connections"])
@@ -121,6 +127,34 @@ async def explain(
         return await explain_connection(tx, await find_visible(tx, connection_id, user))
 
     return explained_view(await parts.store.read(look), parts.clock.now().wall)
+
+
+@router.post(
+    "/{connection_id}/end",
+    response_model=ConnectionView,
+    responses=may_fail(404, 409),
+    summary="End a connection",
+)
+async def end(
+    connection_id: _Id, parts: PartsOf, user: User, body: EndRequest | None = None
+) -> ConnectionView:
+    """Ends one tunnel or control link that the caller may see; the record names the caller. An agent
+    or a client whose control link is ended dials again."""
+    row = await parts.store.read(lambda tx: find_visible(tx, connection_id, user))
+    if row.is_closed:
+        raise Conflict("connection_over", f"connection {row.connection_id[:8]} is over already")
+    if row.parent_id is not None:
+        raise Conflict(
+            "not_a_stream",
+            f"this IDE session has no stream of its own: end connection {row.parent_id[:8]}, which"
+            " it runs on",
+        )
+    detail = (body or EndRequest()).reason
+    await parts.hub.end_connection(row, user.actor(row.user), detail)
+    return connection_view(
+        await parts.store.read(lambda tx: find_visible(tx, row.connection_id, user)),
+        parts.clock.now().wall,
+    )
 
 
 @router.get(

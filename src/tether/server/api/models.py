@@ -194,6 +194,11 @@ class AgentToken(ApiModel):
 # -- connections ------------------------------------------------------------------------------
 
 
+class EndRequest(Model):
+    reason: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = ""
+    """One line for those who are cut off, and for the record."""
+
+
 class ConnectionView(ApiModel):
     """One connection. The `disconnect_…` fields are null while it is open."""
 

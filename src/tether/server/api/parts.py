@@ -6,7 +6,7 @@ one process may run several servers. Whoever cannot be identified gets the reaso
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
@@ -22,6 +22,7 @@ from tether.server.auth.throttle import FailureThrottle
 from tether.server.connlog.log import ConnectionLog
 from tether.server.connlog.pages import LogPages
 from tether.server.db.store import Store
+from tether.server.db.tables.connections import ConnectionRow
 from tether.server.derp.map import Regions
 from tether.server.derp.map_store import DerpMaps
 from tether.server.errors import Forbidden
@@ -58,7 +59,9 @@ class LiveLinks(Protocol):
 
     async def revoke_user(self, user: str, actor: str) -> None: ...
 
-    async def revoke_token(self, token_id: str, actor: str) -> None: ...
+    async def revoke_tokens(self, token_ids: Collection[str], actor: str) -> None: ...
+
+    async def end_connection(self, row: ConnectionRow, actor: str, detail: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

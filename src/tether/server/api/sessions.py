@@ -144,7 +144,7 @@ async def sign_out(parts: PartsOf, user: User, request: Request) -> Response:
     """Ends the session and what it has open. With a token: nothing."""
     if parts.browsers.cookie.read(request.scope):
         await parts.accounts.sessions.end(user.token_id, user)
-        await parts.hub.revoke_token(user.token_id, user.actor(user.user))
+        await parts.hub.revoke_tokens([user.token_id], user.actor(user.user))
     return Response(status_code=204, headers={"set-cookie": parts.browsers.cookie.clear()})
 
 
@@ -164,7 +164,7 @@ async def sessions(parts: PartsOf, user: User) -> list[BrowserSession]:
 async def end(session_id: str, parts: PartsOf, user: User) -> SessionEndedView:
     """One's own; administrators any. What it has open ends."""
     await parts.accounts.sessions.end(session_id, user)
-    await parts.hub.revoke_token(session_id, user.actor())
+    await parts.hub.revoke_tokens([session_id], user.actor())
     return SessionEndedView(session_id=session_id)
 
 

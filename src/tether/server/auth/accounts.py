@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.server.auth import admission, relay_tokens
 from tether.server.auth.credentials import RELAY, IssuedToken, digest, keep_new, mint, well_formed
-from tether.server.auth.sessions import SESSION, Sessions
+from tether.server.auth.sessions import SESSION, Sessions, origin_of
 from tether.server.db.fetch import fetch_all, fetch_one
 from tether.server.db.store import Store, StoreUnavailable
 from tether.server.db.tables.accounts import Role, TokenKind, TokenRow, UserRow, tokens, users
+from tether.server.db.tables.web import web_sessions
 from tether.server.db.tables.workspaces import IntentKind, intents
 from tether.server.errors import Conflict, Forbidden, Invalid, NotFound
 from tether.server.identity import Identity, TokenRejected
@@ -222,18 +224,26 @@ class Accounts:
     # -- tokens -----------------------------------------------------------------------------
 
     async def issue_token(
-        self, user: str, label: str, expires_in_s: float | None = None
+        self,
+        user: str,
+        label: str,
+        expires_in_s: float | None = None,
+        *,
+        made_with: Identity | None = None,
     ) -> IssuedToken:
-        """Another token for `user`.
+        """Another token for `user`, which does not outlive the token that it is `made_with`: it runs
+        out no later, and falls with it.
 
         Raises:
             Invalid: the label is empty or too long, or the life is not between 1 s and ten years.
+            Forbidden: the token that it is made with was withdrawn meanwhile.
         """
         _check_new_token(label, expires_in_s)
         issued = mint(TokenKind.USER)
 
         async def keep(connection: AsyncConnection) -> None:
-            await self._keep(connection, issued, TokenKind.USER, user, label, expires_in_s)
+            parent = None if made_with is None else await find_origin(connection, made_with)
+            await self._keep(connection, issued, TokenKind.USER, user, label, expires_in_s, parent)
 
         await self._store.write(keep)
         return issued
@@ -288,14 +298,18 @@ class Accounts:
             for row in rows
         ]
 
-    async def revoke_token(self, token_id: str, by: Identity) -> None:
-        """Refuse a token from now on; the caller has the hub end what it opened.
+    async def revoke_token(self, token_id: str, by: Identity) -> frozenset[str]:
+        """Refuse a token from now on, and every token that was made with it; the caller has the hub
+        end what they opened.
+
+        Returns:
+            The ids of what is refused now: these tokens, and the browsers that were signed in with them.
 
         Raises:
             NotFound: no such token, or it is another's and `by` is no administrator.
         """
 
-        async def revoke(connection: AsyncConnection) -> None:
+        async def revoke(connection: AsyncConnection) -> frozenset[str]:
             mine = select(tokens.c.token_id).where(
                 tokens.c.token_id == token_id, tokens.c.revoked_at.is_(None)
             )
@@ -304,14 +318,22 @@ class Accounts:
             if await connection.scalar(mine) is None:
                 now = self._clock.now().wall
                 if by.is_admin and await relay_tokens.revoke(connection, token_id, now):
-                    return
+                    return frozenset({token_id})
                 raise NotFound("token_not_found", f"there is no token {token_id[:40]!r} of yours")
-            await self._revoke(connection, [token_id])
+            fallen = await _made_with(connection, token_id)
+            await self._revoke(connection, fallen, by)
+            browsers = select(web_sessions.c.session_id).where(web_sessions.c.token_id.in_(fallen))
+            return frozenset((*fallen, *(await connection.scalars(browsers))))
 
-        await self._store.write(revoke)
+        return await self._store.write(revoke)
 
     async def rotate_agent_token(
-        self, connection: AsyncConnection, workspace_id: str, *, at_once: bool = False
+        self,
+        connection: AsyncConnection,
+        workspace_id: str,
+        by: Identity,
+        *,
+        at_once: bool = False,
     ) -> Rotated:
         """A new token for a workspace's agent, within the caller's transaction. The old ones are
         refused `at_once`, or run out in `REPLACED_S`."""
@@ -321,7 +343,7 @@ class Accounts:
             live = live.where(tokens.c.expires_at.is_(None))
         replaced = tuple((await connection.scalars(live)).all())
         if at_once:
-            await self._revoke(connection, list(replaced))
+            await self._revoke(connection, replaced, by)
         else:
             until = self._clock.now().wall + REPLACED_S
             await connection.execute(
@@ -366,8 +388,12 @@ class Accounts:
         whose: str,
         label: str,
         expires_in_s: float | None,
+        parent: TokenRow | None = None,
     ) -> None:
         now = self._clock.now().wall
+        ends = [] if expires_in_s is None else [now + expires_in_s]
+        if parent is not None and parent.expires_at is not None:
+            ends.append(parent.expires_at)
         await connection.execute(
             insert(tokens).values(
                 token_id=issued.token_id,
@@ -377,16 +403,46 @@ class Accounts:
                 workspace_id=whose if kind is TokenKind.AGENT else None,
                 label=label,
                 created_at=now,
-                expires_at=None if expires_in_s is None else now + expires_in_s,
+                expires_at=min(ends, default=None),
+                parent_id=None if parent is None else parent.token_id,
             )
         )
 
-    async def _revoke(self, connection: AsyncConnection, token_ids: list[str]) -> None:
+    async def _revoke(
+        self, connection: AsyncConnection, token_ids: Collection[str], by: Identity
+    ) -> None:
         await connection.execute(
             update(tokens)
-            .where(tokens.c.token_id.in_(token_ids))
-            .values(revoked_at=self._clock.now().wall)
+            .where(tokens.c.token_id.in_(token_ids), tokens.c.revoked_at.is_(None))
+            .values(revoked_at=self._clock.now().wall, revoked_by=by.actor())
         )
+
+
+async def _made_with(connection: AsyncConnection, token_id: str) -> list[str]:
+    """A token, and every token that was made with it, or with one of those."""
+    family = select(tokens.c.token_id).where(tokens.c.token_id == token_id).cte(recursive=True)
+    family = family.union(
+        select(tokens.c.token_id).join(family, tokens.c.parent_id == family.c.token_id)
+    )
+    return list(await connection.scalars(select(family.c.token_id)))
+
+
+async def find_origin(connection: AsyncConnection, identity: Identity) -> TokenRow | None:
+    """The token that `identity` stands on: its own, or the one that its browser was signed in with;
+    None where that was done with a password.
+
+    Raises:
+        Forbidden: it was withdrawn, or has run out.
+    """
+    token_id = await origin_of(connection, identity)
+    if not token_id:
+        return None
+    found = await fetch_one(
+        connection, select(tokens).where(tokens.c.token_id == token_id), TokenRow
+    )
+    if found is None or found.revoked_at is not None:
+        raise Forbidden("token_revoked", "the token that you came with was withdrawn: use another")
+    return found
 
 
 def _check_new_token(label: str, expires_in_s: float | None) -> None:

@@ -169,7 +169,7 @@ class Sessions:
                 insert(sign_in_links).values(
                     link_hash=digest(link.secret),
                     user=identity.user,
-                    token_id=await _origin(connection, identity),
+                    token_id=await origin_of(connection, identity),
                     created_at=now,
                     expires_at=link.expires_at,
                 )
@@ -249,7 +249,9 @@ class Sessions:
 
         async def revoke(connection: AsyncConnection) -> None:
             done = await connection.execute(
-                update(web_sessions).where(*mine).values(revoked_at=self._clock.now().wall)
+                update(web_sessions)
+                .where(*mine)
+                .values(revoked_at=self._clock.now().wall, revoked_by=by.actor())
             )
             if done.rowcount == 0:
                 raise NotFound(
@@ -335,7 +337,7 @@ async def _seen(connection: AsyncConnection, session_id: str, at: float) -> None
     )
 
 
-async def _origin(connection: AsyncConnection, identity: Identity) -> str:
+async def origin_of(connection: AsyncConnection, identity: Identity) -> str:
     """The token behind `identity`: its own, or the one that its session was begun with."""
     c = web_sessions.c
     found = select(c.token_id).where(c.session_id == identity.token_id)

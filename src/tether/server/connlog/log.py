@@ -46,6 +46,11 @@ from tether.server.connlog.testimonies import (
     has_carriers_end,
     last_carriers_end,
 )
+from tether.server.connlog.withdrawn import (
+    WithdrawnTunnel,
+    not_to_be_served,
+    withdrawn_tunnels,
+)
 from tether.server.db.store import Store, StoreUnavailable
 from tether.server.db.tables.activity import file_operations, forwards, sessions
 from tether.server.db.tables.connections import (
@@ -400,9 +405,9 @@ class ConnectionLog:
         workspace_id: str | None = None,
         user: str | None = None,
         journal_id: str | None = None,
-        token_id: str | None = None,
+        token_ids: Collection[str] | None = None,
     ) -> Sequence[ConnectionRow]:
-        """The tunnels of a workspace, a user, an agent's journal or a client's token that are not
+        """The tunnels of a workspace, a user, an agent's journal or clients' tokens that are not
         closed, the pending ones included."""
         where = [IS_TUNNEL, IS_OPEN]
         if workspace_id is not None:
@@ -411,8 +416,8 @@ class ConnectionLog:
             where.append(connections.c.user == user)
         if journal_id is not None:
             where.append(connections.c.journal_id == journal_id)
-        if token_id is not None:
-            where.append(connections.c.token_id == token_id)
+        if token_ids is not None:
+            where.append(connections.c.token_id.in_(token_ids))
         return await self._store.read(lambda tx: find_all(tx, *where))
 
     async def find_tunnel(
@@ -420,6 +425,20 @@ class ConnectionLog:
     ) -> ConnectionRow | None:
         """The row of a tunnel; None if there is none (of `user`'s)."""
         return await self._store.read(lambda tx: find_tunnel(tx, connection_id, user))
+
+    async def withdrawn_tunnels(self) -> list[WithdrawnTunnel]:
+        """The ongoing tunnels whose user, token or browser was withdrawn or has run out."""
+        now = self._clock.now().wall
+        return await self._store.read(lambda tx: withdrawn_tunnels(tx, now))
+
+    async def not_to_be_served(
+        self, connection_ids: Collection[str], journal_id: str
+    ) -> list[WithdrawnTunnel]:
+        """Those of these tunnels of an agent that may not live, or that were ended in its absence."""
+        now = self._clock.now().wall
+        return await self._store.read(
+            lambda tx: not_to_be_served(tx, connection_ids, journal_id, now)
+        )
 
     async def left_by_clients(
         self, connection_ids: Collection[str]

@@ -297,6 +297,7 @@ class AgentLinks(ControlLinks[AgentLink]):
             link.leave(CloseReason(WORKSPACE_STOPPED), self._runner.clock.now().wall)
         elif is_running and not was_running:
             link.driver.send(WorkspaceStart())
+        await self._end_not_to_be_served(link)
         await self.end_left(hello.open_connections)
         _log.info(
             "control link connected",
@@ -308,6 +309,14 @@ class AgentLinks(ControlLinks[AgentLink]):
             hostname=link.hostname,
             version=hello.version,
         )
+
+    async def _end_not_to_be_served(self, link: AgentLink) -> None:
+        """Have an agent that is back end what was withdrawn or ended while it could not hear of it."""
+        hello, orders = link.opening.hello, dict[tuple[str, str], list[str]]()
+        for row in await self._runner.log.not_to_be_served(hello.serving, hello.journal_id):
+            orders.setdefault(row.why, []).append(row.connection_id)
+        for (cause, actor), ids in orders.items():
+            link.driver.send(EndConnections(connection_ids=ids, cause=cause, actor=actor))
 
     def _turn_away_outdated(self, link: AgentLink, detail: str) -> None:
         reason = CloseReason(AGENT_OUTDATED, detail=detail, retry_after_s=OUTDATED_RETRY_S)

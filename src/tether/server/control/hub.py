@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from tether.attribution.causes.codes import AUTH_USER_REVOKED
-from tether.attribution.vocabulary import Party
+from tether.attribution.causes.codes import AUTH_CONNECTION_ENDED, AUTH_USER_REVOKED
+from tether.attribution.vocabulary import ConnectType, Party
 from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
@@ -35,7 +35,6 @@ from tether.server.control.link import (
     ControlLinks,
     all_closed,
     token_revoked,
-    withdrawn,
     without_database,
 )
 from tether.server.control.relays import Relays
@@ -91,8 +90,6 @@ class Hub:
         except StoreUnavailable as wrong:
             _log.error("control link not served", error=str(wrong))
             await _turn_away(opening, without_database(wrong))
-            return
-        await self._end_if_expired(opening)
 
     # -- what people ask for -----------------------------------------------------------------
 
@@ -121,21 +118,31 @@ class Hub:
         links = [link for link in self._clients.all() if link.user == user]
         for link in links:
             link.leave(reason, self._now())
-        await self._end_tunnels(await self._connections.open_tunnels(user=user), reason)
+        await self.end_tunnels(await self._connections.open_tunnels(user=user), reason)
         await all_closed(links, LEAVE_S)
 
-    async def revoke_token(self, token_id: str, actor: str) -> None:
-        """End the control links and the tunnels that were opened with this token. Call after it was
-        withdrawn.
+    async def revoke_tokens(self, token_ids: Collection[str], actor: str) -> None:
+        """End the control links and the tunnels that were opened with these tokens, or by these
+        signed-in browsers. Call after they were withdrawn.
 
         An agent reads its token anew for each dial: it may have the new one already. Its sessions are
         their users', who were not refused anything.
         """
-        links = [link for link in self._links() if link.token_id == token_id]
+        links = [link for link in self._links() if link.token_id in token_ids]
         for link in links:
             link.leave(token_revoked(link.opening.party, actor), self._now())
-        tunnels = await self._connections.open_tunnels(token_id=token_id)
-        await self._end_tunnels(tunnels, token_revoked(Party.CLIENT, actor))
+        tunnels = await self._connections.open_tunnels(token_ids=token_ids)
+        await self.end_tunnels(tunnels, token_revoked(Party.CLIENT, actor))
+        await all_closed(links, LEAVE_S)
+
+    async def end_connection(self, row: ConnectionRow, actor: str, detail: str) -> None:
+        """End one tunnel or control link because `actor` asked for it."""
+        reason = CloseReason(AUTH_CONNECTION_ENDED, actor, detail)
+        links = [link for link in self._links() if link.connection_id == row.connection_id]
+        for link in links:
+            link.leave(reason, self._now())
+        if row.connect_type is ConnectType.AGENT_TO_CLIENT:
+            await self.end_tunnels([row], reason)
         await all_closed(links, LEAVE_S)
 
     def replace_token(self, token_id: str, actor: str, grace_s: float) -> None:
@@ -145,23 +152,19 @@ class Hub:
             if link.token_id == token_id:
                 self._runner.ends_later(link, token_revoked(Party.AGENT, actor), grace_s)
 
-    async def _end_tunnels(self, tunnels: Iterable[ConnectionRow], reason: CloseReason) -> None:
-        """Have agents end these tunnels, and end at the relay what is not ended so."""
-        tunnels = list(tunnels)
-        asked = self._ask_agents_to_end((one for one in tunnels if one.is_ongoing), reason)
-        await self._end_at_relay((one for one in tunnels if one not in asked), reason)
-        late = await self._connections.wait_closed([one.connection_id for one in asked], REPORTS_S)
-        await self._end_at_relay((one for one in asked if one.connection_id in late), reason)
+    async def end_tunnels(self, tunnels: Iterable[ConnectionRow], reason: CloseReason) -> None:
+        """Have agents end these tunnels, and end at the relay what is not ended so.
 
-    async def _end_if_expired(self, opening: Opening) -> None:
-        """End the tunnels of a client whose link ended as its token ran out."""
-        expires_at = opening.identity.expires_at
-        if opening.party is not Party.CLIENT or expires_at is None or expires_at > self._now():
-            return
-        with contextlib.suppress(StoreUnavailable):  # asked for again by nobody: they live on
-            if code := await self._handshakes.still_refused(opening):
-                tunnels = await self._connections.open_tunnels(token_id=opening.identity.token_id)
-                await self._end_tunnels(tunnels, withdrawn(code, Party.CLIENT))
+        A pending one may be joined already, on a way that the server cannot see: its agent is told,
+        too, but nothing says when it will report.
+        """
+        tunnels = list(tunnels)
+        asked = self._ask_agents_to_end(tunnels, reason)
+        reporting = [one for one in asked if one.is_ongoing]
+        await self._end_at_relay((one for one in tunnels if one not in reporting), reason)
+        ids = [one.connection_id for one in reporting]
+        late = await self._connections.wait_closed(ids, REPORTS_S)
+        await self._end_at_relay((one for one in reporting if one.connection_id in late), reason)
 
     def agent_connected(self, workspace_id: str) -> bool:
         """Whether the workspace's agent has a control link now."""

@@ -350,7 +350,7 @@ async def test_tokens_are_created_listed_and_revoked(api: Api) -> None:
         assert gone.json() == {"token_id": token_id, "revoked": True}
         again = await alice.delete(f"/api/v1/tokens/{token_id}")
         assert _error(again, 404)[0] == "token_not_found"
-    assert api.server.hub.told == [("revoke_token", token_id, "user:alice")]
+    assert api.server.hub.told == [("revoke_tokens", token_id, "user:alice")]
 
 
 # -- connections ------------------------------------------------------------------------------
@@ -941,6 +941,7 @@ async def test_the_openapi_document_describes_every_endpoint(api: Api) -> None:
         ("GET", "/healthz"),
         ("GET", "/metrics"),
         ("GET", "/readyz"),
+        ("POST", "/api/v1/connections/{connection_id}/end"),
         ("POST", "/api/v1/incidents/{incident_id}/acknowledge"),
         ("POST", "/api/v1/report/rejudge"),
         ("POST", "/api/v1/session"),
@@ -979,7 +980,7 @@ async def test_an_administrator_makes_the_tokens_of_relays(api: Api) -> None:
     assert listed["token_id"] not in {one["token_id"] for one in own}
     assert (await api.admin.delete(f"/api/v1/tokens/{listed['token_id']}")).status_code == 200
     assert (await api.admin.get("/api/v1/tokens?kind=relay")).json() == []
-    assert ("revoke_token", listed["token_id"], "admin:admin") in api.server.hub.told
+    assert ("revoke_tokens", listed["token_id"], "admin:admin") in api.server.hub.told
 
 
 async def test_a_member_makes_no_tokens_of_relays_and_ends_none(api: Api) -> None:

@@ -127,3 +127,13 @@ async def test_ends_are_counted_over_the_api(tmp_path: Path) -> None:
 async def test_old_ends_are_judged_again_over_the_api(tmp_path: Path) -> None:
     (told,) = await _calls(tmp_path, "/report/rejudge?write=true", method="POST")
     assert told == {"judged": 1, "changed": 0, "written": True, "changes": []}
+
+
+async def test_what_is_over_cannot_be_ended_and_what_is_not_names_who_asked(tmp_path: Path) -> None:
+    over, ending = await _calls(
+        tmp_path, f"/connections/{'a1' * 16}/end", f"/connections/{'b2' * 16}/end", method="POST"
+    )
+    assert over == {
+        "error": {"code": "connection_over", "message": "connection a1a1a1a1 is over already"}
+    }
+    assert (ending["id"], ending["status"]) == ("b2" * 16, "ongoing")

@@ -201,7 +201,7 @@ async def test_a_rotated_agent_token_replaces_the_old_one(server: Parts) -> None
     old = await server.accounts.authenticate(made.agent_token)
     assert isinstance(old, Identity)
     rotated = await server.store.write(
-        lambda tx: server.accounts.rotate_agent_token(tx, made.workspace_id, at_once=True)
+        lambda tx: server.accounts.rotate_agent_token(tx, made.workspace_id, ADMIN, at_once=True)
     )
     assert rotated.replaced == (old.token_id,)
     assert (await _refusal(server, made.agent_token)).code == "token_revoked"
@@ -382,3 +382,47 @@ def test_the_throttle_forgets_the_address_that_failed_longest_ago() -> None:
     throttle = FailureThrottle(clock, burst=1, refill_per_s=0.001, max_addresses=2)
     assert [throttle.failed(a) for a in ("a", "b", "a", "c", "a")] == [0, 0, 1000, 0, 1000]
     assert throttle.failed("b") == 0
+
+
+async def test_a_token_does_not_outlive_the_one_that_it_was_made_with(server: Parts) -> None:
+    parent = await server.accounts.issue_token("admin", "short", expires_in_s=3)
+    made_with = await server.accounts.authenticate(parent.token)
+    assert isinstance(made_with, Identity)
+    child = await server.accounts.issue_token("admin", "child", made_with=made_with)
+    far = await server.accounts.issue_token("admin", "far", expires_in_s=60, made_with=made_with)
+    near = await server.accounts.issue_token("admin", "near", expires_in_s=1, made_with=made_with)
+    told = {info.label: info.expires_at for info in await server.accounts.list_tokens("admin")}
+    assert told["child"] == told["far"] == told["short"]
+    assert told["near"] is not None
+    assert told["short"] is not None
+    assert told["near"] < told["short"]
+    server.clock.mono = 3.0
+    for issued in (child, far, near):
+        refused = await server.accounts.authenticate(issued.token)
+        assert isinstance(refused, TokenRejected)
+        assert refused.code == "token_expired"
+
+
+async def test_a_token_falls_with_the_one_that_it_was_made_with(server: Parts) -> None:
+    made: list[IssuedToken] = [await server.accounts.issue_token("admin", "first")]
+    for label in ("child", "grandchild"):
+        made_with = await server.accounts.authenticate(made[-1].token)
+        assert isinstance(made_with, Identity)
+        made.append(await server.accounts.issue_token("admin", label, made_with=made_with))
+    other = await server.accounts.issue_token("admin", "other")
+    fallen = await server.accounts.revoke_token(made[0].token_id, ADMIN)
+    assert fallen == {one.token_id for one in made}
+    for issued in made:
+        refused = await server.accounts.authenticate(issued.token)
+        assert isinstance(refused, TokenRejected)
+        assert refused.code == "token_revoked"
+    assert isinstance(await server.accounts.authenticate(other.token), Identity)
+
+
+async def test_what_was_withdrawn_makes_no_tokens(server: Parts) -> None:
+    parent = await server.accounts.issue_token("admin", "leaked")
+    made_with = await server.accounts.authenticate(parent.token)
+    assert isinstance(made_with, Identity)
+    await server.accounts.revoke_token(parent.token_id, ADMIN)
+    with pytest.raises(Forbidden):
+        await server.accounts.issue_token("admin", "child", made_with=made_with)

@@ -47,6 +47,9 @@ class TokenRow(Row, frozen=True, kw_only=True):
     expires_at: float | None  # NULL: never
     revoked_at: float | None
     last_used_at: float | None  # written in batches; may lag by a minute
+    # of a user's token: the one that it was made with, which it does not outlive
+    parent_id: str | None
+    revoked_by: str | None  # an actor, where it is known
 
 
 tokens = table(
@@ -59,4 +62,5 @@ tokens = table(
     ),
     Index(None, "user"),
     Index(None, "workspace_id"),
+    Index(None, "parent_id"),
 )

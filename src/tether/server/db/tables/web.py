@@ -30,6 +30,7 @@ class WebSessionRow(Row, frozen=True, kw_only=True):
     client_ip: str
     user_agent: str
     revoked_at: float | None  # NULL: it may still be used
+    revoked_by: str | None  # an actor
 
 
 web_sessions = table("web_sessions", WebSessionRow, Index(None, "user"))
