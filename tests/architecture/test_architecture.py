@@ -46,6 +46,7 @@ SLEEPS = {
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end
     "server/connlog/log.py": 1,  # an incident's window
     "server/connlog/janitor.py": 1,  # the sweep of what nothing else will end
+    "server/control/withdrawals.py": 1,  # between two looks, however many tunnels come up
     "net/link/dialer.py": 1,  # the wait before dialling again
     "net/derp/relay.py": 1,  # the watchdog that reads each leg's TCP_INFO
     "net/derp/splice.py": 1,  # the pause of a carrier that is beyond its bandwidth
