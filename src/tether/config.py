@@ -37,11 +37,11 @@ class ClientFiles:
 
     @property
     def device_key(self) -> Path:
-        return self.ssh / "id_ed25519"
+        return self.device_key_of("ed25519")
 
-    @property
-    def public_device_key(self) -> Path:
-        return self.ssh / "id_ed25519.pub"
+    def device_key_of(self, kind: str) -> Path:
+        """The device's key of another type, a `KeyType`; its public half is beside it."""
+        return self.ssh / f"id_{kind}"
 
     @property
     def certificate(self) -> Path:

@@ -215,3 +215,26 @@ def test_no_row_is_left_ongoing_or_unknown(stack: Stack) -> None:
 
     rows = wait_for("every row to be closed", all_closed)
     assert [r["id"] for r in rows if r["disconnect_reason"] == "unknown"] == []
+
+
+# -- programs that know no ed25519 ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key"),
+    [("ecdsa-sha2-nistp256", "ecdsa"), ("rsa-sha2-512", "rsa"), ("rsa-sha2-256", "rsa")],
+)
+def test_an_ssh_without_ed25519_is_at_home_at_once(stack: Stack, algorithm: str, key: str) -> None:
+    """As OpenSSH in FIPS mode: the host key is pinned by the one that was, and a key is at hand."""
+    limited = [f"-oHostKeyAlgorithms={algorithm}", f"-oPubkeyAcceptedAlgorithms={algorithm}"]
+    done = stack.run(*stack.ssh_argv(*limited, stack.host, "echo in"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in\n", "")
+    known = (stack.root / "client" / "ssh" / "known_hosts").read_text()
+    assert f"dev.tether {'ssh-rsa' if key == 'rsa' else algorithm} " in known
+
+
+def test_tether_ssh_without_ed25519_is_at_home_at_once(stack: Stack) -> None:
+    limited = ["-o", "HostKeyAlgorithms=ecdsa-sha2-nistp256"]
+    limited += ["-o", "PubkeyAcceptedAlgorithms=ecdsa-sha2-nistp256"]
+    done = stack.tether("ssh", *limited, "dev", "echo in", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in\n", "")

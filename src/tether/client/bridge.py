@@ -31,7 +31,7 @@ from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import TIMED_OUT, Over
 from tether.protocol.messages.base import Message
-from tether.protocol.messages.tunnel import LoginResult, SessionResult
+from tether.protocol.messages.tunnel import FurtherHostKey, LoginResult, SessionResult
 from tether.protocol.timestamp import Timestamp
 from tether.version import VERSION
 
@@ -53,12 +53,15 @@ class Bridge:
         stdout: int,
         clock: Clock,
         on_result: Callable[[SessionResult], None],
+        on_host_key: Callable[[FurtherHostKey], None] = lambda _: None,
         parent: int,
         host_context: HostContext | None = None,
     ) -> None:
-        """`parent` is the process that started us: ssh."""
+        """`parent` is the process that started us: ssh. `on_host_key` is told which other host key ssh
+        has asked for, before ssh is sent it."""
         self._clock = clock
         self._on_result = on_result
+        self._on_host_key = on_host_key
         self._parent = parent
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("stdio")
@@ -205,6 +208,8 @@ class Bridge:
         match message:
             case SessionResult():
                 self._on_result(message)
+            case FurtherHostKey():
+                self._on_host_key(message)
             case LoginResult(accepted=accepted, sentence=sentence):
                 self.refusal = "" if accepted else sentence
             case _:

@@ -19,7 +19,7 @@ from tether.attribution.causes.codes import CLIENT_CLOSED, CLIENT_INTERNAL_ERROR
 from tether.attribution.vocabulary import ConnectType, Party, Purpose, Vantage
 from tether.client.carriers import CarrierManager
 from tether.client.control.link import AgentAway, ClientControl
-from tether.client.device_key import ensure_device_key
+from tether.client.device_key import ensure_device_key, further_device_keys
 from tether.client.errors import DEBUG, Failure
 from tether.client.home_region import load_home
 from tether.client.outcome import say
@@ -164,12 +164,14 @@ class ClientConnection:
 
     async def _granted(self, public_key: str, home: RegionLatency) -> TunnelGrant:
         """Ask for the tunnel, again and again while the agent may be starting."""
+        further = further_device_keys(self.files)
         until, told = self._clock.now().mono + self._wait_s, False
         while True:
             try:
                 return await self.control.request_tunnel(
                     self._workspace,
                     public_key,
+                    further_public_keys=further,
                     purpose=self._purpose,
                     home=home,
                     client_session_id=self._session_id or self.control.instance_id,

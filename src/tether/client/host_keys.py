@@ -1,8 +1,9 @@
 """Pinned host keys: which SSH host key belongs to which workspace.
 
 Law: a workspace is trusted on its first use, by its id; afterwards another key for the same id is
-refused until the user accepts it by name. `known_hosts` is written from the pins and never read, so
-that the two cannot disagree. A key that must not be trusted is a `Failure`, and nothing is dialled.
+refused until the user accepts it by name. Only the pinned key itself may vouch for further ones.
+`known_hosts` is written from the pins and never read, so that the two cannot disagree. A key that must
+not be trusted is a `Failure`, and nothing is dialled.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from tether.client.errors import Failure
 from tether.config import ClientFiles, unless_read_only, write_atomically
 
 if TYPE_CHECKING:
-    from tether.protocol.messages.tunnel import TunnelGrant
+    from tether.protocol.messages.tunnel import FurtherHostKey, TunnelGrant
 
 SUFFIX = ".tether"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -33,6 +34,8 @@ class Pin:
 
     workspace_id: str
     host_key: str
+    further: tuple[str, ...] = ()
+    """Keys of other types, for which `host_key` has vouched."""
 
 
 Pins = Mapping[str, Pin]
@@ -50,7 +53,7 @@ def check_host_key(pins: Pins, name: str, offered: Pin) -> KeyCheck:
     pinned = pins.get(name)
     if pinned is None:
         return KeyCheck.FIRST_USE
-    if pinned == offered:
+    if (pinned.workspace_id, pinned.host_key) == (offered.workspace_id, offered.host_key):
         return KeyCheck.KNOWN
     if pinned.workspace_id != offered.workspace_id:
         return KeyCheck.OTHER_WORKSPACE
@@ -80,7 +83,11 @@ def workspace_name(host: str) -> str:
 def known_hosts_text(pins: Pins) -> str:
     """The file that `ssh` reads."""
     lines = ["# Written by tether from known_hosts.json; changes are lost."]
-    lines += [f"{name}{SUFFIX} {pins[name].host_key}" for name in sorted(pins)]
+    lines += [
+        f"{name}{SUFFIX} {key}"
+        for name in sorted(pins)
+        for key in (pins[name].host_key, *pins[name].further)
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -93,7 +100,11 @@ def read_pins(files: ClientFiles) -> dict[str, Pin]:
     try:
         raw = json.loads(files.pins.read_bytes())
         return {
-            str(name): Pin(str(pin["workspace_id"]), str(pin["host_key"]))
+            str(name): Pin(
+                str(pin["workspace_id"]),
+                str(pin["host_key"]),
+                tuple(map(str, pin.get("further", ()))),
+            )
             for name, pin in raw.items()
         }
     except FileNotFoundError:
@@ -124,8 +135,32 @@ def check(files: ClientFiles, name: str, offered: Pin) -> KeyCheck:
                 "lost its key, or somebody poses as it. If you know why it changed, run "
                 f"`tether config-ssh --accept-new-host-key {name}`"
             )
-        _store(files, pins, {**pins, name: offered})
+        _store(files, pins, pins if judged is KeyCheck.KNOWN else {**pins, name: offered})
     return judged
+
+
+def trust_further(files: ClientFiles, name: str, shown: FurtherHostKey) -> None:
+    """Pin another host key of a workspace. Call before ssh sees it.
+
+    Raises:
+        Failure: the workspace's pinned key does not vouch for it.
+    """
+    with _locked(files):
+        pins = read_pins(files)
+        pin = pins[name]
+        if shown.public_key in pin.further:
+            return
+        from tether.net.ssh_key import BadKey, vouched_for  # paid for once in a workspace's life
+
+        try:
+            key = vouched_for(shown.certificate, pin.host_key)
+        except BadKey as wrong:
+            raise Failure(
+                f"the pinned host key of workspace {name} does not vouch for the one that this SSH "
+                f"program asks for ({wrong})"
+            ) from wrong
+        kept = [known for known in pin.further if known.split()[0] != key.split()[0]]
+        _store(files, pins, {**pins, name: replace(pin, further=(*kept, key))})
 
 
 def trust_grant(files: ClientFiles, workspace: str, grant: TunnelGrant) -> None:
@@ -158,7 +193,11 @@ def accept(files: ClientFiles, name: str, offered: Pin) -> None:
 
 def _store(files: ClientFiles, old: Pins, new: Pins) -> None:
     if new != old:
-        text = {n: {"workspace_id": p.workspace_id, "host_key": p.host_key} for n, p in new.items()}
+        text = {
+            name: {"workspace_id": pin.workspace_id, "host_key": pin.host_key}
+            | ({"further": pin.further} if pin.further else {})
+            for name, pin in new.items()
+        }
         write_atomically(files.pins, json.dumps(text, indent=1, sort_keys=True) + "\n")
     wanted = known_hosts_text(new)
     try:

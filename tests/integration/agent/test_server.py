@@ -17,6 +17,7 @@ from tests.support.clock import LoopClock
 from tests.support.deadline import DEADLINE_S
 from tether.agent.ssh.asyncssh_connection import CIPHERS, guessed_wrong
 from tether.agent.ssh.auth import MAX_REFUSALS
+from tether.agent.ssh.host_key import FURTHER
 from tether.agent.ssh.sessions import MAX_SESSIONS
 from tether.agent.tunnels.service import EndOrder
 from tether.attribution import evidence as ev
@@ -26,7 +27,7 @@ from tether.attribution.vocabulary import AccessRefusal, ConnectType, HandshakeS
 from tether.net.link.driver import HIGH_WATER
 from tether.protocol.messages.derp import PeerGone, RelayGoodbye, encode_word
 from tether.protocol.messages.reports import ReportItem
-from tether.protocol.messages.tunnel import LoginResult
+from tether.protocol.messages.tunnel import FurtherHostKey, LoginResult
 
 Client = asyncssh.SSHClientConnection
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client")
@@ -230,6 +231,49 @@ async def test_the_tunnel_is_told_how_the_login_went(agent: AgentRig) -> None:
     refused, accepted = heard
     assert (refused.accepted, accepted) == (False, LoginResult(accepted=True))
     assert refused.sentence.startswith("the server does not vouch for this key")
+
+
+# -- clients without ed25519 -----------------------------------------------------------------------
+
+
+@needs_ssh
+@pytest.mark.parametrize("algorithm", [name.decode() for name in FURTHER])
+async def test_a_further_host_key_is_told_of_before_ssh_sees_it(
+    agent: AgentRig, algorithm: str
+) -> None:
+    """As the client's tether does, its frame is read and pinned before what follows it."""
+    known_hosts = agent.directory / "known_hosts"
+
+    def pin(key: str) -> None:
+        known_hosts.write_text(f"[127.0.0.1]:{agent.port} {key}\n")
+
+    agent.on_host_key = pin
+    assert await agent.ssh(f"-oHostKeyAlgorithms={algorithm}", "echo in") == (0, b"in\n", b"")
+    (key,) = (m.public_key for m in agent.clients[-1].heard if isinstance(m, FurtherHostKey))
+    assert key == (await agent.keys.host.further(algorithm.encode())).public_line
+
+
+async def test_a_client_that_knows_the_agents_own_key_is_told_of_no_other(agent: AgentRig) -> None:
+    async with await agent.connect():
+        pass
+    assert [m for m in agent.clients[0].heard if isinstance(m, FurtherHostKey)] == []
+
+
+@pytest.mark.parametrize("kind", ["ecdsa-sha2-nistp256", "ssh-rsa"])
+async def test_a_further_key_of_the_device_opens_the_door(agent: AgentRig, kind: str) -> None:
+    key = asyncssh.generate_private_key(kind)
+    agent.further = [line_of(key)]
+    async with await agent.connect(client_keys=[key]) as client:
+        assert (await client.run("echo in")).stdout == "in\n"
+
+
+async def test_a_signature_with_sha1_does_not(agent: AgentRig) -> None:
+    key = asyncssh.generate_private_key("ssh-rsa")
+    agent.further = [line_of(key)]
+    (pair,) = asyncssh.load_keypairs([key])
+    pair.sig_algorithms = (b"ssh-rsa",)
+    with pytest.raises(asyncssh.PermissionDenied):
+        await agent.connect(client_keys=[pair], signature_algs=["ssh-rsa"])
 
 
 async def test_too_many_refusals_end_the_connection(agent: AgentRig) -> None:

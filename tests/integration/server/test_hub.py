@@ -579,7 +579,8 @@ async def test_the_grants_certificate_is_for_this_user_key_and_workspace(
 async def test_the_agent_is_told_whose_key_it_is(live: LiveServer, token: str) -> None:
     agent, client = await live.agent(token), await live.client()
     key = device_key()
-    grant = await client.request(public_key=f"{key} me@laptop")
+    further = device_key()
+    grant = await client.request(public_key=f"{key} me@laptop", further_public_keys=[further])
     offer = await agent.expect(TunnelOffer)
     assert isinstance(grant, TunnelGrant)
     assert (offer.connection_id, offer.user, offer.client_ip) == (
@@ -589,6 +590,7 @@ async def test_the_agent_is_told_whose_key_it_is(live: LiveServer, token: str) -
     )
     assert offer.client_port == client.stream._ws.local_address[1]
     assert offer.public_key.split()[:2] == key.split()[:2]
+    assert offer.further_public_keys == [further]
     assert offer.relay_url == grant.relay_url == f"ws://127.0.0.1:{live.port}/derp"
     assert offer.ticket != grant.ticket
 

@@ -33,7 +33,7 @@ from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.reports import ReportItem, SessionRecord
-from tether.protocol.messages.tunnel import TunnelOffer
+from tether.protocol.messages.tunnel import FurtherHostKey, TunnelOffer
 from tether.protocol.tunnel.resume_policy import Waits
 
 SHORT = Waits(vanished_s=0.2, policy_s=0.2)
@@ -84,6 +84,7 @@ class ClientEnd:
         self.heard: list[Message] = []
         self.data, self.sent = bytearray(), bytearray()
         self.on_data: Callable[[bytes], None] = lambda data: None
+        self.on_host_key: Callable[[str], None] = lambda key: None
         self._changed = asyncio.Event()
         self.tunnel = TunnelEndpoint(
             self.stream,
@@ -103,6 +104,8 @@ class ClientEnd:
 
     def _message(self, message: Message) -> None:
         self.heard.append(message)
+        if isinstance(message, FurtherHostKey):
+            self.on_host_key(message.public_key)
         self._changed.set()
 
     async def until(self, check: Callable[[], bool]) -> None:
@@ -141,6 +144,8 @@ class AgentRig:
         self.port = 0
         self.user = "alice"
         self.announced = line_of(keys.device)
+        self.further: list[str] = []  # more keys that are announced
+        self.on_host_key: Callable[[str], None] = lambda key: None  # for loopback clients
         self.tasks = Tasks("rig")
         self.server = SshServer(settings, clock=clock, on_item=self.items.append)
 
@@ -161,6 +166,7 @@ class AgentRig:
             ticket="",
             user=self.user,
             public_key=self.announced,
+            further_public_keys=self.further,
             client_ip="192.0.2.7",
             client_port=40722,
             tunnel_key=KEY_TEXT,
@@ -200,6 +206,7 @@ class AgentRig:
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = self.tunnel()
         client.on_data = writer.write
+        client.on_host_key = self.on_host_key
         pump = self.tasks.spawn(self._pump(reader, client), "pump")
         await client.ended
         pump.cancel()
@@ -223,6 +230,7 @@ class AgentRig:
             "username": "anybody",
             "client_keys": [self.keys.device],
             "known_hosts": None,
+            "server_host_key_algs": ["ssh-ed25519"],  # asyncssh would rather have RSA
             "config": None,
             "agent_path": None,
         } | options

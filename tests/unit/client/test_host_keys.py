@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.support.server.control_plane import GRANT
+from tether.agent.ssh.host_key import HostKey, load_or_create
 from tether.client.errors import Failure
 from tether.client.host_keys import (
     KeyCheck,
@@ -22,10 +23,12 @@ from tether.client.host_keys import (
     known_hosts_text,
     normal_key,
     read_pins,
+    trust_further,
     trust_grant,
     workspace_name,
 )
 from tether.config import ClientFiles
+from tether.protocol.messages.tunnel import FurtherHostKey
 
 ONE = Pin("w-1", "ssh-ed25519 AAAAone")
 OTHER_KEY = Pin("w-1", "ssh-ed25519 AAAAtwo")
@@ -149,3 +152,56 @@ def test_a_host_name_is_a_workspace_name_with_a_suffix() -> None:
 def test_what_is_no_name_gets_nowhere(host: str) -> None:
     with pytest.raises(Failure, match="is no workspace's name"):
         workspace_name(host)
+
+
+# -- further keys of a workspace ------------------------------------------------------------------
+
+
+async def shown_by(agent: HostKey, algorithm: bytes = b"ecdsa-sha2-nistp256") -> FurtherHostKey:
+    """What an agent says of one of its further keys."""
+    key = await agent.further(algorithm)
+    return FurtherHostKey(public_key=key.public_line, certificate=key.certificate)
+
+
+async def test_the_pinned_key_may_vouch_for_others(tmp_path: Path) -> None:
+    files, agent = ClientFiles(tmp_path / "client"), load_or_create(tmp_path / "agent")
+    check(files, "dev", Pin("w-1", agent.public_line))
+    ecdsa, rsa = await shown_by(agent), await shown_by(agent, b"rsa-sha2-512")
+    for shown in (ecdsa, rsa, ecdsa):
+        trust_further(files, "dev", shown)
+    pinned = Pin("w-1", agent.public_line, (ecdsa.public_key, rsa.public_key))
+    assert read_pins(files) == {"dev": pinned}
+    assert files.known_hosts.read_text().splitlines()[1:] == [
+        f"dev.tether {key}" for key in (agent.public_line, ecdsa.public_key, rsa.public_key)
+    ]
+    assert check(files, "dev", Pin("w-1", agent.public_line)) is KeyCheck.KNOWN
+    assert read_pins(files) == {"dev": pinned}
+
+
+async def test_a_further_key_that_was_made_anew_takes_the_place_of_the_old_one(
+    tmp_path: Path,
+) -> None:
+    files, agent = ClientFiles(tmp_path / "client"), load_or_create(tmp_path / "agent")
+    check(files, "dev", Pin("w-1", agent.public_line))
+    trust_further(files, "dev", await shown_by(agent))
+    (tmp_path / "agent" / "ssh_host_ecdsa_key").unlink()
+    anew = await shown_by(load_or_create(tmp_path / "agent"))
+    trust_further(files, "dev", anew)
+    assert read_pins(files)["dev"].further == (anew.public_key,)
+
+
+async def test_what_another_key_vouches_for_is_not_pinned(tmp_path: Path) -> None:
+    files, agent = ClientFiles(tmp_path / "client"), load_or_create(tmp_path / "agent")
+    pinned = Pin("w-1", agent.public_line)
+    check(files, "dev", pinned)
+    with pytest.raises(Failure, match=r"does not vouch for .* \(another key has signed it\)"):
+        trust_further(files, "dev", await shown_by(load_or_create(tmp_path / "another")))
+    assert read_pins(files) == {"dev": pinned}
+
+
+async def test_a_changed_key_takes_its_further_ones_with_it(tmp_path: Path) -> None:
+    files, agent = ClientFiles(tmp_path / "client"), load_or_create(tmp_path / "agent")
+    check(files, "dev", Pin("w-1", agent.public_line))
+    trust_further(files, "dev", await shown_by(agent))
+    accept(files, "dev", OTHER_KEY)
+    assert read_pins(files) == {"dev": OTHER_KEY}

@@ -37,8 +37,13 @@ from tether.agent.forwarding.forwards import Forwards
 from tether.agent.forwarding.tracked import carry_back
 from tether.agent.process.environment import ClientVariables
 from tether.agent.ssh.auth import Certificate, Credential
-from tether.agent.ssh.host_key import HostKey
-from tether.agent.ssh.negotiation import NothingInCommon, nothing_in_common
+from tether.agent.ssh.host_key import FURTHER, FurtherHostKey, HostKey
+from tether.agent.ssh.negotiation import (
+    HOST_KEY_TYPES,
+    NothingInCommon,
+    chosen_algorithm,
+    nothing_in_common,
+)
 from tether.agent.ssh.x11 import Display, Displays
 from tether.attribution.vocabulary import HandshakeStage
 from tether.protocol.messages.reports import ForwardKind
@@ -71,6 +76,9 @@ class SshOwner(Protocol):
     def no_common_algorithm(self, nothing: NothingInCommon) -> None:
         """The client's offer of algorithms has nothing in common with ours. Offer the cause now."""
 
+    def uses_further(self, key: FurtherHostKey) -> None:
+        """The client is answered with this host key, which it may not know yet. Tell its tether now."""
+
     def admits(self, credential: Credential, proven: bool | None) -> bool:
         """Whether the credential lets the client in. `proven` says whether the client has shown that
         it holds the private key; None where it only asks whether to show it."""
@@ -93,6 +101,7 @@ def server_options(host_key: HostKey) -> asyncssh.SSHServerConnectionOptions:
         server_version=SOFTWARE,
         encryption_algs=list(CIPHERS),
         compression_algs=["none"],
+        signature_algs="-ssh-rsa",
         public_key_auth=True,
         password_auth=False,
         kbdint_auth=False,
@@ -117,6 +126,7 @@ class SshConnection(asyncssh.SSHServerConnection):
     def __init__(
         self,
         options: asyncssh.SSHServerConnectionOptions,
+        host_key: HostKey,
         owner: SshOwner,
         handler: asyncssh.SSHServer,
         forwards: Forwards,
@@ -126,6 +136,9 @@ class SshConnection(asyncssh.SSHServerConnection):
         """`forwards` sees what the client's ssh-agent and display are used for; `xauthority` is where
         the cookies of `displays` are kept for the user."""
         super().__init__(asyncio.get_running_loop(), options)
+        self._host_key = host_key
+        self._server_host_key_algs = [*self._server_host_keys, *FURTHER]
+        self._server_host_keys = self._server_host_keys.copy()  # a key has its algorithm set
         self._forwards = forwards
         self._displays = displays
         self._cookies = xauthority
@@ -190,12 +203,19 @@ class SshConnection(asyncssh.SSHServerConnection):
         return self._negotiate(pkttype, pktid, packet)
 
     async def _negotiate(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        """A client that guesses the key exchange (dropbear does) has sent its first message already.
+        """Have the host key ready that is agreed upon.
+
+        A client that guesses the key exchange (dropbear does) has sent its first message already.
 
         asyncssh uses that message where the guess matches what is agreed upon. By RFC 4253 section 7
         it counts only where both sides *prefer* the same; else the client sends it again.
         """
         theirs = packet.get_remaining_payload()
+        algorithm = chosen_algorithm(self._server_kexinit[1:], theirs, HOST_KEY_TYPES)
+        if algorithm in FURTHER and algorithm not in self._server_host_keys:
+            further = await self._host_key.further(algorithm)
+            (self._server_host_keys[algorithm],) = asyncssh.load_keypairs([further.key])
+            self._tether.uses_further(further)
         await super()._process_kexinit(pkttype, pktid, packet)  # nothing is received meanwhile
         self._ignore_first_kex = guessed_wrong(self._server_kexinit[1:], theirs)
 
@@ -325,7 +345,11 @@ class SshConnection(asyncssh.SSHServerConnection):
             signed = String(self._session_id) + msg
             if key is not None:
                 key.set_touch_required(True)  # as sshd does for keys that live in hardware
-            proven = key is not None and key.verify(signed, signature)
+            proven = (
+                key is not None
+                and not signature.startswith(String(b"ssh-rsa"))  # SHA-1, as sshd
+                and key.verify(signed, signature)
+            )
         if not self._tether.admits(credential, proven):
             return False
         self._key_options = {}

@@ -49,8 +49,8 @@ class Credential:
 class Trust:
     """What one tunnel's offer and the agent's settings vouch for."""
 
-    announced: bytes
-    """The public key that the server announced with the tunnel, in wire form; b"" for none."""
+    announced: tuple[bytes, ...]
+    """The public keys that the server announced with the tunnel, in wire form."""
     ca: bytes
     """The server's user CA, in wire form; b"" trusts no certificate."""
     user: str
@@ -99,9 +99,9 @@ def decide(credential: Credential, trust: Trust, now: float) -> Decision:
         return _unknown(credential.unreadable)
     if credential.certificate is not None:
         return _decide_certificate(credential.certificate, trust, now)
-    if trust.announced and credential.public_key == trust.announced:
+    if credential.public_key in trust.announced:
         return Accepted("publickey")
-    return _unknown("the key is not the one that the server announced")
+    return _unknown("the key is not one that the server announced")
 
 
 def _decide_certificate(certificate: Certificate, trust: Trust, now: float) -> Decision:

@@ -21,6 +21,7 @@ from tether.agent.forwarding.forwards import Forwards
 from tether.agent.process.environment import Account
 from tether.agent.ssh import auth
 from tether.agent.ssh.asyncssh_connection import SshConnection
+from tether.agent.ssh.host_key import FurtherHostKey
 from tether.agent.ssh.negotiation import NothingInCommon
 from tether.agent.ssh.session import Session
 from tether.agent.ssh.sessions import SshSessions
@@ -35,6 +36,7 @@ from tether.net.link.evidence import exhausted
 from tether.net.tasks import Tasks
 from tether.net.tunnel.endpoint import TunnelEndpoint
 from tether.net.tunnel.stream import TunnelStream
+from tether.protocol.messages import tunnel as msg
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.control import Goodbye
 from tether.protocol.messages.tunnel import LoginResult, Redraw, TunnelOffer
@@ -78,7 +80,7 @@ class AgentConnection(ServedTunnel):
         )
         self._forwards = Forwards(
             offer.connection_id,
-            client=f"{offer.user}/{hashlib.sha256(self._trust.announced).hexdigest()[:16]}",
+            client=f"{offer.user}/{hashlib.sha256(auth.wire_form(offer.public_key)).hexdigest()[:16]}",
             cell=self.cell,
             clock=self._clock,
             cause=lambda: self.judged(self._clock.now()).cause,
@@ -90,6 +92,7 @@ class AgentConnection(ServedTunnel):
         )
         self._ssh = SshConnection(
             options,
+            settings.host_key,
             self,
             _Handler(self, self._forwards),
             self._forwards,
@@ -285,6 +288,13 @@ class AgentConnection(ServedTunnel):
             )
         )
 
+    def uses_further(self, key: FurtherHostKey) -> None:
+        """The client has asked for another host key than the one that it was told of: its tether pins
+        this one before ssh sees it."""
+        self.tunnel.send(
+            msg.FurtherHostKey(public_key=key.public_line, certificate=key.certificate)
+        )
+
     def _unfinished(self) -> Iterable[Evidence]:
         """What the record tells of a client that was not let in, where no refusal tells more."""
         stage = self._ssh.handshake_stage
@@ -370,7 +380,11 @@ class _Handler(ForwardingCallbacks):
 
 def _trust(offer: TunnelOffer, settings: SshSettings) -> auth.Trust:
     return auth.Trust(
-        announced=auth.wire_form(offer.public_key),
+        announced=tuple(
+            key
+            for line in (offer.public_key, *offer.further_public_keys)
+            if (key := auth.wire_form(line))
+        ),
         ca=auth.wire_form(settings.user_ca_key),
         user=offer.user,
         workspace=settings.workspace,

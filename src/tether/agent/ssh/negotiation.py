@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
+HOST_KEY_TYPES = 1
+"""The place of the list that the host key's algorithm is chosen from."""
+
 _PURPOSES = (
     "key exchange",
     "host key type",
@@ -66,6 +69,16 @@ def nothing_in_common(
         if chosen[place] is None:
             return NothingInCommon(purpose, _shown(peers[place]), _shown(mine[place]))
     return None
+
+
+def chosen_algorithm(ours: bytes, theirs: bytes, place: int) -> bytes:
+    """What two offers come to in the list at `place`; b"" where they have nothing in common there."""
+    try:
+        mine, peers = _lists(ours), _lists(theirs)
+    except PacketDecodeError:
+        return b""  # asyncssh says what is wrong with it
+    known = set(mine[place])
+    return next((name for name in peers[place] if name in known), b"")
 
 
 def _lists(message: bytes) -> list[list[bytes]]:

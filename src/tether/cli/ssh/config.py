@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import click
 
 from tether.cli.api import Api, segment
 from tether.cli.ssh.options import executable, options
-from tether.client.device_key import ensure_device_key
+from tether.client.device_key import ensure_device_keys
 from tether.client.errors import Failure
 from tether.client.host_keys import SUFFIX, Pin, accept, check, normal_key, workspace_name
 from tether.config import ClientFiles, client_files, load, write_atomically
+from tether.net.ssh_key import KeyType
 
 _NOTE = b"# tether config-ssh: `ssh NAME.tether` reaches workspaces\n"
 _BEGIN, _END = b"# >>> tether config-ssh >>>\n", b"# <<< tether config-ssh <<<\n"
@@ -61,7 +63,7 @@ def config_ssh(
     api = Api(load(os.environ))
     if accept_new_host_key is not None:
         _accept(api, files, workspace_name(accept_new_host_key), dry_run)
-    block = host_block(files, executable())
+    block = host_block(files, executable(), tuple(KeyType))
     if ssh_config_file is not None:
         _rewrite(target, with_block(_read(target), block), dry_run)
     else:
@@ -71,17 +73,17 @@ def config_ssh(
             write_atomically(files.ssh_config, block)
         _rewrite(target, with_include(_read(target), files.ssh_config), dry_run)
     if not dry_run:
-        ensure_device_key(files)
+        ensure_device_keys(files, tuple(KeyType))
         names = pin_all(files, api.get("/workspaces"))
         click.echo(f"Wrote {target}.")
         known = ", ".join(f"ssh {name}{SUFFIX}" for name in names[:5]) or f"ssh NAME{SUFFIX}"
         click.echo(f"Try: {known}")
 
 
-def host_block(files: ClientFiles, program: list[str]) -> bytes:
-    """The section for every workspace."""
+def host_block(files: ClientFiles, program: list[str], keys: Sequence[KeyType]) -> bytes:
+    """The section for every workspace; `keys` are the types of the device's keys."""
     lines = [f"Host *{SUFFIX}"]
-    lines += [f"    {key} {value}" for key, value in options(files, program, "%h")]
+    lines += [f"    {key} {value}" for key, value in options(files, program, "%h", keys)]
     return ("\n".join(lines) + "\n").encode()
 
 

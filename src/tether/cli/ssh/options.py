@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tether.config import ClientFiles
+from tether.net.ssh_key import KeyType
 
 
 def executable(argv0: str = "", python: str = "") -> list[str]:
@@ -30,13 +32,16 @@ def proxy_command(program: list[str], host: str) -> str:
     return " ".join([*words, "ssh", "--stdio", "--", f"'{host}'"])
 
 
-def options(files: ClientFiles, program: list[str], host: str) -> list[tuple[str, str]]:
+def options(
+    files: ClientFiles, program: list[str], host: str, keys: Sequence[KeyType]
+) -> list[tuple[str, str]]:
     """Keywords of ssh_config(5) with their values, as they are written in a file.
 
     Args:
         files: where key and pins are.
         program: how to start tether.
         host: what the ProxyCommand is told; `%h` in a file for every host.
+        keys: the types of the device's keys.
     """
     return [
         ("ProxyCommand", proxy_command(program, host)),
@@ -45,8 +50,9 @@ def options(files: ClientFiles, program: list[str], host: str) -> list[tuple[str
         ("StrictHostKeyChecking", "yes"),
         ("UpdateHostKeys", "no"),
         ("CheckHostIP", "no"),
-        ("HostKeyAlgorithms", "ssh-ed25519"),
-        ("IdentityFile", quoted(files.device_key)),
+        # The others are for programs without ed25519, as in FIPS mode; the pinned key vouches for them.
+        ("HostKeyAlgorithms", "ssh-ed25519,ecdsa-sha2-nistp256,rsa-sha2-512,rsa-sha2-256"),
+        *(("IdentityFile", quoted(files.device_key_of(kind))) for kind in keys),
         ("IdentitiesOnly", "yes"),
         # The agent is told our bare key with every tunnel. The certificate beside the key is for
         # other programs: ssh reads it before its ProxyCommand has fetched a fresh one, and would

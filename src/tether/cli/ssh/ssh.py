@@ -23,7 +23,7 @@ import click
 
 from tether.cli.output import wait_option
 from tether.cli.ssh.options import executable, options
-from tether.client.device_key import ensure_device_key
+from tether.client.device_key import OPENSSH_KEYS, ensure_device_keys
 from tether.client.errors import EXIT_CONNECTION_FAILED, Failure, os_failure
 from tether.client.host_keys import SUFFIX, workspace_name
 from tether.config import ConfigError, client_files, load
@@ -105,9 +105,9 @@ def stock_ssh(host: str, *first: str) -> list[str]:
         )
     load(os.environ)  # say now, and once, what is missing
     files = client_files(os.environ)
-    ensure_device_key(files)
+    keys = ensure_device_keys(files, OPENSSH_KEYS)
     argv = [program, *first]
-    for key, value in options(files, executable(), host):
+    for key, value in options(files, executable(), host, keys):
         argv += ["-o", f"{key}={value}"]
     return [*argv, "-o", f"HostKeyAlias={host}{SUFFIX}", "-o", "ControlPath=none"]
 

@@ -26,18 +26,17 @@ from tether.client.errors import (
     os_failure,
     set_up_logging,
 )
-from tether.client.host_keys import trust_grant, workspace_name
+from tether.client.host_keys import trust_further, trust_grant, workspace_name
 from tether.client.outcome import Outcome, judge, say
 from tether.client.report.end_report import Seen
 from tether.config import ClientFiles, ConfigError
 from tether.net.clock import Clock, SystemClock
 from tether.net.fd_io import NonBlocking
-from tether.net.link.host_context import HostContext
 from tether.net.signals import Received, SignalWatcher, block
 from tether.net.transport.streams import DialFailed
 from tether.net.tunnel.stream import TunnelStream
 from tether.protocol.carriers.commands import Carried, Over, Status
-from tether.protocol.messages.tunnel import Redraw, SessionResult, TunnelGrant
+from tether.protocol.messages.tunnel import FurtherHostKey, Redraw, SessionResult, TunnelGrant
 
 if TYPE_CHECKING:
     from tether.client.status_line import View
@@ -115,7 +114,7 @@ class Proxy:
         )
         seen: Seen | None = None
         try:
-            bridge = self._open(await connection.open(), connection.host_context)
+            bridge = self._open(await connection.open(), connection)
             with NonBlocking(0, 1):
                 cell = await bridge.run()
             seen = bridge.tunnel
@@ -133,21 +132,29 @@ class Proxy:
             self._connecting = None
             await connection.close(seen)
 
-    def _open(self, stream: TunnelStream, host_context: HostContext | None) -> Bridge:
+    def _open(self, stream: TunnelStream, connection: ClientConnection) -> Bridge:
         self._bridge = Bridge(
             stream,
             stdin=0,
             stdout=1,
             clock=self._clock,
             on_result=self._session_ended,
+            on_host_key=lambda key: self._further_host_key(connection.files, key),
             parent=self._parent,
-            host_context=host_context,
+            host_context=connection.host_context,
         )
         return self._bridge
 
     def _granted(self, files: ClientFiles, grant: TunnelGrant) -> None:
         self._result.update(connection_id=grant.connection_id)
         trust_grant(files, self._workspace, grant)
+
+    def _further_host_key(self, files: ClientFiles, key: FurtherHostKey) -> None:
+        try:
+            trust_further(files, self._workspace, key)
+        except (Failure, OSError) as wrong:  # ssh refuses by itself what is not pinned
+            told = os_failure(wrong) if isinstance(wrong, OSError) else wrong
+            say(str(told), in_session=True)
 
     def _show(self, status: Status) -> None:
         if self._view is None:

@@ -12,7 +12,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tether.attribution.causes.codes import CLIENT_CLOSED
@@ -154,11 +154,13 @@ class ClientControl:
         workspace: str,
         public_key: str,
         *,
+        further_public_keys: Sequence[str] = (),
         purpose: Purpose = Purpose.SSH,
         home: RegionLatency = NOT_MEASURED,
         client_session_id: str = "",
     ) -> TunnelGrant:
-        """Ask to be joined to a workspace's agent.
+        """Ask to be joined to a workspace's agent, which then lets in whoever has one of the device's
+        keys, an OpenSSH line each. The server issues a certificate for `public_key`.
 
         Raises:
             AgentAway: the agent is not connected, or has only begun to: ask again.
@@ -176,6 +178,7 @@ class ClientControl:
                 request_id=self._requests,
                 workspace=workspace,
                 public_key=public_key,
+                further_public_keys=list(further_public_keys),
                 purpose=purpose,
                 region=home.home,
                 region_latency=self._latency_s,

@@ -28,6 +28,8 @@ class TunnelRequest(Message, frozen=True, kw_only=True):
     """Region -> round trip, in seconds, as the client has measured it."""
     client_session_id: str = ""
     """Of whatever the client is part of, as an IDE gives one to all of its connections."""
+    further_public_keys: list[str] = []
+    """More SSH public keys of the device, for programs that know no ed25519; an OpenSSH line each."""
 
 
 class TunnelGrant(Message, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ class TunnelOffer(Message, frozen=True, kw_only=True):
     tunnel_key: str = ""
     resume_s: float = RESUME_S
     client_session_id: str = ""
+    further_public_keys: list[str] = []
 
 
 class OfferDeclined(Message, frozen=True, kw_only=True):
@@ -182,6 +185,15 @@ class LoginResult(Message, frozen=True, kw_only=True):
 
     accepted: bool
     sentence: str = ""
+
+
+class FurtherHostKey(Message, frozen=True, kw_only=True):
+    """Agent to client, ahead of the answer to an `ssh` that has asked for another host key than the one
+    that was granted: this is it. Both are OpenSSH lines."""
+
+    public_key: str
+    certificate: str
+    """A host certificate for it, signed by the host key that was granted."""
 
 
 class SessionResult(Message, frozen=True, kw_only=True):

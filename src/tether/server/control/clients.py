@@ -55,6 +55,9 @@ from tether.text import duration
 MAX_SESSION_ID = 64
 """Characters of a client's own name for what its connections are part of."""
 
+MAX_FURTHER_KEYS = 4
+"""Keys of one device beside its first that are announced."""
+
 MAX_UNUSED_GRANTS = 64
 """Grants of one link that nobody has used yet."""
 
@@ -106,6 +109,8 @@ class _Checked:
     agent: AgentLink
     key: str
     certificate: str
+    further_keys: list[str]
+    """The client's other SSH keys, an OpenSSH line each."""
 
 
 class ClientLinks(ControlLinks[ClientLink]):
@@ -278,6 +283,7 @@ class ClientLinks(ControlLinks[ClientLink]):
                 tunnel_key=tunnel_key,
                 resume_s=self._resume_s,
                 client_session_id=new.client_session_id or "",
+                further_public_keys=checked.further_keys,
             )
         )
         return TunnelGrant(
@@ -329,14 +335,14 @@ class ClientLinks(ControlLinks[ClientLink]):
         if not found.host_key:
             raise Denied("no_host_key", f"the agent of workspace {name} has announced no host key")
         if isinstance(key, str):
-            return _Checked(found, agent, key, certificate="")
+            return _Checked(found, agent, key, certificate="", further_keys=[])
         certificate = self._ca.certify(
             key,
             user=link.user,
             workspace_id=found.workspace_id,
             now=self._runner.clock.now().wall,
         )
-        return _Checked(found, agent, key_line(key), certificate)
+        return _Checked(found, agent, key_line(key), certificate, _further_keys_in(request))
 
     async def _why_absent(self, workspace: WorkspaceEntry) -> str:
         name, seen_at = workspace.name, workspace.agent_last_seen_at
@@ -383,6 +389,15 @@ def _key_in(request: TunnelRequest) -> SSHKey | str:
             return request.public_key
         return read_public_key(request.public_key)
     except (BadPublicKey, ValueError) as wrong:
+        raise Denied("bad_public_key", f"{wrong}: make a new device key") from wrong
+
+
+def _further_keys_in(request: TunnelRequest) -> list[str]:
+    """The further SSH keys that the client will prove to have, an OpenSSH line each."""
+    try:
+        lines = request.further_public_keys[:MAX_FURTHER_KEYS]
+        return [key_line(read_public_key(line)) for line in lines]
+    except BadPublicKey as wrong:
         raise Denied("bad_public_key", f"{wrong}: make a new device key") from wrong
 
 

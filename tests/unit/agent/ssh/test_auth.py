@@ -22,7 +22,7 @@ from tether.attribution.vocabulary import AccessRefusal
 
 NOW = 1_000_000.0
 TRUST = Trust(
-    announced=b"device",
+    announced=(b"device", b"further"),
     ca=b"authority",
     user="alice",
     workspace="dev",
@@ -43,8 +43,9 @@ def certified(**changes: Any) -> Credential:
     return Credential(public_key=b"other", certificate=replace(GOOD, **changes))
 
 
-def test_the_announced_key_is_let_in() -> None:
-    assert decide(Credential(public_key=b"device"), TRUST, NOW) == Accepted("publickey")
+@pytest.mark.parametrize("key", TRUST.announced)
+def test_each_announced_key_is_let_in(key: bytes) -> None:
+    assert decide(Credential(public_key=key), TRUST, NOW) == Accepted("publickey")
 
 
 def test_a_certificate_is_let_in_whatever_its_key() -> None:
@@ -90,7 +91,7 @@ def test_a_certificate_limited_to_networks_is_good_within_them() -> None:
 
 
 def test_nothing_announced_and_no_authority_let_nobody_in() -> None:
-    nobody = replace(TRUST, announced=b"", ca=b"")
+    nobody = replace(TRUST, announced=(), ca=b"")
     empty = replace(GOOD, ca=b"")
     assert isinstance(decide(Credential(public_key=b""), nobody, NOW), AuthenticationRefused)
     assert isinstance(decide(Credential(certificate=empty), nobody, NOW), AuthenticationRefused)

@@ -17,6 +17,7 @@ from tether.cli.ssh.config import (
 )
 from tether.cli.ssh.options import executable, proxy_command, quoted
 from tether.config import ClientFiles
+from tether.net.ssh_key import KeyType
 
 OURS = Path("/home/a/.config/tether/ssh/config")
 USERS = (
@@ -88,7 +89,7 @@ def test_openssh_understands_every_line_and_reads_what_we_mean(tmp_path: Path) -
         pytest.skip("OpenSSH's ssh is not installed")
     files = ClientFiles(tmp_path / "with space")
     config, users = tmp_path / "ours", tmp_path / "config"
-    config.write_bytes(host_block(files, ["/opt/a b/tether"]))
+    config.write_bytes(host_block(files, ["/opt/a b/tether"], tuple(KeyType)))
     users.write_bytes(with_include(b"Host *\n    IdentityFile /mine\n    LogLevel INFO\n", config))
     shown = subprocess.run(
         ["ssh", "-F", str(users), "-G", "dev.tether"], capture_output=True, text=True, check=True
@@ -98,10 +99,11 @@ def test_openssh_understands_every_line_and_reads_what_we_mean(tmp_path: Path) -
     assert got["userknownhostsfile"] == f"{files.known_hosts}".replace(" ", "\\ ") or got[
         "userknownhostsfile"
     ] == str(files.known_hosts)
-    assert f"identityfile {files.device_key}" in shown
+    identities = [line for line in shown if line.startswith("identityfile ")]
+    assert identities[:3] == [f"identityfile {files.device_key_of(kind)}" for kind in KeyType]
     assert got["stricthostkeychecking"] in ("true", "yes")
     assert got["identitiesonly"] == "yes"
-    assert got["hostkeyalgorithms"] == "ssh-ed25519"
+    assert got["hostkeyalgorithms"].startswith("ssh-ed25519,")
     assert got["ciphers"].startswith("aes128-gcm@openssh.com,aes256-gcm@openssh.com,")
     assert got["loglevel"] == "ERROR"
     other = subprocess.run(
