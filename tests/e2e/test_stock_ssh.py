@@ -238,3 +238,18 @@ def test_tether_ssh_without_ed25519_is_at_home_at_once(stack: Stack) -> None:
     limited += ["-o", "PubkeyAcceptedAlgorithms=ecdsa-sha2-nistp256"]
     done = stack.tether("ssh", *limited, "dev", "echo in", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "in\n", "")
+
+
+@pytest.mark.parametrize("forced", [[], ["-f"]], ids=["tried first", "forced"])
+def test_whoever_copies_a_key_is_told_that_it_opens_nothing(
+    stack: Stack, tmp_path: Path, forced: list[str]
+) -> None:
+    needs("ssh-copy-id")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    (stack.home / ".ssh").mkdir(exist_ok=True)  # where it keeps its own files
+    copy = ["ssh-copy-id", *forced, "-i", str(key), "-F", str(stack.ssh_config), stack.host]
+    done = stack.run(*copy)
+    assert "on the other machine are all that it needs" in done.stderr
+    assert (done.returncode == 0) == bool(forced)
+    assert "already exist on the remote system" not in done.stderr

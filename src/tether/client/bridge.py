@@ -54,14 +54,17 @@ class Bridge:
         clock: Clock,
         on_result: Callable[[SessionResult], None],
         on_host_key: Callable[[FurtherHostKey], None] = lambda _: None,
+        on_other_key: Callable[[], None] = lambda: None,
         parent: int,
         host_context: HostContext | None = None,
     ) -> None:
         """`parent` is the process that started us: ssh. `on_host_key` is told which other host key ssh
-        has asked for, before ssh is sent it."""
+        has asked for, before ssh is sent it; `on_other_key`, that ssh was let in after a key that it
+        preferred was not."""
         self._clock = clock
         self._on_result = on_result
         self._on_host_key = on_host_key
+        self._on_other_key = on_other_key
         self._parent = parent
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("stdio")
@@ -211,6 +214,9 @@ class Bridge:
             case FurtherHostKey():
                 self._on_host_key(message)
             case LoginResult(accepted=accepted, sentence=sentence):
+                other_key = accepted and bool(self.refusal)
                 self.refusal = "" if accepted else sentence
+                if other_key:
+                    self._on_other_key()
             case _:
                 pass  # a newer agent has more to say

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import os
 import shutil
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -244,6 +246,11 @@ async def test_the_environment_says_where_one_is(agent: AgentRig, client: Client
     env = dict(line.split("=", 1) for line in str(done.stdout).splitlines())
     for shells in ("_", "SHLVL", "PWD"):
         env.pop(shells)
+    client_ip, client_port, here, port = env.pop("SSH_CONNECTION").split()
+    assert (client_ip, client_port, port) == ("192.0.2.7", "40722", "22")
+    with socket.socket() as sock:
+        sock.bind((here, 0))  # only an address of this machine can be bound
+    assert not ipaddress.ip_address(here).is_unspecified
     assert env == {
         "HOME": f"{agent.directory}/home",
         "USER": "worker",
@@ -256,7 +263,6 @@ async def test_the_environment_says_where_one_is(agent: AgentRig, client: Client
         "TETHER_CONNECTION_ID": next(iter(agent.server.live)),
         "TETHER_USER": "alice",
         "SSH_CLIENT": "192.0.2.7 40722 22",
-        "SSH_CONNECTION": "192.0.2.7 40722 0.0.0.0 22",
         "LANG": "C.UTF-8",
         "MY_OWN": "yes",
     }
@@ -274,6 +280,29 @@ async def test_a_client_cannot_replace_what_is_set_nor_load_code(client: Client)
     forbidden = {"PATH": "/evil", "HOME": "/evil", "LD_PRELOAD": "/evil.so", "SSH_CLIENT": "evil"}
     done = await client.run("env", env=forbidden)
     assert "evil" not in str(done.stdout)
+
+
+async def test_a_client_has_its_own_language(tmp_path: Path) -> None:
+    theirs = {"LANG": "C.UTF-8", "LC_TIME": "C"}
+    ours = {"LANG": "POSIX", "LC_PAPER": "POSIX", "TZ": "UTC"}
+    async with agent_rig(tmp_path, env=ours) as agent, await agent.connect() as client:
+        done = await client.run("echo $LANG $LC_TIME $LC_PAPER $TZ", env={**theirs, "TZ": "CET"})
+    assert done.stdout == "C.UTF-8 C POSIX UTC\n"
+
+
+async def test_whoever_copies_a_login_key_is_told_that_it_opens_nothing(
+    agent: AgentRig, client: Client
+) -> None:
+    """What `ssh-copy-id -f` runs; it says "1 key added" otherwise."""
+    command = (
+        'exec sh -c \'cd; umask 077; mkdir -p ".ssh" && { [ -z `tail -1c .ssh/authorized_keys '
+        '2>/dev/null` ] || echo >> ".ssh/authorized_keys" || exit 1; } && '
+        'cat >> ".ssh/authorized_keys" || exit 1; \''
+    )
+    done = await client.run(command, input="ssh-ed25519 AAAA me\n")
+    assert (done.exit_status, done.stdout) == (0, "")
+    assert str(done.stderr).startswith("tether: keys in authorized_keys open nothing here: ")
+    assert (agent.directory / "home/.ssh/authorized_keys").read_text() == "ssh-ed25519 AAAA me\n"
 
 
 async def test_a_client_may_set_only_so_much(client: Client) -> None:

@@ -29,6 +29,8 @@ from tether.protocol.terminal import messages as terminal
 VARIABLES = ("TETHER_SSH_SESSION_TYPE", "CODER_SSH_SESSION_TYPE")
 """Our own name first: it decides where both are set. The other is what existing plugins send."""
 
+_ADDS_LOGIN_KEYS = re.compile(r">>\s*[\"']?[^\s\"';|&]*\bauthorized_keys\b")
+
 MAX_NAME = 64
 """Characters of an app's name; the rest is cut."""
 
@@ -254,6 +256,11 @@ def _transfer(found: list[str]) -> Transfer | None:
         operands = [word for word in found[1:] if not word.startswith("-")]
         return Transfer("rsync", direction, tuple(operands[1:]))  # the first one is always "."
     return None
+
+
+def adds_login_keys(command: str | None) -> bool:
+    """Whether a command adds to a user's `authorized_keys`, as `ssh-copy-id` does."""
+    return _ADDS_LOGIN_KEYS.search((command or "")[:MAX_COMMAND]) is not None
 
 
 def connection_type(session: SessionType, transfer: Transfer | None) -> ConnectionType:

@@ -2,7 +2,7 @@
 
 Law: the base set is built here, from the account and the settings, never by copying the agent's own
 environment: the agent's token and its variables stay with the agent. A client may only add names
-that the base set lacks, and only so many.
+that the base set lacks, and only so many; its language is its own, as with sshd's `AcceptEnv LANG LC_*`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _FORBIDDEN = re.compile(r"(LD_|DYLD_|GCONV_PATH\Z|BASH_FUNC_|SSH_)")
+_LANGUAGE = re.compile(r"(LANG|LC_[A-Z]+)\Z")
 _OURS = re.compile(
     r"(TETHER|SSH_|LISTEN_|PYTHON|UV_|XDG_SESSION|GCONV_PATH\Z|LD_)"
     r"|(NOTIFY_SOCKET|INVOCATION_ID|JOURNAL_STREAM|WATCHDOG_PID|WATCHDOG_USEC|MAINPID"
@@ -89,12 +91,27 @@ def connection_environment(
         client: the address and the port of their machine, as the server saw them.
     """
     ip, port = client[0] or "0.0.0.0", client[1]
+    here = address_towards(ip)
     return {
         "TETHER_CONNECTION_ID": connection_id,
         "TETHER_USER": user,
         "SSH_CLIENT": f"{ip} {port} 22",
-        "SSH_CONNECTION": f"{ip} {port} 0.0.0.0 22",
+        "SSH_CONNECTION": f"{ip} {port} {here} 22",
     }
+
+
+def address_towards(ip: str) -> str:
+    """The address of this machine that `ip` would see; loopback where there is no way to `ip`.
+
+    Nothing is sent. A program that is told where its user came in (`mosh-server -s`) listens there.
+    """
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((ip, 9))  # any port: the kernel only chooses a source
+            return str(sock.getsockname()[0])
+    except OSError:
+        return "::1" if family is socket.AF_INET6 else "127.0.0.1"
 
 
 def session_environment(
@@ -109,13 +126,14 @@ def session_environment(
     Args:
         account: who it runs as.
         settings: what the workspace sets for every session.
-        client: what the client set; fills names that nobody else has set.
+        client: what the client set; fills names that nobody else has set, and chooses the language.
         connection: what this connection and this session are (TETHER_…, SSH_…, TERM).
     """
     return {
         **client,
         "PATH": DEFAULT_PATH,
         **settings,
+        **{name: value for name, value in client.items() if _LANGUAGE.match(name)},
         "HOME": account.home,
         "USER": account.name,
         "LOGNAME": account.name,

@@ -30,6 +30,7 @@ from tether.agent.commands.session_type import (
     Bootstrap,
     SessionType,
     Transfer,
+    adds_login_keys,
     connection_type,
     from_environment,
     transfer_of,
@@ -53,6 +54,12 @@ process that ignored the hang-up has it open; what was written before has long a
 
 _UNKNOWN_EXIT_CODE = 127
 """What is sent for a process whose status somebody else has taken."""
+
+KEYS_OPEN_NOTHING = (
+    "tether: keys in authorized_keys open nothing here: a workspace lets in those for whom the server "
+    "vouches; `tether login` and `tether config-ssh` on the other machine are all that it needs"
+)
+"""For whoever copies a key for logins to a workspace (`ssh-copy-id`)."""
 
 _SUBSYSTEMS = {"sftp": sftp_subsystem.command, datagrams.SUBSYSTEM: udp_subsystem.command}
 """The subsystems that are programs of their own, and their command lines."""
@@ -284,6 +291,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             more["SSH_AUTH_SOCK"] = agent
         if (display := channel.get_x11_display()) is not None:
             more["DISPLAY"] = display
+        if adds_login_keys(self._command):
+            self._say(KEYS_OPEN_NOTHING)
         env = self._owner.environment(self._variables, more)
         directory, spawner = self._owner.directory, self._owner.processes
         if self._terminal is not None:

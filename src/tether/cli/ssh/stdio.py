@@ -140,6 +140,7 @@ class Proxy:
             clock=self._clock,
             on_result=self._session_ended,
             on_host_key=lambda key: self._further_host_key(connection.files, key),
+            on_other_key=self._other_key_used,
             parent=self._parent,
             host_context=connection.host_context,
         )
@@ -155,6 +156,13 @@ class Proxy:
         except (Failure, OSError) as wrong:  # ssh refuses by itself what is not pinned
             told = os_failure(wrong) if isinstance(wrong, OSError) else wrong
             say(str(told), in_session=True)
+
+    def _other_key_used(self) -> None:
+        from tether.cli.ssh.copied_key import KEYS_OPEN_NOTHING, asks_for_its_key
+
+        if asks_for_its_key(self._parent):
+            say(KEYS_OPEN_NOTHING, in_session=True)
+            os.kill(self._parent, signal.SIGTERM)
 
     def _show(self, status: Status) -> None:
         if self._view is None:

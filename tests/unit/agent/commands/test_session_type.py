@@ -17,6 +17,7 @@ from tether.agent.commands.session_type import (
     SessionType,
     Source,
     Transfer,
+    adds_login_keys,
     bootstrap_type,
     connection_type,
     from_environment,
@@ -369,3 +370,18 @@ def test_what_a_client_declared_outranks_what_its_session_does() -> None:
     session = declared(("TETHER_SSH_SESSION_TYPE", "vscode"))
     assert session is not None
     assert connection_type(session, Transfer("sftp", Direction.BOTH)) is ConnectionType.VSCODE
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ('exec sh -c \'cd; mkdir -p ".ssh" && cat >> ".ssh/authorized_keys" || exit 1\'', True),
+        ("cat >>~/.ssh/authorized_keys", True),
+        ("cat >> /etc/dropbear/authorized_keys", True),
+        ("cat ~/.ssh/authorized_keys", False),
+        ("echo a >> log; cat authorized_keys", False),
+        (None, False),
+    ],
+)
+def test_what_adds_a_key_for_logins(command: str | None, expected: bool) -> None:
+    assert adds_login_keys(command) is expected
