@@ -24,6 +24,7 @@ from tether.attribution.evidence import (
     PeerReturned,
     PreviousRunDied,
     ReportMissing,
+    StreamEnded,
 )
 from tether.attribution.vocabulary import ConnectType, Party, Reason, Vantage
 from tether.server.db.tables.connections import ConnectionRow
@@ -132,6 +133,8 @@ def is_conclusion_from_absence(testimonies: Iterable[Testimony]) -> bool:
                 if any(
                     isinstance(fact, LocalSideClosed | PreviousRunDied)
                     or (isinstance(fact, GoodbyeSaid) and fact.by is not Party.RELAY)
+                    # it gave the tunnel up: nobody is left who could go on with it
+                    or (isinstance(fact, StreamEnded) and fact.peer is Party.AGENT)
                     for fact in one.facts
                 ):
                     return False

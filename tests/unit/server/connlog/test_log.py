@@ -693,7 +693,11 @@ async def test_an_end_that_somebody_reported_or_decided_is_not_withdrawn(rig: Lo
     bye = ev.LocalSideClosed(vantage=CLIENT, at=EPOCH)
     await rig.report(ended("c3", bye), by=rig.client(), journal_id="x", first_seq=1)
     await rig.log.close_tunnel("c3", (NEVER,))
-    await returns(rig, "c1", "c2", "c3")
+    await rig.tunnel("c4", agent_instance="run-1")  # its client gave its agent up, and is gone
+    silence = ev.StreamEnded(vantage=CLIENT, at=EPOCH, peer=Party.AGENT, how=StreamEnd.SILENT)
+    await rig.report(ended("c4", silence), by=rig.client(), journal_id="x", first_seq=2)
+    await rig.log.close_tunnel("c4", (NEVER,))
+    await returns(rig, "c1", "c2", "c3", "c4")
     assert {row["status"] for row in await rig.read.connections()} == {"closed"}
 
 
