@@ -99,7 +99,7 @@ class LiveAgents(Protocol):
 
     def replace_token(self, token_id: str, actor: str, grace_s: float) -> None: ...
 
-    def agent_connected(self, workspace_id: str) -> bool: ...
+    def agent_heard_at(self, workspace_id: str) -> float | None: ...
 
     def agent_latency(self, workspace_id: str) -> RegionLatency: ...
 
@@ -300,8 +300,8 @@ class Workspaces:
         )
 
     def _info(self, row: WorkspaceRow) -> WorkspaceInfo:
-        connected = self._hub.agent_connected(row.workspace_id)
-        if connected:
+        heard_at = self._hub.agent_heard_at(row.workspace_id)
+        if heard_at is not None:
             status = AgentStatus.CONNECTED
         elif row.agent_first_seen_at is None:
             status = AgentStatus.NEVER_CONNECTED
@@ -317,7 +317,7 @@ class Workspaces:
             agent_status=status,
             agent_version=row.agent_version,
             agent_hostname=row.agent_hostname,
-            agent_last_seen_at=self._clock.now().wall if connected else row.agent_last_seen_at,
+            agent_last_seen_at=row.agent_last_seen_at if heard_at is None else heard_at,
             agent_state=row.agent_state,
             agent_state_at=row.agent_state_at,
             agent_latency=self._hub.agent_latency(row.workspace_id),

@@ -27,20 +27,20 @@ from tether.server.workspaces import Workspaces
 class MemoryHub:
     """The control links, for workspaces and for the API; its agents are a set of workspace ids."""
 
-    connected: set[str] = field(default_factory=set)
+    connected: dict[str, float] = field(default_factory=dict)  # workspace -> last heard
     told: list[tuple[str, ...]] = field(default_factory=list)
 
     async def stop_workspace(
         self, workspace_id: str, cause: str, actor: str, detail: str = ""
     ) -> None:
-        self.connected.discard(workspace_id)
+        self.connected.pop(workspace_id, None)
         self.told.append(("stop", workspace_id, cause, actor, detail))
 
     async def start_workspace(self, workspace_id: str) -> None:
         self.told.append(("start", workspace_id))
 
     async def delete_workspace(self, workspace_id: str, cause: str, actor: str) -> None:
-        self.connected.discard(workspace_id)
+        self.connected.pop(workspace_id, None)
         self.told.append(("delete", workspace_id, cause, actor))
 
     async def revoke_user(self, user: str, actor: str) -> None:
@@ -58,8 +58,8 @@ class MemoryHub:
     def agent_latency(self, workspace_id: str) -> RegionLatency:
         return RegionLatency()
 
-    def agent_connected(self, workspace_id: str) -> bool:
-        return workspace_id in self.connected
+    def agent_heard_at(self, workspace_id: str) -> float | None:
+        return self.connected.get(workspace_id)
 
 
 @dataclass

@@ -64,10 +64,10 @@ async def test_a_new_workspace_runs_and_waits_for_its_agent(server: Parts) -> No
 
 async def test_an_agent_is_connected_or_was_or_never_was(server: Parts) -> None:
     made = await server.workspaces.create("dev", ALICE)
-    server.hub.connected.add(made.workspace_id)
+    server.hub.connected[made.workspace_id] = EPOCH + 4
     server.clock.mono = 9.0
     now = await server.workspaces.get("dev", ALICE)
-    assert (now.agent_status, now.agent_last_seen_at) == (AgentStatus.CONNECTED, EPOCH + 9)
+    assert (now.agent_status, now.agent_last_seen_at) == (AgentStatus.CONNECTED, EPOCH + 4)
     server.hub.connected.clear()
     seen = {"agent_first_seen_at": 1.0, "agent_last_seen_at": 2.0}
     await server.store.write(lambda tx: tx.execute(update(workspaces).values(seen)))
@@ -131,7 +131,7 @@ async def test_a_stop_names_its_cause_and_who_is_behind_it(
     server: Parts, reason: StopReason, by: Identity, kind: str, actor: str, detail: str
 ) -> None:
     made = await server.workspaces.create("dev", ALICE)
-    server.hub.connected.add(made.workspace_id)
+    server.hub.connected[made.workspace_id] = EPOCH
     stopped = await server.workspaces.stop("dev", reason, by)
     cause = WORKSPACE_STOPS[reason]
     assert server.hub.told == [("stop", made.workspace_id, cause, actor, detail)]

@@ -175,6 +175,15 @@ class AgentLinks(ControlLinks[AgentLink]):
         """The link of the workspace's agent, if it is there."""
         return None if workspace_id is None else self._current.get(workspace_id)
 
+    def heard_at(self, workspace_id: str) -> float | None:
+        """When (wall clock) the workspace's agent was last heard; None if it is not there."""
+        link = self.current(workspace_id)
+        return None if link is None else self._heard_at(link)
+
+    def _heard_at(self, link: AgentLink) -> float:
+        now = self._runner.clock.now()
+        return now.wall - (now.mono - link.driver.heard_at)
+
     def expect(self, workspaces: frozenset[str]) -> None:
         """The server has just started, and the agents of these were connected to the run before."""
         self._returning = workspaces
@@ -402,7 +411,7 @@ class AgentLinks(ControlLinks[AgentLink]):
             for observer in self._observers:
                 observer.agent_gone(link.journal_id, lambda: _left(link) or end.is_certain())
         try:
-            await self._directory.agent_left(link.workspace_id, self._runner.clock.now().wall)
+            await self._directory.agent_left(link.workspace_id, self._heard_at(link))
         except StoreUnavailable as wrong:
             _log.warning("when the agent was last seen is not written", error=str(wrong))
 

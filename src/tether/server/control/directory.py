@@ -67,7 +67,7 @@ class Directory:
         await self._store.write(lambda tx: tx.execute(changed))
 
     async def agent_left(self, workspace_id: str, at: float) -> None:
-        """The workspace's agent was connected until now."""
+        """The workspace's agent is not connected any more; it was last heard `at` (wall clock)."""
         changed = (
             update(workspaces)
             .where(workspaces.c.workspace_id == workspace_id)

@@ -166,9 +166,9 @@ class Hub:
         late = await self._connections.wait_closed(ids, REPORTS_S)
         await self._end_at_relay((one for one in reporting if one.connection_id in late), reason)
 
-    def agent_connected(self, workspace_id: str) -> bool:
-        """Whether the workspace's agent has a control link now."""
-        return self._agents.current(workspace_id) is not None
+    def agent_heard_at(self, workspace_id: str) -> float | None:
+        """When (wall clock) the workspace's agent was last heard; None while it has no control link."""
+        return self._agents.heard_at(workspace_id)
 
     def agent_latency(self, workspace_id: str) -> RegionLatency:
         """The home region of the workspace's agent, and the latency of each region from there."""
