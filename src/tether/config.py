@@ -11,6 +11,8 @@ import contextlib
 import errno
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +68,10 @@ class ClientConfig:
 
     url: str
     token: str = field(repr=False)
+    insecure_http: bool = False
+    """Whether its user has said that a server on another machine may be reached without TLS."""
+    ca_file: str = ""
+    """Certificate authorities that are trusted besides the system's; "" for none."""
 
     @property
     def control_url(self) -> str:
@@ -99,7 +105,7 @@ def load(env: Mapping[str, str]) -> ClientConfig:
         ConfigError: no server or no token is known, or a value makes no sense.
     """
     saved = load_saved(client_files(env))
-    url = server_url(env["TETHER_URL"], "TETHER_URL") if env.get("TETHER_URL") else ""
+    url = _base_url(env["TETHER_URL"], "TETHER_URL") if env.get("TETHER_URL") else ""
     token = env.get("TETHER_TOKEN", "").strip()
     if url and not token and saved is not None and saved.url != url:
         raise ConfigError(
@@ -114,7 +120,32 @@ def load(env: Mapping[str, str]) -> ClientConfig:
         raise ConfigError(f"no token for {url}: run `tether login {url}`")
     if not is_token(token):
         raise ConfigError("the token holds characters that no token has: run `tether login` again")
-    return ClientConfig(url=url, token=token)
+    same = saved is not None and saved.url == url
+    allowed = insecure_http_allowed(env) or (same and saved is not None and saved.insecure_http)
+    server_url(url, insecure_http=allowed)
+    if is_clear_text(url):
+        warn_of_clear_text(url)
+    return ClientConfig(url=url, token=token, insecure_http=allowed, ca_file=ca_file(env, saved))
+
+
+def insecure_http_allowed(env: Mapping[str, str]) -> bool:
+    """Whether `TETHER_INSECURE_HTTP` allows what `--insecure-http` does."""
+    return env.get("TETHER_INSECURE_HTTP", "").lower() in ("1", "true", "yes", "on")
+
+
+def ca_file(env: Mapping[str, str], saved: ClientConfig | None = None) -> str:
+    """Certificate authorities that are trusted besides the system's: `TETHER_CA_FILE`, or what was
+    saved; "" for none."""
+    return env.get("TETHER_CA_FILE", "") or (saved.ca_file if saved is not None else "")
+
+
+def warn_of_clear_text(url: str) -> None:
+    """One loud line on stderr, for each command that does it."""
+    print(
+        f"tether: WARNING: {url} is not encrypted: whoever is on the way can read your token and act"
+        " as you (use https://)",
+        file=sys.stderr,
+    )
 
 
 def load_saved(files: ClientFiles) -> ClientConfig | None:
@@ -126,7 +157,12 @@ def load_saved(files: ClientFiles) -> ClientConfig | None:
     path = files.config
     try:
         saved = json.loads(path.read_bytes())
-        return ClientConfig(url=server_url(str(saved["url"]), "url"), token=str(saved["token"]))
+        return ClientConfig(
+            url=_base_url(str(saved["url"]), "url"),
+            token=str(saved["token"]),
+            insecure_http=saved.get("insecure_http") is True,
+            ca_file=str(saved.get("ca_file", "")),
+        )
     except FileNotFoundError:
         return None
     except OSError as wrong:
@@ -139,8 +175,12 @@ def load_saved(files: ClientFiles) -> ClientConfig | None:
 
 def save(files: ClientFiles, config: ClientConfig) -> None:
     """Keep `config` for later commands, readable by the user alone."""
-    text = json.dumps({"url": config.url, "token": config.token}, indent=2) + "\n"
-    write_atomically(files.config, text)
+    kept: dict[str, object] = {"url": config.url, "token": config.token}
+    if config.insecure_http:
+        kept["insecure_http"] = True
+    if config.ca_file:
+        kept["ca_file"] = config.ca_file
+    write_atomically(files.config, json.dumps(kept, indent=2) + "\n")
 
 
 def forget(files: ClientFiles) -> bool:
@@ -152,12 +192,34 @@ def forget(files: ClientFiles) -> bool:
     return True
 
 
-def server_url(text: str, key: str = "the server's URL") -> str:
+def server_url(text: str, key: str = "the server's URL", *, insecure_http: bool = False) -> str:
     """`text` as the base URL of a server, without a slash at its end.
 
     Raises:
-        ConfigError: it is no http or https URL.
+        ConfigError: it is no http or https URL, or one that sends the token in clear text to another
+            machine, which only `insecure_http` allows.
     """
+    url = _base_url(text, key)
+    if is_clear_text(url) and not insecure_http:
+        raise ConfigError(
+            f"{url} would send your token in clear text over the network: use https://, or say"
+            " --insecure-http (or set TETHER_INSECURE_HTTP=1) where the network is yours alone"
+        )
+    return url
+
+
+_LOOPBACK = re.compile(r"localhost|.+\.localhost|::1|127(\.\d{1,3}){3}")
+"""Names and addresses that never leave this machine (RFC 6761 section 6.3, RFC 1122 3.2.1.3)."""
+
+
+def is_clear_text(url: str) -> bool:
+    """Whether what is sent to `url` can be read by whoever is on the way."""
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "ws") and not _LOOPBACK.fullmatch(parts.hostname or "")
+
+
+def _base_url(text: str, key: str) -> str:
+    """Raises `ConfigError` where `text` is no http or https URL."""
     url = text.strip().rstrip("/")
     try:
         parts = urlsplit(url)

@@ -42,8 +42,8 @@ def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     save(client_files(env(tmp_path)), SAVED)
-    both = env(tmp_path, TETHER_URL="http://two.example:8080/", TETHER_TOKEN="t2")
-    assert load(both) == ClientConfig(url="http://two.example:8080", token="t2")
+    both = env(tmp_path, TETHER_URL="https://two.example:8080/", TETHER_TOKEN="t2")
+    assert load(both) == ClientConfig(url="https://two.example:8080", token="t2")
     assert load(env(tmp_path, TETHER_TOKEN="t2")) == ClientConfig(url=SAVED.url, token="t2")
 
 
@@ -118,3 +118,56 @@ def test_the_file_is_plain_json(tmp_path: Path) -> None:
     files = ClientFiles(tmp_path)
     save(files, SAVED)
     assert json.loads(files.config.read_text()) == {"url": SAVED.url, "token": SAVED.token}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:7080",
+        "http://dev.localhost",
+        "http://127.0.0.1:7080",
+        "http://127.8.0.1",
+        "http://[::1]:7080",
+        "https://tether.example.com",
+    ],
+)
+def test_what_nobody_can_read_needs_no_leave(url: str) -> None:
+    assert server_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://tether.example.com",
+        "http://10.0.0.1:7080",
+        "http://127.0.0.1.example.com",
+        "http://localhost.example.com",
+        "http://0.0.0.0:7080",
+        "http://[::]:7080",
+    ],
+)
+def test_a_token_in_clear_text_needs_leave(url: str) -> None:
+    with pytest.raises(ConfigError, match="in clear text over the network"):
+        server_url(url)
+    assert server_url(url, insecure_http=True) == url
+
+
+def test_the_leave_is_saved_for_one_server_and_warned_of_each_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {"TETHER_CONFIG_DIR": str(tmp_path)}
+    here = ClientConfig(url="http://10.0.0.1:7080", token="t", insecure_http=True)
+    save(client_files(env), here)
+    assert load(env) == here
+    assert "WARNING: http://10.0.0.1:7080 is not encrypted" in capsys.readouterr().err
+    elsewhere = {**env, "TETHER_URL": "http://10.0.0.2:7080", "TETHER_TOKEN": "t"}
+    with pytest.raises(ConfigError, match="in clear text"):
+        load(elsewhere)
+    allowed = {**elsewhere, "TETHER_INSECURE_HTTP": "1"}
+    assert load(allowed).url == "http://10.0.0.2:7080"
+
+
+def test_a_client_of_before_that_sent_its_token_in_clear_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"url": "http://10.0.0.1:7080", "token": "t"}')
+    with pytest.raises(ConfigError, match="--insecure-http"):
+        load({"TETHER_CONFIG_DIR": str(tmp_path)})

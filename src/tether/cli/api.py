@@ -130,7 +130,9 @@ class _Https(urllib.request.HTTPSHandler):
     """The same with TLS."""
 
     def https_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(_dialling(http.client.HTTPSConnection), req)
+        from tether.net.transport.trust import client_context  # loads the system's certificates
+
+        return self.do_open(_dialling(http.client.HTTPSConnection), req, context=client_context())
 
 
 def _dialling(kind: type[http.client.HTTPConnection]) -> Any:

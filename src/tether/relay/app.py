@@ -5,6 +5,7 @@ Law: dispatches by path, lets good tickets in, and knows nothing else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -32,12 +33,14 @@ class RelayFront:
         gate: TicketGate,
         registry: CollectorRegistry,
         ready: Callable[[], bool],
+        warnings: Callable[[], list[str]] = list,
     ) -> None:
-        """`ready`: whether tickets can be verified."""
+        """`ready`: whether tickets can be verified; `warnings`: what its operator should see to."""
         self._relay = relay
         self._gate = gate
         self._registry = registry
         self._ready = ready
+        self._warnings = warnings
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request or WebSocket."""
@@ -72,7 +75,8 @@ class RelayFront:
             case "/healthz":
                 await _answer(send, 200, b'{"status":"ok"}')
             case "/readyz" if self._ready():
-                await _answer(send, 200, b'{"status":"ok"}')
+                told = {"status": "ok", "warnings": self._warnings()}
+                await _answer(send, 200, json.dumps(told).encode())
             case "/readyz":
                 body = error_body(
                     "not_ready", "the server has not told this relay who signs tickets"

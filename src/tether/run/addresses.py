@@ -18,7 +18,8 @@ def url_of(settings: ServerSettings, port: int) -> str:
     """Where others reach the server."""
     if settings.external_url:
         return settings.external_url.rstrip("/")
-    return f"http://{join_address(settings.host, port)}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    return f"{scheme}://{join_address(settings.host, port)}"
 
 
 def relay_url(settings: ServerSettings, url: str) -> Callable[[str], str]:
@@ -27,7 +28,8 @@ def relay_url(settings: ServerSettings, url: str) -> Callable[[str], str]:
 
     def by_host(host: str) -> str:
         if host and not settings.external_url and settings.host in WILDCARDS:
-            return f"ws://{host}{RELAY_PATH}"
+            scheme = "ws" if settings.tls_cert is None else "wss"
+            return f"{scheme}://{host}{RELAY_PATH}"
         return f"ws{url.removeprefix('http')}{RELAY_PATH}"
 
     return by_host

@@ -60,6 +60,7 @@ from tether.run.starting import (
     locked,
     loop_factory,
     read_token,
+    settle_trust,
     warn_of_readers,
 )
 from tether.version import VERSION
@@ -91,6 +92,10 @@ class AgentSettings:
     metrics_listen: tuple[str, int] | None = None
     """Loopback host and port of /metrics; None for nowhere."""
     direct: DirectSettings = field(default_factory=DirectSettings)
+    ca_file: Path | None = None
+    """Certificate authorities that are trusted besides the system's."""
+    insecure_http: bool = False
+    """Whether a server on another machine may be reached without TLS."""
     resume_vanished_s: float = VANISHED_S
     """How long a tunnel waits for a client whose stream ended at once."""
 
@@ -113,7 +118,11 @@ def main(settings: AgentSettings) -> int:
         return 1
     box: BlackBox | None = None
     try:
-        control_url(settings.server_url)
+        settle_trust(
+            settings.server_url,
+            ca_file=settings.ca_file,
+            insecure_http=settings.insecure_http,
+        )
         _read_token(settings.token_file)
         warn_of_readers(settings.token_file)
         with (

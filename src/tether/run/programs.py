@@ -19,6 +19,32 @@ _PATH = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+def _reaches_server(command: Any) -> Any:
+    """The options of a program that dials its server."""
+    ca_file = click.option(
+        "--ca-file",
+        type=_FILE,
+        envvar="TETHER_CA_FILE",
+        help="Trust these certificate authorities besides the system's. [TETHER_CA_FILE]",
+    )
+    insecure_http = click.option(
+        "--insecure-http",
+        is_flag=True,
+        envvar="TETHER_INSECURE_HTTP",
+        help="Reach a server on another machine without TLS. [TETHER_INSECURE_HTTP]",
+    )
+    return ca_file(insecure_http(command))
+
+
+def _speaks_tls(command: Any) -> Any:
+    """The options of a program that listens to others."""
+    certificate = click.option(
+        "--tls-cert", type=_FILE, help="Speak TLS: a PEM certificate with its chain; followed."
+    )
+    key = click.option("--tls-key", type=_FILE, help="Its key, PEM, without a passphrase.")
+    return certificate(key(command))
+
+
 class IdleSpan(click.ParamType[float | None]):
     """A length of time such as 30m, in seconds; None for `never`."""
 
@@ -62,6 +88,7 @@ def up(listen: str, data_dir: Path | None, log_format: str, verbose: bool) -> in
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:7080", show_default=True)
 @click.option("--data-dir", required=True, type=_PATH, help="Database, keys and the admin token.")
 @click.option("--external-url", metavar="URL", default="", help="Where others reach this server.")
+@_speaks_tls
 @click.option(
     "--database", metavar="URL", default="", help="Default: SQLite in the data directory."
 )
@@ -166,6 +193,8 @@ def server(
     "--url", metavar="URL", default="", help="Where legs are dialled, wss://…/derp, behind a proxy."
 )
 @click.option("--data-dir", type=_PATH, help="Keeps who signs tickets: a restart needs no server.")
+@_speaks_tls
+@_reaches_server
 @click.option("--max-tunnels", type=click.IntRange(0), default=0, metavar="N", help="0: no limit.")
 @click.option(
     "--max-legs-per-ip",
@@ -233,6 +262,7 @@ def relay(
     help="Holds the agent_token of `tether workspace create`; only you should be able to read it.",
 )
 @click.option("--data-dir", required=True, type=_PATH, help="Host key and journal are kept here.")
+@_reaches_server
 @click.option("--log-format", type=_FORMATS, default="text", show_default=True)
 @click.option("--log-level", type=_LEVELS, default="info", show_default=True)
 @click.option(

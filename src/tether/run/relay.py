@@ -38,6 +38,7 @@ from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
 from tether.net.transport.http_server import HttpServer
 from tether.net.transport.tcp import join_address
+from tether.net.transport.tls_metric import certificate_gauge
 from tether.net.unexpected_metric import UnexpectedExceptions
 from tether.protocol.derp.outbox import RelayLedger
 from tether.protocol.link.redial import Dismissed, Outcome, Stopped, TokenRejected
@@ -48,12 +49,14 @@ from tether.relay.lifecycle import RelayLife
 from tether.relay.previous_run import CarriersOnDisk, owed, read_left
 from tether.run.starting import (
     CannotStart,
+    certificate_of,
     control_dial,
     control_url,
     listen_socket,
     locked,
     loop_factory,
     read_token,
+    settle_trust,
     stop_signals,
     warn_of_readers,
 )
@@ -80,6 +83,13 @@ class RelaySettings:
     data_dir: Path | None = None
     """Where the server's ticket keys are kept, so that a restart needs no server; None for nowhere."""
     limits: RelayLimits = field(default_factory=RelayLimits)
+    ca_file: Path | None = None
+    """Certificate authorities that are trusted besides the system's."""
+    insecure_http: bool = False
+    """Whether a server on another machine may be reached without TLS."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """With both, legs are dialled by TLS; None: a proxy before the relay does that, or nobody."""
     log_format: str = "text"
     log_level: str = "info"
 
@@ -91,6 +101,8 @@ class RelaySettings:
             )
         if self.url and not self.url.startswith(("ws://", "wss://")):
             raise CannotStart(f"--url begins with ws:// or wss://: {self.url}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise CannotStart("--tls-cert and --tls-key go together: give both, or none")
 
 
 def main(settings: RelaySettings) -> int:
@@ -101,7 +113,11 @@ def main(settings: RelaySettings) -> int:
         return 1
     box: BlackBox | None = None
     try:
-        control_url(settings.server_url)
+        settle_trust(
+            settings.server_url,
+            ca_file=settings.ca_file,
+            insecure_http=settings.insecure_http,
+        )
         _read_token(settings.token_file)
         warn_of_readers(settings.token_file)
         with contextlib.ExitStack() as held:
@@ -168,13 +184,20 @@ class _Parts:
             clock=clock,
             on_keys=lambda keys: _keep_keys(settings.data_dir, keys),
         )
+        expires = certificate_gauge(registry)
+        self.tls = certificate_of(settings.tls_cert, settings.tls_key, clock, expires)
         front = RelayFront(
             relay=self.relay,
             gate=self.gate,
             registry=registry,
             ready=lambda: bool(self.gate.keys),
+            warnings=list if self.tls is None else self.tls.warnings,
         )
-        self.listener = HttpServer(front)
+        self.listener = HttpServer(
+            front,
+            tls=None if self.tls is None else self.tls.context,
+            only_by_tls=self.tls is not None,
+        )
 
 
 async def _run(settings: RelaySettings, box: BlackBox | None) -> int:
@@ -198,6 +221,8 @@ async def _run(settings: RelaySettings, box: BlackBox | None) -> int:
     served = tasks.spawn(parts.listener.serve(sockets=[sock]), "listener")
     controlled = tasks.keep(lambda: parts.control.run(parts.life), "control")
     announcing = tasks.spawn(_announce(parts), "announce")
+    if parts.tls is not None:
+        tasks.keep(parts.tls.follow, "certificate")
     try:
         await asyncio.wait((asked, served, controlled), return_when=asyncio.FIRST_COMPLETED)
         code = int(not asked.done())
@@ -258,7 +283,8 @@ async def _announce(parts: _Parts) -> None:
 def _own_url(settings: RelaySettings, port: int) -> str:
     if settings.host in WILDCARDS:
         raise CannotStart("a relay that listens everywhere has no address of its own: give --url")
-    return f"ws://{join_address(settings.host, port)}{PATH}"
+    scheme = "ws" if settings.tls_cert is None else "wss"
+    return f"{scheme}://{join_address(settings.host, port)}{PATH}"
 
 
 def _read_token(path: Path) -> str:

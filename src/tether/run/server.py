@@ -28,12 +28,14 @@ from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
 from tether.net.transport.http_server import HttpServer
+from tether.net.transport.tls_metric import certificate_gauge
 from tether.protocol.derp.pairing import PairingTable
 from tether.protocol.messages.derp import EMBEDDED_REGION
 from tether.run.addresses import relay_url, url_of
 from tether.run.starting import (
     CannotStart,
     booted_at,
+    certificate_of,
     listen_socket,
     locked,
     loop_factory,
@@ -125,8 +127,10 @@ async def run_server(settings: ServerSettings, box: BlackBox | None = None) -> i
     server = await Server.start(settings, SystemClock(), box)
     asked: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
+    reloads = settings.derp_map is not None or settings.tls_cert is not None
+
     def on_signal(received: signals.Received) -> None:
-        if received.number == signal.SIGHUP and settings.derp_map is not None:
+        if received.number == signal.SIGHUP and reloads:
             server.reload()
         elif asked.done():
             server.hurry()
@@ -136,7 +140,7 @@ async def run_server(settings: ServerSettings, box: BlackBox | None = None) -> i
                 box.signalled(received)
 
     watched = stop_signals()
-    if settings.derp_map is not None and signal.SIGHUP not in watched:
+    if reloads and signal.SIGHUP not in watched:
         watched = (*watched, signal.SIGHUP)
     watcher = signals.SignalWatcher(on_signal, watched)
     reaper = OrphanReaper()
@@ -183,7 +187,7 @@ class Server:
         self._derp_file: DerpMapFile | None = None
         if settings.derp_map is not None:
             self._derp_file = DerpMapFile(settings.derp_map.absolute(), self.regions)
-        self._cookie = SessionCookie.of_server(settings.external_url, port)
+        self._cookie = SessionCookie.of_server(self.url, port)
         proxies = TrustedProxies(settings.trusted_proxies)
         self._handshakes = Handshakes(
             accounts=self.accounts,
@@ -197,8 +201,15 @@ class Server:
         self.coordination = CoordinationFront(directory=directory, clock=clock, key=keys.resume)
         self.hub = self._make_hub(settings, UserCa(keys.user_ca), directory)
         self.workspaces = Workspaces(store, self.accounts, self.hub, clock)
+        expires = certificate_gauge(self.metrics.registry)
+        self.tls = certificate_of(settings.tls_cert, settings.tls_key, clock, expires)
         dispatcher = self._make_front()
-        self._listener = HttpServer(dispatcher, trusts=proxies.trusts)
+        self._listener = HttpServer(
+            dispatcher,
+            trusts=proxies.trusts,
+            tls=None if self.tls is None else self.tls.context,
+            only_by_tls=self.url.startswith("https:"),
+        )
         self._shutdown = Shutdown(
             dispatcher=dispatcher,
             hub=self.hub,
@@ -322,6 +333,7 @@ class Server:
                 url=self.url,
                 regions=self.regions,
             ),
+            warnings=list if self.tls is None else self.tls.warnings,
         )
         return Dispatcher(
             api=api,
@@ -389,6 +401,8 @@ class Server:
             )
         self._janitor.inherit(previous)
         self.agents.expect(previous.agents)
+        if self.tls is not None:
+            self._tasks.keep(self.tls.follow, "certificate")
         self._tasks.keep(self._janitor.run, "janitor")
         self._tasks.keep(self._withdrawals.run, "withdrawals")
         self._tasks.keep(self._keep_alive, "alive")
@@ -420,9 +434,11 @@ class Server:
         _log.info("server stopped")
 
     def reload(self) -> None:
-        """Read the DERP map's file anew, if there is one."""
+        """Read the DERP map's file and the certificate anew, where there are any."""
         if self._derp_file is not None:
             self._derp_file.reload()
+        if self.tls is not None:
+            self.tls.reload()
 
     def hurry(self) -> None:
         """Wait for nobody any more."""

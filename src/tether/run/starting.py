@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tether import config
 from tether.attribution.vocabulary import Party
@@ -25,6 +26,9 @@ from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.unexpected import told_by_loop
 from tether.protocol.messages.codec import MAX_CONTROL_MESSAGE
 from tether.protocol.messages.control import ROLE_HEADER
+
+if TYPE_CHECKING:
+    from tether.net.transport.tls import CertificateFiles
 
 LOCK_FILE = "lock"
 
@@ -144,10 +148,38 @@ def control_url(server_url: str) -> str:
     Raises:
         CannotStart: it is no URL of a server.
     """
+    allowed = config.insecure_http_allowed(os.environ)
     try:
-        return config.control_url(config.server_url(server_url, "--server"))
+        return config.control_url(config.server_url(server_url, "--server", insecure_http=allowed))
     except config.ConfigError as wrong:
         raise CannotStart(str(wrong)) from wrong
+
+
+def settle_trust(server_url: str, *, ca_file: Path | None, insecure_http: bool) -> None:
+    """Settle how this process may reach its server, and what it starts, too: `TETHER_CA_FILE` and
+    `TETHER_INSECURE_HTTP` are set accordingly.
+
+    Raises:
+        CannotStart: the server may not be reached so, or the authorities cannot be used.
+    """
+    if ca_file is not None:
+        os.environ["TETHER_CA_FILE"] = str(ca_file.absolute())
+    if insecure_http:
+        os.environ["TETHER_INSECURE_HTTP"] = "1"
+    control_url(server_url)
+    if server_url.startswith("https:"):
+        from tether.net.transport.trust import client_context
+
+        try:
+            client_context()
+        except config.ConfigError as wrong:
+            raise CannotStart(str(wrong)) from wrong
+    elif config.is_clear_text(server_url):
+        _log.warning(
+            "SERVER IS REACHED IN CLEAR TEXT",
+            server=server_url,
+            advice="whoever is on the way can read the token: use https://",
+        )
 
 
 def control_dial(
@@ -193,6 +225,24 @@ def listen_socket(host: str, port: int) -> socket.socket:
     except OSError as wrong:
         where = f"{host}:{port}"
         raise CannotStart(f"{where} cannot be listened at: {wrong.strerror or wrong}") from wrong
+
+
+def certificate_of(
+    certificate: Path | None, key: Path | None, clock: Clock, expires: Callable[[float], None]
+) -> CertificateFiles | None:
+    """The certificate that a listener shows; None where it speaks no TLS.
+
+    Raises:
+        CannotStart: it cannot be used.
+    """
+    if certificate is None or key is None:
+        return None
+    from tether.net.transport.tls import BadCertificate, CertificateFiles
+
+    try:
+        return CertificateFiles(certificate, key, clock, expires)
+    except BadCertificate as wrong:
+        raise CannotStart(str(wrong)) from wrong
 
 
 def booted_at(clock: Clock) -> float | None:

@@ -81,6 +81,7 @@ class Up:
             [
                 *("--server", self._url, "--token-file", str(self._agent_token)),
                 *("--data-dir", str(self._dir / "agent")),
+                *(["--insecure-http"] if config.is_clear_text(self._url) else []),
             ],
         )
 
@@ -106,7 +107,11 @@ class Up:
         say(f"Starting the server at {self._url} …")
         await self._start_child(self._server, "server ready")
         _write_memory(self._memory, {"listen": self._listen, "url": self._url})
-        admin = config.ClientConfig(url=self._url, token=self._admin_token.read_text().strip())
+        admin = config.ClientConfig(
+            url=self._url,
+            token=self._admin_token.read_text().strip(),
+            insecure_http=config.is_clear_text(self._url),  # an address of this machine
+        )
         state = await asyncio.to_thread(self._prepare_workspace, Api(admin, timeout=STOP_S))
         say("Starting the agent of workspace local …")
         await self._start_child(self._agent, "agent ready")

@@ -58,6 +58,9 @@ class ServerSettings:
     """An `sqlite:` URL; "" for `server.db` in the data directory."""
     log_format: str = "text"
     log_level: str = "info"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """With both, the server speaks TLS by itself; None: a proxy before it does that, or nobody."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies that are believed about their clients. Nobody's by default."""
     link_times: LinkTimes = LinkTimes()
@@ -74,6 +77,8 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise BadSetting(f"the port is a number from 0 to 65535, not {self.port}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise BadSetting("--tls-cert and --tls-key go together: give both, or none")
         if self.external_url and not self.external_url.startswith(("http://", "https://")):
             raise BadSetting(
                 f"the external URL begins with http:// or https://: {self.external_url}"

@@ -22,7 +22,23 @@ from tether.client.errors import Failure
 @click.argument("url")
 @click.option("--token-file", type=click.Path(path_type=Path), help="Read the token from a file.")
 @click.option("--token", "token_source", metavar="-", help="`--token -` reads it from stdin.")
-def login(url: str, token_file: Path | None, token_source: str | None) -> None:
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Trust these certificate authorities besides the system's. [TETHER_CA_FILE]",
+)
+@click.option(
+    "--insecure-http",
+    is_flag=True,
+    help="Reach a server on another machine without TLS. [TETHER_INSECURE_HTTP]",
+)
+def login(
+    url: str,
+    token_file: Path | None,
+    token_source: str | None,
+    ca_file: Path | None,
+    insecure_http: bool,
+) -> None:
     """Save which server to use, and a token.
 
     Asks for the token unless it is told where to read it. The token is checked before it is saved.
@@ -32,10 +48,20 @@ def login(url: str, token_file: Path | None, token_source: str | None) -> None:
       tether login https://tether.example.com
       tether login http://127.0.0.1:7080 --token-file /var/lib/tether/admin-token
       pass show tether | tether login https://tether.example.com --token -
+      tether login https://tether.corp.example --ca-file /etc/ssl/corp-ca.pem
     """
+    if ca_file is not None:  # from now on, and for this call
+        os.environ["TETHER_CA_FILE"] = str(ca_file.absolute())
+    allowed = insecure_http or config.insecure_http_allowed(os.environ)
+    base = config.server_url(url, insecure_http=allowed)
     given = config.ClientConfig(
-        url=config.server_url(url), token=_read_token(token_file, token_source)
+        url=base,
+        token=_read_token(token_file, token_source),
+        insecure_http=allowed and config.is_clear_text(base),
+        ca_file=config.ca_file(os.environ),
     )
+    if given.insecure_http:
+        config.warn_of_clear_text(base)
     me = Api(given).get("/whoami")
     files = config.client_files(os.environ)
     config.save(files, given)

@@ -12,17 +12,17 @@ import asyncio
 import contextlib
 import http.client
 import math
-import ssl
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from urllib.parse import urlsplit
 
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.tcp import connect_tcp_blocking
+from tether.net.transport.trust import client_context
 from tether.net.transport.ws_client import dial_failed, proxy_failed, proxy_of
 
 TIMEOUT_S = 3.0
@@ -93,12 +93,6 @@ async def _in_thread(work: Callable[[], Measured]) -> Measured:
     return await done
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """One for all: to load the certificates of a whole system takes longer than to measure."""
-    return ssl.create_default_context()
-
-
 def _measure(region: str, url: str, timeout: float) -> Measured:
     parts = urlsplit(url)
     try:
@@ -160,7 +154,7 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
 def _to(host: str, port: int, timeout: float, *, secure: bool) -> http.client.HTTPConnection:
     made: http.client.HTTPConnection
     if secure:
-        made = http.client.HTTPSConnection(host, port, timeout=timeout, context=_tls())
+        made = http.client.HTTPSConnection(host, port, timeout=timeout, context=client_context())
     else:
         made = http.client.HTTPConnection(host, port, timeout=timeout)
     made._create_connection = connect_tcp_blocking  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,9 @@ from tether.protocol.proxy_header import may_begin, read_proxy_header
 
 REQUEST_S = 20.0
 """How long a request may take to arrive, from its first byte to its last."""
+
+HSTS = ("Strict-Transport-Security", "max-age=31536000")
+"""A year (RFC 6797, as preload lists ask for); other hosts of the domain are not ours to bind."""
 
 GRACE_S = 1
 """How long a stopping server waits for what it still serves."""
@@ -120,8 +124,17 @@ class HttpServer(uvicorn.Server):
         *,
         grace_s: int = GRACE_S,
         trusts: Callable[[str], bool] = nobody,
+        tls: ssl.SSLContext | None = None,
+        only_by_tls: bool = False,
     ) -> None:
-        """`trusts` says whether the proxy at an address is believed."""
+        """
+        Args:
+            app: the ASGI application.
+            grace_s: seconds that a stopping server waits for what it still serves.
+            trusts: whether the proxy at an address is believed.
+            tls: speaks TLS with this context; None: HTTP.
+            only_by_tls: tell browsers to come by TLS only from now on, here or before a proxy.
+        """
         config = uvicorn.Config(
             _counted(app),
             http=type("TrustingH11", (PatientH11,), {"trusts": staticmethod(trusts)}),
@@ -137,6 +150,8 @@ class HttpServer(uvicorn.Server):
             server_header=False,
             proxy_headers=False,  # a setting of ours says whose X-Forwarded-For is believed
             timeout_graceful_shutdown=grace_s,
+            headers=[HSTS] if only_by_tls else [],
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         super().__init__(config)
         self._up = asyncio.Event()

@@ -30,6 +30,7 @@ from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.uri import parse_uri
 
 from tether.attribution.vocabulary import DialStage, Reach, StreamEnd
+from tether.config import ConfigError
 from tether.net.transport.answers import NO_UPGRADE, foreign_answer
 from tether.net.transport.streams import (
     DialFailed,
@@ -47,6 +48,7 @@ from tether.net.transport.tcp import (
     read_tcp_info,
     set_keepalive,
 )
+from tether.net.transport.trust import client_context
 from tether.net.unexpected import unexpected
 
 DIAL_TIMEOUT_S = 10.0
@@ -87,6 +89,8 @@ class _Connect(connect):
 
     async def open_tcp_connection(self) -> ClientConnection:
         uri, more = self.ws_uri, self.create_connection_kwargs
+        if uri.secure:
+            more["ssl"] = client_context()
         if self.proxy is None:
             more["sock"] = await connect_tcp(uri.host, uri.port, small_segments=self.small_segments)
         else:  # the library connects by itself, and takes a family only
@@ -286,6 +290,8 @@ def dial_failed(wrong: Exception, host: str) -> DialFailed:
     match wrong:
         case InvalidStatus():
             return _refused(wrong, host)
+        case ConfigError():
+            return DialFailed(str(wrong), fatal=True, stage=DialStage.TLS)
         case InvalidURI():
             return DialFailed(f"{host or 'the address'} is not a valid URL", fatal=True)
         case DialFailed():

@@ -6,6 +6,8 @@ relay are not here: they are WebSockets, served beside this application.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -89,6 +91,7 @@ def create_api(
     throttle: FailureThrottle | None = None,
     client_ip: ClientIp = peer_ip,
     browsers: Browsers | None = None,
+    warnings: Callable[[], list[str]] = list,
 ) -> FastAPI:
     """The application, ready to be served.
 
@@ -96,6 +99,7 @@ def create_api(
         throttle: shared with the control links' handshakes, so that one address has one budget.
         client_ip: who is at the other end of an ASGI scope, through the proxies that are trusted.
         browsers: what is there for them; None: as little as can be.
+        warnings: what an operator should see to, for `/readyz`.
     """
     app = FastAPI(
         title="Tether",
@@ -124,6 +128,7 @@ def create_api(
         version=version,
         passwords=Passwords(store, clock),
         browsers=browsers,
+        warnings=warnings,
         pages=LogPages(store, clock),
         status=ServerStatus(store, workspaces, browsers.regions, clock),
     )

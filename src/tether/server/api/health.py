@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from tether.server.api.models import Health
+from tether.server.api.models import Health, Readiness
 from tether.server.api.parts import PartsOf, may_fail
 from tether.server.metrics import CONTENT_TYPE
 
@@ -24,14 +24,14 @@ async def healthz() -> Health:
 
 @router.get(
     "/readyz",
-    response_model=Health,
+    response_model=Readiness,
     responses=may_fail(503),
     summary="Can it serve?",
 )
-async def readyz(parts: PartsOf) -> Health:
-    """Ok if a write to the database works now. No token needed."""
+async def readyz(parts: PartsOf) -> Readiness:
+    """Ok if a write to the database works now. Warns of a certificate that runs out. No token needed."""
     await parts.health.check()
-    return Health()
+    return Readiness(warnings=parts.warnings())
 
 
 @router.get(

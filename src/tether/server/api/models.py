@@ -68,6 +68,11 @@ class Health(ApiModel):
     status: Literal["ok"] = "ok"
 
 
+class Readiness(Health):
+    warnings: Annotated[list[str], Field(default_factory=list)]
+    """What an operator should see to, in sentences; it can serve all the same."""
+
+
 class Whoami(ApiModel):
     user: Annotated[str, Field(examples=["alice"])]
     role: Role

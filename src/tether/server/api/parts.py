@@ -82,6 +82,7 @@ class Parts:
     version: str
     passwords: Passwords
     browsers: Browsers
+    warnings: Callable[[], list[str]]
     pages: LogPages
     status: ServerStatus
 
