@@ -132,13 +132,18 @@ def create_api(
         pages=LogPages(store, clock),
         status=ServerStatus(store, workspaces, browsers.regions, clock),
     )
+    _install(app)
+    return app
+
+
+def _install(app: FastAPI) -> None:
+    """The endpoints, and how they say that something went wrong."""
     for module in MODULES:
         app.include_router(
             module.router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503)
         )
     app.include_router(api_health.router)
     api_errors.install(app)
-    return app
 
 
 def _operation_id(route: APIRoute) -> str:
