@@ -42,10 +42,10 @@ from tether.attribution.vocabulary import (
 from tether.net.clock import SystemClock
 from tether.protocol.messages.base import records_of
 from tether.protocol.messages.reports import Ended, Opened, Report
-from tether.server.connlog.filter import DEFAULT_LIMIT, ConnectionFilter
+from tether.server.connlog.filter import DEFAULT_LIMIT, RowSearch, Values
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import ConnectionLog
-from tether.server.connlog.queries.listing import list_connections
+from tether.server.connlog.queries import search
 from tether.server.connlog.queries.report import count_ends
 from tether.server.connlog.records import NewConnection
 from tether.server.db.migrate import migrate
@@ -151,61 +151,67 @@ async def timed(ask: Callable[[], Awaitable[Any]], times: int) -> list[float]:
     return taken
 
 
-def pages() -> dict[str, Callable[[], ConnectionFilter]]:
+def searching(**filters: Any) -> RowSearch:
+    """Connections with these values; bounds as `RowSearch` has them."""
+    bounds = {name: filters.pop(name) for name in tuple(filters) if name in RowSearch.__slots__}
+    return RowSearch(values={name: Values((value,)) for name, value in filters.items()}, **bounds)
+
+
+def pages() -> dict[str, Callable[[], RowSearch]]:
     """Filters of a page, made anew for each call."""
     rare = [code for code in CATALOGUE if code not in FREQUENT]
     one = lambda name, most: f"{name}{random.randrange(most)}"  # noqa: E731
     return {
-        "no filter": ConnectionFilter,
-        "workspace": lambda: ConnectionFilter(workspace=one("w", WORKSPACES)),
-        "user": lambda: ConnectionFilter(user=one("u", USERS)),
-        "a frequent cause": lambda: ConnectionFilter(cause="session.exit"),
-        "a rare cause": lambda: ConnectionFilter(cause=random.choice(rare)),
-        "unexpected": lambda: ConnectionFilter(expected=False),
-        "workspace, unexpected": lambda: ConnectionFilter(
-            workspace=one("w", WORKSPACES), expected=False
-        ),
-        "workspace and a rare cause": lambda: ConnectionFilter(
+        "no filter": RowSearch,
+        "workspace": lambda: searching(workspace=one("w", WORKSPACES)),
+        "user": lambda: searching(user=one("u", USERS)),
+        "a frequent cause": lambda: searching(cause="session.exit"),
+        "a rare cause": lambda: searching(cause=random.choice(rare)),
+        "unexpected": lambda: searching(expected=False),
+        "workspace, unexpected": lambda: searching(workspace=one("w", WORKSPACES), expected=False),
+        "workspace and a rare cause": lambda: searching(
             workspace=one("w", WORKSPACES), cause=random.choice(rare)
         ),
-        "user, type, reason": lambda: ConnectionFilter(
+        "user, type, reason": lambda: searching(
             user=one("u", USERS), type=ConnectionType.SFTP, reason=CATALOGUE["session.exit"].reason
         ),
-        "since an hour": lambda: ConnectionFilter(since=END - 3600),
-        "since an hour, a rare cause": lambda: ConnectionFilter(
-            since=END - 3600, cause=random.choice(rare)
+        "since an hour": lambda: searching(lived_since=END - 3600),
+        "since an hour, a rare cause": lambda: searching(
+            lived_since=END - 3600, cause=random.choice(rare)
         ),
-        "since an hour, a workspace, unexpected": lambda: ConnectionFilter(
-            since=END - 3600, workspace=one("w", WORKSPACES), expected=False
+        "since an hour, a workspace, unexpected": lambda: searching(
+            lived_since=END - 3600, workspace=one("w", WORKSPACES), expected=False
         ),
-        "since an hour, unexpected, one user": lambda: ConnectionFilter(
-            since=END - 3600, user=one("u", USERS), expected=False
+        "since an hour, unexpected, one user": lambda: searching(
+            lived_since=END - 3600, user=one("u", USERS), expected=False
         ),
-        "since a day, unexpected": lambda: ConnectionFilter(since=END - 86_400, expected=False),
-        "a day half a year ago": lambda: ConnectionFilter(
-            since=END - 180 * 86_400, until=END - 179 * 86_400
+        "since a day, unexpected": lambda: searching(lived_since=END - 86_400, expected=False),
+        "a day half a year ago": lambda: searching(
+            lived_since=END - 180 * 86_400, lived_until=END - 179 * 86_400
         ),
-        "an hour long ago, a frequent cause": lambda: ConnectionFilter(
-            since=END - 300 * 86_400, until=END - 300 * 86_400 + 3600, cause="session.exit"
+        "an hour long ago, a frequent cause": lambda: searching(
+            lived_since=END - 300 * 86_400,
+            lived_until=END - 300 * 86_400 + 3600,
+            cause="session.exit",
         ),
-        "an incident": lambda: ConnectionFilter(incident=f"{random.randrange(20_000):032x}"),
+        "an incident": lambda: searching(incident=f"{random.randrange(20_000):032x}"),
     }
 
 
-def reports() -> dict[str, tuple[ConnectionFilter, Identity, *tuple[Sequence[str], ...]]]:
+def reports() -> dict[str, tuple[RowSearch, Identity, *tuple[Sequence[str], ...]]]:
     """Filters of a report, who asks, and for which breakdowns: all, if none are named."""
     return {
-        "everything, by cause": (ConnectionFilter(), ADMIN, ("cause",)),
-        "everything, by workspace": (ConnectionFilter(), ADMIN, ("workspace",)),
-        "everything, by relay": (ConnectionFilter(), ADMIN, ("relay",)),
-        "everything, by day": (ConnectionFilter(), ADMIN, ("day",)),
-        "everything": (ConnectionFilter(), ADMIN),
-        "unexpected": (ConnectionFilter(expected=False), ADMIN),
-        "one cause": (ConnectionFilter(cause="session.exit"), ADMIN),
-        "the last 7 days": (ConnectionFilter(since=END - 7 * 86_400 - 1234.5), ADMIN),
-        "the last 2 hours": (ConnectionFilter(since=END - 7200 - 12.5), ADMIN),
-        "one workspace": (ConnectionFilter(workspace="w77"), ADMIN),
-        "what a member sees": (ConnectionFilter(), SOMEONE),
+        "everything, by cause": (RowSearch(), ADMIN, ("cause",)),
+        "everything, by workspace": (RowSearch(), ADMIN, ("workspace",)),
+        "everything, by relay": (RowSearch(), ADMIN, ("relay",)),
+        "everything, by day": (RowSearch(), ADMIN, ("day",)),
+        "everything": (RowSearch(), ADMIN),
+        "unexpected": (searching(expected=False), ADMIN),
+        "one cause": (searching(cause="session.exit"), ADMIN),
+        "the last 7 days": (searching(lived_since=END - 7 * 86_400 - 1234.5), ADMIN),
+        "the last 2 hours": (searching(lived_since=END - 7200 - 12.5), ADMIN),
+        "one workspace": (searching(workspace="w77"), ADMIN),
+        "what a member sees": (RowSearch(), SOMEONE),
     }
 
 
@@ -218,7 +224,9 @@ async def look(path: Path, times: int) -> tuple[list[str], list[str], float]:
         page_rows = []
         for name, wanted in pages().items():
             taken = await timed(
-                lambda make=wanted: store.read(lambda tx: list_connections(tx, make(), ADMIN)),
+                lambda make=wanted: store.read(
+                    lambda tx: search.page(tx, make(), ADMIN, END, limit=DEFAULT_LIMIT)
+                ),
                 times,
             )
             p95 = statistics.quantiles(taken, n=20)[-1]

@@ -7,13 +7,14 @@ the standard library, follows the environment's proxies, and imports in 40 ms le
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -24,6 +25,10 @@ from tether.version import VERSION
 
 TIMEOUT_S = 30.0
 _LARGEST_ANSWER = 256 << 20
+_PIECE = 64 << 10
+
+Query = Mapping[str, object] | Sequence[tuple[str, object]]
+"""Parameters of a query; of a sequence, each that it names, as often as it does."""
 
 
 class Api:
@@ -35,10 +40,15 @@ class Api:
         self._host = urlsplit(config.url).netloc
         self._opener = urllib.request.build_opener(_NoRedirects, _Http, _Https)
 
-    def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
+    def get(self, path: str, query: Query | None = None) -> Any:
         """GET `path` below /api/v1; keys of `query` whose value is None are left out."""
-        given = {key: value for key, value in (query or {}).items() if value is not None}
-        return self._call("GET", f"{path}?{urlencode(given)}" if given else path, None)
+        return self._call("GET", _with_query(path, query), None)
+
+    def download(self, path: str, query: Query | None = None) -> Iterator[bytes]:
+        """GET what is no JSON, piece by piece."""
+        with self._open("GET", _with_query(path, query), None) as answer:
+            while piece := answer.read(_PIECE):
+                yield piece
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
         """POST `body` as JSON."""
@@ -49,6 +59,18 @@ class Api:
         return self._call("DELETE", path, None)
 
     def _call(self, method: str, path: str, body: Mapping[str, object] | None) -> Any:
+        with self._open(method, path, body) as answer:
+            raw = answer.read(_LARGEST_ANSWER)
+        try:
+            return json.loads(raw) if raw else None
+        except ValueError as wrong:
+            raise Failure(foreign_answer(self._host, 200, raw)) from wrong
+
+    @contextlib.contextmanager
+    def _open(
+        self, method: str, path: str, body: Mapping[str, object] | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to one request, while it lasts."""
         request = urllib.request.Request(
             f"{self._config.url}/api/v1{path}",
             method=method,
@@ -62,17 +84,13 @@ class Api:
         )
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
-                raw = answer.read(_LARGEST_ANSWER)
+                yield answer
         except urllib.error.HTTPError as refused:
             with refused:
                 location = refused.headers.get("Location", "")
                 raise self._refused(refused.code, refused.read(1 << 20), location) from refused
         except (OSError, http.client.HTTPException) as wrong:
             raise self.unreachable(wrong) from wrong
-        try:
-            return json.loads(raw) if raw else None
-        except ValueError as wrong:
-            raise Failure(foreign_answer(self._host, 200, raw)) from wrong
 
     def _refused(self, status: int, raw: bytes, location: str) -> Failure:
         try:
@@ -105,6 +123,12 @@ class Api:
             case _:
                 why = f"{self._host} could not be reached: {reason}"
         return Failure(why)
+
+
+def _with_query(path: str, query: Query | None) -> str:
+    pairs = query.items() if isinstance(query, Mapping) else query or ()
+    given = [(key, value) for key, value in pairs if value is not None]
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def segment(name: str) -> str:

@@ -16,6 +16,7 @@ import click
 
 from tether.client.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, Failure, os_failure
 from tether.config import ConfigError
+from tether.text import did_you_mean
 from tether.version import VERSION
 
 
@@ -75,6 +76,12 @@ CLIENT = (
         _NETWORK,
     ),
     CommandEntry(
+        "relays",
+        "tether.cli.network.relays:relays",
+        "List relays by region, and what they lost.",
+        _NETWORK,
+    ),
+    CommandEntry(
         "connections",
         "tether.cli.log.connections:connections",
         "List connections, and why they ended.",
@@ -84,6 +91,12 @@ CLIENT = (
         "explain",
         "tether.cli.log.explain:explain",
         "Explain one connection's end, with its evidence.",
+        _RECORD,
+    ),
+    CommandEntry(
+        "incidents",
+        "tether.cli.log.incidents:incidents",
+        "List what ended together, and whom it hit.",
         _RECORD,
     ),
     CommandEntry("report", "tether.cli.log.report:report", "Count how connections ended.", _RECORD),
@@ -139,6 +152,15 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command), f"{entry.target} is a command"
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.entries and not name.startswith("-"):
+            meant = did_you_mean(name, self.entries)
+            raise click.UsageError(f"No such command {name!r}{meant or '.'}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

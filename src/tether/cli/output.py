@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,14 +59,18 @@ def clean(value: object) -> str:
     return printable(text).strip()
 
 
-def table(*headings: str) -> Table:
-    """An empty table; add rows with `add_row`, then `print_table`."""
+def table(*headings: str, whole: Collection[str] = ()) -> Table:
+    """An empty table; add rows with `add_row`, then `print_table`. A row is one line: where the terminal
+    is too narrow, the widest cells are cut, never those of the columns `whole`."""
     from rich import box
     from rich.table import Table
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    gap = (0, 1, 0, 0) if is_narrow() else (0, 1)
+    drawn = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, padding=gap
+    )
     for heading in headings:
-        drawn.add_column(heading, overflow="fold")
+        drawn.add_column(heading, overflow="ellipsis", no_wrap=heading in whole)
     return drawn
 
 
@@ -73,15 +78,31 @@ def add_row(drawn: Table, *cells: object, style: str = "") -> None:
     """Cells are plain text: nothing in them is taken for markup."""
     from rich.text import Text
 
-    drawn.add_row(*(Text(clean(cell)) for cell in cells), style=style or None)
+    row = (Text(clean(cell), no_wrap=True, overflow="ellipsis") for cell in cells)
+    drawn.add_row(*row, style=style or None)
 
 
 def print_table(drawn: Table) -> None:
     """Draw on stdout, as wide as the terminal, or as the content where there is none."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, soft_wrap=False).print(drawn)
+    Console(width=_width(), highlight=False, soft_wrap=False).print(drawn)
+
+
+NARROW = 100
+"""Columns of a terminal below which a table has to save some."""
+
+
+def is_narrow() -> bool:
+    """Whether stdout has too few columns for everything that could be told."""
+    return _width() < NARROW
+
+
+def _width() -> int:
+    """The columns of the terminal; of a pipe what COLUMNS says, or no limit."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return 10_000
+    return shutil.get_terminal_size().columns
 
 
 def moment(value: object) -> datetime | None:
@@ -99,6 +120,23 @@ def local_time(value: object) -> str:
     """A time of the API in the user's zone, to the second."""
     when = moment(value)
     return when.astimezone().strftime("%Y-%m-%d %H:%M:%S") if when else ""
+
+
+def short_time(value: object) -> str:
+    """As `local_time`, without the year."""
+    return local_time(value)[5:]
+
+
+def zone_of(values: Iterable[object]) -> str:
+    """What the user's zone is called at these times of the API: `CET`, or `CET/CEST` in a year."""
+    found = {when.astimezone().tzname() or "local" for value in values if (when := moment(value))}
+    return "/".join(sorted(found)) or "local"
+
+
+def zoned_time(value: object) -> str:
+    """As `local_time`, with the name of the zone."""
+    shown = local_time(value)
+    return f"{shown} {zone_of([value])}" if shown else ""
 
 
 def span(seconds: object) -> str:

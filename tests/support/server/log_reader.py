@@ -14,16 +14,25 @@ from tether.net.clock import Clock
 from tether.server.api.connections import connection_view, explained_view, forward_view
 from tether.server.api.models import FileAuditView
 from tether.server.api.report import ReportView
-from tether.server.connlog.filter import ConnectionFilter
+from tether.server.connlog.filter import DEFAULT_LIMIT, RowSearch, Values
+from tether.server.connlog.pages import LogPages
 from tether.server.connlog.queries import activity
 from tether.server.connlog.queries.explain import ExplainedConnection, explain_connection
-from tether.server.connlog.queries.listing import find_visible, list_connections
+from tether.server.connlog.queries.listing import find_visible
 from tether.server.connlog.queries.report import BREAKDOWNS, count_ends
 from tether.server.db.store import Store
 from tether.server.db.tables.activity import ForwardRow
 from tether.server.identity import Identity
 
 ADMIN = Identity(kind="user", user="admin", role="admin")
+
+
+def searching(**filters: Any) -> RowSearch:
+    """Connections with these values; `lived_since` and the other bounds as `RowSearch` has them. None:
+    any."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    bounds = {name: given.pop(name) for name in tuple(given) if name in RowSearch.__slots__}
+    return RowSearch(values={name: Values((value,)) for name, value in given.items()}, **bounds)
 
 
 class LogReader:
@@ -35,10 +44,11 @@ class LogReader:
 
     async def connections(self, viewer: Identity = ADMIN, **filters: Any) -> list[dict[str, Any]]:
         """Connections, newest first."""
-        wanted = ConnectionFilter(**filters)
-        rows = await self._store.read(lambda tx: list_connections(tx, wanted, viewer))
+        limit = filters.pop("limit", DEFAULT_LIMIT)
+        pages = LogPages(self._store, self._clock)
+        found = await pages.first(searching(**filters), viewer, limit=limit)
         now = self._clock.now().wall
-        return [connection_view(row, now).model_dump(mode="json") for row in rows]
+        return [connection_view(row, now).model_dump(mode="json") for row in found.rows]
 
     async def explain(self, prefix: str, viewer: Identity = ADMIN) -> dict[str, Any]:
         """One connection with everything on file about it."""
@@ -74,11 +84,11 @@ class LogReader:
 
     async def report(
         self,
-        filters: ConnectionFilter | None = None,
+        search: RowSearch | None = None,
         viewer: Identity = ADMIN,
         by: Collection[str] = tuple(BREAKDOWNS),
     ) -> dict[str, Any]:
         """Ends, counted."""
-        wanted = filters or ConnectionFilter()
+        wanted = search or RowSearch()
         counted = await self._store.read(lambda tx: count_ends(tx, wanted, viewer, by))
         return ReportView.model_validate(counted).model_dump(mode="json")

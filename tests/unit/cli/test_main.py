@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "GET /tokens": (200, [{"token_id": "t1", "name": "laptop", "created_at": DEV["created_at"]}]),
     "GET /tokens?kind=relay": (200, []),
     "DELETE /tokens/t1": (200, {"token_id": "t1", "revoked": True}),
-    "GET /connections": (200, [ROW]),
+    "GET /log?limit=100": (200, {"rows": [ROW], "next": ""}),
     "POST /connections/3f2a/end": (200, ROW),
 }
 
@@ -100,7 +101,10 @@ def tether(
     monkeypatch.setenv("TETHER_URL", server.url)
     monkeypatch.setenv("TETHER_TOKEN", "token-of-alice")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("TETHER_DEBUG", raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    for variable in ("TETHER_DEBUG", "COLUMNS"):
+        monkeypatch.delenv(variable, raising=False)
 
     def call(*arguments: str) -> Answer:
         code = program.main(list(arguments))
@@ -138,7 +142,7 @@ def tether(
             {"name": "laptop", "expires_in_s": 2_592_000},
         ),
         ("token delete t1", "DELETE /tokens/t1", None),
-        ("connections", "GET /connections", None),
+        ("connections", "GET /log?limit=100", None),
         (
             "connections end 3f2a --reason busy",
             "POST /connections/3f2a/end",
@@ -175,22 +179,166 @@ def test_an_administrators_tokens_are_listed_with_those_of_relays(
 
 def test_filters_become_a_query(server: ScriptedServer, tether: Tether) -> None:
     query = (
-        "workspace=dev&user=a%26b&reason=unknown&cause=agent.crashed&expected=false&status=closed"
-        "&since=2h&until=2026-11-23T03%3A57%3A12Z&limit=5&initiator=&type=ssh"
+        "workspace=dev&user=a%26b&type=ssh&type=sftp&type=%21control&reason=unknown"
+        "&cause=agent.crashed&initiator=unknown&initiator=%21client&expected=false&status=closed"
+        "&since=2h&until=2026-11-23T03%3A57%3A12%2B00%3A00&ended_since=3d"
     )
-    server.answers[f"GET /connections?{query}"] = (200, [])
-    answer = tether(
-        *("connections", "--json", "--workspace", "dev", "--user", "a&b", "--type", "ssh"),
-        *("--reason", "unknown", "--cause", "agent.crashed", "--initiator", "unknown"),
+    asked = (
+        *("--workspace", "dev", "--user", "a&b", "--type", "ssh", "--type", "sftp"),
+        *("--not-type", "control", "--reason", "unknown", "--cause", "agent.crashed"),
+        *("--initiator", "unknown", "--not-initiator", "client"),
         *("--expected", "false", "--status", "closed", "--since", "2h"),
-        *("--until", "2026-11-23T03:57:12Z", "--limit", "5"),
+        *("--until", "2026-11-23T03:57:12Z", "--ended-since", "3d"),
     )
+    server.answers[f"GET /log?{query}&limit=5"] = (200, {"rows": [], "next": ""})
+    answer = tether("connections", "--json", *asked, "--limit", "5")
     assert (answer.code, answer.out) == (0, "[]\n"), (answer.err, server.calls)
+    server.answers[f"GET /report?{query}&by=cause"] = (200, {"ends": 0})
+    assert tether("report", *asked, "--by", "cause").out == "No such ends.\n"
+    server.answers[f"GET /log/export?{query}&format=csv"] = (200, b"a,b\r\n1,2\r\n")
+    assert tether("connections", "--csv", *asked).out == "a,b\r\n1,2\r\n"
+
+
+def test_a_long_list_is_fetched_in_pages_and_its_cursor_leads_on(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    for query, count, after in (
+        ("limit=500", 500, "c1"),
+        ("limit=500&cursor=c1", 500, "c2"),
+        ("limit=200&cursor=c2", 200, "c3"),
+        ("limit=100&cursor=c3", 7, ""),
+    ):
+        server.answers[f"GET /log?{query}"] = (200, {"rows": [ROW] * count, "next": after})
+    answer = tether("connections", "--json", "--limit", "1200")
+    assert (len(json.loads(answer.out)), answer.err) == (
+        1200,
+        "There are more: go on with --cursor c3\n",
+    )
+    last = tether("connections", "--json", "--cursor", "c3")
+    assert (len(json.loads(last.out)), last.err) == (7, "")
+
+
+CARRIED = {
+    **ROW,
+    "connect_type": "agent_to_client",
+    "client_ip": "10.0.0.9",
+    "created_at": "2026-11-23T03:57:12.345Z",
+}
+CONTROL = {
+    **CARRIED,
+    "id": "c0" * 16,
+    "connect_type": "client_to_server",
+    "type": "control",
+    "workspace": None,
+    "created_at": "2026-11-23T03:57:12.000Z",
+    "disconnect_cause": "client.command_done",
+    "disconnect_expected": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "folded"),
+    [
+        ({}, True),
+        ({"disconnected_at": None, "disconnect_expected": None}, True),
+        ({"disconnect_expected": False, "disconnect_cause": "agent.crashed"}, True),
+        ({"disconnect_expected": False, "disconnect_cause": "server.crashed"}, False),
+        ({"user": "bob"}, False),
+        ({"client_ip": "10.0.0.8"}, False),
+        ({"created_at": "2026-11-23T03:57:13.000Z"}, False),
+        ({"disconnected_at": "2026-11-23T03:57:12.100Z"}, False),
+        ({"connect_type": "server_to_agent"}, False),
+    ],
+)
+def test_a_clients_control_link_is_folded_under_what_it_carried(
+    server: ScriptedServer, tether: Tether, changed: dict[str, Any], folded: bool
+) -> None:
+    rows = [CARRIED, {**CONTROL, **changed}]
+    for query in ("limit=100", "type=control&limit=100"):
+        server.answers[f"GET /log?{query}"] = (200, {"rows": rows, "next": ""})
+    assert ("c0c0c0c0" not in tether("connections").out) is folded
+    for more in (("--unfold",), ("--json",), ("--type", "control")):
+        assert "c0c0c0c0" in tether("connections", *more).out
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_a_row_is_one_line_at_any_width(
+    server: ScriptedServer, tether: Tether, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    long = {"workspace": "w" * 32, "user": "u" * 32, "type": "vscode", "app": "visual-studio"}
+    rows = [{**ROW, **long}, {**ROW, "user": "bob"}]
+    server.answers["GET /log?limit=100"] = (200, {"rows": rows, "next": ""})
+    server.answers["GET /workspaces"] = (200, [{**DEV, "name": "w" * 32, "owner": "u" * 32}])
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command, lines in (("connections", 4), ("workspace list", 3)):
+        shown = tether(*command.split()).out.splitlines()
+        assert len(shown) == lines
+        assert max(map(len, shown)) <= columns
+    listed = tether("connections").out
+    assert listed.count("3f2a9c01") == 2
+    assert listed.count("11-23 03:57:12") == 2
+
+
+def test_what_is_the_same_in_each_row_is_said_once_where_columns_are_few(
+    server: ScriptedServer, tether: Tether, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers["GET /log?limit=100"] = (200, {"rows": [ROW, ROW], "next": ""})
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = tether("connections").out.splitlines()
+    assert shown[:2] == ["WORKSPACE: dev", "USER: alice"]
+    assert "The workspace's agent was killed" in shown[-1]
+
+
+INCIDENT = {
+    "incident_id": "5f" * 16,
+    "element": "relay",
+    "name": "fra",
+    "cause": "relay.crashed",
+    "title": "The relay was killed or crashed",
+    "began_at": "2026-11-23T03:57:12.345Z",
+    "until": "2026-11-23T03:57:13.345Z",
+    "ends": 12,
+    "people": 3,
+    "acknowledged_by": "bob",
+}
+
+
+def test_incidents_are_listed_and_one_is_shown_with_whom_it_hit(
+    server: ScriptedServer, tether: Tether
+) -> None:
+    server.answers["GET /incidents?hours=168.0"] = (200, [INCIDENT])
+    server.answers["GET /incidents?hours=1.0"] = (200, [])
+    server.answers[f"GET /incidents/{'5f' * 16}"] = (200, {**INCIDENT, "hit": [ROW]})
+    _, _, row = tether("incidents").out.splitlines()
+    assert row.split() == [
+        *("5f" * 16, "2026-11-23", "03:57:12", "12", "3", "relay", "fra"),
+        *["The", "relay", "was", "killed", "or", "crashed"],
+    ]
+    assert json.loads(tether("incidents", "--json").out) == [INCIDENT]
+    assert tether("incidents", "--hours", "1").err == "No incidents.\n"
+    shown = tether("incidents", "5f" * 16).out
+    assert "hit         3 people, 12 ends" in shown
+    assert "3f2a9c01" in shown
+
+
+def test_relays_are_listed_by_region(server: ScriptedServer, tether: Tether) -> None:
+    counts = {"tunnels": 4, "ended": 9, "cut": 2, "cut_by_relay": 1, "lost_per_1000_h": 0.5}
+    nodes = [{"url": "wss://a", "status": "up"}, {"url": "wss://b", "status": "down"}]
+    told = [{"region": "fra", "nodes": nodes, **counts}, {"region": "old", "nodes": [], **counts}]
+    server.answers["GET /relays?hours=24.0"] = (200, told)
+    assert [line.split() for line in tether("relays").out.splitlines()[2:]] == [
+        ["fra", "wss://a", "up", "4", "9", "1", "0.5"],
+        ["fra", "wss://b", "down", "4", "9", "1", "0.5"],
+        ["old", "not", "on", "the", "map", "4", "9", "1", "0.5"],
+    ]
+    assert json.loads(tether("relays", "--json").out) == told
 
 
 def test_the_table_of_connections_says_why(tether: Tether) -> None:
     heading, _, row = tether("connections").out.splitlines()[:3]
-    assert heading.split() == ["ID", "TIME", "WORKSPACE", "TYPE", "USER", "LASTED", "WHY"]
+    assert heading.split() == [
+        *("ID", "TIME", "(UTC)", "WORKSPACE", "TYPE", "USER", "LASTED", "WHY")
+    ]
     assert "3f2a9c01" in row
     assert "1 min    The workspace's agent was killed or crashed   !" in row
 
@@ -254,7 +402,8 @@ def test_a_detached_connection_says_for_how_long_by_the_servers_clock(
         "detached_since": "2026-11-23T01:01:00Z",
         "duration_s": 72.0,
     }
-    server.answers["GET /connections"] = (200, [row, {**row, "detached_since": None}])
+    rows = [row, {**row, "detached_since": None}]
+    server.answers["GET /log?limit=100"] = (200, {"rows": rows, "next": ""})
     lines = tether("connections").out.splitlines()
     assert "detached 12 s" in lines[-2]
     assert "ongoing" in lines[-1]
@@ -354,7 +503,7 @@ def test_explain_says_what_a_person_learns_something_from(
 def test_an_ide_session_is_listed_on_its_connection(server: ScriptedServer, tether: Tether) -> None:
     ide = {**ROW, "id": "1d" * 16, "type": "jetbrains", "app": "", "parent_id": ROW["id"]}
     named = {**ROW, "type": "vscode", "app": "cursor"}
-    server.answers["GET /connections"] = (200, [ide, named])
+    server.answers["GET /log?limit=100"] = (200, {"rows": [ide, named], "next": ""})
     lines = tether("connections").out.splitlines()
     assert "jetbrains on 3f2a9c01" in lines[2]
     assert "vscode (cursor)" in lines[3]
@@ -482,6 +631,18 @@ def test_what_the_server_says_cannot_drive_the_terminal(
     ("line", "code", "message"),
     [
         ("frob", 2, "No such command 'frob'. See `tether --help`."),
+        (
+            "conection",
+            2,
+            "No such command 'conection': did you mean 'connections'? See `tether --h",
+        ),
+        (
+            "connections --initator x",
+            2,
+            "(Did you mean one of: '--incident', '--initiator', '--not-ini",
+        ),
+        ("connections --since teatime", 2, "--since: 'teatime' is no time: write it as the tables"),
+        ("connections --csv --json", 2, "--csv and --json exclude one another."),
         ("workspace stop", 2, "Missing argument 'NAME'. See `tether workspace stop --help`."),
         ("token create x --expires-in soon", 2, "'soon' is no span of time: write 12h"),
         ("workspace show gone", 1, "no GET /workspaces/gone"),
@@ -667,7 +828,7 @@ def test_every_program_is_where_the_table_says() -> None:
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(server: ScriptedServer) -> None:
-    server.answers["GET /connections"] = (200, [ROW] * 5000)
+    server.answers["GET /log?limit=100"] = (200, {"rows": [ROW] * 5000, "next": ""})
     env = {**os.environ, "TETHER_URL": server.url, "TETHER_TOKEN": "t"}
     argv = [sys.executable, "-m", "tether", "connections", "--json"]
     with subprocess.Popen(

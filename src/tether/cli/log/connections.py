@@ -1,4 +1,4 @@
-"""`tether connections`: the connection log as a table, or as JSON for scripts; and how one is ended.
+"""`tether connections`: the connection log as a table, JSON or CSV; and how one is ended.
 
 Law: shows what the server recorded and decides nothing. Words come from the record; the local
 catalogue only supplies the title of a cause.
@@ -7,84 +7,151 @@ catalogue only supplies the title of a cause.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import click
 
 from tether.attribution.causes.catalogue import CATALOGUE
-from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.cli.api import Api, segment
+from tether.cli.log.filters import Query, filter_options
 from tether.cli.output import (
     add_row,
     clean,
+    is_narrow,
     json_option,
     local_time,
     moment,
     print_json,
     print_table,
+    short_time,
     span,
     table,
+    zone_of,
 )
 from tether.config import load
 
-_INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
+DEFAULT_LIMIT = 100
+_PAGE = 500
+"""Rows that the server gives at once."""
 
 
 @click.group(invoke_without_command=True)
-@click.option("--workspace", metavar="W", help="Only this workspace.")
-@click.option("--user", metavar="U", help="Only this user.")
-@click.option("--type", "kind", type=click.Choice([str(t) for t in ConnectionType]))
-@click.option("--reason", type=click.Choice([str(r) for r in Reason]), metavar="R")
-@click.option("--cause", metavar="C", help="Only this cause, such as agent.crashed.")
-@click.option("--initiator", type=click.Choice(_INITIATORS), help="Who began the end.")
-@click.option("--expected", type=click.Choice(["true", "false"]), help="false: investigate.")
-@click.option("--status", type=click.Choice(["ongoing", "closed"]))
-@click.option("--since", metavar="T", help="15m, 2h, 3d, or 2026-11-23T03:57:12Z.")
-@click.option("--until", metavar="T", help="As --since.")
-@click.option("--incident", metavar="ID", help="Only the ends of this incident.")
+@filter_options
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), metavar="N", help="At most N; 100 if not told."
+    "--limit", type=click.IntRange(1), metavar="N", help=f"At most N; {DEFAULT_LIMIT} if not told."
 )
+@click.option("--cursor", metavar="C", default="", help="Go on where an earlier list stopped.")
+@click.option("--unfold", is_flag=True, help="Show clients' control links on lines of their own.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: all of them, or --limit.")
 @json_option
 @click.pass_context
 def connections(
     context: click.Context,
     /,
     as_json: bool,
-    kind: str | None,
-    initiator: str | None,
-    **filters: Any,
+    as_csv: bool,
+    unfold: bool,
+    cursor: str,
+    limit: int | None,
+    filters: Query,
 ) -> None:
     """List connections, and why they ended.
 
     Newest first. The last column is empty while a connection lives, `ok` for an end that is part
     of normal operation, and `!` for one to look into: `tether explain ID` tells more. An IDE session
-    has a line of its own, "on" the SSH connection that it began on.
+    has a line of its own, "on" the SSH connection that it began on. A client's control link is folded
+    under what it carried, unless it ended of something else.
+
+    A filter that is repeated means any of its values; with --not- before its name, all but these.
+    Times are taken as the column TIME shows them, or as a span back from now.
 
     \b
     Examples:
       tether connections --workspace dev
       tether connections --expected false --since 24h
+      tether connections --initiator network --initiator unknown --not-type control
+      tether connections --ended-since "2026-11-23 03:57:12"
       tether connections --incident 5f1c7a0e9c4b4d0f9b7d6d0f3a2b1c00
       tether connections --json --status ongoing | jq length
+      tether connections --csv --since 30d > connections.csv
     """
     if context.invoked_subcommand is not None:
         return
-    if initiator is not None:
-        filters["initiator"] = "" if initiator == "unknown" else initiator
-    rows = Api(load(os.environ)).get("/connections", {**filters, "type": kind})
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude one another.")
+    api = Api(load(os.environ))
+    if as_csv:
+        whole = [*filters, ("format", "csv"), ("limit", limit), ("cursor", cursor or None)]
+        for piece in api.download("/log/export", whole):
+            sys.stdout.buffer.write(piece)
+        return
+    rows, more = fetched(api, filters, limit or DEFAULT_LIMIT, cursor)
     if as_json:
         print_json(rows)
-        return
-    if not rows:
+    elif not rows:
         click.echo("No such connections.", err=True)
-        return
-    drawn = table("ID", "TIME", "WORKSPACE", "TYPE", "USER", "LASTED", "WHY", "")
-    for row in rows:
-        add_row(
-            drawn, *cells(row), style="yellow" if row.get("disconnect_expected") is False else ""
-        )
+    else:
+        asked_for_control = ("type", "control") in filters
+        draw(rows if unfold or asked_for_control else folded(rows))
+    if more and (cursor or limit):
+        click.echo(f"There are more: go on with --cursor {more}", err=True)
+    elif more:
+        click.echo(f"There are more: --limit N, or go on with --cursor {more}", err=True)
+
+
+def fetched(api: Api, filters: Query, limit: int, cursor: str) -> tuple[list[dict[str, Any]], str]:
+    """So many rows, in as many pages as that takes, and the cursor of those behind them."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        many = min(limit - len(rows), _PAGE)
+        page = api.get("/log", [*filters, ("limit", many), ("cursor", cursor or None)])
+        rows += page["rows"]
+        cursor = page["next"]
+        if not cursor or len(rows) >= limit:
+            return rows, cursor
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """Print the table. Where columns are few, one that says the same in each row is said once."""
+    began = [row.get("connected_at") or row.get("created_at") for row in rows]
+    time = f"TIME ({zone_of(began)})"
+    headings = ("ID", time, "WORKSPACE", "TYPE", "USER", "LASTED", "WHY", "")
+    lines = [cells(row) for row in rows]
+    shown = list(range(len(headings)))
+    if is_narrow() and len(rows) > 1:
+        same = {n for n in shown if headings[n] in ("WORKSPACE", "USER") and _is_one(lines, n)}
+        shown = [n for n in shown if n not in same]
+        for n in sorted(same):
+            click.echo(f"{headings[n]}: {clean(lines[0][n])}")
+    drawn = table(*(headings[n] for n in shown), whole=("ID", time, "LASTED", ""))
+    for row, line in zip(rows, lines, strict=True):
+        style = "yellow" if row.get("disconnect_expected") is False else ""
+        add_row(drawn, *(line[n] for n in shown), style=style)
     print_table(drawn)
+
+
+def _is_one(lines: list[tuple[object, ...]], column: int) -> bool:
+    return len({line[column] for line in lines}) == 1 and bool(lines[0][column])
+
+
+def folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the clients' control links that tell nothing but what the row of something that they
+    carried tells: it was asked for while the link was open, by the same user from the same address."""
+    carried = [row for row in rows if row.get("connect_type") == "agent_to_client"]
+    return [row for row in rows if not any(_is_told_by(row, other) for other in carried)]
+
+
+def _is_told_by(row: dict[str, Any], carried: dict[str, Any]) -> bool:
+    if row.get("connect_type") != "client_to_server" or row.get("type") != "control":
+        return False
+    if any(row.get(key) != carried.get(key) for key in ("user", "client_ip")):
+        return False
+    asked, until = str(carried.get("created_at")), row.get("disconnected_at")
+    if not str(row.get("created_at")) <= asked or (until and asked > str(until)):
+        return False
+    unexpected = row.get("disconnect_expected") is False
+    return not unexpected or row.get("disconnect_cause") == carried.get("disconnect_cause")
 
 
 @connections.command()
@@ -111,9 +178,10 @@ def end(connection_id: str, reason: str, as_json: bool) -> None:
 def cells(row: dict[str, Any]) -> tuple[object, ...]:
     """One connection as the cells of the table."""
     ongoing = not row.get("disconnected_at")
+    shown_time = short_time if is_narrow() else local_time
     return (
         str(row["id"])[:8],
-        local_time(row.get("connected_at") or row.get("created_at")),
+        shown_time(row.get("connected_at") or row.get("created_at")),
         row.get("workspace"),
         kind_of(row),
         row.get("user"),

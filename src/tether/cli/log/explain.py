@@ -15,7 +15,16 @@ import click
 
 from tether.cli.api import Api, segment
 from tether.cli.log.explain_contents import contents, path_lines
-from tether.cli.output import clean, json_option, local_time, moment, print_json, size, span
+from tether.cli.output import (
+    clean,
+    json_option,
+    local_time,
+    moment,
+    print_json,
+    size,
+    span,
+    zoned_time,
+)
 from tether.config import load
 
 _WAYS = {"derp": " through a relay", "direct": " on a direct path"}
@@ -74,13 +83,13 @@ def facts(told: dict[str, Any]) -> Iterator[tuple[str, object]]:
     named = f" ({app})" if app and app != told.get("type") else ""
     yield "type", f"{told.get('type', '')}{named}{method}{address}"
     yield "began on", told.get("parent_id")
-    yield "began", local_time(told.get("connected_at"))
+    yield "began", zoned_time(told.get("connected_at"))
     if not told.get("disconnected_at"):
-        since = local_time(told.get("detached_since"))
+        since = zoned_time(told.get("detached_since"))
         yield "ended", f"not yet: detached since {since}" if since else "not yet: it is ongoing"
         return
     lasted = span(told.get("duration_s"))
-    yield "ended", local_time(told["disconnected_at"]) + (f", after {lasted}" if lasted else "")
+    yield "ended", zoned_time(told["disconnected_at"]) + (f", after {lasted}" if lasted else "")
     yield "reason", told.get("disconnect_reason")
     yield "cause", told.get("disconnect_cause")
     yield "begun by", told.get("disconnect_initiator") or "nobody can tell"

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 import click
 
-from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.cli.api import Api
+from tether.cli.log.filters import Query, filter_options
 from tether.cli.output import clean, json_option, print_json, span
 from tether.config import load
 
@@ -24,20 +24,9 @@ BAR = 30
 GROUPS = ("cause", "workspace", "relay", "day")
 ALL_GROUPS = (*GROUPS, "reason", "initiator", "user")
 
-_INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
-
 
 @click.command()
-@click.option("--workspace", metavar="W", help="Only this workspace.")
-@click.option("--user", metavar="U", help="Only this user.")
-@click.option("--type", "kind", type=click.Choice([str(t) for t in ConnectionType]))
-@click.option("--reason", type=click.Choice([str(r) for r in Reason]), metavar="R")
-@click.option("--cause", metavar="C", help="Only this cause, such as agent.crashed.")
-@click.option("--initiator", type=click.Choice(_INITIATORS), help="Who began the end.")
-@click.option("--expected", type=click.Choice(["true", "false"]), help="false: investigate.")
-@click.option("--since", metavar="T", help="15m, 2h, 3d, or 2026-11-23T03:57:12Z.")
-@click.option("--until", metavar="T", help="As --since.")
-@click.option("--incident", metavar="ID", help="Only the ends of this incident.")
+@filter_options
 @click.option("--by", "groups", type=click.Choice(ALL_GROUPS), multiple=True, help="Break down by.")
 @click.option(
     "--rejudge", is_flag=True, help="Judge old ends by today's rules: show the difference."
@@ -46,38 +35,33 @@ _INITIATORS = [*(str(i) for i in Initiator if i), "unknown"]
 @json_option
 def report(
     as_json: bool,
-    kind: str | None,
-    initiator: str | None,
+    filters: Query,
     groups: tuple[str, ...],
     rejudge: bool,
     write: bool,
-    **filters: Any,
 ) -> None:
     """Count how connections ended.
 
     Expected against unexpected ends, the share that nobody could explain, and what they were about:
-    by cause, workspace, relay and day, or by what --by says.
+    by cause, workspace, relay and day, or by what --by says. Filters are those of `tether connections`:
+    repeated, any of them; with --not- before the name, the rest.
 
     \b
     Examples:
       tether report --since 7d
       tether report --expected false --by cause --by user
+      tether report --not-type control --not-type tunnel --since 2026-11-23
       tether report --rejudge --since 30d
     """
     if write and not rejudge:
         raise click.UsageError("--write goes with --rejudge")
-    if initiator is not None:
-        filters["initiator"] = "" if initiator == "unknown" else initiator
-    query = {name: value for name, value in {**filters, "type": kind}.items() if value is not None}
     api = Api(load(os.environ))
     if rejudge:
-        query["write"] = "true" if write else "false"
-        told = api.post(f"/report/rejudge?{urlencode(query)}")
+        told = api.post(f"/report/rejudge?{urlencode([*filters, ('write', str(write).lower())])}")
         lines = differences(told)
     else:
         wanted = groups or GROUPS
-        named = [*query.items(), *(("by", name) for name in wanted)]
-        told = api.get(f"/report?{urlencode(named)}")
+        told = api.get("/report", [*filters, *(("by", name) for name in wanted)])
         lines = paragraphs(told, wanted)
     if as_json:
         print_json(told)

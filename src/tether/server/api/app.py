@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from tether.net.clock import Clock
@@ -27,6 +27,7 @@ from tether.server.api import (
     workspaces as api_workspaces,
 )
 from tether.server.api.parts import Browsers, ClientIp, LiveLinks, Parts, may_fail, peer_ip
+from tether.server.api.query import only_known
 from tether.server.auth.accounts import Accounts
 from tether.server.auth.passwords import Passwords
 from tether.server.auth.throttle import FailureThrottle
@@ -140,7 +141,10 @@ def _install(app: FastAPI) -> None:
     """The endpoints, and how they say that something went wrong."""
     for module in MODULES:
         app.include_router(
-            module.router, prefix=PREFIX, responses=may_fail(400, 401, 413, 422, 429, 503)
+            module.router,
+            prefix=PREFIX,
+            responses=may_fail(400, 401, 413, 422, 429, 503),
+            dependencies=[Depends(only_known)],
         )
     app.include_router(api_health.router)
     api_errors.install(app)

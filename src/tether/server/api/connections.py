@@ -1,21 +1,18 @@
 """`/api/v1/connections`: the record of every disconnect.
 
-Law: translation only: the query's parameters become a `ConnectionFilter`, and rows become the API's
-models.
+Law: translation only: the words of a query become a `RowSearch` (`api.query`), and rows become the
+API's models.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import structs
+from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.attribution.causes.catalogue import CATALOGUE
-from tether.attribution.causes.codes import AGENT_CRASHED
-from tether.attribution.vocabulary import ConnectionType, Initiator, Reason
 from tether.server.api.models import (
     ConnectionView,
     EndRequest,
@@ -24,19 +21,14 @@ from tether.server.api.models import (
     ForwardView,
 )
 from tether.server.api.parts import PartsOf, User, may_fail
-from tether.server.connlog.filter import (
-    DEFAULT_LIMIT,
-    MAX_FILES,
-    MAX_LIMIT,
-    ConnectionFilter,
-)
+from tether.server.api.query import LogQuery, search_of
+from tether.server.connlog.filter import DEFAULT_LIMIT, MAX_FILES, MAX_LIMIT
 from tether.server.connlog.queries import activity
 from tether.server.connlog.queries.explain import ExplainedConnection, explain_connection
-from tether.server.connlog.queries.listing import find_visible, list_connections
+from tether.server.connlog.queries.listing import find_visible
 from tether.server.db.tables.activity import ForwardRow
-from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
-from tether.server.errors import Conflict, Invalid
-from tether.server.times import parse_when
+from tether.server.db.tables.connections import ConnectionRow
+from tether.server.errors import Conflict
 
 router = APIRouter(prefix="/connections", tags=["connections"])
 
@@ -44,70 +36,30 @@ _Id = Annotated[str, Path(description="Its id, or as much of it as is unique.")]
 MAIN_AGENT = "main"
 """A workspace has one agent; the name leaves room for more."""
 
-_WHEN = "RFC 3339, or a span back from now: `15m`, `2h`, `3d`."
 
-
-def _filters(
-    parts: PartsOf,
-    workspace: Annotated[str | None, Query(description="Its name.", max_length=64)] = None,
-    user_name: Annotated[
-        str | None, Query(alias="user", description="Who connected.", max_length=64)
-    ] = None,
-    type_: Annotated[ConnectionType | None, Query(alias="type")] = None,
-    reason: Annotated[Reason | None, Query(description="What happened.")] = None,
-    cause: Annotated[
-        str | None, Query(description="A code of the cause catalogue.", examples=[AGENT_CRASHED])
-    ] = None,
-    initiator: Annotated[
-        Initiator | None, Query(description="Who began it; empty: it could not be told.")
-    ] = None,
-    expected: Annotated[
-        Literal["true", "false"] | None, Query(description="`false`: those to investigate.")
-    ] = None,
-    status: Annotated[ConnectionStatus | None, Query()] = None,
-    since: Annotated[
-        str | None, Query(description=f"Open at this time or later. {_WHEN}", examples=["2h"])
-    ] = None,
-    until: Annotated[
-        str | None, Query(description=f"Begun before this time. {_WHEN}", examples=["15m"])
-    ] = None,
-    incident: Annotated[
-        str | None, Query(description="Ends of this incident.", max_length=64)
-    ] = None,
-) -> ConnectionFilter:
-    if cause is not None and cause not in CATALOGUE:
-        raise Invalid("invalid_request", f"query parameter cause: there is no cause {cause[:64]!r}")
-    now = parts.clock.now().wall
-    return ConnectionFilter(
-        workspace=workspace,
-        user=user_name,
-        type=type_,
-        reason=reason,
-        cause=cause,
-        initiator=initiator,
-        expected=None if expected is None else expected == "true",
-        status=status,
-        since=_time("since", since, now),
-        until=_time("until", until, now),
-        incident=incident,
-    )
-
-
-Filters = Annotated[ConnectionFilter, Depends(_filters)]
+class ListQuery(LogQuery):
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    cursor: Annotated[str, Field(max_length=64)] = ""
+    """Go on behind what was listed before: the one of the answer's `Link` header."""
 
 
 @router.get("", response_model=list[ConnectionView], summary="List connections, newest first")
 async def list_(
+    query: Annotated[ListQuery, Query()],
     parts: PartsOf,
     user: User,
-    filters: Filters,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    request: Request,
+    response: Response,
 ) -> list[ConnectionView]:
-    """The caller's connections and those of the caller's workspaces; administrators see all."""
-    wanted = replace(filters, limit=limit)
-    rows = await parts.store.read(lambda tx: list_connections(tx, wanted, user))
+    """The caller's connections and those of the caller's workspaces; administrators see all. Where
+    there are more, the header `Link` (RFC 8288) leads to the `next` of them."""
+    search = await search_of(query, parts, user)
+    found = await parts.pages.first(search, user, limit=query.limit, cursor=query.cursor)
+    if found.next:
+        more = request.url.include_query_params(cursor=found.next)
+        response.headers["link"] = f'<{more.path}?{more.query}>; rel="next"'
     now = parts.clock.now().wall
-    return [connection_view(row, now) for row in rows]
+    return [connection_view(row, now) for row in found.rows]
 
 
 @router.get(
@@ -259,12 +211,3 @@ def forward_view(row: ForwardRow) -> ForwardView:
             "duration_s": round(row.duration_s, 3),
         }
     )
-
-
-def _time(name: str, text: str | None, now: float) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_when(text, now)
-    except ValueError as wrong:
-        raise Invalid("invalid_request", f"query parameter {name}: {wrong}") from wrong

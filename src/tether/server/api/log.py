@@ -1,7 +1,7 @@
 """`/api/v1/log`: the connection log by every filter there is, its counts, and its export.
 
-Law: translation only: words of the query become a `RowSearch`; `connlog/pages.py` answers. A page,
-its counts and its download are asked with the same words, so that they agree.
+Law: translation only; `connlog/pages.py` answers. A page, its counts and its download are asked with
+the same words (`api.query`), so that they agree.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
@@ -21,82 +21,19 @@ from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.causes.codes import CLIENT_CLOSED
 from tether.attribution.sides import Side, side_of
 from tether.attribution.vocabulary import (
-    Basis,
-    Confidence,
-    ConnectionMethod,
-    ConnectionType,
-    ConnectType,
     Initiator,
     Reason,
 )
 from tether.server.api.connections import connection_view
-from tether.server.api.models import ApiModel, ConnectionView, Model, Time
+from tether.server.api.models import ApiModel, ConnectionView, Time
 from tether.server.api.parts import PartsOf, User
-from tether.server.connlog.queries.search import NONE, RowSearch, Values
-from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus
-from tether.server.errors import Invalid
-from tether.server.times import iso, iso_or_none, parse_when
+from tether.server.api.query import LogQuery, search_of
+from tether.server.db.tables.connections import ConnectionRow
+from tether.server.times import iso, iso_or_none
 
 router = APIRouter(prefix="/log", tags=["log"])
 
-MAX_VALUES, MAX_VALUE = 50, 128
-MAX_TEXT = 200
 MAX_LIMIT = 500
-
-_ANY = "Any of these; `!` before a value: not that one; `none`: there is none."
-
-Words = Annotated[
-    list[Annotated[str, Field(max_length=MAX_VALUE)]],
-    Field(default_factory=list, max_length=MAX_VALUES, description=_ANY),
-]
-Span = Annotated[str, Field(max_length=40)]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
-
-
-class LogQuery(Model):
-    """The filters. Those of different fields all have to match."""
-
-    q: Annotated[str, Field(max_length=MAX_TEXT)] = ""
-    """Words that each have to be in a row: in a name, an address, a detail, the beginning of an id,
-    or the cause's title."""
-    side: Words
-    """Whose side the end lies on: `us`, `workspace`, `network`, `machine` or `unknown`."""
-    cause: Words
-    reason: Words
-    initiator: Words
-    expected: Words
-    """`false`: those to investigate."""
-    status: Words
-    type: Words
-    connect_type: Words
-    app: Words
-    workspace: Words
-    user: Words
-    agent: Words
-    """The agent's host name."""
-    client_ip: Words
-    method: Words
-    relay: Words
-    basis: Words
-    confidence: Words
-    actor: Words
-    rule: Words
-    exit_code: Words
-    exit_signal: Words
-    incident: Words
-    session: Words
-    """A client's own name for what its connections are part of."""
-    detached: bool | None = None
-    since: Span = ""
-    """Lived at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`."""
-    until: Span = ""
-    """Begun before this time."""
-    began_since: Span = ""
-    began_until: Span = ""
-    ended_since: Span = ""
-    ended_until: Span = ""
-    min_duration_s: Seconds | None = None
-    max_duration_s: Seconds | None = None
 
 
 class PageQuery(LogQuery):
@@ -107,6 +44,10 @@ class PageQuery(LogQuery):
 
 class ExportQuery(LogQuery):
     format: Literal["csv", "ndjson", "json"] = "csv"
+    limit: Annotated[int | None, Field(ge=1)] = None
+    """At most so many rows; without it, all."""
+    cursor: Annotated[str, Field(max_length=64)] = ""
+    """Go on behind the page that this is `next` of."""
 
 
 class LogPage(ApiModel):
@@ -163,16 +104,12 @@ class CauseView(ApiModel):
     side: Side
 
 
-def _search(query: Annotated[LogQuery, Query()], parts: PartsOf) -> RowSearch:
-    return _read(query, parts.clock.now().wall)
-
-
 @router.get("", response_model=LogPage, summary="Search the connection log, newest first")
 async def page(query: Annotated[PageQuery, Query()], parts: PartsOf, user: User) -> LogPage:
     """Those of the caller and of the caller's workspaces; an administrator sees all."""
-    now = parts.clock.now().wall
-    search = _read(query, now)
+    search = await search_of(query, parts, user)
     found = await parts.pages.search(search, user, limit=query.limit, cursor=query.cursor)
+    now = parts.clock.now().wall
     return LogPage(
         rows=[connection_view(row, now) for row in found.rows],
         next=found.next,
@@ -181,11 +118,9 @@ async def page(query: Annotated[PageQuery, Query()], parts: PartsOf, user: User)
 
 
 @router.get("/summary", response_model=LogSummary, summary="Count what a filter leaves")
-async def summary(
-    search: Annotated[RowSearch, Depends(_search)], parts: PartsOf, user: User
-) -> LogSummary:
+async def summary(query: Annotated[LogQuery, Query()], parts: PartsOf, user: User) -> LogSummary:
     """By every field, and over time, in one answer."""
-    found = await parts.pages.summary(search, user)
+    found = await parts.pages.summary(await search_of(query, parts, user), user)
     histogram = found.histogram
     return LogSummary(
         total=found.total,
@@ -221,9 +156,10 @@ async def summary(
 async def export(
     query: Annotated[ExportQuery, Query()], parts: PartsOf, user: User
 ) -> StreamingResponse:
-    """All of it, newest first, in the order of the pages."""
+    """All of it, or the first `limit` of it, newest first, in the order of the pages."""
     now = parts.clock.now().wall
-    rows = parts.pages.all(_read(query, now), user)
+    search = await search_of(query, parts, user)
+    rows = parts.pages.all(search, user, limit=query.limit, cursor=query.cursor)
     kind, write = _FORMATS[query.format]
     name = f"connections-{iso(now)[:10]}.{query.format}"
     return StreamingResponse(
@@ -246,90 +182,6 @@ async def causes(request: Request, parts: PartsOf, user: User) -> Response:
 _CAUSES = msgspec.json.encode(
     [{**asdict(cause), "side": str(side_of(cause.code))} for cause in CATALOGUE.values()]
 )
-
-# -- words ---------------------------------------------------------------------------------------
-
-
-def _closed(words: type[Any]) -> Callable[[str], Any]:
-    return lambda word: str(words(word))
-
-
-def _true_or_false(word: str) -> bool:
-    return {"true": True, "false": False}[word]
-
-
-_VALUES: dict[str, Callable[[str], Any]] = {
-    "cause": lambda code: CATALOGUE[code].code,
-    "reason": _closed(Reason),
-    "initiator": _closed(Initiator),
-    "expected": _true_or_false,
-    "status": _closed(ConnectionStatus),
-    "type": _closed(ConnectionType),
-    "connect_type": _closed(ConnectType),
-    "method": _closed(ConnectionMethod),
-    "basis": _closed(Basis),
-    "confidence": _closed(Confidence),
-    "exit_code": int,
-    "side": _closed(Side),
-    **dict.fromkeys(
-        ("app", "workspace", "user", "agent", "client_ip", "relay", "actor", "rule"), str
-    ),
-    **dict.fromkeys(("exit_signal", "incident", "session"), str),
-}
-
-
-def _read(query: LogQuery, now: float) -> RowSearch:
-    values = {
-        name: _values(name, words, read)
-        for name, read in _VALUES.items()
-        if (words := getattr(query, name))
-    }
-    sides = values.pop("side", Values())
-    moments = {
-        f"{bound}": _moment(name, getattr(query, name), now)
-        for name, bound in (
-            ("since", "lived_since"),
-            ("until", "lived_until"),
-            *(
-                (name, name)
-                for name in ("began_since", "began_until", "ended_since", "ended_until")
-            ),
-        )
-    }
-    return RowSearch(
-        values=values,
-        sides=sides,
-        text=query.q.strip(),
-        detached=query.detached,
-        min_duration_s=query.min_duration_s,
-        max_duration_s=query.max_duration_s,
-        **moments,
-    )
-
-
-def _values(name: str, words: list[str], read: Callable[[str], Any]) -> Values:
-    wanted: list[Any] = []
-    unwanted: list[Any] = []
-    for word in words:
-        bare = word.removeprefix("!")
-        try:
-            value = NONE if bare == NONE and name != "side" else read(bare)
-        except (ValueError, KeyError):
-            raise Invalid(
-                "invalid_request", f"query parameter {name}: there is no {bare[:40]!r}"
-            ) from None
-        (wanted if bare == word else unwanted).append(value)
-    return Values(tuple(wanted), tuple(unwanted))
-
-
-def _moment(name: str, text: str, now: float) -> float | None:
-    if not text:
-        return None
-    try:
-        return parse_when(text, now)
-    except ValueError as wrong:
-        raise Invalid("invalid_request", f"query parameter {name}: {wrong}") from wrong
-
 
 # -- downloads ------------------------------------------------------------------------------------
 

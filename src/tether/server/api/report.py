@@ -1,6 +1,6 @@
 """`/api/v1/report`: how connections ended, counted, and old ends judged by today's rules.
 
-Law: translation only, as `api.connections`, whose filters these are.
+Law: translation only, with the filters of `api.query`.
 """
 
 from __future__ import annotations
@@ -8,16 +8,27 @@ from __future__ import annotations
 from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 
-from tether.server.api.connections import Filters
 from tether.server.api.models import ApiModel
 from tether.server.api.parts import PartsOf, User, may_fail
+from tether.server.api.query import LogQuery, search_of
 from tether.server.connlog.queries.report import count_ends
 from tether.server.errors import Forbidden
 
 Breakdown = Literal["cause", "reason", "initiator", "workspace", "user", "relay", "day"]
 
 router = APIRouter(prefix="/report", tags=["connections"])
+
+
+class ReportQuery(LogQuery):
+    by: Annotated[list[Breakdown], Field(default_factory=list)]
+    """Only these breakdowns; else all."""
+
+
+class RejudgeQuery(LogQuery):
+    write: bool = False
+    """Append what changes as revisions."""
 
 
 class GroupView(ApiModel):
@@ -69,18 +80,11 @@ class RejudgedView(ApiModel):
 
 
 @router.get("", response_model=ReportView, summary="Count ends by cause, workspace, relay and day")
-async def report(
-    parts: PartsOf,
-    user: User,
-    filters: Filters,
-    by: Annotated[
-        list[Breakdown] | None, Query(description="Only these breakdowns; else all.")
-    ] = None,
-) -> ReportView:
+async def report(query: Annotated[ReportQuery, Query()], parts: PartsOf, user: User) -> ReportView:
     """The ends that match: expected, unexpected, unexplained, and each breakdown. `since` and `until`
     frame when they ended."""
-    wanted = by or get_args(Breakdown)
-    counted = await parts.store.read(lambda tx: count_ends(tx, filters, user, wanted))
+    wanted, search = query.by or get_args(Breakdown), await search_of(query, parts, user)
+    counted = await parts.store.read(lambda tx: count_ends(tx, search, user, wanted))
     return ReportView.model_validate(counted)
 
 
@@ -91,18 +95,16 @@ async def report(
     summary="Judge old ends by today's rules",
 )
 async def rejudge(
-    parts: PartsOf,
-    user: User,
-    filters: Filters,
-    write: Annotated[bool, Query(description="Append what changes as revisions.")] = False,
+    query: Annotated[RejudgeQuery, Query()], parts: PartsOf, user: User
 ) -> RejudgedView:
     """How today's rules judge old ends. Only administrators may have the changes written."""
-    if write and not user.is_admin:
+    if query.write and not user.is_admin:
         raise Forbidden("admin_only", "only an administrator may write judgements")
-    found = await parts.connections.rejudge(filters, user, write=write)
+    search = await search_of(query, parts, user)
+    found = await parts.connections.rejudge(search, user, write=query.write)
     return RejudgedView(
         judged=found.judged,
         changed=found.changed,
-        written=write,
+        written=query.write,
         changes=[ChangedVerdictView.model_validate(one) for one in found.changes],
     )

@@ -24,7 +24,7 @@ from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.control import Hello
 from tether.protocol.messages.reports import Report
 from tether.server.connlog import ide_rows, ingest, path_rows, rows, runs
-from tether.server.connlog.filter import ConnectionFilter
+from tether.server.connlog.filter import RowSearch
 from tether.server.connlog.judge import Testimony
 from tether.server.connlog.live import LiveFeed
 from tether.server.connlog.publish import Publisher
@@ -387,9 +387,7 @@ class ConnectionLog:
         )
         self.publish(events)
 
-    async def rejudge(
-        self, filters: ConnectionFilter, viewer: Identity, *, write: bool
-    ) -> Rejudged:
+    async def rejudge(self, filters: RowSearch, viewer: Identity, *, write: bool) -> Rejudged:
         """Judge the closed rows that match by today's rules; with `write`, append what changes."""
         now = self._clock.now().wall
         found = Rejudged()

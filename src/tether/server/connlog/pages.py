@@ -9,17 +9,19 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from tether.net.clock import Clock
+from tether.server.connlog.filter import RowSearch
 from tether.server.connlog.queries import (
     deploys,
     facets,
     fleet,
     incidents,
+    names,
     overview,
     person,
     search,
     workspace_life,
 )
-from tether.server.connlog.queries.search import FoundRows, RowSearch
+from tether.server.connlog.queries.search import FoundRows
 from tether.server.db.store import Store
 from tether.server.db.tables.connections import ConnectionRow
 from tether.server.identity import Identity
@@ -48,15 +50,39 @@ class LogPages:
         now = self._clock.now().wall
         return await self._store.read(lambda tx: facets.summary(tx, wanted, viewer, now))
 
-    async def all(self, wanted: RowSearch, viewer: Identity) -> AsyncIterator[list[ConnectionRow]]:
-        """Every row that matches, newest first, some at a time; each some is a snapshot of its own."""
-        cursor = ""
+    async def all(
+        self, wanted: RowSearch, viewer: Identity, *, limit: int | None = None, cursor: str = ""
+    ) -> AsyncIterator[list[ConnectionRow]]:
+        """Every row that matches, or the first `limit`, newest first, some at a time; each some is a
+        snapshot of its own."""
+        left = limit
         while True:
-            found = await self.search(wanted, viewer, limit=EXPORTED_AT_ONCE, cursor=cursor)
+            many = EXPORTED_AT_ONCE if left is None else min(left, EXPORTED_AT_ONCE)
+            found = await self.search(wanted, viewer, limit=many, cursor=cursor)
             if found.rows:
                 yield found.rows
-            if not (cursor := found.next):
+            left = None if left is None else left - len(found.rows)
+            if not (cursor := found.next) or left == 0:
                 return
+
+    async def first(
+        self, wanted: RowSearch, viewer: Identity, *, limit: int, cursor: str = ""
+    ) -> FoundRows:
+        """As `search`, however much has to be searched until so many are found."""
+        found = await self.search(wanted, viewer, limit=limit, cursor=cursor)
+        rows = list(found.rows)
+        while found.next and len(rows) < limit:
+            found = await self.search(wanted, viewer, limit=limit - len(rows), cursor=found.next)
+            rows += found.rows
+        return FoundRows(rows, found.next, found.searched_to)
+
+    async def is_on_file(self, subject: str, name: str, viewer: Identity) -> bool:
+        """See `queries.names.is_on_file`."""
+        return await self._store.read(lambda tx: names.is_on_file(tx, subject, name, viewer))
+
+    async def names_of(self, subject: str, viewer: Identity) -> list[str]:
+        """See `queries.names.names_of`."""
+        return await self._store.read(lambda tx: names.names_of(tx, subject, viewer))
 
     # -- by subject ---------------------------------------------------------------------------
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tether.server.connlog.filter import ConnectionFilter
+from tether.server.connlog.filter import RowSearch
 from tether.server.connlog.judge import classify_end, differs
-from tether.server.connlog.queries.listing import NEWEST_FIRST, matching, visible_to
+from tether.server.connlog.queries import search
 from tether.server.connlog.rows import Event, settle
 from tether.server.connlog.testimonies import testimonies_about
-from tether.server.db.fetch import fetch_all
 from tether.server.db.store import Store
-from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus, connections
 from tether.server.identity import Identity
 
 PAGE = 200
@@ -42,25 +39,28 @@ class ChangedVerdict:
 
 @dataclass(slots=True)
 class Rejudged:
-    """What was found so far. `before` is where the next page begins."""
+    """What was found so far. `cursor` is where the next page begins."""
 
     judged: int = 0
     changed: int = 0
     changes: list[ChangedVerdict] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    before: tuple[float, int] | None = None
+    cursor: str = ""
     done: bool = False
 
 
 async def rejudge_all(
-    store: Store, filters: ConnectionFilter, viewer: Identity, *, write: bool, now: float
+    store: Store, wanted: RowSearch, viewer: Identity, *, write: bool, now: float
 ) -> AsyncIterator[Rejudged]:
     """Judge page after page; what is yielded after each is committed."""
-    found = Rejudged()
+    found, ended = Rejudged(), wanted.of_ended_ones()
+    if ended is None:
+        yield found
+        return
     while not found.done:
 
         async def work(tx: AsyncConnection, before: Rejudged = found) -> Rejudged:
-            return await _page(tx, before, filters, viewer, write=write, now=now)
+            return await _page(tx, before, ended, viewer, write=write, now=now)
 
         found = await (store.write(work) if write else store.read(work))
         yield found
@@ -69,7 +69,7 @@ async def rejudge_all(
 async def _page(
     tx: AsyncConnection,
     before: Rejudged,
-    filters: ConnectionFilter,
+    wanted: RowSearch,
     viewer: Identity,
     *,
     write: bool,
@@ -77,14 +77,8 @@ async def _page(
 ) -> Rejudged:
     """Judge the next page again; with `write`, append what changes."""
     found = replace(before, changes=list(before.changes), events=[])
-    c = connections.c
-    where = [visible_to(viewer), *matching(filters), c.status == ConnectionStatus.CLOSED]
-    if found.before is not None:
-        where.append(tuple_(c.created_at, c.seq) < found.before)
-    query = select(connections).where(*where).order_by(*NEWEST_FIRST).limit(PAGE)
-    page = await fetch_all(tx, query, ConnectionRow)
-    for row in page:
-        found.before = (row.created_at, row.seq)
+    page = await search.page(tx, wanted, viewer, now, limit=PAGE, cursor=before.cursor)
+    for row in page.rows:
         found.judged += 1
         on_file = await testimonies_about(tx, row.connection_id)
         verdict = classify_end(row.connect_type, on_file, row.carrier)
@@ -105,5 +99,5 @@ async def _page(
             )
         if write:
             found.events += await settle(tx, row, ended_at=row.disconnected_at or now, now=now)
-    found.done = len(page) < PAGE
+    found.cursor, found.done = page.next, not page.next
     return found

@@ -7,33 +7,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from sqlalchemy import Table, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.support.clock import EPOCH
+from tests.support.server.log_reader import ADMIN
 from tests.support.server.parts import Parts, parts
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.disconnect import Disconnect
 from tether.attribution.vocabulary import (
     Basis,
-    ConnectionType,
     ConnectType,
-    Initiator,
-    Reason,
 )
 from tether.server.api.app import create_api
-from tether.server.api.connections import Filters
+from tether.server.api.parts import PartsOf
+from tether.server.api.query import LogQuery, search_of
 from tether.server.auth.throttle import FailureThrottle
-from tether.server.connlog.filter import ConnectionFilter
+from tether.server.connlog.filter import RowSearch, Values
 from tether.server.db.tables.activity import file_operations, forwards, sessions
 from tether.server.db.tables.agent_states import agent_states
 from tether.server.db.tables.connections import (
-    ConnectionStatus,
     connections,
     evidence,
     path_events,
@@ -356,78 +354,118 @@ async def test_tokens_are_created_listed_and_revoked(api: Api) -> None:
 # -- connections ------------------------------------------------------------------------------
 
 
-async def filters_of(api: Api, query: dict[str, str]) -> ConnectionFilter:
+async def search_for(api: Api, query: str) -> RowSearch:
     """What the API makes of a query."""
-    asked: list[ConnectionFilter] = []
+    asked: list[RowSearch] = []
     app = FastAPI()
     app.state.parts = api.transport.app.state.parts  # type: ignore[attr-defined]
 
     @app.get("/")
-    async def endpoint(filters: Filters) -> None:
-        asked.append(filters)
+    async def endpoint(query: Annotated[LogQuery, Query()], parts: PartsOf) -> None:
+        asked.append(await search_of(query, parts, ADMIN))
 
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://tether.test"
     ) as client:
-        await client.get("/", params=query)
+        answer = await client.get(f"/?{query}")
+        assert answer.status_code == 200, answer.text
     (only,) = asked
     return only
 
 
-async def test_the_parameters_of_the_query_become_a_filter(api: Api) -> None:
-    query = {
-        "workspace": "dev",
-        "user": "alice",
-        "type": "sftp",
-        "reason": "network_error",
-        "cause": "agent.crashed",
-        "initiator": "agent",
-        "expected": "false",
-        "status": "closed",
-        "since": "2h",
-        "until": "2027-01-15T09:59:00+02:00",
-        "incident": "77",
-    }
-    assert await filters_of(api, query) == ConnectionFilter(
-        workspace="dev",
-        user="alice",
-        type=ConnectionType.SFTP,
-        reason=Reason.NETWORK_ERROR,
-        cause="agent.crashed",
-        initiator=Initiator.AGENT,
-        expected=False,
-        status=ConnectionStatus.CLOSED,
-        since=EPOCH - 7200,
-        until=EPOCH - 60,
-        incident="77",
+async def test_the_words_of_a_query_become_a_search(api: Api) -> None:
+    await api.admin.post("/api/v1/workspaces", json={"name": "dev"})
+    query = (
+        "workspace=dev&user=!admin&type=sftp&type=ssh&reason=network_error&cause=agent.crashed"
+        "&initiator=agent&initiator=!unknown&expected=false&status=closed&since=2h"
+        "&until=2027-01-15T09:59:00%2B02:00&ended_since=2027-01-15T08:00:00Z&incident=77&side=us"
+    )
+    assert await search_for(api, query) == RowSearch(
+        values={
+            "workspace": Values(("dev",)),
+            "user": Values((), ("admin",)),
+            "type": Values(("sftp", "ssh")),
+            "reason": Values(("network_error",)),
+            "cause": Values(("agent.crashed",)),
+            "initiator": Values(("agent",), ("",)),
+            "expected": Values((False,)),
+            "status": Values(("closed",)),
+            "incident": Values(("77",)),
+        },
+        sides=Values(("us",)),
+        lived_since=EPOCH - 7200,
+        lived_until=EPOCH - 60,
+        ended_since=EPOCH,
     )
 
 
-async def test_no_parameters_are_no_filter_and_an_empty_initiator_is_one(api: Api) -> None:
-    assert await filters_of(api, {}) == ConnectionFilter()
-    wanted = ConnectionFilter(initiator=Initiator.UNTOLD)
-    assert await filters_of(api, {"initiator": ""}) == wanted
+async def test_no_words_are_no_filter_and_an_empty_initiator_is_one(api: Api) -> None:
+    assert await search_for(api, "") == RowSearch()
+    untold = RowSearch(values={"initiator": Values(("",))})
+    assert await search_for(api, "initiator=") == untold
+    assert await search_for(api, "initiator=unknown") == untold
 
 
+LISTS = ("connections", "log", "log/summary", "log/export", "report")
+
+
+@pytest.mark.parametrize("path", LISTS)
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("type=telnet", "query parameter type: must be one of 'ssh', 'vscode'"),
-        ("reason=bad_luck", "query parameter reason: must be one of 'graceful'"),
-        ("initiator=nobody", "query parameter initiator: must be one of 'client'"),
-        ("status=gone", "query parameter status: must be one of 'pending'"),
-        ("expected=maybe", "query parameter expected: must be one of 'true' or 'false'"),
-        ("cause=client.bored", "query parameter cause: there is no cause 'client.bored'"),
+        ("type=tunel", "query parameter type: there is no 'tunel': did you mean 'tunnel'?"),
+        ("type=telnet", "query parameter type: there is no 'telnet': it is one of ssh, vscode, "),
+        ("reason=gracefull", "query parameter reason: there is no 'gracefull': did you mean 'gra"),
+        ("initiator=nobody", "query parameter initiator: there is no 'nobody': it is one of cli"),
+        ("status=onging", "query parameter status: there is no 'onging': did you mean 'ongoing'?"),
+        ("expected=maybe", "query parameter expected: there is no 'maybe': it is one of true, f"),
+        ("cause=agent.crash", "query parameter cause: there is no 'agent.crash': did you mean 'ag"),
         ("since=yesterday", "query parameter since: 'yesterday' is no time: write 2026-"),
         ("until=2027-01-15T08:00:00", "query parameter until: '2027-01-15T08:00:00' is no time"),
-        ("limit=0", "query parameter limit: input should be greater than or equal to 1"),
-        ("limit=1001", "query parameter limit: input should be less than or equal to 1000"),
-        ("limit=many", "query parameter limit: input should be a valid integer"),
+        (
+            "initator=agent",
+            "query parameter initator: is not known here: did you mean 'initiator'?",
+        ),
+        ("limit=0", "query parameter limit: "),
+        ("limit=many", "query parameter limit: "),
     ],
 )
-async def test_a_word_that_means_nothing_is_refused(api: Api, query: str, message: str) -> None:
-    code, said = _error(await api.admin.get(f"/api/v1/connections?{query}"), 422)
+async def test_a_word_that_means_nothing_is_refused(
+    api: Api, path: str, query: str, message: str
+) -> None:
+    code, said = _error(await api.admin.get(f"/api/v1/{path}?{query}"), 422)
     assert (code, said[: len(message)]) == ("invalid_request", message)
+
+
+@pytest.mark.parametrize("path", LISTS)
+async def test_a_workspace_or_user_that_is_not_on_file_is_a_mistake(api: Api, path: str) -> None:
+    for name in ("dev", "staging"):
+        await api.admin.post("/api/v1/workspaces", json={"name": name})
+    for query, said in (
+        ("workspace=stagign", "there is no workspace 'stagign' on file: did you mean 'staging'?"),
+        ("workspace=dev&workspace=xyz", "there is no workspace 'xyz' on file"),
+        ("workspace=!dve", "there is no workspace 'dve' on file: did you mean 'dev'?"),
+        ("user=amdin", "there is no user 'amdin' on file: did you mean 'admin'?"),
+    ):
+        assert _error(await api.admin.get(f"/api/v1/{path}?{query}"), 404)[1] == said
+    found = await api.admin.get(f"/api/v1/{path}?workspace=none&workspace=dev&user=admin")
+    assert found.status_code == 200
+
+
+async def test_what_a_member_may_not_see_is_not_suggested(api: Api) -> None:
+    await api.admin.post("/api/v1/workspaces", json={"name": "staging"})
+    async with api.user("alice") as alice:
+        missing = await alice.get("/api/v1/connections?workspace=staging")
+        near = await alice.get("/api/v1/connections?user=amdin")
+    assert _error(missing, 404)[1] == "there is no workspace 'staging' on file"
+    assert _error(near, 404)[1] == "there is no user 'amdin' on file"
+
+
+@pytest.mark.parametrize("path", ["workspaces", "incidents", "relays", "whoami", "fleet"])
+async def test_no_endpoint_ignores_a_parameter_that_it_does_not_know(api: Api, path: str) -> None:
+    code, said = _error(await api.admin.get(f"/api/v1/{path}?huors=3"), 422)
+    begin = "query parameter huors: is not known here"
+    assert (code, said[: len(begin)]) == ("invalid_request", begin)
 
 
 def kept_connection(workspace_id: str | None = None, **more: Any) -> dict[str, Any]:

@@ -107,7 +107,7 @@ async def test_filters_reach_the_record(tmp_path: Path) -> None:
 
 async def test_ends_are_counted_over_the_api(tmp_path: Path) -> None:
     told, none, wrong = await _calls(
-        tmp_path, "/report?expected=false", "/report?user=nobody", "/report?cause=gremlins"
+        tmp_path, "/report?expected=false", "/report?expected=true", "/report?cause=gremlins"
     )
     assert set(told) == set(ReportView.model_fields)
     assert (told["ends"], told["unexpected"], told["unknown"], none["ends"]) == (1, 1, 0, 0)

@@ -953,9 +953,9 @@ async def test_the_list_is_newest_first_and_limited(rig: LogRig) -> None:
         ({"expected": False}, ["c2"]),
         ({"status": ConnectionStatus.ONGOING}, ["c3"]),
         ({"status": ConnectionStatus.CLOSED}, ["c2", "c1"]),
-        ({"until": EPOCH + 5}, ["c1"]),
-        ({"since": EPOCH + 15}, ["c3", "c2"]),
-        ({"since": EPOCH + 3, "until": EPOCH + 15}, ["c2"]),
+        ({"lived_until": EPOCH + 5}, ["c1"]),
+        ({"lived_since": EPOCH + 15}, ["c3", "c2"]),
+        ({"lived_since": EPOCH + 3, "lived_until": EPOCH + 15}, ["c2"]),
     ],
     ids=str,
 )

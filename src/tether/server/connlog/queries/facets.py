@@ -16,8 +16,9 @@ from sqlalchemy import CTE, Integer, Select, cast, func, literal, select, union_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.sides import side_of
+from tether.server.connlog.filter import RowSearch
 from tether.server.connlog.queries.listing import visible_to
-from tether.server.connlog.queries.search import FIELDS, RowSearch, conditions, driver_of, step_of
+from tether.server.connlog.queries.search import FIELDS, conditions, driver_of, step_of
 from tether.server.db.tables.connections import connections
 from tether.server.identity import Identity
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    or_,
     select,
     union_all,
 )
@@ -27,8 +28,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.vocabulary import Reason
-from tether.server.connlog.filter import ConnectionFilter
-from tether.server.connlog.queries.listing import of_the_kind, visible_to
+from tether.server.connlog.filter import RowSearch, Values
+from tether.server.connlog.queries.listing import visible_to
+from tether.server.connlog.queries.search import causes_of, conditions, indexed, of_values
 from tether.server.db.tables.connections import ConnectionStatus, connections
 from tether.server.db.tables.report import (
     DAY_S,
@@ -72,7 +74,14 @@ _OF_A_KIND: Mapping[str, ColumnElement[Any]] = {
     "initiator": _K.initiator,
     "relay": _K.relay,
 }
-
+_KINDS: Mapping[str, ColumnElement[Any]] = {
+    "type": _K.type,
+    "reason": _K.reason,
+    "cause": _K.cause,
+    "initiator": _K.initiator,
+    "expected": _K.expected,
+}
+"""Filters that the roll-ups can answer."""
 
 _LEVELS_OF_KINDS: tuple[tuple[Table, int], ...] = ((ends_by_day, DAY_S), (ends_by_hour, HOUR_S))
 _LEVELS_OF_PLACES: tuple[tuple[Table, int], ...] = (
@@ -131,36 +140,45 @@ class CauseReport:
 
 async def count_ends(
     tx: AsyncConnection,
-    filters: ConnectionFilter,
+    search: RowSearch,
     viewer: Identity,
     names: Collection[str] = tuple(BREAKDOWNS),
 ) -> CauseReport:
-    """Counts of the closed connections that match; `since` and `until` frame when they ended."""
+    """Counts of the closed connections that match; every bound but `began_*` frames when they ended."""
     # there are fewer of each of these than a breakdown shows: any one adds up to the whole
     of_all = next((name for name in ("cause", "reason", "initiator") if name in names), "reason")
-    by = {
-        name: await _breakdown(tx, name, filters, viewer)
-        for name in BREAKDOWNS
-        if name in (*names, of_all)
-    }
+    listed = [name for name in BREAKDOWNS if name in (*names, of_all)]
+    closed = search.of_ended_ones()
+    if closed is None:
+        return CauseReport(0, 0, 0, 0, 0, {name: [] for name in names})
+    span = _Span(
+        since=max(
+            (b for b in (search.lived_since, search.ended_since) if b is not None), default=None
+        ),
+        until=min(
+            (b for b in (search.lived_until, search.ended_until) if b is not None), default=None
+        ),
+    )
+    rest = replace(
+        closed, lived_since=None, lived_until=None, ended_since=None, ended_until=None
+    ).without("status")
+    by = {name: await _breakdown(tx, name, rest, span, viewer) for name in listed}
     whole = by[of_all]
     return CauseReport(
         ends=sum(group.ends for group in whole),
         unexpected=sum(group.unexpected for group in whole),
         unknown=sum(group.unknown for group in whole),
         lived_ms=sum(group.lived_ms for group in whole),
-        incidents=await _incidents(tx, filters, viewer),
+        incidents=await _incidents(tx, rest, span, viewer),
         by={name: groups for name, groups in by.items() if name in names},
     )
 
 
 async def _breakdown(
-    tx: AsyncConnection, name: str, filters: ConnectionFilter, viewer: Identity
+    tx: AsyncConnection, name: str, search: RowSearch, ended: _Span, viewer: Identity
 ) -> list[Group]:
     """The most frequent first, days in their order."""
-    if filters.status not in (None, ConnectionStatus.CLOSED):
-        return []
-    sources = _sources(name, filters, viewer)
+    sources = _sources(name, search, ended, viewer)
     found = (sources[0] if len(sources) == 1 else union_all(*sources)).subquery()
     value, ends = found.c.value, func.sum(found.c.ends)
     listed = await tx.execute(
@@ -188,25 +206,32 @@ async def _breakdown(
     ]
 
 
-def _sources(name: str, filters: ConnectionFilter, viewer: Identity) -> list[Select[Any]]:
+def _sources(name: str, search: RowSearch, ended: _Span, viewer: Identity) -> list[Select[Any]]:
     """What is to be added up: whole long units, then shorter ones at their edges, then rows at theirs.
 
-    The log itself answers for one workspace, user, incident or viewer, which is few rows of it; and, by
-    workspace and user, for one kind of ends.
+    The log itself answers where the roll-ups cannot tell: for anything but a kind of ends, which mostly
+    is few rows of it; and, by workspace and user, for one kind of ends.
     """
-    exact = (filters.workspace, filters.user, filters.incident)
-    if any(value is not None for value in exact) or not viewer.is_admin:
-        return [_from_the_log(name, filters, viewer, _Span(filters.since, filters.until))]
+    if (
+        not viewer.is_admin
+        or replace(search, values=_others(search), sides=Values()) != RowSearch()
+    ):
+        return [_from_the_log(name, search, viewer, ended)]
     of_level = _of_places if name in _OF_A_PLACE else _of_kinds
     levels = _LEVELS_OF_PLACES if name in _OF_A_PLACE else _LEVELS_OF_KINDS
-    if name in _OF_A_PLACE and _kinds(replace(filters, expected=None)):
+    if name in _OF_A_PLACE and _kinds(search.without("expected")):
         levels = ()
-    found, left = [], [_Span(filters.since, filters.until)]
+    found, left = [], [ended]
     for table, unit_s in levels:
         cuts = [span.cut(unit_s) for span in left]
-        found += [of_level(name, filters, whole, table) for whole, _ in cuts if whole is not None]
+        found += [of_level(name, search, whole, table) for whole, _ in cuts if whole is not None]
         left = [edge for _, edges in cuts for edge in edges]
-    return found + [_from_the_log(name, filters, viewer, one, edge=bool(levels)) for one in left]
+    return found + [_from_the_log(name, search, viewer, one, edge=bool(levels)) for one in left]
+
+
+def _others(search: RowSearch) -> dict[str, Values]:
+    """The filters that are not of a kind of ends."""
+    return {name: values for name, values in search.values.items() if name not in _KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +263,13 @@ class _Span:
         ]
 
 
-def _of_kinds(name: str, filters: ConnectionFilter, span: _Span, table: Table) -> Select[Any]:
+def _of_kinds(name: str, search: RowSearch, span: _Span, table: Table) -> Select[Any]:
     """Sums of whole days or hours, by kinds of ends."""
     unit = table.c[_UNIT[table.name]]
     days = unit if table is ends_by_day else unit // (DAY_S // HOUR_S)
     groups = [table.c.kind_id, *([days.label("the_day")] if name == "day" else [])]
     summed = select(*groups, *_sums(table)).where(*span.has(unit)).group_by(*groups)
-    if kinds := _kinds(filters):
+    if kinds := _kinds(search):
         summed = summed.where(table.c.kind_id.in_(select(_K.kind_id).where(*kinds)))
     some = summed.subquery()
     value = some.c.the_day if name == "day" else _OF_A_KIND[name]
@@ -257,7 +282,7 @@ def _of_kinds(name: str, filters: ConnectionFilter, span: _Span, table: Table) -
     ).select_from(some.join(end_kinds, _K.kind_id == some.c.kind_id))
 
 
-def _of_places(name: str, filters: ConnectionFilter, span: _Span, table: Table) -> Select[Any]:
+def _of_places(name: str, search: RowSearch, span: _Span, table: Table) -> Select[Any]:
     """Sums of whole months or days, by where the ends were."""
     groups = (table.c.place_id, table.c.expected, table.c.unexplained)
     summed = (
@@ -265,8 +290,7 @@ def _of_places(name: str, filters: ConnectionFilter, span: _Span, table: Table) 
         .where(*span.has(table.c[_UNIT[table.name]]))
         .group_by(*groups)
     )
-    if filters.expected is not None:
-        summed = summed.where(table.c.expected.is_(filters.expected))
+    summed = summed.where(*of_values(table.c.expected, search.values.get("expected", Values())))
     some = summed.subquery()
     return select(
         _OF_A_PLACE[name].label("value"),
@@ -281,21 +305,15 @@ def _sums(table: Table) -> tuple[ColumnElement[int], ColumnElement[int]]:
     return func.sum(table.c.ends).label("ends"), func.sum(table.c.lived_ms).label("lived_ms")
 
 
-def _kinds(filters: ConnectionFilter) -> list[ColumnElement[bool]]:
-    exact = {
-        _K.type: filters.type,
-        _K.reason: filters.reason,
-        _K.cause: filters.cause,
-        _K.initiator: filters.initiator,
-    }
-    wanted = [column == str(value) for column, value in exact.items() if value is not None]
-    if filters.expected is not None:
-        wanted.append(_K.expected.is_(filters.expected))
+def _kinds(search: RowSearch) -> list[ColumnElement[bool]]:
+    wanted = of_values(_K.cause, causes_of(search.sides))
+    for name, values in search.values.items():
+        wanted += of_values(_KINDS[name], values)
     return wanted
 
 
 def _from_the_log(
-    name: str, filters: ConnectionFilter, viewer: Identity, ended: _Span, *, edge: bool = False
+    name: str, search: RowSearch, viewer: Identity, ended: _Span, *, edge: bool = False
 ) -> Select[Any]:
     """The rows themselves; at an `edge`, when they ended leaves the fewest."""
     return select(
@@ -307,18 +325,25 @@ def _from_the_log(
     ).where(
         *ended.has(_C.disconnected_at),
         visible_to(viewer),
-        *of_the_kind(filters, by_index=not edge),
+        *conditions(search, now=0.0),  # what is over has its duration, whatever the time is
+        *([] if edge else _by_index(search)),
         _C.status == str(ConnectionStatus.CLOSED),
     )
 
 
-async def _incidents(tx: AsyncConnection, filters: ConnectionFilter, viewer: Identity) -> int:
+async def _incidents(tx: AsyncConnection, search: RowSearch, ended: _Span, viewer: Identity) -> int:
     """How many incidents the ends are part of; an index has all that this asks of a row."""
     at = func.coalesce(_C.disconnected_at, _C.disconnected_at)  # not by the index of this one
     query = select(func.count(func.distinct(_C.incident_id))).where(
         _C.incident_id.is_not(None),
-        *_Span(filters.since, filters.until).has(at),
+        *ended.has(at),
         visible_to(viewer),
-        *of_the_kind(filters, by_index=filters.incident is not None),
+        *conditions(search, now=0.0),
+        *(_by_index(search) if "incident" in search.values else []),
     )
     return await tx.scalar(query) or 0
+
+
+def _by_index(search: RowSearch) -> list[ColumnElement[bool]]:
+    alternatives = indexed(search)
+    return [or_(*alternatives)] if alternatives else []

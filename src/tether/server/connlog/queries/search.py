@@ -9,10 +9,9 @@ it came from, and for no other.
 from __future__ import annotations
 
 import base64
-import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -30,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import CATALOGUE
 from tether.attribution.sides import CAUSES_OF, Side
+from tether.server.connlog.filter import NONE, RowSearch, Values
 from tether.server.connlog.queries.listing import NEWEST_FIRST, visible_to
 from tether.server.db.fetch import fetch_all
 from tether.server.db.tables.connections import ConnectionRow, ConnectionStatus, connections
@@ -43,9 +43,6 @@ STEPS = (400, 4_000, 20_000, 20_000, 20_000)
 
 FEW_ENDED = 30_000
 """So many that ended in a span are sorted faster than an index by another column is searched."""
-
-NONE = "none"
-"""The word for "there is none" among the values of a filter."""
 
 FIELDS: Mapping[str, ColumnElement[Any]] = {
     "incident": _C.incident_id,
@@ -79,61 +76,6 @@ _TEXT = (
     *(_C.app, _C.relay_region, _C.exit_signal, _C.client_session_id),
 )
 _KEY = struct.Struct(">dQ8s")
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """Any of `wanted` (none named: any at all), and none of `unwanted`."""
-
-    wanted: tuple[Any, ...] = ()
-    unwanted: tuple[Any, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.wanted or self.unwanted)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowSearch:
-    """Which connections. Times are unix seconds; None: no bound.
-
-    `lived_*` frame a span that a connection lived in: it began before its end, and is open or ended
-    after its beginning.
-    """
-
-    values: Mapping[str, Values] = field(default_factory=dict)
-    sides: Values = Values()
-    text: str = ""
-    detached: bool | None = None
-    lived_since: float | None = None
-    lived_until: float | None = None
-    began_since: float | None = None
-    began_until: float | None = None
-    ended_since: float | None = None
-    ended_until: float | None = None
-    min_duration_s: float | None = None
-    max_duration_s: float | None = None
-
-    def without(self, name: str) -> RowSearch:
-        """The same, whatever the values of one filter."""
-        if name == "side":
-            return replace(self, sides=Values())
-        return replace(self, values={key: v for key, v in self.values.items() if key != name})
-
-    @property
-    def fingerprint(self) -> bytes:
-        """What a cursor is bound to: the values, and which bounds there are. Bounds that were given as a
-        span back from now move between two pages."""
-        bounds = [getattr(self, name) is None for name in self.__slots__ if "since" in name]
-        durations = (self.min_duration_s, self.max_duration_s)
-        said = (
-            sorted(self.values.items()),
-            self.sides,
-            self.text,
-            self.detached,
-            bounds,
-            durations,
-        )
-        return hashlib.sha256(repr(said).encode()).digest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +129,9 @@ async def page(
 def conditions(search: RowSearch, now: float) -> list[ColumnElement[bool]]:
     """What a row has to be, whatever index it is found by."""
     wanted = [
-        part for name, values in search.values.items() for part in _of_values(FIELDS[name], values)
+        part for name, values in search.values.items() for part in of_values(FIELDS[name], values)
     ]
-    wanted += _of_sides(search.sides)
+    wanted += of_values(_C.disconnect_cause, causes_of(search.sides))
     if "status" not in search.values:  # a grant is no connection yet
         wanted.append(_C.status != str(ConnectionStatus.PENDING))
     if search.detached is not None:
@@ -220,7 +162,9 @@ def conditions(search: RowSearch, now: float) -> list[ColumnElement[bool]]:
     return [func.coalesce(part, False) for part in wanted]
 
 
-def _of_values(column: ColumnElement[Any], values: Values) -> list[ColumnElement[bool]]:
+def of_values(column: ColumnElement[Any], values: Values) -> list[ColumnElement[bool]]:
+    """Whether `column` has one of the wanted values, and none of the unwanted ones."""
+
     def is_one_of(some: tuple[Any, ...]) -> ColumnElement[bool]:
         named = [value for value in some if value != NONE]
         parts: list[ColumnElement[bool]] = [column.in_(named)] if named else []
@@ -232,13 +176,11 @@ def _of_values(column: ColumnElement[Any], values: Values) -> list[ColumnElement
     return wanted + ([~is_one_of(values.unwanted)] if values.unwanted else [])
 
 
-def _of_sides(sides: Values) -> list[ColumnElement[bool]]:
-    return _of_values(
-        _C.disconnect_cause,
-        Values(
-            tuple(code for side in sides.wanted for code in CAUSES_OF[Side(side)]),
-            tuple(code for side in sides.unwanted for code in CAUSES_OF[Side(side)]),
-        ),
+def causes_of(sides: Values) -> Values:
+    """The causes that lie on these sides."""
+    return Values(
+        tuple(code for side in sides.wanted for code in CAUSES_OF[Side(side)]),
+        tuple(code for side in sides.unwanted for code in CAUSES_OF[Side(side)]),
     )
 
 
@@ -276,13 +218,21 @@ async def driver_of(tx: AsyncConnection, search: RowSearch) -> list[ColumnElemen
                 select(_C.seq).where(_C.status != str(ConnectionStatus.CLOSED)),
             )
             return [and_(_C.seq.in_(lately), *map(_aside, bounds))]
-    for name in _INDEXED:
-        values = search.values.get(name)
-        if values and values.wanted and NONE not in values.wanted and len(values.wanted) <= 8:
-            return [and_(FIELDS[name] == value, *bounds) for value in values.wanted]
+    if alternatives := indexed(search):
+        return [and_(one, *bounds) for one in alternatives]
     if search.values.get("status") == Values(("ongoing",)) or search.detached:
         return [and_(_C.status != str(ConnectionStatus.CLOSED), *map(_aside, bounds))]
     return [and_(*bounds) if bounds else _C.created_at.is_not(None)]
+
+
+def indexed(search: RowSearch) -> list[ColumnElement[bool]]:
+    """The wanted values of the field whose index leaves the fewest rows, each compared so that the
+    database takes that index; none where no such field is filtered."""
+    for name in _INDEXED:
+        values = search.values.get(name)
+        if values and values.wanted and NONE not in values.wanted and len(values.wanted) <= 8:
+            return [FIELDS[name] == value for value in values.wanted]
+    return []
 
 
 def _aside(bound: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.support.clock import EPOCH
-from tests.support.server.log_reader import ADMIN
+from tests.support.server.log_reader import ADMIN, searching
 from tests.support.server.log_rig import (
     AGENT_EOF,
     ALICE,
@@ -24,14 +24,14 @@ from tether.attribution.vocabulary import Party, StreamEnd, Vantage
 from tether.protocol.derp.pairing import CarrierId
 from tether.protocol.messages.reports import PathRecord
 from tether.server.api.report import Breakdown
-from tether.server.connlog.filter import ConnectionFilter
+from tether.server.connlog.filter import RowSearch
 from tether.server.connlog.queries.report import BREAKDOWNS
 from tether.server.connlog.rejudge import ChangedVerdict
 from tether.server.db.tables.connections import connections
 
 pytestmark = pytest.mark.anyio
 
-ALL = ConnectionFilter()
+ALL = RowSearch()
 
 
 async def some_ends(rig: LogRig) -> None:
@@ -78,8 +78,8 @@ async def test_filters_and_views_hold(rig: LogRig) -> None:
     await some_ends(rig)
     assert (await rig.read.report(ALL, ALICE))["ends"] == 3
     assert (await rig.read.report(ALL, BOB))["ends"] == 2
-    assert (await rig.read.report(ConnectionFilter(expected=False), ADMIN))["ends"] == 2
-    nothing = await rig.read.report(ConnectionFilter(user="carol"), ADMIN)
+    assert (await rig.read.report(searching(expected=False), ADMIN))["ends"] == 2
+    nothing = await rig.read.report(searching(user="carol"), ADMIN)
     assert (nothing["ends"], nothing["unknown_rate"], nothing["by"]["cause"]) == (0, 0.0, [])
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.server.log_reader import ADMIN
 from tests.support.server.log_rig import ALICE, BOB, CLIENT_EOF, EXITED, LogRig, ended
+from tether.server.connlog.filter import RowSearch, Values
 from tether.server.connlog.pages import LogPages
 from tether.server.connlog.queries import search as search_module
-from tether.server.connlog.queries.search import RowSearch, Values
 from tether.server.errors import Invalid
 from tether.server.identity import Identity
 
