@@ -77,6 +77,9 @@ MODULES = (
 )
 """Where the endpoints below `PREFIX` are."""
 
+_REFUSALS = may_fail(400, 401, 413, 422, 429, 503)
+_BEFORE_ALL = [Depends(only_known)]
+
 
 def create_api(
     *,
@@ -141,10 +144,7 @@ def _install(app: FastAPI) -> None:
     """The endpoints, and how they say that something went wrong."""
     for module in MODULES:
         app.include_router(
-            module.router,
-            prefix=PREFIX,
-            responses=may_fail(400, 401, 413, 422, 429, 503),
-            dependencies=[Depends(only_known)],
+            module.router, prefix=PREFIX, responses=_REFUSALS, dependencies=_BEFORE_ALL
         )
     app.include_router(api_health.router)
     api_errors.install(app)
