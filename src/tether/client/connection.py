@@ -214,12 +214,14 @@ class ClientConnection:
         except Exception as wrong:  # the exit code says how the session ended, not its report
             unexpected("the report of an end", wrong)
         finally:
-            if self._witness is not None:
-                await self._witness.close()
             if self._stream is not None:
                 await self._stream.close(1000, "the client has left")
             failed = self._failure is not None
-            await self.control.leave(CLIENT_INTERNAL_ERROR if failed else CLIENT_CLOSED)
+            try:
+                await self.control.leave(CLIENT_INTERNAL_ERROR if failed else CLIENT_CLOSED)
+            finally:  # last: a goodbye that nobody heard goes into the journal
+                if self._witness is not None:
+                    await self._witness.close()
 
     def _account(self, seen: Seen | None) -> Ended | None:
         """What there is to say of the tunnel's end."""

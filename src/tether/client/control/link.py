@@ -386,7 +386,7 @@ class ClientControl:
         self._linked.clear()
         cell, lived_s = link.driver.cell, self._clock.now().mono - link.up_since.mono
         self._coordination.link_over(cell.facts)
-        self._ends.ended(link.connection_id, cell)
+        self._ends.ended(link.connection_id, cell, unheard=link.driver.link.goodbye_unheard)
         if self._log is not None:
             self._log.link_over(link.connection_id, cell.facts, lived_s)
         self._no_link(lambda: self._why(link), step)

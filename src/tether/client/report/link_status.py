@@ -1,9 +1,10 @@
 """What this client has to tell of its own control links that were lost.
 
 Law: no I/O. A link that stopped without a goodbye is told once another one is up, with what the dials
-in between met, under a journal of its own; it is told again until the server has committed it. A link
-that was left in order needs no account: its goodbye was heard, or will be missed by the server. What
-is to be told, and which link is up, is noted where a later process finds it (`keep`).
+in between met, under a journal of its own; it is told again until the server has committed it. So is
+one that we left with a goodbye which nobody acknowledged: the server may have seen no more than silence.
+A link whose goodbye was heard needs no account. What is to be told, and which link is up, is noted where
+a later process finds it (`keep`).
 """
 
 from __future__ import annotations
@@ -70,10 +71,10 @@ class LinkEnds:
         self._up = connection_id
         self._note(connection_id, LinkStatus.UP)
 
-    def ended(self, connection_id: str, cell: CloseCell) -> None:
-        """A welcomed link is over."""
+    def ended(self, connection_id: str, cell: CloseCell, *, unheard: bool = False) -> None:
+        """A welcomed link is over; `unheard`: we left it, and nobody acknowledged our goodbye."""
         self._missed = self._up = ""
-        if not any(isinstance(fact, ev.StreamEnded) for fact in cell.facts):
+        if not unheard and not any(isinstance(fact, ev.StreamEnded) for fact in cell.facts):
             self._note(connection_id, LinkStatus.SETTLED)
             return
         own = tuple(fact for fact in cell.facts if fact.vantage is Vantage.CLIENT)

@@ -116,6 +116,7 @@ class Link:
         self._next_ping = now.mono + (ping_every or 0.0)
         self._pinged: tuple[int, float] = (0, now.mono)  # number and time of the last ping
         self._pong_wanted = False  # whether the answer to that ping is to be delivered
+        self.goodbye_unheard = False  # whether we said goodbye, and the peer has not answered
         self._linger_until = 0.0
         self._extended_until = 0.0  # the patience is not over before that
 
@@ -168,6 +169,7 @@ class Link:
             case Goodbye():
                 return self._peer_leaves(message, now)
             case GoodbyeAck():
+                self.goodbye_unheard = False
                 return self._finish() if self.state is LinkState.LEAVING else []
             case _:
                 return [DeliverMessage(message)]
@@ -206,6 +208,7 @@ class Link:
         if self.state is not LinkState.OPEN:
             return []
         self.state = LinkState.LEAVING
+        self.goodbye_unheard = True
         self._linger_until = now.mono + self.linger
         goodbye = Goodbye(
             cause=cause if may_declare(self.me, cause) else "",
@@ -287,6 +290,7 @@ class Link:
         return [SendMessage(Ping(n=self._pinged[0]))]
 
     def _peer_leaves(self, goodbye: Goodbye, now: Timestamp) -> list[Command]:
+        self.goodbye_unheard = False
         theirs = Vantage(str(self.peer))  # nobody may testify for another party
         facts = [fact for fact in facts_of(goodbye.facts) if self._hears(fact, theirs)]
         for fact in facts[:-1] if not goodbye.cause else facts:

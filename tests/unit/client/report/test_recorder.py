@@ -84,13 +84,10 @@ def lost_link() -> CloseCell:
     return cell
 
 
-def left_link() -> CloseCell:
+def left_link(by: Party = Party.SERVER) -> CloseCell:
     cell = CloseCell()
-    cell.offer(
-        ev.GoodbyeSaid(
-            vantage=Vantage.SERVER, at=EPOCH + 1, by=Party.SERVER, cause="server.shutdown"
-        )
-    )
+    cause = "server.shutdown" if by is Party.SERVER else "client.closed"
+    cell.offer(ev.GoodbyeSaid(vantage=Vantage(str(by)), at=EPOCH + 1, by=by, cause=cause))
     return cell
 
 
@@ -190,6 +187,8 @@ async def test_of_a_client_that_died_the_next_one_tells_of_each_control_link_wha
     links.committed("told")
     links.begun("left")
     links.ended("left", left_link())
+    links.begun("unheard")
+    links.ended("unheard", left_link(Party.CLIENT), unheard=True)
     links.begun("up")
     await gone(first, tmp_path)
     server = Server()
@@ -206,6 +205,7 @@ async def test_of_a_client_that_died_the_next_one_tells_of_each_control_link_wha
         ("one", "c"): ["previous_run_died"],
         ("up", "up"): ["previous_run_died"],
         ("lost", "lost"): ["stream_ended"],
+        ("unheard", "unheard"): ["goodbye_said"],
     }
     assert left(tmp_path) == ["two"]
 

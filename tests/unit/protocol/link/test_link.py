@@ -508,3 +508,22 @@ def test_a_late_reason_for_a_closed_link_is_a_symptom() -> None:
     link.cut(GONE)
     assert link.leave("agent.shutdown", at(20)) == []
     assert link.cell.symptoms == (said(link, 20, Party.AGENT, "agent.shutdown"),)
+
+
+def test_a_goodbye_is_unheard_until_the_peer_answers() -> None:
+    link = agent_end()
+    assert not link.goodbye_unheard
+    link.leave("agent.shutdown", at(1))
+    assert link.goodbye_unheard
+    link.receive(GoodbyeAck(), at(2))
+    assert not link.goodbye_unheard
+
+
+def test_a_goodbye_that_crosses_the_peers_is_heard_and_one_into_a_dead_cable_is_not() -> None:
+    crossing, dark = agent_end(), agent_end()
+    for link in (crossing, dark):
+        link.leave("agent.shutdown", at(1))
+    crossing.receive(Goodbye(cause="server.shutdown"), at(2))
+    dark.tick(at(1 + dark.linger))
+    assert (crossing.goodbye_unheard, dark.goodbye_unheard) == (False, True)
+    assert {crossing.state, dark.state} == {LinkState.CLOSED}
