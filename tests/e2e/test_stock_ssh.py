@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -253,3 +254,27 @@ def test_whoever_copies_a_key_is_told_that_it_opens_nothing(
     assert "on the other machine are all that it needs" in done.stderr
     assert (done.returncode == 0) == bool(forced)
     assert "already exist on the remote system" not in done.stderr
+
+
+# -- what ssh itself says ----------------------------------------------------------------------------
+
+
+def test_ssh_tells_which_port_it_was_given(stack: Stack) -> None:
+    done = stack.ssh("true", check=False)
+    assert (done.returncode, done.stderr) == (0, "")  # and nothing else of its own
+    done = stack.run(*stack.ssh_argv("-R", "0:127.0.0.1:1", stack.host, "true"))
+    assert done.returncode == 0
+    assert re.fullmatch(r"Allocated port \d+ for remote forward to 127.0.0.1:1\s*", done.stderr)
+
+
+def test_ssh_tells_what_was_not_agreed_upon(stack: Stack) -> None:
+    done = stack.run(*stack.ssh_argv("-oCiphers=aes128-ctr", stack.host, "true"))
+    assert done.returncode == 255
+    assert "no matching cipher found. Their offer: " in done.stderr
+
+
+def test_a_key_of_the_users_own_makes_no_noise(stack: Stack, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    done = stack.run(*stack.ssh_argv("-i", str(key), stack.host, "echo in"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in\n", "")

@@ -323,7 +323,10 @@ class AgentConnection(ServedTunnel):
         # A client offers several keys: of the unknown ones, only the first is worth a message.
         if decision.why is not AccessRefusal.UNKNOWN_KEY or not self._refused[:-1]:
             self.tunnel.send(LoginResult(accepted=False, sentence=decision.sentence))
-        if self._refused.count(decision.sentence) == 1:  # an ssh-agent may offer many keys
+        # OpenSSH would print it even where its next key is let in, and the tether beside it says it
+        # where none is. Other programs may hide what that one says.
+        first = self._refused.count(decision.sentence) == 1  # an ssh-agent may offer many keys
+        if first and not self._ssh.client_software.startswith("OpenSSH"):
             self._ssh.refuse_with(decision.sentence)
         if len(self._refused) < auth.MAX_REFUSALS:
             self.cell.note(fact)

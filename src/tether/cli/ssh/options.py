@@ -1,7 +1,9 @@
 """The options with which a stock `ssh` goes through Tether: one list for `tether ssh` and config-ssh.
 
 Law: pure. Host keys are pinned and checked by ssh itself; nothing of the user's own keys is offered;
-AES-GCM comes first, because it is twice as fast here as what OpenSSH prefers.
+AES-GCM comes first, because it is twice as fast here as what OpenSSH prefers. How much ssh says is the
+user's to choose: what it says by default is meant for them (the port that `-R 0` got, why nothing was
+agreed upon).
 """
 
 from __future__ import annotations
@@ -63,7 +65,6 @@ def options(
         ("Compression", "no"),
         ("ForwardX11", "no"),
         ("ServerAliveInterval", "0"),
-        ("LogLevel", "ERROR"),
     ]
 
 
