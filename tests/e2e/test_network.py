@@ -171,9 +171,10 @@ def proxy(**options: Any) -> Iterator[Proxy]:
         thread.join(10)
 
 
-def test_a_session_goes_through_a_proxy_that_wants_credentials(stack: Stack) -> None:
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_a_session_goes_through_a_proxy_that_wants_credentials(stack: Stack, variable: str) -> None:
     with proxy(user="alice", password="p@ss/w") as gate:
-        env = {**stack.env, "HTTPS_PROXY": gate.url()}
+        env = {**stack.env, variable: gate.url()}
         done = subprocess.run(
             stack.ssh_argv(stack.host, "echo through"),
             env=env,

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from tether.client.errors import Failure
 from tether.config import ClientConfig
 from tether.net.transport.answers import foreign_answer
+from tether.net.transport.proxies import ProxyUnsupported, named_proxy
 from tether.version import VERSION
 
 TIMEOUT_S = 30.0
@@ -35,10 +36,13 @@ class Api:
     """Calls one server as one user."""
 
     def __init__(self, config: ClientConfig, timeout: float = TIMEOUT_S) -> None:
+        """Raises `Failure` where the environment names a proxy that there is no going through."""
         self._config = config
         self._timeout = timeout
         self._host = urlsplit(config.url).netloc
-        self._opener = urllib.request.build_opener(_NoRedirects, _Http, _Https)
+        self._opener = urllib.request.build_opener(
+            _NoRedirects, _Http, _Https, _proxies(config.url)
+        )
 
     def get(self, path: str, query: Query | None = None) -> Any:
         """GET `path` below /api/v1; keys of `query` whose value is None are left out."""
@@ -129,6 +133,15 @@ def _with_query(path: str, query: Query | None) -> str:
     pairs = query.items() if isinstance(query, Mapping) else query or ()
     given = [(key, value) for key, value in pairs if value is not None]
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def _proxies(url: str) -> urllib.request.ProxyHandler:
+    """The library's own reading of the environment leaves `ALL_PROXY` out."""
+    try:
+        named = named_proxy(url)
+    except ProxyUnsupported as wrong:
+        raise Failure(str(wrong)) from wrong
+    return urllib.request.ProxyHandler({} if named is None else {urlsplit(url).scheme: named.url})
 
 
 def segment(name: str) -> str:

@@ -125,5 +125,7 @@ def _proxy_name(url: str) -> str:
         given = proxy_of(url)
     except DialFailed as wrong:
         return str(wrong)
-    scheme, _, rest = (given or "").partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if given else ""
+    if given is None:
+        return ""
+    scheme, _, rest = given.url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -131,7 +131,7 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
         return _to(host, port, timeout, secure=secure)
     from websockets.proxy import parse_proxy
 
-    proxy = parse_proxy(given)
+    proxy = parse_proxy(given.url)
     if proxy.scheme != "http":
         raise DialFailed(f"no round trip is measured through a {proxy.scheme} proxy")
     headers = {}
@@ -144,7 +144,7 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
         connection.connect()
     except OSError as wrong:
         connection.close()
-        failed = proxy_failed(wrong, parts.netloc, proxy)
+        failed = proxy_failed(wrong, parts.netloc, given)
         if "407" in str(wrong) or failed is None:
             raise DialFailed(f"the proxy {proxy.host}:{proxy.port} refused: {wrong}") from wrong
         raise failed from wrong

@@ -26,12 +26,12 @@ from websockets.exceptions import (
     ProtocolError,
     ProxyError,
 )
-from websockets.proxy import Proxy, get_proxy, parse_proxy
-from websockets.uri import parse_uri
+from websockets.proxy import parse_proxy
 
 from tether.attribution.vocabulary import DialStage, Reach, StreamEnd
 from tether.config import ConfigError
 from tether.net.transport.answers import NO_UPGRADE, foreign_answer
+from tether.net.transport.proxies import NamedProxy, ProxyUnsupported, named_proxy
 from tether.net.transport.streams import (
     DialFailed,
     MessageStream,
@@ -196,7 +196,7 @@ async def dial(
         proxy = proxy_of(url)
         opening = _Connect(
             url,
-            proxy=proxy,
+            proxy=None if proxy is None else proxy.url,
             create_connection=_Connection,
             additional_headers={"Authorization": f"Bearer {token}", **(headers or {})},
             user_agent_header="tether",
@@ -213,44 +213,48 @@ async def dial(
         if isinstance(wrong, InvalidURI) and wrong.uri != url:  # where we were redirected to
             sentence = foreign_answer(host, 302, b"", location=_base_of(wrong.uri))
             raise DialFailed(sentence, fatal=True, stage=DialStage.HTTP) from wrong
-        if proxy is not None and (failed := proxy_failed(wrong, host, parse_proxy(proxy))):
+        if proxy is not None and (failed := proxy_failed(wrong, host, proxy)):
             raise failed from wrong
         raise dial_failed(wrong, host) from wrong
     assert isinstance(connection, _Connection), "create_connection decides the type"
-    return ClientStream(connection, "" if proxy is None else parse_proxy(proxy).host)
+    return ClientStream(connection, "" if proxy is None else parse_proxy(proxy.url).host)
 
 
-def proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for `url`, with its credentials; never show it to anybody.
+def proxy_of(url: str) -> NamedProxy | None:
+    """The proxy that the environment names for `url`.
 
     Raises:
-        DialFailed: the environment names something that is no proxy.
+        DialFailed: the environment names something that is no proxy, or none that we can go through.
     """
-    proxy = get_proxy(parse_uri(url))
-    if proxy is not None:
+    try:
+        named = named_proxy(url)
+    except ProxyUnsupported as wrong:
+        raise DialFailed(str(wrong), fatal=True, stage=DialStage.PROXY) from wrong
+    if named is not None:
         try:
-            parse_proxy(proxy)
+            parse_proxy(named.url)
         except InvalidProxy as wrong:  # its text holds the credentials
             raise DialFailed(
-                f"the proxy that the environment names is not valid: {wrong.msg}", fatal=True
+                f"the proxy that {named.variable} names is not valid: {wrong.msg}", fatal=True
             ) from None
-    return proxy
+    return named
 
 
-def proxy_failed(wrong: Exception, host: str, proxy: Proxy) -> DialFailed | None:
+def proxy_failed(wrong: Exception, host: str, named: NamedProxy) -> DialFailed | None:
     """The failed dial where the proxy, or the connection to it, failed; else None."""
+    proxy, variable = parse_proxy(named.url), named.variable
     name = f"the proxy {proxy.host}:{proxy.port}"
     match wrong:
         case InvalidProxyStatus() if wrong.response.status_code == 407 and proxy.username:
             return DialFailed(
-                f"{name} did not accept the user name and password in HTTPS_PROXY",
+                f"{name} did not accept the user name and password in {variable}",
                 status=407,
                 fatal=True,
                 stage=DialStage.PROXY,
             )
         case InvalidProxyStatus() if wrong.response.status_code == 407:
             return DialFailed(
-                f"{name} wants a user name and password: write them into HTTPS_PROXY, as"
+                f"{name} wants a user name and password: write them into {variable}, as"
                 " http://USER:PASSWORD@HOST:PORT",
                 status=407,
                 fatal=True,
@@ -267,12 +271,12 @@ def proxy_failed(wrong: Exception, host: str, proxy: Proxy) -> DialFailed | None
             return DialFailed(f"{name} does not answer as a proxy: {wrong}", stage=DialStage.PROXY)
         case socket.gaierror():
             return DialFailed(
-                f"the name of {name} could not be resolved: is HTTPS_PROXY right?",
+                f"the name of {name} could not be resolved: is {variable} right?",
                 stage=DialStage.DNS,
             )
         case ConnectionRefusedError():
             return DialFailed(
-                f"nothing listens at {name}: is HTTPS_PROXY right?", stage=DialStage.PROXY
+                f"nothing listens at {name}: is {variable} right?", stage=DialStage.PROXY
             )
         case TimeoutError():
             return DialFailed(f"{host} did not answer in time through {name}")

@@ -7,12 +7,12 @@ import ssl
 
 import pytest
 from websockets.exceptions import InvalidProxyMessage, InvalidUpgrade
-from websockets.proxy import Proxy as ProxyAddress
 
 from tests.support.deadline import DEADLINE_S
 from tests.support.net.proxy import proxying
 from tests.support.net.ws import raw_server, serving
 from tether.attribution.vocabulary import Party, Reach, Vantage
+from tether.net.transport.proxies import NamedProxy, named_proxy
 from tether.net.transport.streams import DialFailed
 from tether.net.transport.ws_client import dial, proxy_failed, proxy_of
 
@@ -121,7 +121,7 @@ async def test_a_proxy_that_is_none_is_told_without_its_password(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", value)
     failed = await failure("ws://tether.example.com/")
-    assert str(failed).startswith("the proxy that the environment names is not valid: ")
+    assert str(failed).startswith("the proxy that HTTPS_PROXY names is not valid: ")
     assert failed.fatal
 
 
@@ -150,9 +150,67 @@ async def test_something_that_is_no_proxy_is_told(monkeypatch: pytest.MonkeyPatc
 def test_the_proxy_is_blamed_only_for_what_is_its_own(
     wrong: Exception, sentence: str | None
 ) -> None:
-    failed = proxy_failed(wrong, "h", ProxyAddress("http", "p", 1))
+    failed = proxy_failed(wrong, "h", NamedProxy("http://p:1", "HTTPS_PROXY"))
     assert (None if failed is None else str(failed)) == sentence
 
 
 def test_without_an_environment_there_is_no_proxy() -> None:
     assert proxy_of("wss://tether.example.com/") is None
+
+
+# -- which proxy the environment names ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy"])
+async def test_the_proxy_for_everything_is_gone_through(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async with proxying() as proxy, serving() as served:
+        monkeypatch.setenv(name, proxy.url())
+        stream = await dial(served.url, token="t", max_size=1000)
+        await stream.close(1000, "")
+        assert len(proxy.joined) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "expected"),
+    [
+        ({"ALL_PROXY": "http://a:1"}, "wss://h/", ("http://a:1", "ALL_PROXY")),
+        ({"ALL_PROXY": "http://a:1"}, "ws://h/", ("http://a:1", "ALL_PROXY")),
+        ({"ALL_PROXY": "http://a:1"}, "https://h/", ("http://a:1", "ALL_PROXY")),
+        ({"ALL_PROXY": "a:1"}, "https://h/", ("http://a:1", "ALL_PROXY")),
+        (
+            {"ALL_PROXY": "socks5://a:1", "HTTPS_PROXY": "http://b:2"},
+            "wss://h/",
+            ("http://b:2", "HTTPS_PROXY"),
+        ),
+        ({"HTTP_PROXY": "http://c:3"}, "wss://h/", None),
+        ({"HTTP_PROXY": "http://c:3"}, "ws://h/", ("http://c:3", "HTTP_PROXY")),
+        ({"ALL_PROXY": "http://a:1", "NO_PROXY": "h"}, "wss://h/", None),
+        ({"ALL_PROXY": "socks5://a:1", "no_proxy": ".example.com"}, "wss://x.example.com/", None),
+        ({"ALL_PROXY": "http://a:1", "NO_PROXY": "*"}, "http://h/", None),
+        ({"ALL_PROXY": ""}, "wss://h/", None),
+    ],
+)
+def test_which_proxy_is_named_for_what(
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    url: str,
+    expected: tuple[str, str] | None,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert named_proxy(url) == (None if expected is None else NamedProxy(*expected))
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4"])
+async def test_a_socks_proxy_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("all_proxy", f"{scheme}://alice:p%40ss@127.0.0.1:1080")
+    failed = await failure("wss://tether.example.com/")
+    assert (str(failed), failed.fatal) == (
+        "ALL_PROXY names a SOCKS proxy, and only HTTP proxies are supported: name one in HTTPS_PROXY,"
+        " or dial directly with NO_PROXY=tether.example.com",
+        True,
+    )
