@@ -62,6 +62,12 @@ CLIENT = (
         "Bring ports of a workspace to this machine.",
         _CONNECT,
     ),
+    CommandEntry(
+        "mosh",
+        "tether.cli.port_forward.mosh:mosh",
+        "Open a mosh session in a workspace.",
+        _CONNECT,
+    ),
     CommandEntry("ping", "tether.cli.network.ping:ping", "Time the way to a workspace.", _NETWORK),
     CommandEntry(
         "speedtest",

@@ -217,6 +217,12 @@ class UdpForward(asyncio.DatagramProtocol):
         self._early: list[bytes] = []
         self._opening = False
 
+    @property
+    def local_port(self) -> int:
+        """Where it listens, also where the system was to choose the port."""
+        assert self._socket is not None, "started"
+        return int(self._socket.getsockname()[1])
+
     async def start(self) -> None:
         """Listen."""
         forward = self._traffic.forward
