@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import stat
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.support.e2e.sshd import has_sshd, outcome, running_sshd
-from tests.support.e2e.stack import Stack
+from tests.support.e2e.sshd import (
+    Place,
+    dropbear,
+    has_sshd,
+    openssh,
+    outcome,
+    putty,
+    running_sshd,
+)
+from tests.support.e2e.stack import TETHER, Stack
 
 pytestmark = [
     pytest.mark.real,
@@ -32,14 +44,109 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    with running_sshd(tmp_path_factory.mktemp("sshd")) as ssh:
-        yield ssh
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as place:
+        yield place
 
 
 @pytest.mark.parametrize("case", COMMANDS)
-def test_a_command_ends_as_with_sshd(stack: Stack, sshd: list[str], case: str) -> None:
+def test_a_command_ends_as_with_sshd(stack: Stack, sshd: Place, tmp_path: Path, case: str) -> None:
     command, input, lines = COMMANDS[case]
-    expected = outcome([*sshd, "127.0.0.1"], command, input=input, lines=lines)
+    expected = outcome(openssh(sshd, tmp_path), command, input=input, lines=lines)
     ours = outcome(stack.ssh_argv(stack.host), command, input=input, lines=lines, env=stack.env)
     assert ours == expected
+
+
+# -- clients of other makes, which read no ssh_config ------------------------------------------------
+
+FOREIGN = {
+    "a code and both outputs": ("cat; echo err >&2; exit 5", b"in\n", 0),
+    "the input is not read": ("exec <&-; echo a", b"x" * 3_000_000, 0),
+    "a process stays behind": COMMANDS["a process stays behind"],
+    "much output, then a code": COMMANDS["much output, then a code"],
+    "not found": ("no-such-program-at-all", b"", 0),
+}
+PROGRAMS = {"plink": putty, "dbclient": dropbear}
+PACKAGES = {"plink": "putty-tools", "psftp": "putty-tools", "pscp": "putty-tools"}
+
+
+def needs(program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(
+            f"{program} is not installed: apt install {PACKAGES.get(program, 'dropbear-bin')}"
+        )
+
+
+def workspace(stack: Stack) -> Place:
+    """The workspace, as whoever writes a client's command line by hand would reach it."""
+    ssh = stack.root / "client" / "ssh"
+    pinned = [line.split(" ", 1)[1] for line in (ssh / "known_hosts").read_text().splitlines()[1:]]
+    config = f"TETHER_CONFIG_DIR={stack.env['TETHER_CONFIG_DIR']}"
+    return Place(
+        stack.host,
+        ssh / "id_ed25519",
+        next(line for line in pinned if line.startswith("ssh-ed25519 ")),
+        proxy=("env", config, *TETHER, "ssh", "--stdio", "--", stack.host),
+    )
+
+
+@pytest.fixture
+def places(stack: Stack, sshd: Place, tmp_path: Path) -> list[tuple[Place, Path]]:
+    """The sshd and the workspace, each with a directory for a client's files."""
+    directories = [tmp_path / "sshd", tmp_path / "tether"]
+    for directory in directories:
+        directory.mkdir()
+    return list(zip((sshd, workspace(stack)), directories, strict=True))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_foreign_clients_command_ends_as_with_sshd(
+    stack: Stack, places: list[tuple[Place, Path]], program: str, case: str
+) -> None:
+    needs(program)
+    command, input, lines = FOREIGN[case]
+    env = {**stack.env, "HOME": str(places[0][1])}  # they keep files of their own there
+    expected, ours = (
+        outcome(PROGRAMS[program](*place), command, input=input, lines=lines, env=env)
+        for place in places
+    )
+    assert replace(ours, errors=b"") == replace(expected, errors=b"")
+    assert last_words(ours.errors) == last_words(expected.errors)
+
+
+def last_words(errors: bytes) -> list[bytes]:
+    """What the command said: dbclient talks of keys that it does not know."""
+    return [line for line in errors.splitlines() if b"key" not in line and b"dbclient" not in line]
+
+
+def test_psftp_and_pscp_copy_as_with_sshd(
+    stack: Stack, places: list[tuple[Place, Path]], tmp_path: Path
+) -> None:
+    needs("psftp")
+    needs("pscp")
+    source = tmp_path / "source"
+    source.write_bytes(b"0123456789abcdef" * 100_000)
+    seen = []
+    for place, directory in places:
+        there = directory / "there"
+        there.mkdir()
+        batch = directory / "batch"
+        batch.write_text(
+            f"cd {there}\nput {source} a\nmv a b\nmkdir d\nget b {directory}/back\n"
+            f"chmod 600 b\nls\nrm missing\n"
+        )
+        psftp = putty(place, directory, "psftp")
+        done = stack.run(*psftp[:-1], "-b", str(batch), "-be", psftp[-1])
+        *options, _ = putty(place, directory, "pscp")
+        copied = [
+            stack.run(*options, str(source), f"{place.host}:{there}/c").returncode,
+            stack.run(*options, f"{place.host}:{there}/c", f"{directory}/c").returncode,
+            stack.run(*options, f"{place.host}:{there}/none", f"{directory}/n").returncode,
+        ]
+        modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in there.iterdir()}
+        whole = [(directory / name).read_bytes() == source.read_bytes() for name in ("back", "c")]
+        seen.append((done.returncode, copied, modes, whole))
+    expected, ours = seen
+    assert ours == expected
+    assert ours[3] == [True, True]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shlex
 import shutil
 import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.deadline import DEADLINE_S
@@ -19,9 +20,24 @@ from tests.support.e2e.stack import free_port, wait_for
 SSHD = "/usr/sbin/sshd"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a client of any make can be sent: an sshd, or a workspace."""
+
+    host: str
+    key: Path
+    """The user's ed25519 private key, in OpenSSH's form."""
+    host_key: str
+    """One OpenSSH line, without a comment."""
+    port: int = 22
+    proxy: tuple[str, ...] = ()
+    """The program whose pipes lead there, for clients that read no ssh_config; () for TCP."""
+    user: str = field(default_factory=lambda: pwd.getpwuid(os.geteuid()).pw_name)
+
+
 @contextlib.contextmanager
-def running_sshd(root: Path) -> Iterator[list[str]]:
-    """One sshd on loopback; yields the words of an ssh command to it, its host left out."""
+def running_sshd(root: Path) -> Iterator[Place]:
+    """One sshd on loopback."""
     root.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where root's sshd separates privileges
@@ -37,19 +53,49 @@ def running_sshd(root: Path) -> Iterator[list[str]]:
         "AcceptEnv LANG LC_*\nSubsystem sftp internal-sftp\n"
     )
     known = (root / "host.pub").read_text()
-    (root / "known_hosts").write_text(f"[127.0.0.1]:{port} {known}")
     with (root / "sshd.log").open("wb") as log:
         server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=log)
     try:
         wait_for("sshd", lambda: listens(port))
-        yield [
-            *("ssh", "-F", "none", "-p", str(port), "-i", str(root / "user")),
-            *("-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={root}/known_hosts"),
-            *("-o", "BatchMode=yes", "-l", pwd.getpwuid(os.geteuid()).pw_name),
-        ]
+        yield Place("127.0.0.1", root / "user", " ".join(known.split()[:2]), port)
     finally:
         server.terminate()
         server.wait(DEADLINE_S)
+
+
+def openssh(place: Place, directory: Path) -> list[str]:
+    """OpenSSH's client for a place, its host included; `directory` holds its files."""
+    name = place.host if place.port == 22 else f"[{place.host}]:{place.port}"
+    (directory / "known_hosts").write_text(f"{name} {place.host_key}\n")
+    return [
+        *("ssh", "-F", "none", "-p", str(place.port), "-i", str(place.key)),
+        *("-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={directory}/known_hosts"),
+        *("-o", "BatchMode=yes", "-l", place.user, place.host),
+    ]
+
+
+def putty(place: Place, directory: Path, program: str = "plink") -> list[str]:
+    """A client of PuTTY's for a place, its host included."""
+    key = directory / "key.ppk"
+    if not key.exists():
+        subprocess.run(
+            ["puttygen", str(place.key), "-o", str(key), "-O", "private"], check=True, timeout=60
+        )
+    argv = [program, "-batch", "-noagent", "-P", str(place.port), "-i", str(key)]
+    argv += ["-hostkey", place.host_key.split()[1], "-l", place.user]
+    if place.proxy:
+        argv += ["-proxycmd", shlex.join(place.proxy)]
+    return [*argv, place.host]
+
+
+def dropbear(place: Place, directory: Path) -> list[str]:
+    """dropbear's client for a place, its host included."""
+    key = directory / "key.dropbear"
+    if not key.exists():
+        argv = ["dropbearconvert", "openssh", "dropbear", str(place.key), str(key)]
+        subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    through = ["-J", shlex.join(place.proxy)] if place.proxy else ["-p", str(place.port)]
+    return ["dbclient", "-y", "-i", str(key), "-T", *through, "-l", place.user, place.host]
 
 
 def listens(port: int) -> bool:
