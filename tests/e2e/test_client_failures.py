@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.e2e.stack import Stack, truth, wait_for
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
@@ -14,6 +17,8 @@ pytestmark = [pytest.mark.real, pytest.mark.long]
 FAILED = ("client.internal_error", ("process_crashed", "client", False))
 
 PROXY = """
+import signal
+import subprocess
 import sys
 from tether.cli.ssh import stdio
 from tether.client import bridge
@@ -84,3 +89,19 @@ def test_a_client_that_fails_after_its_connection_has_ended_is_not_why_that_ende
     told = stack.explain(row["id"])
     assert row["disconnect_cause"] == told["disconnect_cause"]
     assert "internal_failure" in [fact["kind"] for fact in told["symptoms"]]
+
+
+def test_a_server_that_does_not_answer_is_told_of_soon_and_named(own_stack: Stack) -> None:
+    own_stack.server.process.send_signal(signal.SIGSTOP)
+    ssh = own_stack.spawn_ssh(own_stack.host, "true", stdin=subprocess.DEVNULL)
+    try:
+        assert ssh.stderr is not None
+        first = ssh.stderr.readline().decode()
+        assert first == f"tether: waiting for the server at {own_stack.url} to answer\n"
+        own_stack.server.process.send_signal(signal.SIGCONT)
+        _, errors = ssh.communicate(timeout=DEADLINE_S)
+    finally:
+        own_stack.server.process.send_signal(signal.SIGCONT)
+        ssh.kill()
+        ssh.wait(DEADLINE_S)
+    assert (ssh.returncode, errors) == (0, b"")

@@ -25,13 +25,14 @@ from tether.client.control.events import (
     Unasked,
 )
 from tether.client.control.link import ClientControl
-from tether.client.errors import Failure
+from tether.client.errors import LOOK_INTO_IT, Failure
 from tether.net.clock import Clock
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream, unforeseen_failure
 from tether.net.tunnel.stream import AttachedCarrier, TunnelStream
 from tether.net.unexpected import unexpected
 from tether.protocol.carriers.commands import (
+    TIMED_OUT,
     AskServer,
     Command,
     DialDirect,
@@ -133,6 +134,10 @@ class CarrierManager:
         self._stream.listen(self._happened)
         self._control.on_word = self.word
         self._perform(self._selector.start(self._now()))
+
+    def sought(self) -> str:
+        """What may carry the tunnel first, for people."""
+        return self._selector.sought()
 
     async def ready(self) -> None:
         """Wait for the first carrier.
@@ -293,7 +298,8 @@ class CarrierManager:
         if self._ready.done():
             self._on_over(over)
         else:
-            self._ready.set_exception(Failure(over.message))
+            advice = f"; {LOOK_INTO_IT}" if over.code == TIMED_OUT else ""
+            self._ready.set_exception(Failure(f"{over.message}{advice}"))
 
     # -- what happens ------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ bug of ours that ends it is told as one (`failed`), never as an orderly leave.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from tether.attribution.vocabulary import ConnectType, Party, Purpose, Vantage
 from tether.client.carriers import CarrierManager
 from tether.client.control.link import AgentAway, ClientControl
 from tether.client.device_key import ensure_device_key, further_device_keys
-from tether.client.errors import DEBUG, Failure
+from tether.client.errors import DEBUG, LOOK_INTO_IT, Failure
 from tether.client.home_region import load_home
 from tether.client.outcome import say
 from tether.client.report.end_report import Seen, ended
@@ -29,7 +30,7 @@ from tether.config import ClientConfig, ClientFiles, ConfigError, client_files, 
 from tether.net.clock import Clock
 from tether.net.link.host_context import HostContext
 from tether.net.transport.direct import dial_direct
-from tether.net.transport.streams import MessageStream
+from tether.net.transport.streams import DialFailed, MessageStream
 from tether.net.transport.ws_client import dial
 from tether.net.tunnel.relay_dial import dial_relay
 from tether.net.tunnel.stream import TunnelStream
@@ -70,6 +71,9 @@ WAIT = "TETHER_WAIT"
 WAIT_S = 10.0
 """What that is where nobody has said: a container and its agent start within it."""
 
+SILENCE_S = 2.0
+"""How long nothing is said while the server or a carrier does not answer."""
+
 ASK_AGAIN_S = 0.5
 """The pause between two questions."""
 
@@ -92,7 +96,8 @@ class ClientConnection:
     ) -> None:
         """`on_grant` may raise `Failure`: nothing is dialled then. `linger` is asked how long the
         last report may wait for a server that is away, and makes it so that nobody waits for us.
-        `on_wait` is told, in a sentence, that an agent which may be starting is waited for."""
+        `on_wait` is told, in a sentence, what is waited for: an agent that may be starting, a server or
+        a relay that does not answer."""
         self._workspace = workspace
         self._clock = clock
         self._purpose = purpose
@@ -120,7 +125,7 @@ class ClientConnection:
             DialFailed: the server could not be reached.
         """
         public_key = ensure_device_key(self.files)
-        await self.control.connect()
+        await self._connected()
         home = load_home(self.files, self.config.url, self._clock.now().wall)
         grant = await self._granted(public_key, home)
         self.connection_id = grant.connection_id
@@ -146,7 +151,8 @@ class ClientConnection:
             on_over=self._on_over,
         )
         ways.start()
-        await ways.ready()
+        with self._waiting_for(f"a way to {self._workspace}: {ways.sought()} must answer"):
+            await ways.ready()
         self.control.coordinate(grant.workspace_id, home.home)
         self._witness = ClientRecorder(
             self.files,
@@ -162,20 +168,42 @@ class ClientConnection:
         self.control.host_context.begin(self._witness.host_context)
         return stream
 
+    async def _connected(self) -> None:
+        """Dial the server."""
+        url = self.config.url
+        try:
+            with self._waiting_for(f"the server at {url} to answer"):
+                await self.control.connect()
+        except DialFailed as failed:
+            if not isinstance(failed.__cause__, TimeoutError):
+                raise
+            raise Failure(f"{failed}: the server is {url}; {LOOK_INTO_IT}") from failed
+
+    @contextmanager
+    def _waiting_for(self, what: str) -> Iterator[None]:
+        """Say what is waited for, where that takes longer than a user likes to wait in silence."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(SILENCE_S, lambda: self._on_wait(f"waiting for {what}"))
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     async def _granted(self, public_key: str, home: RegionLatency) -> TunnelGrant:
         """Ask for the tunnel, again and again while the agent may be starting."""
         further = further_device_keys(self.files)
         until, told = self._clock.now().mono + self._wait_s, False
         while True:
             try:
-                return await self.control.request_tunnel(
-                    self._workspace,
-                    public_key,
-                    further_public_keys=further,
-                    purpose=self._purpose,
-                    home=home,
-                    client_session_id=self._session_id or self.control.instance_id,
-                )
+                with self._waiting_for(f"the server at {self.config.url} to answer"):
+                    return await self.control.request_tunnel(
+                        self._workspace,
+                        public_key,
+                        further_public_keys=further,
+                        purpose=self._purpose,
+                        home=home,
+                        client_session_id=self._session_id or self.control.instance_id,
+                    )
             except AgentAway as away:
                 if self._clock.now().mono + ASK_AGAIN_S > until:
                     raise

@@ -20,6 +20,12 @@ EXIT_CONNECTION_FAILED = 255
 EXIT_INTERRUPTED = 130
 
 
+LOOK_INTO_IT = (
+    "`tether netcheck` looks at what is in between; where a proxy is needed, name it in HTTPS_PROXY"
+)
+"""What to do where something does not answer."""
+
+
 class Failure(Exception):
     """`main` prints it as `tether: …` on stderr and exits with `code`."""
 

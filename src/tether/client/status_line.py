@@ -105,6 +105,16 @@ class HandedScreen:
         self._pipe.write(HANDED[0] + data + HANDED[1])
 
 
+def hand_over(sentence: str, descriptor: int = 2) -> None:
+    """Give `tether attach` one sentence to show, as a line, before its terminal is the remote one."""
+    HandedScreen(0, descriptor).write(f"tether: {printable(sentence)}\r\n".encode())
+
+
+def is_sentence(drawing: bytes) -> bool:
+    """Whether what was handed over is a line of text, and no drawing on the top row."""
+    return not drawing.startswith(b"\x1b")
+
+
 _DRAWING = re.compile(re.escape(HANDED[0]) + b"(.*?)" + re.escape(HANDED[1]), re.DOTALL)
 
 

@@ -21,7 +21,7 @@ from tether.attribution import evidence as ev
 from tether.attribution.vocabulary import ConnectionMethod, Party, StreamEnd, Vantage
 from tether.client.carriers import CarrierManager, by_the_relay, why_lost
 from tether.client.control.events import AgentLost, TurnedAway
-from tether.client.errors import Failure
+from tether.client.errors import LOOK_INTO_IT, Failure
 from tether.net.link.driver import LinkDriver
 from tether.net.tasks import Tasks
 from tether.net.transport.streams import DialFailed, MessageStream
@@ -260,8 +260,11 @@ async def test_no_carrier_at_all_is_one_sentence() -> None:
         answer=denies(code="relay_unavailable", message=""),
         fails={"ws://fra": DialFailed("nothing listens at fra")},
     ) as trip:
-        with pytest.raises(Failure, match="nothing listens at fra"):
+        with pytest.raises(Failure) as failed:
             await trip.ways.ready()
+        assert str(failed.value) == (
+            f"the relay ws://fra could not be used (nothing listens at fra); {LOOK_INTO_IT}"
+        )
         assert trip.loop.time() < 25
 
 

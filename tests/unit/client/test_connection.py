@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.support.clock import EPOCH, LoopClock
+from tests.support.deadline import DEADLINE_S
 from tests.support.server.control_plane import GRANT, FakeControlPlane, grants
 from tether.attribution import evidence as ev
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.vocabulary import Party, Vantage
-from tether.client.connection import ClientConnection
-from tether.client.control.link import AgentAway
+from tether.client.connection import SILENCE_S, ClientConnection
+from tether.client.control.link import AgentAway, ClientControl
+from tether.client.errors import LOOK_INTO_IT, Failure
 from tether.config import ConfigError
 from tether.net.link.driver import LinkDriver
+from tether.net.transport.streams import DialFailed, MessageStream
 from tether.protocol.derp.latency import NOT_MEASURED
 from tether.protocol.messages.base import Message, records_of
 from tether.protocol.messages.reports import Ended
@@ -131,3 +135,35 @@ async def test_who_does_not_want_to_wait_does_not(tmp_path: Path) -> None:
     assert (server.asked, server.told) == ([1], [])
     with pytest.raises(ConfigError, match="TETHER_WAIT is a number of seconds"):
         await server.granted(tmp_path, TETHER_WAIT="soon")
+
+
+# -- a server, or a way, that does not answer --------------------------------------------------------
+
+
+def connection(directory: Path, told: list[str]) -> ClientConnection:
+    env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "http://s", "TETHER_TOKEN": "t"}
+    return ClientConnection("dev", env, clock=LoopClock(), on_wait=told.append)
+
+
+async def test_after_two_silent_seconds_the_user_is_told_what_is_waited_for(tmp_path: Path) -> None:
+    told: list[str] = []
+    with connection(tmp_path, told)._waiting_for("the server to answer"):
+        await asyncio.sleep(SILENCE_S - 0.1)
+        assert told == []
+        await asyncio.sleep(DEADLINE_S)
+    assert told == ["waiting for the server to answer"]
+    with connection(tmp_path, told)._waiting_for("another"):
+        await asyncio.sleep(SILENCE_S - 0.1)
+    await asyncio.sleep(SILENCE_S)
+    assert told == ["waiting for the server to answer"]
+
+
+async def test_a_server_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path) -> None:
+    async def silence() -> MessageStream:
+        raise DialFailed("s did not answer in time") from TimeoutError()
+
+    asking = connection(tmp_path, [])
+    asking.control = ClientControl(silence, LoopClock())
+    with pytest.raises(Failure) as failed:
+        await asking.open()
+    assert str(failed.value) == f"s did not answer in time: the server is http://s; {LOOK_INTO_IT}"

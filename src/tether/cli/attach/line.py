@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from tether.cli.ssh.ssh import RESULT_FILE, read_result, stock_ssh
 from tether.client.host_keys import SUFFIX
-from tether.client.status_line import COLUMNS, split
+from tether.client.status_line import COLUMNS, is_sentence, split
 from tether.protocol.messages.base import Garbage
 from tether.protocol.terminal.messages import (
     SUBSYSTEM,
@@ -43,7 +43,7 @@ class Line:
     """The `ssh` of one attach. Call `finish` at the end."""
 
     def __init__(self, host: str, columns: int = 0) -> None:
-        """`columns`: how wide the terminal is that `drawn` is for; 0 without one."""
+        """`columns`: how wide the terminal is that `drawn` is for; 0 where only sentences are shown."""
         self.over = False
         """Nothing more will come."""
         self._frames = FrameReader()
@@ -52,9 +52,7 @@ class Line:
         self._directory = tempfile.TemporaryDirectory(prefix="tether-", ignore_cleanup_errors=True)
         self._result = Path(self._directory.name, "result.json")
         self._drawn: list[bytes] = []
-        env = {**os.environ, RESULT_FILE: str(self._result)}
-        if columns:
-            env[COLUMNS] = str(columns)
+        env = {**os.environ, RESULT_FILE: str(self._result), COLUMNS: str(columns)}
         argv = stock_ssh(host, "-T", "-o", "BatchMode=yes", "-o", "RequestTTY=no")
         self._ssh = ssh = subprocess.Popen(
             [*argv, "-s", "--", f"{host}{SUFFIX}", SUBSYSTEM],
@@ -182,6 +180,8 @@ def ask(line: Line, request: TerminalMessage) -> TerminalMessage | None:
         ready, _, _ = select.select(wanted, [], [])
         if line.stderr in ready:
             line.read_words()
+            for sentence in filter(is_sentence, line.drawn()):
+                os.write(2, sentence)
         for item in line.read() if line.stdout in ready else ():
             if isinstance(item, AttachEnded):
                 return answer

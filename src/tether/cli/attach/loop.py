@@ -17,7 +17,7 @@ from typing import Any
 from tether.cli.attach.keys import Keys
 from tether.cli.attach.line import CROWDED, Line
 from tether.cli.attach.local_terminal import Gone, LocalTerminal
-from tether.client.status_line import CLEAR
+from tether.client.status_line import CLEAR, is_sentence
 from tether.net.clock import Clock
 from tether.protocol.terminal.messages import (
     Attached,
@@ -135,7 +135,11 @@ class AttachLoop:
 
     def _draw(self, drawings: list[bytes]) -> None:
         """The proxy has something to say of the connection while nothing comes over it."""
-        if self._ending.attached is None or self._ending.said is not None:
+        if self._ending.attached is None:
+            for sentence in filter(is_sentence, drawings):
+                self._terminal.draw(sentence)
+            return
+        if self._ending.said is not None:
             return
         for drawing in drawings:
             self._drawn = drawing != CLEAR

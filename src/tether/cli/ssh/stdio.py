@@ -172,7 +172,13 @@ class Proxy:
         self._view.show(status)
 
     def _waiting(self, sentence: str) -> None:
-        if self._env.get("TETHER_QUIET", "") in ("", "0"):
+        if self._env.get("TETHER_QUIET", "") not in ("", "0"):
+            return
+        from tether.client import status_line as view
+
+        if self._env.get(view.COLUMNS, "").isdecimal():
+            view.hand_over(sentence)
+        else:
             say(sentence)
 
     def _new_view(self) -> View:

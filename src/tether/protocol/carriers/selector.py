@@ -94,6 +94,10 @@ class CarrierSelector:
         self._disturbed_at = -FLAPPING_S  # when all carriers were last doubted
         self._probe_again_at: float | None = None  # when they are doubted once more
         self._last_failure = "the workspace's agent did not answer"
+        self._relay_failure = (
+            relay.url if relay else "",
+            "",
+        )  # the last relay's URL, and why it failed
         self._stalled: Stalled | None = None  # while nothing moves
         self._shown: Status | None = None  # what was last shown
         self._activity = StreamActivity()
@@ -102,6 +106,13 @@ class CarrierSelector:
     def current(self) -> int | None:
         """The carrier in use."""
         return self._current
+
+    def sought(self) -> str:
+        """What may carry the tunnel first, for people."""
+        url, _ = self._relay_failure
+        relay = [f"the relay {url}"] if url else []
+        addresses = ", ".join(self._endpoints.offered)
+        return " or ".join([*relay, *([f"the agent at {addresses}"] if addresses else [])])
 
     def start(self, now: float) -> list[Command]:
         """Begin the race."""
@@ -132,6 +143,8 @@ class CarrierSelector:
         if candidate is None:
             return []
         self._last_failure = why or self._last_failure
+        if candidate.method is _DERP:
+            self._relay_failure = candidate.address, why
         if final and not self._attached:
             return self._end(Over("failed", self._last_failure))
         self._note_failure(candidate, 0.0, now, at_fault=True)
@@ -326,7 +339,7 @@ class CarrierSelector:
         self._ping(out)
         self._show(out)
         if self._stalled is not None and now >= self._stalled.since + self._patience():
-            out += self._end(Over(TIMED_OUT, self._last_failure))
+            out += self._end(Over(TIMED_OUT, self._no_way()))
         return out
 
     def _choose(self, out: list[Command]) -> None:
@@ -503,6 +516,17 @@ class CarrierSelector:
             all_tried = not (self._endpoints.waiting or self._dialling(_DIRECT))
             if candidate.up or all_tried:
                 self._direct.ended(now, lived)
+
+    def _no_way(self) -> str:
+        """Why nothing carries the tunnel. At the start a relay is to be had by anybody, and its failure
+        tells most; the agent's addresses are often out of reach."""
+        url, why = self._relay_failure
+        if self._attached or not url:
+            return self._last_failure
+        sentence = f"the relay {url} could not be used ({why or 'it did not answer'})"
+        if addresses := ", ".join(self._endpoints.offered):
+            sentence += f", and nothing answers at the agent's own addresses ({addresses})"
+        return sentence
 
     def _end(self, over: Over) -> list[Command]:
         self._over = True

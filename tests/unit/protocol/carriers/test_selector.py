@@ -183,11 +183,17 @@ def test_a_carrier_that_comes_after_its_attempt_was_dropped_is_retired() -> None
     assert play.paths.up(7, None, play.now) == [Retire(7)]
 
 
-def test_no_carrier_in_time_is_told_with_the_last_reason() -> None:
-    play = Play("a:1")
-    play.do(play.paths.failed(2, "nothing listens at a:1", play.now))
+def test_no_carrier_in_time_is_told_with_what_became_of_the_relay_and_of_the_addresses() -> None:
+    play = Play("127.0.0.1:41851")
+    assert play.paths.sought() == "the relay wss://fra or the agent at 127.0.0.1:41851"
+    play.do(play.paths.failed(1, "fra did not answer in time", play.now))
+    play.do(play.paths.failed(2, "nothing listens at 127.0.0.1:41851", play.now))
     play.passes(START_S)
-    assert play.log[-1] == (START_S, Over("timed_out", "nothing listens at a:1"))
+    told = (
+        "the relay wss://fra could not be used (fra did not answer in time), and nothing answers at"
+        " the agent's own addresses (127.0.0.1:41851)"
+    )
+    assert play.log[-1] == (START_S, Over("timed_out", told))
     assert play.paths.deadline() is None
     assert play.paths.tick(play.now + 1, StreamActivity()) == []
 
