@@ -56,8 +56,12 @@ def mosh(name: str, command: tuple[str, ...]) -> int:
     """
     block()
     set_up_logging(os.environ)
+
+    async def run() -> int:
+        return await MoshSession(workspace_name(name), os.environ).run(command)
+
     with connecting():
-        return asyncio.run(MoshSession(workspace_name(name), os.environ).run(command))
+        return asyncio.run(run())
 
 
 class MoshSession:
