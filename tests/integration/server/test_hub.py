@@ -65,6 +65,7 @@ from tether.server import shutdown
 from tether.server.control import handshake
 from tether.server.settings import Graces, LinkTimes
 from tether.server.workspaces import StopReason
+from tether.version import VERSION
 
 pytestmark = pytest.mark.anyio
 
@@ -357,7 +358,8 @@ async def test_an_agent_of_another_protocol_is_outdated_and_told_to_come_back_mu
     goodbye = await _answer_to(await raw_link(live, token), hello)
     assert (goodbye.cause, goodbye.retry_after_s) == ("agent.outdated", 300.0)
     assert goodbye.detail == (
-        "this agent speaks protocol 1 and this server 2: update this agent to the version of the other"
+        f"this agent (version 0.9) speaks protocol 1 and this server (version {VERSION}) 2: update this"
+        " agent to the version of the other"
     )
     row = await the_only_row(live, workspace="dev")
     assert truth(row) == ("agent.outdated", "protocol_error", "server", False)
@@ -374,7 +376,7 @@ async def test_who_did_not_say_at_the_door_that_its_token_is_wrong_leaves_no_row
     )
     older = Hello(protocol=(1, 0), role="client", version="1", instance_id="i")
     goodbye = await _answer_to(await raw_link(live, await live.admin_token()), older)
-    assert goodbye.detail.startswith("this client speaks protocol 1 and this server 2")
+    assert goodbye.detail.startswith("this client (version 1) speaks protocol 1 and this server")
     assert await live.rows() == []
 
 

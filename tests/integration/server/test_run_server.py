@@ -29,6 +29,7 @@ from tether.protocol.messages.tunnel import TunnelGrant, TunnelOffer
 from tether.run.server import CannotStart, Server, ServerSettings
 from tether.server.auth.keys import BadKeyFile, load_keys
 from tether.server.settings import BadSetting, TrustedProxies
+from tether.version import VERSION
 
 
 class Program:
@@ -125,7 +126,7 @@ def test_server_ready_says_where(data_dir: Path, start: Callable[..., Program]) 
     line = start().wait_event("server ready")
     assert line["url"].startswith("http://127.0.0.1:")
     assert line["data_dir"] == str(data_dir)
-    assert (line["version"], line["program"]) == ("0.1.0", "server")
+    assert (line["version"], line["program"]) == (VERSION, "server")
 
 
 def test_a_second_start_keeps_keys_and_token(data_dir: Path, start: Callable[..., Program]) -> None:

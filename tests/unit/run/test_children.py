@@ -11,6 +11,7 @@ import pytest
 
 from tether.net.clock import SystemClock
 from tether.run.children import ChildProgram, child_environment, how_it_ended, rotate
+from tether.version import VERSION
 
 Child = Callable[..., ChildProgram]
 
@@ -35,10 +36,10 @@ async def test_what_a_child_says_goes_to_its_log_and_its_end_is_told(child: Chil
     version = child("version")
     version.start()
     assert await version.ended() == 0
-    assert (version.last_words(), version.pid) == ("tether 0.1.0", None)
+    assert (version.last_words(), version.pid) == (f"tether {VERSION}", None)
     version.start()
     assert await version.ended() == 0
-    assert version.log.read_text() == "tether 0.1.0\n" * 2
+    assert version.log.read_text() == f"tether {VERSION}\n" * 2
     assert version.log.stat().st_mode & 0o777 == 0o600
 
 

@@ -48,12 +48,12 @@ from tether.agent.ssh.x11 import Display, Displays
 from tether.attribution.vocabulary import HandshakeStage
 from tether.protocol.messages.reports import ForwardKind
 from tether.text import REPLACEMENT, printable
-from tether.version import VERSION
+from tether.version import RELEASE
 
 # ChaCha20 is left out on purpose: OpenSSH clients would prefer it, at half the speed (measured).
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr")
 
-SOFTWARE = f"OpenSSH_9.9 Tether_{VERSION}"
+SOFTWARE = f"OpenSSH_9.9 Tether_{RELEASE}"
 """What the server calls itself: clients send what a session needs to end (eow) only to an OpenSSH, and
 tell versions by this number. docs/adr/0015 says what each of them does by it."""
 

@@ -12,6 +12,7 @@ from tether.attribution.vocabulary import Basis, ConnectType, Party
 from tether.net.transport.streams import DialFailed
 from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import Goodbye, Welcome
+from tether.version import VERSION
 
 
 class WelcomeRefused(DialFailed):
@@ -44,7 +45,8 @@ def another_version(welcome: Welcome, who: Party) -> DialFailed | None:
     if theirs == ours:
         return None
     return DialFailed(
-        f"the server speaks protocol {theirs} and this {who} {ours}: upgrade the older of the two"
+        f"the server (version {welcome.version}) speaks protocol {theirs} and this {who} (version"
+        f" {VERSION}) {ours}: upgrade the older of the two"
     )
 
 

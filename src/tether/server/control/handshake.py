@@ -29,6 +29,7 @@ from tether.server.identity import Identity, TokenRejected
 from tether.server.metrics import Metrics
 from tether.server.settings import TrustedProxies
 from tether.server.web.cookies import SessionCookie, from_our_pages
+from tether.version import VERSION
 
 MAX_PENDING = 256
 
@@ -306,7 +307,8 @@ def _another_protocol(hello: Hello) -> str:
     if theirs == ours:
         return ""
     older = f"this {hello.role}" if theirs < ours else "this server"
+    said = f" (version {hello.version})" if hello.version.isprintable() and hello.version else ""
     return (
-        f"this {hello.role} speaks protocol {theirs} and this server {ours}: update {older} to the"
-        " version of the other"
+        f"this {hello.role}{said} speaks protocol {theirs} and this server (version {VERSION}) {ours}:"
+        f" update {older} to the version of the other"
     )

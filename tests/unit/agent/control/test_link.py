@@ -44,6 +44,7 @@ from tether.protocol.messages.control import (
 )
 from tether.protocol.messages.reports import Ended, Opened, Report, ReportItem
 from tether.protocol.messages.tunnel import TunnelGrant, TunnelOffer
+from tether.version import VERSION
 
 pytestmark = pytest.mark.virtual_time
 
@@ -157,7 +158,8 @@ async def test_a_failed_dial_is_not_a_disconnect(tmp_path: Path) -> None:
         (b"\xc1", "the server does not speak Tether's protocol: not a message"),
         (
             Welcome(protocol=(9, 0), connection_id="x", server_instance="s", version="9"),
-            "the server speaks protocol 9 and this agent 2: upgrade the older of the two",
+            f"the server (version 9) speaks protocol 9 and this agent (version {VERSION}) 2: upgrade"
+            " the older of the two",
         ),
         (
             Goodbye(cause="agent.superseded", retry_after_s=0.1),

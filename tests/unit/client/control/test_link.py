@@ -32,6 +32,7 @@ from tether.protocol.messages.tunnel import (
     TunnelDenied,
     TunnelRequest,
 )
+from tether.version import VERSION
 
 pytestmark = pytest.mark.virtual_time
 
@@ -140,7 +141,8 @@ async def test_another_major_version_is_refused_by_us() -> None:
             )
 
     assert await refusal(newer) == (
-        "the server speaks protocol 9 and this client 2: upgrade the older of the two"
+        f"the server (version 9) speaks protocol 9 and this client (version {VERSION}) 2: upgrade"
+        " the older of the two"
     )
 
 

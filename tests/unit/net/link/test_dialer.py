@@ -33,6 +33,7 @@ from tether.protocol.link.redial import (
 from tether.protocol.messages.base import Message
 from tether.protocol.messages.codec import PROTOCOL
 from tether.protocol.messages.control import Goodbye, Hello, Ping, Pong, Welcome, WorkspaceStart
+from tether.version import VERSION
 
 pytestmark = pytest.mark.virtual_time
 
@@ -282,7 +283,8 @@ async def test_a_stream_that_cannot_be_closed_ends_nothing() -> None:
         (WorkspaceStart(), "the server took the connection and then said nothing"),
         (
             welcome(protocol=(9, 0)),
-            "the server speaks protocol 9 and this agent 2: upgrade the older of the two",
+            f"the server (version 9) speaks protocol 9 and this agent (version {VERSION}) 2: upgrade"
+            " the older of the two",
         ),
         (
             Goodbye(cause="agent.superseded", detail="another agent has this token"),
