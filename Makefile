@@ -70,6 +70,14 @@ gauntlet: dev  ## end connections for real, in every way, and see whether the lo
 survival: dev  ## what a session and a 1 GB rsync live through, with the gaps (ARGS="--megabytes 50")
 	$(PYTHON_BIN)/python -m tether_gauntlet.survival $(ARGS)
 
+.PHONY: fuzz
+fuzz: dev  ## a million inputs to the short way of SSH's data, and to asyncssh's own: the same must come out (ARGS="--inputs 1000")
+	$(PYTHON_BIN)/python scripts/fuzz_ssh.py $(ARGS)
+
+.PHONY: upstream
+upstream: dev  ## asyncssh's own tests, with the short way for SSH's data switched on (ARGS="tests/test_process.py")
+	scripts/test_asyncssh.sh $(ARGS)
+
 .PHONY: lock
 lock:  ## write the lock files from pyproject.toml (ARGS=--upgrade takes the newest)
 	scripts/lock.sh $(ARGS)

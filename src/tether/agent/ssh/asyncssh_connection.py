@@ -1,10 +1,10 @@
 """asyncssh's server connection, taught to say who ended it and to heed the tunnel's back-pressure.
 
-Law: the only file that overrides asyncssh's private methods;
-`tests/integration/agent/test_asyncssh_contract.py` pins each of them to the exact version. It
-decides nothing about causes. Every way to close passes `_force_close`, where `SshOwner.closing` is
-told what is known *before* anything is closed (asyncssh itself reports a polite close of the peer,
-one of ours and an abort alike, as `None`).
+Law: the only file that overrides asyncssh's private methods, but for `fast_path.py`, which is about
+speed alone; `tests/integration/agent/test_asyncssh_contract.py` pins each of them to the exact
+version. It decides nothing about causes. Every way to close passes `_force_close`, where
+`SshOwner.closing` is told what is known *before* anything is closed (asyncssh itself reports a polite
+close of the peer, one of ours and an abort alike, as `None`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tether.agent.forwarding.forwards import Forwards
 from tether.agent.forwarding.tracked import carry_back
 from tether.agent.process.environment import ClientVariables
 from tether.agent.ssh.auth import Certificate, Credential
+from tether.agent.ssh.fast_path import FastChannel, FastConnection
 from tether.agent.ssh.host_key import FURTHER, FurtherHostKey, HostKey
 from tether.agent.ssh.negotiation import (
     HOST_KEY_TYPES,
@@ -120,7 +121,7 @@ def server_options(host_key: HostKey) -> asyncssh.SSHServerConnectionOptions:
     )
 
 
-class SshConnection(asyncssh.SSHServerConnection):
+class SshConnection(FastConnection, asyncssh.SSHServerConnection):
     """One SSH connection. `handler` answers asyncssh's public callbacks, `owner` ours."""
 
     def __init__(
@@ -404,7 +405,7 @@ class SshConnection(asyncssh.SSHServerConnection):
         return _AgentChannel(self, self._loop, None, "strict", WINDOW, PACKET)
 
 
-class _Corkable(SSHChannel[bytes]):
+class _Corkable(FastChannel[bytes]):
     """A channel that keeps its data while the tunnel is full. Stock asyncssh pushes on."""
 
     def _flush_send_buf(self) -> None:
