@@ -44,7 +44,7 @@ SLEEPS = {
     "relay/previous_run.py": 1,  # the list is written once a second at most
     "run/server.py": 1,  # the beat that says when the server was last alive
     "run/up.py": 2,  # the wait before a program is started again; looking for one to end
-    "server/connlog/log.py": 1,  # an incident's window
+    "server/connlog/log.py": 2,  # the wait for the database; the pause of a reporter beyond its rate
     "server/connlog/janitor.py": 1,  # the sweep of what nothing else will end
     "server/control/withdrawals.py": 1,  # between two looks, however many tunnels come up
     "net/link/dialer.py": 1,  # the wait before dialling again

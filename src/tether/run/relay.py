@@ -36,6 +36,7 @@ from tether.net.orphans import OrphanReaper
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
+from tether.net.transport.crowd import Crowd, most_connections
 from tether.net.transport.http_server import HttpServer
 from tether.net.transport.tcp import join_address
 from tether.net.transport.tls_metric import certificate_gauge
@@ -197,6 +198,9 @@ class _Parts:
             front,
             tls=None if self.tls is None else self.tls.context,
             only_by_tls=self.tls is not None,
+            crowd=Crowd(
+                most=most_connections(), gave_way=lambda: counts.refused("silent_connection")
+            ),
         )
 
 

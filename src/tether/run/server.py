@@ -27,6 +27,7 @@ from tether.net.orphans import OrphanReaper
 from tether.net.parent import follow_parent
 from tether.net.postmortem.black_box import BlackBox
 from tether.net.tasks import Tasks
+from tether.net.transport.crowd import Crowd, most_connections
 from tether.net.transport.http_server import HttpServer
 from tether.net.transport.tls_metric import certificate_gauge
 from tether.protocol.derp.pairing import PairingTable
@@ -204,11 +205,15 @@ class Server:
         expires = certificate_gauge(self.metrics.registry)
         self.tls = certificate_of(settings.tls_cert, settings.tls_key, clock, expires)
         dispatcher = self._make_front()
+        self.crowd = Crowd(
+            most=most_connections(), gave_way=lambda: self.metrics.refused("silent_connection")
+        )
         self._listener = HttpServer(
             dispatcher,
             trusts=proxies.trusts,
             tls=None if self.tls is None else self.tls.context,
             only_by_tls=self.url.startswith("https:"),
+            crowd=self.crowd,
         )
         self._shutdown = Shutdown(
             dispatcher=dispatcher,

@@ -46,6 +46,8 @@ class ReportOutcome(StrEnum):
     APPLIED = "applied"
     REPEATED = "repeated"
     REFUSED = "refused"
+    DELAYED = "delayed"
+    """Its reporter was beyond its rate; it is counted once more by what became of it then."""
 
 
 LINK_ROLES = (Party.AGENT, Party.CLIENT, Party.RELAY)
@@ -256,6 +258,11 @@ REFUSED_CODES = frozenset(get_args(RefusalCode)) | {
     "relay_busy",
     "server_busy",
     "server_stopping",
+    "silent_connection",
+    "too_many_handshakes",
+    "too_many_links",
+    "too_many_requests",
+    "too_many_tunnels",
     "unavailable",
 }
 """What a refusal may be counted as; the set is closed, so that no peer can make series."""

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import WORKSPACE_STOPS
@@ -32,8 +32,11 @@ from tether.server.db.tables.workspaces import (
     intents,
     workspaces,
 )
-from tether.server.errors import Conflict, Invalid, NotFound
+from tether.server.errors import Conflict, Forbidden, Invalid, NotFound
 from tether.server.identity import Identity
+
+MAX_WORKSPACES_A_USER = 100
+"""Workspaces of a member that are not deleted; what administrators make, they answer for."""
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -118,7 +121,7 @@ class Workspaces:
         """A new, running workspace of `by`, which waits for its agent.
 
         Raises:
-            Invalid, Conflict: the name is no name, or is taken.
+            Invalid, Conflict, Forbidden: the name is no name, or is taken, or `by` has too many.
         """
         if NAME.fullmatch(name) is None:
             raise Invalid(
@@ -132,6 +135,12 @@ class Workspaces:
             if (await connection.execute(_live(name))).first() is not None:
                 raise Conflict(
                     "workspace_exists", f"the name {name} is taken by another workspace: choose one"
+                )
+            if not by.is_admin and await _owned(connection, by.user) >= MAX_WORKSPACES_A_USER:
+                raise Forbidden(
+                    "too_many_workspaces",
+                    f"{by.user} has {MAX_WORKSPACES_A_USER} workspaces: delete one, or ask an"
+                    " administrator to create this one",
                 )
             await connection.execute(
                 insert(workspaces).values(
@@ -330,6 +339,15 @@ _ON_BEHALF_OF = {StopReason.AUTOSTOP: "policy:autostop", StopReason.EVICTED: "pl
 
 def _live(name: str) -> Select[Any]:
     return select(workspaces).where(workspaces.c.name == name, workspaces.c.deleted_at.is_(None))
+
+
+async def _owned(connection: AsyncConnection, owner: str) -> int:
+    counted = (
+        select(func.count())
+        .select_from(workspaces)
+        .where(workspaces.c.owner == owner, workspaces.c.deleted_at.is_(None))
+    )
+    return await connection.scalar(counted) or 0
 
 
 async def _visible(connection: AsyncConnection, name: str, viewer: Identity) -> WorkspaceRow:

@@ -63,6 +63,7 @@ from tether.protocol.messages.tunnel import (
 )
 from tether.server import shutdown
 from tether.server.control import handshake
+from tether.server.control.slots import Holder
 from tether.server.settings import Graces, LinkTimes
 from tether.server.workspaces import StopReason
 from tether.version import VERSION
@@ -1294,7 +1295,7 @@ async def test_an_agent_of_a_workspace_that_is_deleted_before_the_hello_is_sent_
 async def test_the_number_of_handshakes_under_way_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "MAX_PENDING", 8)
+    monkeypatch.setitem(handshake.MAX_PENDING, Holder.ALL, 8)
     async with running(tmp_path, link_times=LinkTimes(hello_s=DEADLINE_S)) as live:
         user_token = await live.admin_token()
         waiting = await asyncio.gather(*(raw_link(live, user_token) for _ in range(8)))

@@ -16,6 +16,7 @@ REFUSED_LEGS = (
     "too_many_legs",
     "not_joined",
     "declined",
+    "silent_connection",
 )
 """Why a leg was turned away, or let go before it was joined."""
 

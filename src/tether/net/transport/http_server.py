@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tether.net.transport.crowd import Crowd
 from tether.net.transport.ws_server import CauseProtocol
 from tether.net.unexpected import unexpected
 from tether.protocol.messages.base import Garbage
@@ -50,6 +52,10 @@ class PatientH11(H11Protocol):
 
     trusts: Callable[[str], bool] = staticmethod(nobody)
     """Whether the proxy at an address is believed."""
+    crowd: Crowd = Crowd()
+    """The connections of this listener."""
+    full = False
+    """There were too many when it came: it hears of the process's health, and of nothing else."""
     head: bytes | None = None
     """What has come while it may be a PROXY header; None once that is known."""
     proxied = False
@@ -58,6 +64,9 @@ class PatientH11(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self.crowd.is_full(len(self.connections)):
+            self.full = True
+            self.app = _only_health(self.app)
         if self.client and self.trusts(self.client[0]):
             self.head = b""
         self._arm()
@@ -76,6 +85,10 @@ class PatientH11(H11Protocol):
             self._arm()
 
     def handle_websocket_upgrade(self, event: Any) -> None:
+        if self.full:
+            self.transport.write(FULL_ANSWER)
+            self.transport.close()
+            return
         super().handle_websocket_upgrade(event)
         upgraded: Any = self.transport.get_protocol()
         if self.proxied and hasattr(upgraded, "scope"):  # which is not served before the next turn
@@ -105,8 +118,15 @@ class PatientH11(H11Protocol):
 
     def _arm(self) -> None:
         self.request_timer = self.loop.call_later(REQUEST_S, self._too_slow)
+        peer = self.transport.get_extra_info("peername") or ("",)
+        self.crowd.waits(self, str(peer[0]))
+
+    def give_way(self) -> None:
+        """A newer connection needs the room (`Crowd`)."""
+        self.transport.abort()
 
     def _disarm(self) -> None:
+        self.crowd.speaks(self)
         if self.request_timer is not None:
             self.request_timer.cancel()
             self.request_timer = None
@@ -126,6 +146,7 @@ class HttpServer(uvicorn.Server):
         trusts: Callable[[str], bool] = nobody,
         tls: ssl.SSLContext | None = None,
         only_by_tls: bool = False,
+        crowd: Crowd | None = None,
     ) -> None:
         """
         Args:
@@ -133,11 +154,16 @@ class HttpServer(uvicorn.Server):
             grace_s: seconds that a stopping server waits for what it still serves.
             trusts: whether the proxy at an address is believed.
             tls: speaks TLS with this context; None: HTTP.
+            crowd: how many connections it may have; None: no more than may be silent.
             only_by_tls: tell browsers to come by TLS only from now on, here or before a proxy.
         """
         config = uvicorn.Config(
             _counted(app),
-            http=type("TrustingH11", (PatientH11,), {"trusts": staticmethod(trusts)}),
+            http=type(
+                "OurH11",
+                (PatientH11,),
+                {"trusts": staticmethod(trusts), "crowd": crowd or Crowd()},
+            ),
             ws=CauseProtocol,
             ws_max_size=max(MAX_CONTROL_MESSAGE, MAX_TUNNEL_FRAME),
             ws_per_message_deflate=False,
@@ -168,6 +194,40 @@ class HttpServer(uvicorn.Server):
     async def wait_started(self) -> None:
         """Wait until connections are accepted."""
         await self._up.wait()
+
+
+FULL = json.dumps(
+    {
+        "error": {
+            "code": "server_full",
+            "message": "this server has as many connections as it can serve: try again in a moment",
+        }
+    }
+).encode()
+FULL_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\n"
+    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(FULL), FULL)
+)
+HEALTH = ("/healthz", "/readyz", "/metrics")
+
+
+def _only_health(app: Any) -> Any:
+    """`app`, as far as those see it for whom there is no room."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] in HEALTH:
+            await app(scope, receive, send)
+            return
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(FULL)).encode()),
+            (b"retry-after", b"5"),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": FULL})
+
+    return serve
 
 
 def _counted(app: Any) -> Any:

@@ -29,7 +29,7 @@ router = APIRouter(prefix="/workspaces", tags=["workspaces"])
     "",
     status_code=201,
     response_model=CreatedWorkspace,
-    responses=may_fail(409),
+    responses=may_fail(403, 409),
     summary="Create a workspace",
 )
 async def create(body: NewWorkspace, parts: PartsOf, user: User) -> CreatedWorkspace:

@@ -9,7 +9,7 @@ alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy import select, update
@@ -139,6 +139,16 @@ async def apply(tx: AsyncConnection, reporter: Reporter, report: m.Report, now: 
             )
         )
     return applied
+
+
+def parts_of(report: m.Report, size: int) -> Iterator[m.Report]:
+    """The report in parts of at most `size` items, in order; one that is empty is one part."""
+    for begin in range(0, max(1, len(report.items)), size):
+        yield m.Report(
+            journal_id=report.journal_id,
+            first_seq=report.first_seq + begin,
+            items=report.items[begin : begin + size],
+        )
 
 
 async def _try_item(

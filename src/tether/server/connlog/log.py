@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution import evidence as ev
@@ -21,8 +22,10 @@ from tether.log import get_logger
 from tether.net.clock import Clock
 from tether.net.derp.splice import CarrierEnding
 from tether.protocol.derp.pairing import CarrierId
+from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.control import Hello
 from tether.protocol.messages.reports import Report
+from tether.protocol.token_bucket import TokenBuckets
 from tether.server.connlog import ide_rows, ingest, path_rows, rows, runs
 from tether.server.connlog.filter import RowSearch
 from tether.server.connlog.judge import Testimony
@@ -62,10 +65,22 @@ from tether.server.db.tables.connections import (
     revisions,
 )
 from tether.server.identity import Identity
-from tether.server.metrics import Metrics
+from tether.server.metrics import Metrics, ReportOutcome
 
 PENDING_LIFE_S = 120.0
 """A grant that nobody used is forgotten after this: a failed dial is not a disconnect."""
+
+MAX_ITEMS = 1024
+"""Items of one report; ours have 256 at most."""
+
+ITEMS_AT_ONCE = 32
+"""Items of a report that are applied in one transaction: others write between two of them."""
+
+ITEMS_BURST, ITEMS_PER_S, MAX_PAUSE_S = 4_000, 200.0, 10.0
+"""Items that one reporter may report at once, and a second from then on; beyond that its reports wait,
+each at most so long that its link does not look dead."""
+
+MAX_REPORTERS = 10_000
 
 RETRY_S = 0.5
 RETRY_AT_MOST_S = 30.0
@@ -88,6 +103,8 @@ class ConnectionLog:
         self.live = LiveFeed()
         self.subscribe(self.live.publish)
         self._kinds_not_kept: set[str] = set()  # of report items; each is logged once
+        self._reporting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._items = TokenBuckets(burst=ITEMS_BURST, per_s=ITEMS_PER_S, most=MAX_REPORTERS)
         self._waiting = 0  # writes that wait for the database to work again
 
     def subscribe(self, observer: Callable[[Event], None]) -> None:
@@ -352,6 +369,21 @@ class ConnectionLog:
             Garbage: the report makes no sense.
             StoreUnavailable: nothing was applied; the reporter is to send it again.
         """
+        if len(report.items) > MAX_ITEMS:
+            raise Garbage(f"a report of {len(report.items)} items, and {MAX_ITEMS} is the most")
+        acked = 0
+        turn = self._reporting.setdefault(reporter.key, asyncio.Lock())
+        async with turn:  # one writer's turn at a time for each reporter, so that others get theirs
+            now = self._clock.now().mono
+            pause_s = self._items.of(reporter.key, now).take(now, len(report.items))
+            if pause_s > 0:
+                self._metrics.reported(ReportOutcome.DELAYED, len(report.items))
+                await asyncio.sleep(min(pause_s, MAX_PAUSE_S))
+            for part in ingest.parts_of(report, ITEMS_AT_ONCE):
+                acked = await self._apply(reporter, part)
+        return acked
+
+    async def _apply(self, reporter: ingest.Reporter, report: Report) -> int:
         now = self._clock.now().wall
         applied = await self._store.write(lambda tx: ingest.apply(tx, reporter, report, now))
         self.publish(applied.events)
@@ -417,6 +449,15 @@ class ConnectionLog:
         if token_ids is not None:
             where.append(connections.c.token_id.in_(token_ids))
         return await self._store.read(lambda tx: find_all(tx, *where))
+
+    async def count_open_tunnels(self, user: str) -> int:
+        """How many tunnels of a user are not closed, the pending ones included."""
+        counted = (
+            select(func.count())
+            .select_from(connections)
+            .where(IS_TUNNEL, IS_OPEN, connections.c.user == user)
+        )
+        return await self._store.read(lambda tx: tx.scalar(counted)) or 0
 
     async def find_tunnel(
         self, connection_id: str, user: str | None = None

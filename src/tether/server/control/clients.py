@@ -61,6 +61,9 @@ MAX_FURTHER_KEYS = 4
 MAX_UNUSED_GRANTS = 64
 """Grants of one link that nobody has used yet."""
 
+MAX_TUNNELS_A_USER = 1024
+"""Tunnels of one user that are not over; the agent of a workspace takes 256 of anybody's."""
+
 MAX_CARRIER_REQUESTS = 64
 """Requests for carriers of one link that have no answer yet."""
 
@@ -236,6 +239,8 @@ class ClientLinks(ControlLinks[ClientLink]):
         try:
             return await self._grant(link, request)
         except Denied as denied:
+            if denied.code.startswith("too_many_"):
+                self._runner.metrics.refused(denied.code)
             _log.info(
                 "tunnel denied",
                 code=denied.code,
@@ -253,7 +258,7 @@ class ClientLinks(ControlLinks[ClientLink]):
         Raises:
             Denied: it cannot be granted.
         """
-        self._make_room(link)
+        await self._make_room(link)
         checked = await self._check(link, request)
         workspace, agent = checked.workspace, checked.agent
         connection_id = uuid.uuid4().hex
@@ -301,7 +306,7 @@ class ClientLinks(ControlLinks[ClientLink]):
             resume_s=self._resume_s,
         )
 
-    def _make_room(self, link: ClientLink) -> None:
+    async def _make_room(self, link: ClientLink) -> None:
         if self._refusing:
             raise Denied("server_stopping", "the server is stopping: try again in a moment")
         grants, now = link.unused_grants, self._runner.clock.now().mono
@@ -311,6 +316,12 @@ class ClientLinks(ControlLinks[ClientLink]):
             raise Denied(
                 "too_many_requests",
                 f"{len(grants)} tunnels of this client are still being set up: wait a moment",
+            )
+        if await self._runner.log.count_open_tunnels(link.user) >= MAX_TUNNELS_A_USER:
+            raise Denied(
+                "too_many_tunnels",
+                f"{link.user} has {MAX_TUNNELS_A_USER} connections open: close some of them, or end"
+                " some with `tether connections end ID`",
             )
 
     async def _check(self, link: ClientLink, request: TunnelRequest) -> _Checked:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from tether.protocol.messages.control import ROLE_HEADER, Goodbye, Hello
 from tether.server.auth.accounts import Accounts
 from tether.server.auth.ca import BadPublicKey, read_public_key
 from tether.server.auth.throttle import FailureThrottle
+from tether.server.control.slots import Holder, Slot, Slots
 from tether.server.db.store import StoreUnavailable
 from tether.server.identity import Identity, TokenRejected
 from tether.server.metrics import Metrics
@@ -31,7 +33,11 @@ from tether.server.settings import TrustedProxies
 from tether.server.web.cookies import SessionCookie, from_our_pages
 from tether.version import VERSION
 
-MAX_PENDING = 256
+MAX_PENDING = {Holder.ALL: 1024, Holder.ADDRESS: 512, Holder.USER: 256, Holder.TOKEN: 64}
+"""Handshakes that are under way. A whole fleet may come back from behind one address at once."""
+
+MAX_LINKS = {Holder.TOKEN: 256, Holder.USER: 4096}
+"""Control links that are up: a person's programs, or the agents of a person's workspaces."""
 
 TURNED_AWAY_S = 300.0
 """When a peer may try again that came with the wrong token, or speaks another protocol."""
@@ -98,7 +104,8 @@ class Handshakes:
         self._throttle = throttle
         self._proxies = proxies
         self._hello_s = hello_s
-        self._pending = 0  # handshakes that are under way
+        self._pending = Slots(MAX_PENDING)  # handshakes that are under way
+        self._links = Slots(MAX_LINKS)
         self._closed = False  # the server is stopping
 
     def close(self) -> None:
@@ -114,14 +121,22 @@ class Handshakes:
         if self._closed:
             await self.refuse(stream, client_ip, 503, *STOPPING)
             return None
-        if self._pending >= MAX_PENDING:
-            await self.refuse(stream, client_ip, 503, *BUSY)
+        pending: list[Slot] = [(Holder.ALL, ""), (Holder.ADDRESS, client_ip)]
+        if (full := self._pending.take(*pending)) is not None:
+            await self.refuse(stream, client_ip, 503, *_busy(full))
             return None
-        self._pending += 1
         token = bearer(scope) or self._of_browser(scope)
         try:
             identity = await self._authenticate(stream, token, client_ip)
             if identity is None:
+                return None
+            own = slots_of(identity)
+            if (full := self._pending.take(*own)) is not None:
+                await self.refuse(stream, client_ip, 503, *_busy(full))
+                return None
+            pending += own
+            if (full := self._links_full(own)) is not None:
+                await self.refuse(stream, client_ip, 503, *_too_many_links(full))
                 return None
             if wrong := _wrong_token(identity, header(scope, ROLE_HEADER.lower().encode())):
                 await self.refuse(stream, client_ip, 403, "wrong_token", wrong)
@@ -137,7 +152,7 @@ class Handshakes:
             self._refused("hello_missing", client_ip, how=str(lost))
             return None
         finally:
-            self._pending -= 1
+            self._pending.give_back(*pending)
         outdated = violation = ""
         try:
             hello = _hello(raw)
@@ -163,6 +178,22 @@ class Handshakes:
             or any(header(scope, name) for name in PROXY_HEADERS),
             outdated=outdated,
         )
+
+    @contextlib.contextmanager
+    def holding_link(self, opening: Opening) -> Iterator[None]:
+        """Its link is up meanwhile, and counts."""
+        slots = slots_of(opening.identity)
+        self._links.count(*slots)
+        try:
+            yield
+        finally:
+            self._links.give_back(*slots)
+
+    def _links_full(self, slots: list[Slot]) -> Holder | None:
+        full = self._links.take(*slots)
+        if full is None:
+            self._links.give_back(*slots)  # it is counted once it is up
+        return full
 
     def _of_browser(self, scope: Any) -> str:
         """A signed-in browser's secret; of pages of another site, none."""
@@ -239,7 +270,29 @@ PROXY_HEADERS = (b"x-forwarded-for", b"forwarded", b"via")
 """What proxies add to requests, whether they are trusted or not."""
 
 STOPPING = ("server_stopping", "the server is stopping: try again in a moment")
-BUSY = ("server_busy", "the server is busy with other connections: try again in a moment")
+
+
+def slots_of(identity: Identity) -> list[Slot]:
+    """The slots that a link of `identity` takes."""
+    return [(Holder.TOKEN, identity.token_id), (Holder.USER, identity.user)]
+
+
+def _busy(full: Holder) -> tuple[str, str]:
+    """The code and the sentence for whom there is no slot."""
+    if full is Holder.ALL:
+        return "server_busy", "the server is busy with other connections: try again in a moment"
+    return (
+        "too_many_handshakes",
+        f"{MAX_PENDING[full]} connections of {full} have not said hello yet: try again in a moment",
+    )
+
+
+def _too_many_links(full: Holder) -> tuple[str, str]:
+    return (
+        "too_many_links",
+        f"{MAX_LINKS[full]} control links of {full} are open: close some of them",
+    )
+
 
 _NO_HELLO = Hello(protocol=PROTOCOL, role="", version="", instance_id="")
 

@@ -86,7 +86,8 @@ class Hub:
         elif opening.party is Party.RELAY:
             links = self._relays
         try:
-            await links.serve(opening)
+            with self._handshakes.holding_link(opening):
+                await links.serve(opening)
         except StoreUnavailable as wrong:
             _log.error("control link not served", error=str(wrong))
             await _turn_away(opening, without_database(wrong))

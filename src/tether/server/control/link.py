@@ -199,7 +199,7 @@ class ControlLinkRunner:
         knows what happened to this machine when a link is lost."""
         self.log = log
         self.clock = clock
-        self._metrics = metrics
+        self.metrics = metrics
         self._times = times
         self._server_instance = server_instance
         self._still_refused = still_refused
@@ -271,7 +271,7 @@ class ControlLinkRunner:
             prepare: makes the link known and welcomes the peer.
         """
         driver = link.driver
-        gauge = self._metrics.control_links.labels(str(link.opening.party))
+        gauge = self.metrics.control_links.labels(str(link.opening.party))
         gauge.inc()
         self._end_when_expired(link)
         try:
