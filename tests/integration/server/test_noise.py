@@ -18,6 +18,7 @@ from tether.protocol.messages.reports import LifecycleRecord, Report, ReportAck
 from tether.protocol.messages.tunnel import TunnelDenied
 from tether.server import workspaces
 from tether.server.connlog import log
+from tether.server.connlog.ingest import Reporter
 from tether.server.control import clients, handshake
 from tether.server.control.slots import Holder
 from tether.server.errors import Forbidden
@@ -97,17 +98,19 @@ def states(agent_instance: str, count: int) -> list[LifecycleRecord]:
     return [LifecycleRecord(instance_id=agent_instance, at=1.0, state="ready")] * count
 
 
-async def test_others_write_between_the_parts_of_a_long_report(live: LiveServer) -> None:
+async def test_others_write_between_the_parts_of_a_long_report(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, token = await live.workspace()
     agent = await live.agent(token)
     applied: list[int] = []
     stock = live.server.connections._apply
 
-    async def counted(reporter: object, part: Report) -> int:
+    async def counted(reporter: Reporter, part: Report) -> int:
         applied.append(len(part.items))
-        return await stock(reporter, part)  # type: ignore[arg-type]
+        return await stock(reporter, part)
 
-    live.server.connections._apply = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(live.server.connections, "_apply", counted)
     items = states(agent.hello.instance_id, 1000)
     agent.send(Report(journal_id=agent.hello.journal_id, first_seq=1, items=[*items]))
     ack = asyncio.ensure_future(agent.expect(ReportAck))
