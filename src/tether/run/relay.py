@@ -194,7 +194,10 @@ class _Parts:
             ready=lambda: bool(self.gate.keys),
             warnings=list if self.tls is None else self.tls.warnings,
         )
-        self.listener = HttpServer(
+        self.listener = self._make_listener(front, counts)
+
+    def _make_listener(self, front: RelayFront, counts: RelayCounts) -> HttpServer:
+        return HttpServer(
             front,
             tls=None if self.tls is None else self.tls.context,
             only_by_tls=self.tls is not None,

@@ -204,17 +204,11 @@ class Server:
         self.workspaces = Workspaces(store, self.accounts, self.hub, clock)
         expires = certificate_gauge(self.metrics.registry)
         self.tls = certificate_of(settings.tls_cert, settings.tls_key, clock, expires)
-        dispatcher = self._make_front()
         self.crowd = Crowd(
             most=most_connections(), gave_way=lambda: self.metrics.refused("silent_connection")
         )
-        self._listener = HttpServer(
-            dispatcher,
-            trusts=proxies.trusts,
-            tls=None if self.tls is None else self.tls.context,
-            only_by_tls=self.url.startswith("https:"),
-            crowd=self.crowd,
-        )
+        dispatcher = self._make_front()
+        self._listener = self._make_listener(dispatcher, proxies)
         self._shutdown = Shutdown(
             dispatcher=dispatcher,
             hub=self.hub,
@@ -347,6 +341,16 @@ class Server:
             relay=self.relay,
             gate=TicketGate(EMBEDDED_REGION, self._clock, [self._tickets.public_key]),
             handshakes=self._handshakes,
+        )
+
+    def _make_listener(self, front: Dispatcher, proxies: TrustedProxies) -> HttpServer:
+        """What listens at the one port."""
+        return HttpServer(
+            front,
+            trusts=proxies.trusts,
+            tls=None if self.tls is None else self.tls.context,
+            only_by_tls=self.url.startswith("https:"),
+            crowd=self.crowd,
         )
 
     @classmethod

@@ -128,15 +128,7 @@ class Handshakes:
         token = bearer(scope) or self._of_browser(scope)
         try:
             identity = await self._authenticate(stream, token, client_ip)
-            if identity is None:
-                return None
-            own = slots_of(identity)
-            if (full := self._pending.take(*own)) is not None:
-                await self.refuse(stream, client_ip, 503, *_busy(full))
-                return None
-            pending += own
-            if (full := self._links_full(own)) is not None:
-                await self.refuse(stream, client_ip, 503, *_too_many_links(full))
+            if identity is None or not await self._has_room(stream, identity, client_ip, pending):
                 return None
             if wrong := _wrong_token(identity, header(scope, ROLE_HEADER.lower().encode())):
                 await self.refuse(stream, client_ip, 403, "wrong_token", wrong)
@@ -178,6 +170,21 @@ class Handshakes:
             or any(header(scope, name) for name in PROXY_HEADERS),
             outdated=outdated,
         )
+
+    async def _has_room(
+        self, stream: ServerStream, identity: Identity, client_ip: str, pending: list[Slot]
+    ) -> bool:
+        """Whether there are slots for one more of this token and user; else it is turned away. What it
+        takes is added to `pending`."""
+        own = slots_of(identity)
+        if (full := self._pending.take(*own)) is not None:
+            await self.refuse(stream, client_ip, 503, *_busy(full))
+            return False
+        pending += own
+        if (full := self._links_full(own)) is not None:
+            await self.refuse(stream, client_ip, 503, *_too_many_links(full))
+            return False
+        return True
 
     @contextlib.contextmanager
     def holding_link(self, opening: Opening) -> Iterator[None]:
