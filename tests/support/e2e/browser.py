@@ -67,7 +67,9 @@ class Window:
     def sign_in(self, stack: Stack) -> Page:
         """Open the one-time link of the stack's administrator."""
         self.page.goto(stack.tether("web", "--print").stdout.strip())
-        self.page.get_by_role("navigation", name="Pages").wait_for(state="attached")
+        self.page.get_by_role("navigation", name="Pages", include_hidden=True).wait_for(
+            state="attached"
+        )
         return self.page
 
 

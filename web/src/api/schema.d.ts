@@ -44,6 +44,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/connections/{connection_id}/end": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End a connection
+         * @description Ends one tunnel or control link that the caller may see; the record names the caller. An agent
+         *     or a client whose control link is ended dials again.
+         */
+        post: operations["connections_end"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/connections/{connection_id}/files": {
         parameters: {
             query?: never;
@@ -602,7 +623,8 @@ export interface paths {
         put?: never;
         /**
          * Create a token for oneself, or for a relay
-         * @description The token is shown only in this answer. Administrators make the tokens of relays, too.
+         * @description The token is shown only in this answer. It runs out no later than the one that it is asked for
+         *     with, and falls with it. Administrators make the tokens of relays, too.
          */
         post: operations["accounts_create_token"];
         delete?: never;
@@ -624,7 +646,7 @@ export interface paths {
         /**
          * Revoke a token
          * @description Users may revoke their own tokens, administrators any. The links and the sessions that it opened
-         *     end.
+         *     end, and every token that was made with it falls with it.
          */
         delete: operations["accounts_revoke_token"];
         options?: never;
@@ -1374,6 +1396,15 @@ export interface components {
              * @enum {string}
              */
             source: "automatic" | "api" | "file";
+        };
+        /** EndRequest */
+        EndRequest: {
+            /**
+             * Reason
+             * @description One line for those who are cut off, and for the record.
+             * @default
+             */
+            reason: string;
         };
         /**
          * Error
@@ -2149,13 +2180,21 @@ export interface components {
             /** Ends */
             ends: number;
             /**
+             * Expected
+             * @description Whether it was planned.
+             */
+            expected: boolean;
+            /**
              * Hit
              * @description The first hundred ends.
              */
             hit: components["schemas"]["Hit"][];
             /** Incident Id */
             incident_id: string;
-            /** Name */
+            /**
+             * Name
+             * @description Of an agent, its workspace's.
+             */
             name: string;
             /** People */
             people: number;
@@ -2195,9 +2234,17 @@ export interface components {
             element: string;
             /** Ends */
             ends: number;
+            /**
+             * Expected
+             * @description Whether it was planned.
+             */
+            expected: boolean;
             /** Incident Id */
             incident_id: string;
-            /** Name */
+            /**
+             * Name
+             * @description Of an agent, its workspace's.
+             */
             name: string;
             /** People */
             people: number;
@@ -3411,6 +3458,105 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Explained"];
+                };
+            };
+            /** @description The request's body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The token is missing, unknown, revoked or expired; the code says which. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description There is no such thing, or it is not the caller's to see. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description It contradicts what is already so. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's body is larger than 64 KiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The request's words make no sense; the message says which. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description This address failed to authenticate too often; `Retry-After` says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description The server's database does not work now; the message says why. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    connections_end: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its id, or as much of it as is unique. */
+                connection_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["EndRequest"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConnectionView"];
                 };
             };
             /** @description The request's body is not JSON. */

@@ -72,3 +72,8 @@ export function plural(n: number, one: string, many = `${one}s`): string {
 export function words(text: string | null | undefined): string {
   return (text ?? '').replaceAll('_', ' ')
 }
+
+/** What the ends of an incident share: `relay us-east`. */
+export function shared({ element, name }: { element: string; name: string }): string {
+  return element === name || !name ? words(element) : `${words(element)} ${name}`
+}

@@ -73,9 +73,12 @@ class IncidentView(ApiModel):
     incident_id: str
     element: Annotated[str, Field(examples=["relay"])]
     name: str
+    """Of an agent, its workspace's."""
     cause: str
     title: str
     side: Side
+    expected: bool
+    """Whether it was planned."""
     root_event_id: str
     began_at: Time
     until: Time

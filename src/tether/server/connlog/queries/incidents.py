@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.sides import side_of
-from tether.attribution.vocabulary import ConnectType
+from tether.attribution.vocabulary import ConnectType, Element
 from tether.server.connlog.queries.listing import visible_to
 from tether.server.db.fetch import fetch_all
 from tether.server.db.tables.connections import (
@@ -98,6 +98,7 @@ async def _counts(
             func.count(func.distinct(_C.user)).label("people"),
             func.count(func.distinct(_C.workspace_id)).label("workspaces"),
             func.max(_C.disconnected_at).label("until"),
+            func.max(_C.workspace).label("workspace"),
             func.sum(tunnel).label("tunnels"),
         )
         .where(_C.incident_id.in_(list(ids)), visible_to(viewer))
@@ -127,6 +128,8 @@ async def _back_at(tx: AsyncConnection, end: ConnectionRow) -> float | None:
 
 def _told(row: RowMapping, counted: RowMapping) -> dict[str, Any]:
     element, _, name = row["element"].partition(":")
+    if element == Element.AGENT:  # whose name is the workspace's id
+        name = counted["workspace"] or name
     return {
         "incident_id": row["incident_id"],
         "element": element,
@@ -134,6 +137,7 @@ def _told(row: RowMapping, counted: RowMapping) -> dict[str, Any]:
         "cause": row["cause"],
         "title": cause_of(row["cause"]).title,
         "side": str(side_of(row["cause"])),
+        "expected": cause_of(row["cause"]).expected,
         "root_event_id": row["root_event_id"],
         "began_at": iso(row["began_at"]),
         "until": iso(counted["until"]),

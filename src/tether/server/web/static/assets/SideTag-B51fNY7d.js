@@ -1,1 +1,0 @@
-import{F as e,K as t,Q as n,U as r,W as i,dt as a,et as o,ft as s,mt as c,rt as l}from"./index-Bj_KYwf6.js";import{n as u}from"./causes.svelte-D0t6T0LH.js";var d=t(`<span><i aria-hidden="true" class="svelte-1p03wdl"></i> </span>`);function f(t,f){s(f,!0);var p=d(),m=l(o(p),1,!0);c(p),n(()=>{e(p,1,`side ${f.side??``}`,`svelte-1p03wdl`),r(m,u[f.side])}),i(t,p),a()}export{f as t};
