@@ -41,7 +41,7 @@ class Camera:
 
     def take(self, name: str, path: str, *, until: str, full: bool = False, **options: Any) -> None:
         """Show `path`, wait until `until` (a selector) is there, and keep the picture as `name`."""
-        with self._window(**{**DESK, **options}) as opened:
+        with self.window(**{**DESK, **options}) as opened:
             page = opened.page
             page.goto(path)
             page.locator(until).first.wait_for()
@@ -56,13 +56,14 @@ class Camera:
         size = picture.stat().st_size
         print(f"{picture}: {size:,} bytes{' TOO LARGE' if size > MOST_BYTES else ''}", flush=True)
 
-    def _window(self, **options: Any) -> AbstractContextManager[Window]:
+    def window(self, **options: Any) -> AbstractContextManager[Window]:
+        """A window of the administrator."""
         signed_in = {"storage_state": self._signed_in}
         return window(self._browser, self._stack.url, **options, **signed_in)
 
     def terminal(self, name: str) -> None:
         """A terminal that has been detached and has come back."""
-        with self._window(**DESK) as opened:
+        with self.window(**DESK) as opened:
             page = opened.page
             page.goto(f"/terminal?workspace={self._stack.workspace}")
             page.locator(".view[data-state='attached']").wait_for()
@@ -82,14 +83,14 @@ def of_the_readme(camera: Camera, stack: PlayedStack) -> None:
     camera.take("first-screen", "/", until=".sides b")
     camera.take("first-screen-dark", "/", until=".sides b", **DARK)
     camera.take("first-screen-phone", "/", until=".sides b", **PHONE)
-    camera.take("connections-one-cause", one_cause, until="tr[data-id]")
+    camera.take("connections-one-cause", one_cause, until="aside summary")
     camera.take("one-end", f"/connections/{slept}", until=".lanes .dot")
     camera.take("incident", f"/incidents/{incident}", until="table tbody tr")
     camera.terminal("terminal")
 
 
 PAGES = {
-    "connections": ("/connections", "tr[data-id]"),
+    "connections": ("/connections", "aside summary"),
     "connections-open": ("/connections?open={slept}", ".lanes .dot"),
     "incidents": ("/incidents", "table tbody tr"),
     "person": ("/people/ben", "h2"),

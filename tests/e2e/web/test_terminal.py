@@ -81,3 +81,15 @@ def test_a_server_that_restarts_is_told_in_one_line_and_nothing_is_lost(
         type_line(page, "echo =$marker=")
         shows(page, "=still-here=", timeout=30_000)
         type_line(page, "exit")
+
+
+def test_a_page_stays_on_its_own_origin_where_there_are_relays_of_others(
+    browser: Browser, own_stack: Stack
+) -> None:
+    own_stack.start_relay("eu-1")
+    with own_stack.one_new_row() as row, window(browser, own_stack.url) as opened:
+        page = opened.sign_in(own_stack)
+        open_terminal(page, own_stack)
+        type_line(page, "exit")
+        expect(page.get_by_role("status").filter(has_text="exit code 0")).to_be_visible()
+    assert row["disconnect_cause"] == "session.exit"

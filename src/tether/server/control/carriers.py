@@ -128,6 +128,7 @@ class Carriers:
             avoid=avoid,
             host=client.host,
             latency_s=joint_latency_s(wish.latency_s, agents.latency_s),
+            own_origin=client.of_page,
         )
         if relay is None:
             return RelayTargets(_NOWHERE, _NOWHERE, "", endpoints) if endpoints else None

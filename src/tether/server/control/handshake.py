@@ -76,6 +76,8 @@ class Opening:
     violation: str = ""
     proxied: bool = False
     """Whether its request names a proxy: then a FIN may be the proxy's."""
+    of_page: bool = False
+    """Whether it is a page in a signed-in browser, which can dial this server's own origin only."""
     outdated: str = ""
     """Of an agent that speaks another protocol: the sentence for its operator. `hello` has what could
     be read."""
@@ -168,6 +170,7 @@ class Handshakes:
             violation=violation,
             proxied=PROXIED in scope.get("extensions", {})
             or any(header(scope, name) for name in PROXY_HEADERS),
+            of_page=not bearer(scope),
             outdated=outdated,
         )
 

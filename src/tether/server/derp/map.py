@@ -129,6 +129,7 @@ class Regions:
         avoid: Collection[str],
         host: str,
         latency_s: Mapping[str, float] = MappingProxyType({}),
+        own_origin: bool = False,
     ) -> ChosenRelay | None:
         """A relay for a new carrier; None where there is none.
 
@@ -142,8 +143,10 @@ class Regions:
             host: under which the peer reached us whose URLs to avoid these are.
             latency_s: round trips (seconds) from one end to the other through each region, as far as
                 they are known.
+            own_origin: whether the peer may dial this server only: a page, whose policy allows no other
+                origin (`web/assets.py`).
         """
-        relays = self._own()
+        relays = [] if own_origin else self._own()
         if self.embedded_url is not None and not self._embedded_leaves:
             relays.append(ChosenRelay(EMBEDDED_REGION, self.embedded_url(host)))
         fresh = [relay for relay in relays if relay.url not in avoid] or relays

@@ -5,28 +5,15 @@ What is called on is the administrator's: a member who is told of it gets a 404,
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
-from tests.support.server.log_reader import ADMIN
-from tests.support.server.parts import Parts, parts
-from tether.attribution.vocabulary import ConnectionType, ConnectType
-from tether.server.api.app import create_api
-from tether.server.auth.throttle import FailureThrottle
-from tether.server.connlog.records import NewConnection
-from tether.server.db.tables.accounts import Role
+from tests.support.server.api_rig import installation
 
 pytestmark = pytest.mark.anyio
-
-CONNECTION = "c1" * 16
 
 
 @dataclass(frozen=True)
@@ -111,102 +98,6 @@ EXPECTED: dict[str, Row] = {
 """Operation -> what the callers get, in the order in which they are called."""
 
 
-@dataclass
-class Installation:
-    """A server with one of everything, all the administrator's, and a token of each caller."""
-
-    server: Parts
-    app: FastAPI
-    tokens: dict[str, str]
-    subjects: dict[str, str]
-    """Part of a path -> what it stands for; the first ones first."""
-    calls: int = 0
-
-    async def call(self, operation: str, caller: str, body: Any = None) -> int:
-        """The status that `caller` gets."""
-        method, path = operation.split(" ")
-        self.calls += 1
-        for part, subject in self.subjects.items():
-            path = path.replace(part, subject)
-        if body == {"name": "{fresh}"}:
-            body = {"name": f"fresh-{self.calls}"}
-        token = self.tokens[caller]
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://tether.test", headers=headers
-        ) as client:
-            answer = asyncio.ensure_future(client.request(method, path, json=body))
-            while not answer.done():  # a stream ends when the feed does
-                self.server.connections.live.close()
-                await asyncio.wait({answer}, timeout=0.01)
-            return answer.result().status_code
-
-
-@asynccontextmanager
-async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
-    async with parts(tmp_path) as server:
-        admin = await server.accounts.bootstrap(tmp_path)
-        member = await server.accounts.create_user("alice", Role.MEMBER, ADMIN)
-        await server.accounts.create_user("zoe", Role.MEMBER, ADMIN)
-        app = create_api(
-            store=server.store,
-            accounts=server.accounts,
-            workspaces=server.workspaces,
-            connections=server.connections,
-            hub=server.hub,
-            derp_maps=server.derp_maps,
-            metrics=server.metrics,
-            clock=server.clock,
-            version="1.2.3",
-            throttle=FailureThrottle(server.clock, burst=1_000),
-        )
-        agent = await server.workspaces.create("dev", ADMIN)
-        await server.connections.open(
-            NewConnection(
-                connection_id=CONNECTION,
-                connect_type=ConnectType.SERVER_TO_AGENT,
-                type=ConnectionType.CONTROL,
-                workspace_id=agent.workspace_id,
-                workspace="dev",
-            )
-        )
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(
-            transport=transport,
-            base_url="http://tether.test/api/v1",
-            headers={"Authorization": f"Bearer {admin}"},
-        ) as its:
-            relay = (await its.post("/tokens", json={"name": "relays", "kind": "relay"})).json()
-            spare = (await its.post("/tokens", json={"name": "spare"})).json()
-            view = (await its.post("/views", json={"name": "all", "query": ""})).json()
-            site = {"token": admin}
-            await its.post("/session", json=site, headers={"sec-fetch-site": "same-origin"})
-            (session,) = (await its.get("/sessions")).json()
-        yield Installation(
-            server,
-            app,
-            tokens={
-                "nobody": "",
-                "agent": agent.agent_token,
-                "relay": relay["token"],
-                "member": member.token,
-                "admin": admin or "",
-            },
-            subjects={
-                "/people/{name}": "/people/zoe",
-                "/users/{name}": "/users/zoe",
-                "{name}": "dev",
-                "{connection_id}": CONNECTION,
-                "{incident_id}": "none",
-                "{run_id}": "none",
-                "{view_id}": view["view_id"],
-                "{session_id}": session["session_id"],
-                "{token_id}": spare["token_id"],
-            },
-        )
-
-
 async def test_every_operation_has_its_row(tmp_path: Path) -> None:
     async with installation(tmp_path) as made:
         document = made.app.openapi()
@@ -238,13 +129,9 @@ async def test_everybody_gets_what_the_matrix_says(tmp_path: Path) -> None:
 async def test_what_a_member_lists_is_theirs_alone(tmp_path: Path) -> None:
     async with installation(tmp_path) as made:
         lists = ("connections", "workspaces", "views", "sessions", "incidents", "log/export")
-        transport = httpx.ASGITransport(made.app)
-        headers = {"Authorization": f"Bearer {made.tokens['member']}"}
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://tether.test/api/v1/", headers=headers
-        ) as member:
-            seen = {name: (await member.get(name)).text.strip() for name in lists}
-            counted = (await member.get("log/summary")).json()["total"]
+        async with made.caller("member") as member:
+            seen = {name: (await member.get(f"/api/v1/{name}")).text.strip() for name in lists}
+            counted = (await member.get("/api/v1/log/summary")).json()["total"]
     assert {name: text for name, text in seen.items() if text not in ("[]", "")} == {
         "log/export": seen["log/export"]
     }

@@ -57,6 +57,14 @@ def test_relays_of_their_own_come_before_the_embedded_one() -> None:
     assert chosen(made) == ChosenRelay("ams", AMS)
 
 
+def test_who_may_dial_this_server_only_gets_the_embedded_relay_or_none() -> None:
+    made, without = regions(("fra", FRA)), regions(("fra", FRA), embedded=False)
+    assert made.choose("fra", avoid=(HERE,), host="", own_origin=True) == ChosenRelay(
+        "embedded", HERE
+    )
+    assert without.choose("fra", avoid=(), host="", own_origin=True) is None
+
+
 def test_a_wanted_region_wins_over_the_second_wanted_one() -> None:
     made = regions(("fra", FRA), ("ams", AMS))
     assert chosen(made, "fra", "ams") == ChosenRelay("fra", FRA)
