@@ -1,6 +1,6 @@
 """Takes the pictures of the web interface that the README and docs/web.md show.
 
-    python scripts/web_screenshots.py [--to docs/img] [--all]
+    python scripts/web_screenshots.py [--to docs/img] [--all] [--root DIR]
 
 A real server with a relay, agents and open sessions, over two played days (tests/support/server/
 played_log.py), and the system's Chromium. Nothing is retouched. `--all` takes every page, for whoever
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,14 @@ def main() -> int:
     """Build the stack, take the pictures, and take it down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--to", type=Path, default=Path("docs/img"))
+    parser.add_argument("--root", type=Path, help="of the history; it is kept")
     parser.add_argument("--all", action="store_true", help="every page")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     options.to.mkdir(parents=True, exist_ok=True)
+    kept = options.root and nullcontext(str(options.root))
     with (
-        tempfile.TemporaryDirectory(prefix="tether-pictures-") as root,
+        kept or tempfile.TemporaryDirectory(prefix="tether-pictures-") as root,
         played_stack(Path(root), live=LIVE) as stack,
         chromium() as browser,
     ):
