@@ -36,6 +36,7 @@ from tether.protocol.messages.reports import (
     ReportItem,
     SessionRecord,
 )
+from tether.server.auth.accounts import ADMIN_TOKEN_FILE
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.records import NewConnection
 from tether.server.db.tables.accounts import Role
@@ -427,5 +428,9 @@ async def play(data_dir: Path, now: float, *, seed: int = 15) -> None:
         seed: of what is left to chance.
     """
     async with parts(data_dir) as made:
-        await made.accounts.bootstrap(data_dir)
+        if await made.accounts.bootstrap(data_dir) is None:  # there are users of an earlier year
+            issued = await made.accounts.create_user("admin", Role.ADMIN, ADMIN)
+            token = data_dir / ADMIN_TOKEN_FILE
+            token.touch(mode=0o600)
+            token.write_text(issued.token)
         await History(made, now, seed).play()

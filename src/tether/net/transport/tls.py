@@ -110,7 +110,7 @@ class CertificateFiles:
                 _log.error("certificate not loaded", error=str(wrong))
 
     def _stamp(self) -> object:
-        stamps = []
+        stamps: list[tuple[int, int, int] | None] = []
         for path in (self._certificate, self._key):
             try:
                 now = path.stat()
