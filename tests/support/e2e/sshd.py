@@ -89,13 +89,15 @@ def putty(place: Place, directory: Path, program: str = "plink") -> list[str]:
 
 
 def dropbear(place: Place, directory: Path) -> list[str]:
-    """dropbear's client for a place, its host included."""
+    """dropbear's client for a place, its host included; `directory` is to be its HOME."""
+    (directory / ".ssh").mkdir(exist_ok=True)
+    (directory / ".ssh" / "known_hosts").write_text(f"{place.host} {place.host_key}\n")
     key = directory / "key.dropbear"
     if not key.exists():
         argv = ["dropbearconvert", "openssh", "dropbear", str(place.key), str(key)]
         subprocess.run(argv, check=True, capture_output=True, timeout=60)
     through = ["-J", shlex.join(place.proxy)] if place.proxy else ["-p", str(place.port)]
-    return ["dbclient", "-y", "-i", str(key), "-T", *through, "-l", place.user, place.host]
+    return ["dbclient", "-i", str(key), "-T", *through, "-l", place.user, place.host]
 
 
 def listens(port: int) -> bool:
