@@ -9,7 +9,6 @@ not be trusted is a `Failure`, and nothing is dialled.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tether.client.errors import Failure
 from tether.config import ClientFiles, unless_read_only, write_atomically
+from tether.net.host import platform
 
 if TYPE_CHECKING:
     from tether.protocol.messages.tunnel import FurtherHostKey, TunnelGrant
@@ -217,7 +217,7 @@ def _locked(files: ClientFiles) -> Iterator[None]:
         descriptor = os.open(files.ssh / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            platform.lock(descriptor, wait=True)
         yield
     finally:
         if descriptor is not None:

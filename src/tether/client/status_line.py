@@ -15,11 +15,11 @@ import contextlib
 import os
 import re
 import select
-import termios
 from collections.abc import Callable
 from typing import Protocol
 
 from tether.attribution.vocabulary import ConnectionMethod
+from tether.net.host import platform
 from tether.protocol.carriers.commands import Carried, Stalled, Status
 from tether.text import duration, printable
 
@@ -66,13 +66,7 @@ class StderrScreen:
         self._fd = descriptor
 
     def held(self) -> bool:
-        try:
-            modes = termios.tcgetattr(self._fd)[3]
-            ours = os.tcgetpgrp(self._fd) == os.getpgrp()
-        except (termios.error, OSError):
-            return False
-        # In the background it is the shell that holds it, which is none of our business.
-        return ours and not modes & termios.ICANON
+        return platform.is_raw(self._fd)
 
     def columns(self) -> int:
         try:

@@ -19,6 +19,7 @@ from typing import IO, Any
 from tether.cli.ssh.ssh import RESULT_FILE, read_result, stock_ssh
 from tether.client.host_keys import SUFFIX
 from tether.client.status_line import COLUMNS, is_sentence, split
+from tether.net.host.platform import number_of
 from tether.protocol.messages.base import Garbage
 from tether.protocol.terminal.messages import (
     SUBSYSTEM,
@@ -149,7 +150,7 @@ class Line:
                 self.over = not os.read(self.stdout, _READ)
             if self.stderr in ready:
                 self.read_words()
-        for number in (0, signal.SIGTERM, signal.SIGKILL):  # 0 only looks
+        for number in (0, signal.SIGTERM, number_of("SIGKILL")):  # 0 only looks
             self._ssh.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._ssh.wait(_LEAVES_S)

@@ -11,11 +11,9 @@ import contextlib
 import os
 import re
 import select
-import termios
-import tty
-from typing import Any
 
 from tether.cli.terminal_modes import CANCEL, LEAVE_ALTERNATE, USUAL
+from tether.net.host.platform import TerminalModes
 
 _SWITCH = re.compile(rb"\x1b(?:\[\?(?:\d+;)*(?:47|1047|1049)(?:;\d+)*([hl])|c)")
 
@@ -30,7 +28,8 @@ class LocalTerminal:
     def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
         self.stdin = stdin
         self._stdout = stdout
-        self._before: list[Any] | None = None
+        self._modes = TerminalModes(stdin)
+        self._is_raw = False
         self._alternate = False
         self._fresh_line = True
 
@@ -44,10 +43,9 @@ class LocalTerminal:
 
     def raw(self) -> None:
         """Let every key through from now on."""
-        with contextlib.suppress(termios.error):  # a terminal that is gone is told by reading
-            if self._before is None:
-                self._before = termios.tcgetattr(self.stdin)
-            tty.setraw(self.stdin, termios.TCSANOW)
+        if self._modes.remember():
+            self._is_raw = True
+            self._modes.raw()
 
     def read(self) -> bytes:
         """What was typed.
@@ -87,14 +85,13 @@ class LocalTerminal:
 
     def restore(self) -> None:
         """Give the terminal back, with the cursor at the start of a line."""
-        if self._before is None:
+        if not self._is_raw:
             return
-        before, self._before = self._before, None
+        self._is_raw = False
         screen = LEAVE_ALTERNATE if self._alternate else b""
         with contextlib.suppress(Gone):
             self._write(CANCEL + screen + USUAL + (b"" if self._fresh_line else b"\r\n"))
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(self.stdin, termios.TCSADRAIN, before)
+        self._modes.restore()
 
     def _write(self, output: bytes) -> None:
         rest = memoryview(output)

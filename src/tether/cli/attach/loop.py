@@ -19,6 +19,7 @@ from tether.cli.attach.line import CROWDED, Line
 from tether.cli.attach.local_terminal import Gone, LocalTerminal
 from tether.client.status_line import CLEAR, is_sentence
 from tether.net.clock import Clock
+from tether.net.host.platform import number_of, signals
 from tether.protocol.terminal.messages import (
     Attached,
     AttachEnded,
@@ -30,8 +31,8 @@ from tether.protocol.terminal.messages import (
     Snapshot,
 )
 
-_STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
-_SIGNALS = (*_STOPS, signal.SIGWINCH, signal.SIGCONT)
+_STOPS = signals("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")
+_SIGNALS = (*_STOPS, *signals("SIGWINCH", "SIGCONT"))
 _DETACHES_S = 3.0
 """How long the agent may take to let us go."""
 
@@ -105,7 +106,7 @@ class AttachLoop:
             for item in line.read() if line.stdout in ready else ():
                 self._received(item)
         except Gone:
-            self._leave(signal.SIGHUP)
+            self._leave(number_of("SIGHUP"))
         return True
 
     def _typed(self, typed: bytes) -> None:
@@ -153,9 +154,9 @@ class AttachLoop:
     def _signalled(self, number: int) -> None:
         if number in _STOPS:
             self._leave(number)
-        elif number == signal.SIGWINCH:
+        elif number in signals("SIGWINCH"):
             self._resize()
-        elif number == signal.SIGCONT and self._typing:  # the shell had the terminal meanwhile
+        elif number in signals("SIGCONT") and self._typing:  # the shell had the terminal meanwhile
             self._terminal.raw()
 
     def _resize(self) -> None:

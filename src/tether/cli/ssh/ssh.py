@@ -27,11 +27,12 @@ from tether.client.device_key import OPENSSH_KEYS, ensure_device_keys
 from tether.client.errors import EXIT_CONNECTION_FAILED, Failure, os_failure
 from tether.client.host_keys import SUFFIX, workspace_name
 from tether.config import ConfigError, client_files, load
+from tether.net.host import platform
 
 RESULT_FILE = "TETHER_RESULT_FILE"
 SENTENCE_LATER = "TETHER_SENTENCE_LATER"
 QUIET = "TETHER_QUIET"
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+_IGNORED = platform.signals("SIGPIPE", "SIGXFSZ")
 """What Python ignores and a child must not."""
 
 _FAILED = (EXIT_CONNECTION_FAILED, 128 + signal.SIGTERM)
@@ -141,10 +142,10 @@ class UsersTerminal:
     """The terminal in which `ssh` shows a remote one, and how it was before."""
 
     def __init__(self) -> None:
-        import termios  # not everywhere there is one
-
-        self._termios = termios
-        self._before = termios.tcgetattr(0)
+        """Raises OSError where there are no modes to be remembered."""
+        self._modes = platform.TerminalModes(0)
+        if not self._modes.remember():
+            raise OSError("a terminal without modes")
 
     def restore(self) -> None:
         """ssh, or its connection, ended at once: nobody has undone what the remote program had told
@@ -153,8 +154,7 @@ class UsersTerminal:
 
         with contextlib.suppress(OSError):
             os.write(1, CANCEL + LEAVE_ALTERNATE_IF_THERE + USUAL + b"\r")
-        with contextlib.suppress(self._termios.error):
-            self._termios.tcsetattr(0, self._termios.TCSADRAIN, self._before)
+        self._modes.restore()
 
 
 def _terminal(command: Sequence[str], given: Mapping[str, Any]) -> UsersTerminal | None:
@@ -164,7 +164,7 @@ def _terminal(command: Sequence[str], given: Mapping[str, Any]) -> UsersTerminal
         return None
     try:
         return UsersTerminal()
-    except (ImportError, OSError):
+    except OSError:
         return None
 
 
@@ -222,10 +222,12 @@ def run_child(argv: list[str], env: Mapping[str, str]) -> int:
 
     A signal from the terminal reaches the child by itself; one from another process is passed on.
     """
-    watched = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     sys.stdout.flush()
     sys.stderr.flush()
+    if not platform.SPAWNS:
+        return platform.wait_for_program(argv, env)
+    watched = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = platform.block_signals(watched)
     try:
         child = os.posix_spawn(argv[0], argv, env, setsigmask=before, setsigdef=_IGNORED)
         while True:
@@ -244,15 +246,14 @@ def run_child(argv: list[str], env: Mapping[str, str]) -> int:
             ended = os.waitstatus_to_exitcode(status)
             return ended if ended >= 0 else 128 - ended
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        platform.unblock_signals(before)
 
 
 def _next_signal(watched: set[signal.Signals]) -> tuple[int, bool]:
     """Wait for one; whether a process sent it, and not the kernel for a terminal."""
-    if sys.platform == "darwin":  # it does not tell; ssh takes the same signal twice in its stride
-        return signal.sigwait(watched), True
-    received = signal.sigwaitinfo(watched)
-    return received.si_signo, received.si_code <= 0
+    number, told = platform.wait_for_signal(watched)
+    # where nothing is told, as on macOS: ssh takes the same signal twice in its stride
+    return number, told is None or told.si_code <= 0
 
 
 def read_result(path: Path) -> Mapping[str, Any]:

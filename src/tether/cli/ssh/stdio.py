@@ -32,6 +32,7 @@ from tether.client.report.end_report import Seen
 from tether.config import ClientFiles, ConfigError
 from tether.net.clock import Clock, SystemClock
 from tether.net.fd_io import NonBlocking
+from tether.net.host.platform import CLOEXEC, signals
 from tether.net.signals import Received, SignalWatcher, block
 from tether.net.transport.streams import DialFailed
 from tether.net.tunnel.stream import TunnelStream
@@ -210,7 +211,7 @@ class Proxy:
 
     def _signalled(self, received: Received) -> None:
         if self._lingering is not None:
-            if received.number != signal.SIGHUP:  # ssh sends that as it leaves
+            if received.number not in signals("SIGHUP"):  # ssh sends that as it leaves
                 self._lingering.cancel()
         elif self._bridge is not None:
             self._bridge.signalled(received)
@@ -255,7 +256,7 @@ class ResultFile:
         self._fields: dict[str, Any] = dict.fromkeys(_RESULT_KEYS)
         self._file: int | None = None
         if path:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | CLOEXEC
             with contextlib.suppress(OSError):  # without it, too, the connection works
                 self._file = os.open(path, flags, 0o600)
 

@@ -11,7 +11,6 @@ else. Only whole lines count, and what cannot be read is swept.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tether.client.report.link_status import LinkStatus
+from tether.net.host import platform
 
 MAX_BYTES = 64 << 10
 MAX_FILES = 200
@@ -56,9 +56,9 @@ class ClientJournal:
             if self._file is not None or self._over:
                 return
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | platform.CLOEXEC
             self._file = os.open(self._path, flags, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            platform.lock(self._file, wait=False)
             self._append({"format": _FORMAT, **run, "connection_id": connection_id}, durable=True)
 
     @property
@@ -207,11 +207,11 @@ def estates(directory: Path, url: str, now: float) -> list[OrphanedJournal]:
 def _inherit(path: Path) -> int | None:
     """The file at `path`, locked by us; None where somebody else has it."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = os.open(path, os.O_RDWR | platform.CLOEXEC | platform.NOFOLLOW)
     except OSError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        platform.lock(file, wait=False)
         if os.fstat(file).st_ino == path.stat().st_ino:  # else it was handed in while we came
             return file
     except OSError:
