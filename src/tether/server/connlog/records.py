@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tether.attribution.vocabulary import ConnectionMethod, ConnectionType, ConnectType
@@ -40,10 +40,17 @@ class NewConnection:
 IS_CHILD = connections.c.parent_id.is_not(None)
 """An IDE session: it has a row, and no stream of its own that could be ended."""
 
-IS_TUNNEL = and_(connections.c.connect_type == ConnectType.AGENT_TO_CLIENT, ~IS_CHILD)
-IS_OPEN = connections.c.status != ConnectionStatus.CLOSED
-IS_ONGOING = connections.c.status == ConnectionStatus.ONGOING
-IS_PENDING = connections.c.status == ConnectionStatus.PENDING
+IS_TUNNEL = and_(
+    connections.c.connect_type == ConnectType.AGENT_TO_CLIENT,
+    # bare, SQLite would take the index of `parent_id`, in which nearly every row has none
+    func.coalesce(IS_CHILD, False).is_(False),
+)
+_NOT_CLOSED = connections.c.status != ConnectionStatus.CLOSED  # what the index of open rows is for
+IS_ONGOING = and_(connections.c.status == ConnectionStatus.ONGOING, _NOT_CLOSED)
+IS_PENDING = and_(connections.c.status == ConnectionStatus.PENDING, _NOT_CLOSED)
+IS_OPEN = and_(
+    connections.c.status.in_([ConnectionStatus.PENDING, ConnectionStatus.ONGOING]), _NOT_CLOSED
+)
 
 
 async def find(tx: AsyncConnection, connection_id: str) -> ConnectionRow | None:

@@ -18,7 +18,10 @@ from tether.server.db.tables.connections import ConnectionStatus, connections, p
 
 _C, _P = connections.c, path_events.c
 
-_TUNNEL = and_(_C.connect_type == str(ConnectType.AGENT_TO_CLIENT), _C.parent_id.is_(None))
+_TUNNEL = func.coalesce(
+    and_(_C.connect_type == str(ConnectType.AGENT_TO_CLIENT), _C.parent_id.is_(None)), False
+)
+"""Bare, SQLite would take the index of `parent_id`, in which nearly every row has none."""
 LOST = (str(PathWord.LOST), str(PathWord.DETACHED))
 """Path events that tell of the end of a carrier."""
 
@@ -56,7 +59,7 @@ async def relays(tx: AsyncConnection, now: float, *, span_s: float) -> dict[str,
             ),
             hours,
         )
-        .where(_C.disconnected_at >= since, func.coalesce(_TUNNEL, False))
+        .where(_C.disconnected_at >= since, _TUNNEL)
         .group_by(region)
     )
     for name, many, cut, by_relay, lived in ended:

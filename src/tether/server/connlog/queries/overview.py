@@ -34,7 +34,10 @@ CHANGES = 8
 
 AGENT_MARKERS = 100
 
-_TUNNEL = and_(_C.connect_type == str(ConnectType.AGENT_TO_CLIENT), _C.parent_id.is_(None))
+_TUNNEL = func.coalesce(
+    and_(_C.connect_type == str(ConnectType.AGENT_TO_CLIENT), _C.parent_id.is_(None)), False
+)
+"""Bare, SQLite would take the index of `parent_id`, in which nearly every row has none."""
 
 
 @dataclass(slots=True)

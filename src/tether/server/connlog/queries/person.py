@@ -26,7 +26,10 @@ MOST = 50_000
 LISTED = 20
 HOUR_S, DAY_S, WEEK_S = 3_600, 86_400, 7 * 86_400
 
-_TUNNEL = and_(_C.connect_type == str(ConnectType.AGENT_TO_CLIENT), _C.parent_id.is_(None))
+_TUNNEL = func.coalesce(
+    and_(_C.connect_type == str(ConnectType.AGENT_TO_CLIENT), _C.parent_id.is_(None)), False
+)
+"""Bare, SQLite would take the index of `parent_id`, in which nearly every row has none."""
 
 
 async def person(
@@ -47,7 +50,7 @@ async def person(
             (func.coalesce(_C.disconnected_at, now) - _C.connected_at).label("lived"),
         )
         .where(_C.user == user, _C.created_at >= since, visible_to(viewer))
-        .where(func.coalesce(_TUNNEL, False))
+        .where(_TUNNEL)
         .order_by(_C.created_at.desc())
         .limit(MOST)
         .cte("mine")
@@ -163,7 +166,7 @@ async def _others(
         ).where(
             _C.disconnected_at >= since,
             func.coalesce(_C.user, "") != user,
-            func.coalesce(_TUNNEL, False),
+            _TUNNEL,
             visible_to(viewer),
         )
     )
