@@ -39,7 +39,6 @@ PAGES = {
     "/terminal": "main h1, main label",
     "/admin": "main dl",
     "/account": "main h1",
-    "/nowhere": "main h1",
 }
 """Path -> what is there once it is loaded."""
 
