@@ -1440,6 +1440,12 @@ export interface components {
              */
             at: string;
             /**
+             * Hearsay
+             * @description Its reporter cannot have seen or done this: kept, and not judged.
+             * @default false
+             */
+            hearsay: boolean;
+            /**
              * Kind
              * @example stream_ended
              */

@@ -144,6 +144,10 @@ def _sessions(sessions: list[dict[str, Any]], *, over: bool) -> Iterator[str]:
         yield "  " + ", ".join(word for word in words if word)
 
 
+_HEARSAY = " (hearsay: not judged)"
+"""Behind a fact that its reporter cannot have seen or done."""
+
+
 def _timeline(heading: str, records: list[dict[str, Any]]) -> Iterator[str]:
     if records:
         yield ""
@@ -157,7 +161,8 @@ def _timeline(heading: str, records: list[dict[str, Any]]) -> Iterator[str]:
         at = moment(record.get("at"))
         time = at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else " " * 12
         kind = clean(record.get("kind")).replace("_", " ")
-        yield f"  {time}  {clean(record.get('vantage')):<7} {kind}{f': {values}' if values else ''}"
+        told = f"{kind}{f': {values}' if values else ''}{_HEARSAY if record.get('hearsay') else ''}"
+        yield f"  {time}  {clean(record.get('vantage')):<7} {told}"
 
 
 def _tells(kind: str, key: str, value: object) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from tether.attribution.admissibility import may_declare
+from tether.attribution.standing import may_say
 from tether.attribution.vocabulary import Party
 from tether.protocol.messages.coordination import MAX_ENDPOINTS, Coordinate, Departure, Node
 from tether.protocol.messages.derp import MAX_REGIONS
@@ -100,4 +100,4 @@ def _oversized(node: Node) -> Iterator[str]:
 
 def _sayable(party: Party, said: Departure) -> bool:
     words = (said.cause, said.actor, said.detail)
-    return may_declare(party, said.cause) and all(len(word) <= MAX_NODE_WORD for word in words)
+    return may_say(party, said.cause) and all(len(word) <= MAX_NODE_WORD for word in words)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from tether.attribution import evidence as ev
-from tether.attribution.admissibility import client_may_say, may_declare
 from tether.attribution.causes.catalogue import PROTOCOL_ERRORS
 from tether.attribution.causes.codes import UNKNOWN
 from tether.attribution.disconnect import CloseCell
 from tether.attribution.evidence import Evidence
+from tether.attribution.standing import has_standing, may_say
 from tether.attribution.vocabulary import SILENCE_CODE, Party, Reach, StreamEnd, Vantage
 from tether.protocol.messages.base import Message, Unrecognized, facts_of, records_of
 from tether.protocol.messages.control import Goodbye, GoodbyeAck, Ping, Pong, Unsupported
@@ -211,7 +211,7 @@ class Link:
         self.goodbye_unheard = True
         self._linger_until = now.mono + self.linger
         goodbye = Goodbye(
-            cause=cause if may_declare(self.me, cause) else "",
+            cause=cause if may_say(self.me, cause) else "",
             actor=actor,
             detail=detail,
             retry_after_s=retry_after_s,
@@ -295,7 +295,7 @@ class Link:
         facts = [fact for fact in facts_of(goodbye.facts) if self._hears(fact, theirs)]
         for fact in facts[:-1] if not goodbye.cause else facts:
             self.cell.note(fact)
-        if not may_declare(self.peer, goodbye.cause):
+        if not may_say(self.peer, goodbye.cause):
             what = f"declared {_quoted(goodbye.cause)}, which is not a {self.peer}'s to declare"
             self.cell.offer(
                 ev.ProtocolViolated(vantage=self._vantage, at=now.wall, by=self.peer, what=what)
@@ -322,7 +322,7 @@ class Link:
         return [SendMessage(GoodbyeAck()), DeliverMessage(goodbye)]
 
     def _hears(self, fact: Evidence, theirs: Vantage) -> bool:
-        return _own(fact, theirs) and (self.peer is not Party.CLIENT or client_may_say(fact))
+        return _own(fact, theirs) and has_standing(theirs, fact)
 
     def _finish(self, code: int = 1000, reason: str = "goodbye") -> list[Command]:
         self.state = LinkState.CLOSED

@@ -285,6 +285,8 @@ class Evidence(ApiModel):
     values: dict[str, Any] = {}
     outlived: bool = False
     """Of a carrier that the tunnel outlived: a part of its path, not judged as its end."""
+    hearsay: bool = False
+    """Its reporter cannot have seen or done this: kept, and not judged."""
 
 
 class PathEvent(ApiModel):

@@ -128,7 +128,7 @@ async def _close_with_parent(tx: AsyncConnection, row: ConnectionRow, now: float
     parent = None if row.parent_id is None else await find(tx, row.parent_id)
     assert parent is not None, "a parent is never deleted once it was open"
     assert parent.disconnected_at is not None, "it is closed"
-    for testimony in await testimonies_about(tx, parent.connection_id):
+    for testimony in await testimonies_about(tx, parent):
         facts = tuple(fact for fact in testimony.facts if not isinstance(fact, _OF_THE_PARENT))
         if facts:
             about_it = Testimony(testimony.reporter, now, facts)

@@ -239,7 +239,7 @@ async def _apply_end(
         received_at=now,
         facts=tuple(facts_of(item.facts)),
         symptoms=tuple(facts_of(item.symptoms)),
-    )
+    ).by_standing(row.created_at)
     await add_testimony(tx, item.connection_id, testimony)
     closed = row.is_closed
     if not closes and not closed:
@@ -317,7 +317,7 @@ async def left_by_clients(
         row = await find_tunnel(tx, connection_id)
         if row is None:
             continue
-        causes = map(_cause_of_leaving, await testimonies_about(tx, connection_id))
+        causes = map(_cause_of_leaving, await testimonies_about(tx, row))
         if cause := next(filter(None, causes), ""):
             left.append((row, cause))
     return left

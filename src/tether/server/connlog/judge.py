@@ -1,17 +1,17 @@
 """From the testimonies on file about one end to its verdict, and to the columns of its row.
 
-Law: pure. A reporter may hand in facts of its own vantages only, a client only what it can have seen;
-what a client reports that others said is judged only where no other party reports an end. The facts of
-all reporters are judged together, their symptoms never.
+Law: pure. Only what its reporter can have seen or done is judged (`attribution.standing`); the rest is
+hearsay. What a client reports that others said to it is judged only where no other party reports an end.
+No party is believed alone about another one: what rests on its word alone is neither declared nor sure.
+The facts of all reporters are judged together, their symptoms never.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tether.attribution.admissibility import client_may_say, is_hearsay, tells_an_end
 from tether.attribution.causes.catalogue import cause_of
 from tether.attribution.classify import Verdict, classify
 from tether.attribution.evidence import (
@@ -26,17 +26,9 @@ from tether.attribution.evidence import (
     ReportMissing,
     StreamEnded,
 )
-from tether.attribution.vocabulary import ConnectType, Party, Reason, Vantage
+from tether.attribution.standing import Span, doer_of, has_standing, is_heard, tells_an_end
+from tether.attribution.vocabulary import Basis, Confidence, ConnectType, Party, Reason, Vantage
 from tether.server.db.tables.connections import ConnectionRow
-
-MAY_CLAIM: Mapping[Vantage, frozenset[Vantage]] = {
-    # an agent hears its client's goodbyes and its relay's messages, and passes them on
-    Vantage.AGENT: frozenset({Vantage.AGENT, Vantage.RELAY, Vantage.CLIENT}),
-    Vantage.CLIENT: frozenset({Vantage.CLIENT, Vantage.RELAY}),
-    Vantage.RELAY: frozenset({Vantage.RELAY}),
-    Vantage.SERVER: frozenset(Vantage),
-}
-"""Reporter -> the vantages whose facts it may hand in. Total over `Vantage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +42,19 @@ class Testimony:
     carrier: int | None = None
     """Of what a relay reports: the carrier that ended."""
 
+    hearsay: tuple[Evidence, ...] = ()
+    """What it handed in besides and has no standing to say: kept and shown, never judged."""
+
+    def by_standing(self, since: float) -> Testimony:
+        """`facts` parted from `hearsay`, for a connection that began at `since` (unix seconds)."""
+        span = Span(since, self.received_at)
+        told = (*self.facts, *self.hearsay)
+        return replace(
+            self,
+            facts=tuple(fact for fact in told if has_standing(self.reporter, fact, span)),
+            hearsay=tuple(fact for fact in told if not has_standing(self.reporter, fact, span)),
+        )
+
 
 def classify_end(
     connect_type: ConnectType, testimonies: Iterable[Testimony], last_carrier: int | None = None
@@ -62,32 +67,49 @@ def classify_end(
         last_carrier: the carrier that was in use last, as far as the agent has reported; None: none
             was reported.
     """
-    relevant = about_the_end(testimonies, last_carrier)
-    admitted = [(one.reporter, admissible(one.reporter, one.facts)) for one in relevant]
+    told = [
+        (one.reporter, fact)
+        for one in about_the_end(testimonies, last_carrier)
+        for fact in one.facts
+        if has_standing(one.reporter, fact)
+    ]
+    verdict = _classify(connect_type, told)
+    for witness in sorted({reporter for reporter, _ in told} - {Vantage.SERVER}):
+        if doer_of(verdict.disconnect.cause) in (None, Party(str(witness))):
+            continue
+        without = _classify(connect_type, [one for one in told if one[0] is not witness])
+        verdict = _as_far_as_held(verdict, without)
+    return verdict
+
+
+def _classify(connect_type: ConnectType, told: list[tuple[Vantage, Evidence]]) -> Verdict:
     others_report = any(
-        tells_an_end(fact)
-        for reporter, facts in admitted
-        if reporter is not Vantage.CLIENT
-        for fact in facts
+        tells_an_end(fact) for reporter, fact in told if reporter is not Vantage.CLIENT
     )
     return classify(
         connect_type,
         [
             fact
-            for reporter, facts in admitted
-            for fact in facts
-            if not (others_report and reporter is Vantage.CLIENT and is_hearsay(fact))
+            for reporter, fact in told
+            if not (others_report and reporter is Vantage.CLIENT and is_heard(fact))
         ],
     )
 
 
-def admissible(reporter: Vantage, facts: Iterable[Evidence]) -> tuple[Evidence, ...]:
-    """Those of `facts` that `reporter` may testify to."""
-    return tuple(
-        fact
-        for fact in facts
-        if fact.vantage in MAY_CLAIM[reporter]
-        and (reporter is not Vantage.CLIENT or client_may_say(fact))
+_BASES = (Basis.INFERRED, Basis.OBSERVED, Basis.DECLARED)
+_CONFIDENCES = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
+
+
+def _as_far_as_held(verdict: Verdict, without: Verdict) -> Verdict:
+    """`verdict`, which is about another party than a witness, as far as it holds `without` its word."""
+    basis, confidence = Basis.OBSERVED, Confidence.MEDIUM
+    if without.disconnect.cause == verdict.disconnect.cause:
+        basis, confidence = without.disconnect.basis, without.confidence
+    disconnect = verdict.disconnect
+    return replace(
+        verdict,
+        disconnect=replace(disconnect, basis=min(disconnect.basis, basis, key=_BASES.index)),
+        confidence=min(verdict.confidence, confidence, key=_CONFIDENCES.index),
     )
 
 

@@ -26,7 +26,7 @@ from tether.protocol.messages.base import Garbage
 from tether.protocol.messages.control import Hello
 from tether.protocol.messages.reports import Report
 from tether.protocol.token_bucket import TokenBuckets
-from tether.server.connlog import ide_rows, ingest, path_rows, rows, runs
+from tether.server.connlog import ide_rows, ingest, own_words, path_rows, rows, runs
 from tether.server.connlog.filter import RowSearch
 from tether.server.connlog.judge import Testimony
 from tether.server.connlog.live import LiveFeed
@@ -265,6 +265,12 @@ class ConnectionLog:
             return await self._close(tx, row, own, now, ended_at)
 
         self.publish(await self._store.write(work))
+
+    async def announce(self, connection_ids: Collection[str], said: ev.GoodbyeSaid) -> None:
+        """Put on file what the server has an agent end these tunnels for, before it is told: an agent's
+        own word for that is hearsay."""
+        now = self._clock.now().wall
+        await self._store.write(lambda tx: own_words.announce(tx, connection_ids, said, now))
 
     async def close_orphans(self) -> None:
         """Close the IDE sessions whose connection is over and whose end nobody reports."""

@@ -80,7 +80,7 @@ async def _page(
     page = await search.page(tx, wanted, viewer, now, limit=PAGE, cursor=before.cursor)
     for row in page.rows:
         found.judged += 1
-        on_file = await testimonies_about(tx, row.connection_id)
+        on_file = await testimonies_about(tx, row)
         verdict = classify_end(row.connect_type, on_file, row.carrier)
         if not differs(verdict, row):
             continue

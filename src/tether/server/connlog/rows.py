@@ -18,7 +18,7 @@ from tether.attribution.classify import Verdict
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Vantage
 from tether.protocol.messages.reports import PathRecord
-from tether.server.connlog import activity, correlate, incidents
+from tether.server.connlog import activity, correlate, incidents, own_words
 from tether.server.connlog.activity import Tally
 from tether.server.connlog.incidents import Grouped
 from tether.server.connlog.judge import (
@@ -152,14 +152,19 @@ async def _judge(
 
     What the server knows is put on file first, so that the verdict can be explained later.
     """
-    on_file = await testimonies_about(tx, row.connection_id)
+    on_file = await testimonies_about(tx, row)
     verdict = classify_end(row.connect_type, on_file, row.carrier)
+    confirmed = _not_on_file(await own_words.confirmed(tx, row, on_file), on_file)
+    if confirmed:
+        await add_testimony(tx, row.connection_id, Testimony(Vantage.SERVER, now, confirmed))
+        on_file = await testimonies_about(tx, row)
+        verdict = classify_end(row.connect_type, on_file, row.carrier)
     around = await correlate.facts_around(tx, row, verdict.disconnect, ended_at=ended_at, now=now)
     new = _not_on_file(around, on_file)
     if not new:
         return verdict
     await add_testimony(tx, row.connection_id, Testimony(Vantage.SERVER, now, new))
-    on_file = await testimonies_about(tx, row.connection_id)
+    on_file = await testimonies_about(tx, row)
     return classify_end(row.connect_type, on_file, row.carrier)
 
 
@@ -225,7 +230,7 @@ async def reopen(
     Nothing is done where the end is more than the server's own conclusion from an absence: where its
     agent has reported it, or somebody had decided or announced it.
     """
-    on_file = await testimonies_about(tx, row.connection_id)
+    on_file = await testimonies_about(tx, row)
     if not row.is_closed or not is_conclusion_from_absence(on_file):
         return []
     await add_testimony(tx, row.connection_id, Testimony(Vantage.SERVER, now, (returned,)))

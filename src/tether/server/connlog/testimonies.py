@@ -1,7 +1,7 @@
 """What reporters have handed in about connections, inside one transaction.
 
-Law: kept as far as the reporter may claim it and there is room, and never changed. Nothing is judged
-here.
+Law: kept as far as there is room, and never changed; what has no standing is told apart as it is read.
+Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tether.attribution.evidence import Evidence
 from tether.attribution.records import from_record, to_record
 from tether.attribution.vocabulary import Vantage
 from tether.server.connlog.activity import LATEST_TIME
-from tether.server.connlog.judge import Testimony, admissible
+from tether.server.connlog.judge import Testimony
 from tether.server.db.fetch import fetch_all
-from tether.server.db.tables.connections import EvidenceRow, evidence
+from tether.server.db.tables.connections import ConnectionRow, EvidenceRow, evidence
 
 MAX_FACTS = 64
 """Facts kept of one testimony; a connection's real end has a dozen."""
@@ -30,7 +30,7 @@ MAX_TESTIMONIES = 16
 
 
 async def add_testimony(tx: AsyncConnection, connection_id: str, testimony: Testimony) -> None:
-    """Keep what a reporter hands in about a connection, as far as it may and there is room."""
+    """Keep what a reporter hands in about a connection, as far as there is room."""
     its = and_(evidence.c.connection_id == connection_id, evidence.c.reporter == testimony.reporter)
     kept = await tx.scalar(select(func.count()).select_from(evidence).where(its))
     if (kept or 0) >= MAX_TESTIMONIES:
@@ -44,27 +44,29 @@ async def add_testimony(tx: AsyncConnection, connection_id: str, testimony: Test
             connection_id=connection_id,
             reporter=testimony.reporter,
             received_at=testimony.received_at,
-            facts=_storable(testimony.reporter, testimony.facts),
-            symptoms=_storable(testimony.reporter, testimony.symptoms),
+            facts=_storable((*testimony.facts, *testimony.hearsay)),
+            symptoms=_storable(testimony.symptoms),
             carrier=testimony.carrier,
         )
     )
 
 
-async def testimonies_about(tx: AsyncConnection, connection_id: str) -> list[Testimony]:
+async def testimonies_about(tx: AsyncConnection, row: ConnectionRow) -> list[Testimony]:
     """Everything on file about a connection, in the order in which it came."""
     query = (
-        select(evidence).where(evidence.c.connection_id == connection_id).order_by(evidence.c.id)
+        select(evidence)
+        .where(evidence.c.connection_id == row.connection_id)
+        .order_by(evidence.c.id)
     )
     return [
         Testimony(
-            reporter=row.reporter,
-            received_at=row.received_at,
-            facts=tuple(map(from_record, row.facts)),
-            symptoms=tuple(map(from_record, row.symptoms)),
-            carrier=row.carrier,
-        )
-        for row in await fetch_all(tx, query, EvidenceRow)
+            reporter=one.reporter,
+            received_at=one.received_at,
+            facts=tuple(map(from_record, one.facts)),
+            symptoms=tuple(map(from_record, one.symptoms)),
+            carrier=one.carrier,
+        ).by_standing(row.created_at)
+        for one in await fetch_all(tx, query, EvidenceRow)
     ]
 
 
@@ -91,9 +93,9 @@ async def last_carriers_end(tx: AsyncConnection, connection_id: str) -> float | 
     return at
 
 
-def _storable(reporter: Vantage, facts: Iterable[Evidence]) -> list[dict[str, Any]]:
+def _storable(facts: Iterable[Evidence]) -> list[dict[str, Any]]:
     kept = []
-    for fact in admissible(reporter, facts):
+    for fact in facts:
         record = to_record(fact)
         if 0 <= fact.at <= LATEST_TIME and len(msgspec.json.encode(record)) <= MAX_FACT_BYTES:
             kept.append(record)

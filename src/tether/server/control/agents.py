@@ -324,7 +324,9 @@ class AgentLinks(ControlLinks[AgentLink]):
         hello, orders = link.opening.hello, dict[tuple[str, str], list[str]]()
         for row in await self._runner.log.not_to_be_served(hello.serving, hello.journal_id):
             orders.setdefault(row.why, []).append(row.connection_id)
+        at = self._runner.clock.now().wall
         for (cause, actor), ids in orders.items():
+            await self._runner.log.announce(ids, CloseReason(cause, actor).said_at(at))
             link.driver.send(EndConnections(connection_ids=ids, cause=cause, actor=actor))
 
     def _turn_away_outdated(self, link: AgentLink, detail: str) -> None:

@@ -160,6 +160,8 @@ class Hub:
         too, but nothing says when it will report.
         """
         tunnels = list(tunnels)
+        ids = [one.connection_id for one in tunnels if not one.is_closed]
+        await self._connections.announce(ids, reason.said_at(self._now()))
         asked = self._ask_agents_to_end(tunnels, reason)
         reporting = [one for one in asked if one.is_ongoing]
         await self._end_at_relay((one for one in tunnels if one not in reporting), reason)

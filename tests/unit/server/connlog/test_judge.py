@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from tests.support.server.rows import closed_row
 from tether.attribution import evidence as ev
 from tether.attribution.evidence import Evidence
-from tether.attribution.vocabulary import AccessRefusal, ConnectType, Party, StreamEnd, Vantage
+from tether.attribution.examples.table import EXAMPLES
+from tether.attribution.standing import doer_of
+from tether.attribution.vocabulary import (
+    AccessRefusal,
+    Basis,
+    Confidence,
+    ConnectType,
+    Element,
+    Party,
+    StreamEnd,
+    Vantage,
+)
 from tether.server.connlog.judge import (
-    MAY_CLAIM,
     Testimony as Said,
-    admissible,
     classify_end,
     columns_of,
     differs,
@@ -83,6 +94,7 @@ def refused(why: AccessRefusal) -> Evidence:
 
 RELAY_SAW_CLIENT_CLOSE = said_by(RELAY, ended(Party.CLIENT, StreamEnd.CLOSED, close_code=1000))
 SIGTERM = "signal:15 from pid 1 uid 0"
+ADMIN = "admin:root"
 
 Row = tuple[str, bool, str]
 """Reason, expected, initiator."""
@@ -143,6 +155,7 @@ SCENARIOS: dict[str, tuple[ConnectType, tuple[Said, ...], str, Row]] = {
                 goodbye(Party.AGENT, "agent.shutdown", AGENT, SIGTERM),
                 symptoms=(ssh_bye(1),),
             ),
+            said_by(SERVER, goodbye(Party.SERVER, "workspace.stopped", SERVER, "user:alice")),
             said_by(RELAY, ended(Party.AGENT, StreamEnd.CLOSED, close_code=1000)),
             said_by(CLIENT, goodbye(Party.AGENT, "agent.shutdown", CLIENT, SIGTERM)),
         ),
@@ -164,7 +177,7 @@ SCENARIOS: dict[str, tuple[ConnectType, tuple[Said, ...], str, Row]] = {
     "the server is asked to stop": (
         A2C,
         (
-            said_by(RELAY, goodbye(Party.RELAY, "server.shutdown", RELAY, SIGTERM)),
+            said_by(SERVER, goodbye(Party.SERVER, "server.shutdown", SERVER, SIGTERM)),
             said_by(
                 AGENT, authenticated(), goodbye(Party.RELAY, "server.shutdown", RELAY, SIGTERM)
             ),
@@ -199,6 +212,7 @@ SCENARIOS: dict[str, tuple[ConnectType, tuple[Said, ...], str, Row]] = {
                 goodbye(Party.SERVER, "workspace.stopped", AGENT, "user:alice"),
                 symptoms=(ssh_bye(1),),
             ),
+            said_by(SERVER, goodbye(Party.SERVER, "workspace.stopped", SERVER, "user:alice")),
             said_by(RELAY, ended(Party.AGENT, StreamEnd.CLOSED, close_code=1000)),
         ),
         "workspace.stopped",
@@ -274,6 +288,7 @@ SCENARIOS: dict[str, tuple[ConnectType, tuple[Said, ...], str, Row]] = {
                 authenticated(),
                 goodbye(Party.SERVER, "auth.user_revoked", AGENT, "admin:bob"),
             ),
+            said_by(SERVER, goodbye(Party.SERVER, "auth.user_revoked", SERVER, "admin:bob")),
         ),
         "auth.user_revoked",
         ("access_revoked", True, "server"),
@@ -349,21 +364,70 @@ def test_a_symptom_is_never_judged() -> None:
     assert columns_of(classify_end(A2C, (only_symptoms,)))["disconnect_cause"] == "unknown"
 
 
-@pytest.mark.parametrize(
-    ("reporter", "heard"),
-    [
-        (CLIENT, {CLIENT, RELAY}),
-        (AGENT, {AGENT, RELAY, CLIENT}),
-        (RELAY, {RELAY}),
-        (SERVER, set(Vantage)),
-    ],
-)
-def test_a_reporter_is_heard_about_what_it_may_have_seen(
-    reporter: Vantage, heard: set[Vantage]
+SERVERS_WORDS = [
+    ev.IntentRecorded(
+        vantage=AGENT, at=3.0, intent="evict", cause="workspace.evicted", before_s=0.1, actor=ADMIN
+    ),
+    goodbye(Party.SERVER, "workspace.evicted", AGENT, ADMIN),
+    goodbye(Party.AGENT, "workspace.evicted", AGENT, ADMIN),
+    goodbye(Party.AGENT, "agent.shutdown", AGENT, ADMIN),
+    ev.InternalFailure(vantage=AGENT, at=3.0, party=Party.SERVER, what="oops"),
+    ev.InternalFailure(vantage=AGENT, at=3.0, party=Party.CLIENT, what="oops"),
+    ev.Superseded(vantage=AGENT, at=3.0, by_instance="x"),
+    ev.EndedTogether(vantage=AGENT, at=3.0, element=Element.NODE, ended=5, alive=0),
+]
+
+
+@pytest.mark.parametrize("lie", SERVERS_WORDS)
+def test_an_agent_cannot_make_the_record_name_the_server_or_an_administrator(lie: Evidence) -> None:
+    honest = said_by(AGENT, authenticated(), ended(Party.CLIENT, vantage=AGENT))
+    without = columns_of(classify_end(A2C, (honest,)))
+    assert columns_of(classify_end(A2C, (honest, said_by(AGENT, lie)))) == without
+
+
+@pytest.mark.parametrize("at", [0.0, 4e9])
+def test_what_lies_outside_the_connections_life_is_kept_and_not_judged(at: float) -> None:
+    lie = ev.GoodbyeSaid(vantage=AGENT, at=at, by=Party.AGENT, cause="agent.shutdown")
+    said = Said(AGENT, 1_800_000_100.0, (lie,)).by_standing(1_800_000_000.0)
+    assert (said.facts, said.hearsay) == ((), (lie,))
+
+
+LIARS = (AGENT, CLIENT, RELAY)
+FACTS = sorted({fact for case in EXAMPLES for fact in case.facts}, key=repr)
+"""What any rule reads, in the words in which it reads it."""
+
+
+def _lies(liar: Vantage) -> st.SearchStrategy[list[Evidence]]:
+    """What the holder of one party's token can send: every fact, in its own name or another's."""
+    own = st.sampled_from(FACTS).flatmap(
+        lambda fact: st.sampled_from([replace(fact, vantage=liar), fact])
+    )
+    return st.lists(own, min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("liar", LIARS)
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_no_set_of_lies_makes_another_party_declare_or_the_record_sure_of_it(
+    liar: Vantage, data: st.DataObject
 ) -> None:
-    facts = [ended(Party.CLIENT, vantage=vantage) for vantage in Vantage]
-    assert {fact.vantage for fact in admissible(reporter, facts)} == heard
-    assert set(MAY_CLAIM) == set(Vantage)
+    """With what the others honestly said (any one rule's example), a verdict about another party is
+    declared or sure only where it would be so without the liar."""
+    case = data.draw(st.sampled_from(EXAMPLES))
+    honest = [said_by(fact.vantage, fact) for fact in case.facts if fact.vantage is not liar]
+    lies = said_by(liar, *data.draw(_lies(liar)))
+    judged = classify_end(case.connect_type, (*honest, lies))
+    doer = doer_of(judged.disconnect.cause)
+    if doer in (None, Party(str(liar))):
+        return
+    without = classify_end(case.connect_type, honest)
+    same = without.disconnect.cause == judged.disconnect.cause
+    if judged.disconnect.basis is Basis.DECLARED:
+        assert same
+        assert without.disconnect.basis is Basis.DECLARED
+    if judged.confidence is Confidence.HIGH:
+        assert same
+        assert without.confidence is Confidence.HIGH
 
 
 def test_a_client_cannot_speak_for_the_agent_or_the_server() -> None:
@@ -388,14 +452,16 @@ def test_a_client_cannot_speak_for_the_agent_or_the_server() -> None:
     ],
 )
 def test_a_client_is_not_heard_about_what_it_cannot_have_seen(fact: ev.Evidence) -> None:
-    assert admissible(CLIENT, [fact, local_closed()]) == (local_closed(),)
+    said = said_by(CLIENT, fact, local_closed()).by_standing(0.0)
+    assert (said.facts, said.hearsay) == ((local_closed(),), (fact,))
 
 
 def test_what_a_client_heard_is_kept_and_not_judged_where_anybody_tells_an_end() -> None:
-    heard = goodbye(Party.SERVER, "workspace.stopped", CLIENT, "admin:root")
-    assert admissible(CLIENT, [heard]) == (heard,)
+    heard = goodbye(Party.AGENT, "agent.shutdown", CLIENT, SIGTERM)
+    assert said_by(CLIENT, heard).by_standing(0.0).hearsay == ()
     alone = classify_end(A2C, (said_by(CLIENT, heard),))
-    assert alone.disconnect.cause == "workspace.stopped"
+    assert alone.disconnect.cause == "agent.shutdown"
+    assert (alone.disconnect.basis, alone.confidence) == (Basis.OBSERVED, Confidence.MEDIUM)
     for other in (AGENT, RELAY):
         told = said_by(other, ended(Party.CLIENT))
         judged = classify_end(A2C, (said_by(CLIENT, heard), told))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -254,9 +255,38 @@ async def test_a_client_reports_about_its_own_connections_and_closes_none(
     assert await rig.report(item, by=rig.client(), journal_id="a", first_seq=1) == 1
     row = await rig.row("c1")
     assert row["status"] == "ongoing"
-    assert [(one["vantage"], one["kind"]) for one in row["evidence"]] == [
-        ("client", "stream_ended")
+    assert [(one["vantage"], one["kind"], one["hearsay"]) for one in row["evidence"]] == [
+        ("client", "stream_ended", False),
+        ("agent", "goodbye_said", True),
     ]
+
+
+EVICTED = ev.GoodbyeSaid(
+    vantage=AGENT, at=EPOCH, by=Party.SERVER, cause="workspace.evicted", actor="admin:root"
+)
+"""What an agent may claim that the server told it."""
+
+
+async def test_an_agent_that_invents_an_administrators_order_is_not_believed(rig: LogRig) -> None:
+    await rig.tunnel("c1")
+    seen = ev.StreamEnded(vantage=AGENT, at=EPOCH, peer=Party.CLIENT, how=StreamEnd.EOF)
+    await rig.report(ended("c1", EVICTED, seen))
+    row = await rig.row("c1")
+    assert (row["disconnect_cause"], row["disconnect_actor"]) == ("client.vanished", "")
+    assert [one["kind"] for one in row["evidence"] if one["hearsay"]] == ["goodbye_said"]
+
+
+async def test_what_an_agent_repeats_is_the_servers_word_with_the_servers_actor(
+    rig: LogRig,
+) -> None:
+    await rig.tunnel("c1")
+    own = replace(EVICTED, vantage=SERVER, actor="admin:bob")
+    await rig.log.announce(["c1"], own)
+    assert (await rig.row("c1"))["status"] == "ongoing"
+    await rig.report(ended("c1", EVICTED))
+    row = await rig.row("c1")
+    told = (row["disconnect_cause"], row["disconnect_actor"], row["disconnect_basis"])
+    assert told == ("workspace.evicted", "admin:bob", "declared")
 
 
 async def test_a_client_may_not_open_or_fill_a_row(rig: LogRig) -> None:
@@ -1027,6 +1057,7 @@ async def test_an_explained_row_has_words_and_its_evidence(rig: LogRig) -> None:
             "actor": "",
         },
         "outlived": False,
+        "hearsay": False,
     }
     assert [one["kind"] for one in row["symptoms"]] == ["stream_ended"]
 

@@ -60,6 +60,8 @@ class FactOnFile:
     values: dict[str, Any]
     outlived: bool = False
     """Of a carrier that the tunnel outlived: not judged as its end."""
+    hearsay: bool = False
+    """Its reporter cannot have seen or done this: not judged at all."""
 
     @property
     def time(self) -> float:
@@ -103,7 +105,7 @@ class ExplainedConnection:
 async def explain_connection(tx: AsyncConnection, row: ConnectionRow) -> ExplainedConnection:
     """Everything on file about a connection."""
     connection_id = row.connection_id
-    on_file = await testimonies_about(tx, connection_id)
+    on_file = await testimonies_about(tx, row)
     judged = {id(fact) for one in about_the_end(on_file, row.carrier) for fact in one.facts}
     explains = await _explained_by(tx, row)
     history = (
@@ -115,9 +117,14 @@ async def explain_connection(tx: AsyncConnection, row: ConnectionRow) -> Explain
         row=row,
         explanation=explanation_of(row),
         evidence=[
-            _on_file(one, fact, outlived=id(fact) not in judged)
+            _on_file(
+                one,
+                fact,
+                outlived=fact in one.facts and id(fact) not in judged,
+                hearsay=fact not in one.facts,
+            )
             for one in on_file
-            for fact in one.facts
+            for fact in (*one.facts, *one.hearsay)
         ],
         symptoms=[
             *(_on_file(one, fact) for one in on_file for fact in one.symptoms),
@@ -222,7 +229,9 @@ def _as_symptom(row: ConnectionRow) -> FactOnFile:
     )
 
 
-def _on_file(testimony: Testimony, fact: Evidence, *, outlived: bool = False) -> FactOnFile:
+def _on_file(
+    testimony: Testimony, fact: Evidence, *, outlived: bool = False, hearsay: bool = False
+) -> FactOnFile:
     record = to_record(fact)
     return FactOnFile(
         vantage=record["vantage"],
@@ -232,4 +241,5 @@ def _on_file(testimony: Testimony, fact: Evidence, *, outlived: bool = False) ->
         kind=record["kind"],
         values=record["values"],
         outlived=outlived,
+        hearsay=hearsay,
     )
