@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -884,7 +885,7 @@ async def test_an_agent_that_returns_in_time_tells_it_first(tmp_path: Path) -> N
         tunnel.agent._ws.transport.abort()  # type: ignore[attr-defined]
         await agent.vanish()
         died = ev.PreviousRunDied(
-            vantage=Vantage.AGENT, at=0.0, party=Party.AGENT, host_rebooted=False
+            vantage=Vantage.AGENT, at=time.time(), party=Party.AGENT, host_rebooted=False
         )
         back = await live.agent(token, journal_id="j-1", open_connections=[tunnel.connection_id])
         await back.report(ended(tunnel.connection_id, records_of((died,))[0]), first_seq=2)
@@ -1047,7 +1048,7 @@ async def test_an_agent_that_is_back_ends_the_tunnels_that_their_clients_left_me
     tunnel, other = await join(client, agent), await join(client, agent)
     await agent.vanish()
     await live.closed(agent.connection_id)
-    left = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=0.0)
+    left = ev.LocalSideClosed(vantage=Vantage.CLIENT, at=time.time())
     await client.report(ended(tunnel.connection_id, records_of((left,))[0]))
     both = [tunnel.connection_id, other.connection_id]
     same = {"journal_id": agent.hello.journal_id, "instance_id": agent.hello.instance_id}
@@ -1113,7 +1114,7 @@ async def test_a_withdrawn_token_ends_the_sessions_that_it_opened_and_no_others(
     )
     said = ev.GoodbyeSaid(
         vantage=Vantage.AGENT,
-        at=0.0,
+        at=time.time(),
         by=Party.SERVER,
         cause="auth.token_revoked",
         actor="admin:admin",
