@@ -469,6 +469,7 @@ async def test_a_planned_stop_has_no_part_in_the_crash_before_it(rig: LogRig) ->
     rig.move(4)
     await rig.control("a2")
     await rig.tunnel("b2")
+    await rig.log.announce(["b2"], STOPPED)
     await rig.report(ended("b2", replace(STOPPED, vantage=Vantage.AGENT)))
     await rig.log.close_control("a2", (STOPPED,), ())
     rows = {name: await rig.row(name) for name in ("a1", "b1", "a2", "b2")}

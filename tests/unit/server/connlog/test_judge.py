@@ -155,7 +155,6 @@ SCENARIOS: dict[str, tuple[ConnectType, tuple[Said, ...], str, Row]] = {
                 goodbye(Party.AGENT, "agent.shutdown", AGENT, SIGTERM),
                 symptoms=(ssh_bye(1),),
             ),
-            said_by(SERVER, goodbye(Party.SERVER, "workspace.stopped", SERVER, "user:alice")),
             said_by(RELAY, ended(Party.AGENT, StreamEnd.CLOSED, close_code=1000)),
             said_by(CLIENT, goodbye(Party.AGENT, "agent.shutdown", CLIENT, SIGTERM)),
         ),
