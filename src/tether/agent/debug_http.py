@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tether.agent.metrics import CONTENT_TYPE
+from tether.net.transport.own_host import host_of, names_this_machine
 from tether.net.transport.tcp import NoAddress, split_address
 
 State = Mapping[str, Any]
@@ -53,7 +54,10 @@ class Introspection:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        status, kind, body = self._answer(scope["method"], scope["path"])
+        if names_this_machine(host_of(scope)):
+            status, kind, body = self._answer(scope["method"], scope["path"])
+        else:
+            status, kind, body = 421, _TEXT, b"this is asked for by a loopback address only\n"
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send(

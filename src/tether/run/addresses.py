@@ -6,7 +6,9 @@ Law: settings in, URLs out.
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
+from tether.net.host.interfaces import is_loopback
 from tether.net.transport.tcp import join_address
 from tether.server.app import RELAY_PATH
 from tether.server.settings import ServerSettings
@@ -20,6 +22,14 @@ def url_of(settings: ServerSettings, port: int) -> str:
         return settings.external_url.rstrip("/")
     scheme = "http" if settings.tls_cert is None else "https"
     return f"{scheme}://{join_address(settings.host, port)}"
+
+
+def own_hosts(settings: ServerSettings) -> frozenset[str] | None:
+    """The names that a server on loopback goes by, besides loopback's; None for one that others reach by
+    names that it cannot know."""
+    if not is_loopback(settings.host):
+        return None
+    return frozenset({urlsplit(settings.external_url).hostname or ""})
 
 
 def relay_url(settings: ServerSettings, url: str) -> Callable[[str], str]:

@@ -316,12 +316,16 @@ def relay(
 @click.option("--block-file-transfer", is_flag=True, help="Refuse sftp, scp and rsync.")
 @click.option("--block-local-forwarding", is_flag=True, help="Refuse ssh -L, -D and -W.")
 @click.option("--block-remote-forwarding", is_flag=True, help="Refuse ssh -R.")
+@click.option(
+    "--gateway-ports", is_flag=True, help="Let ssh -R listen on other addresses than loopback."
+)
 def agent(
     login_timeout: float,
     terminal_idle: float | None,
     block_file_transfer: bool,
     block_local_forwarding: bool,
     block_remote_forwarding: bool,
+    gateway_ports: bool,
     metrics_listen: str | None,
     direct_listen: str,
     external_addresses: tuple[str, ...],
@@ -344,6 +348,7 @@ def agent(
         block_file_transfer=block_file_transfer,
         block_local_forwarding=block_local_forwarding,
         block_remote_forwarding=block_remote_forwarding,
+        gateway_ports=gateway_ports,
     )
     try:
         listen = listen_address(metrics_listen) if metrics_listen is not None else None

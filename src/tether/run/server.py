@@ -32,7 +32,7 @@ from tether.net.transport.http_server import HttpServer
 from tether.net.transport.tls_metric import certificate_gauge
 from tether.protocol.derp.pairing import PairingTable
 from tether.protocol.messages.derp import EMBEDDED_REGION
-from tether.run.addresses import relay_url, url_of
+from tether.run.addresses import own_hosts, relay_url, url_of
 from tether.run.starting import (
     CannotStart,
     booted_at,
@@ -171,6 +171,7 @@ class Server:
     ) -> None:
         self.port = port
         self.url = url_of(settings, port)
+        self._own_hosts = own_hosts(settings)
         self.run_id = uuid.uuid4().hex
         self._box = box
         self._clock = clock
@@ -341,6 +342,7 @@ class Server:
             relay=self.relay,
             gate=TicketGate(EMBEDDED_REGION, self._clock, [self._tickets.public_key]),
             handshakes=self._handshakes,
+            own_hosts=self._own_hosts,
         )
 
     def _make_listener(self, front: Dispatcher, proxies: TrustedProxies) -> HttpServer:

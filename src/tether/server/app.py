@@ -5,13 +5,14 @@ Law: dispatches by path, and turns away what the server does not take now; knows
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
 from tether.net.derp.accept import accept_leg
 from tether.net.derp.relay import Relay
 from tether.net.derp.tickets import TicketGate
+from tether.net.transport.own_host import host_of, names_this_machine
 from tether.net.transport.ws_server import ServerStream, bearer, error_body
 from tether.server.control.handshake import STOPPING, Handshakes
 from tether.server.control.hub import Hub
@@ -34,18 +35,24 @@ class Dispatcher:
         relay: Relay | None,
         gate: TicketGate,
         handshakes: Handshakes,
+        own_hosts: Collection[str] | None = None,
     ) -> None:
-        """`relay` is None where the server runs none of its own."""
+        """`relay` is None where the server runs none of its own. `own_hosts` are the names by which a
+        server that listens on loopback is reached; None for one that may have any name."""
         self._web = web
         self._api = api
         self._hub = hub
         self._relay = relay
         self._gate = gate
         self._handshakes = handshakes
+        self._own_hosts = own_hosts
         self.stopping = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request or WebSocket."""
+        if self._own_hosts is not None and not names_this_machine(host_of(scope), self._own_hosts):
+            await _misdirected(scope, receive, send)
+            return
         if scope["type"] != "websocket":
             await self._http(scope, receive, send)
             return
@@ -86,3 +93,22 @@ class Dispatcher:
             await send({"type": "http.response.body", "body": body})
             return
         await (self._web if self._web.has(scope) else self._api)(scope, receive, send)
+
+
+async def _misdirected(scope: Any, receive: Any, send: Any) -> None:
+    """A page of another site, whose name was pointed here (DNS rebinding), or a proxy that we were not
+    told of."""
+    body = error_body(
+        "wrong_host",
+        "this server listens on this machine only and does not go by that name: tell it its"
+        " --external-url",
+    )
+    if scope["type"] == "websocket":
+        await ServerStream(scope, receive, send).refuse(421, body)
+        return
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 421, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -40,6 +40,7 @@ def test_asyncssh_is_the_version_that_was_read() -> None:
         (SSHConnection._process_userauth_request, ["_pkttype", "_pktid", "packet"]),
         (SSHConnection._choose_alg, ["alg_type", "local_algs", "remote_algs"]),
         (SSHConnection._recv_version, []),
+        (SSHConnection._send_kexinit, []),
         (SSHConnection._cleanup, ["exc"]),
         (SSHConnection.connection_made, ["transport"]),
         (SSHConnection.connection_lost, ["exc"]),

@@ -34,6 +34,8 @@ class TransferPolicy:
     block_file_transfer: bool = False
     block_local_forwarding: bool = False
     block_remote_forwarding: bool = False
+    gateway_ports: bool = False
+    """Whether `ssh -R` may listen on other addresses than loopback, as sshd's `GatewayPorts`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Forwarded ports and sockets, in both directions: asyncssh's questions, answered.
 
 Law: everything that the workspace's user may do is allowed unless policy says otherwise, and listeners
-are bound where the client asked for (OpenSSH's `GatewayPorts clientspecified`). The connection's
+are bound to loopback unless policy allows what the client asked for (OpenSSH's `GatewayPorts`).
+The connection's
 `Forwards` sees what is carried; asyncssh carries it.
 """
 

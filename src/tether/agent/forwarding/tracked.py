@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from asyncssh.listener import SSHForwardListener, create_tcp_local_listener
 
 from tether.agent.forwarding.forwards import Forwards
 from tether.agent.forwarding.loopback import OTHER_LOOPBACK
+from tether.net.host.interfaces import is_loopback
 from tether.net.transport import tcp
 from tether.protocol.messages.reports import ForwardEnd, ForwardKind, destination_of
 
@@ -297,11 +299,31 @@ async def listen_tcp(
 
     try:
         listener = await forwards.listen(
-            _port(port), lambda: create_tcp_local_listener(conn, loop, accept, host, port)
+            _port(port),
+            lambda: _bind(
+                host,
+                lambda at: create_tcp_local_listener(conn, loop, accept, at, port),
+                anywhere=forwards.policy.gateway_ports,
+            ),
         )
     except _IMPOSSIBLE as wrong:
         raise OSError(str(wrong)) from wrong
     return listener
+
+
+async def _bind(
+    host: str, listen: Callable[[str], Awaitable[SSHForwardListener]], *, anywhere: bool
+) -> SSHForwardListener:
+    """Listen where the client asked for; where policy allows loopback only, there, whatever it asked
+    for, as sshd does with `GatewayPorts no`. The client is answered for the address that it named."""
+    if anywhere or is_loopback(host):
+        return await listen(host)
+    try:
+        return await listen("localhost")
+    except OSError as wrong:
+        if wrong.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise
+    return await listen("127.0.0.1")  # there is no other family here
 
 
 def _port(number: int) -> int:

@@ -25,6 +25,7 @@ from asyncssh.channel import (
 )
 from asyncssh.constants import MSG_DISCONNECT, MSG_KEXINIT, MSG_USERAUTH_REQUEST
 from asyncssh.encryption import encryption_needs_mac
+from asyncssh.kex import get_kex_algs
 from asyncssh.packet import SSHPacket, String
 from asyncssh.public_key import (
     CERT_TYPE_USER,
@@ -53,6 +54,21 @@ from tether.version import RELEASE
 
 # ChaCha20 is left out on purpose: OpenSSH clients would prefer it, at half the speed (measured).
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr")
+
+KEX = (
+    "mlkem768x25519-sha256",
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "diffie-hellman-group16-sha512",
+    "diffie-hellman-group18-sha512",
+)
+"""No SHA-1, no NIST curves, no groups below 4096 bits, and none that the client has a say in."""
+
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+"""Encrypt-then-MAC only. GCM needs none."""
+
+DROPBEAR_MAC = b"hmac-sha2-256"
+"""dropbear has neither GCM nor encrypt-then-MAC as Debian builds it; strict key exchange protects it."""
 
 SOFTWARE = f"OpenSSH_9.9 Tether_{RELEASE}"
 """What the server calls itself: clients send what a session needs to end (eow) only to an OpenSSH, and
@@ -101,6 +117,8 @@ def server_options(host_key: HostKey) -> asyncssh.SSHServerConnectionOptions:
         server_host_keys=[host_key.key],
         server_version=SOFTWARE,
         encryption_algs=list(CIPHERS),
+        kex_algs=[name for name in KEX if name.encode() in get_kex_algs()],
+        mac_algs=list(MACS),
         compression_algs=["none"],
         signature_algs="-ssh-rsa",
         public_key_auth=True,
@@ -190,6 +208,12 @@ class SshConnection(FastConnection, asyncssh.SSHServerConnection):
         code, text = said.get_uint32(), said.get_string().decode("utf-8", "replace")
         self._tether.said_disconnect(code, text)
         super()._process_disconnect(pkttype, pktid, packet)
+
+    def _send_kexinit(self) -> None:
+        """By now the client has said what it is."""
+        if b"dropbear" in self._client_version and DROPBEAR_MAC not in self._mac_algs:
+            self._mac_algs = [*self._mac_algs, DROPBEAR_MAC]
+        super()._send_kexinit()
 
     def _process_kexinit(
         self, pkttype: int, pktid: int, packet: SSHPacket

@@ -14,9 +14,11 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 from tether.attribution.vocabulary import StreamEnd
+from tether.net.host.interfaces import is_loopback
 from tether.net.transport.streams import DialFailed, MessageStream, StreamLost, translate
 from tether.net.transport.tcp import (
     NoAddress,
@@ -336,9 +338,22 @@ async def dial_direct(
     try:
         async with asyncio.timeout(timeout):
             sock = await connect_tcp(host, port, small_segments=small_segments)
+            if leads_here_unasked(host, sock):
+                sock.close()
+                raise DialFailed(f"{host} leads to this machine itself, and is not dialled")
             return DirectStream(sock, max_size=max_size)
     except Exception as wrong:
         raise dial_failed(wrong, endpoint) from wrong
+
+
+def leads_here_unasked(host: str, sock: socket.socket) -> bool:
+    """Whether a socket is connected to this machine's loopback although `host` does not say so: an
+    agent must not send its clients to what listens there by a name or a spelling of its own."""
+    peer = _peer_of(sock)
+    if peer is None or is_loopback(host):
+        return False
+    address = ip_address(str(peer[0]).partition("%")[0])
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 def _peer_of(sock: socket.socket) -> tuple[Any, ...] | None:

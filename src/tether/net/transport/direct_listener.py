@@ -26,6 +26,9 @@ from tether.protocol.tunnel.join import Join
 MAX_PENDING = 64
 """Connections that have not introduced themselves yet."""
 
+MAX_PENDING_A_HOST = 16
+"""Of those, the ones from one address: it leaves room for others."""
+
 MAX_A_HOST = 64
 """Connections from one address, in use or not."""
 
@@ -57,6 +60,7 @@ class DirectListener:
         on_attach: OnAttach,
         *,
         max_pending: int = MAX_PENDING,
+        max_pending_a_host: int = MAX_PENDING_A_HOST,
         max_a_host: int = MAX_A_HOST,
         opening_s: float = OPENING_S,
     ) -> None:
@@ -66,17 +70,20 @@ class DirectListener:
             on_attach: is handed the stream, the join that it began with, and the bytes of that; the
                 stream is its own from then on.
             max_pending: connections that have not introduced themselves yet.
+            max_pending_a_host: of those, the ones from one address.
             max_a_host: connections from one address, in use or not.
             opening_s: how long the first frame may take.
         """
         self._sockets = sockets
         self._on_attach = on_attach
         self._max_pending = max_pending
+        self._max_pending_a_host = max_pending_a_host
         self._max_a_host = max_a_host
         self._opening_s = opening_s
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks("direct-listener")
         self._hosts: Counter[str] = Counter()  # connections by address
+        self._pending: Counter[str] = Counter()  # those that have not introduced themselves
         self._again: asyncio.TimerHandle | None = None  # ends a pause
         self.dropped: Counter[str] = Counter()
         """Connections that were dropped, by why."""
@@ -129,6 +136,8 @@ class DirectListener:
         why = ""
         if len(self._tasks) >= self._max_pending:
             why = "pending"
+        elif self._pending[host] >= self._max_pending_a_host:
+            why = "pending_host"
         elif self._hosts[host] >= self._max_a_host:
             why = "host"
         if why:
@@ -143,7 +152,14 @@ class DirectListener:
             sock.close()
             return
         stream.when_closed(lambda: self._gone(host))
-        self._tasks.spawn(self._introduce(stream), "introduce")
+        self._pending[host] += 1
+        introducing = self._tasks.spawn(self._introduce(stream), "introduce")
+        introducing.add_done_callback(lambda _: self._introduced(host))
+
+    def _introduced(self, host: str) -> None:
+        self._pending[host] -= 1
+        if self._pending[host] <= 0:
+            del self._pending[host]
 
     async def _introduce(self, stream: DirectStream) -> None:
         why = "late"

@@ -25,6 +25,9 @@ MAX_FACTS = 64
 """Facts kept of one testimony; a connection's real end has a dozen."""
 
 MAX_FACT_BYTES = 4096
+SHORTEST_CUT = 64
+"""Characters of each text that are left at least where a fact is too large."""
+
 MAX_TESTIMONIES = 16
 """Testimonies kept of one reporter about one connection."""
 
@@ -93,11 +96,27 @@ async def last_carriers_end(tx: AsyncConnection, connection_id: str) -> float | 
     return at
 
 
+def _fitting(record: dict[str, Any]) -> dict[str, Any] | None:
+    """The record, its texts cut where it would be too large: a goodbye with a long detail is one all
+    the same. None for one that no cut makes small enough."""
+    longest = MAX_FACT_BYTES
+    while len(msgspec.json.encode(record)) > MAX_FACT_BYTES:
+        longest //= 2
+        if longest < SHORTEST_CUT:
+            return None
+        values = {
+            name: value[:longest] if isinstance(value, str) else value
+            for name, value in record["values"].items()
+        }
+        record = {**record, "values": values}
+    return record
+
+
 def _storable(facts: Iterable[Evidence]) -> list[dict[str, Any]]:
     kept = []
     for fact in facts:
-        record = to_record(fact)
-        if 0 <= fact.at <= LATEST_TIME and len(msgspec.json.encode(record)) <= MAX_FACT_BYTES:
+        record = _fitting(to_record(fact))
+        if 0 <= fact.at <= LATEST_TIME and record is not None:
             kept.append(record)
     # the first fact of a cell may say how it began, the last one is the cause: keep both ends
     return kept if len(kept) <= MAX_FACTS else kept[: MAX_FACTS // 2] + kept[-MAX_FACTS // 2 :]

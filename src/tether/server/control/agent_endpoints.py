@@ -7,6 +7,7 @@ loopback of another machine.
 from __future__ import annotations
 
 from ipaddress import ip_address
+from socket import inet_aton
 
 import msgspec
 
@@ -50,7 +51,17 @@ def _host(endpoint: str) -> str:
 
 
 def _is_loopback(host: str) -> bool:
+    """Whether whoever dials `host` reaches itself, however that is written: `127.1`, `0x7f.1`,
+    `localhost.`, `0.0.0.0` and `::ffff:127.0.0.1` are all read as the dialler's resolver would."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host.partition("%")[0])
     except ValueError:
-        return host == "localhost"
+        try:
+            address = ip_address(inet_aton(name))  # what getaddrinfo(3) takes for a number
+        except OSError:
+            return False  # a name: who dials it looks at where it leads
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)

@@ -108,6 +108,18 @@ async def test_only_so_many_may_be_about_to_say_something() -> None:
         await here.until(lambda: bool(here.came))
 
 
+async def test_strangers_of_one_address_leave_room_for_those_of_others() -> None:
+    async with door(max_pending=8, max_pending_a_host=2) as here:
+        for _ in range(2):
+            await here.dial()
+        assert await dropped(await here.dial())
+        assert here.listener.dropped == {"pending_host": 1}
+        here.dialled[0].abort()  # makes room
+        await here.until(lambda: here.listener.dropped["gone"] == 1)
+        await here.dial(OPENING)
+        await here.until(lambda: bool(here.came))
+
+
 async def test_only_so_many_may_come_from_one_address() -> None:
     async with door(max_a_host=2) as here:
         for _ in range(2):

@@ -51,6 +51,7 @@ from tether.protocol.messages.reports import (
     SessionRecord,
     UnknownItem,
 )
+from tether.server.connlog import testimonies
 from tether.server.connlog.ingest import Reporter
 from tether.server.connlog.log import PENDING_LIFE_S
 from tether.server.connlog.testimonies import MAX_FACTS, MAX_TESTIMONIES
@@ -1164,3 +1165,16 @@ async def test_large_packets_that_were_lost_are_told_by_the_counters_of_both_end
     await rig.log.close_control("aa", (stuck, at_server), ())
     await rig.report(ended("aa", waiting, at_agent))
     assert (await rig.row("aa"))["disconnect_cause"] == "network.mtu_black_hole"
+
+
+def test_a_goodbye_with_a_long_detail_is_cut_and_not_dropped() -> None:
+    said = ev.GoodbyeSaid(
+        vantage=Vantage.SERVER,
+        at=EPOCH,
+        by=Party.SERVER,
+        cause="auth.user_revoked",
+        detail="x" * 9000,
+    )
+    (kept,) = testimonies._storable(Vantage.SERVER, [said])
+    assert (kept["kind"], kept["values"]["cause"]) == ("goodbye_said", "auth.user_revoked")
+    assert kept["values"]["detail"] == "x" * 2048

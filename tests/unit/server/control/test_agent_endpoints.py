@@ -22,6 +22,10 @@ AWAY, HERE = "198.51.100.1", "127.0.0.1"
         (["[::1]:7"], "2001:db8::1", "::1", ["[::1]:7", "[2001:db8::1]:7"]),
         (["10.0.0.1:7"], "", AWAY, ["10.0.0.1:7"]),
         ([], "203.0.113.9", AWAY, []),
+        (["0.0.0.0:7", "[::]:7", "127.1:7", "0x7f.1:7", "2130706433:7"], "", AWAY, []),
+        (["localhost.:7", "LocalHost:7", "dev.localhost:7", "127.8.9.1:7"], "", AWAY, []),
+        (["[::ffff:127.0.0.1]:7", "[::ffff:0.0.0.0]:7", "[::1%lo]:7"], "", AWAY, []),
+        (["router.example.com:7", "10.1:7"], "", AWAY, ["router.example.com:7", "10.1:7"]),
     ],
 )
 def test_a_client_is_sent_to_what_is_told_and_seen_and_to_no_others_loopback(
