@@ -13,7 +13,9 @@ from typing import Any
 
 def host_of(scope: Any) -> str:
     """The host that a request was sent to, without its port; "" where it does not say."""
-    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    hosts: list[str] = [
+        value.decode("latin-1") for name, value in scope["headers"] if name == b"host"
+    ]
     if len(hosts) != 1:
         return ""
     host = hosts[0].strip().lower()
