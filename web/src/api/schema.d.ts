@@ -13,7 +13,8 @@ export interface paths {
         };
         /**
          * List connections, newest first
-         * @description The caller's connections and those of the caller's workspaces; administrators see all.
+         * @description The caller's connections and those of the caller's workspaces; administrators see all. Where
+         *     there are more, the header `Link` (RFC 8288) leads to the `next` of them.
          */
         get: operations["connections_list"];
         put?: never;
@@ -284,7 +285,7 @@ export interface paths {
         };
         /**
          * Download what a filter leaves
-         * @description All of it, newest first, in the order of the pages.
+         * @description All of it, or the first `limit` of it, newest first, in the order of the pages.
          */
         get: operations["log_export"];
         put?: never;
@@ -940,7 +941,7 @@ export interface paths {
         };
         /**
          * Can it serve?
-         * @description Ok if a write to the database works now. No token needed.
+         * @description Ok if a write to the database works now. Warns of a certificate that runs out. No token needed.
          */
         get: operations["operation_readyz"];
         put?: never;
@@ -2691,6 +2692,20 @@ export interface components {
             /** Title */
             title: string;
         };
+        /** Readiness */
+        Readiness: {
+            /**
+             * Status
+             * @default ok
+             * @constant
+             */
+            status: "ok";
+            /**
+             * Warnings
+             * @description What an operator should see to, in sentences; it can serve all the same.
+             */
+            warnings?: string[];
+        };
         /**
          * Reason
          * @description What happened. The first eight are the public words that old readers know.
@@ -3352,27 +3367,71 @@ export interface operations {
     connections_list: {
         parameters: {
             query?: {
+                /**
+                 * @description Words that each have to be in a row: in a name, an address, a detail, the beginning of an id,
+                 *     or the cause's title.
+                 */
+                q?: string;
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                side?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                cause?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                reason?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                initiator?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                expected?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                status?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                connect_type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                app?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                workspace?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                user?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                agent?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                client_ip?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                method?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                relay?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                basis?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                confidence?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                actor?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                rule?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_code?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_signal?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                incident?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                session?: string[];
+                detached?: boolean | null;
+                /** @description Lived at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
+                since?: string;
+                /** @description Begun before this time. */
+                until?: string;
+                began_since?: string;
+                began_until?: string;
+                ended_since?: string;
+                ended_until?: string;
+                min_duration_s?: number | null;
+                max_duration_s?: number | null;
                 limit?: number;
-                /** @description Its name. */
-                workspace?: string | null;
-                /** @description Who connected. */
-                user?: string | null;
-                type?: components["schemas"]["ConnectionType"] | null;
-                /** @description What happened. */
-                reason?: components["schemas"]["Reason"] | null;
-                /** @description A code of the cause catalogue. */
-                cause?: string | null;
-                /** @description Who began it; empty: it could not be told. */
-                initiator?: components["schemas"]["Initiator"] | null;
-                /** @description `false`: those to investigate. */
-                expected?: ("true" | "false") | null;
-                status?: components["schemas"]["ConnectionStatus"] | null;
-                /** @description Open at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
-                since?: string | null;
-                /** @description Begun before this time. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
-                until?: string | null;
-                /** @description Ends of this incident. */
-                incident?: string | null;
+                /** @description Go on behind what was listed before: the one of the answer's `Link` header. */
+                cursor?: string;
             };
             header?: never;
             path?: never;
@@ -4797,6 +4856,10 @@ export interface operations {
                 min_duration_s?: number | null;
                 max_duration_s?: number | null;
                 format?: "csv" | "ndjson" | "json";
+                /** @description At most so many rows; without it, all. */
+                limit?: number | null;
+                /** @description Go on behind the page that this is `next` of. */
+                cursor?: string;
             };
             header?: never;
             path?: never;
@@ -5432,28 +5495,70 @@ export interface operations {
     connections_report: {
         parameters: {
             query?: {
+                /**
+                 * @description Words that each have to be in a row: in a name, an address, a detail, the beginning of an id,
+                 *     or the cause's title.
+                 */
+                q?: string;
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                side?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                cause?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                reason?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                initiator?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                expected?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                status?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                connect_type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                app?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                workspace?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                user?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                agent?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                client_ip?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                method?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                relay?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                basis?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                confidence?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                actor?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                rule?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_code?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_signal?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                incident?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                session?: string[];
+                detached?: boolean | null;
+                /** @description Lived at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
+                since?: string;
+                /** @description Begun before this time. */
+                until?: string;
+                began_since?: string;
+                began_until?: string;
+                ended_since?: string;
+                ended_until?: string;
+                min_duration_s?: number | null;
+                max_duration_s?: number | null;
                 /** @description Only these breakdowns; else all. */
-                by?: ("cause" | "reason" | "initiator" | "workspace" | "user" | "relay" | "day")[] | null;
-                /** @description Its name. */
-                workspace?: string | null;
-                /** @description Who connected. */
-                user?: string | null;
-                type?: components["schemas"]["ConnectionType"] | null;
-                /** @description What happened. */
-                reason?: components["schemas"]["Reason"] | null;
-                /** @description A code of the cause catalogue. */
-                cause?: string | null;
-                /** @description Who began it; empty: it could not be told. */
-                initiator?: components["schemas"]["Initiator"] | null;
-                /** @description `false`: those to investigate. */
-                expected?: ("true" | "false") | null;
-                status?: components["schemas"]["ConnectionStatus"] | null;
-                /** @description Open at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
-                since?: string | null;
-                /** @description Begun before this time. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
-                until?: string | null;
-                /** @description Ends of this incident. */
-                incident?: string | null;
+                by?: ("cause" | "reason" | "initiator" | "workspace" | "user" | "relay" | "day")[];
             };
             header?: never;
             path?: never;
@@ -5529,28 +5634,70 @@ export interface operations {
     connections_rejudge: {
         parameters: {
             query?: {
+                /**
+                 * @description Words that each have to be in a row: in a name, an address, a detail, the beginning of an id,
+                 *     or the cause's title.
+                 */
+                q?: string;
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                side?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                cause?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                reason?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                initiator?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                expected?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                status?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                connect_type?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                app?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                workspace?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                user?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                agent?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                client_ip?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                method?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                relay?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                basis?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                confidence?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                actor?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                rule?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_code?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                exit_signal?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                incident?: string[];
+                /** @description Any of these; `!` before a value: not that one; `none`: there is none. */
+                session?: string[];
+                detached?: boolean | null;
+                /** @description Lived at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
+                since?: string;
+                /** @description Begun before this time. */
+                until?: string;
+                began_since?: string;
+                began_until?: string;
+                ended_since?: string;
+                ended_until?: string;
+                min_duration_s?: number | null;
+                max_duration_s?: number | null;
                 /** @description Append what changes as revisions. */
                 write?: boolean;
-                /** @description Its name. */
-                workspace?: string | null;
-                /** @description Who connected. */
-                user?: string | null;
-                type?: components["schemas"]["ConnectionType"] | null;
-                /** @description What happened. */
-                reason?: components["schemas"]["Reason"] | null;
-                /** @description A code of the cause catalogue. */
-                cause?: string | null;
-                /** @description Who began it; empty: it could not be told. */
-                initiator?: components["schemas"]["Initiator"] | null;
-                /** @description `false`: those to investigate. */
-                expected?: ("true" | "false") | null;
-                status?: components["schemas"]["ConnectionStatus"] | null;
-                /** @description Open at this time or later. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
-                since?: string | null;
-                /** @description Begun before this time. RFC 3339, or a span back from now: `15m`, `2h`, `3d`. */
-                until?: string | null;
-                /** @description Ends of this incident. */
-                incident?: string | null;
             };
             header?: never;
             path?: never;
@@ -7426,6 +7573,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description The token's owner may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description It contradicts what is already so. */
             409: {
                 headers: {
@@ -8048,7 +8204,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Health"];
+                    "application/json": components["schemas"]["Readiness"];
                 };
             };
             /** @description The server's database does not work now; the message says why. */

@@ -1175,6 +1175,6 @@ def test_a_goodbye_with_a_long_detail_is_cut_and_not_dropped() -> None:
         cause="auth.user_revoked",
         detail="x" * 9000,
     )
-    (kept,) = testimonies._storable(Vantage.SERVER, [said])
+    (kept,) = testimonies._storable([said])
     assert (kept["kind"], kept["values"]["cause"]) == ("goodbye_said", "auth.user_revoked")
     assert kept["values"]["detail"] == "x" * 2048
