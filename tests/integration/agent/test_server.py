@@ -149,15 +149,19 @@ async def test_a_certificate_for_something_else_is_refused_with_its_reason(
 
 
 @needs_ssh
-async def test_a_strangers_key_is_refused_and_stock_ssh_says_why(agent: AgentRig) -> None:
+async def test_a_strangers_key_is_refused_and_the_tether_beside_ssh_is_told_why(
+    agent: AgentRig,
+) -> None:
     agent.announced = line_of(asyncssh.generate_private_key("ssh-ed25519"))
     status, _, err = await agent.ssh("true")
     assert status == 255
-    assert err.splitlines()[0] == (
-        b"tether: the server does not vouch for this key: connect through `tether ssh` or "
-        b"`tether config-ssh`"
-    )
     assert b"Permission denied (publickey)" in err
+    (told,) = (m for m in agent.clients[-1].heard if isinstance(m, LoginResult))
+    assert (told.accepted, told.sentence) == (
+        False,
+        "the server does not vouch for this key: connect through `tether ssh` or"
+        " `tether config-ssh`",
+    )
     assert await agent.cause() == "auth.key_refused"
 
 

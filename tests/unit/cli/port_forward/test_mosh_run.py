@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncssh
 import pytest
 
-from tether.cli.port_forward.mosh import answer_of, server_command
+from tether.cli.port_forward.mosh_run import answer_of, server_command
 from tether.client.errors import Failure
 
 ANSWER = """
