@@ -397,7 +397,7 @@ def test_no_free_file_descriptor_is_said_and_passes(stack: Stack, neighbour: Nei
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
         done = stack.ssh("echo hello")
         assert done.returncode == 255
-        assert "tether: the agent could not join the tunnel: " in done.stderr
+        assert "(the agent could not join the tunnel: " in done.stderr
         assert "EMFILE" in done.stderr
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)

@@ -158,7 +158,7 @@ def test_what_the_client_did(
             line["disconnect_reason"],
             line["disconnect_initiator"],
             line["disconnect_expected"],
-        ) == ("agent_to_client", *want)
+        ) == ("agent_to_client", *want), line
 
 
 def test_a_person_kills_the_remote_command(stack: Stack) -> None:

@@ -189,12 +189,13 @@ def can_know(party: Party, cause: str, actor: str) -> bool:
 
 
 _PASSED_ON: Mapping[Vantage, frozenset[Vantage]] = {
-    Vantage.AGENT: frozenset({Vantage.RELAY}),
+    Vantage.AGENT: frozenset({Vantage.RELAY, Vantage.CLIENT}),
     Vantage.CLIENT: frozenset({Vantage.RELAY}),
     Vantage.RELAY: frozenset(),
     Vantage.SERVER: frozenset(Vantage),
 }
-"""Reporter -> whose testimony it passes on: a relay tells both ends how a carrier ended. Total."""
+"""Reporter -> whose testimony it passes on: a relay tells both ends how a carrier ended, and a client
+tells its agent why it leaves. What nobody else confirms makes no verdict sure (`judge`). Total."""
 
 
 # -- the judgement -----------------------------------------------------------------------

@@ -176,12 +176,12 @@ def test_what_the_servers_records_hold_is_nobody_elses_to_say(
 
 @pytest.mark.parametrize("reporter", OTHERS)
 @pytest.mark.parametrize("witness", Vantage)
-def test_nobody_passes_on_what_another_party_but_its_relay_saw(
+def test_a_relay_is_passed_on_by_both_ends_a_client_by_its_agent_and_nobody_else(
     reporter: Vantage, witness: Vantage
 ) -> None:
-    told_by_its_relay = witness is RELAY
+    told_to_it = witness is RELAY or (reporter, witness) == (AGENT, CLIENT)
     heard = has_standing(reporter, stream_ended(witness))
-    assert heard is (reporter is witness or told_by_its_relay)
+    assert heard is (reporter is witness or told_to_it)
 
 
 @pytest.mark.parametrize("reporter", OTHERS)

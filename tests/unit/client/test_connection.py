@@ -43,7 +43,7 @@ class Over:
 
 
 def account(directory: Path, *, granted: bool = True, fails: bool, over: bool) -> Ended | None:
-    env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "http://s", "TETHER_TOKEN": "t"}
+    env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "https://s", "TETHER_TOKEN": "t"}
     connection = ClientConnection("dev", env, clock=LoopClock())
     connection.connection_id = "c" if granted else ""
     if fails:
@@ -101,7 +101,7 @@ class Starting:
     async def granted(self, directory: Path, **more: str) -> TunnelGrant:
         """What a client gets that asks for a tunnel."""
         plane = FakeControlPlane(self.answer)
-        env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "http://s", "TETHER_TOKEN": "t"}
+        env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "https://s", "TETHER_TOKEN": "t"}
         connection = ClientConnection(
             "dev", {**env, **more}, clock=LoopClock(), on_wait=self.told.append
         )
@@ -141,7 +141,7 @@ async def test_who_does_not_want_to_wait_does_not(tmp_path: Path) -> None:
 
 
 def connection(directory: Path, told: list[str]) -> ClientConnection:
-    env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "http://s", "TETHER_TOKEN": "t"}
+    env = {"TETHER_CONFIG_DIR": str(directory), "TETHER_URL": "https://s", "TETHER_TOKEN": "t"}
     return ClientConnection("dev", env, clock=LoopClock(), on_wait=told.append)
 
 
@@ -166,4 +166,4 @@ async def test_a_server_that_does_not_answer_is_named_with_what_to_do(tmp_path: 
     asking.control = ClientControl(silence, LoopClock())
     with pytest.raises(Failure) as failed:
         await asking.open()
-    assert str(failed.value) == f"s did not answer in time: the server is http://s; {LOOK_INTO_IT}"
+    assert str(failed.value) == f"s did not answer in time: the server is https://s; {LOOK_INTO_IT}"

@@ -18,10 +18,15 @@ from tether.protocol.derp.pairing import CarrierId
 # -- whoever runs it ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_a_relay_that_knows_who_signs_tickets_is_well_and_ready(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/healthz", b'{"status":"ok"}'), ("/readyz", b'{"status": "ok", "warnings": []}')],
+)
+async def test_a_relay_that_knows_who_signs_tickets_is_well_and_ready(
+    path: str, body: bytes
+) -> None:
     async with site() as here:
-        assert await here.get(path) == (200, "application/json", b'{"status":"ok"}')
+        assert await here.get(path) == (200, "application/json", body)
 
 
 async def test_a_relay_that_does_not_know_who_signs_is_well_and_not_ready() -> None:

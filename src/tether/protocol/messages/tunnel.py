@@ -59,8 +59,8 @@ class TunnelDenied(Message, frozen=True, kw_only=True):
     """Server to client: no. `message` is one sentence for the user.
 
     `code` is `agent_not_connected`, `relay_unavailable`, `server_stopping` or `too_many_requests` (ask
-    again), `workspace_not_found`, `workspace_stopped`, `no_host_key` (the agent has announced none yet),
-    `bad_public_key`, or `unknown_purpose`.
+    again), `too_many_tunnels`, `workspace_not_found`, `workspace_stopped`, `no_host_key` (the agent has
+    announced none yet), `bad_public_key`, or `unknown_purpose`.
     """
 
     request_id: int

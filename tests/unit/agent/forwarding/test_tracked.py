@@ -285,7 +285,7 @@ async def test_what_is_in_a_sockets_way_goes_unless_it_is_a_folder(tmp_path: Pat
 
 @pytest.mark.parametrize("host", ["a" * 300, "..", "x\0y"])
 async def test_a_host_that_cannot_exist_is_refused_and_the_connection_lives(host: str) -> None:
-    rig = ForwardRig()
+    rig = ForwardRig(policy=TransferPolicy(gateway_ports=True))
     async with echo() as port, connected(rig) as conn:
         with pytest.raises(asyncssh.ChannelOpenError):
             await conn.open_connection(host, 80)

@@ -86,6 +86,7 @@ async def test_an_end_is_explained_with_its_evidence(tmp_path: Path) -> None:
             "kind": "stream_ended",
             "values": ended["evidence"][0]["values"],
             "outlived": False,
+            "hearsay": False,
         }
     ]
     (revision,) = ended["revisions"]
