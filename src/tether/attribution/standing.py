@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tether.attribution import evidence as ev
-from tether.attribution.causes.catalogue import cause_of
+from tether.attribution.causes.catalogue import PROTOCOL_ERRORS, cause_of
 from tether.attribution.evidence import Evidence
 from tether.attribution.vocabulary import Initiator, Party, Policy, Vantage
 
@@ -181,6 +181,8 @@ def can_know(party: Party, cause: str, actor: str) -> bool:
     """Whether `cause` is `party`'s own doing, and `actor` somebody of whom it can know."""
     if party is Party.SERVER:
         return True
+    if party is Party.AGENT and cause == PROTOCOL_ERRORS[Party.CLIENT] and not actor:
+        return True  # it reads what its client sends: see `ProtocolViolated`
     if cause and doer_of(cause) not in (party, None):
         return False
     if party is Party.AGENT and actor.startswith("user:") and cause.startswith(_SESSIONS):

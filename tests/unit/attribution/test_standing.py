@@ -13,6 +13,7 @@ from tether.attribution.standing import (
     CLOCK_ERROR_S,
     STANDING,
     Span,
+    can_know,
     doer_of,
     has_standing,
     is_heard,
@@ -230,3 +231,13 @@ def test_every_rule_but_the_last_decides_on_a_case_that_tells_an_end() -> None:
         if not any(tells_an_end(fact) for fact in case.facts)
     ]
     assert without == ["no-evidence"]
+
+
+def test_an_agent_can_know_that_its_client_sent_garbage_and_no_more_of_what_it_did() -> None:
+    known = [
+        cause
+        for cause in ("client.protocol_error", "client.closed", "server.protocol_error")
+        if can_know(Party.AGENT, cause, "")
+    ]
+    assert known == ["client.protocol_error"]
+    assert not can_know(Party.AGENT, "client.protocol_error", "admin:alice")
