@@ -89,6 +89,7 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(
             page.goto(path.format(end=end["connection_id"], incident=incident["incident_id"]))
             page.locator(until).first.wait_for()
             expect(page.locator("[aria-busy=true]")).to_have_count(0)
+            page.locator("h1").first.wait_for()
             if left := violations(page):
                 found[path] = left
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):

@@ -9,6 +9,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +31,9 @@ class PlayedStack(Stack):
             data_dir.mkdir(mode=0o700, parents=True)
             if rows:
                 fill(data_dir / DATABASE_FILE, rows, now - SPAN_S)
-            asyncio.run(play(data_dir, now))
+            # in a thread: a browser that is open already has its event loop in this one
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, play(data_dir, now)).result()
         self._sessions: list[subprocess.Popen[bytes]] = []
         super().__init__(root)
         for name in live:
