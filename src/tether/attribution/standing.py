@@ -156,6 +156,9 @@ _ACTORS: Mapping[Party, tuple[str, ...]] = {
 _SESSIONS = ("session.",)
 """Causes of which an agent can name a user, whom it has authenticated itself."""
 
+_OWN_WISH: Mapping[Party, tuple[str, ...]] = {Party.CLIENT: ("session.detached",)}
+"""Causes named after what they end, that this party brings about all the same: a page that detaches."""
+
 _SAID_ON: Mapping[Party, tuple[str, ...]] = {
     Party.CLIENT: ("client.",),
     Party.RELAY: ("relay.", "server."),  # an embedded relay stops with its server
@@ -183,7 +186,7 @@ def can_know(party: Party, cause: str, actor: str) -> bool:
         return True
     if party is Party.AGENT and cause == PROTOCOL_ERRORS[Party.CLIENT] and not actor:
         return True  # it reads what its client sends: see `ProtocolViolated`
-    if cause and doer_of(cause) not in (party, None):
+    if cause and doer_of(cause) not in (party, None) and cause not in _OWN_WISH.get(party, ()):
         return False
     if party is Party.AGENT and actor.startswith("user:") and cause.startswith(_SESSIONS):
         return True

@@ -241,3 +241,8 @@ def test_an_agent_can_know_that_its_client_sent_garbage_and_no_more_of_what_it_d
     ]
     assert known == ["client.protocol_error"]
     assert not can_know(Party.AGENT, "client.protocol_error", "admin:alice")
+
+
+def test_a_client_lets_go_of_a_terminal_and_ends_none() -> None:
+    known = [can_know(Party.CLIENT, cause, "") for cause in ("session.detached", "session.exit")]
+    assert known == [True, False]
