@@ -60,6 +60,12 @@ def signed_in(browser: Browser, played: PlayedStack) -> Any:
         return opened.context.storage_state()
 
 
+WIDEST = """[...document.querySelectorAll('body *')]
+  .filter((one) => one.getBoundingClientRect().right > innerWidth)
+  .map((one) => one.outerHTML.slice(0, 80)).slice(-3).join(' … ')"""
+"""The innermost of what sticks out to the right."""
+
+
 def violations(page: Page) -> list[str]:
     """What axe finds, one line for each element."""
     found = Axe().run(page).response["violations"]
@@ -93,7 +99,7 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(
             if left := violations(page):
                 found[path] = left
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                wide.append(path)
+                wide.append(f"{path}: {page.evaluate(WIDEST)}")
     assert (found, wide) == ({}, [])
 
 

@@ -1,1 +1,0 @@
-import{$ as e,G as t,I as n,W as r,ft as i,ht as a,it as o,pt as s,q as c,tt as l}from"./index-g34EUL3w.js";import{n as u}from"./causes.svelte-D6994WHa.js";var d=c(`<span><i aria-hidden="true" class="svelte-1p03wdl"></i> </span>`);function f(c,f){s(f,!0);var p=d(),m=o(l(p),1,!0);a(p),e(()=>{n(p,1,`side ${f.side??``}`,`svelte-1p03wdl`),r(m,u[f.side])}),t(c,p),i()}export{f as t};
