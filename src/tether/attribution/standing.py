@@ -28,7 +28,7 @@ RELAY = frozenset({Party.RELAY})
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Standing:
     """Of whom each party can witness one kind of fact (of whom: see `_SUBJECT`). `NOBODY`: it cannot."""
 
     agent: frozenset[Party] = NOBODY
@@ -49,20 +49,20 @@ class Row:
                 return self.server
 
 
-_OF_ITSELF = Row(agent=AGENT, client=CLIENT, relay=RELAY)
+_OF_ITSELF = Standing(agent=AGENT, client=CLIENT, relay=RELAY)
 """What happened to a party's own program and machine."""
 
-_OF_A_STREAM = Row(agent=ALL, client=ALL, relay=ALL)
+_OF_A_STREAM = Standing(agent=ALL, client=ALL, relay=ALL)
 """What a party's own kernel, and its own reader, saw of a stream of its own."""
 
-_OF_SSH = Row(agent=ALL)
+_OF_SSH = Standing(agent=ALL)
 """What the agent saw of SSH connections, and of processes, as the one that serves them."""
 
-_OF_RECORDS = Row()
+_OF_RECORDS = Standing()
 """What only the server's records hold."""
 
-STANDING: Mapping[type[ev.Fact], Row] = {
-    ev.GoodbyeSaid: Row(
+STANDING: Mapping[type[ev.Fact], Standing] = {
+    ev.GoodbyeSaid: Standing(
         agent=frozenset({Party.AGENT, Party.CLIENT, Party.RELAY}),
         client=frozenset({Party.CLIENT, Party.AGENT, Party.RELAY}),
         relay=frozenset({Party.RELAY}),
@@ -85,15 +85,15 @@ STANDING: Mapping[type[ev.Fact], Row] = {
     ev.TcpCounters: _OF_A_STREAM,
     ev.CarrierEnded: _OF_A_STREAM,
     ev.TunnelResumed: _OF_A_STREAM,
-    ev.ProtocolViolated: Row(agent=ALL, relay=ALL),
-    ev.HandshakeTimedOut: Row(agent=CLIENT, relay=ALL),
-    ev.QueueOverflowed: Row(agent=ALL, relay=ALL),
-    ev.NeverReturned: Row(agent=CLIENT),
-    ev.LocalSideClosed: Row(client=ALL),
+    ev.ProtocolViolated: Standing(agent=ALL, relay=ALL),
+    ev.HandshakeTimedOut: Standing(agent=CLIENT, relay=ALL),
+    ev.QueueOverflowed: Standing(agent=ALL, relay=ALL),
+    ev.NeverReturned: Standing(agent=CLIENT),
+    ev.LocalSideClosed: Standing(client=ALL),
     ev.Authenticated: _OF_SSH,
     ev.HandshakeUnfinished: _OF_SSH,
     ev.NoCommonAlgorithm: _OF_SSH,
-    ev.SshDisconnected: Row(agent=CLIENT),
+    ev.SshDisconnected: Standing(agent=CLIENT),
     ev.SessionEnded: _OF_SSH,
     ev.AccessRefused: _OF_SSH,
     ev.TerminalDetached: _OF_SSH,
@@ -200,14 +200,15 @@ _PASSED_ON: Mapping[Vantage, frozenset[Vantage]] = {
     Vantage.SERVER: frozenset(Vantage),
 }
 """Reporter -> whose testimony it passes on: a relay tells both ends how a carrier ended, and a client
-tells its agent why it leaves. What nobody else confirms makes no verdict sure (`judge`). Total."""
+tells its agent why it leaves. What nobody else confirms makes no verdict sure: the judge sees to that
+(`server.connlog.judge`). Total."""
 
 
 # -- the judgement -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Lifetime:
     """When what is told can have happened, by the server's clock in unix seconds: from the beginning of
     the connection to the receipt of the report."""
 
@@ -219,21 +220,21 @@ class Span:
         return self.since - CLOCK_ERROR_S <= at <= self.until + CLOCK_ERROR_S
 
 
-ANY_TIME = Span()
+ANY_TIME = Lifetime()
 
 
-def has_standing(reporter: Vantage, fact: Evidence, span: Span = ANY_TIME) -> bool:
+def has_standing(reporter: Vantage, fact: Evidence, lifetime: Lifetime = ANY_TIME) -> bool:
     """Whether `fact` is testimony, and no hearsay.
 
     Args:
         reporter: who hands it in, as it was authenticated. The server passes on what others said on
             control links of theirs: that is judged as their testimony.
         fact: what it says.
-        span: when it can have happened; the server's own clock is right.
+        lifetime: when it can have happened; the server's own clock is right.
     """
     if reporter is not Vantage.SERVER:
         passed_on = fact.vantage in _PASSED_ON[reporter]
-        if not (fact.vantage is reporter or passed_on) or not span.covers(fact.at):
+        if not (fact.vantage is reporter or passed_on) or not lifetime.covers(fact.at):
             return False
     return _can_witness(fact.vantage, fact) and _words_are_known(fact)
 

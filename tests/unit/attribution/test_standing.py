@@ -12,7 +12,7 @@ from tether.attribution.rules.table import RULES
 from tether.attribution.standing import (
     CLOCK_ERROR_S,
     STANDING,
-    Span,
+    Lifetime,
     can_know,
     doer_of,
     has_standing,
@@ -200,7 +200,7 @@ def test_nobody_saw_what_lies_before_the_connection_or_after_its_report(
     reporter: Vantage, at: float, counts: bool
 ) -> None:
     fact = stream_ended(reporter, at)
-    assert has_standing(reporter, fact, Span(1_000_000.0, 1_000_500.0)) is counts
+    assert has_standing(reporter, fact, Lifetime(1_000_000.0, 1_000_500.0)) is counts
 
 
 @pytest.mark.parametrize("case", EXAMPLES)

@@ -39,7 +39,7 @@ from tether.agent.forwarding.tracked import carry_back
 from tether.agent.process.environment import ClientVariables
 from tether.agent.ssh.auth import Certificate, Credential
 from tether.agent.ssh.fast_path import FastChannel, FastConnection
-from tether.agent.ssh.host_key import FURTHER, FurtherHostKey, HostKey
+from tether.agent.ssh.host_key import FURTHER, CertifiedHostKey, HostKey
 from tether.agent.ssh.negotiation import (
     HOST_KEY_TYPES,
     NothingInCommon,
@@ -93,7 +93,7 @@ class SshOwner(Protocol):
     def no_common_algorithm(self, nothing: NothingInCommon) -> None:
         """The client's offer of algorithms has nothing in common with ours. Offer the cause now."""
 
-    def uses_further(self, key: FurtherHostKey) -> None:
+    def uses_further(self, key: CertifiedHostKey) -> None:
         """The client is answered with this host key, which it may not know yet. Tell its tether now."""
 
     def admits(self, credential: Credential, proven: bool | None) -> bool:

@@ -21,7 +21,7 @@ from tether.agent.forwarding.forwards import Forwards
 from tether.agent.process.environment import Account
 from tether.agent.ssh import auth
 from tether.agent.ssh.asyncssh_connection import SshConnection
-from tether.agent.ssh.host_key import FurtherHostKey
+from tether.agent.ssh.host_key import CertifiedHostKey
 from tether.agent.ssh.negotiation import NothingInCommon
 from tether.agent.ssh.session import Session
 from tether.agent.ssh.sessions import SshSessions
@@ -288,7 +288,7 @@ class AgentConnection(ServedTunnel):
             )
         )
 
-    def uses_further(self, key: FurtherHostKey) -> None:
+    def uses_further(self, key: CertifiedHostKey) -> None:
         """The client has asked for another host key than the one that it was told of: its tether pins
         this one before ssh sees it."""
         self.tunnel.send(

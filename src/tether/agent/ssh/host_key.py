@@ -33,7 +33,7 @@ class HostKeyUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class FurtherHostKey:
+class CertifiedHostKey:
     """A host key beside the agent's own. `public_line` and `certificate` are OpenSSH lines without a
     newline; the certificate is signed by the agent's own host key."""
 
@@ -50,7 +50,7 @@ class HostKey:
     public_line: str
     directory: Path
     """Where the further ones are kept."""
-    _further: dict[KeyType, FurtherHostKey] = field(default_factory=dict)
+    _further: dict[KeyType, CertifiedHostKey] = field(default_factory=dict)
     """Those that were read or made."""
 
     @property
@@ -60,7 +60,7 @@ class HostKey:
         assert isinstance(key, Ed25519PrivateKey), "made or read as one"
         return key
 
-    async def further(self, algorithm: bytes) -> FurtherHostKey:
+    async def further(self, algorithm: bytes) -> CertifiedHostKey:
         """The key for one of the `FURTHER` algorithms, made where there is none.
 
         Raises:
@@ -72,10 +72,10 @@ class HostKey:
             self._further[kind] = await asyncio.to_thread(self._load, kind)
         return self._further[kind]
 
-    def _load(self, kind: KeyType) -> FurtherHostKey:
+    def _load(self, kind: KeyType) -> CertifiedHostKey:
         key, line = _load(self.directory / f"ssh_host_{kind}_key", kind)
         certificate = self.key.generate_host_certificate(key, "tether host key")
-        return FurtherHostKey(key, line, certificate.export_certificate().decode().strip())
+        return CertifiedHostKey(key, line, certificate.export_certificate().decode().strip())
 
 
 def load_or_create(data_dir: Path) -> HostKey:

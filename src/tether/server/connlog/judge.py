@@ -26,7 +26,7 @@ from tether.attribution.evidence import (
     ReportMissing,
     StreamEnded,
 )
-from tether.attribution.standing import Span, doer_of, has_standing, is_heard, tells_an_end
+from tether.attribution.standing import Lifetime, doer_of, has_standing, is_heard, tells_an_end
 from tether.attribution.vocabulary import Basis, Confidence, ConnectType, Party, Reason, Vantage
 from tether.server.db.tables.connections import ConnectionRow
 
@@ -47,12 +47,12 @@ class Testimony:
 
     def by_standing(self, since: float) -> Testimony:
         """`facts` parted from `hearsay`, for a connection that began at `since` (unix seconds)."""
-        span = Span(since, self.received_at)
+        lifetime = Lifetime(since, self.received_at)
         told = (*self.facts, *self.hearsay)
         return replace(
             self,
-            facts=tuple(fact for fact in told if has_standing(self.reporter, fact, span)),
-            hearsay=tuple(fact for fact in told if not has_standing(self.reporter, fact, span)),
+            facts=tuple(fact for fact in told if has_standing(self.reporter, fact, lifetime)),
+            hearsay=tuple(fact for fact in told if not has_standing(self.reporter, fact, lifetime)),
         )
 
 
